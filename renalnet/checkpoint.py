@@ -1,0 +1,108 @@
+"""Checkpoints and model bundles: safetensors with JSON beside them, never a pickle.
+
+A checkpoint is written tensors first, JSON last, each renamed into place; the JSON names the tensors' checksum, so a
+checkpoint that was cut short is recognised and the one before it is taken.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from renalnet import storage
+from renalnet.errors import CheckpointError, RenalnetError
+from renalnet.log import get_logger
+
+Tensors = dict[str, torch.Tensor]
+MODEL_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+_PATTERN = re.compile(r"checkpoint-(\d{6})\.json")
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything that a run needs to go on: tensors, and JSON values."""
+
+    step: int
+    tensors: Tensors
+    meta: dict[str, Any]
+
+
+def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, num_kept: int = 2) -> None:
+    """Write a checkpoint, then remove all but the newest `num_kept`."""
+    stem = f"checkpoint-{checkpoint.step:06d}"
+    content = _encode(checkpoint.tensors)
+    storage.write_bytes(storage.join(folder, f"{stem}.safetensors"), content)
+    storage.write_json(storage.join(folder, f"{stem}.json"), {"sha256": _digest(content), **checkpoint.meta})
+    for step in _steps(folder)[:-num_kept]:
+        storage.delete(storage.join(folder, f"checkpoint-{step:06d}.json"))
+        storage.delete(storage.join(folder, f"checkpoint-{step:06d}.safetensors"))
+
+
+def load_checkpoint(folder: str | Path) -> Checkpoint | None:
+    """The newest checkpoint that is whole; damaged ones are skipped with a warning. None where there is none."""
+    for step in reversed(_steps(folder)):
+        try:
+            return _load(folder, step)
+        except (RenalnetError, FileNotFoundError) as error:
+            _log.warning("checkpoint %d of %s is damaged (%s); taking the one before it", step, folder, error)
+    return None
+
+
+def save_model(folder: str | Path, tensors: Tensors, config: dict[str, Any]) -> None:
+    """Write a model bundle: weights, and all that is needed to rebuild and use the network."""
+    content = _encode(tensors)
+    storage.write_bytes(storage.join(folder, MODEL_FILE), content)
+    storage.write_json(storage.join(folder, CONFIG_FILE), {"sha256": _digest(content), **config})
+
+
+def load_model(folder: str | Path) -> tuple[Tensors, dict[str, Any]]:
+    """Weights and configuration of a model bundle.
+
+    Raises:
+        CheckpointError: the folder is no bundle, or its weights do not match its configuration.
+    """
+    try:
+        config = storage.read_json(storage.join(folder, CONFIG_FILE))
+        content = storage.read_bytes(storage.join(folder, MODEL_FILE))
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{folder} holds no model ({MODEL_FILE} and {CONFIG_FILE}); name the `best` folder of a study"
+        ) from error
+    return _decode(content, config["sha256"], f"{folder}/{MODEL_FILE}"), config
+
+
+def _load(folder: str | Path, step: int) -> Checkpoint:
+    stem = storage.join(folder, f"checkpoint-{step:06d}")
+    meta = storage.read_json(f"{stem}.json")
+    tensors = _decode(storage.read_bytes(f"{stem}.safetensors"), meta["sha256"], f"{stem}.safetensors")
+    return Checkpoint(step, tensors, meta)
+
+
+def _steps(folder: str | Path) -> list[int]:
+    matches = (_PATTERN.fullmatch(name) for name in storage.list_names(folder))
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def _encode(tensors: Tensors) -> bytes:
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    return save(plain)
+
+
+def _decode(content: bytes, sha256: str, where: str) -> Tensors:
+    if _digest(content) != sha256:
+        raise CheckpointError(f"{where} does not match its checksum; restore it or take another checkpoint")
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise CheckpointError(f"{where} is no safetensors file ({error}); take another checkpoint") from error
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,182 @@
+"""The command line of the method: `python -m renalnet COMMAND`. Each command loads only what it needs."""
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from renalnet.errors import InputError
+from renalnet.presets import PREPARE_PRESETS, TRAIN_PRESETS
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__)
+store_app = typer.Typer(no_args_is_help=True, help="Check a store, or show what is in it.")
+app.add_typer(store_app, name="store")
+
+Out = Annotated[Path, typer.Option(help="Folder to write.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="key.sub=value laid over the preset; repeatable.")]
+Workers = Annotated[int, typer.Option(help="Processes.")]
+NUM_WORKERS = os.cpu_count() or 1
+
+
+@app.command()
+def phantom(
+    out: Out,
+    labels: Annotated[Path | None, typer.Option(help="Paint on the label maps (*.nii.gz) of this folder.")] = None,
+    set_: Set = None,
+    workers: Workers = NUM_WORKERS,
+) -> None:
+    """Paint a cohort of synthetic contrast CTs in the KiTS layout, and say how hard it is."""
+    from renalnet.config import PhantomConfig, override
+    from renalnet.data.phantom import write_cohort
+    from renalnet.metrics.intensity import fit_inside_rule_to_counts, fit_window_rule_to_counts, hu_counts
+
+    config = override(PhantomConfig(), set_ or [])
+    with _progress() as progress:
+        task = progress.add_task("painting", total=None)
+        summary = write_cohort(
+            out,
+            config,
+            labels_dir=labels,
+            workers=workers,
+            measure=hu_counts,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    console = Console()
+    console.print(f"{len(summary.cases)} patients ({summary.source}) in {summary.path}")
+    inside, window = fit_inside_rule_to_counts(summary.measures), fit_window_rule_to_counts(summary.measures)
+    console.print(
+        f"best single threshold inside the true kidney-and-tumor region: HU {'<' if inside.below else '>='} "
+        f"{inside.threshold_hu}, mean tumor Dice {inside.tumor_dice:.3f}"
+    )
+    console.print(f"best HU windows over the whole image: mean tumor Dice {window.tumor_dice:.3f}")
+
+
+@app.command()
+def prepare(
+    src: Annotated[Path, typer.Argument(help="KiTS layout, or Decathlon/nnU-Net layout.")],
+    out: Annotated[str, typer.Option(help="Store to write: a path, or a URI that pyarrow knows.")],
+    test: Annotated[Path | None, typer.Option(help="A second folder, whose patients are all held out.")] = None,
+    splits: Annotated[Path | None, typer.Option(help="YAML or JSON: train, validation, test: [case, …].")] = None,
+    preset: Annotated[str, typer.Option(help=f"Grid of the ROIs: {', '.join(PREPARE_PRESETS)}.")] = "paper",
+    set_: Set = None,
+    workers: Workers = NUM_WORKERS,
+) -> None:
+    """Read, check, localise and cut scans, and write them as a store of ROIs."""
+    from renalnet.config import override
+    from renalnet.data.prepare import prepare as run_prepare
+    from renalnet.data.splits import read_splits_file
+    from renalnet.presets import prepare_preset
+
+    config = override(prepare_preset(preset), set_ or [])
+    named = read_splits_file(splits) if splits else None
+    with _progress() as progress:
+        tasks: dict[str, int] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            tasks.setdefault(stage, progress.add_task(stage, total=total)) if stage not in tasks else None
+            progress.update(tasks[stage], completed=done, total=total)
+
+        summary = run_prepare(src, out, config, test_src=test, splits=named, workers=workers, progress=show)
+    for note in summary.notes:
+        Console().print(f"warning: {note}")
+    describe_store(out)
+
+
+@store_app.command("verify")
+def verify_store(path: Annotated[str, typer.Argument(help="The store.")]) -> None:
+    """Compare every shard with its checksum."""
+    from renalnet.data.store import open_store
+
+    store = open_store(path)
+    store.verify()
+    Console().print(f"{len(store.manifest.shards)} shards, {len(store.cases())} cases: all as the manifest says")
+
+
+@store_app.command("describe")
+def describe_store(path: Annotated[str, typer.Argument(help="The store.")]) -> None:
+    """Show the cases, sizes and class shares of a store."""
+    from renalnet.data.store import open_store
+
+    store = open_store(path)
+    spacing = store.manifest.config.spacing_mm
+    table = Table(title=f"{path}, {'×'.join(map(str, spacing)) + ' mm' if spacing else 'own spacing'}")
+    rows = store.describe()
+    for name in rows[0]:
+        table.add_column(name.replace("_", " "))
+    for row in rows:
+        table.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in row.values()))
+    console = Console()
+    console.print(table)
+    console.print(f"fingerprint {store.fingerprint}, training mean {store.normalisation.mean:.4f} of the 0-1 scale")
+
+
+@app.command()
+def train(
+    store: Annotated[str, typer.Argument(help="A prepared store.")],
+    out: Annotated[str, typer.Option(help="Folder of the run; the same command again resumes it.")],
+    preset: Annotated[str, typer.Option(help=f"Start from: {', '.join(TRAIN_PRESETS)}.")] = "paper",
+    set_: Set = None,
+    threads: Annotated[int, typer.Option(help="Processor threads.")] = NUM_WORKERS,
+) -> None:
+    """Train one network on a store, without Ray."""
+    import torch
+
+    from renalnet.config import override
+    from renalnet.data.cohort import load_cohort
+    from renalnet.data.store import open_store
+    from renalnet.presets import train_preset
+    from renalnet.storage import absolute
+    from renalnet.train import TrainingRun
+
+    torch.set_num_threads(threads)
+    prepared = open_store(store)
+    describe = {"roi": prepared.manifest.config.model_dump(mode="json"), "data": prepared.fingerprint}
+    config = override(train_preset(preset), set_ or [])
+    run = TrainingRun(config, load_cohort(prepared), absolute(out), describe=describe)
+    console = Console()
+    for record in run:
+        console.print(
+            f"epoch {record.epoch:2d} of {config.epochs}  loss {record.loss:.4f}  Dice kidney {record.dice_kidney:.3f}  "
+            f"tumor {record.dice_tumor:.3f}  rate {record.learning_rate:g}  {record.seconds:.0f} s {record.failure}"
+        )
+    best = run.best
+    console.print(f"best epoch {best.epoch if best else 'none'}; model in {out}")
+
+
+@app.command()
+def describe(
+    preset: Annotated[str, typer.Option(help=f"Start from: {', '.join(TRAIN_PRESETS)}.")] = "paper",
+    set_: Set = None,
+) -> None:
+    """Show a network's layers, parameters, receptive field, cost, and what of it is reconstruction."""
+    from renalnet.config import override
+    from renalnet.nets.describe import describe as describe_net
+    from renalnet.presets import train_preset
+
+    config = override(train_preset(preset), set_ or [])
+    _print_network(describe_net(config.net, config.patch.shape))
+
+
+@app.command()
+def evaluate(
+    truth: Annotated[Path, typer.Option(help="Folder of true masks.")],
+    pred: Annotated[Path, typer.Option(help="Folder of predicted masks of the same names.")],
+    out: Annotated[Path, typer.Option(help="JSON file to write.")],
+) -> None:
+    """All metrics between two folders of masks."""
+    from renalnet.evaluate import evaluate_folders
+    from renalnet.storage import write_json
+
+    result = evaluate_folders(truth, pred)
+    write_json(out, result)
+    table = Table("label", "Dice", "surface distance (mm)", "HD95 (mm)", title=f"{len(result['cases'])} cases")
+    for label, summary in result["summary"].items():
+        mean, sd = summary["mean"], summary["sd"]
+        columns = ("dice", "surface_distance_mm", "hd95_mm")
+        table.add_row(label, *(f"{mean[name]:.3f} ± {sd[name] or 0:.3f}" for name in columns))
+    Console().print(table)

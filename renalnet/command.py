@@ -1,0 +1,33 @@
+"""What every command line shares: exit codes, one-line errors, logging."""
+
+import os
+import sys
+from typing import NoReturn
+
+import typer
+from typer.exceptions import TyperException
+
+from renalnet import log
+from renalnet.errors import RenalnetError
+
+USER_ERROR = 2
+"""Exit code for what the user can mend; 0 is done, 1 a bug or a lost resource."""
+
+
+def run(app: typer.Typer) -> NoReturn:
+    """Run a command line: anything the user can mend ends in one line on stderr and exit code 2."""
+    log.configure(verbose=bool(os.environ.get("RENALNET_VERBOSE")))
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except RenalnetError as error:
+        fail(str(error))
+    except TyperException as error:
+        fail(error.format_message() if hasattr(error, "format_message") else str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+
+
+def fail(message: str) -> NoReturn:
+    """Print `error: message` as one line and exit 2."""
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    sys.exit(USER_ERROR)

@@ -1,0 +1,229 @@
+"""The abdomen around the kidneys: wall, fat, spine, muscles, bowel, liver, spleen and great vessels, in HU.
+
+Coordinates are those of `Space`. Every organ varies in place and size between patients.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from renalnet.data.phantom import tissue
+from renalnet.data.phantom.fields import smooth_field
+from renalnet.data.phantom.space import Region, Space
+from renalnet.types import FloatArray, MaskArray, Triple
+
+VERTEBRA_MM = 36.0
+"""Height of a lumbar vertebra with its disc."""
+
+
+@dataclass(frozen=True)
+class Habitus:
+    """One patient's build, in mm."""
+
+    half_width: float
+    half_depth: float
+    skin_fat: float
+    wall: float
+    perirenal_fat: float
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """CT numbers being painted, and the masks that later organs must respect."""
+
+    space: Space
+    hu: FloatArray
+    firm: MaskArray
+    """Muscle and bone: perirenal fat spreads less into these."""
+    texture: FloatArray
+    """Fine field of unit spread that makes tissues uneven."""
+
+    def fill(self, region: Region, mask: MaskArray, mean_hu: float, spread_hu: float = 5.0) -> None:
+        """Paint a tissue of a mean and an unevenness within a mask of a box."""
+        self.hu[region][mask] = mean_hu + spread_hu * self.texture[region][mask]
+
+    def fill_firm(self, region: Region, mask: MaskArray, mean_hu: float, spread_hu: float = 5.0) -> None:
+        """Paint muscle or bone."""
+        self.fill(region, mask, mean_hu, spread_hu)
+        self.firm[region][mask] = True
+
+
+def draw_habitus(rng: np.random.Generator) -> Habitus:
+    """A build: broad ones carry more fat."""
+    weight = float(rng.uniform(0, 1))
+    return Habitus(
+        half_width=146 + 24 * weight + float(rng.uniform(-4, 4)),
+        half_depth=103 + 20 * weight + float(rng.uniform(-4, 4)),
+        skin_fat=7 + 17 * weight,
+        wall=float(rng.uniform(10, 15)),
+        perirenal_fat=3 + 7 * weight + float(rng.uniform(-1, 2)),
+    )
+
+
+def depth_below_skin(space: Space, habitus: Habitus) -> FloatArray:
+    """Approximate distance in mm of each voxel below the skin; negative outside the body."""
+    u, v = np.abs(space.x) / habitus.half_width, np.abs(space.y) / habitus.half_depth
+    radius = (u**2.4 + v**2.4) ** (1 / 2.4)  # between an ellipse and a box
+    return np.asarray((1 - radius) * (habitus.half_width + habitus.half_depth) / 2, dtype=np.float32)
+
+
+def paint_body(
+    space: Space,
+    depth_mm: FloatArray,
+    habitus: Habitus,
+    enhancement: tissue.Enhancement,
+    rng: np.random.Generator,
+) -> Canvas:
+    """All of the abdomen but the kidneys; `depth_mm` is that of `depth_below_skin`."""
+    texture = smooth_field(rng, space.shape, space.spacing_mm, 6.0)
+    canvas = Canvas(space, tissue.FAT_HU + 9 * texture, np.zeros(space.shape, bool), texture)
+    cavity = depth_mm > habitus.skin_fat + habitus.wall
+    _paint_bowel(canvas, cavity, rng)
+    _paint_upper_organs(canvas, cavity, enhancement, rng)
+    _paint_lungs(canvas, cavity, rng)
+    _paint_wall(canvas, depth_mm, habitus, rng)
+    _paint_great_vessels(canvas, enhancement, rng)
+    _paint_back_muscles(canvas, rng)
+    _paint_spine(canvas, rng)
+    canvas.hu[depth_mm < 0] = tissue.AIR_HU
+    return canvas
+
+
+def _everywhere() -> Region:
+    return slice(None), slice(None), slice(None)
+
+
+def _moved(rng: np.random.Generator, point: Triple, by_mm: float) -> Triple:
+    z, y, x = np.asarray(point) + rng.uniform(-by_mm, by_mm, 3)
+    return float(z), float(y), float(x)
+
+
+def _paint_wall(canvas: Canvas, depth_mm: FloatArray, habitus: Habitus, rng: np.random.Generator) -> None:
+    in_wall = (depth_mm > habitus.skin_fat) & (depth_mm <= habitus.skin_fat + habitus.wall)
+    layers = np.abs(depth_mm - habitus.skin_fat - habitus.wall / 2) < 1.2  # fat between the oblique muscles
+    canvas.fill_firm(_everywhere(), in_wall & ~layers, tissue.MUSCLE_HU, 7)
+    space = canvas.space
+    slanted = np.mod(space.z + 0.35 * np.abs(space.x) - 0.3 * space.y + rng.uniform(0, 30), 30.0)
+    ribs = in_wall & layers & (slanted < 9) & (space.z > 0.2 * np.abs(space.y) + 10)
+    canvas.fill_firm(_everywhere(), ribs, 480, 60)
+    canvas.fill(_everywhere(), np.asarray((depth_mm > 0) & (depth_mm < 2.0)), 20)  # skin
+
+
+def _paint_bowel(canvas: Canvas, cavity: MaskArray, rng: np.random.Generator) -> None:
+    space = canvas.space
+    loops = smooth_field(rng, space.shape, space.spacing_mm, 24.0)
+    filling = smooth_field(rng, space.shape, space.spacing_mm, 16.0)
+    front = cavity & (space.y < 18 - 0.18 * (space.z + 40)) & (space.z < 75)
+    canvas.fill(_everywhere(), front & (np.abs(loops) > 0.25), tissue.BOWEL_WALL_HU, 8)
+    inside = front & (np.abs(loops) > 0.42)
+    canvas.hu[inside] = tissue.CONTENTS_HU + 22 * filling[inside]
+    gas = inside & (filling > 0.75) & (space.y < -8)
+    canvas.hu[gas] = tissue.GAS_HU
+    for side in (-1, 1):
+        _paint_colon(canvas, filling, (-40.0, 12.0, side * 108.0), rng)
+
+
+def _paint_colon(canvas: Canvas, filling: FloatArray, place: Triple, rng: np.random.Generator) -> None:
+    centre, radius = _moved(rng, place, 8), float(rng.uniform(15, 22))
+    region, wall = canvas.space.ellipsoid(centre, (110, radius, radius))
+    canvas.fill(region, wall, tissue.BOWEL_WALL_HU, 8)
+    region, inside = canvas.space.ellipsoid(centre, (107, radius - 3, radius - 3))
+    canvas.hu[region][inside] = tissue.CONTENTS_HU + 15 + 30 * filling[region][inside]
+    gas = inside & ((filling[region] > 1.1) | (canvas.space.y[region] < centre[1] - 0.45 * radius))
+    canvas.hu[region][gas] = tissue.GAS_HU
+
+
+def _paint_upper_organs(
+    canvas: Canvas, cavity: MaskArray, enhancement: tissue.Enhancement, rng: np.random.Generator
+) -> None:
+    _paint_stomach(canvas, cavity, rng)
+    scale = rng.uniform(0.9, 1.1, 3)
+    organs = (
+        ((75.0, -18.0, -72.0), (92 * scale[0], 88.0, 74.0), enhancement.liver),
+        ((82.0, -52.0, -12.0), (50 * scale[1], 42.0, 72.0), enhancement.liver),
+        ((78.0, 34.0, 104.0), (55 * scale[2], 44.0, 30.0), enhancement.spleen),
+        ((32.0, -2.0, 42.0), (13.0, 13.0, 42.0), enhancement.liver - 14),  # pancreas, body and tail
+        ((16.0, -4.0, -22.0), (24.0, 15.0, 20.0), enhancement.liver - 14),  # pancreas, head
+    )
+    for centre, radii, mean_hu in organs:
+        region, mask = canvas.space.ellipsoid(_moved(rng, centre, 9), radii)
+        canvas.fill(region, mask & cavity[region], mean_hu, 4)
+    _paint_liver_vessels(canvas, enhancement, cavity, rng)
+
+
+def _paint_liver_vessels(
+    canvas: Canvas, enhancement: tissue.Enhancement, cavity: MaskArray, rng: np.random.Generator
+) -> None:
+    region, mask = canvas.space.ellipsoid((80, -18, -70), (70, 70, 60))
+    shape = (mask.shape[0], mask.shape[1], mask.shape[2])
+    tree = smooth_field(rng, shape, canvas.space.spacing_mm, 26.0)
+    other = smooth_field(rng, shape, canvas.space.spacing_mm, 22.0)
+    vessels = mask & cavity[region] & (tree * tree + other * other < 0.012)  # tubes: where two sheets cross
+    canvas.fill(region, vessels, enhancement.vein)
+
+
+def _paint_stomach(canvas: Canvas, cavity: MaskArray, rng: np.random.Generator) -> None:
+    centre, size = _moved(rng, (70, -38, 58), 8), rng.uniform(0.8, 1.15)
+    region, wall = canvas.space.ellipsoid(centre, (48 * size, 34 * size, 42 * size))
+    canvas.fill(region, wall & cavity[region], tissue.BOWEL_WALL_HU + 10, 8)
+    region, inside = canvas.space.ellipsoid(centre, (43 * size, 29 * size, 37 * size))
+    inside &= cavity[region]
+    canvas.fill(region, inside, tissue.CONTENTS_HU, 12)
+    level = centre[1] - rng.uniform(0, 14)  # gas rises to the front of a patient who lies on the back
+    canvas.hu[region][inside & (canvas.space.y[region] < level)] = tissue.GAS_HU
+
+
+def _paint_lungs(canvas: Canvas, cavity: MaskArray, rng: np.random.Generator) -> None:
+    space, top = canvas.space, float(rng.uniform(122, 140))
+    dome = top - 0.0052 * ((np.abs(space.x) - 55) ** 2 + space.y**2)
+    lungs = cavity & (space.z > dome)
+    canvas.hu[lungs] = tissue.LUNG_HU + 25 * canvas.texture[lungs]
+
+
+def _paint_great_vessels(canvas: Canvas, enhancement: tissue.Enhancement, rng: np.random.Generator) -> None:
+    radius = float(rng.uniform(8.5, 11.5))
+    tubes = (
+        ((0.0, 22.0, 9.0), (1e4, radius, radius), enhancement.aorta),
+        ((0.0, 18.0, -20.0), (1e4, radius * 0.9, radius * 1.2), enhancement.vein),
+    )
+    for centre, radii, mean_hu in tubes:
+        region, mask = canvas.space.ellipsoid(_moved(rng, centre, 2), radii)
+        canvas.fill(region, mask, mean_hu, 4)
+
+
+def _paint_back_muscles(canvas: Canvas, rng: np.random.Generator) -> None:
+    size = rng.uniform(0.85, 1.15)
+    for side in (-1, 1):
+        muscles = (
+            ((-140.0, 50.0, side * 37.0), (190.0, 19 * size, 17 * size)),  # psoas, widening downwards
+            ((0.0, 84.0, side * 32.0), (1e4, 17 * size, 27 * size)),  # erector spinae
+            ((-60.0, 70.0, side * 68.0), (110.0, 8 * size, 20 * size)),  # quadratus lumborum
+        )
+        for centre, radii in muscles:
+            region, mask = canvas.space.ellipsoid(_moved(rng, centre, 2), radii)
+            canvas.fill_firm(region, mask & (canvas.hu[region] < 200), tissue.MUSCLE_HU, 7)
+
+
+def _paint_spine(canvas: Canvas, rng: np.random.Generator) -> None:
+    centre = (0.0, 50.0, 0.0)
+    region = canvas.space.around(centre, (1e4, 70, 60))
+    z, y, x = canvas.space.offsets(region, centre)
+    phase = np.mod(z + rng.uniform(0, VERTEBRA_MM), VERTEBRA_MM)
+    disc = phase < 8
+    radius = np.sqrt((y / 18) ** 2 + (x / 24) ** 2)
+    waist = 1 - 0.06 * np.sin(np.pi * np.clip((phase - 8) / (VERTEBRA_MM - 8), 0, 1))
+    body = radius < waist
+    canvas.fill_firm(region, body, tissue.CANCELLOUS_HU, 45)
+    canvas.fill_firm(region, body & ((radius > waist - 0.09) | (phase < 10)), tissue.COMPACT_HU, 60)
+    canvas.fill_firm(region, (radius < 1.02) & disc, tissue.DISC_HU, 8)
+    behind = np.sqrt((y - 28) ** 2 + x**2)
+    arch = ((behind > 10) & (behind < 15) & (y > 17)) | ((np.abs(x) < 4) & (y > 40) & (y < 62))
+    reach = 38 - 1.5 * np.abs(phase - 22)
+    wings = (
+        (np.abs(y - 22 - 0.15 * np.abs(x)) < 4)
+        & (np.abs(x) > 10)
+        & (np.abs(x) < reach)
+        & (np.abs(phase - 22) < 5)
+    )
+    canvas.fill_firm(region, (arch & (phase > 12)) | wings, tissue.COMPACT_HU - 220, 90)
+    canvas.fill_firm(region, np.asarray(behind < 9.5), tissue.CANAL_HU, 5)

@@ -1,0 +1,175 @@
+"""A painted cohort on disk, in the KiTS folder layout; an interrupted run continues where it stopped."""
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from numpy.typing import NDArray
+
+from renalnet.config import PhantomConfig, fingerprint
+from renalnet.data.phantom.painter import CaseTruth, PaintedCase, TumorTruth, paint_abdomen, paint_labels
+from renalnet.data.volume import read_volume, write_volume
+from renalnet.errors import InputError
+from renalnet.storage import read_json, write_json
+from renalnet.types import HuArray, LabelArray
+
+Measure: TypeAlias = Callable[[HuArray, LabelArray], NDArray[Any]]
+"""Reads a case's image (HU) and label; a module's function, so that workers can import it."""
+
+SYNTHETIC: Final = "synthetic"
+_COHORT_FILE: Final = "cohort.json"
+_TRUTH_FILE: Final = "truth.json"
+_IMAGE_FILE: Final = "imaging.nii.gz"
+_LABEL_FILE: Final = "segmentation.nii.gz"
+_LABEL_ENDING: Final = ".nii.gz"
+
+
+@dataclass(frozen=True)
+class CohortCase:
+    """One patient of a cohort on disk."""
+
+    name: str
+    truth: CaseTruth
+    measured: NDArray[Any] | None
+    """What `measure` returned; none without one."""
+    painted: bool
+    """Whether this run painted it (else an earlier one did)."""
+
+
+@dataclass(frozen=True)
+class CohortSummary:
+    """A finished cohort."""
+
+    path: Path
+    source: str
+    """`synthetic`, or the name of the folder of label maps."""
+    cases: tuple[CohortCase, ...]
+
+    @property
+    def measures(self) -> list[NDArray[Any]]:
+        """What `measure` returned, in case order."""
+        return [case.measured for case in self.cases if case.measured is not None]
+
+
+@dataclass(frozen=True)
+class _Job:
+    name: str
+    index: int
+    label_file: Path | None
+
+
+def write_cohort(
+    out: Path,
+    config: PhantomConfig,
+    labels_dir: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    workers: int = 1,
+    measure: Measure | None = None,
+) -> CohortSummary:
+    """Paint a cohort into `out`: a folder a case with image, label and truth, and `cohort.json` about all.
+
+    An interrupted run goes on with the cases it had not finished. The files do not depend on `workers`.
+
+    Args:
+        out: new or empty folder, or one that an earlier run with the same arguments began.
+        config: the cohort; `num_cases` counts where no label maps are given.
+        labels_dir: folder of `*.nii.gz` label maps to paint on, a case each, named after its file.
+        progress: called with (cases done, cases in all) after each case.
+        workers: processes that paint at the same time.
+        measure: called on each case; its results are in the summary, no image stays in memory.
+
+    Raises:
+        InputError: `out` holds something else; `labels_dir` is missing or empty; a label map cannot be used.
+        ConfigError: the configuration cannot be painted.
+    """
+    source = labels_dir.absolute().name if labels_dir else SYNTHETIC
+    jobs = _label_jobs(labels_dir) if labels_dir else _synthetic_jobs(config)
+    header = {"fingerprint": fingerprint(config), "source": source, "config": config.model_dump(mode="json")}
+    _claim(out, header)
+    paint = partial(_paint_case, out=out, config=config, measure=measure)
+    cases = []
+    for case in _each(paint, jobs, workers):
+        cases.append(case)
+        if progress:
+            progress(len(cases), len(jobs))
+    rows = [{"case": case.name, **asdict(case.truth)} for case in cases]
+    write_json(out / _COHORT_FILE, {**header, "finished": True, "cases": rows})
+    return CohortSummary(out, source, tuple(cases))
+
+
+def _synthetic_jobs(config: PhantomConfig) -> list[_Job]:
+    return [_Job(f"case_{index:05d}", index, None) for index in range(config.num_cases)]
+
+
+def _label_jobs(labels_dir: Path) -> list[_Job]:
+    if not labels_dir.is_dir():
+        raise InputError(
+            f"labels folder {labels_dir}: no such folder; name one that holds *{_LABEL_ENDING} label maps"
+        )
+    files = sorted(labels_dir.glob(f"*{_LABEL_ENDING}"))
+    if not files:
+        raise InputError(
+            f"labels folder {labels_dir}: holds no *{_LABEL_ENDING} label map; name one that does"
+        )
+    return [_Job(file.name.removesuffix(_LABEL_ENDING), index, file) for index, file in enumerate(files)]
+
+
+def _claim(out: Path, header: dict[str, Any]) -> None:
+    """Mark a new folder as this cohort's before the first case; refuse one that holds anything else."""
+    stamp = out / _COHORT_FILE
+    if not stamp.is_file():
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(
+                f"{out}: holds files but no {_COHORT_FILE}; a cohort needs a new or empty folder"
+            )
+        write_json(stamp, {**header, "finished": False})
+        return
+    known = read_json(stamp)
+    for key in ("fingerprint", "source"):
+        if known.get(key) != header[key]:
+            raise InputError(
+                f"{out}: holds another cohort ({key} {known.get(key)}, asked {header[key]}); use a new folder"
+            )
+
+
+def _each(paint: Callable[[_Job], CohortCase], jobs: list[_Job], workers: int) -> Iterator[CohortCase]:
+    """Cases in order; a failing one ends the others that have not begun."""
+    if workers <= 1:
+        yield from map(paint, jobs)
+        return
+    context = multiprocessing.get_context("spawn")  # a forked process would inherit locks of running threads
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
+        yield from pool.map(paint, jobs)
+
+
+def _paint_case(job: _Job, out: Path, config: PhantomConfig, measure: Measure | None) -> CohortCase:
+    folder = out / job.name
+    files = [folder / name for name in (_IMAGE_FILE, _LABEL_FILE, _TRUTH_FILE)]
+    if all(file.is_file() for file in files):
+        truth = _truth_from_json(read_json(files[2]))
+        measured = measure(*(read_volume(file).array for file in files[:2])) if measure else None
+        return CohortCase(job.name, truth, measured, painted=False)
+    painted = _paint(job, config)
+    write_volume(files[0], painted.image)
+    write_volume(files[1], painted.label)
+    write_json(files[2], asdict(painted.truth))  # last: it says that the other two are whole
+    measured = measure(painted.image.array, painted.label.array) if measure else None
+    return CohortCase(job.name, painted.truth, measured, painted=True)
+
+
+def _paint(job: _Job, config: PhantomConfig) -> PaintedCase:
+    if job.label_file is None:
+        return paint_abdomen(config, job.index)
+    labels = read_volume(job.label_file)
+    try:
+        return paint_labels(labels, config, job.index)
+    except InputError as error:
+        raise InputError(f"{job.label_file}: {error}") from error
+
+
+def _truth_from_json(values: dict[str, Any]) -> CaseTruth:
+    return CaseTruth(**{**values, "tumors": tuple(TumorTruth(**tumor) for tumor in values["tumors"])})

@@ -1,0 +1,118 @@
+"""The kidneys of a label map as a contrast CT shows them: surrounding fat, vessels, parenchyma and tumors."""
+
+import math
+from typing import Final
+
+import numpy as np
+
+from renalnet.data.phantom import tissue
+from renalnet.data.phantom.body import Canvas
+from renalnet.data.phantom.fields import smooth_field
+from renalnet.data.phantom.kidney import parenchyma_hu
+from renalnet.data.phantom.space import Region
+from renalnet.data.phantom.tissue import Enhancement
+from renalnet.data.phantom.tumor import TumorKind, draw_kind, tumor_hu
+from renalnet.types import KIDNEY, TUMOR, FloatArray, LabelArray, MaskArray
+
+SINUS_MM: Final = 9.0
+"""Hollows of the kidney narrower than twice this are its sinus."""
+
+
+def paint_kidneys(
+    canvas: Canvas,
+    label: LabelArray,
+    fat_mm: float,
+    enhancement: Enhancement,
+    kind_quantile: float,
+    rng: np.random.Generator,
+) -> list[tuple[TumorKind, float]]:
+    """Paint what a label map holds: fat around it, then vessels, sinus, parenchyma and tumors.
+
+    Args:
+        canvas: the painted body; changed in place.
+        label: (z, y, x) labels 0, 1, 2 with at least one voxel that is not 0.
+        fat_mm: usual thickness of the perirenal fat.
+        enhancement: the patient's.
+        kind_quantile: place of the largest tumor in the mixture of kinds; others are drawn from `rng`.
+        rng: generator of the patterns.
+
+    Returns:
+        Each tumor's kind and volume in ml, the largest first.
+    """
+    import edt
+
+    space = canvas.space
+    organ = label > 0
+    gap = edt.edt(~organ, anisotropy=space.spacing_mm)
+    _clear_fat(canvas, gap, fat_mm, rng)
+    _paint_pedicles(canvas, organ, enhancement)
+    region = _bounding_box(organ, space.spacing_mm, SINUS_MM + 2)
+    depth = edt.edt(np.ascontiguousarray(gap[region] < SINUS_MM), anisotropy=space.spacing_mm) - SINUS_MM
+    sinus = (depth > 1.0) & ~organ[region]
+    box = (depth.shape[0], depth.shape[1], depth.shape[2])
+    vessels = smooth_field(rng, box, space.spacing_mm, 9.0)
+    canvas.hu[region][sinus] = np.where(vessels[sinus] > 0.9, enhancement.vein, tissue.FAT_HU + 15)
+    canvas.hu[region][sinus & (vessels < -1.0)] = tissue.URINE_HU
+    kidney = label[region] == KIDNEY
+    canvas.hu[region][kidney] = parenchyma_hu(depth, space.spacing_mm, enhancement, rng)[kidney]
+    return _paint_tumors(canvas, label, enhancement, kind_quantile, rng)
+
+
+def _paint_pedicles(canvas: Canvas, organ: MaskArray, enhancement: Enhancement) -> None:
+    """Artery and vein from the great vessels to the middle of each kidney, hidden where they enter it."""
+    space = canvas.space
+    z = np.broadcast_to(space.z, space.shape)
+    for outwards in (-1, 1):
+        kidney = organ & (space.x * outwards > 20)
+        if not kidney.any():
+            continue
+        hilum = (float(z[kidney].mean()), float(space.y[kidney].mean()), float(space.x[kidney].mean()))
+        for start, radius_mm, mean_hu in (
+            ((hilum[0] + 6, 18.0, -20.0), 5.5, enhancement.vein),
+            ((hilum[0] + 12, 22.0, 9.0), 3.2, enhancement.aorta),
+        ):
+            region, mask = space.tube(start, hilum, radius_mm)
+            canvas.fill(region, mask & ~organ[region] & ~canvas.firm[region], mean_hu)
+
+
+def _clear_fat(canvas: Canvas, gap_mm: FloatArray, fat_mm: float, rng: np.random.Generator) -> None:
+    space = canvas.space
+    thickness = fat_mm * (1 + 0.9 * smooth_field(rng, space.shape, space.spacing_mm, 38.0))
+    thickness[canvas.firm] *= 0.35
+    cleared = gap_mm < thickness
+    canvas.hu[cleared] = tissue.FAT_HU + 9 * canvas.texture[cleared]
+
+
+def _bounding_box(mask: MaskArray, spacing_mm: tuple[float, ...], margin_mm: float) -> Region:
+    slices = []
+    for axis, step in enumerate(spacing_mm):
+        hit = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+        margin = math.ceil(margin_mm / step)
+        slices.append(slice(max(int(hit[0]) - margin, 0), int(hit[-1]) + margin + 1))
+    return slices[0], slices[1], slices[2]
+
+
+def _paint_tumors(
+    canvas: Canvas,
+    label: LabelArray,
+    enhancement: Enhancement,
+    kind_quantile: float,
+    rng: np.random.Generator,
+) -> list[tuple[TumorKind, float]]:
+    """Each connected tumor by a draw of its own from the mixture, the largest by `kind_quantile`."""
+    import edt
+    from scipy import ndimage
+
+    spacing = canvas.space.spacing_mm
+    tumors: list[tuple[TumorKind, float]] = []
+    components, num_tumors = ndimage.label(label == TUMOR, np.ones((3, 3, 3)))
+    sizes = np.bincount(components.ravel(), minlength=num_tumors + 1)[1:]
+    for number in np.argsort(-sizes) + 1:
+        kind = draw_kind(kind_quantile if not tumors else float(rng.random()))
+        inside = components == number
+        region = _bounding_box(inside, spacing, 3.0)
+        mask = np.ascontiguousarray(inside[region])
+        hu = tumor_hu(kind, edt.edt(mask, anisotropy=spacing), spacing, enhancement, rng)
+        canvas.hu[region][mask] = hu[mask]
+        tumors.append((kind, float(sizes[number - 1]) * math.prod(spacing) / 1000))
+    return tumors

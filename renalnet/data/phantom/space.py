@@ -1,0 +1,75 @@
+"""Where voxels lie in one patient: mm from the body's centre, bent a little so that no organ is geometric."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from renalnet.data.phantom.fields import smooth_field
+from renalnet.types import FloatArray, MaskArray, Shape, Triple
+
+Region = tuple[slice, slice, slice]
+
+BEND_MM = 3.5
+BEND_SCALE_MM = 42.0
+
+
+@dataclass(frozen=True)
+class Space:
+    """Coordinates of each voxel in mm from the body's centre; +x patient's left, +y back, +z head."""
+
+    z: FloatArray
+    """(Z, 1, 1)"""
+    y: FloatArray
+    """(Z, Y, X), bent."""
+    x: FloatArray
+    """(Z, Y, X), bent."""
+    spacing_mm: Triple
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, shape: Shape, spacing_mm: Triple, first_mm: Triple) -> Self:
+        """A patient's space on a grid whose first voxel lies at `first_mm` from the body's centre."""
+        steps = zip(shape, spacing_mm, first_mm, strict=True)
+        z, y, x = (np.arange(size, dtype=np.float32) * step + first for size, step, first in steps)
+        bend_y, bend_x = (BEND_MM * smooth_field(rng, shape, spacing_mm, BEND_SCALE_MM) for _ in "yx")
+        bend_y += y[None, :, None]
+        bend_x += x[None, None, :]
+        return cls(z[:, None, None], bend_y, bend_x, spacing_mm)
+
+    @property
+    def shape(self) -> Shape:
+        """Voxels (z, y, x)."""
+        depth, height, width = self.x.shape
+        return depth, height, width
+
+    def around(self, centre_mm: Triple, reach_mm: Triple) -> Region:
+        """The box of voxels within `reach_mm` of a point along each axis (wider by the bend)."""
+        lines = (self.z[:, 0, 0], self.y.mean(axis=(0, 2)), self.x.mean(axis=(0, 1)))
+        bounds = []
+        for line, centre, reach in zip(lines, centre_mm, reach_mm, strict=True):
+            low, high = np.searchsorted(line, [centre - reach - 2 * BEND_MM, centre + reach + 2 * BEND_MM])
+            bounds.append(slice(int(low), int(high)))
+        return bounds[0], bounds[1], bounds[2]
+
+    def offsets(self, region: Region, centre_mm: Triple) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """(z, y, x) distances in mm from a point within a box."""
+        return self.z[region[0]] - centre_mm[0], self.y[region] - centre_mm[1], self.x[region] - centre_mm[2]
+
+    def ellipsoid(self, centre_mm: Triple, radii_mm: Triple) -> tuple[Region, MaskArray]:
+        """An upright ellipsoid: its box, and the mask in the box."""
+        region = self.around(centre_mm, radii_mm)
+        z, y, x = self.offsets(region, centre_mm)
+        squared = (z / radii_mm[0]) ** 2 + (y / radii_mm[1]) ** 2 + (x / radii_mm[2]) ** 2
+        return region, np.asarray(squared < 1)
+
+    def tube(self, start_mm: Triple, end_mm: Triple, radius_mm: float) -> tuple[Region, MaskArray]:
+        """A straight vessel between two points: its box, and the mask in the box."""
+        start, end = np.array(start_mm), np.array(end_mm)
+        middle, reach = (start + end) / 2, np.abs(end - start) / 2 + radius_mm
+        region = self.around((middle[0], middle[1], middle[2]), (reach[0], reach[1], reach[2]))
+        offsets = self.offsets(region, start_mm)
+        along = (end - start).astype(np.float32)
+        share = sum(o * a for o, a in zip(offsets, along, strict=True)) / float(along @ along)
+        share = np.clip(share, 0, 1)
+        squared = sum((o - share * a) ** 2 for o, a in zip(offsets, along, strict=True))
+        return region, np.asarray(squared < radius_mm**2)

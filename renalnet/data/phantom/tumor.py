@@ -1,0 +1,87 @@
+"""Tumors: how often each kind occurs, how large they are, and how they look in the arterial phase."""
+
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+import numpy as np
+
+from renalnet.data.phantom.fields import smooth_field
+from renalnet.data.phantom.tissue import Enhancement
+from renalnet.types import FloatArray, MaskArray, Triple
+
+TumorKind: TypeAlias = Literal["hypodense", "necrotic", "isodense", "hyperenhancing", "fatty"]
+
+
+@dataclass(frozen=True)
+class TumorLook:
+    """The mixture's part of one kind."""
+
+    weight: float
+    """Share of all tumors; the weights of `TUMOR_LOOKS` sum to 1."""
+    mean_hu: tuple[float, float]
+    """Range of a tumor's mean (of its rim for necrotic ones, of its vessels for fatty ones)."""
+    texture_hu: tuple[float, float]
+    """Range of the standard deviation of its own unevenness, on top of the scanner's noise."""
+
+
+TUMOR_LOOKS: Final[dict[TumorKind, TumorLook]] = {
+    "hypodense": TumorLook(0.52, (18, 92), (7, 14)),  # papillary and cystic ones; no cortex-medulla pattern
+    "necrotic": TumorLook(0.20, (150, 230), (12, 24)),  # bright uneven rim, core of 15-45 HU
+    "isodense": TumorLook(0.12, (150, 195), (16, 26)),  # coarse texture, thin dark capsule
+    "hyperenhancing": TumorLook(0.09, (250, 320), (18, 34)),  # clear-cell: brighter than the cortex
+    "fatty": TumorLook(0.07, (70, 125), (12, 24)),  # angiomyolipoma: vessels between patches of fat
+}
+"""Most tumors (hypodense, necrotic, fatty) differ from the kidney locally; no threshold finds all kinds."""
+
+NECROTIC_CORE_HU: Final = (15.0, 45.0)
+CAPSULE_HU: Final = 85.0
+FAT_PATCH_HU: Final = -80.0
+FAT_SHARE: Final = 0.45
+
+
+def draw_kind(quantile: float) -> TumorKind:
+    """The kind at a quantile in [0, 1) of the mixture."""
+    edges = np.cumsum([look.weight for look in TUMOR_LOOKS.values()])
+    return list(TUMOR_LOOKS)[min(int(np.searchsorted(edges, quantile, side="right")), len(edges) - 1)]
+
+
+def draw_volume_ml(quantile: float, range_ml: tuple[float, float]) -> float:
+    """The tumor volume at a quantile in [0, 1) of a log-uniform law over a range.
+
+    Over the default 2 to 145 ml its median is 17 ml and its mean 33.4 ml (paper's cohort: mean 33.58 ml).
+    """
+    low, high = range_ml
+    return float(low * (high / low) ** quantile)
+
+
+def tumor_hu(
+    kind: TumorKind,
+    depth_mm: FloatArray,
+    spacing_mm: Triple,
+    enhancement: Enhancement,
+    rng: np.random.Generator,
+) -> FloatArray:
+    """CT numbers of one tumor in its box; `depth_mm` is the depth below its surface, 0 outside."""
+    look = TUMOR_LOOKS[kind]
+    shape = (depth_mm.shape[0], depth_mm.shape[1], depth_mm.shape[2])
+    mean, spread = rng.uniform(*look.mean_hu), rng.uniform(*look.texture_hu)
+    fine = smooth_field(rng, shape, spacing_mm, float(rng.uniform(4.0, 7.0)))
+    hu = np.asarray(mean + spread * fine, dtype=np.float32)
+    inside: MaskArray = depth_mm > 0
+    if kind == "necrotic":
+        return _with_core(hu, depth_mm, rng, smooth_field(rng, shape, spacing_mm, 14.0))
+    if kind == "isodense":
+        hu[depth_mm < rng.uniform(1.6, 2.4)] = min(CAPSULE_HU, enhancement.medulla - 35)
+    if kind == "fatty":
+        patches = smooth_field(rng, shape, spacing_mm, 9.0)
+        hu[patches < np.quantile(patches[inside], FAT_SHARE)] = FAT_PATCH_HU
+    return hu
+
+
+def _with_core(
+    hu: FloatArray, depth_mm: FloatArray, rng: np.random.Generator, uneven: FloatArray
+) -> FloatArray:
+    rim_mm = rng.uniform(0.14, 0.28) * float(depth_mm.max()) + 1.0
+    core = depth_mm > rim_mm * (1 + 0.35 * uneven)
+    hu[core] = rng.uniform(*NECROTIC_CORE_HU) + 5 * uneven[core]
+    return hu

@@ -1,0 +1,57 @@
+"""All metrics between two folders of masks, case by case."""
+
+from pathlib import Path
+
+import numpy as np
+
+from renalnet.data.volume import Volume, canonical, grid_difference, read_volume
+from renalnet.errors import InputError
+from renalnet.metrics.table import Evaluation, LabelMeasures, evaluation, measure
+from renalnet.types import LABEL_NAMES
+
+MASK_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
+
+
+def evaluate_folders(truth: Path, pred: Path) -> Evaluation:
+    """Measure each mask of `pred` against the mask of the same name in `truth`.
+
+    Raises:
+        InputError: a folder is missing or empty, a mask has no partner, lies on another grid, or holds other labels.
+    """
+    true_masks, pred_masks = _masks(truth), _masks(pred)
+    unmatched = sorted(true_masks.keys() ^ pred_masks.keys())
+    if unmatched:
+        there = truth if unmatched[0] in true_masks else pred
+        raise InputError(f"{there}: {len(unmatched)} masks have no partner, the first '{unmatched[0]}'; add or remove them")
+    return evaluation({case: _measure(true_masks[case], pred_masks[case]) for case in sorted(true_masks)})
+
+
+def _masks(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; name a folder of masks")
+    found = {
+        path.name.removesuffix(ending): path
+        for path in sorted(folder.iterdir())
+        for ending in MASK_ENDINGS
+        if path.name.endswith(ending) and not path.name.startswith(".")
+    }
+    if not found:
+        raise InputError(f"{folder}: holds no masks ({', '.join(MASK_ENDINGS)})")
+    return found
+
+
+def _measure(truth: Path, pred: Path) -> list[LabelMeasures]:
+    true_mask, pred_mask = _read_mask(truth), _read_mask(pred)
+    difference = grid_difference(pred_mask.grid, true_mask.grid)
+    if difference:
+        raise InputError(f"{pred}: lies on another grid than {truth} ({difference}); masks are never resized")
+    return measure(true_mask.array, pred_mask.array, true_mask.grid.spacing_mm)
+
+
+def _read_mask(path: Path) -> Volume:
+    volume = read_volume(path)
+    values = np.unique(volume.array)
+    foreign = sorted(set(values.tolist()) - set(LABEL_NAMES))
+    if foreign:
+        raise InputError(f"{path}: holds label {foreign[0]:g}; labels are 0 background, 1 kidney, 2 tumor")
+    return canonical(Volume(volume.array.astype(np.uint8), volume.grid), is_label=True)

@@ -1,0 +1,19 @@
+"""Logging: library code asks for a logger, command lines alone configure it."""
+
+import logging
+
+
+def get_logger(name: str) -> logging.Logger:
+    """The logger of a module, below the project's own root `renalnet` or `study`."""
+    return logging.getLogger(name)
+
+
+def configure(verbose: bool = False) -> None:
+    """Send the project's messages to stderr; called by command lines only."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    for root in ("renalnet", "study"):
+        logger = logging.getLogger(root)
+        logger.handlers = [handler]
+        logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+        logger.propagate = False

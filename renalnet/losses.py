@@ -1,0 +1,41 @@
+"""Weighted cross-entropy (paper, Eq. 1)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from renalnet.types import IGNORE_LABEL, Triple
+
+
+def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Triple) -> Tensor:
+    """−Σ w·log q over the counted voxels, divided by the sum of their weights (PyTorch's normalisation).
+
+    Args:
+        logits: (B, 3, D, H, W), any floating dtype; the loss is computed in float32.
+        labels: (B, D, H, W), uint8 or another integer: 0, 1, 2, or `IGNORE_LABEL` where none counts.
+        weights: of background, kidney and tumor.
+
+    Returns:
+        A scalar. Zero, with zero gradient, where no voxel counts.
+    """
+    # Autocast would leave the logits as they are; bfloat16 is too coarse to sum a logarithm in.
+    table = torch.tensor(weights, dtype=torch.float32, device=logits.device)
+    total = F.cross_entropy(logits.float(), labels.long(), table, ignore_index=IGNORE_LABEL, reduction="sum")
+    counts = torch.stack([(labels == label).sum() for label in range(len(weights))])
+    return total / (table * counts).sum().clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def supervised_loss(outputs: Sequence[Tensor], labels: Tensor, weights: Triple) -> Tensor:
+    """`weighted_cross_entropy` of a network's `training_logits`.
+
+    With deep supervision each coarser output counts half of the one before it; the shares add up to one
+    (reconstruction).
+    """
+    shares = [0.5**step for step in range(len(outputs))]
+    losses = [
+        share * weighted_cross_entropy(logits, labels, weights)
+        for share, logits in zip(shares, outputs, strict=True)
+    ]
+    return torch.stack(losses).sum() / sum(shares)

@@ -1,0 +1,1 @@
+"""Overlap, surface distance, detection: how a predicted mask differs from the truth."""

@@ -1,0 +1,207 @@
+"""Parts the networks are made of; tensors are (B, C, D, H, W), channels-last in memory.
+
+Convolutions that a BatchNorm follows carry no bias.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Final, Literal, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from renalnet.types import NUM_CLASSES, Shape
+
+StepKind: TypeAlias = Literal["window", "upsample", "interpolate", "cells", "whole"]
+
+
+@dataclass(frozen=True)
+class PathStep:
+    """One step of the path that sees furthest along an axis, for the receptive field.
+
+    `window`: convolution or pooling; `upsample`: each voxel becomes `size`; `interpolate`: the same, linear;
+    `cells`: averages over aligned cells of `size`; `whole`: averages over the whole axis.
+    """
+
+    kind: StepKind
+    size: int = 1
+    stride: int = 1
+    dilation: int = 1
+    padding: int = 0
+
+
+POOL: Final = PathStep("window", size=2, stride=2)
+
+
+def convolution_step(size: int = 3, stride: int = 1, dilation: int = 1) -> PathStep:
+    """The step of a convolution padded to keep its map's size."""
+    return PathStep("window", size, stride, dilation, padding=dilation * (size // 2))
+
+
+class SegmentationNet(nn.Module):
+    """Base of the networks: any (B, 1, D, H, W) in, logits (B, 3, D, H, W) of the same D, H, W out.
+
+    The input is padded at each axis' end by repeating its last slice, to a multiple of `multiple` and
+    to at least `minimum` voxels, so that every pooling divides it and BatchNorm sees more than one
+    voxel even in a batch of one; the logits are cropped back. A subclass gives `features` and `path`,
+    and says how many channels each feature has.
+    """
+
+    is_planar: ClassVar[bool] = False
+    """Whether a voxel's logits depend on its own slice only."""
+
+    def __init__(
+        self, multiple: Shape, minimum: Shape, head_channels: int, auxiliary_channels: Sequence[int] = ()
+    ) -> None:
+        super().__init__()
+        self.multiple = multiple
+        self.minimum = minimum
+        self.head = nn.Conv3d(head_channels, NUM_CLASSES, 1)
+        self.auxiliary_heads = nn.ModuleList(
+            nn.Conv3d(channels, NUM_CLASSES, 1) for channels in auxiliary_channels
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (B, 3, D, H, W) of `image` (B, 1, D, H, W)."""
+        padded = self._pad(image)
+        return self._logits(self.head, self.features(padded)[0], padded, image)
+
+    def training_logits(self, image: Tensor) -> list[Tensor]:
+        """What the loss reads: the logits of `forward`, then any auxiliary ones, all of the input's size."""
+        padded = self._pad(image)
+        heads = [self.head, *self.auxiliary_heads]
+        return [
+            self._logits(head, feature, padded, image)
+            for head, feature in zip(heads, self.features(padded), strict=False)
+        ]
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """Features (B, C, d, h, w) of a padded image, finest first: one for each head, or more."""
+        raise NotImplementedError
+
+    def path(self) -> tuple[PathStep, ...]:
+        """The steps from input to logits of the path that sees furthest in-plane."""
+        raise NotImplementedError
+
+    def _pad(self, image: Tensor) -> Tensor:
+        missing = [
+            max(least, -(-size // step) * step) - size
+            for size, step, least in zip(image.shape[2:], self.multiple, self.minimum, strict=True)
+        ]
+        if not any(missing):
+            return image
+        return F.pad(image, (0, missing[2], 0, missing[1], 0, missing[0]), mode="replicate")
+
+    @staticmethod
+    def _logits(head: nn.Module, feature: Tensor, padded: Tensor, image: Tensor) -> Tensor:
+        logits = head(feature)
+        if logits.shape[2:] != padded.shape[2:]:
+            logits = F.interpolate(logits, size=padded.shape[2:], mode="trilinear")
+        return crop(logits, image.shape[2:])
+
+
+def crop(x: Tensor, size: Sequence[int]) -> Tensor:
+    """The first `size` (D, H, W) voxels of `x` (B, C, D, H, W)."""
+    return x[..., : size[0], : size[1], : size[2]]
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """`x` (B, C, …) in channels-last memory, the fastest order on every device.
+
+    Convolutions keep it, but a one-channel image does not show it, so a network calls this behind its stem.
+    """
+    return x.contiguous(memory_format=torch.channels_last_3d if x.ndim == 5 else torch.channels_last)
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution and BatchNorm, with a ReLU unless the result is to be added to something first."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, *, dilation: int = 1, activate: bool = True
+    ) -> None:
+        super().__init__(
+            nn.Conv3d(
+                in_channels,
+                out_channels,
+                kernel,
+                padding=dilation * (kernel // 2),
+                dilation=dilation,
+                bias=False,
+            ),
+            nn.BatchNorm3d(out_channels),
+        )
+        if activate:
+            self.append(nn.ReLU(inplace=True))
+
+
+class ResidualBlock(nn.Module):
+    """Bottleneck of three convolutions, 1×1×1, 3×3×3 dilated, 1×1×1, at half the block's width inside.
+
+    The sum is activated last; a 1×1×1 projection carries the input where the width changes (He et al. 2016;
+    paper, II.A.1 names residual blocks of 39 convolutions in all, the rest is reconstruction).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, dilation: int = 1) -> None:
+        super().__init__()
+        inner = max(1, out_channels // 2)
+        self.body = nn.Sequential(
+            ConvNorm(in_channels, inner, 1),
+            ConvNorm(inner, inner, 3, dilation=dilation),
+            ConvNorm(inner, out_channels, 1, activate=False),
+        )
+        self.projection = (
+            nn.Identity()
+            if in_channels == out_channels
+            else ConvNorm(in_channels, out_channels, 1, activate=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, D, H, W) to (B, out, D, H, W)."""
+        return F.relu(self.body(x) + self.projection(x), inplace=True)
+
+
+class Deconvolution(nn.ConvTranspose3d):
+    """Transposed convolution whose stride is its kernel.
+
+    Its output voxels do not overlap, so it is one matrix product and a rearrangement: the same numbers as
+    `nn.ConvTranspose3d`, several times faster on a processor where the kernel is large.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
+        super().__init__(in_channels, out_channels, kernel, stride=kernel)
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """(B, in, D, H, W) to (B, out, kernel·D, kernel·H, kernel·W), cropped at the end to `output_size`."""
+        batch, channels, depth, height, width = input.shape
+        kernel = self.kernel_size[0]
+        weight = self.weight.permute(2, 3, 4, 1, 0).reshape(-1, channels)
+        bias = None if self.bias is None else self.bias.repeat(kernel**3)
+        cells = F.linear(input.permute(0, 2, 3, 4, 1), weight, bias)
+        cells = cells.view(batch, depth, height, width, kernel, kernel, kernel, self.out_channels)
+        voxels = cells.permute(0, 7, 1, 4, 2, 5, 3, 6)
+        size = (kernel * depth, kernel * height, kernel * width)
+        # Joined channels-last, the order that both sides of the copy are nearest to.
+        joined = voxels.permute(0, 2, 3, 4, 5, 6, 7, 1).reshape(batch, *size, self.out_channels)
+        full = joined.permute(0, 4, 1, 2, 3)
+        return full if output_size is None else crop(full, output_size)
+
+
+class GraduallyEnhancedFeature(nn.Module):
+    """One step of the gradually enhanced feature module, coarse to fine.
+
+    The deeper feature is deconvolved ×2, joined with the encoder's feature of that size, fused by a 1×1×1
+    convolution and enhanced by a residual block (the paper's abstract names the module only; reconstruction).
+    """
+
+    def __init__(self, deep_channels: int, skip_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.deconvolution = Deconvolution(deep_channels, out_channels, 2)
+        self.fusion = ConvNorm(out_channels + skip_channels, out_channels, 1)
+        self.enhancement = ResidualBlock(out_channels, out_channels)
+
+    def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
+        """`deep` (B, deep, D/2, H/2, W/2) and `skip` (B, skip, D, H, W) to (B, out, D, H, W)."""
+        joined = torch.cat([self.deconvolution(deep), skip], dim=1)
+        enhanced: Tensor = self.enhancement(self.fusion(joined))
+        return enhanced

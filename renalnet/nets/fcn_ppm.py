@@ -1,0 +1,73 @@
+"""3D_FCN_PPM (Yang et al., ICPR 2018), as far as its text goes; what it does not say is reconstruction.
+
+Full resolution: stem and 2 residual blocks; max pooling; half resolution: 3 blocks; max pooling;
+quarter resolution: 6 blocks with dilations 1, 1, 2, 2, 4, 4 and the pyramid pooling module; two steps
+of gradually enhanced features with a block each; head. 13 residual blocks hold 39 convolutions.
+"""
+
+from torch import Tensor, nn
+
+from renalnet.config import NetConfig
+from renalnet.nets.blocks import (
+    POOL,
+    ConvNorm,
+    GraduallyEnhancedFeature,
+    PathStep,
+    ResidualBlock,
+    SegmentationNet,
+    channels_last,
+    convolution_step,
+)
+from renalnet.nets.ppm import PyramidPooling
+
+
+class FcnPpm(SegmentationNet):
+    """The paper's network; all fields of `config` but the name apply."""
+
+    def __init__(self, config: NetConfig) -> None:
+        num_full, num_half, num_quarter = config.encoder_blocks
+        full = config.width
+        # A stage without blocks hands on the channels of the stage before it.
+        half = 2 * full if num_half else full
+        quarter = 4 * full if num_quarter else half
+        pyramid = PyramidPooling(quarter, config.ppm_kernels)
+        auxiliary = (2 * full, pyramid.out_channels) if config.deep_supervision else ()
+        # Eight voxels leave 2×2×2 at quarter resolution, enough for BatchNorm in a batch of one.
+        super().__init__((4, 4, 4), (8, 8, 8), full, auxiliary)
+        self.config = config
+        self.stem = ConvNorm(1, full, 3)
+        self.at_full = _stage(full, full, (1,) * num_full)
+        self.at_half = _stage(full, half, (1,) * num_half)
+        self.at_quarter = _stage(half, quarter, config.dilations)
+        self.pool = nn.MaxPool3d(2)
+        self.pyramid = pyramid
+        self.to_half = GraduallyEnhancedFeature(pyramid.out_channels, half, 2 * full)
+        self.to_full = GraduallyEnhancedFeature(2 * full, full, full)
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """Features of full, half and quarter resolution, the last from the pyramid pooling module."""
+        full = self.at_full(channels_last(self.stem(image)))
+        half = self.at_half(self.pool(full))
+        pooled = self.pyramid(self.at_quarter(self.pool(half)))
+        half = self.to_half(pooled, half)
+        return [self.to_full(half, full), half, pooled]
+
+    def path(self) -> tuple[PathStep, ...]:
+        """Through quarter resolution, and there through the largest kernel of the pyramid pooling module."""
+        num_full, num_half, _ = self.config.encoder_blocks
+        convolution = convolution_step()
+        encoder = [convolution] * (1 + num_full) + [POOL] + [convolution] * num_half + [POOL]
+        quarter = [convolution_step(dilation=dilation) for dilation in self.config.dilations]
+        cells = [PathStep("cells", max(self.config.ppm_kernels))] if self.config.ppm_kernels else []
+        decoder = [PathStep("upsample", 2), convolution] * 2
+        return (*encoder, *quarter, *cells, *decoder)
+
+
+def _stage(in_channels: int, out_channels: int, dilations: tuple[int, ...]) -> nn.Sequential:
+    widths = [in_channels, *([out_channels] * len(dilations))]
+    return nn.Sequential(
+        *(
+            ResidualBlock(before, out_channels, dilation)
+            for before, dilation in zip(widths, dilations, strict=False)
+        )
+    )

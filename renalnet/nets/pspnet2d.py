@@ -1,0 +1,121 @@
+"""2D PSPNet (Zhao et al., CVPR 2017) applied slice by slice, the paper's 2D baseline.
+
+As published: residual backbone of bottlenecks (3, 4, 6, 3) after a stem of three 3×3 convolutions and a
+max pooling, dilations 2 and 4 in its last two stages; pyramid pooling over 1×1, 2×2, 3×3 and 6×6 bins,
+each brought to a quarter of the channels and enlarged bilinearly; shortcut and bins concatenated, a 3×3
+convolution, head, bilinear enlargement. Changed: `width`, the channels behind the stem, scales all
+channels (128 is the original's); the features lie at stride 4 instead of 8, because a ROI of 150 pixels
+is a third of the published crops; BatchNorm in the bins follows the enlargement, because a pooled map
+can be one pixel; no dropout, no auxiliary loss, no pretrained weights.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from renalnet.config import NetConfig
+from renalnet.nets.blocks import PathStep, SegmentationNet, channels_last, convolution_step
+
+_STAGES = ((3, 1), (4, 1), (6, 2), (3, 4))
+"""Blocks and dilation of each stage; the last three have twice the channels of the one before."""
+_BINS = (1, 2, 3, 6)
+
+
+class PspNet2d(SegmentationNet):
+    """PSPNet of `config.width` channels, slices folded into the batch; no other field of `config` applies."""
+
+    is_planar = True
+
+    def __init__(self, config: NetConfig) -> None:
+        width = max(1, config.width // 2)
+        super().__init__((1, 4, 4), (1, 8, 8), head_channels=8 * width)
+        self.stem = nn.Sequential(
+            _conv_norm(1, width, 3, stride=2),
+            _conv_norm(width, width, 3),
+            _conv_norm(width, 2 * width, 3),
+            nn.MaxPool2d(3, stride=2, padding=1),
+        )
+        self.stages = nn.Sequential()
+        channels = 2 * width
+        for index, (num_blocks, dilation) in enumerate(_STAGES):
+            inner = width * 2**index
+            for _ in range(num_blocks):
+                self.stages.append(_Bottleneck(channels, inner, dilation))
+                channels = 4 * inner
+        self.bins = nn.ModuleList(_Bin(channels, channels // len(_BINS), size) for size in _BINS)
+        self.fusion = _conv_norm(2 * channels, 8 * width, 3)
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """The fused feature at a quarter of the in-plane size, as (B, C, D, H/4, W/4)."""
+        batch, _, depth, height, width = image.shape
+        slices = image.transpose(1, 2).reshape(batch * depth, 1, height, width)
+        x = self.stages(channels_last(self.stem(slices)))
+        fused: Tensor = self.fusion(torch.cat([x, *(pool(x) for pool in self.bins)], dim=1))
+        return [fused.view(batch, depth, *fused.shape[1:]).transpose(1, 2)]
+
+    def path(self) -> tuple[PathStep, ...]:
+        """In-plane, through the 1×1 bin, which sees the whole slice; along z it sees one slice."""
+        stem = (
+            convolution_step(stride=2),
+            convolution_step(),
+            convolution_step(),
+            convolution_step(stride=2),
+        )
+        stages = tuple(
+            convolution_step(dilation=dilation) for blocks, dilation in _STAGES for _ in range(blocks)
+        )
+        return (*stem, *stages, PathStep("whole"), convolution_step(), PathStep("interpolate", 4))
+
+
+class _Bottleneck(nn.Module):
+    """Three convolutions, the last of four times the inner width, as in ResNet-50 (He et al. 2016)."""
+
+    def __init__(self, in_channels: int, inner: int, dilation: int) -> None:
+        super().__init__()
+        out_channels = 4 * inner
+        self.body = nn.Sequential(
+            _conv_norm(in_channels, inner, 1),
+            _conv_norm(inner, inner, 3, dilation=dilation),
+            _conv_norm(inner, out_channels, 1, activate=False),
+        )
+        self.projection = (
+            nn.Identity()
+            if in_channels == out_channels
+            else _conv_norm(in_channels, out_channels, 1, activate=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.body(x) + self.projection(x), inplace=True)
+
+
+class _Bin(nn.Module):
+    """Averages over `size` × `size` bins, 1×1 convolution, enlargement, BatchNorm and ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.convolution = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = self.convolution(F.adaptive_avg_pool2d(x, self.size))
+        enlarged = F.interpolate(pooled, size=x.shape[2:], mode="bilinear")
+        return F.relu(self.norm(enlarged), inplace=True)
+
+
+def _conv_norm(
+    in_channels: int,
+    out_channels: int,
+    kernel: int,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    activate: bool = True,
+) -> nn.Sequential:
+    """The 2D twin of `blocks.ConvNorm`."""
+    padding = dilation * (kernel // 2)
+    layers: list[nn.Module] = [
+        nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, bias=False),
+        nn.BatchNorm2d(out_channels),
+    ]
+    return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if activate else []))

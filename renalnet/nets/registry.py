@@ -1,0 +1,65 @@
+"""Every network by its name, and its first weights."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final
+
+import torch
+from torch import nn
+
+from renalnet.config import NetConfig
+from renalnet.errors import ConfigError, nearest
+from renalnet.nets.blocks import Deconvolution, SegmentationNet, channels_last
+from renalnet.nets.fcn_ppm import FcnPpm
+from renalnet.nets.ppm import PyramidBranch
+from renalnet.nets.pspnet2d import PspNet2d
+from renalnet.nets.unet3d import UNet3d
+from renalnet.types import NetName
+
+BUILDERS: Final[Mapping[NetName, Callable[[NetConfig], SegmentationNet]]] = MappingProxyType(
+    {"fcn_ppm": FcnPpm, "unet3d": UNet3d, "pspnet2d": PspNet2d}
+)
+
+
+def builder_of(name: str) -> Callable[[NetConfig], SegmentationNet]:
+    """The class of network `name`. Raises ConfigError for an unknown name."""
+    for known, builder in BUILDERS.items():
+        if known == name:
+            return builder
+    raise ConfigError(f"net.name '{name}' is no network; {nearest(name, BUILDERS)}")
+
+
+def build_net(config: NetConfig, seed: int = 0) -> SegmentationNet:
+    """The network that `config` describes, its weights drawn from `seed`, in channels-last memory.
+
+    Raises:
+        ConfigError: `config.name` names no network.
+    """
+    net = builder_of(config.name)(config)
+    _draw_weights(net, torch.Generator().manual_seed(seed))
+    for parameter in net.parameters():
+        if parameter.ndim >= 4:
+            parameter.data = channels_last(parameter.data)
+    return net
+
+
+def _draw_weights(net: nn.Module, generator: torch.Generator) -> None:
+    """Draw the weights; biases start at zero, BatchNorm as the identity."""
+    # Means of rectified features hardly vary: a pyramid's channel that starts below zero would stay dead.
+    pooled = [module.convolution for module in net.modules() if isinstance(module, PyramidBranch)]
+    for module in net.modules():
+        if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose3d)):
+            nn.init.normal_(module.weight, std=_spread(module), generator=generator)
+            if module.bias is not None:
+                nn.init.constant_(module.bias, 1.0 if module in pooled else 0.0)
+
+
+def _spread(module: nn.Conv2d | nn.Conv3d | nn.ConvTranspose3d) -> float:
+    """Standard deviation of first weights.
+
+    He et al. (2015) for deconvolutions, which add up their input channels only. PyTorch's smaller
+    1/√(3·fan-in) for convolutions: BatchNorm undoes their scale, and small weights turn faster at one rate.
+    """
+    if isinstance(module, Deconvolution):
+        return float((2 / module.in_channels) ** 0.5)
+    return float((3 * module.weight[0].numel()) ** -0.5)

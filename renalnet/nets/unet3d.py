@@ -1,0 +1,62 @@
+"""3D U-Net (Çiçek et al., MICCAI 2016), the paper's 3D baseline.
+
+As published: four resolutions, two 3×3×3 convolutions with BatchNorm and ReLU at each, channels doubled
+before each 2×2×2 max pooling, 2×2×2 up-convolutions of stride 2, skip connections by concatenation,
+1×1×1 head. Changed: convolutions are padded, so that the output has the input's size (the original's
+are valid ones), and `width`, the channels of full resolution, scales all channels; 64 is the
+original's.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from renalnet.config import NetConfig
+from renalnet.nets.blocks import (
+    POOL,
+    ConvNorm,
+    Deconvolution,
+    PathStep,
+    SegmentationNet,
+    channels_last,
+    convolution_step,
+)
+
+_NUM_POOLINGS = 3
+
+
+class UNet3d(SegmentationNet):
+    """3D U-Net of `config.width` channels; the other fields of `config` do not apply."""
+
+    def __init__(self, config: NetConfig) -> None:
+        widths = [config.width * 2**level for level in range(_NUM_POOLINGS + 1)]
+        super().__init__((8, 8, 8), (16, 16, 16), head_channels=widths[0])
+        first = max(1, widths[0] // 2)
+        self.stem = ConvNorm(1, first, 3)
+        self.encoder = nn.ModuleList([ConvNorm(first, widths[0], 3)])
+        self.ups, self.decoder = nn.ModuleList(), nn.ModuleList()
+        for before, after in pairwise(widths):
+            self.encoder.append(_two_convolutions(before, before, after))
+            self.ups.append(Deconvolution(after, after, 2))
+            self.decoder.append(_two_convolutions(before + after, before, before))
+        self.pool = nn.MaxPool3d(2)
+
+    def features(self, image: Tensor) -> list[Tensor]:
+        """The feature of full resolution; this network has no auxiliary heads."""
+        features = [self.encoder[0](channels_last(self.stem(image)))]
+        for convolutions in list(self.encoder)[1:]:
+            features.append(convolutions(self.pool(features[-1])))
+        x = features.pop()
+        for up, convolutions in zip(reversed(self.ups), reversed(self.decoder), strict=True):
+            x = convolutions(torch.cat([features.pop(), up(x)], dim=1))
+        return [x]
+
+    def path(self) -> tuple[PathStep, ...]:
+        """Through the coarsest resolution."""
+        pair = (convolution_step(), convolution_step())
+        return (*(*pair, POOL) * _NUM_POOLINGS, *pair, *((PathStep("upsample", 2), *pair) * _NUM_POOLINGS))
+
+
+def _two_convolutions(in_channels: int, inner: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(ConvNorm(in_channels, inner, 3), ConvNorm(inner, out_channels, 3))

@@ -1,0 +1,121 @@
+"""Files on any `pyarrow.fs` path (local, NFS, S3): read, and write so that a reader never sees half a file."""
+
+import io
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyarrow import fs
+
+from renalnet.errors import InputError
+
+
+def resolve(path: str | Path) -> tuple[fs.FileSystem, str]:
+    """The file system of a path or URI and the path on it; local paths are made absolute.
+
+    Raises:
+        InputError: the URI's scheme is unknown.
+    """
+    text = str(path)
+    if "://" not in text:
+        return fs.LocalFileSystem(), str(Path(text).absolute())
+    try:
+        filesystem, inner = fs.FileSystem.from_uri(text)
+    except (ValueError, OSError) as error:
+        raise InputError(f"cannot open '{text}': {error}; use a local path or a file://, s3:// or gs:// URI") from error
+    return filesystem, inner
+
+
+def absolute(path: str | Path) -> str:
+    """A local path made absolute; a URI as it is."""
+    return str(path) if "://" in str(path) else str(Path(path).absolute())
+
+
+def join(path: str | Path, *parts: str) -> str:
+    """`path` with `parts` below it, for paths and URIs alike."""
+    return "/".join([str(path).rstrip("/"), *parts])
+
+
+def exists(path: str | Path) -> bool:
+    """Whether a file or folder is there."""
+    filesystem, inner = resolve(path)
+    return bool(filesystem.get_file_info(inner).type != fs.FileType.NotFound)
+
+
+def list_names(path: str | Path) -> list[str]:
+    """Sorted names of what lies directly in a folder; an absent folder is empty."""
+    filesystem, inner = resolve(path)
+    entries = filesystem.get_file_info(fs.FileSelector(inner, allow_not_found=True))
+    return sorted(entry.base_name for entry in entries)
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The whole content of a file. Raises FileNotFoundError."""
+    filesystem, inner = resolve(path)
+    with filesystem.open_input_stream(inner) as stream:
+        return bytes(stream.read())
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a file under a temporary name, flush it to the disk and rename it into place."""
+    filesystem, inner = resolve(path)
+    if isinstance(filesystem, fs.LocalFileSystem):
+        _write_local(Path(inner), content)
+        return
+    with filesystem.open_output_stream(inner) as stream:  # an object store shows an object only when it is whole
+        stream.write(content)
+
+
+def _write_local(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_json(path: str | Path) -> Any:
+    """A JSON file's content. Raises FileNotFoundError, and InputError where it is not JSON."""
+    try:
+        return json.loads(read_bytes(path))
+    except ValueError as error:
+        raise InputError(f"{path} is not readable JSON ({error}); restore it or start in a new folder") from error
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write indented JSON, whole or not at all; keys keep their order."""
+    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def delete(path: str | Path) -> None:
+    """Remove a file if it is there."""
+    filesystem, inner = resolve(path)
+    if filesystem.get_file_info(inner).type == fs.FileType.File:
+        filesystem.delete_file(inner)
+
+
+def json_line(value: Any) -> str:
+    """One line of JSON, for logs that are read line by line."""
+    return json.dumps(value, separators=(", ", ": "))
+
+
+def write_arrays(path: str | Path, **arrays: NDArray[Any]) -> None:
+    """Write named arrays as one compressed `.npz` file, whole or not at all."""
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **arrays)
+    write_bytes(path, content.getvalue())
+
+
+def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an `.npz` file; pickled objects in it are refused."""
+    with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as arrays:
+        return dict(arrays)

@@ -1,0 +1,234 @@
+"""One training run: a plain loop over epochs that validates, checkpoints and resumes; it knows nothing of Ray."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from renalnet import checkpoint as checkpoints
+from renalnet import storage
+from renalnet.checkpoint import Checkpoint
+from renalnet.config import Section, StitchConfig, TrainConfig, fingerprint
+from renalnet.data.cohort import Cohort
+from renalnet.data.loader import Batch, PatchLoader
+from renalnet.data.manifest import Normalisation
+from renalnet.data.store import Roi
+from renalnet.device import Device, pick_device
+from renalnet.errors import CheckpointError
+from renalnet.infer.stitch import Stitched, stitch
+from renalnet.log import get_logger
+from renalnet.losses import weighted_cross_entropy
+from renalnet.metrics.overlap import dice
+from renalnet.nets import SegmentationNet, build_net
+from renalnet.types import KIDNEY, TUMOR, FloatArray
+
+LOG_FILE = "epochs.jsonl"
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """What one epoch reports. Every value is finite."""
+
+    epoch: int
+    """From 1."""
+    loss: float
+    """Mean weighted cross-entropy of the epoch's steps."""
+    dice_kidney: float
+    """Mean over validation patients, by stitched inference without post-processing."""
+    dice_tumor: float
+    """As `dice_kidney`."""
+    objective: float
+    """Mean of the two; what the search maximises."""
+    learning_rate: float
+    """Of this epoch."""
+    seconds: float
+    """Training and validation of this epoch."""
+    failure: str = ""
+    """Why the run ends here, where it cannot go on; empty otherwise."""
+
+
+class TrainingRun:
+    """A run in a folder. Iterating trains the epochs that the folder does not hold yet and yields each one's record."""
+
+    def __init__(self, config: TrainConfig, cohort: Cohort, folder: str, *, describe: dict[str, Any] | None = None):
+        """Start the run of `folder`, or go on from its newest whole checkpoint.
+
+        Args:
+            config: the run; a folder that holds another run's checkpoint is refused.
+            cohort: decoded training and validation patients.
+            folder: any path that `storage` knows.
+            describe: values to keep in the model's `config.json`, such as how its ROIs were cut.
+
+        Raises:
+            CheckpointError: the folder belongs to another run.
+        """
+        self.config = config
+        self.folder = folder
+        self._cohort = cohort
+        self._describe = describe or {}
+        self._device = pick_device(config.precision)
+        self._net = self._device.place(build_net(config.net, config.seed))
+        self._optimizer = torch.optim.SGD(
+            self._net.parameters(),
+            lr=config.optim.base_rate,
+            momentum=config.optim.momentum,
+            weight_decay=config.optim.weight_decay,
+        )
+        self._loader = PatchLoader(
+            cohort.train,
+            config.patch,
+            batch_size=config.optim.batch_size,
+            fill_hu=cohort.normalisation.hu_min,
+            seed=config.seed,
+        )
+        self.records: list[EpochRecord] = []
+        self._resume()
+
+    def __iter__(self) -> Iterator[EpochRecord]:
+        while len(self.records) < self.config.epochs and not (self.records and self.records[-1].failure):
+            record = self._train_epoch(len(self.records) + 1)
+            self.records.append(record)
+            self._save(record)
+            yield record
+
+    @property
+    def best(self) -> EpochRecord | None:
+        """The epoch with the highest objective, the first of equals; none before the first epoch."""
+        return max(self.records, key=lambda record: record.objective, default=None)
+
+    def _train_epoch(self, epoch: int) -> EpochRecord:
+        started = time.monotonic()
+        rate = learning_rate(self.config, epoch)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._net.train()
+        steps = self.config.steps_per_epoch
+        losses = []
+        for batch in self._loader.batches((epoch - 1) * steps, steps):
+            loss = self._step(batch)
+            if not math.isfinite(loss):
+                reason = f"loss or gradient not finite in epoch {epoch}, step {len(losses) + 1}"
+                return EpochRecord(epoch, 0.0, 0.0, 0.0, 0.0, rate, time.monotonic() - started, reason)
+            losses.append(loss)
+        kidney, tumor = self._validate()
+        seconds = time.monotonic() - started
+        return EpochRecord(epoch, float(np.mean(losses)), kidney, tumor, (kidney + tumor) / 2, rate, seconds)
+
+    def _step(self, batch: Batch) -> float:
+        """One step of SGD; the loss, or NaN (and no step) where loss or gradient is not finite."""
+        image, label = to_tensors(batch, self._cohort.normalisation, self._device)
+        with self._device.autocast():
+            outputs = self._net.training_logits(image)
+        weights = self.config.loss.weights
+        loss = torch.stack([weighted_cross_entropy(logits, label, weights) for logits in outputs]).mean()
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self._net.parameters(), self.config.optim.clip_norm)
+        if not torch.isfinite(loss + norm):
+            return math.nan
+        self._optimizer.step()
+        return float(loss.detach())
+
+    def _validate(self) -> tuple[float, float]:
+        """Mean Dice of kidney and tumor over the validation patients."""
+        cases = self._cohort.validation[: self.config.max_validation_cases or None]
+        scores = [self._validate_case(roi) for roi in cases]
+        kidney, tumor = np.mean(scores, axis=0)
+        return float(kidney), float(tumor)
+
+    def _validate_case(self, roi: Roi) -> tuple[float, float]:
+        image = self._cohort.normalisation.apply(roi.image)
+        labels = segment(self._net, image, self.config.stitch, self._device).labels
+        return dice(roi.label == KIDNEY, labels == KIDNEY), dice(roi.label == TUMOR, labels == TUMOR)
+
+    def _save(self, record: EpochRecord) -> None:
+        weights = dict(self._net.state_dict())
+        if record is self.best:
+            checkpoints.save_model(self.folder, weights, self._bundle_config(record))
+        tensors = {f"model.{name}": tensor for name, tensor in weights.items()} | self._momentum()
+        checkpoints.save_checkpoint(self.folder, Checkpoint(record.epoch, tensors, self._meta()))
+        lines = "".join(f"{storage.json_line(asdict(entry))}\n" for entry in self.records)
+        storage.write_bytes(storage.join(self.folder, LOG_FILE), lines.encode())
+
+    def _momentum(self) -> dict[str, Tensor]:
+        state = self._optimizer.state
+        named = self._net.named_parameters()
+        return {f"momentum.{name}": state[p]["momentum_buffer"] for name, p in named if p in state}
+
+    def _meta(self) -> dict[str, Any]:
+        return {
+            "run": self._run_fingerprint(),
+            "threads": torch.get_num_threads(),
+            "records": [asdict(record) for record in self.records],
+        }
+
+    def _bundle_config(self, record: EpochRecord) -> dict[str, Any]:
+        return {
+            "train": self.config.model_dump(mode="json"),
+            "normalisation": asdict(self._cohort.normalisation),
+            "epoch": record.epoch,
+            "validation": {"dice_kidney": record.dice_kidney, "dice_tumor": record.dice_tumor},
+            **self._describe,
+        }
+
+    def _run_fingerprint(self) -> str:
+        """Of all that decides the weights; more epochs of the same run are the same run."""
+        same_run: Section = self.config.model_copy(update={"epochs": 1})
+        return f"{fingerprint(same_run)}-{self._cohort.fingerprint}"
+
+    def _resume(self) -> None:
+        found = checkpoints.load_checkpoint(self.folder)
+        if found is None:
+            return
+        if found.meta["run"] != self._run_fingerprint():
+            raise CheckpointError(
+                f"{self.folder} holds another run (its configuration or data differ); choose an empty folder"
+            )
+        if found.meta["threads"] != torch.get_num_threads():
+            _log.warning(
+                "%s was trained with %d threads and goes on with %d: it will not repeat bit for bit",
+                self.folder,
+                found.meta["threads"],
+                torch.get_num_threads(),
+            )
+        self.records = [EpochRecord(**record) for record in found.meta["records"]]
+        prefix = "model."
+        model = {key.removeprefix(prefix): value for key, value in found.tensors.items() if key.startswith(prefix)}
+        self._net.load_state_dict(model)
+        for name, parameter in self._net.named_parameters():
+            buffer = found.tensors.get(f"momentum.{name}")
+            if buffer is not None:
+                self._optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer)
+
+
+def learning_rate(config: TrainConfig, epoch: int) -> float:
+    """The multistep schedule: the base rate, multiplied by `rate_decay` after each milestone (epoch from 1)."""
+    passed = sum(epoch > milestone for milestone in config.optim.milestones)
+    return config.optim.base_rate * config.optim.rate_decay**passed
+
+
+def to_tensors(batch: Batch, normalisation: Normalisation, device: Device) -> tuple[Tensor, Tensor]:
+    """A batch as normalised float32 images (B, 1, D, H, W) and labels (B, D, H, W) on the device."""
+    image = torch.from_numpy(np.ascontiguousarray(batch.image)).to(device.torch_device, non_blocking=True)
+    label = torch.from_numpy(np.ascontiguousarray(batch.label)).to(device.torch_device, non_blocking=True)
+    scaled = (image.float().clamp_(normalisation.hu_min, normalisation.hu_max) - normalisation.hu_min) / (
+        normalisation.hu_max - normalisation.hu_min
+    )
+    return device.tensor((scaled - normalisation.mean).unsqueeze(1)), label
+
+
+def segment(net: SegmentationNet, image: FloatArray, config: StitchConfig, device: Device) -> Stitched:
+    """Stitched inference over a normalised ROI (z, y, x), the same in training and in the final stage (paper, II.B)."""
+    net.eval()
+
+    def forward(tile: Tensor) -> Tensor:
+        with device.autocast():
+            return net(device.tensor(tile)).float()
+
+    return stitch(forward, image, config, device=device.torch_device)

@@ -1,0 +1,53 @@
+"""The model card of the winner: what it is, what it was trained on, how well it does, and what it is not."""
+
+from typing import Any
+
+import numpy as np
+
+from renalnet import storage
+from study import layout
+from study.collect import read_parquet
+from study.final import METRICS
+
+
+def model_card(results: str) -> str:
+    """The card, in Markdown, from the result files of a finished study."""
+    manifest = storage.read_json(storage.join(results, layout.MANIFEST))
+    winner, data = manifest["winner"], manifest["data"]
+    rows = read_parquet(layout.final_path(results, METRICS))
+    test = [r for r in rows if r["checkpoint"] == winner and r["split"] == "test" and r["stage"] == "final"]
+    config = storage.read_json(storage.join(layout.best_folder(results), "config.json"))
+    return "\n".join(
+        [
+            f"# 3D_FCN_PPM, {winner} of study '{manifest['study']}'",
+            "",
+            "Segments kidney (1) and renal tumor (2) in a region of interest of a contrast CT. Research software, not a",
+            "medical device.",
+            "",
+            "## Data",
+            "",
+            f"- {data['source']}{', synthetic: not made from patients' + chr(39) + ' scans' if data['synthetic'] else ''}",
+            f"- patients: {', '.join(f'{number} {split}' for split, number in data['num_cases'].items())}",
+            f"- ROI grid (z, y, x): {data['roi_spacing_mm']} mm",
+            f"- fingerprint: {data['fingerprint']}",
+            *(f"- note: {note}" for note in data["notes"]),
+            "",
+            "## Test patients, after vote, CRF and connectivity",
+            "",
+            "| label | mean Dice | mean surface distance (mm) | patients |",
+            "|---|---|---|---|",
+            *(_row(label, [r for r in test if r["label"] == label]) for label in ("kidney", "tumor")),
+            "",
+            "## Training",
+            "",
+            f"- pooling kernels {config['train']['net']['ppm_kernels']}, class weights {config['train']['loss']}",
+            f"- learning-rate steps {config['train']['optim']['milestones']}, best epoch {config['epoch']}",
+            f"- weights sha256 {config['sha256']}",
+            "",
+        ]
+    )
+
+
+def _row(label: str, rows: list[dict[str, Any]]) -> str:
+    dice, distance = (np.mean([row[name] for row in rows]) for name in ("dice", "surface_distance_mm"))
+    return f"| {label} | {dice:.3f} | {distance:.2f} | {len(rows)} |"

@@ -1,0 +1,117 @@
+"""The records that trials leave behind, and the two tables made of them."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from renalnet import storage
+from renalnet.train import LOG_FILE, EpochRecord
+from study import layout
+
+State = Literal["running", "complete", "pruned", "failed"]
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial: what it runs, and how it ended."""
+
+    trial: int
+    """Number within its network, from 0; 0 is the paper's point."""
+    network: str
+    state: State
+    point: dict[str, Any]
+    """Searched values."""
+    train: dict[str, Any]
+    """The whole training configuration."""
+    reason: str = ""
+    """Why it ended."""
+    cpus: float = 0.0
+    gpus: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """`fcn_ppm-0003`."""
+        return layout.trial_name(self.network, self.trial)
+
+    def ended(self, state: State, reason: str) -> "TrialRecord":
+        """The record with its end."""
+        return replace(self, state=state, reason=reason)
+
+
+def write_record(results: str, record: TrialRecord) -> None:
+    """Keep a trial's record in its folder, whole or not at all."""
+    storage.write_json(storage.join(layout.trial_folder(results, record.name), layout.TRIAL_RECORD), asdict(record))
+
+
+def read_records(results: str) -> list[TrialRecord]:
+    """All records of a study, by network and number."""
+    folder = storage.join(results, "trials")
+    paths = (storage.join(folder, name, layout.TRIAL_RECORD) for name in storage.list_names(folder))
+    return [TrialRecord(**storage.read_json(path)) for path in paths if storage.exists(path)]
+
+
+def read_epochs(results: str, name: str) -> list[EpochRecord]:
+    """The epochs that a trial has finished; none where it has not finished one."""
+    path = storage.join(layout.trial_folder(results, name), LOG_FILE)
+    if not storage.exists(path):
+        return []
+    return [EpochRecord(**json.loads(line)) for line in storage.read_bytes(path).splitlines()]
+
+
+def write_tables(results: str) -> None:
+    """Write `trials.parquet` and `curves.parquet` from the records as they stand."""
+    records = read_records(results)
+    epochs = {record.name: read_epochs(results, record.name) for record in records}
+    trials = [_trial_row(record, epochs[record.name]) for record in records]
+    curves = [_curve_row(record, epoch) for record in records for epoch in epochs[record.name]]
+    write_parquet(storage.join(results, layout.TRIALS_TABLE), trials)
+    write_parquet(storage.join(results, layout.CURVES_TABLE), curves)
+
+
+def write_parquet(path: str, rows: list[dict[str, Any]]) -> None:
+    """Write rows as a Parquet file, whole or not at all."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows), sink)
+    storage.write_bytes(path, sink.getvalue().to_pybytes())
+
+
+def read_parquet(path: str) -> list[dict[str, Any]]:
+    """The rows of a Parquet file."""
+    rows: list[dict[str, Any]] = pq.read_table(pa.BufferReader(storage.read_bytes(path))).to_pylist()
+    return rows
+
+
+def _trial_row(record: TrialRecord, epochs: list[EpochRecord]) -> dict[str, Any]:
+    best = max(epochs, key=lambda epoch: epoch.objective, default=None)
+    hours = sum(epoch.seconds for epoch in epochs) / 3600
+    loss = record.train["loss"]
+    return {
+        "trial": record.trial,
+        "name": record.name,
+        "network": record.network,
+        "state": record.state,
+        "objective": best.objective if best else None,
+        "best_epoch": best.epoch if best else None,
+        "epochs": len(epochs),
+        "planned_epochs": record.train["epochs"],
+        "seconds": hours * 3600,
+        "gpu_hours": hours * record.gpus,
+        "cpu_hours": hours * record.cpus,
+        "reason": record.reason,
+        "is_paper_point": record.trial == 0,
+        "ppm_kernels": record.point.get("ppm_kernels", ""),
+        "weight_tumor": loss["tumor"],
+        "weight_kidney": loss["kidney"],
+        "weight_background": loss["background"],
+        "milestones": "-".join(map(str, record.train["optim"]["milestones"])),
+        "config": json.dumps(record.train),
+    }
+
+
+def _curve_row(record: TrialRecord, epoch: EpochRecord) -> dict[str, Any]:
+    values = asdict(epoch)
+    del values["failure"]
+    return {"trial": record.trial, "name": record.name, "network": record.network, **values}

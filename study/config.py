@@ -1,0 +1,93 @@
+"""The configuration of a study: the method's own sections, and how they are searched."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from renalnet.config import CrfConfig, PhantomConfig, PrepareConfig, Section, StitchConfig, TrainConfig
+from renalnet.types import NetName
+
+
+class SpaceConfig(Section):
+    """What is searched: pooling kernels, class weights, learning-rate steps. Kidney's weight is the unit, 1.0."""
+
+    kernel_sets: tuple[tuple[int, ...], ...] = ((2, 4, 8, 16), (2, 4, 8), (4, 8, 16), (1, 2, 4, 8), (2, 8), ())
+    """Sets of pooling kernels; the empty set is the network without its pyramid pooling module."""
+    tumor_weight: tuple[float, float] = (0.5, 8.0)
+    """Range of the tumor's class weight, searched on a log scale."""
+    background_weight: tuple[float, float] = (0.05, 0.8)
+    """Range of the background's class weight, searched on a log scale."""
+    first_step: tuple[int, int] = (2, 6)
+    """Range of the first epoch at which the learning rate falls."""
+    step_gap: tuple[int, int] = (1, 3)
+    """Range of the epochs between two falls; three falls in all, as in the paper."""
+
+
+class SearchConfig(Section):
+    """How the space is searched."""
+
+    num_trials: int = Field(64, ge=1)
+    """Trials of 3D_FCN_PPM; the first one always runs the paper's own values."""
+    baseline_trials: int = Field(64, ge=1)
+    """Trials of each baseline, in the same space without the kernels; 1 runs it at the paper's values only."""
+    baselines: tuple[NetName, ...] = ("unet3d", "pspnet2d")
+    """Networks to compare with."""
+    num_startup_trials: int = Field(10, ge=1)
+    """Random trials before TPE learns from them."""
+    grace_epochs: int = Field(4, ge=1)
+    """No trial is pruned before this epoch; past the paper's first learning-rate step."""
+    reduction_factor: int = Field(3, ge=2)
+    """At each rung the best 1/reduction_factor of the trials go on."""
+
+
+class ResourceConfig(Section):
+    """What a trial occupies."""
+
+    cpus_per_trial: int = Field(1, ge=1)
+    """Processor slots, and threads, of a trial."""
+    gpus_per_trial: float = Field(1.0, gt=0)
+    """GPUs of a trial, where the cluster has any; a fraction shares one."""
+    max_failures: int = Field(2, ge=0)
+    """Times that a trial whose process or node is lost goes on from its last checkpoint."""
+
+
+class FinalConfig(Section):
+    """The final stage: the paper's full inference on the best checkpoints."""
+
+    stitch: StitchConfig = StitchConfig()
+    """Sub-volumes and their overlap."""
+    crf: CrfConfig = CrfConfig()
+    """The dense conditional random field."""
+    num_finalists: int = Field(5, ge=1)
+    """Best checkpoints of 3D_FCN_PPM that compete on the validation patients."""
+
+
+class StudyConfig(Section):
+    """A whole study, from scans to report."""
+
+    preset: Literal["quick", "anatomy", "paper"] = "paper"
+    """Where this configuration started from."""
+    seed: int = Field(0, ge=0)
+    """Of the searcher and of every trial."""
+    phantom: PhantomConfig = PhantomConfig()
+    """The synthetic cohort, where no store is given."""
+    prepare: PrepareConfig = PrepareConfig()
+    """How that cohort is prepared."""
+    train: TrainConfig = TrainConfig()
+    """What every trial shares; its searched values are the paper's, the first trial's."""
+    space: SpaceConfig = SpaceConfig()
+    """What is searched."""
+    search: SearchConfig = SearchConfig()
+    """How it is searched."""
+    resources: ResourceConfig = ResourceConfig()
+    """What a trial occupies."""
+    final: FinalConfig = FinalConfig()
+    """The final stage."""
+
+    @model_validator(mode="after")
+    def _paper_is_searchable(self) -> "StudyConfig":
+        if self.train.net.ppm_kernels not in self.space.kernel_sets:
+            raise ValueError(f"space.kernel_sets must hold train.net.ppm_kernels {self.train.net.ppm_kernels}")
+        if len(self.train.optim.milestones) != 3:
+            raise ValueError(f"train.optim.milestones {self.train.optim.milestones} must be three, as the search's are")
+        return self

@@ -1,0 +1,121 @@
+"""What a results folder says of itself: configuration, data, versions, seeds, durations."""
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import renalnet
+from renalnet import storage
+from renalnet.config import fingerprint
+from renalnet.data.store import Store
+from renalnet.errors import ResultsError
+from renalnet.types import SPLITS
+from study import layout
+from study.config import StudyConfig
+
+REPORTED_PACKAGES = ("torch", "ray", "optuna", "numpy", "pyarrow", "SimpleITK", "pydensecrf2")
+
+
+class StudyManifest:
+    """The manifest of a results folder; every change is written at once."""
+
+    def __init__(self, results: str, config: StudyConfig, data: str | None) -> None:
+        """Start a study in an empty folder, or go on with the one that is there.
+
+        Args:
+            results: the results folder.
+            config: the study's configuration.
+            data: the store given by the user; none for the embedded synthetic cohort.
+
+        Raises:
+            ResultsError: the folder holds another study, or something that is no study.
+        """
+        self._path = storage.join(results, layout.MANIFEST)
+        identity = {"config_fingerprint": fingerprint(config), "data_path": data}
+        if storage.exists(self._path):
+            self._values = storage.read_json(self._path)
+            self._refuse_other(results, identity)
+        elif storage.list_names(results):
+            raise ResultsError(f"{results} is not empty and holds no study; choose an empty folder with --results")
+        else:
+            self._values = _first_values(config, identity)
+        self.update(finished=False)
+
+    def update(self, **values: Any) -> None:
+        """Set values and write the manifest."""
+        self._values |= values
+        storage.write_json(self._path, self._values)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the duration of the block to the stage's, also where the block ends in an error."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            durations = self._values["durations_s"]
+            total = durations.get(stage, 0.0) + time.monotonic() - started
+            self.update(durations_s={**durations, stage: round(total, 1)})
+
+    def describe_data(self, store: Store, source: str, synthetic: bool) -> None:
+        """Record which data the study reads; data that has changed since is refused.
+
+        Raises:
+            ResultsError: the store is not the one that the study started with.
+        """
+        before = self._values.get("data", {}).get("fingerprint")
+        if before not in (None, store.fingerprint):
+            raise ResultsError(
+                f"{store.path} has changed since this study began (fingerprint {before}, now {store.fingerprint}); "
+                "choose another folder with --results"
+            )
+        notes = list(store.manifest.notes)
+        spacing = store.manifest.config.spacing_mm
+        data = {
+            "source": source,
+            "synthetic": synthetic,
+            "fingerprint": store.fingerprint,
+            "num_cases": {split: len(store.cases(split)) for split in SPLITS},
+            "roi_spacing_mm": list(spacing) if spacing else None,
+            "notes": notes,
+        }
+        self.update(data=data, warnings=notes)
+
+    def _refuse_other(self, results: str, identity: dict[str, Any]) -> None:
+        for key, value in identity.items():
+            if self._values.get(key) != value:
+                raise ResultsError(
+                    f"{results} holds another study ({key} {self._values.get(key)}, this command's {value}); "
+                    "choose another folder with --results, or repeat that study's command: "
+                    f"{self._values.get('command', 'unknown')}"
+                )
+
+
+def _first_values(config: StudyConfig, identity: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "study": config.preset,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": " ".join(["python -m study.run", *sys.argv[1:]]),
+        "config": config.model_dump(mode="json"),
+        **identity,
+        "versions": _versions(),
+        "machine": {"num_cpus": os.cpu_count(), "num_gpus": 0, "device": platform.machine()},
+        "seeds": {"study": config.seed, "phantom": config.phantom.seed, "prepare": config.prepare.seed},
+        "durations_s": {},
+        "warnings": [],
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {"renalnet": renalnet.__version__, "python": platform.python_version()}
+    for package in REPORTED_PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

@@ -1,0 +1,53 @@
+"""Named studies. Each is a function; a variant changes fields."""
+
+from collections.abc import Callable
+
+from renalnet import presets
+from renalnet.config import PhantomConfig
+from renalnet.errors import ConfigError, nearest
+from study.config import FinalConfig, SearchConfig, SpaceConfig, StudyConfig
+
+
+def paper() -> StudyConfig:
+    """The paper's numbers; baselines get the same search as the network itself."""
+    return StudyConfig(preset="paper", prepare=presets.prepare_paper(), train=presets.paper())
+
+
+def anatomy() -> StudyConfig:
+    """For a cohort painted on real label maps: at most 40 minutes on two processor cores.
+
+    Baselines run once, at the paper's values, with widths scaled to the cost of 3D_FCN_PPM.
+    """
+    train = presets.anatomy()
+    return StudyConfig(
+        preset="anatomy",
+        prepare=presets.prepare_anatomy(),
+        train=train,
+        space=SpaceConfig(kernel_sets=((1, 2, 4, 8), (1, 2, 4), (2, 4, 8), (1, 2, 3, 6), ())),
+        search=SearchConfig(num_trials=10, baseline_trials=1, num_startup_trials=5),
+        final=FinalConfig(stitch=train.stitch.model_copy(update={"stride": (8, 25, 25)}), num_finalists=3),
+    )
+
+
+def quick() -> StudyConfig:
+    """For the embedded synthetic phantoms: minutes on two processor cores. Baselines as in `anatomy`."""
+    train = presets.quick()
+    return StudyConfig(
+        preset="quick",
+        phantom=PhantomConfig(num_cases=32),
+        prepare=presets.prepare_quick(),
+        train=train,
+        space=SpaceConfig(kernel_sets=((1, 2, 3, 6), (1, 2, 3), (2, 3, 6), ())),
+        search=SearchConfig(num_trials=8, baseline_trials=1, num_startup_trials=4),
+        final=FinalConfig(stitch=train.stitch.model_copy(update={"stride": (6, 20, 20)}), num_finalists=3),
+    )
+
+
+STUDY_PRESETS: dict[str, Callable[[], StudyConfig]] = {"quick": quick, "anatomy": anatomy, "paper": paper}
+
+
+def study_preset(name: str) -> StudyConfig:
+    """A study by name. Raises ConfigError naming the nearest known preset."""
+    if name not in STUDY_PRESETS:
+        raise ConfigError(f"unknown preset '{name}'; {nearest(name, STUDY_PRESETS)}")
+    return STUDY_PRESETS[name]()

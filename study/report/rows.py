@@ -1,0 +1,236 @@
+"""The files of a results folder as typed rows. What a running study has not written yet is None, no error."""
+
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from renalnet.errors import InputError, ResultsError
+from renalnet.storage import join, list_names, read_bytes, read_json
+from renalnet.types import LabelArray
+
+
+class DataInfo(BaseModel):
+    """Where the patients of a study come from."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    source: str = "not recorded"
+    fingerprint: str = "not recorded"
+    synthetic: bool = False
+    num_cases: dict[str, int] = {}
+    roi_spacing_mm: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Manifest(BaseModel):
+    """`manifest.json`; unknown keys are left to newer versions of the report."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    study: str = "unnamed"
+    created: str = "not recorded"
+    config: dict[str, Any] = {}
+    config_fingerprint: str = "not recorded"
+    data: DataInfo = DataInfo()
+    versions: dict[str, str | None] = {}
+    machine: dict[str, Any] = {}
+    seeds: dict[str, Any] = {}
+    durations_s: dict[str, float | None] = {}
+    command: str = ""
+    warnings: tuple[str, ...] = ()
+    finished: bool = False
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial of the study; a field with a default may be null or absent in the file."""
+
+    trial: int
+    name: str
+    network: str
+    state: str
+    objective: float | None = None
+    best_epoch: int | None = None
+    epochs: int = 0
+    planned_epochs: int = 0
+    seconds: float = 0.0
+    gpu_hours: float = 0.0
+    cpu_hours: float = 0.0
+    reason: str = ""
+    is_paper_point: bool = False
+    ppm_kernels: str = ""
+    weight_tumor: float | None = None
+    weight_kidney: float | None = None
+    weight_background: float | None = None
+    milestones: str = ""
+    config: str = ""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What a trial reported after an epoch, counted from 1; Dice over the validation patients."""
+
+    trial: int
+    name: str
+    network: str
+    epoch: int
+    loss: float | None = None
+    dice_kidney: float | None = None
+    dice_tumor: float | None = None
+    objective: float | None = None
+    learning_rate: float | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One label of one patient after one stage of inference with one checkpoint."""
+
+    case: str
+    split: str
+    network: str
+    role: str
+    stage: str
+    label: str
+    dice: float
+    surface_distance_mm: float
+    surface_distance_px: float
+    hd95_mm: float
+    surface_dice: float
+    volume_truth_ml: float
+    volume_pred_ml: float
+    true_positive: int
+    false_positive: int
+    false_negative: int
+    true_negative: int
+    truth_empty: bool
+    pred_empty: bool
+    checkpoint: str = ""
+    found: bool | None = None
+
+
+@dataclass(frozen=True)
+class View:
+    """A test patient's ROI for display: all arrays (z, y, x); the image is windowed to 0-255."""
+
+    case: str
+    image: LabelArray
+    truth: LabelArray
+    predictions: Mapping[str, LabelArray]
+    spacing_mm: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Results:
+    """All rows of a results folder; None stands for a file that is not there (yet)."""
+
+    path: str
+    manifest: Manifest
+    trials: list[Trial] | None
+    epochs: list[Epoch] | None
+    measurements: list[Measurement] | None
+    view_cases: list[str]
+
+
+Row = TypeVar("Row", Trial, Epoch, Measurement)
+
+
+def load_results(path: str | Path) -> Results:
+    """Read a results folder (local path or URI).
+
+    Raises:
+        ResultsError: it has no manifest, or a file in it is damaged or lacks columns.
+    """
+    views = list_names(join(path, "final", "views"))
+    return Results(
+        path=str(path),
+        manifest=_read_manifest(path),
+        trials=_read_rows(join(path, "trials.parquet"), Trial),
+        epochs=_read_rows(join(path, "curves.parquet"), Epoch),
+        measurements=_read_rows(join(path, "final", "metrics.parquet"), Measurement),
+        view_cases=[name.removesuffix(".npz") for name in views if name.endswith(".npz")],
+    )
+
+
+def load_view(results: Results, case: str) -> View:
+    """The display arrays of a test patient. Raises ResultsError where they are damaged or differ in shape."""
+    path = join(results.path, "final", "views", f"{case}.npz")
+    try:
+        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as arrays:
+            content = {name: np.asarray(arrays[name]) for name in arrays.files}
+        view = _view(case, content)
+    except (OSError, ValueError, KeyError) as error:
+        raise ResultsError(f"{path} cannot be read ({error}); run the study's final stage again") from error
+    shapes = {array.shape for array in (view.image, view.truth, *view.predictions.values())}
+    if len(shapes) != 1 or view.image.ndim != 3:
+        raise ResultsError(
+            f"{path} holds arrays of shapes {sorted(shapes)}, which must be one shape (z, y, x)"
+        )
+    return view
+
+
+def _view(case: str, content: Mapping[str, Any]) -> View:
+    z, y, x = (float(value) for value in content["spacing_mm"])
+    predictions = {
+        name.removeprefix("pred_"): array.astype(np.uint8)
+        for name, array in content.items()
+        if name.startswith("pred_")
+    }
+    return View(
+        case, content["image"].astype(np.uint8), content["truth"].astype(np.uint8), predictions, (z, y, x)
+    )
+
+
+def _read_manifest(path: str | Path) -> Manifest:
+    try:
+        return Manifest.model_validate(read_json(join(path, "manifest.json")))
+    except (OSError, InputError) as error:
+        raise ResultsError(
+            f"{path} is no results folder: no readable manifest.json in it; name the folder study.run wrote"
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ResultsError(
+            f"{path}/manifest.json: {key}: {first['msg']}; restore it or run the study again"
+        ) from error
+
+
+def _read_rows(path: str, row_type: type[Row]) -> list[Row] | None:
+    try:
+        content = read_bytes(path)
+    except FileNotFoundError:
+        return None
+    try:
+        records = pq.read_table(pa.BufferReader(content)).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise ResultsError(
+            f"{path} is not readable Parquet ({error}); run the study's command again"
+        ) from error
+    return [_row(path, row_type, record) for record in records]
+
+
+def _row(path: str, row_type: type[Row], record: Mapping[str, Any]) -> Row:
+    present = {name: value for name, value in record.items() if not _is_null(value)}
+    missing = [
+        field.name for field in fields(row_type) if field.name not in present and field.default is MISSING
+    ]
+    if missing:
+        raise ResultsError(
+            f"{path} has no value for {', '.join(missing)} in a row; was it written by another version?"
+        )
+    return row_type(
+        **{field.name: present[field.name] for field in fields(row_type) if field.name in present}
+    )
+
+
+def _is_null(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))

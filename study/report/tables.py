@@ -1,0 +1,114 @@
+"""The tables of a report as CSV: what the page shows and what the figures draw."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from study.report.contents import Report
+from study.report.statistics import Estimate
+from study.report.summary import Standing
+
+Cells = dict[str, object]
+
+
+def tables_of(report: Report) -> dict[str, list[Cells]]:
+    """Rows by name of the table; tables without rows are left out."""
+    summary, results = report.summary, report.results
+    tables: dict[str, list[Cells]] = {
+        "table_one": [_standing(row) for row in summary.standings],
+        "appendix": [_standing(row) for row in summary.appendix],
+        "selection": [_standing(row) for row in summary.selection],
+        "stages": [_standing(row) for row in summary.stages],
+        "differences": _differences(report),
+        "detection": _detection(report),
+        "patients": _patients(report),
+        "patient_dice": _patient_dice(report),
+        "trials": [asdict(row) for row in results.trials or []],
+        "learning_curves": [asdict(row) for row in results.epochs or []],
+    }
+    return {name: rows for name, rows in tables.items() if rows}
+
+
+def to_csv(rows: Sequence[Cells]) -> bytes:
+    """UTF-8 CSV with a header; None is an empty cell. All rows have the columns of the first."""
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue().encode()
+
+
+def _standing(row: Standing) -> Cells:
+    cells: Cells = {**row.contestant._asdict(), "stage": row.stage, "patients": row.dice_tumor.num}
+    estimates = {
+        "dice_kidney": row.dice_kidney,
+        "dice_tumor": row.dice_tumor,
+        "surface_distance_kidney_px": row.distance_kidney_px,
+        "surface_distance_tumor_px": row.distance_tumor_px,
+        "dice_tumor_where_present": row.dice_tumor_diseased,
+    }
+    for name, value in estimates.items():
+        cells |= _estimate(name, value)
+    paper = row.paper
+    return cells | {
+        "num_empty_predictions": row.num_empty_predictions,
+        "paper_dice_kidney": paper.dice_kidney if paper else None,
+        "paper_dice_tumor": paper.dice_tumor if paper else None,
+        "paper_distance_kidney_px": paper.distance_kidney_px[0] if paper else None,
+        "paper_distance_tumor_px": paper.distance_tumor_px[0] if paper else None,
+    }
+
+
+def _estimate(name: str, value: Estimate | None) -> Cells:
+    parts = ("mean", "sd", "low", "high")
+    return {f"{name}_{part}": getattr(value, part) if value else None for part in parts}
+
+
+def _differences(report: Report) -> list[Cells]:
+    return [
+        {"other": margin.other.network, "label": margin.label, **asdict(margin.difference)}
+        for margin in report.summary.margins
+    ]
+
+
+def _detection(report: Report) -> list[Cells]:
+    return [
+        {
+            "network": found.contestant.network,
+            "reading": reading,
+            "rate": name,
+            "value": rate.value,
+            "low": rate.interval.low,
+            "high": rate.interval.high,
+            "successes": rate.successes,
+            "total": rate.total,
+        }
+        for found in report.detections
+        for reading, both in (("voxel", found.voxel), ("patient", found.patient))
+        for name, rate in (("sensitivity", both.sensitivity), ("specificity", both.specificity))
+    ]
+
+
+def _patients(report: Report) -> list[Cells]:
+    return [
+        {name: value for name, value in asdict(patient).items() if name != "others"}
+        for patient in report.summary.patients
+    ]
+
+
+def _patient_dice(report: Report) -> list[Cells]:
+    """A row a patient and network: what the figures of patients draw."""
+    rows: list[Cells] = []
+    for patient in report.summary.patients:
+        for network, (kidney, tumor) in patient.dice_by_network.items():
+            rows.append(
+                {
+                    "case": patient.case,
+                    "network": network,
+                    "tumor_ml": patient.tumor_ml,
+                    "dice_kidney": kidney,
+                    "dice_tumor": tumor,
+                }
+            )
+    return rows

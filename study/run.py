@@ -1,0 +1,177 @@
+"""`python -m study.run`: the whole study, from a cohort to the report; the same command again resumes."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import ray
+import typer
+from ray import tune
+from rich.console import Console
+
+from renalnet import storage
+from renalnet.checkpoint import CONFIG_FILE, MODEL_FILE
+from renalnet.command import run
+from renalnet.config import merge, override, read_file
+from renalnet.data.cohort import load_cohort
+from renalnet.data.phantom import write_cohort
+from renalnet.data.prepare import ATLAS_FILE, prepare
+from renalnet.data.store import Store, open_store
+from renalnet.device import pick_device
+from renalnet.errors import ConfigError
+from renalnet.log import get_logger
+from renalnet.nets.describe import equal_cost_width
+from renalnet.types import NetName
+from study import layout
+from study.card import model_card
+from study.collect import write_tables
+from study.config import StudyConfig
+from study.final import run_final
+from study.manifest import StudyManifest
+from study.presets import STUDY_PRESETS, study_preset
+from study.schedule import NetworkAsha
+from study.search import NetworkSearch
+from study.tasks import Slots, connected, find_slots, inside_job, segment_all
+from study.trainable import Trial
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+_log = get_logger(__name__)
+
+
+@app.command()
+def study(
+    preset: Annotated[str, typer.Option(help=f"Start from: {', '.join(STUDY_PRESETS)}.")] = "quick",
+    config: Annotated[str | None, typer.Option(help="YAML file laid over the preset.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key.sub=value laid over both; repeatable.")] = None,
+    data: Annotated[str | None, typer.Option(help="A prepared store; default: a synthetic cohort is painted.")] = None,
+    results: Annotated[str | None, typer.Option(help="Results folder; default: results/PRESET.")] = None,
+) -> None:
+    """Search, final stage and report. The same command again goes on where the last one stopped."""
+    from study.report import print_report, write_report
+
+    settings = _settings(preset, config, set_ or [])
+    folder = _results_folder(results, settings.preset)
+    store_path = storage.absolute(data) if data else None
+    if store_path:
+        open_store(store_path)
+    manifest = StudyManifest(folder, settings, store_path)
+    store = _given_store(manifest, store_path) if store_path else _embedded_store(manifest, settings, folder)
+    with connected():
+        _search_and_finish(manifest, settings, folder, store)
+    report = write_report(Path(folder))
+    print_report(report, Console())
+
+
+def main() -> None:
+    """Entry point."""
+    run(app)
+
+
+def _settings(preset: str, config: str | None, assignments: list[str]) -> StudyConfig:
+    settings = study_preset(preset)
+    if config:
+        settings = merge(settings, read_file(config), config)
+    return override(settings, assignments)
+
+
+def _results_folder(results: str | None, preset: str) -> str:
+    """An absolute local path. A job's working directory is deleted with the job, so results never go there."""
+    if results is None:
+        return str(Path.home() / "renalnet-results" / preset) if inside_job() else storage.absolute(f"results/{preset}")
+    if "://" in results:
+        raise ConfigError(f"--results {results}: give a path that every node sees, such as an NFS mount; not a URI")
+    if inside_job() and not Path(results).is_absolute():
+        raise ConfigError(f"--results {results}: inside a submitted job this must be an absolute path, or it is lost")
+    return storage.absolute(results)
+
+
+def _given_store(manifest: StudyManifest, path: str) -> Store:
+    store = open_store(path)
+    manifest.describe_data(store, path, synthetic=store.manifest.synthetic)
+    return store
+
+
+def _embedded_store(manifest: StudyManifest, config: StudyConfig, results: str) -> Store:
+    """The synthetic cohort in the results folder: painted and prepared, or taken as it is there."""
+    cohort, path = storage.join(results, "cohort"), storage.join(results, "store")
+    workers = os.cpu_count() or 1
+    with manifest.timed("phantom"):
+        _log.info("painting %d synthetic patients", config.phantom.num_cases)
+        write_cohort(Path(cohort), config.phantom, workers=workers)
+    if not storage.exists(storage.join(path, "manifest.json")):
+        with manifest.timed("prepare"):
+            _log.info("cutting their regions of interest")
+            prepare(Path(cohort), path, config.prepare, workers=workers)
+    store = open_store(path)
+    manifest.describe_data(store, "synthetic phantoms", synthetic=True)
+    return store
+
+
+def _search_and_finish(manifest: StudyManifest, config: StudyConfig, results: str, store: Store) -> None:
+    slots = find_slots(config.resources)
+    widths = network_widths(config)
+    machine = {"num_cpus": int(ray.cluster_resources().get("CPU", 0)), "num_gpus": int(ray.cluster_resources().get("GPU", 0))}
+    manifest.update(machine={**machine, "device": str(pick_device(config.train.precision))}, widths=widths)
+    with manifest.timed("search"):
+        run_search(config, results, store, slots, widths)
+    write_tables(results)
+    with manifest.timed("final"):
+        _log.info("final stage: full inference on validation, then on test patients")
+        winner = run_final(config, results, store, lambda jobs: segment_all(jobs, slots))
+        _write_best(results, store, winner)
+    manifest.update(finished=True, winner=winner)
+    storage.write_bytes(storage.join(layout.best_folder(results), "README.md"), model_card(results).encode())
+
+
+def run_search(config: StudyConfig, results: str, store: Store, slots: Slots, widths: dict[NetName, int]) -> None:
+    """Run every trial that has not ended yet."""
+    journal = storage.join(results, layout.JOURNAL)
+    searcher = NetworkSearch(config, results, journal, widths)
+    if searcher.num_left == 0:
+        return
+    _log.info("%d of %d trials to run, %d at a time", searcher.num_left, searcher.num_planned, slots.num_slots)
+    describe = {"roi": store.manifest.config.model_dump(mode="json"), "data": store.fingerprint}
+    trial = tune.with_parameters(Trial, cohort=load_cohort(store), results=results, describe=describe)
+    tune.Tuner(
+        tune.with_resources(trial, {"cpu": slots.cpus, "gpu": slots.gpus}),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=NetworkAsha(config, results),
+            num_samples=-1,
+            max_concurrent_trials=slots.num_slots,
+            reuse_actors=True,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=results,
+            failure_config=tune.FailureConfig(max_failures=config.resources.max_failures),
+            verbose=0,
+        ),
+    ).fit()
+
+
+def network_widths(config: StudyConfig) -> dict[NetName, int]:
+    """Channels at full resolution: baselines get the width at which they cost what 3D_FCN_PPM costs."""
+    net, shape = config.train.net, config.train.patch.shape
+    scaled: dict[NetName, int] = {name: equal_cost_width(name, net, shape) for name in config.search.baselines}
+    return {"fcn_ppm": net.width, **scaled}
+
+
+def _trial_name(trial: Any) -> str:
+    return str(trial.config["name"])
+
+
+def _write_best(results: str, store: Store, winner: str) -> None:
+    """The winner's bundle, with the atlases that find a kidney in a new scan."""
+    source, best = layout.trial_folder(results, winner), layout.best_folder(results)
+    for name in (MODEL_FILE, CONFIG_FILE):
+        storage.write_bytes(storage.join(best, name), storage.read_bytes(storage.join(source, name)))
+    atlas = storage.join(store.path, ATLAS_FILE)
+    if storage.exists(atlas):
+        storage.write_bytes(storage.join(best, ATLAS_FILE), storage.read_bytes(atlas))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""Joining Ray, and the work that runs as Ray tasks: the final stage, a patient a task."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import ray
+import torch
+
+from study.config import ResourceConfig
+from study.final import Row, SegmentJob, segment_case
+
+JOB_MARK: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Ray sets this for the command of a submitted job."""
+
+
+@dataclass(frozen=True)
+class Slots:
+    """What a trial occupies, and how many trials fit at once."""
+
+    cpus: int
+    gpus: float
+    num_slots: int
+
+
+def inside_job() -> bool:
+    """Whether this process is the command of `ray job submit`."""
+    return JOB_MARK in os.environ
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """Join the cluster of RAY_ADDRESS, else start a Ray on this machine that ends with the block."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        ray.init(address, logging_level="WARNING")
+    else:
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # on loopback only, and gone with this command
+        ray.init("local", include_dashboard=False, logging_level="WARNING")
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def find_slots(config: ResourceConfig) -> Slots:
+    """One GPU a trial (or the configured fraction) where the cluster has GPUs, processor slots where it has none."""
+    total = ray.cluster_resources()
+    by_cpu = max(1, int(total.get("CPU", 1)) // config.cpus_per_trial)
+    num_gpus = total.get("GPU", 0.0)
+    if not num_gpus:
+        return Slots(config.cpus_per_trial, 0.0, by_cpu)
+    return Slots(config.cpus_per_trial, config.gpus_per_trial, min(by_cpu, int(num_gpus / config.gpus_per_trial)))
+
+
+@ray.remote
+def _segment_task(job: SegmentJob, num_threads: int) -> list[Row]:
+    torch.set_num_threads(num_threads)
+    return segment_case(job)
+
+
+def segment_all(jobs: Sequence[SegmentJob], slots: Slots) -> Iterator[list[Row]]:
+    """Run the jobs as Ray tasks, each in a trial's slot; yields their rows in order."""
+    task = _segment_task.options(num_cpus=slots.cpus, num_gpus=slots.gpus)
+    for pending in [task.remote(job, slots.cpus) for job in jobs]:
+        yield ray.get(pending)

@@ -1,0 +1,56 @@
+"""A trial: renalnet's training run, one epoch a step, in an actor that Ray Tune reuses for the next trial.
+
+A trial's checkpoints are the run's own, in the trial's folder of the results. A trial that is started again, by Ray
+after a lost node or by a new driver after a lost one, goes on from there.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from ray import tune
+
+from renalnet import log
+from renalnet.config import TrainConfig, parse
+from renalnet.data.cohort import Cohort
+from renalnet.train import EpochRecord, TrainingRun
+from study import layout
+from study.search import BEST, FAILURE
+
+
+class Trial(tune.Trainable):
+    """Trains one epoch a step and reports finite numbers under the same keys each time."""
+
+    def setup(self, config: dict[str, Any], *, cohort: Cohort, results: str, describe: dict[str, Any]) -> None:
+        """Take the node's one shared copy of the cohort and start, or resume, the trial's run."""
+        log.configure()
+        torch.set_num_threads(math.ceil(self.trial_resources.required_resources.get("CPU", 1)))
+        self._cohort, self._results, self._describe = cohort, results, describe
+        self._start(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Become the next trial without starting a new process."""
+        self._start(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train the next epoch; a run whose epochs are all on disk reports its last one again."""
+        record = next(self._epochs, None) or self._run.records[-1]
+        best = self._run.best
+        ended = len(self._run.records) >= self._run.config.epochs or bool(record.failure)
+        values = asdict(record)
+        return {**values, FAILURE: record.failure, BEST: best.objective if best else 0.0, "done": ended}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing for Ray to keep: the run has written its own checkpoint."""
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Nothing to load from Ray: the run has found its own checkpoint."""
+
+    def _start(self, config: dict[str, Any]) -> None:
+        folder = layout.trial_folder(self._results, config["name"])
+        train = parse(TrainConfig, config["train"], config["name"])
+        self._run = TrainingRun(train, self._cohort, folder, describe=self._describe)
+        self._epochs: Iterator[EpochRecord] = iter(self._run)

@@ -1,0 +1,66 @@
+"""Small cohorts shared by the tests: a bright ball (kidney) with a darker one in it (tumor), in noise."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from renalnet.config import NetConfig, OptimConfig, PatchConfig, PrepareConfig, StitchConfig, TrainConfig
+from renalnet.data.cohort import Cohort, load_cohort
+from renalnet.data.store import Roi, Store, write_store
+from renalnet.data.volume import Grid
+from renalnet.types import KIDNEY, TUMOR, Split
+
+SHAPE = (16, 20, 20)
+
+
+def ball_roi(case: str, split: Split, seed: int) -> Roi:
+    """A kidney of radius 6 with a tumor of radius 3, at 2 mm."""
+    generator = np.random.default_rng(seed)
+    centre = np.array(SHAPE) / 2 + generator.uniform(-1, 1, 3)
+    axes = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), axis=-1)
+    label = np.zeros(SHAPE, np.uint8)
+    label[np.linalg.norm(axes - centre, axis=-1) < 6] = KIDNEY
+    label[np.linalg.norm(axes - centre - (0, 3, 0), axis=-1) < 3] = TUMOR
+    image = np.choose(label, [-100, 200, 60]) + generator.normal(0, 15, SHAPE)
+    grid = Grid.axis_aligned(SHAPE, (2.0, 2.0, 2.0))
+    return Roi(case, split, image.astype(np.int16), label, grid, grid)
+
+
+@pytest.fixture(scope="session")
+def ball_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Four training, two validation and two test patients."""
+    splits: list[Split] = ["train"] * 4 + ["validation"] * 2 + ["test"] * 2
+    rois = [ball_roi(f"case_{number:05d}", split, number) for number, split in enumerate(splits)]
+    config = PrepareConfig(spacing_mm=(2.0, 2.0, 2.0), localise="cut")
+    return write_store(tmp_path_factory.mktemp("ball") / "store", rois, config)
+
+
+@pytest.fixture(scope="session")
+def ball_cohort(ball_store: Store) -> Cohort:
+    """The training and validation patients of `ball_store`."""
+    return load_cohort(ball_store)
+
+
+@pytest.fixture
+def tiny_train() -> TrainConfig:
+    """A run of seconds on `ball_store`."""
+    return TrainConfig(
+        net=NetConfig(width=4, ppm_kernels=(1, 2)),
+        optim=OptimConfig(base_rate=0.05, batch_size=2),
+        patch=PatchConfig(shape=(8, 16, 16)),
+        stitch=StitchConfig(tile=(8, 20, 20), stride=(4, 10, 10)),
+        epochs=3,
+        steps_per_epoch=3,
+        precision="float32",
+    )
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real label maps and CTs, where there is one."""
+    folder = os.environ.get("RENALNET_TEST_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("RENALNET_TEST_DATA names no folder of real scans")
+    return Path(folder)

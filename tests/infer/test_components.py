@@ -1,0 +1,63 @@
+import numpy as np
+
+from renalnet.infer.components import largest_component
+
+
+def empty(shape=(6, 8, 8)):
+    return np.zeros(shape, np.uint8)
+
+
+def test_keeps_the_largest_and_nothing_else():
+    labels = empty()
+    labels[1:4, 1:4, 1:4] = 1
+    labels[5, 6, 6] = 1
+    kept = largest_component(labels)
+    assert kept.sum() == 27
+    assert kept[5, 6, 6] == 0
+    assert kept.dtype == np.uint8
+
+
+def test_kidney_and_tumor_that_touch_are_one():
+    labels = empty()
+    labels[0, 0, 0:4] = 1
+    labels[0, 0, 4:6] = 2
+    labels[4, 4, 0:5] = 2
+    kept = largest_component(labels)
+    np.testing.assert_array_equal(kept[0, 0, :6], [1, 1, 1, 1, 2, 2])
+    assert not kept[4].any()
+
+
+def test_edges_connect_and_corners_do_not():
+    labels = empty()
+    labels[0, 0, 0] = labels[0, 1, 1] = labels[1, 2, 1] = 1  # a chain over edges
+    labels[2, 3, 2] = 1  # meets the chain at a corner
+    kept = largest_component(labels)
+    assert kept.sum() == 3
+    assert kept[2, 3, 2] == 0
+
+
+def test_of_equal_components_the_first_in_order_stays():
+    for flip in (slice(None), slice(None, None, -1)):
+        labels = empty()
+        labels[0, 0, 7] = labels[0, 7, 0] = labels[5, 0, 0] = 1
+        labels = labels[flip, flip, flip]
+        kept = largest_component(labels)
+        assert np.flatnonzero(kept).tolist() == np.flatnonzero(labels)[:1].tolist()
+        np.testing.assert_array_equal(kept, largest_component(np.asfortranarray(labels)))
+
+
+def test_empty_stays_empty_and_is_a_copy():
+    labels = empty()
+    kept = largest_component(labels)
+    assert not kept.any()
+    assert kept is not labels
+
+
+def test_applied_twice_is_applied_once_and_the_input_is_left():
+    labels = np.random.default_rng(0).integers(0, 12, (12, 12, 12)).astype(np.uint8)
+    labels[labels > 2] = 0
+    before = labels.copy()
+    once = largest_component(labels)
+    np.testing.assert_array_equal(largest_component(once), once)
+    np.testing.assert_array_equal(labels, before)
+    assert ((once == labels) | (once == 0)).all()

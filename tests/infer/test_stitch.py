@@ -1,0 +1,165 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from renalnet.config import StitchConfig
+from renalnet.errors import InputError
+from renalnet.infer.stitch import stitch, tile_starts
+
+
+def ask(x):
+    """Logits that depend on where a voxel lies in its tile, so that overlapping tiles disagree."""
+    ramp = torch.linspace(-1, 1, x.shape[2])[:, None, None] + torch.linspace(0, 2, x.shape[4])
+    return torch.stack([x[:, 0] * 0 + 0.3, ramp * x[:, 0], torch.sin(7 * x[:, 0] + 3 * ramp)], dim=1)
+
+
+def scripted(answers):
+    """A forward that gives its tiles, in order, these class probabilities, the same in each voxel."""
+    queue = iter(answers)
+
+    def forward(x):
+        rows = torch.tensor([next(queue) for _ in x])
+        return rows.log()[:, :, None, None, None].expand(-1, -1, *x.shape[2:])
+
+    return forward
+
+
+def middle(answers, **kwargs):
+    """Stitch five slices with tiles of three and stride one; the middle slice gets all three answers."""
+    config = StitchConfig(tile=(3, 1, 1), stride=(1, 1, 1))
+    got = stitch(scripted(answers), np.zeros((5, 1, 1), np.float32), config, **kwargs)
+    return int(got.labels[2, 0, 0]), got.probability[:, 2, 0, 0]
+
+
+def brute_force(image, config):
+    """Each voxel's vote and mean probability, voxel by voxel and tile by tile, as the text states them."""
+    sizes = [min(tile, length) for tile, length in zip(config.tile, image.shape, strict=True)]
+    starts = [tile_starts(n, t, s) for n, t, s in zip(image.shape, config.tile, config.stride, strict=True)]
+    answers = {}
+    for corner in itertools.product(*starts):
+        box = tuple(slice(at, at + size) for at, size in zip(corner, sizes, strict=True))
+        answers[corner] = ask(torch.from_numpy(image[box][None, None].copy())).softmax(1)[0].numpy()
+    labels, mean = np.zeros(image.shape, np.uint8), np.zeros((3, *image.shape))
+    for voxel in np.ndindex(image.shape):
+        seen = [
+            answer[(slice(None), *np.subtract(voxel, corner))]
+            for corner, answer in answers.items()
+            if all(0 <= v - c < size for v, c, size in zip(voxel, corner, sizes, strict=True))
+        ]
+        total = np.sum(seen, axis=0, dtype=np.float32)
+        votes = np.bincount(np.argmax(seen, axis=1), minlength=3)
+        labels[voxel] = max(range(3), key=lambda label: (votes[label], total[label], -label))
+        mean[(slice(None), *voxel)] = total / len(seen)
+    return labels, mean
+
+
+@pytest.mark.parametrize(
+    ("length", "tile", "stride", "expected"),
+    [
+        (96, 64, 16, (0, 16, 32)),
+        (100, 64, 16, (0, 16, 32, 36)),
+        (64, 64, 16, (0,)),
+        (10, 64, 16, (0,)),
+        (65, 64, 64, (0, 1)),
+        (128, 64, 64, (0, 64)),
+    ],
+)
+def test_tile_starts(length, tile, stride, expected):
+    assert tile_starts(length, tile, stride) == expected
+
+
+@pytest.mark.parametrize("length", range(1, 40))
+def test_tiles_cover_the_axis_and_stay_inside(length):
+    for tile, stride in [(8, 3), (8, 8), (5, 1)]:
+        covered = {v for at in tile_starts(length, tile, stride) for v in range(at, at + min(tile, length))}
+        assert covered == set(range(length))
+
+
+@pytest.mark.parametrize("shape", [(9, 7, 11), (3, 7, 5), (4, 4, 4), (1, 1, 1), (13, 2, 6)])
+def test_equals_brute_force(shape):
+    config = StitchConfig(tile=(4, 5, 6), stride=(2, 3, 2))
+    image = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    labels, mean = brute_force(image, config)
+    got = stitch(ask, image, config)
+    np.testing.assert_array_equal(got.labels, labels)
+    np.testing.assert_array_equal(got.probability.argmax(0), labels)
+    np.testing.assert_allclose(np.sort(got.probability, 0), np.sort(mean, 0), atol=2e-6)
+    assert got.labels.dtype == np.uint8
+    assert got.probability.dtype == np.float32
+
+
+def test_the_brute_force_case_holds_votes_that_differ_from_the_mean():
+    image = np.random.default_rng(1).normal(size=(9, 7, 11)).astype(np.float32)
+    labels, mean = brute_force(image, StitchConfig(tile=(4, 5, 6), stride=(2, 3, 2)))
+    assert (labels != mean.argmax(0)).any()
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
+def test_does_not_depend_on_the_batch_size(batch_size):
+    config = StitchConfig(tile=(4, 5, 6), stride=(2, 3, 2))
+    image = np.random.default_rng(2).normal(size=(9, 8, 10)).astype(np.float32)
+    one, many = stitch(ask, image, config), stitch(ask, image, config, batch_size=batch_size)
+    np.testing.assert_array_equal(one.labels, many.labels)
+    np.testing.assert_allclose(one.probability, many.probability, atol=1e-6)
+
+
+def test_two_mild_votes_beat_one_sure_one_and_probabilities_change_places():
+    label, probability = middle([(0.55, 0.45, 0.0), (0.55, 0.45, 0.0), (0.01, 0.99, 0.0)])
+    assert label == 0
+    np.testing.assert_allclose(probability, [0.63, 0.37, 0.0], atol=1e-6)
+
+
+def test_tied_votes_go_to_the_larger_sum():
+    label, probability = middle([(0.6, 0.3, 0.1), (0.1, 0.8, 0.1), (0.2, 0.1, 0.7)])
+    assert label == 1
+    np.testing.assert_allclose(probability, [0.3, 0.4, 0.3], atol=1e-6)
+
+
+def test_a_sum_counts_only_among_the_tied():
+    # Votes 2, 2, 1 over five tiles; background's sum (1.95) exceeds both tied classes' but it has one vote.
+    answers = [(0.1, 0.5, 0.4), (0.35, 0.6, 0.05), (0.3, 0.1, 0.6), (0.3, 0.1, 0.6), (0.9, 0.1, 0.0)]
+    config = StitchConfig(tile=(5, 1, 1), stride=(1, 1, 1))
+    got = stitch(scripted(answers), np.zeros((9, 1, 1), np.float32), config)
+    assert got.labels[4, 0, 0] == 2
+    np.testing.assert_allclose(got.probability[:, 4, 0, 0], [1.65 / 5, 1.4 / 5, 1.95 / 5], atol=1e-6)
+
+
+def test_equal_means_still_leave_the_vote_as_the_maximum():
+    label, probability = middle([(0.25, 0.75, 0.0), (0.5, 0.5, 0.0), (0.75, 0.25, 0.0)])
+    assert label == probability.argmax() == 0
+    label, probability = middle([(0.375, 0.625, 0.0), (0.375, 0.625, 0.0), (0.75, 0.25, 0.0)])
+    assert label == probability.argmax() == 1
+    np.testing.assert_allclose(probability, [0.5, 0.5, 0.0], atol=1e-6)
+
+
+def test_more_than_255_votes_are_counted():
+    config = StitchConfig(tile=(300, 1, 1), stride=(1, 1, 1))
+    answers = [(0.0, 1.0, 0.0)] * 260 + [(1.0, 0.0, 0.0)] * 41
+    got = stitch(scripted(answers), np.zeros((600, 1, 1), np.float32), config, batch_size=50)
+    assert got.labels[300, 0, 0] == 1
+
+
+def test_a_short_roi_is_one_tile_as_it_is():
+    seen = []
+    stitch(lambda x: seen.append(tuple(x.shape)) or ask(x), np.zeros((5, 9, 3), np.float32), StitchConfig())
+    assert seen == [(1, 1, 5, 9, 3)]
+
+
+def test_half_precision_logits_are_accepted():
+    config = StitchConfig(tile=(4, 4, 4), stride=(2, 2, 2))
+    got = stitch(lambda x: ask(x).bfloat16(), np.ones((6, 6, 6), np.float32), config)
+    np.testing.assert_allclose(got.probability.sum(0), 1, atol=1e-5)
+
+
+def test_the_image_is_left_as_it_was():
+    image = np.asfortranarray(np.random.default_rng(0).normal(size=(6, 5, 4)).astype(np.float32))
+    before = image.copy()
+    stitch(ask, image, StitchConfig(tile=(4, 4, 4), stride=(2, 2, 2)))
+    np.testing.assert_array_equal(image, before)
+
+
+def test_a_diverged_network_is_refused():
+    with pytest.raises(InputError, match="not finite in 8 of 8 voxels"):
+        stitch(lambda x: ask(x) * torch.nan, np.zeros((2, 2, 2), np.float32), StitchConfig())

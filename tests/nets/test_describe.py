@@ -1,0 +1,105 @@
+import pytest
+import torch
+from torch import nn
+
+from renalnet.config import NetConfig
+from renalnet.nets import build_net
+from renalnet.nets.blocks import POOL, PathStep, convolution_step
+from renalnet.nets.describe import describe, equal_cost_width, multiply_adds, receptive_length
+from renalnet.types import NETWORKS
+
+
+def test_counts_of_the_papers_network():
+    config = NetConfig()
+    description = describe(config, (64, 150, 150))
+    assert (description.num_residual_blocks, description.num_block_convolutions) == (13, 39)
+    assert description.num_parameters == sum(p.numel() for p in build_net(config).parameters())
+    assert sum(layer.kind == "MaxPool3d" for layer in description.layers) == 2
+    assert [layer.size for layer in description.layers if layer.kind == "MaxPool3d"] == [
+        (32, 76, 76),
+        (16, 38, 38),
+    ]
+    assert any("dilations" in line.lower() for line in description.assumptions)
+
+
+def test_multiply_adds_by_hand():
+    """Stem: 8³ voxels, 4 channels, 27 taps; head: 8³ voxels, 4 to 3 channels."""
+    layers = {layer.name: layer for layer in describe(NetConfig(width=4), (8, 8, 8)).layers}
+    assert layers["stem.0"].multiply_adds == 512 * 4 * 27
+    assert layers["head"].multiply_adds == 512 * 4 * 3
+    # 4³ voxels of 8 channels, each spread to 2³ voxels of 4 channels.
+    assert layers["to_full.deconvolution"].multiply_adds == 64 * 8 * 8 * 4
+
+
+def test_training_memory_grows_with_the_voxels():
+    small, large = (
+        describe(NetConfig(width=4, ppm_kernels=()), shape) for shape in ((16, 16, 16), (32, 32, 16))
+    )
+    assert large.training_memory_mb == pytest.approx(4 * small.training_memory_mb, rel=0.01)
+
+
+def test_training_memory_holds_what_a_backward_pass_needs():
+    """Stem of 4 channels: at least its image, convolution, and BatchNorm, in float32."""
+    description = describe(NetConfig(width=4), (64, 64, 64))
+    assert description.training_memory_mb > (1 + 4 + 4) * 4 * 64**3 / 2**20
+
+
+@pytest.mark.parametrize(
+    ("path", "length"),
+    [
+        ([convolution_step(), convolution_step(dilation=4)], 11),
+        ([POOL, convolution_step(), PathStep("upsample", 2)], 6),
+        ([POOL, convolution_step(), PathStep("upsample", 2), convolution_step()], 8),
+        ([convolution_step(), PathStep("cells", 4)], 6),
+        ([PathStep("cells", 4), convolution_step()], 8),
+        ([POOL, PathStep("interpolate", 2)], 4),
+        ([convolution_step(), PathStep("whole")], None),
+    ],
+)
+def test_receptive_length_by_hand(path, length):
+    assert receptive_length(path) == length
+
+
+def probe(config, length):
+    """The most voxels along x, over output positions in the middle, that a gradient comes back to."""
+    net = build_net(config).eval().double()  # positive weights, so that no two paths cancel or fade to zero
+    for parameter in net.parameters():
+        nn.init.constant_(parameter, 0.1)
+    for pool in (module for module in net.modules() if isinstance(module, nn.MaxPool3d)):
+        pool.forward = lambda x: nn.functional.avg_pool3d(x, 2)  # a maximum hides the voxels that lose
+    x = torch.ones(1, 1, 8, 8, length, dtype=torch.float64, requires_grad=True)
+    logits = net(x)[0].sum((0, 1, 2))
+    middle = range(length // 2, length // 2 + 8)
+    gradients = (torch.autograd.grad(logits[i], x, retain_graph=True)[0] for i in middle)
+    return max(int(g.abs().sum((0, 1, 2, 3)).count_nonzero()) for g in gradients)
+
+
+@pytest.mark.parametrize("dilations", [(1,), (1, 2)])
+@pytest.mark.parametrize("kernels", [(), (2,)])
+def test_receptive_field_is_what_gradients_reach(dilations, kernels):
+    config = NetConfig(
+        width=4, encoder_blocks=(1, 1, len(dilations)), dilations=dilations, ppm_kernels=kernels
+    )
+    description = describe(config, (8, 8, 80))
+    assert description.receptive_field_pooled[2] == probe(config, 80)
+    assert description.receptive_field[2] == probe(config.model_copy(update={"ppm_kernels": ()}), 80)
+
+
+def test_receptive_field_of_the_3d_u_net_is_what_gradients_reach():
+    config = NetConfig(name="unet3d", width=4)
+    assert describe(config, (8, 8, 128)).receptive_field[2] == probe(config, 128)
+
+
+def test_receptive_field_of_the_2d_network_is_its_slice():
+    description = describe(NetConfig(name="pspnet2d"), (8, 20, 24))
+    assert description.receptive_field_pooled == (1, 20, 24)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_equal_cost_width_is_the_nearest_even_one(name):
+    reference, shape = NetConfig(width=14), (8, 16, 32)
+    found = equal_cost_width(name, reference, shape)
+    target = multiply_adds(reference, shape)
+    beside = [w for w in (found - 2, found, found + 2) if w >= 4]
+    gaps = {w: abs(multiply_adds(NetConfig(name=name, width=w), shape) - target) for w in beside}
+    assert found == min(gaps, key=gaps.get)

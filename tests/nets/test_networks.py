@@ -1,0 +1,140 @@
+"""What every network promises, and what makes 3D_FCN_PPM the paper's."""
+
+import pytest
+import torch
+from torch import nn
+
+from renalnet.config import NetConfig
+from renalnet.errors import ConfigError
+from renalnet.nets import PyramidPooling, ResidualBlock, build_net
+from renalnet.types import NETWORKS
+
+SIZES = [(1, 1, 1), (5, 7, 3), (9, 16, 13), (8, 18, 22)]
+
+
+def net_of(name="fcn_ppm", **values):
+    return build_net(NetConfig(name=name, width=4, **values))
+
+
+def test_the_papers_network_has_13_blocks_39_convolutions_and_2_poolings():
+    pooled_to = []
+    net = build_net(NetConfig())
+    net.pool.register_forward_hook(lambda module, inputs, output: pooled_to.append(tuple(output.shape[2:])))
+    net.eval()(torch.zeros(1, 1, 8, 16, 24))
+    blocks = [module for module in net.modules() if isinstance(module, ResidualBlock)]
+    assert len(blocks) == 13
+    assert sum(isinstance(m, nn.Conv3d) for block in blocks for m in block.body.modules()) == 39
+    assert pooled_to == [(4, 8, 12), (2, 4, 6)]
+
+
+@pytest.mark.parametrize("kernels", [(), (3,), (2, 4, 8, 16), (2, 2, 2, 2, 2)])
+@pytest.mark.parametrize("dilations", [(), (1, 1, 2, 2, 4, 4), (3, 1)])
+def test_kernels_and_dilations_are_as_set(kernels, dilations):
+    net = net_of(encoder_blocks=(1, 0, len(dilations)), dilations=dilations, ppm_kernels=kernels)
+    assert tuple(block.body[1][0].dilation[0] for block in net.at_quarter) == dilations
+    assert tuple(branch.kernel for branch in net.pyramid.branches) == kernels
+    assert net(torch.zeros(1, 1, 8, 8, 12)).shape == (1, 3, 8, 8, 12)
+
+
+def test_the_module_sits_at_quarter_resolution():
+    net = net_of()
+    seen = []
+    module = next(m for m in net.modules() if isinstance(m, PyramidPooling))
+    module.register_forward_hook(lambda module, inputs, output: seen.append(tuple(inputs[0].shape)))
+    net(torch.zeros(1, 1, 12, 16, 20))
+    assert seen == [(1, 16, 3, 4, 5)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_any_size_trains_in_a_batch_of_one(name, size):
+    net = net_of(name)
+    outputs = net.training_logits(torch.randn(1, 1, *size))
+    assert [tuple(logits.shape) for logits in outputs] == [(1, 3, *size)]
+    outputs[0].square().mean().backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("kernels", [(), (1,), (3, 5), (2, 4, 8, 16), (64,)])
+@pytest.mark.parametrize("size", SIZES)
+def test_any_size_and_any_kernels(kernels, size):
+    assert net_of(ppm_kernels=kernels)(torch.randn(2, 1, *size)).shape == (2, 3, *size)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_batched_equals_single(name):
+    net = net_of(name).eval()
+    x = torch.randn(3, 1, 9, 12, 14, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        together = net(x)
+        alone = torch.cat([net(image[None]) for image in x])
+    assert (together - alone).abs().max() < 1e-5 * alone.abs().max()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_gradient_reaches_every_parameter(name):
+    net = net_of(name, deep_supervision=True)
+    x = torch.randn(2, 1, 16, 24, 24, generator=torch.Generator().manual_seed(1))
+    sum(logits.square().mean() for logits in net.training_logits(x)).backward()
+    silent = [key for key, parameter in net.named_parameters() if not parameter.grad.abs().sum() > 0]
+    assert silent == []
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_bfloat16_follows_float32(name):
+    net = net_of(name).eval()
+    x = torch.randn(1, 1, 8, 16, 16, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        half = net(x).float()
+        with torch.autocast("cpu", enabled=False):
+            full = net(x)
+    assert (half - full).abs().max() < 0.05 * full.abs().max()
+
+
+def test_deep_supervision_adds_half_and_quarter_resolution_while_training_only():
+    net = net_of(deep_supervision=True)
+    x = torch.randn(1, 1, 9, 10, 11)
+    outputs = net.training_logits(x)
+    assert [tuple(logits.shape) for logits in outputs] == [(1, 3, 9, 10, 11)] * 3
+    net.eval()
+    assert torch.equal(net(x), net.training_logits(x)[0])
+
+
+def test_features_stay_in_channels_last_memory():
+    net = net_of()
+    strides = []
+    for block in (module for module in net.modules() if isinstance(module, ResidualBlock)):
+        block.register_forward_hook(
+            lambda module, inputs, output: strides.append(
+                output.is_contiguous(memory_format=torch.channels_last_3d)
+            )
+        )
+    with torch.autocast("cpu", torch.bfloat16):
+        net(torch.zeros(1, 1, 16, 16, 16))
+    assert strides == [True] * 13
+
+
+def test_slices_do_not_see_each_other_in_the_2d_network():
+    net = net_of("pspnet2d").eval()
+    x = torch.randn(1, 1, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+    changed = x.clone()
+    changed[:, :, 1] = 0
+    same = (net(x) == net(changed)).flatten(3).all(3).all(1)
+    assert same.tolist() == [[True, False, True]]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_weights_follow_from_the_seed_alone(name):
+    config = NetConfig(name=name, width=4)
+    torch.manual_seed(1)
+    first = build_net(config, seed=3).state_dict()
+    torch.manual_seed(2)
+    again, other = build_net(config, seed=3).state_dict(), build_net(config, seed=4).state_dict()
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not torch.equal(first["head.weight"], other["head.weight"])
+
+
+def test_unknown_name_lists_the_nearest():
+    config = NetConfig.model_construct(name="unet2d", width=4)
+    with pytest.raises(ConfigError, match=r"'unet2d' is no network; did you mean 'unet3d'\?"):
+        build_net(config)

@@ -1,0 +1,92 @@
+"""The architecture: which module may import which, and what stays unimported until it is used."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LAYERS = {
+    0: ("types", "errors", "log", "storage"),
+    1: ("config", "presets", "checkpoint", "command", "device"),
+    2: ("data", "nets", "losses", "metrics", "infer.stitch", "infer.crf", "infer.components"),
+    3: ("train", "plan", "quality"),
+    4: ("infer.pipeline", "evaluate", "export"),
+    5: ("cli",),
+    6: ("__main__",),
+}
+HOME_OF_ITK = {"renalnet.data.volume", "renalnet.data.ingest", "renalnet.data.atlas", "renalnet.infer.pipeline"}
+HOME_OF_RAY = {f"study.{name}" for name in ("search", "schedule", "trainable", "tasks", "run", "dashboard")}
+MODULES = sorted([*ROOT.glob("renalnet/**/*.py"), *ROOT.glob("study/**/*.py")])
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_by(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    known = {name_of(module) for module in MODULES}
+    return {name for name in names if name in known or not name.startswith(("renalnet", "study"))}
+
+
+def layer_of(module: str) -> int:
+    inner = module.removeprefix("renalnet.")
+    matching = [layer for layer, names in LAYERS.items() for name in names if f"{inner}.".startswith(f"{name}.")]
+    return max(matching, default=-1)
+
+
+def package_of(module: str) -> str:
+    return module.split(".")[1]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_follow_the_layers(path: Path) -> None:
+    module = name_of(path)
+    ours = {name for name in imported_by(path) if name.startswith("renalnet.")}
+    if module.startswith("study") or module in ("renalnet", "renalnet.data", "renalnet.infer", "renalnet.metrics"):
+        return
+    assert layer_of(module) >= 0, f"{module} has no layer"
+    for name in ours:
+        same_package = package_of(name) == package_of(module) and layer_of(name) == layer_of(module)
+        assert layer_of(name) < layer_of(module) or same_package or layer_of(module) <= 1, f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_heavy_libraries_stay_at_home(path: Path) -> None:
+    module, names = name_of(path), {name.split(".")[0] for name in imported_by(path)}
+    if module.startswith("renalnet"):
+        assert not names & {"ray", "optuna", "matplotlib", "study"}
+    if module not in HOME_OF_RAY:
+        assert not names & {"ray", "optuna"}
+    if module not in HOME_OF_ITK:
+        assert "SimpleITK" not in names
+    if module.startswith("study.report"):
+        assert not names & {"torch", "ray"}
+    if module.startswith("renalnet.metrics"):
+        assert not names & {"torch", "pyarrow", "SimpleITK"}
+    if module in ("renalnet.infer.crf", "renalnet.infer.components"):
+        assert not names & {"torch", "scipy"}
+
+
+@pytest.mark.parametrize(
+    ("module", "unwanted"),
+    [
+        ("renalnet", ("torch", "ray", "optuna", "matplotlib", "SimpleITK", "pydensecrf")),
+        ("renalnet.train", ("ray", "optuna", "matplotlib", "SimpleITK", "pydensecrf", "cc3d")),
+        ("renalnet.infer.pipeline", ("ray", "optuna", "matplotlib", "SimpleITK", "pydensecrf")),
+        ("renalnet.cli", ("torch", "ray", "optuna", "SimpleITK")),
+        ("study.report", ("torch", "ray", "optuna")),
+    ],
+)
+def test_import_is_light(module: str, unwanted: tuple[str, ...]) -> None:
+    probe = f"import sys, {module}; print([name for name in {unwanted!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"

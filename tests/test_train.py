@@ -1,0 +1,95 @@
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from renalnet.checkpoint import load_checkpoint
+from renalnet.config import TrainConfig
+from renalnet.data.cohort import Cohort
+from renalnet.data.manifest import Normalisation
+from renalnet.errors import CheckpointError
+from renalnet.infer.pipeline import load_bundle
+from renalnet.train import TrainingRun, learning_rate
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    found = load_checkpoint(folder)
+    assert found is not None
+    return found.tensors
+
+
+@pytest.mark.parametrize("network", ["fcn_ppm", "unet3d", "pspnet2d"])
+def test_interrupted_run_ends_bit_for_bit_as_the_undisturbed(
+    network: str, tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path
+) -> None:
+    config = tiny_train.model_copy(update={"net": tiny_train.net.model_copy(update={"name": network, "width": 8})})
+    undisturbed = list(TrainingRun(config, ball_cohort, str(tmp_path / "a")))
+    next(iter(TrainingRun(config, ball_cohort, str(tmp_path / "b"))))
+    resumed = TrainingRun(config, ball_cohort, str(tmp_path / "b"))
+    assert len(list(resumed)) == 2
+    for one, two in zip(undisturbed, resumed.records, strict=True):
+        assert (one.loss, one.objective) == (two.loss, two.objective)
+    first, second = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_training_learns(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path) -> None:
+    config = tiny_train.model_copy(update={"epochs": 4, "steps_per_epoch": 15})
+    records = list(TrainingRun(config, ball_cohort, str(tmp_path)))
+    assert records[-1].loss < records[0].loss / 2
+    assert records[-1].dice_kidney > 0.7
+
+
+def test_best_epoch_is_the_bundle(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path) -> None:
+    run = TrainingRun(tiny_train, ball_cohort, str(tmp_path), describe={"data": "balls"})
+    records = list(run)
+    best = max(records, key=lambda record: record.objective)
+    model = load_bundle(str(tmp_path))
+    assert run.best == best
+    assert model.config["epoch"] == best.epoch and model.config["data"] == "balls"
+    assert model.normalisation == ball_cohort.normalisation
+
+
+def test_finished_run_trains_nothing(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path) -> None:
+    list(TrainingRun(tiny_train, ball_cohort, str(tmp_path)))
+    assert list(TrainingRun(tiny_train, ball_cohort, str(tmp_path))) == []
+
+
+def test_more_epochs_go_on(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path) -> None:
+    list(TrainingRun(tiny_train, ball_cohort, str(tmp_path)))
+    longer = tiny_train.model_copy(update={"epochs": 4})
+    assert [record.epoch for record in TrainingRun(longer, ball_cohort, str(tmp_path))] == [4]
+
+
+def test_folder_of_another_run_is_refused(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path) -> None:
+    next(iter(TrainingRun(tiny_train, ball_cohort, str(tmp_path))))
+    with pytest.raises(CheckpointError, match="holds another run"):
+        TrainingRun(tiny_train.model_copy(update={"seed": 1}), ball_cohort, str(tmp_path))
+
+
+def test_overflow_ends_the_run_with_a_finite_score(
+    tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path
+) -> None:
+    broken = Cohort(ball_cohort.train, ball_cohort.validation, Normalisation(-200, 500, math.nan), "broken")
+    records = list(TrainingRun(tiny_train, broken, str(tmp_path)))
+    assert len(records) == 1 and records[0].objective == 0.0
+    assert records[0].failure == "loss or gradient not finite in epoch 1, step 1"
+
+
+def test_rate_falls_after_each_milestone() -> None:
+    rates = [learning_rate(TrainConfig(), epoch) for epoch in range(1, 10)]
+    expected = [1e-3] * 3 + [1e-4] * 2 + [1e-5] * 2 + [1e-6] * 2
+    assert rates == pytest.approx(expected)
+
+
+def test_other_thread_count_is_said(
+    tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    next(iter(TrainingRun(tiny_train, ball_cohort, str(tmp_path))))
+    torch.set_num_threads(2)
+    TrainingRun(tiny_train, ball_cohort, str(tmp_path))
+    torch.set_num_threads(before)
+    assert "will not repeat bit for bit" in caplog.text
