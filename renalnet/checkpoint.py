@@ -92,14 +92,14 @@ def _steps(folder: str | Path) -> list[int]:
 
 def _encode(tensors: Tensors) -> bytes:
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    return save(plain)
+    return bytes(save(plain))
 
 
 def _decode(content: bytes, sha256: str, where: str) -> Tensors:
     if _digest(content) != sha256:
         raise CheckpointError(f"{where} does not match its checksum; restore it or take another checkpoint")
     try:
-        return load(content)
+        return dict(load(content))
     except SafetensorError as error:
         raise CheckpointError(f"{where} is no safetensors file ({error}); take another checkpoint") from error
 

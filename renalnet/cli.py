@@ -1,19 +1,23 @@
 """The command line of the method: `python -m renalnet COMMAND`. Each command loads only what it needs."""
 
 import os
-from dataclasses import asdict
+from dataclasses import astuple, fields
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from renalnet.errors import InputError
+from renalnet.command import stage_progress
 from renalnet.presets import PREPARE_PRESETS, TRAIN_PRESETS
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=__doc__)
+if TYPE_CHECKING:
+    from renalnet.nets.describe import NetDescription
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__
+)
 store_app = typer.Typer(no_args_is_help=True, help="Check a store, or show what is in it.")
 app.add_typer(store_app, name="store")
 
@@ -36,15 +40,14 @@ def phantom(
     from renalnet.metrics.intensity import fit_inside_rule_to_counts, fit_window_rule_to_counts, hu_counts
 
     config = override(PhantomConfig(), set_ or [])
-    with _progress() as progress:
-        task = progress.add_task("painting", total=None)
+    with stage_progress() as show:
         summary = write_cohort(
             out,
             config,
             labels_dir=labels,
             workers=workers,
             measure=hu_counts,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=lambda done, total: show("paint", done, total),
         )
     console = Console()
     console.print(f"{len(summary.cases)} patients ({summary.source}) in {summary.path}")
@@ -74,13 +77,7 @@ def prepare(
 
     config = override(prepare_preset(preset), set_ or [])
     named = read_splits_file(splits) if splits else None
-    with _progress() as progress:
-        tasks: dict[str, int] = {}
-
-        def show(stage: str, done: int, total: int) -> None:
-            tasks.setdefault(stage, progress.add_task(stage, total=total)) if stage not in tasks else None
-            progress.update(tasks[stage], completed=done, total=total)
-
+    with stage_progress() as show:
         summary = run_prepare(src, out, config, test_src=test, splits=named, workers=workers, progress=show)
     for note in summary.notes:
         Console().print(f"warning: {note}")
@@ -141,8 +138,9 @@ def train(
     console = Console()
     for record in run:
         console.print(
-            f"epoch {record.epoch:2d} of {config.epochs}  loss {record.loss:.4f}  Dice kidney {record.dice_kidney:.3f}  "
-            f"tumor {record.dice_tumor:.3f}  rate {record.learning_rate:g}  {record.seconds:.0f} s {record.failure}"
+            f"epoch {record.epoch:2d} of {config.epochs}  loss {record.loss:.4f}  "
+            f"Dice kidney {record.dice_kidney:.3f}  tumor {record.dice_tumor:.3f}  "
+            f"rate {record.learning_rate:g}  {record.seconds:.0f} s {record.failure}"
         )
     best = run.best
     console.print(f"best epoch {best.epoch if best else 'none'}; model in {out}")
@@ -159,7 +157,30 @@ def describe(
     from renalnet.presets import train_preset
 
     config = override(train_preset(preset), set_ or [])
-    _print_network(describe_net(config.net, config.patch.shape))
+    network = describe_net(config.net, config.patch.shape)
+    console = Console()
+    console.print(_layer_table(network))
+    facts = {
+        "input (z, y, x)": network.shape,
+        "parameters": f"{network.num_parameters:,}",
+        "residual blocks, convolutions in them": f"{network.num_residual_blocks}, {network.num_block_convolutions}",
+        "multiply-adds, one forward pass": f"{network.multiply_adds:,}",
+        "activations kept for training, float32": f"{network.training_memory_mb:,.0f} MiB",
+        "receptive field": f"{network.receptive_field} voxels, with pyramid pooling {network.receptive_field_pooled}",
+    }
+    for name, value in facts.items():
+        console.print(f"{name}: {value}")
+    console.print("Decided here, because the paper does not say:")
+    for assumption in network.assumptions:
+        console.print(f"- {assumption}")
+
+
+def _layer_table(network: "NetDescription") -> Table:
+    names = [field.name for field in fields(network.layers[0])]
+    table = Table(*(name.replace("_", " ") for name in names), title=network.config.name)
+    for layer in network.layers:
+        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in astuple(layer)))
+    return table
 
 
 @app.command()

@@ -1,10 +1,22 @@
-"""What every command line shares: exit codes, one-line errors, logging."""
+"""What every command line shares: exit codes, one-line errors, logging, progress."""
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from typer.exceptions import TyperException
 
 from renalnet import log
@@ -31,3 +43,19 @@ def fail(message: str) -> NoReturn:
     """Print `error: message` as one line and exit 2."""
     sys.stderr.write(f"error: {' '.join(message.split())}\n")
     sys.exit(USER_ERROR)
+
+
+@contextmanager
+def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar a stage on stderr, told (stage, done, total); where no terminal is there, one line as a stage ends."""
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description:>8}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = progress.add_task(stage, total=total)
+            progress.update(tasks[stage], completed=done, total=total)
+
+        yield show

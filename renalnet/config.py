@@ -54,7 +54,7 @@ class PrepareConfig(Section):
     margin_mm: float = Field(10.0, ge=0)
     """Kept around the kidney where the window grows, and above and below it along z."""
     localise: Literal["auto", "atlas", "cut"] = "auto"
-    """`atlas` registers low-resolution atlases; `cut` takes scans as ROIs already cut; `auto` decides by field of view."""
+    """`atlas` registers atlases; `cut` takes scans as ROIs already cut; `auto` decides by the field of view."""
     num_atlases: int = Field(8, ge=1)
     """Low-resolution atlas images; eight in the paper."""
     atlas_spacing_mm: float = Field(6.0, gt=0)

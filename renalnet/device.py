@@ -37,7 +37,7 @@ class Device:
 
 
 def pick_device(precision: Literal["auto", "float32", "bfloat16"] = "auto") -> Device:
-    """A GPU if there is one, else the processor; `auto` precision is bfloat16 only where the hardware computes in it."""
+    """A GPU if there is one, else the processor; `auto` is bfloat16 only where the hardware computes in it."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     use_bfloat16 = _has_bfloat16(device) if precision == "auto" else precision == "bfloat16"
     return Device(device, use_bfloat16)
@@ -45,7 +45,7 @@ def pick_device(precision: Literal["auto", "float32", "bfloat16"] = "auto") -> D
 
 def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     cpuinfo = Path("/proc/cpuinfo")  # without these instructions the processor emulates bfloat16, slower than float32
     flags = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
     return "avx512_bf16" in flags or "amx_bf16" in flags

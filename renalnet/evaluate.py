@@ -22,7 +22,9 @@ def evaluate_folders(truth: Path, pred: Path) -> Evaluation:
     unmatched = sorted(true_masks.keys() ^ pred_masks.keys())
     if unmatched:
         there = truth if unmatched[0] in true_masks else pred
-        raise InputError(f"{there}: {len(unmatched)} masks have no partner, the first '{unmatched[0]}'; add or remove them")
+        raise InputError(
+            f"{there}: {len(unmatched)} masks have no partner, the first '{unmatched[0]}'; add or remove them"
+        )
     return evaluation({case: _measure(true_masks[case], pred_masks[case]) for case in sorted(true_masks)})
 
 

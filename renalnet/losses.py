@@ -35,7 +35,6 @@ def supervised_loss(outputs: Sequence[Tensor], labels: Tensor, weights: Triple) 
     """
     shares = [0.5**step for step in range(len(outputs))]
     losses = [
-        share * weighted_cross_entropy(logits, labels, weights)
-        for share, logits in zip(shares, outputs, strict=True)
+        share * weighted_cross_entropy(logits, labels, weights) for share, logits in zip(shares, outputs, strict=True)
     ]
     return torch.stack(losses).sum() / sum(shares)

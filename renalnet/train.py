@@ -22,7 +22,7 @@ from renalnet.device import Device, pick_device
 from renalnet.errors import CheckpointError
 from renalnet.infer.stitch import Stitched, stitch
 from renalnet.log import get_logger
-from renalnet.losses import weighted_cross_entropy
+from renalnet.losses import supervised_loss
 from renalnet.metrics.overlap import dice
 from renalnet.nets import SegmentationNet, build_net
 from renalnet.types import KIDNEY, TUMOR, FloatArray
@@ -109,7 +109,7 @@ class TrainingRun:
             group["lr"] = rate
         self._net.train()
         steps = self.config.steps_per_epoch
-        losses = []
+        losses: list[float] = []
         for batch in self._loader.batches((epoch - 1) * steps, steps):
             loss = self._step(batch)
             if not math.isfinite(loss):
@@ -125,8 +125,7 @@ class TrainingRun:
         image, label = to_tensors(batch, self._cohort.normalisation, self._device)
         with self._device.autocast():
             outputs = self._net.training_logits(image)
-        weights = self.config.loss.weights
-        loss = torch.stack([weighted_cross_entropy(logits, label, weights) for logits in outputs]).mean()
+        loss = supervised_loss(outputs, label, self.config.loss.weights)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self._net.parameters(), self.config.optim.clip_norm)
@@ -229,6 +228,7 @@ def segment(net: SegmentationNet, image: FloatArray, config: StitchConfig, devic
 
     def forward(tile: Tensor) -> Tensor:
         with device.autocast():
-            return net(device.tensor(tile)).float()
+            logits: Tensor = net(device.tensor(tile))
+        return logits.float()
 
     return stitch(forward, image, config, device=device.torch_device)

@@ -11,7 +11,14 @@ from renalnet.types import NetName
 class SpaceConfig(Section):
     """What is searched: pooling kernels, class weights, learning-rate steps. Kidney's weight is the unit, 1.0."""
 
-    kernel_sets: tuple[tuple[int, ...], ...] = ((2, 4, 8, 16), (2, 4, 8), (4, 8, 16), (1, 2, 4, 8), (2, 8), ())
+    kernel_sets: tuple[tuple[int, ...], ...] = (
+        (2, 4, 8, 16),
+        (2, 4, 8),
+        (4, 8, 16),
+        (1, 2, 4, 8),
+        (2, 8),
+        (),
+    )
     """Sets of pooling kernels; the empty set is the network without its pyramid pooling module."""
     tumor_weight: tuple[float, float] = (0.5, 8.0)
     """Range of the tumor's class weight, searched on a log scale."""

@@ -64,7 +64,12 @@ def segment_case(job: SegmentJob) -> list[Row]:
     write_volume(layout.mask_path(job.results, job.candidate.name, job.case), on_source)
     path = layout.roi_labels_path(job.results, job.candidate.name, job.case)
     storage.write_arrays(path, labels=stages.final)
-    about = {"case": job.case, "split": roi.split, "network": job.candidate.network, "checkpoint": job.candidate.name}
+    about = {
+        "case": job.case,
+        "split": roi.split,
+        "network": job.candidate.network,
+        "checkpoint": job.candidate.name,
+    }
     return [
         {**about, "stage": stage, **measures}
         for stage, labels in _by_stage(stages).items()
@@ -109,7 +114,9 @@ def find_candidates(results: str, config: StudyConfig) -> list[Candidate]:
     trained.sort(key=lambda candidate: -candidate.objective)
     ours = [candidate for candidate in trained if candidate.network == OURS]
     if not ours:
-        raise ResultsError(f"{results}: no trial of {OURS} has finished an epoch; see the reasons in trials/*/trial.json")
+        raise ResultsError(
+            f"{results}: no trial of {OURS} has finished an epoch; see the reasons in trials/*/trial.json"
+        )
     baselines = [
         next((candidate for candidate in trained if candidate.network == network), None)
         for network in config.search.baselines
@@ -171,7 +178,14 @@ def _intensity_rules(store: Store) -> list[Row]:
     }
     return [
         {
-            **{"case": roi.case, "split": "test", "network": name, "checkpoint": "", "stage": "final", "role": "rule"},
+            **{
+                "case": roi.case,
+                "split": "test",
+                "network": name,
+                "checkpoint": "",
+                "stage": "final",
+                "role": "rule",
+            },
             **measures,
         }
         for roi in store.read_split("test")
@@ -185,7 +199,9 @@ def _write_view(results: str, store: Store, case: str, shown: Sequence[Candidate
     low, high = store.normalisation.hu_min, store.normalisation.hu_max
     windowed = ((np.clip(roi.image.astype(np.float32), low, high) - low) * (255 / (high - low))).astype(np.uint8)
     labels = {
-        f"pred_{candidate.network}": storage.read_arrays(layout.roi_labels_path(results, candidate.name, case))["labels"]
+        f"pred_{candidate.network}": storage.read_arrays(layout.roi_labels_path(results, candidate.name, case))[
+            "labels"
+        ]
         for candidate in shown
     }
     spacing = np.array(roi.spacing_mm)

@@ -34,7 +34,7 @@ from study.search import NetworkSearch
 from study.tasks import Slots, connected, find_slots, inside_job, segment_all
 from study.trainable import Trial
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None)
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 _log = get_logger(__name__)
 
 
@@ -110,7 +110,10 @@ def _embedded_store(manifest: StudyManifest, config: StudyConfig, results: str) 
 def _search_and_finish(manifest: StudyManifest, config: StudyConfig, results: str, store: Store) -> None:
     slots = find_slots(config.resources)
     widths = network_widths(config)
-    machine = {"num_cpus": int(ray.cluster_resources().get("CPU", 0)), "num_gpus": int(ray.cluster_resources().get("GPU", 0))}
+    machine = {
+        "num_cpus": int(ray.cluster_resources().get("CPU", 0)),
+        "num_gpus": int(ray.cluster_resources().get("GPU", 0)),
+    }
     manifest.update(machine={**machine, "device": str(pick_device(config.train.precision))}, widths=widths)
     with manifest.timed("search"):
         run_search(config, results, store, slots, widths)

@@ -35,7 +35,7 @@ class NetworkAsha(FIFOScheduler):
             for epoch in read_epochs(results, record.name):
                 self._decide(record.network, record.name, {"epoch": epoch.epoch, OBJECTIVE: epoch.objective})
 
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+    def on_trial_result(self, _controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Continue, or stop where the trial's value is below its rung's cut."""
         return self._decide(trial.config["network"], trial.config["name"], result)
 

@@ -20,7 +20,7 @@ from ray.tune.search import Searcher
 from renalnet.config import TrainConfig
 from renalnet.log import get_logger
 from renalnet.types import NetName
-from study import layout, space
+from study import space
 from study.collect import State, TrialRecord, write_record
 from study.config import StudyConfig
 
@@ -70,7 +70,7 @@ class NetworkSearch(Searcher):
         """The next trial's configuration; `FINISHED` when every network has its number of trials."""
         trial_and_network = self._next_trial()
         if trial_and_network is None:
-            return Searcher.FINISHED
+            return str(Searcher.FINISHED)
         trial, network = trial_and_network
         record = self._record(trial, network)
         self._running[trial_id] = trial, record
@@ -117,7 +117,11 @@ class NetworkSearch(Searcher):
 
     def _open_study(self, storage: JournalStorage, network: NetName) -> optuna.Study:
         study = optuna.create_study(
-            study_name=network, storage=storage, direction="maximize", load_if_exists=True, sampler=self._sampler(0)
+            study_name=network,
+            storage=storage,
+            direction="maximize",
+            load_if_exists=True,
+            sampler=self._sampler(0),
         )
         study.enqueue_trial(space.paper_point(self._config.train, network), skip_if_exists=True)
         return study

@@ -1,6 +1,7 @@
 """The search space: typed parameters that cannot form an invalid configuration, and the run each point stands for."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 from renalnet.config import TrainConfig
@@ -28,7 +29,7 @@ def suggest(trial: Any, space: SpaceConfig, network: NetName) -> Point:
         TUMOR: lambda: trial.suggest_float(TUMOR, *space.tumor_weight, log=True),
         BACKGROUND: lambda: trial.suggest_float(BACKGROUND, *space.background_weight, log=True),
         FIRST_STEP: lambda: trial.suggest_int(FIRST_STEP, *space.first_step),
-        **{gap: (lambda gap=gap: trial.suggest_int(gap, *space.step_gap)) for gap in GAPS},
+        **{gap: partial(trial.suggest_int, gap, *space.step_gap) for gap in GAPS},
     }
     if network == "fcn_ppm":
         names = [kernel_name(kernels) for kernels in space.kernel_sets]

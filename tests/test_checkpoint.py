@@ -21,7 +21,10 @@ def test_newest_comes_back(tmp_path: Path) -> None:
 
 def test_only_two_are_kept(tmp_path: Path) -> None:
     save_steps(tmp_path, 1, 2, 3)
-    assert sorted(path.name for path in tmp_path.glob("*.json")) == ["checkpoint-000002.json", "checkpoint-000003.json"]
+    assert sorted(path.name for path in tmp_path.glob("*.json")) == [
+        "checkpoint-000002.json",
+        "checkpoint-000003.json",
+    ]
 
 
 def test_truncated_one_is_skipped_for_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

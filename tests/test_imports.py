@@ -17,7 +17,12 @@ LAYERS = {
     5: ("cli",),
     6: ("__main__",),
 }
-HOME_OF_ITK = {"renalnet.data.volume", "renalnet.data.ingest", "renalnet.data.atlas", "renalnet.infer.pipeline"}
+HOME_OF_ITK = {
+    "renalnet.data.volume",
+    "renalnet.data.ingest",
+    "renalnet.data.atlas",
+    "renalnet.infer.pipeline",
+}
 HOME_OF_RAY = {f"study.{name}" for name in ("search", "schedule", "trainable", "tasks", "run", "dashboard")}
 MODULES = sorted([*ROOT.glob("renalnet/**/*.py"), *ROOT.glob("study/**/*.py")])
 
@@ -51,7 +56,12 @@ def package_of(module: str) -> str:
 def test_imports_follow_the_layers(path: Path) -> None:
     module = name_of(path)
     ours = {name for name in imported_by(path) if name.startswith("renalnet.")}
-    if module.startswith("study") or module in ("renalnet", "renalnet.data", "renalnet.infer", "renalnet.metrics"):
+    if module.startswith("study") or module in (
+        "renalnet",
+        "renalnet.data",
+        "renalnet.infer",
+        "renalnet.metrics",
+    ):
         return
     assert layer_of(module) >= 0, f"{module} has no layer"
     for name in ours:

@@ -79,9 +79,7 @@ class Sampler:
 class PatchLoader:
     """Batches by step number; the next one is assembled while the current one is used."""
 
-    def __init__(
-        self, rois: Sequence[Roi], config: PatchConfig, *, batch_size: int, fill_hu: int, seed: int
-    ) -> None:
+    def __init__(self, rois: Sequence[Roi], config: PatchConfig, *, batch_size: int, fill_hu: int, seed: int) -> None:
         self._rois = rois
         self._config = config
         self._sampler = Sampler(rois, config)

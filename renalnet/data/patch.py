@@ -19,9 +19,7 @@ class PatchLocation:
     """Voxels (z, y, x)."""
 
 
-def crop(
-    image: HuArray, label: LabelArray, location: PatchLocation, fill_hu: int
-) -> tuple[HuArray, LabelArray]:
+def crop(image: HuArray, label: LabelArray, location: PatchLocation, fill_hu: int) -> tuple[HuArray, LabelArray]:
     """The voxels of a location, (z, y, x); outside the ROI `fill_hu` and `IGNORE_LABEL`."""
     inside, placed = _overlap(image.shape, location)
     if all(part.stop - part.start == size for part, size in zip(placed, location.shape, strict=True)):

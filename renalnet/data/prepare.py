@@ -132,7 +132,7 @@ def inspect_case(scan: ScanCase) -> Inspection:
 
 
 def cut_case(job: CutJob) -> Roi:
-    """Localise the lesioned kidney of a case and cut its ROI; what went other than planned is in its notes."""
+    """Localise the lesioned kidney of a case and cut its ROI; its notes say what went other than planned."""
     loaded = load_case(job.scan)
     box, notes = None, list[str]()
     if not is_cut(loaded.image.grid, job.config):

@@ -84,13 +84,13 @@ def roi_grid(scan: Grid, box: Box | None, config: PrepareConfig) -> Grid:
     if box is None:
         return covering_grid(scan, config.spacing_mm)
     field = _extent(scan)
-    padded = np.array(box.size_mm) + 2 * config.margin_mm
-    sides = np.where(np.array(box.size_mm) <= config.window_mm, config.window_mm, padded)
-    sides[0] = padded[0]
-    low, high = (np.array(box.centre_mm) + sign * sides / 2 for sign in (-1, 1))
-    # A window that leaves the field of view moves back into it, as far as it fits; along z it ends with the
-    scan. shift = np.maximum(np.subtract(field.low_mm, low), 0) - np.maximum(np.subtract(high, field.high_mm),
-    0) shift[(high - low > np.array(field.size_mm)) | np.array([True, False, False])] = 0
+    size = np.array(box.size_mm)
+    sides = np.where(size <= config.window_mm, config.window_mm, size + 2 * config.margin_mm)
+    sides[0] = size[0] + 2 * config.margin_mm
+    low, high = np.array(box.centre_mm) - sides / 2, np.array(box.centre_mm) + sides / 2
+    # A window that leaves the field of view moves back into it, where it fits; along z it ends with the scan.
+    shift = np.maximum(np.subtract(field.low_mm, low), 0) - np.maximum(np.subtract(high, field.high_mm), 0)
+    shift[(high - low > np.array(field.size_mm)) | np.array([True, False, False])] = 0
     low, high = low + shift, high + shift
     low[0], high[0] = np.clip([low[0], high[0]], field.low_mm[0], field.high_mm[0])
     return _grid_over(Box(triple_of(low), triple_of(high)), scan, config)

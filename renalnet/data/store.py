@@ -200,8 +200,7 @@ def _read_manifest(path: str | Path) -> Manifest:
         values = storage.read_json(where)
     except FileNotFoundError as error:
         raise StoreError(
-            f"{path}: no store here ({MANIFEST} is missing); name a store, "
-            "or finish `python -m renalnet prepare`"
+            f"{path}: no store here ({MANIFEST} is missing); name a store, or finish `python -m renalnet prepare`"
         ) from error
     except InputError as error:
         raise StoreError(f"{error}") from error

@@ -17,8 +17,8 @@ from renalnet.types import Shape, Triple
 Number = TypeVar("Number", int, float)
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
-GRID_TOLERANCE_MM = 1e-2
-"""Headers store positions as float32; differences below this are rounding, not another grid."""
+GRID_TOLERANCE_MM = 5e-2
+"""Headers round what they store: voxels nearer than this to each other are the same voxel."""
 OBLIQUE_TOLERANCE = 1e-4
 
 
@@ -97,8 +97,8 @@ def read_volume(path: str | Path) -> Volume:
         raise InputError(f"{path}: not readable as an image ({reason}); replace or remove it") from error
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise InputError(
-            f"{path}: {image.GetDimension()} dimensions and "
-            f"{image.GetNumberOfComponentsPerPixel()} channels; a scan or label has 3 dimensions and 1 channel"
+            f"{path}: {image.GetDimension()} dimensions, {image.GetNumberOfComponentsPerPixel()} channels; "
+            "a scan or label has 3 dimensions and 1 channel"
         )
     return _from_itk(image)
 
@@ -156,9 +156,15 @@ def grid_difference(first: Grid, second: Grid) -> str | None:
     """Words for the first difference of two grids; none where they agree within `GRID_TOLERANCE_MM`."""
     if first.size_xyz != second.size_xyz:
         return f"size {_words(first.size_xyz)} against {_words(second.size_xyz)}"
-    for name in ("spacing_xyz_mm", "origin_xyz_mm", "direction"):
+    size = np.array(first.size_xyz)
+    limits = {
+        "origin_xyz_mm": GRID_TOLERANCE_MM,
+        "spacing_xyz_mm": GRID_TOLERANCE_MM / size.max(),
+        "direction": GRID_TOLERANCE_MM / (size * first.spacing_xyz_mm).max(),
+    }
+    for name, limit in limits.items():
         one, two = getattr(first, name), getattr(second, name)
-        if not np.allclose(one, two, atol=GRID_TOLERANCE_MM, rtol=0):
+        if not np.allclose(one, two, atol=limit, rtol=0):
             return f"{name.split('_')[0]} {_words(one)} against {_words(two)}"
     return None
 

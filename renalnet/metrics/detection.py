@@ -92,9 +92,7 @@ def wilson(successes: int, total: int, confidence: float = 0.95) -> Interval:
         InputError: not 0 ≤ successes ≤ total, or not 0 < confidence < 1.
     """
     if not 0 <= successes <= total:
-        raise InputError(
-            f"{successes} successes of {total} is not a share; successes must lie between 0 and the total"
-        )
+        raise InputError(f"{successes} successes of {total} is not a share; successes must lie between 0 and the total")
     normal = _normal_quantile(confidence)
     if not total:
         return UNKNOWN
@@ -128,10 +126,7 @@ def by_voxel(
         confidence: of the intervals.
     """
     counts = np.array(
-        [
-            [p.true_positive, p.num_truth, p.true_negative, p.true_negative + p.false_positive]
-            for p in patients
-        ],
+        [[p.true_positive, p.num_truth, p.true_negative, p.true_negative + p.false_positive] for p in patients],
         dtype=np.int64,
     ).reshape(-1, 4)
     pooled, drawn = counts.sum(axis=0), _draws(counts, num_resamples, np.random.default_rng(seed))

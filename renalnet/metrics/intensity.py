@@ -35,9 +35,7 @@ def hu_counts(image: HuArray, label: LabelArray) -> HuCounts:
         InputError: the shapes differ.
     """
     if image.shape != label.shape:
-        raise InputError(
-            f"image {image.shape} and label {label.shape} differ in shape; pair arrays of one grid"
-        )
+        raise InputError(f"image {image.shape} and label {label.shape} differ in shape; pair arrays of one grid")
     num_hu = HU_HIGH - HU_LOW + 1
     rows = np.clip(image, HU_LOW, HU_HIGH).astype(np.int64) - HU_LOW
     counts = np.bincount((rows * NUM_CLASSES + label).ravel(), minlength=num_hu * NUM_CLASSES)
@@ -120,18 +118,14 @@ def fit_window_rule(cases: Iterable[tuple[HuArray, LabelArray]]) -> WindowRule:
 def fit_window_rule_to_counts(counts: Iterable[HuCounts]) -> WindowRule:
     """`fit_window_rule` on cases counted before; equal values prefer the lower, then the narrower window."""
     cases = list(counts)
-    (kidney_hu, kidney_dice), (tumor_hu, tumor_dice) = (
-        _best_window(cases, label) for label in (KIDNEY, TUMOR)
-    )
+    (kidney_hu, kidney_dice), (tumor_hu, tumor_dice) = (_best_window(cases, label) for label in (KIDNEY, TUMOR))
     return WindowRule(kidney_hu, tumor_hu, kidney_dice, tumor_dice)
 
 
 def _holding(counts: Iterable[HuCounts], label: int) -> list[HuCounts]:
     cases = [case for case in counts if case[:, label].any()]
     if not cases:
-        raise InputError(
-            f"no case holds a {LABEL_NAMES[label]}; an intensity rule is fitted on cases that do"
-        )
+        raise InputError(f"no case holds a {LABEL_NAMES[label]}; an intensity rule is fitted on cases that do")
     return cases
 
 
@@ -159,6 +153,4 @@ def _window_dice(case: HuCounts, label: int) -> NDArray[np.float64]:
     found = below[None, :, label] - below[:, None, label]
     every = below.sum(axis=1)
     called = every[None, :] - every[:, None]
-    return np.asarray(
-        np.where(called > 0, 2 * found / (np.abs(called) + below[-1, label]), 0.0), dtype=np.float64
-    )
+    return np.asarray(np.where(called > 0, 2 * found / (np.abs(called) + below[-1, label]), 0.0), dtype=np.float64)

@@ -126,16 +126,11 @@ def _summarise_label(rows: Sequence[LabelMeasures]) -> LabelSummary:
         num_truth_empty=sum(row["truth_empty"] for row in rows),
         num_pred_empty=sum(row["pred_empty"] for row in rows),
         mean={name: float(np.mean(values)) if values else None for name, values in columns.items()},
-        sd={
-            name: float(np.std(values, ddof=1)) if len(values) > 1 else None
-            for name, values in columns.items()
-        },
+        sd={name: float(np.std(values, ddof=1)) if len(values) > 1 else None for name, values in columns.items()},
     )
 
 
-def detect(
-    rows: Iterable[LabelMeasures], *, seed: int = 0, min_volume_ml: float = 0.0
-) -> tuple[Detection, Detection]:
+def detect(rows: Iterable[LabelMeasures], *, seed: int = 0, min_volume_ml: float = 0.0) -> tuple[Detection, Detection]:
     """Tumor detection over a cohort, by voxel and by patient.
 
     A healthy kidney with more than `min_volume_ml` of predicted tumor is a false alarm; with 0, a voxel

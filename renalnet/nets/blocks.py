@@ -1,4 +1,4 @@
-"""Parts the networks are made of; tensors are (B, C, D, H, W), channels-last in memory.
+"""Parts the networks are made of; features are (B, C, D, H, W), channels-last in memory.
 
 Convolutions that a BatchNorm follows carry no bias.
 """
@@ -58,9 +58,7 @@ class SegmentationNet(nn.Module):
         self.multiple = multiple
         self.minimum = minimum
         self.head = nn.Conv3d(head_channels, NUM_CLASSES, 1)
-        self.auxiliary_heads = nn.ModuleList(
-            nn.Conv3d(channels, NUM_CLASSES, 1) for channels in auxiliary_channels
-        )
+        self.auxiliary_heads = nn.ModuleList(nn.Conv3d(channels, NUM_CLASSES, 1) for channels in auxiliary_channels)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (B, 3, D, H, W) of `image` (B, 1, D, H, W)."""
@@ -151,9 +149,7 @@ class ResidualBlock(nn.Module):
             ConvNorm(inner, out_channels, 1, activate=False),
         )
         self.projection = (
-            nn.Identity()
-            if in_channels == out_channels
-            else ConvNorm(in_channels, out_channels, 1, activate=False)
+            nn.Identity() if in_channels == out_channels else ConvNorm(in_channels, out_channels, 1, activate=False)
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -68,9 +68,7 @@ def describe(config: NetConfig, shape: Shape) -> NetDescription:
         layers=tuple(layers),
         num_parameters=sum(parameter.numel() for parameter in net.parameters()),
         num_residual_blocks=len(blocks),
-        num_block_convolutions=sum(
-            isinstance(m, nn.Conv3d) for block in blocks for m in block.body.modules()
-        ),
+        num_block_convolutions=sum(isinstance(m, nn.Conv3d) for block in blocks for m in block.body.modules()),
         multiply_adds=sum(layer.multiply_adds for layer in layers),
         training_memory_mb=kept_bytes / 2**20,
         receptive_field=_field(net, narrow, shape),
@@ -105,9 +103,7 @@ def receptive_length(path: Sequence[PathStep]) -> int | None:
     """Voxels along an axis that an output voxel depends on, the most over its positions; none: all."""
     if any(step.kind == "whole" for step in path):
         return None
-    period = prod(step.stride for step in path) * lcm(
-        *(step.size for step in path if step.kind == "cells"), 1
-    )
+    period = prod(step.stride for step in path) * lcm(*(step.size for step in path if step.kind == "cells"), 1)
     return max(_length_at(position, path) for position in range(period))
 
 
@@ -225,5 +221,5 @@ def _fcn_ppm_assumptions(config: NetConfig) -> tuple[str, ...]:
         f"deep supervision {supervision}.",
         "An input is padded to multiples of 4, at least 8, repeating its last slices; logits are cropped.",
         "Convolutions start at PyTorch's spread 1/√(3·fan-in), deconvolutions at He et al.'s (2015); "
-        "the pyramid's biases start at one, so that no branch starts dead.",
+        "the pyramid's biases start at one, the head's at the log of the paper's weighted shares.",
     )

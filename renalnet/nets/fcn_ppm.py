@@ -66,8 +66,5 @@ class FcnPpm(SegmentationNet):
 def _stage(in_channels: int, out_channels: int, dilations: tuple[int, ...]) -> nn.Sequential:
     widths = [in_channels, *([out_channels] * len(dilations))]
     return nn.Sequential(
-        *(
-            ResidualBlock(before, out_channels, dilation)
-            for before, dilation in zip(widths, dilations, strict=False)
-        )
+        *(ResidualBlock(before, out_channels, dilation) for before, dilation in zip(widths, dilations, strict=False))
     )

@@ -61,9 +61,7 @@ class PspNet2d(SegmentationNet):
             convolution_step(),
             convolution_step(stride=2),
         )
-        stages = tuple(
-            convolution_step(dilation=dilation) for blocks, dilation in _STAGES for _ in range(blocks)
-        )
+        stages = tuple(convolution_step(dilation=dilation) for blocks, dilation in _STAGES for _ in range(blocks))
         return (*stem, *stages, PathStep("whole"), convolution_step(), PathStep("interpolate", 4))
 
 
@@ -79,9 +77,7 @@ class _Bottleneck(nn.Module):
             _conv_norm(inner, out_channels, 1, activate=False),
         )
         self.projection = (
-            nn.Identity()
-            if in_channels == out_channels
-            else _conv_norm(in_channels, out_channels, 1, activate=False)
+            nn.Identity() if in_channels == out_channels else _conv_norm(in_channels, out_channels, 1, activate=False)
         )
 
     def forward(self, x: Tensor) -> Tensor:

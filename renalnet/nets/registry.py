@@ -7,9 +7,9 @@ from typing import Final
 import torch
 from torch import nn
 
-from renalnet.config import NetConfig
+from renalnet.config import LossConfig, NetConfig
 from renalnet.errors import ConfigError, nearest
-from renalnet.nets.blocks import Deconvolution, SegmentationNet, channels_last
+from renalnet.nets.blocks import Deconvolution, SegmentationNet
 from renalnet.nets.fcn_ppm import FcnPpm
 from renalnet.nets.ppm import PyramidBranch
 from renalnet.nets.pspnet2d import PspNet2d
@@ -19,6 +19,8 @@ from renalnet.types import NetName
 BUILDERS: Final[Mapping[NetName, Callable[[NetConfig], SegmentationNet]]] = MappingProxyType(
     {"fcn_ppm": FcnPpm, "unet3d": UNet3d, "pspnet2d": PspNet2d}
 )
+PAPER_SHARES: Final = (0.8064, 0.1693, 0.0243)
+"""Volume shares of background, kidney and tumor in the paper's regions of interest (II.A.3)."""
 
 
 def builder_of(name: str) -> Callable[[NetConfig], SegmentationNet]:
@@ -30,21 +32,18 @@ def builder_of(name: str) -> Callable[[NetConfig], SegmentationNet]:
 
 
 def build_net(config: NetConfig, seed: int = 0) -> SegmentationNet:
-    """The network that `config` describes, its weights drawn from `seed`, in channels-last memory.
+    """The network that `config` describes, its weights drawn from `seed`.
 
     Raises:
         ConfigError: `config.name` names no network.
     """
     net = builder_of(config.name)(config)
     _draw_weights(net, torch.Generator().manual_seed(seed))
-    for parameter in net.parameters():
-        if parameter.ndim >= 4:
-            parameter.data = channels_last(parameter.data)
     return net
 
 
-def _draw_weights(net: nn.Module, generator: torch.Generator) -> None:
-    """Draw the weights; biases start at zero, BatchNorm as the identity."""
+def _draw_weights(net: SegmentationNet, generator: torch.Generator) -> None:
+    """Draw the weights; BatchNorm starts as the identity, other biases at zero, but for two kinds."""
     # Means of rectified features hardly vary: a pyramid's channel that starts below zero would stay dead.
     pooled = [module.convolution for module in net.modules() if isinstance(module, PyramidBranch)]
     for module in net.modules():
@@ -52,6 +51,11 @@ def _draw_weights(net: nn.Module, generator: torch.Generator) -> None:
             nn.init.normal_(module.weight, std=_spread(module), generator=generator)
             if module.bias is not None:
                 nn.init.constant_(module.bias, 1.0 if module in pooled else 0.0)
+    # The heads begin at the constant answer of least loss instead of learning it first.
+    prior = torch.tensor(PAPER_SHARES) * torch.tensor(LossConfig().weights)
+    with torch.no_grad():
+        for head in (net.head, *net.auxiliary_heads):
+            head.get_parameter("bias").copy_((prior / prior.sum()).log())
 
 
 def _spread(module: nn.Conv2d | nn.Conv3d | nn.ConvTranspose3d) -> float:

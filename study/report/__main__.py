@@ -13,13 +13,9 @@ from study.report.statistics import Settings
 app = typer.Typer(add_completion=False)
 
 
-@app.command(
-    help="Print the best model's metrics beside the paper's and write report.html, tables and figures."
-)
+@app.command(help="Print the best model's metrics beside the paper's and write report.html, tables and figures.")
 def report(
-    results: Annotated[
-        str, typer.Argument(help="Results folder that study.run wrote; it may still be running.")
-    ],
+    results: Annotated[str, typer.Argument(help="Results folder that study.run wrote; it may still be running.")],
     confidence: Annotated[
         float, typer.Option(min=0.5, max=0.999, help="Level of all intervals.")
     ] = Settings.confidence,

@@ -32,12 +32,9 @@ def detections_of(final: Iterable[Measurement], settings: Settings) -> list[Dete
 def _detected(who: Contestant, rows: Iterable[Measurement], settings: Settings) -> Detected:
     patients = list(rows)
     counts = [
-        Confusion(row.true_positive, row.false_positive, row.false_negative, row.true_negative)
-        for row in patients
+        Confusion(row.true_positive, row.false_positive, row.false_negative, row.true_negative) for row in patients
     ]
-    voxel = by_voxel(
-        counts, seed=settings.seed, num_resamples=settings.resamples, confidence=settings.confidence
-    )
+    voxel = by_voxel(counts, seed=settings.seed, num_resamples=settings.resamples, confidence=settings.confidence)
     found = [bool(row.found) for row in patients if not row.truth_empty]
     alarms = [not row.pred_empty for row in patients if row.truth_empty]
     return Detected(who, voxel, by_patient(found, alarms, confidence=settings.confidence))

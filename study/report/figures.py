@@ -140,9 +140,7 @@ def patient_dice(patients: Sequence[Patient]) -> Figure:
         for place, network in enumerate(networks):
             shift = 0.12 * (place - (len(networks) - 1) / 2)  # equal values lie side by side
             heights = [_dice_of(patient, network)[label == "tumour"] for patient in patients]
-            axes.plot(
-                [index + shift for index in range(len(patients))], heights, **_style(network, len(patients))
-            )
+            axes.plot([index + shift for index in range(len(patients))], heights, **_style(network, len(patients)))
         axes.set_ylabel(f"Dice {label}")
         axes.set_ylim(-0.04, 1.04)
     _name_patients(panels[-1], patients)
@@ -181,9 +179,7 @@ def dice_by_volume(patients: Sequence[Patient]) -> Figure:
 
 def _networks(patients: Sequence[Patient]) -> list[str]:
     seen = {name for patient in patients for name in patient.dice_by_network}
-    return sorted(
-        seen, key=lambda name: (name not in TITLES, list(TITLES).index(name) if name in TITLES else 0)
-    )
+    return sorted(seen, key=lambda name: (name not in TITLES, list(TITLES).index(name) if name in TITLES else 0))
 
 
 def _dice_of(patient: Patient, network: str) -> tuple[float, float]:
@@ -222,13 +218,9 @@ def _tidy(axes: Axes) -> None:
 
 
 def _dot(colour: str, marker: str, label: str, alpha: float = 1.0) -> Line2D:
-    return Line2D(
-        [], [], color=colour, marker=marker, linestyle="none", label=label, alpha=alpha, markersize=8
-    )
+    return Line2D([], [], color=colour, marker=marker, linestyle="none", label=label, alpha=alpha, markersize=8)
 
 
 def _legend(figure: Figure, handles: Iterable[Line2D]) -> None:
     entries = list(handles)
-    figure.legend(
-        handles=entries, loc="outside upper left", ncols=min(len(entries), 5), frameon=False, fontsize=9
-    )
+    figure.legend(handles=entries, loc="outside upper left", ncols=min(len(entries), 5), frameon=False, fontsize=9)

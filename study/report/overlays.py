@@ -92,9 +92,7 @@ def overlay_figure(examples: Sequence[Example]) -> Figure:
 
 
 def _column_order(network: str) -> tuple[bool, int]:
-    known = list(
-        reversed(TITLES)
-    )  # from the best of the paper's table to its worst, then what it does not know
+    known = list(reversed(TITLES))  # from the best of the paper's table to its worst, then what it does not know
     return network not in known, known.index(network) if network in known else 0
 
 

@@ -171,9 +171,7 @@ def load_view(results: Results, case: str) -> View:
         raise ResultsError(f"{path} cannot be read ({error}); run the study's final stage again") from error
     shapes = {array.shape for array in (view.image, view.truth, *view.predictions.values())}
     if len(shapes) != 1 or view.image.ndim != 3:
-        raise ResultsError(
-            f"{path} holds arrays of shapes {sorted(shapes)}, which must be one shape (z, y, x)"
-        )
+        raise ResultsError(f"{path} holds arrays of shapes {sorted(shapes)}, which must be one shape (z, y, x)")
     return view
 
 
@@ -184,9 +182,7 @@ def _view(case: str, content: Mapping[str, Any]) -> View:
         for name, array in content.items()
         if name.startswith("pred_")
     }
-    return View(
-        case, content["image"].astype(np.uint8), content["truth"].astype(np.uint8), predictions, (z, y, x)
-    )
+    return View(case, content["image"].astype(np.uint8), content["truth"].astype(np.uint8), predictions, (z, y, x))
 
 
 def _read_manifest(path: str | Path) -> Manifest:
@@ -199,9 +195,7 @@ def _read_manifest(path: str | Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise ResultsError(
-            f"{path}/manifest.json: {key}: {first['msg']}; restore it or run the study again"
-        ) from error
+        raise ResultsError(f"{path}/manifest.json: {key}: {first['msg']}; restore it or run the study again") from error
 
 
 def _read_rows(path: str, row_type: type[Row]) -> list[Row] | None:
@@ -212,24 +206,16 @@ def _read_rows(path: str, row_type: type[Row]) -> list[Row] | None:
     try:
         records = pq.read_table(pa.BufferReader(content)).to_pylist()
     except (pa.ArrowException, OSError) as error:
-        raise ResultsError(
-            f"{path} is not readable Parquet ({error}); run the study's command again"
-        ) from error
+        raise ResultsError(f"{path} is not readable Parquet ({error}); run the study's command again") from error
     return [_row(path, row_type, record) for record in records]
 
 
 def _row(path: str, row_type: type[Row], record: Mapping[str, Any]) -> Row:
     present = {name: value for name, value in record.items() if not _is_null(value)}
-    missing = [
-        field.name for field in fields(row_type) if field.name not in present and field.default is MISSING
-    ]
+    missing = [field.name for field in fields(row_type) if field.name not in present and field.default is MISSING]
     if missing:
-        raise ResultsError(
-            f"{path} has no value for {', '.join(missing)} in a row; was it written by another version?"
-        )
-    return row_type(
-        **{field.name: present[field.name] for field in fields(row_type) if field.name in present}
-    )
+        raise ResultsError(f"{path} has no value for {', '.join(missing)} in a row; was it written by another version?")
+    return row_type(**{field.name: present[field.name] for field in fields(row_type) if field.name in present})
 
 
 def _is_null(value: Any) -> bool:

@@ -143,9 +143,7 @@ def summarise(results: Results, settings: Settings) -> Summary:
     """Aggregate the rows of a results folder; every mean keeps all patients, empty masks included."""
     test = [row for row in results.measurements or [] if row.split == "test"]
     final = [row for row in test if row.stage == "final"]
-    validation = [
-        row for row in results.measurements or [] if row.split == "validation" and row.stage == "final"
-    ]
+    validation = [row for row in results.measurements or [] if row.split == "validation" and row.stage == "final"]
     chosen = next((row.checkpoint for row in results.measurements or [] if row.role == WINNER), None)
     standings = standings_of(final, settings)
     return Summary(
@@ -192,9 +190,7 @@ def _best_first(rows: list[Standing]) -> list[Standing]:
     return sorted(rows, key=lambda row: row.dice_kidney.mean + row.dice_tumor.mean, reverse=True)
 
 
-def _standing(
-    who: Contestant, stage: str, rows: Sequence[Measurement], settings: Settings
-) -> Standing | None:
+def _standing(who: Contestant, stage: str, rows: Sequence[Measurement], settings: Settings) -> Standing | None:
     kidney = [row for row in rows if row.label == "kidney"]
     tumor = [row for row in rows if row.label == "tumor"]
     dice = [estimate([row.dice for row in label], settings) for label in (kidney, tumor)]
@@ -222,9 +218,7 @@ def margins_of(final: Sequence[Measurement], settings: Settings) -> list[Margin]
     winner = next((scores for who, scores in by_contestant.items() if who.role == WINNER), {})
     rivals = {who: scores for who, scores in by_contestant.items() if who.role in ("baseline", RULE)}
     found = [
-        _margin(who, label, winner, scores, settings)
-        for who, scores in rivals.items()
-        for label in ("tumor", "kidney")
+        _margin(who, label, winner, scores, settings) for who, scores in rivals.items() for label in ("tumor", "kidney")
     ]
     return [margin for margin in found if margin is not None]
 
@@ -310,7 +304,5 @@ def missing_pieces(results: Results) -> list[str]:
     if not results.view_cases:
         said.append("There are no pictures of test patients yet (no final/views).")
     if not results.manifest.finished:
-        said.append(
-            "The study has not finished: its own command resumes it; make this report again afterwards."
-        )
+        said.append("The study has not finished: its own command resumes it; make this report again afterwards.")
     return said

@@ -80,9 +80,7 @@ def test_inside_rule_reaches_what_it_promises_beyond_the_clipped_range(below: bo
 def test_inside_rule_is_the_best_of_all_thresholds() -> None:
     cases = [_random_case(seed) for seed in range(3)]
     tries = [InsideRule(t, below, 0.0) for below in (True, False) for t in range(HU_LOW, HU_HIGH + 2)]
-    best = max(
-        np.mean([_dice(label, rule.apply(image, label), 2) for image, label in cases]) for rule in tries
-    )
+    best = max(np.mean([_dice(label, rule.apply(image, label), 2) for image, label in cases]) for rule in tries)
     rule = fit_inside_rule(cases)
     reached = np.mean([_dice(label, rule.apply(image, label), 2) for image, label in cases])
     assert rule.tumor_dice == pytest.approx(best) == pytest.approx(reached)

@@ -14,9 +14,7 @@ def masks():
 
 
 def test_counts_by_hand():
-    assert confusion(*masks()) == Confusion(
-        true_positive=3, false_positive=1, false_negative=3, true_negative=17
-    )
+    assert confusion(*masks()) == Confusion(true_positive=3, false_positive=1, false_negative=3, true_negative=17)
 
 
 def test_dice_by_hand():

@@ -32,9 +32,7 @@ def test_multiply_adds_by_hand():
 
 
 def test_training_memory_grows_with_the_voxels():
-    small, large = (
-        describe(NetConfig(width=4, ppm_kernels=()), shape) for shape in ((16, 16, 16), (32, 32, 16))
-    )
+    small, large = (describe(NetConfig(width=4, ppm_kernels=()), shape) for shape in ((16, 16, 16), (32, 32, 16)))
     assert large.training_memory_mb == pytest.approx(4 * small.training_memory_mb, rel=0.01)
 
 
@@ -77,9 +75,7 @@ def probe(config, length):
 @pytest.mark.parametrize("dilations", [(1,), (1, 2)])
 @pytest.mark.parametrize("kernels", [(), (2,)])
 def test_receptive_field_is_what_gradients_reach(dilations, kernels):
-    config = NetConfig(
-        width=4, encoder_blocks=(1, 1, len(dilations)), dilations=dilations, ppm_kernels=kernels
-    )
+    config = NetConfig(width=4, encoder_blocks=(1, 1, len(dilations)), dilations=dilations, ppm_kernels=kernels)
     description = describe(config, (8, 8, 80))
     assert description.receptive_field_pooled[2] == probe(config, 80)
     assert description.receptive_field[2] == probe(config.model_copy(update={"ppm_kernels": ()}), 80)

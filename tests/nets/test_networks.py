@@ -105,9 +105,7 @@ def test_features_stay_in_channels_last_memory():
     strides = []
     for block in (module for module in net.modules() if isinstance(module, ResidualBlock)):
         block.register_forward_hook(
-            lambda module, inputs, output: strides.append(
-                output.is_contiguous(memory_format=torch.channels_last_3d)
-            )
+            lambda module, inputs, output: strides.append(output.is_contiguous(memory_format=torch.channels_last_3d))
         )
     with torch.autocast("cpu", torch.bfloat16):
         net(torch.zeros(1, 1, 16, 16, 16))
@@ -132,6 +130,17 @@ def test_weights_follow_from_the_seed_alone(name):
     again, other = build_net(config, seed=3).state_dict(), build_net(config, seed=4).state_dict()
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not torch.equal(first["head.weight"], other["head.weight"])
+
+
+def test_heads_start_at_the_papers_weighted_shares():
+    """Shares 0.8064, 0.1693, 0.0243 times weights 0.2, 1, 2, over their sum 0.37918."""
+    net = net_of(deep_supervision=True)
+    for head in (net.head, *net.auxiliary_heads):
+        assert head.bias.exp().tolist() == pytest.approx([0.42534, 0.44649, 0.12817], abs=1e-5)
+
+
+def test_weights_are_contiguous_as_weight_files_need_them():
+    assert all(value.is_contiguous() for value in net_of().state_dict().values())
 
 
 def test_unknown_name_lists_the_nearest():

@@ -99,9 +99,7 @@ def trial_rows() -> list[dict[str, Any]]:
                 "seconds": 12.0 * trial.epochs,
                 "gpu_hours": 0.0,
                 "cpu_hours": 0.25,
-                "reason": "RuntimeError: <i>out of memory</i>"
-                if trial.state == "failed"
-                else "all epochs done",
+                "reason": "RuntimeError: <i>out of memory</i>" if trial.state == "failed" else "all epochs done",
                 "is_paper_point": index == 0,
                 "ppm_kernels": trial.kernels,
                 "weight_tumor": trial.tumor,
@@ -178,11 +176,7 @@ def metric_rows() -> list[dict[str, Any]]:
             kidney = float(np.clip(quality + 0.08 + generator.normal(0, 0.02), 0, 0.97))
             tumor = float(np.clip(quality + generator.normal(0, 0.12), 0, 0.97))
             if case.startswith("healthy"):
-                tumor = (
-                    0.0
-                    if network.startswith("threshold") or (network, case) == ("unet3d", "healthy_2")
-                    else 1.0
-                )
+                tumor = 0.0 if network.startswith("threshold") or (network, case) == ("unet3d", "healthy_2") else 1.0
             for stage, loss in {"network": 0.05, "crf": 0.02, "final": 0.0}.items():
                 if stage == "final" or not network.startswith("threshold"):
                     healthy = case.startswith("healthy")

@@ -37,7 +37,5 @@ def test_the_report_imports_neither_torch_nor_ray() -> None:
     modules = "study.report.__main__, study.report.figures, study.report.html, study.report.overlays"
     heavy = "{'torch', 'ray', 'optuna', 'pandas', 'SimpleITK', 'matplotlib.pyplot'}"
     code = f"import sys, {modules}; print(sorted({heavy} & sys.modules.keys()))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "[]"

@@ -219,11 +219,6 @@ def _paint_spine(canvas: Canvas, rng: np.random.Generator) -> None:
     behind = np.sqrt((y - 28) ** 2 + x**2)
     arch = ((behind > 10) & (behind < 15) & (y > 17)) | ((np.abs(x) < 4) & (y > 40) & (y < 62))
     reach = 38 - 1.5 * np.abs(phase - 22)
-    wings = (
-        (np.abs(y - 22 - 0.15 * np.abs(x)) < 4)
-        & (np.abs(x) > 10)
-        & (np.abs(x) < reach)
-        & (np.abs(phase - 22) < 5)
-    )
+    wings = (np.abs(y - 22 - 0.15 * np.abs(x)) < 4) & (np.abs(x) > 10) & (np.abs(x) < reach) & (np.abs(phase - 22) < 5)
     canvas.fill_firm(region, (arch & (phase > 12)) | wings, tissue.COMPACT_HU - 220, 90)
     canvas.fill_firm(region, np.asarray(behind < 9.5), tissue.CANAL_HU, 5)

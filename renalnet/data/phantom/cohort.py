@@ -107,14 +107,10 @@ def _synthetic_jobs(config: PhantomConfig) -> list[_Job]:
 
 def _label_jobs(labels_dir: Path) -> list[_Job]:
     if not labels_dir.is_dir():
-        raise InputError(
-            f"labels folder {labels_dir}: no such folder; name one that holds *{_LABEL_ENDING} label maps"
-        )
+        raise InputError(f"labels folder {labels_dir}: no such folder; name one that holds *{_LABEL_ENDING} label maps")
     files = sorted(labels_dir.glob(f"*{_LABEL_ENDING}"))
     if not files:
-        raise InputError(
-            f"labels folder {labels_dir}: holds no *{_LABEL_ENDING} label map; name one that does"
-        )
+        raise InputError(f"labels folder {labels_dir}: holds no *{_LABEL_ENDING} label map; name one that does")
     return [_Job(file.name.removesuffix(_LABEL_ENDING), index, file) for index, file in enumerate(files)]
 
 
@@ -123,9 +119,7 @@ def _claim(out: Path, header: dict[str, Any]) -> None:
     stamp = out / _COHORT_FILE
     if not stamp.is_file():
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise InputError(
-                f"{out}: holds files but no {_COHORT_FILE}; a cohort needs a new or empty folder"
-            )
+            raise InputError(f"{out}: holds files but no {_COHORT_FILE}; a cohort needs a new or empty folder")
         write_json(stamp, {**header, "finished": False})
         return
     known = read_json(stamp)

@@ -109,9 +109,7 @@ def _remoteness(
     curved = inwards - 0.22 * wide * ((along / long) ** 2 - 0.35)  # the poles bend towards the spine
     squared = (along / long) ** 2 + (curved / wide) ** 2 + (across / thick) ** 2 + 0.09 * lobes
     sinus = (
-        (along / (0.46 * long)) ** 2
-        + ((curved - 0.85 * wide) / (0.85 * wide)) ** 2
-        + (across / (0.42 * thick)) ** 2
+        (along / (0.46 * long)) ** 2 + ((curved - 0.85 * wide) / (0.85 * wide)) ** 2 + (across / (0.42 * thick)) ** 2
     )
     return squared.astype(np.float32), np.asarray(sinus + 0.2 * lobes < 1)
 

@@ -77,8 +77,8 @@ def _paint_pedicles(canvas: Canvas, organ: MaskArray, enhancement: Enhancement) 
 
 def _clear_fat(canvas: Canvas, gap_mm: FloatArray, fat_mm: float, rng: np.random.Generator) -> None:
     space = canvas.space
-    thickness = fat_mm * (1 + 0.9 * smooth_field(rng, space.shape, space.spacing_mm, 38.0))
-    thickness[canvas.firm] *= 0.35
+    thickness = fat_mm * (1 + 0.65 * smooth_field(rng, space.shape, space.spacing_mm, 38.0))
+    thickness[canvas.firm] *= 0.6
     cleared = gap_mm < thickness
     canvas.hu[cleared] = tissue.FAT_HU + 9 * canvas.texture[cleared]
 

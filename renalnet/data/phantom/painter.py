@@ -80,9 +80,7 @@ def paint_abdomen(config: PhantomConfig, index: int) -> PaintedCase:
     label, exophytic = _draw_labels(config, index, space, forbidden, side, rng)
     enhancement = tissue.draw_enhancement(rng)
     canvas = paint_body(space, depth, habitus, enhancement, rng)
-    tumors = paint_kidneys(
-        canvas, label, habitus.perirenal_fat, enhancement, _quantile(config, index, "kind"), rng
-    )
+    tumors = paint_kidneys(canvas, label, habitus.perirenal_fat, enhancement, _quantile(config, index, "kind"), rng)
     truths = tuple(TumorTruth(kind, volume_ml, exophytic) for kind, volume_ml in tumors)
     image = Volume(scan(canvas.hu, config.spacing_mm, config, rng), grid)
     return PaintedCase(image, Volume(label, grid), _truth(side, label, grid, truths))
@@ -128,9 +126,7 @@ def _check_labels(labels: Volume) -> None:
     values = np.unique(labels.array)
     odd = [value for value in values.tolist() if value not in (0, KIDNEY, TUMOR)]
     if odd:
-        raise InputError(
-            f"label value {odd[0]:g}: a label map holds 0 background, 1 kidney, 2 tumor only; relabel it"
-        )
+        raise InputError(f"label value {odd[0]:g}: a label map holds 0 background, 1 kidney, 2 tumor only; relabel it")
     if not values.any():
         raise InputError("the label map holds no kidney; remove it from the folder")
 
@@ -169,18 +165,13 @@ def _paint_around(
     grid, label = labels.grid, labels.array
     side = _side(label)
     centroid = [
-        float(np.average(np.arange(size), weights=_profile(label, axis)))
-        for axis, size in enumerate(label.shape)
+        float(np.average(np.arange(size), weights=_profile(label, axis))) for axis, size in enumerate(label.shape)
     ]
-    first = [
-        site - c * step for site, c, step in zip(KIDNEY_SITE_MM[side], centroid, grid.spacing_mm, strict=True)
-    ]
+    first = [site - c * step for site, c, step in zip(KIDNEY_SITE_MM[side], centroid, grid.spacing_mm, strict=True)]
     space = Space.draw(rng, grid.shape, grid.spacing_mm, (first[0], first[1], first[2]))
     habitus, enhancement = draw_habitus(rng), tissue.draw_enhancement(rng)
     canvas = paint_body(space, depth_below_skin(space, habitus), habitus, enhancement, rng)
-    tumors = paint_kidneys(
-        canvas, label, habitus.perirenal_fat, enhancement, _quantile(config, index, "kind"), rng
-    )
+    tumors = paint_kidneys(canvas, label, habitus.perirenal_fat, enhancement, _quantile(config, index, "kind"), rng)
     return Volume(scan(canvas.hu, grid.spacing_mm, config, rng), grid), side, tumors
 
 

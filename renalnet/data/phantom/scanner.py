@@ -15,9 +15,7 @@ VOXEL_SPREAD = 12**-0.5
 HU_RANGE = (-1024, 3071)
 
 
-def scan(
-    tissue_hu: FloatArray, spacing_mm: Triple, config: PhantomConfig, rng: np.random.Generator
-) -> HuArray:
+def scan(tissue_hu: FloatArray, spacing_mm: Triple, config: PhantomConfig, rng: np.random.Generator) -> HuArray:
     """The image of a body (z, y, x) in HU: blurred by `blur_mm`, with correlated noise of `noise_hu`."""
     image = tissue_hu
     if config.blur_mm > 0:

@@ -40,7 +40,7 @@ def draw_enhancement(rng: np.random.Generator) -> Enhancement:
     mean, contrast = rng.uniform(176, 204), rng.uniform(70, 105)
     return Enhancement(
         cortex=mean + 0.40 * contrast,
-        medulla=max(mean - 0.60 * contrast, 128.0),
+        medulla=max(mean - 0.60 * contrast, 136.0),
         liver=rng.uniform(110, 124),
         spleen=rng.uniform(117, 127),
         aorta=rng.uniform(270, 350),

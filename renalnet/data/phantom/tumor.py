@@ -25,11 +25,11 @@ class TumorLook:
 
 
 TUMOR_LOOKS: Final[dict[TumorKind, TumorLook]] = {
-    "hypodense": TumorLook(0.52, (18, 92), (7, 14)),  # papillary and cystic ones; no cortex-medulla pattern
+    "hypodense": TumorLook(0.47, (15, 85), (7, 14)),  # papillary and cystic ones; no cortex-medulla pattern
     "necrotic": TumorLook(0.20, (150, 230), (12, 24)),  # bright uneven rim, core of 15-45 HU
-    "isodense": TumorLook(0.12, (150, 195), (16, 26)),  # coarse texture, thin dark capsule
-    "hyperenhancing": TumorLook(0.09, (250, 320), (18, 34)),  # clear-cell: brighter than the cortex
-    "fatty": TumorLook(0.07, (70, 125), (12, 24)),  # angiomyolipoma: vessels between patches of fat
+    "isodense": TumorLook(0.13, (145, 185), (18, 28)),  # coarse texture, thin dark capsule
+    "hyperenhancing": TumorLook(0.12, (290, 360), (18, 34)),  # clear-cell: brighter than the cortex
+    "fatty": TumorLook(0.08, (70, 125), (12, 24)),  # angiomyolipoma: vessels between patches of fat
 }
 """Most tumors (hypodense, necrotic, fatty) differ from the kidney locally; no threshold finds all kinds."""
 
@@ -65,23 +65,21 @@ def tumor_hu(
     look = TUMOR_LOOKS[kind]
     shape = (depth_mm.shape[0], depth_mm.shape[1], depth_mm.shape[2])
     mean, spread = rng.uniform(*look.mean_hu), rng.uniform(*look.texture_hu)
-    fine = smooth_field(rng, shape, spacing_mm, float(rng.uniform(4.0, 7.0)))
+    fine = smooth_field(rng, shape, spacing_mm, float(rng.uniform(4.5, 8.0)))
     hu = np.asarray(mean + spread * fine, dtype=np.float32)
     inside: MaskArray = depth_mm > 0
     if kind == "necrotic":
         return _with_core(hu, depth_mm, rng, smooth_field(rng, shape, spacing_mm, 14.0))
     if kind == "isodense":
-        hu[depth_mm < rng.uniform(1.6, 2.4)] = min(CAPSULE_HU, enhancement.medulla - 35)
+        hu[depth_mm < rng.uniform(2.0, 3.0)] = min(CAPSULE_HU, enhancement.medulla - 35)
     if kind == "fatty":
         patches = smooth_field(rng, shape, spacing_mm, 9.0)
         hu[patches < np.quantile(patches[inside], FAT_SHARE)] = FAT_PATCH_HU
     return hu
 
 
-def _with_core(
-    hu: FloatArray, depth_mm: FloatArray, rng: np.random.Generator, uneven: FloatArray
-) -> FloatArray:
-    rim_mm = rng.uniform(0.14, 0.28) * float(depth_mm.max()) + 1.0
+def _with_core(hu: FloatArray, depth_mm: FloatArray, rng: np.random.Generator, uneven: FloatArray) -> FloatArray:
+    rim_mm = rng.uniform(0.18, 0.32) * float(depth_mm.max()) + 1.0
     core = depth_mm > rim_mm * (1 + 0.35 * uneven)
     hu[core] = rng.uniform(*NECROTIC_CORE_HU) + 5 * uneven[core]
     return hu

@@ -1,0 +1,170 @@
+"""Geometry: the way in is exact, and so is the way back."""
+
+import itertools
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from renalnet.config import PrepareConfig
+from renalnet.data.ingest import ScanCase, load_case
+from renalnet.data.preprocess import cut_roi
+from renalnet.data.store import Roi, open_store, write_store
+from renalnet.data.volume import (
+    Grid,
+    Volume,
+    canonical,
+    grid_difference,
+    read_volume,
+    resample,
+    write_volume,
+)
+from renalnet.errors import InputError
+
+ORIENTATIONS = [
+    (axes, flips)
+    for axes in itertools.permutations(range(3))
+    for flips in itertools.product((1, -1), repeat=3)
+]
+SIZE, SPACING, ORIGIN = (5, 6, 7), (0.7, 0.8, 2.5), (-31.5, 12.25, 100.0)
+OWN_SPACING = PrepareConfig(localise="cut", spacing_mm=None, slab_slices=2)
+
+
+def oriented_grid(axes: tuple[int, ...], flips: tuple[int, ...]) -> Grid:
+    """Index axis i runs along world axis axes[i], forwards or backwards."""
+    direction = np.zeros((3, 3))
+    direction[list(axes), range(3)] = flips
+    return Grid(SIZE, SPACING, ORIGIN, tuple(direction.ravel().tolist()))
+
+
+def random_pair(grid: Grid, seed: int = 0) -> tuple[Volume, Volume]:
+    rng = np.random.default_rng(seed)
+    image = rng.integers(-1024, 2000, grid.shape).astype(np.int16)
+    return Volume(image, grid), Volume(rng.integers(0, 3, grid.shape).astype(np.uint8), grid)
+
+
+def write_pair(folder: Path, image: Volume, label: Volume) -> ScanCase:
+    scan = ScanCase("case", folder / "imaging.nii.gz", folder / "segmentation.nii.gz")
+    write_volume(scan.image, image)
+    write_volume(scan.label, label)
+    return scan
+
+
+@pytest.mark.parametrize(("axes", "flips"), ORIENTATIONS)
+def test_way_through_the_store_and_back_is_exact(
+    tmp_path: Path, axes: tuple[int, ...], flips: tuple[int, ...]
+) -> None:
+    scan = write_pair(tmp_path, *random_pair(oriented_grid(axes, flips)))
+    loaded = load_case(scan)
+    cut = cut_roi(loaded, None, OWN_SPACING)
+    write_store(
+        tmp_path / "store",
+        [Roi("case", "train", cut.image, cut.label, cut.grid, loaded.source)],
+        OWN_SPACING,
+    )
+    roi = open_store(tmp_path / "store").read("case")
+    for stored, path, is_label in ((roi.label, scan.label, True), (roi.image, scan.image, False)):
+        original = read_volume(path)
+        back = resample(Volume(stored, roi.grid), roi.source, is_label=is_label)
+        assert grid_difference(back.grid, original.grid) is None
+        np.testing.assert_array_equal(back.array, original.array)
+
+
+@pytest.mark.parametrize(("axes", "flips"), ORIENTATIONS[::5])
+def test_canonical_is_upright_and_keeps_each_voxel_in_its_place(
+    axes: tuple[int, ...], flips: tuple[int, ...]
+) -> None:
+    grid = oriented_grid(axes, flips)
+    image, _ = random_pair(grid)
+    upright = canonical(image, is_label=False)
+    assert upright.grid.is_axis_aligned
+    index = np.array([1, 2, 4])  # (x, y, z) on the file's axes
+    world = np.array(ORIGIN) + np.array(grid.direction).reshape(3, 3) @ (index * SPACING)
+    x, y, z = np.rint((world - upright.grid.origin_xyz_mm) / upright.grid.spacing_xyz_mm).astype(int)
+    assert upright.array[z, y, x] == image.array[4, 2, 1]
+
+
+def test_grid_triples_are_reversed_and_survive_json() -> None:
+    grid = Grid.axis_aligned((4, 5, 6), (3.0, 2.0, 1.0), (30.0, 20.0, 10.0))
+    assert grid.size_xyz == (6, 5, 4)
+    assert grid.spacing_xyz_mm == (1.0, 2.0, 3.0)
+    assert grid.origin_mm == (30.0, 20.0, 10.0)
+    assert grid.voxel_ml == pytest.approx(0.006)
+    assert Grid.from_json(grid.to_json()) == grid
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (Grid.axis_aligned((4, 5, 7), (3.0, 2.0, 1.0)), "size 6×5×4 against 7×5×4"),
+        (Grid.axis_aligned((4, 5, 6), (3.0, 2.0, 1.05)), "spacing"),
+        (Grid.axis_aligned((4, 5, 6), (3.0, 2.0, 1.0), (0.0, 0.0, 0.5)), "origin"),
+        (Grid((6, 5, 4), (1.0, 2.0, 3.0), (0.0, 0.0, 0.0), (-1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)), "direction"),
+    ],
+)
+def test_grid_difference_names_the_first_difference(other: Grid, words: str) -> None:
+    difference = grid_difference(Grid.axis_aligned((4, 5, 6), (3.0, 2.0, 1.0)), other)
+    assert difference is not None
+    assert difference.startswith(words)
+
+
+def test_grid_difference_forgives_rounding_but_not_a_drift_over_many_voxels() -> None:
+    grid = Grid.axis_aligned((500, 500, 500), (1.0, 0.703125, 0.703125))
+    assert grid_difference(grid, Grid.axis_aligned((500, 500, 500), (1.0, 0.70313, 0.70313))) is None
+    assert grid_difference(grid, Grid.axis_aligned((500, 500, 500), (1.0, 0.7041, 0.703125))) is not None
+
+
+def test_oblique_scan_becomes_upright_and_keeps_its_centre_of_mass() -> None:
+    cosine, sine = np.cos(0.2), np.sin(0.2)
+    tilted = (1.0, 0.0, 0.0, 0.0, float(cosine), float(-sine), 0.0, float(sine), float(cosine))
+    grid = Grid((30, 30, 30), (2.0, 2.0, 2.0), (5.0, -7.0, 11.0), tilted)
+    array = np.zeros(grid.shape, np.uint8)
+    array[10:18, 12:20, 8:20] = 1
+    upright = canonical(Volume(array, grid), is_label=True)
+    assert upright.grid.is_axis_aligned
+    centre = np.argwhere(upright.array).mean(axis=0) * upright.grid.spacing_mm + upright.grid.origin_mm
+    expected = np.array(grid.origin_xyz_mm) + np.array(tilted).reshape(3, 3) @ (
+        np.array([13.5, 15.5, 13.5]) * 2
+    )
+    np.testing.assert_allclose(centre[::-1], expected, atol=0.5)
+    assert upright.array.sum() == pytest.approx(array.sum(), rel=0.05)
+
+
+def test_resample_fills_what_lies_outside() -> None:
+    grid = Grid.axis_aligned((2, 2, 2), (1.0, 1.0, 1.0))
+    volume = Volume(np.full((2, 2, 2), 7, np.int16), grid)
+    wider = Grid.axis_aligned((2, 2, 4), (1.0, 1.0, 1.0), (0.0, 0.0, -1.0))
+    moved = resample(volume, wider, is_label=False, fill=-1024)
+    assert moved.array[0, 0].tolist() == [-1024, 7, 7, -1024]
+
+
+def test_written_volume_reads_back_and_leaves_no_temporary_file(tmp_path: Path) -> None:
+    image, _ = random_pair(oriented_grid((2, 0, 1), (1, -1, 1)))
+    write_volume(tmp_path / "deep" / "image.nii.gz", image)
+    back = read_volume(tmp_path / "deep" / "image.nii.gz")
+    np.testing.assert_array_equal(back.array, image.array)
+    assert grid_difference(back.grid, image.grid) is None
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["image.nii.gz"]
+
+
+def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"absent\.nii\.gz: no such file"):
+        read_volume(tmp_path / "absent.nii.gz")
+    (tmp_path / "broken.nii.gz").write_bytes(b"not an image")
+    with pytest.raises(InputError, match=r"broken\.nii\.gz: not readable as an image"):
+        read_volume(tmp_path / "broken.nii.gz")
+
+
+def test_real_kits_labels_come_out_upright_with_their_volumes() -> None:
+    folder = os.environ.get("RENALNET_TEST_DATA")
+    if not folder:
+        pytest.skip("RENALNET_TEST_DATA is not set")
+    for path in sorted(Path(folder, "kits19_raw").glob("*.nii.gz"))[:2]:
+        raw = read_volume(path)
+        upright = canonical(raw, is_label=True)
+        assert upright.grid.is_axis_aligned
+        assert upright.grid.voxel_ml == pytest.approx(raw.grid.voxel_ml)
+        assert np.bincount(upright.array.ravel()).tolist() == np.bincount(raw.array.ravel()).tolist()
+        # In-plane pixels are below a millimetre and slices above one, so the axes are told apart.
+        assert upright.array.shape[0] == min(upright.array.shape)
