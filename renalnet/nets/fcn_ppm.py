@@ -32,8 +32,9 @@ class FcnPpm(SegmentationNet):
         quarter = 4 * full if num_quarter else half
         pyramid = PyramidPooling(quarter, config.ppm_kernels)
         auxiliary = (2 * full, pyramid.out_channels) if config.deep_supervision else ()
-        # Eight voxels leave 2×2×2 at quarter resolution, enough for BatchNorm in a batch of one.
-        super().__init__((4, 4, 4), (8, 8, 8), full, auxiliary)
+        # Three slices at quarter resolution at least: with two, oneDNN's bfloat16 gradient of an undilated 3×3×3
+        # convolution reads memory it never wrote (torch 2.13, processor).
+        super().__init__((4, 4, 4), (12, 8, 8), full, auxiliary)
         self.config = config
         self.stem = ConvNorm(1, full, 3)
         self.at_full = _stage(full, full, (1,) * num_full)

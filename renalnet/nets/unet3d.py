@@ -31,7 +31,8 @@ class UNet3d(SegmentationNet):
 
     def __init__(self, config: NetConfig) -> None:
         widths = [config.width * 2**level for level in range(_NUM_POOLINGS + 1)]
-        super().__init__((8, 8, 8), (16, 16, 16), head_channels=widths[0])
+        # Three slices at the coarsest level at least, for the reason given in `FcnPpm`.
+        super().__init__((8, 8, 8), (24, 16, 16), head_channels=widths[0])
         first = max(1, widths[0] // 2)
         self.stem = ConvNorm(1, first, 3)
         self.encoder = nn.ModuleList([ConvNorm(first, widths[0], 3)])
