@@ -129,6 +129,7 @@ def _search_and_finish(manifest: StudyManifest, config: StudyConfig, results: st
 def run_search(config: StudyConfig, results: str, store: Store, slots: Slots, widths: dict[NetName, int]) -> None:
     """Run every trial that has not ended yet."""
     journal = storage.join(results, layout.JOURNAL)
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's tables cut trials off; the searcher logs each one's end
     searcher = NetworkSearch(config, results, journal, widths)
     if searcher.num_left == 0:
         return
@@ -150,6 +151,7 @@ def run_search(config: StudyConfig, results: str, store: Store, slots: Slots, wi
             name="tune",
             storage_path=results,
             failure_config=tune.FailureConfig(max_failures=config.resources.max_failures),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             verbose=0,
         ),
     ).fit()

@@ -14,6 +14,12 @@ from study.final import Row, SegmentJob, segment_case
 
 JOB_MARK: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets this for the command of a submitted job."""
+WORKER_ENVIRONMENT: Final = {
+    # glibc hands every large tensor back to the system and takes it again at the next step, page by page; keeping
+    # the memory makes a training step on a processor 10-20 % faster.
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**32),
+}
 
 
 @dataclass(frozen=True)
@@ -33,13 +39,16 @@ def inside_job() -> bool:
 @contextmanager
 def connected() -> Iterator[None]:
     """Join the cluster of RAY_ADDRESS, else start a Ray on this machine that ends with the block."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = os.environ.get("RAY_ADDRESS")
+    environment = {"env_vars": WORKER_ENVIRONMENT}
     if address:
-        ray.init(address, logging_level="WARNING")
+        ray.init(address, logging_level="WARNING", log_to_driver=False, runtime_env=environment)
     else:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # on loopback only, and gone with this command
-        ray.init("local", include_dashboard=False, logging_level="WARNING")
+        ray.init(
+            "local", include_dashboard=False, logging_level="WARNING", log_to_driver=False, runtime_env=environment
+        )
     try:
         yield
     finally:

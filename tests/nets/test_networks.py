@@ -7,7 +7,7 @@ from torch import nn
 from renalnet.config import NetConfig
 from renalnet.errors import ConfigError
 from renalnet.nets import PyramidPooling, ResidualBlock, build_net
-from renalnet.types import NETWORKS
+from renalnet.types import NETWORKS, NetName
 
 SIZES = [(1, 1, 1), (5, 7, 3), (9, 16, 13), (8, 18, 22)]
 

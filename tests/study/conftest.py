@@ -1,0 +1,37 @@
+"""A study of seconds: four trials and two baselines on the balls of `ball_store`."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from renalnet.config import merge
+from study.config import StudyConfig
+from study.presets import quick
+
+TINY = {
+    "train": {
+        "net": {"width": 4, "ppm_kernels": [1, 2]},
+        "optim": {"base_rate": 0.05, "batch_size": 2},
+        "patch": {"shape": [8, 16, 16]},
+        "stitch": {"tile": [8, 20, 20], "stride": [4, 10, 10]},
+        "epochs": 5,
+        "steps_per_epoch": 4,
+        "precision": "float32",
+    },
+    "space": {"kernel_sets": [[1, 2], [1], []]},
+    "search": {"num_trials": 4, "num_startup_trials": 2, "grace_epochs": 2},
+    "final": {"stitch": {"tile": [8, 20, 20], "stride": [4, 10, 10]}, "num_finalists": 2},
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_study() -> StudyConfig:
+    return merge(quick(), TINY, "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return path

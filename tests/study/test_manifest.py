@@ -1,0 +1,44 @@
+from pathlib import Path
+
+import pytest
+
+from renalnet import storage
+from renalnet.data.store import Store
+from renalnet.errors import ResultsError
+from study.config import StudyConfig
+from study.manifest import StudyManifest
+
+
+def test_same_study_goes_on(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    with StudyManifest(str(tmp_path), tiny_study, None).timed("search"):
+        pass
+    StudyManifest(str(tmp_path), tiny_study, None)
+    values = storage.read_json(tmp_path / "manifest.json")
+    assert values["study"] == "quick" and "search" in values["durations_s"] and values["versions"]["torch"]
+
+
+def test_other_configuration_is_refused(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    StudyManifest(str(tmp_path), tiny_study, None)
+    with pytest.raises(ResultsError, match="holds another study .* choose another folder with --results"):
+        StudyManifest(str(tmp_path), tiny_study.model_copy(update={"seed": 1}), None)
+
+
+def test_other_data_is_refused(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    StudyManifest(str(tmp_path), tiny_study, "/one")
+    with pytest.raises(ResultsError, match="holds another study"):
+        StudyManifest(str(tmp_path), tiny_study, "/two")
+
+
+def test_folder_of_something_else_is_refused(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(ResultsError, match="is not empty and holds no study"):
+        StudyManifest(str(tmp_path), tiny_study, None)
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_changed_store_is_refused(tiny_study: StudyConfig, ball_store: Store, tmp_path: Path) -> None:
+    manifest = StudyManifest(str(tmp_path), tiny_study, "/one")
+    manifest.describe_data(ball_store, "balls", synthetic=True)
+    manifest.update(data={"fingerprint": "before"})
+    with pytest.raises(ResultsError, match="has changed since this study began"):
+        manifest.describe_data(ball_store, "balls", synthetic=True)

@@ -1,0 +1,57 @@
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from renalnet import storage
+from renalnet.train import LOG_FILE, EpochRecord
+from study import layout
+from study.collect import TrialRecord, write_record
+from study.config import StudyConfig
+from study.schedule import NetworkAsha
+
+
+def decide(asha: NetworkAsha, name: str, epoch: int, objective: float) -> str:
+    trial: Any = SimpleNamespace(config={"name": name, "network": name.rsplit("-", 1)[0]}, trial_id="ray's own")
+    return asha.on_trial_result(None, trial, {"epoch": epoch, "objective": objective})
+
+
+def keep(results: Path, name: str, objectives: list[float]) -> None:
+    network, number = name.rsplit("-", 1)
+    write_record(str(results), TrialRecord(int(number), network, "running", {}, {}))
+    epochs = [EpochRecord(n, 1.0, v, v, v, 0.1, 1.0) for n, v in enumerate(objectives, start=1)]
+    lines = "".join(storage.json_line(asdict(epoch)) + "\n" for epoch in epochs)
+    storage.write_bytes(storage.join(layout.trial_folder(str(results), name), LOG_FILE), lines.encode())
+
+
+def test_worse_trial_stops_at_the_rung(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    asha = NetworkAsha(tiny_study, str(tmp_path))
+    assert decide(asha, "fcn_ppm-0000", 1, 0.1) == "CONTINUE"
+    assert decide(asha, "fcn_ppm-0000", 2, 0.5) == "CONTINUE"
+    assert decide(asha, "fcn_ppm-0001", 1, 0.0) == "CONTINUE"
+    assert decide(asha, "fcn_ppm-0001", 2, 0.4) == "STOP"
+    assert decide(asha, "fcn_ppm-0002", 2, 0.6) == "CONTINUE"
+
+
+def test_networks_do_not_compete(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    asha = NetworkAsha(tiny_study, str(tmp_path))
+    decide(asha, "fcn_ppm-0000", 2, 0.9)
+    assert decide(asha, "unet3d-0000", 2, 0.1) == "CONTINUE"
+
+
+def test_last_epoch_is_no_stop(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    asha = NetworkAsha(tiny_study, str(tmp_path))
+    assert [decide(asha, "fcn_ppm-0000", epoch, 0.5) for epoch in range(1, 6)] == ["CONTINUE"] * 5
+
+
+def test_rungs_survive_the_driver(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    curves = {"fcn_ppm-0000": [0.1, 0.5, 0.6, 0.7], "fcn_ppm-0001": [0.2, 0.3], "unet3d-0000": [0.1]}
+    before = NetworkAsha(tiny_study, str(tmp_path))
+    for name, objectives in curves.items():
+        keep(tmp_path, name, objectives)
+        for epoch, objective in enumerate(objectives, start=1):
+            decide(before, name, epoch, objective)
+    after = NetworkAsha(tiny_study, str(tmp_path))
+    assert after.rungs() == before.rungs()
+    assert after.rungs()["fcn_ppm"][2] == {"fcn_ppm-0000": 0.5, "fcn_ppm-0001": 0.3}
+    assert decide(after, "fcn_ppm-0002", 2, 0.4) == "STOP"
