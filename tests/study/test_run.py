@@ -1,0 +1,156 @@
+"""Real studies on a real local Ray, started as a person starts them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pyarrow.parquet as pq
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from renalnet.data.store import Store
+from renalnet.data.volume import grid_difference, read_volume
+from renalnet.infer.pipeline import load_bundle
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(store: Store, config: Path, results: Path, *more: str) -> list[str]:
+    options = ["--preset", "quick", "--config", str(config), "--data", store.path, "--results", str(results), *more]
+    return [sys.executable, "-m", "study.run", *options]
+
+
+def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT, timeout=240)
+
+
+@pytest.fixture(scope="module")
+def finished(ball_store: Store, tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished tiny study."""
+    results = tmp_path_factory.mktemp("study") / "results"
+    done = run(command(ball_store, tiny_file, results))
+    assert done.returncode == 0, done.stderr
+    (results / "terminal.txt").write_text(done.stdout)
+    return results
+
+
+def rows(path: Path) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = pq.read_table(path).to_pylist()
+    return found
+
+
+def test_every_trial_is_accounted_for(finished: Path) -> None:
+    trials = rows(finished / "trials.parquet")
+    assert sorted(str(trial["name"]) for trial in trials) == [
+        *(f"fcn_ppm-{number:04d}" for number in range(4)),
+        "pspnet2d-0000",
+        "unet3d-0000",
+    ]
+    assert {trial["state"] for trial in trials} <= {"complete", "pruned"}
+    assert all(trial["reason"] for trial in trials)
+    paper = next(trial for trial in trials if trial["name"] == "fcn_ppm-0000")
+    assert paper["is_paper_point"] and (paper["weight_tumor"], paper["milestones"]) == (2.0, "3-5-7")
+
+
+def test_curves_hold_every_epoch(finished: Path) -> None:
+    epochs = {trial["name"]: trial["epochs"] for trial in rows(finished / "trials.parquet")}
+    curves = rows(finished / "curves.parquet")
+    assert {name: sum(row["name"] == name for row in curves) for name in epochs} == epochs
+    assert all(np.isfinite(float(str(row["objective"]))) for row in curves)
+
+
+def test_optuna_opens_the_journal(finished: Path) -> None:
+    storage = JournalStorage(JournalFileBackend(str(finished / "optuna.journal")))
+    study = optuna.load_study(study_name="fcn_ppm", storage=storage)
+    states = {trial["trial"]: trial["state"] for trial in rows(finished / "trials.parquet") if trial["network"] == "fcn_ppm"}
+    assert {trial.number: trial.state.name.lower() for trial in study.trials} == states
+
+
+def test_winner_is_the_best_on_validation(finished: Path) -> None:
+    selection = json.loads((finished / "final" / "selection.json").read_text())
+    ours = {name: score for name, score in selection["scores"].items() if name.startswith("fcn_ppm")}
+    assert selection["winner"] == max(ours, key=lambda name: ours[name])
+    assert json.loads((finished / "manifest.json").read_text())["finished"]
+
+
+def test_metrics_hold_every_stage_of_every_test_patient(finished: Path) -> None:
+    metrics = [row for row in rows(finished / "final" / "metrics.parquet") if row["split"] == "test"]
+    winner = [row for row in metrics if row["role"] == "winner"]
+    assert {(row["case"], row["stage"], row["label"]) for row in winner} == {
+        (case, stage, label)
+        for case in ("case_00006", "case_00007")
+        for stage in ("network", "crf", "final")
+        for label in ("kidney", "tumor")
+    }
+    assert {row["network"] for row in metrics} == {"fcn_ppm", "unet3d", "pspnet2d", "threshold_roi", "threshold_inside"}
+
+
+def test_masks_lie_on_the_source_grid(finished: Path, ball_store: Store) -> None:
+    masks = sorted((finished / "final" / "masks").glob("*/*.nii.gz"))
+    assert len(masks) >= 2 * 3
+    for path in masks:
+        source = ball_store.entry(path.name.removesuffix(".nii.gz")).source
+        assert grid_difference(read_volume(path).grid, source) is None
+
+
+def test_best_folder_is_a_model(finished: Path) -> None:
+    model = load_bundle(str(finished / "best"))
+    assert model.config["train"]["net"]["name"] == "fcn_ppm"
+    assert "Research software, not a" in (finished / "best" / "README.md").read_text()
+
+
+def test_report_is_shown_and_written(finished: Path) -> None:
+    terminal = (finished / "terminal.txt").read_text()
+    assert "Table I" in terminal and "0.931" in terminal and "report.html" in terminal
+    assert "<html" in (finished / "report.html").read_text()
+
+
+def test_same_command_again_trains_nothing(finished: Path, ball_store: Store, tiny_file: Path) -> None:
+    before = (finished / "optuna.journal").read_bytes()
+    done = run(command(ball_store, tiny_file, finished))
+    assert done.returncode == 0, done.stderr
+    assert "trials to run" not in done.stderr
+    assert (finished / "optuna.journal").read_bytes()[: len(before)] == before
+    assert "Table I" in done.stdout
+
+
+def test_another_study_in_the_folder_is_refused(finished: Path, ball_store: Store, tiny_file: Path) -> None:
+    done = run(command(ball_store, tiny_file, finished, "--set", "seed=5"))
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "holds another study" in done.stderr
+
+
+@pytest.mark.slow
+def test_killed_study_completes_with_the_planned_trials(ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
+    arguments = command(ball_store, tiny_file, tmp_path / "r", "--set", "train.steps_per_epoch=12")
+    driver = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    ended = wait_for_an_end(tmp_path / "r", driver)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    before = {name: (tmp_path / "r" / "trials" / name / "epochs.jsonl").stat().st_mtime_ns for name in ended}
+    done = run(arguments)
+    assert done.returncode == 0, done.stderr
+    trials = rows(tmp_path / "r" / "trials.parquet")
+    assert len(trials) == 6 and {trial["state"] for trial in trials} <= {"complete", "pruned"}
+    for name, written in before.items():
+        assert (tmp_path / "r" / "trials" / name / "epochs.jsonl").stat().st_mtime_ns == written
+    assert (tmp_path / "r" / "report.html").exists()
+
+
+def wait_for_an_end(results: Path, driver: subprocess.Popen[bytes]) -> list[str]:
+    """Names of the trials that have ended, as soon as one has."""
+    for _ in range(600):
+        assert driver.poll() is None, "the study ended before it could be killed"
+        records = [json.loads(path.read_text()) for path in results.glob("trials/*/trial.json")]
+        ended = [f"{r['network']}-{r['trial']:04d}" for r in records if r["state"] in ("complete", "pruned")]
+        if ended:
+            return ended
+        time.sleep(0.2)
+    raise AssertionError("no trial ended in two minutes")

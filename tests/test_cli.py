@@ -1,0 +1,116 @@
+"""Command lines as a person meets them: what is wrong comes in one line, with exit code 2 and nothing half-written."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from renalnet.data.store import Store
+from renalnet.data.volume import Grid, Volume, write_volume
+
+ROOT = Path(__file__).parents[1]
+GRID = Grid.axis_aligned((4, 5, 6), (3.0, 1.0, 1.0))
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=120)
+
+
+def write_case(folder: Path, label: np.ndarray, label_grid: Grid = GRID) -> None:
+    image = np.random.default_rng(0).integers(-100, 200, GRID.shape).astype(np.int16)
+    write_volume(folder / "imaging.nii.gz", Volume(image, GRID))
+    write_volume(folder / "segmentation.nii.gz", Volume(label, label_grid))
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert done.returncode == 2, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    assert all(word in lines[0] for word in words), lines[0]
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    done = run("renalnet", "prepare", str(tmp_path / "none"), "--out", str(tmp_path / "store"))
+    assert_refused(done, str(tmp_path / "none"), "no such folder")
+    assert not (tmp_path / "store").exists()
+
+
+def test_empty_cohort(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    done = run("renalnet", "prepare", str(tmp_path / "src"), "--out", str(tmp_path / "store"))
+    assert_refused(done, "holds no cases")
+    assert not (tmp_path / "store").exists()
+
+
+def test_label_of_another_grid(tmp_path: Path) -> None:
+    write_case(tmp_path / "src" / "case_00000", np.ones((4, 5, 7), np.uint8), Grid.axis_aligned((4, 5, 7), (3, 1, 1)))
+    done = run("renalnet", "prepare", str(tmp_path / "src"), "--out", str(tmp_path / "store"), "--workers", "1")
+    assert_refused(done, "another grid", "case_00000")
+    assert not (tmp_path / "store").exists()
+
+
+def test_label_value_7(tmp_path: Path) -> None:
+    write_case(tmp_path / "src" / "case_00000", np.full((4, 5, 6), 7, np.uint8))
+    done = run("renalnet", "prepare", str(tmp_path / "src"), "--out", str(tmp_path / "store"), "--workers", "1")
+    assert_refused(done, "7", "segmentation.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("study.run", "--preset", "quik"), ("unknown preset 'quik'", "did you mean 'quick'")),
+        (("study.run", "--set", "search.num_trial=3"), ("unknown key 'search.num_trial'", "did you mean 'num_trials'")),
+        (("study.run", "--set", "train.epochs=0"), ("train.epochs", "greater than or equal to 1")),
+        (("study.run", "--data", "no/such/store"), ("no store here",)),
+        (("study.report", "no/such/results"), ("no/such/results",)),
+        (("renalnet", "describe", "--preset", "papre"), ("did you mean 'paper'",)),
+        (("renalnet", "nonsense"), ("nonsense",)),
+        (("renalnet", "phantom"), ("--out",)),
+        (("renalnet", "store", "verify", "no/such/store"), ("no store here",)),
+    ],
+)
+def test_wrong_words(arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+    before = sorted(ROOT.glob("results/*"))
+    assert_refused(run(*arguments), *words)
+    assert sorted(ROOT.glob("results/*")) == before
+
+
+def test_phantom_prepare_train_describe(tmp_path: Path) -> None:
+    small = ["--set", "num_cases=6", "--set", "shape=[40,96,96]", "--set", "spacing_mm=[6,3.6,3.6]"]
+    painted = run("renalnet", "phantom", "--out", str(tmp_path / "cohort"), *small)
+    assert painted.returncode == 0, painted.stderr
+    assert "inside the true kidney-and-tumor region" in painted.stdout
+    store = str(tmp_path / "store")
+    prepared = run("renalnet", "prepare", str(tmp_path / "cohort"), "--out", store, "--preset", "quick", "--set", "num_atlases=2")
+    assert prepared.returncode == 0, prepared.stderr
+    assert run("renalnet", "store", "verify", store).returncode == 0
+    tiny = ["net.width=4", "epochs=1", "steps_per_epoch=2", "optim.batch_size=1"]
+    options = [word for assignment in tiny for word in ("--set", assignment)]
+    trained = run("renalnet", "train", store, "--out", str(tmp_path / "run"), "--preset", "quick", *options)
+    assert trained.returncode == 0, trained.stderr
+    assert "epoch  1 of 1" in trained.stdout and (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_evaluate_writes_every_measure(tmp_path: Path) -> None:
+    label = np.zeros(GRID.shape, np.uint8)
+    label[1:3, 1:4, 1:4] = 1
+    label[1, 2, 2] = 2
+    for folder in ("truth", "pred"):
+        write_volume(tmp_path / folder / "a.nii.gz", Volume(label, GRID))
+    out = tmp_path / "metrics.json"
+    done = run("renalnet", "evaluate", "--truth", str(tmp_path / "truth"), "--pred", str(tmp_path / "pred"), "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    tumor = json.loads(out.read_text())["cases"]["a"]["tumor"]
+    assert (tumor["dice"], tumor["surface_distance_mm"]) == (1.0, 0.0)
+    assert tumor["volume_truth_ml"] == pytest.approx(0.003)
+
+
+def test_damaged_shard_is_named(ball_store: Store, tmp_path: Path) -> None:
+    copied = tmp_path / "store"
+    subprocess.run(["cp", "-r", ball_store.path, str(copied)], check=True)
+    shard = next((copied / "shards").glob("train-*.parquet"))
+    shard.write_bytes(shard.read_bytes()[:-9])
+    assert_refused(run("renalnet", "store", "verify", str(copied)), shard.name)
