@@ -184,6 +184,29 @@ def _layer_table(network: "NetDescription") -> Table:
 
 
 @app.command()
+def predict(
+    scans: Annotated[list[Path], typer.Argument(help="CTs in any format that SimpleITK reads.")],
+    model: Annotated[Path, typer.Option(help="The `best` folder of a study.")],
+    out: Out,
+) -> None:
+    """Segment CTs: a mask on each CT's own grid, and a JSON file of volumes and confidence beside it."""
+    from renalnet.data.volume import write_volume
+    from renalnet.predict import load_predictor, predict_scan
+    from renalnet.storage import write_json
+
+    predictor = load_predictor(model)
+    for scan in scans:
+        prediction = predict_scan(predictor, scan)
+        name = scan.name.split(".")[0]
+        write_volume(out / f"{name}.nii.gz", prediction.mask)
+        write_json(out / f"{name}.json", prediction.to_json())
+        volumes = ", ".join(f"{label} {volume:.1f} ml" for label, volume in prediction.volume_ml.items())
+        Console().print(f"{out / name}.nii.gz: {volumes}")
+        for warning in prediction.warnings:
+            Console(stderr=True).print(f"warning: {scan}: {warning}")
+
+
+@app.command()
 def evaluate(
     truth: Annotated[Path, typer.Option(help="Folder of true masks.")],
     pred: Annotated[Path, typer.Option(help="Folder of predicted masks of the same names.")],

@@ -13,6 +13,9 @@ from renalnet.errors import ConfigError, nearest
 
 Preset = TypeVar("Preset")
 
+SHORT_RUN = OptimConfig(base_rate=0.2, rate_decay=0.2)
+"""Some thousand steps instead of the paper's 126 000 need a higher rate that falls less at each step."""
+
 
 def paper() -> TrainConfig:
     """The paper's numbers: 9 epochs of 14 000 steps of four crops of 64×150×150."""
@@ -22,11 +25,11 @@ def paper() -> TrainConfig:
 def anatomy() -> TrainConfig:
     """For cohorts painted on real label maps, on a 2.0×1.95×1.95 mm grid; minutes a run on a processor core."""
     return TrainConfig(
-        net=NetConfig(width=8, ppm_kernels=(1, 2, 4, 8)),
-        optim=OptimConfig(base_rate=0.05),
-        patch=PatchConfig(shape=(32, 48, 48)),
+        net=NetConfig(width=16, ppm_kernels=(1, 2, 4, 8)),
+        optim=SHORT_RUN,
+        patch=PatchConfig(shape=(24, 32, 32)),
         stitch=StitchConfig(tile=(32, 50, 50), stride=(16, 25, 25)),
-        steps_per_epoch=48,
+        steps_per_epoch=300,
         max_validation_cases=12,
     )
 
@@ -34,11 +37,11 @@ def anatomy() -> TrainConfig:
 def quick() -> TrainConfig:
     """For synthetic phantoms, on a 3.0×2.5×2.5 mm grid; under a minute a run on a processor core."""
     return TrainConfig(
-        net=NetConfig(width=8, ppm_kernels=(1, 2, 3, 6)),
-        optim=OptimConfig(base_rate=0.05),
-        patch=PatchConfig(shape=(24, 40, 40)),
+        net=NetConfig(width=16, ppm_kernels=(1, 2, 3, 6)),
+        optim=SHORT_RUN,
+        patch=PatchConfig(shape=(24, 32, 32)),
         stitch=StitchConfig(tile=(24, 40, 40), stride=(12, 20, 20)),
-        steps_per_epoch=20,
+        steps_per_epoch=70,
     )
 
 
@@ -53,8 +56,11 @@ def prepare_anatomy() -> PrepareConfig:
 
 
 def prepare_quick() -> PrepareConfig:
-    """The same window as 39×39 pixels of 2.5 mm, slices 3 mm apart."""
-    return PrepareConfig(spacing_mm=(3.0, 2.5, 2.5))
+    """The same window as 39×39 pixels of 2.5 mm, slices 3 mm apart.
+
+    The seed splits the 32 patients of the quick study 20 : 5 : 7; small cohorts split unevenly with most seeds.
+    """
+    return PrepareConfig(spacing_mm=(3.0, 2.5, 2.5), seed=6)
 
 
 TRAIN_PRESETS: dict[str, Callable[[], TrainConfig]] = {"paper": paper, "anatomy": anatomy, "quick": quick}

@@ -1,5 +1,6 @@
 """The configuration of a study: the method's own sections, and how they are searched."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -98,3 +99,12 @@ class StudyConfig(Section):
         if len(self.train.optim.milestones) != 3:
             raise ValueError(f"train.optim.milestones {self.train.optim.milestones} must be three, as the search's are")
         return self
+
+
+@dataclass(frozen=True)
+class Slots:
+    """What a trial occupies, and how many trials fit at once."""
+
+    cpus: int
+    gpus: float
+    num_slots: int

@@ -1,11 +1,15 @@
 """Named studies. Each is a function; a variant changes fields."""
 
 from collections.abc import Callable
+from typing import Any
 
 from renalnet import presets
 from renalnet.config import PhantomConfig
 from renalnet.errors import ConfigError, nearest
 from study.config import FinalConfig, SearchConfig, SpaceConfig, StudyConfig
+
+SHORT_SEARCH: dict[str, Any] = {"tumor_weight": (1.0, 4.0), "background_weight": (0.2, 1.0), "first_step": (3, 6)}
+"""A handful of trials can search only the neighbourhood of the paper's weights and steps."""
 
 
 def paper() -> StudyConfig:
@@ -23,7 +27,7 @@ def anatomy() -> StudyConfig:
         preset="anatomy",
         prepare=presets.prepare_anatomy(),
         train=train,
-        space=SpaceConfig(kernel_sets=((1, 2, 4, 8), (1, 2, 4), (2, 4, 8), (1, 2, 3, 6), ())),
+        space=SpaceConfig(kernel_sets=((1, 2, 4, 8), (1, 2, 4), (2, 4, 8), (1, 2, 3, 6), ()), **SHORT_SEARCH),
         search=SearchConfig(num_trials=10, baseline_trials=1, num_startup_trials=5),
         final=FinalConfig(stitch=train.stitch.model_copy(update={"stride": (8, 25, 25)}), num_finalists=3),
     )
@@ -37,7 +41,7 @@ def quick() -> StudyConfig:
         phantom=PhantomConfig(num_cases=32),
         prepare=presets.prepare_quick(),
         train=train,
-        space=SpaceConfig(kernel_sets=((1, 2, 3, 6), (1, 2, 3), (2, 3, 6), ())),
+        space=SpaceConfig(kernel_sets=((1, 2, 3, 6), (1, 2, 3), (2, 3, 6), ()), **SHORT_SEARCH),
         search=SearchConfig(num_trials=8, baseline_trials=1, num_startup_trials=4),
         final=FinalConfig(stitch=train.stitch.model_copy(update={"stride": (6, 20, 20)}), num_finalists=3),
     )

@@ -25,17 +25,17 @@ from renalnet.types import NetName
 from study import layout
 from study.card import model_card
 from study.collect import write_tables
-from study.config import StudyConfig
+from study.config import FinalConfig, Slots, StudyConfig
 from study.final import run_final
 from study.manifest import StudyManifest
 from study.presets import STUDY_PRESETS, study_preset
 from study.schedule import NetworkAsha
 from study.search import NetworkSearch
-from study.tasks import Slots, connected, find_slots, inside_job, segment_all
+from study.tasks import connected, find_slots, inside_job, segment_all
 from study.trainable import Trial
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-_log = get_logger(__name__)
+_log = get_logger("study.run")  # `__name__` is `__main__` here
 
 
 @app.command()
@@ -121,7 +121,7 @@ def _search_and_finish(manifest: StudyManifest, config: StudyConfig, results: st
     with manifest.timed("final"):
         _log.info("final stage: full inference on validation, then on test patients")
         winner = run_final(config, results, store, lambda jobs: segment_all(jobs, slots))
-        _write_best(results, store, winner)
+        _write_best(results, store, winner, config.final)
     manifest.update(finished=True, winner=winner)
     storage.write_bytes(storage.join(layout.best_folder(results), "README.md"), model_card(results).encode())
 
@@ -130,7 +130,7 @@ def run_search(config: StudyConfig, results: str, store: Store, slots: Slots, wi
     """Run every trial that has not ended yet."""
     journal = storage.join(results, layout.JOURNAL)
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's tables cut trials off; the searcher logs each one's end
-    searcher = NetworkSearch(config, results, journal, widths)
+    searcher = NetworkSearch(config, results, journal, widths, slots)
     if searcher.num_left == 0:
         return
     _log.info("%d of %d trials to run, %d at a time", searcher.num_left, searcher.num_planned, slots.num_slots)
@@ -168,11 +168,12 @@ def _trial_name(trial: Any) -> str:
     return str(trial.config["name"])
 
 
-def _write_best(results: str, store: Store, winner: str) -> None:
+def _write_best(results: str, store: Store, winner: str, final: FinalConfig) -> None:
     """The winner's bundle, with the atlases that find a kidney in a new scan."""
     source, best = layout.trial_folder(results, winner), layout.best_folder(results)
-    for name in (MODEL_FILE, CONFIG_FILE):
-        storage.write_bytes(storage.join(best, name), storage.read_bytes(storage.join(source, name)))
+    storage.write_bytes(storage.join(best, MODEL_FILE), storage.read_bytes(storage.join(source, MODEL_FILE)))
+    bundle = storage.read_json(storage.join(source, CONFIG_FILE))
+    storage.write_json(storage.join(best, CONFIG_FILE), {**bundle, "final": final.model_dump(mode="json")})
     atlas = storage.join(store.path, ATLAS_FILE)
     if storage.exists(atlas):
         storage.write_bytes(storage.join(best, ATLAS_FILE), storage.read_bytes(atlas))

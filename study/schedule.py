@@ -12,7 +12,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from renalnet.types import NetName
 from study.collect import read_epochs, read_records
 from study.config import StudyConfig
-from study.search import OBJECTIVE
+from study.search import BEST
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,11 @@ class _Named:
 
 
 class NetworkAsha(FIFOScheduler):
-    """Prunes a trial that falls below the best 1/reduction_factor of its own network's trials at a rung."""
+    """Prunes a trial that falls below the best 1/reduction_factor of its own network's trials at a rung.
+
+    Trials are compared by their best epoch so far, which is what a trial is worth in the end; a single epoch's value
+    jumps while the learning rate is high.
+    """
 
     def __init__(self, config: StudyConfig, results: str) -> None:
         """Start with the rungs that the trials of `results` have reached so far."""
@@ -32,8 +36,10 @@ class NetworkAsha(FIFOScheduler):
         self._halvings = {network: _halving(config) for network in networks}
         self._known: set[str] = set()
         for record in read_records(results):
+            best = 0.0
             for epoch in read_epochs(results, record.name):
-                self._decide(record.network, record.name, {"epoch": epoch.epoch, OBJECTIVE: epoch.objective})
+                best = max(best, epoch.objective)
+                self._decide(record.network, record.name, {"epoch": epoch.epoch, BEST: best})
 
     def on_trial_result(self, _controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Continue, or stop where the trial's value is below its rung's cut."""
@@ -61,7 +67,7 @@ class NetworkAsha(FIFOScheduler):
 def _halving(config: StudyConfig) -> ASHAScheduler:
     return ASHAScheduler(
         time_attr="epoch",
-        metric=OBJECTIVE,
+        metric=BEST,
         mode="max",
         max_t=config.train.epochs + 1,  # a trial ends by itself; ASHA must not count its last epoch as a stop
         grace_period=min(config.search.grace_epochs, config.train.epochs),

@@ -22,7 +22,7 @@ from renalnet.log import get_logger
 from renalnet.types import NetName
 from study import space
 from study.collect import State, TrialRecord, write_record
-from study.config import StudyConfig
+from study.config import Slots, StudyConfig
 
 OBJECTIVE = "objective"
 BEST = "best_objective"
@@ -33,7 +33,9 @@ _log = get_logger(__name__)
 class NetworkSearch(Searcher):
     """Suggests trials network by network until each has its number; unfinished ones of an earlier run come first."""
 
-    def __init__(self, config: StudyConfig, results: str, journal: str, widths: Mapping[NetName, int]) -> None:
+    def __init__(
+        self, config: StudyConfig, results: str, journal: str, widths: Mapping[NetName, int], slots: Slots
+    ) -> None:
         """Open, or create, the studies of a results folder.
 
         Args:
@@ -41,12 +43,14 @@ class NetworkSearch(Searcher):
             results: the results folder, any path that `storage` knows.
             journal: a local path for Optuna's journal.
             widths: channels at full resolution of each network.
+            slots: what a trial occupies.
         """
         super().__init__(metric=OBJECTIVE, mode="max")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._config = config
         self._results = results
         self._widths = widths
+        self._slots = slots
         storage = JournalStorage(JournalFileBackend(journal))
         self._studies = {network: self._open_study(storage, network) for network in self._budget()}
         self._unfinished = [
@@ -150,7 +154,15 @@ class NetworkSearch(Searcher):
     def _record(self, trial: Trial, network: NetName) -> TrialRecord:
         point = space.suggest(trial, self._config.space, network)
         train = self.train_config(network, point)
-        return TrialRecord(trial.number, network, "running", point, train.model_dump(mode="json"))
+        return TrialRecord(
+            trial=trial.number,
+            network=network,
+            state="running",
+            point=point,
+            train=train.model_dump(mode="json"),
+            cpus=self._slots.cpus,
+            gpus=self._slots.gpus,
+        )
 
     def train_config(self, network: NetName, point: space.Point) -> TrainConfig:
         """The training run of a point; every trial of a study shares the study's seed."""

@@ -3,13 +3,12 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 import ray
 import torch
 
-from study.config import ResourceConfig
+from study.config import ResourceConfig, Slots
 from study.final import Row, SegmentJob, segment_case
 
 JOB_MARK: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -20,15 +19,6 @@ WORKER_ENVIRONMENT: Final = {
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
     "MALLOC_TRIM_THRESHOLD_": str(2**32),
 }
-
-
-@dataclass(frozen=True)
-class Slots:
-    """What a trial occupies, and how many trials fit at once."""
-
-    cpus: int
-    gpus: float
-    num_slots: int
 
 
 def inside_job() -> bool:

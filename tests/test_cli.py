@@ -16,7 +16,9 @@ GRID = Grid.axis_aligned((4, 5, 6), (3.0, 1.0, 1.0))
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=120, check=False
+    )
 
 
 def write_case(folder: Path, label: np.ndarray, label_grid: Grid = GRID) -> None:
@@ -84,7 +86,9 @@ def test_phantom_prepare_train_describe(tmp_path: Path) -> None:
     assert painted.returncode == 0, painted.stderr
     assert "inside the true kidney-and-tumor region" in painted.stdout
     store = str(tmp_path / "store")
-    prepared = run("renalnet", "prepare", str(tmp_path / "cohort"), "--out", store, "--preset", "quick", "--set", "num_atlases=2")
+    prepared = run(
+        "renalnet", "prepare", str(tmp_path / "cohort"), "--out", store, "--preset", "quick", "--set", "num_atlases=2"
+    )
     assert prepared.returncode == 0, prepared.stderr
     assert run("renalnet", "store", "verify", store).returncode == 0
     tiny = ["net.width=4", "epochs=1", "steps_per_epoch=2", "optim.batch_size=1"]
@@ -101,7 +105,9 @@ def test_evaluate_writes_every_measure(tmp_path: Path) -> None:
     for folder in ("truth", "pred"):
         write_volume(tmp_path / folder / "a.nii.gz", Volume(label, GRID))
     out = tmp_path / "metrics.json"
-    done = run("renalnet", "evaluate", "--truth", str(tmp_path / "truth"), "--pred", str(tmp_path / "pred"), "--out", str(out))
+    done = run(
+        "renalnet", "evaluate", "--truth", str(tmp_path / "truth"), "--pred", str(tmp_path / "pred"), "--out", str(out)
+    )
     assert done.returncode == 0, done.stderr
     tumor = json.loads(out.read_text())["cases"]["a"]["tumor"]
     assert (tumor["dice"], tumor["surface_distance_mm"]) == (1.0, 0.0)

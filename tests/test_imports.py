@@ -13,7 +13,7 @@ LAYERS = {
     1: ("config", "presets", "checkpoint", "command", "device"),
     2: ("data", "nets", "losses", "metrics", "infer.stitch", "infer.crf", "infer.components"),
     3: ("train", "plan", "quality"),
-    4: ("infer.pipeline", "evaluate", "export"),
+    4: ("infer.pipeline", "evaluate", "export", "predict"),
     5: ("cli",),
     6: ("__main__",),
 }

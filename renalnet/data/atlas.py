@@ -81,9 +81,7 @@ def make_atlas(name: str, image: Volume, label: Volume, config: PrepareConfig, *
         raise InputError(f"atlas '{name}': its label is empty; choose a case with kidneys")
     grid = covering_grid(image.grid, (config.atlas_spacing_mm,) * 3)
     sides = Volume(split_sides(label, image), label.grid)
-    return Atlas(
-        name, regrid_image(image, grid, float(image.array.min())), regrid_label(sides, grid), synthetic
-    )
+    return Atlas(name, regrid_image(image, grid, float(image.array.min())), regrid_label(sides, grid), synthetic)
 
 
 def localise(
@@ -225,10 +223,7 @@ def _cross_sections(image: Volume, body: Box) -> FloatArray:
     """Each slice's body, sampled to the same few pixels: (z, 24, 24)."""
     lines = [
         np.rint(
-            (
-                np.linspace(body.low_mm[axis], body.high_mm[axis], _ALIGN_PIXELS + 2)[1:-1]
-                - image.grid.origin_mm[axis]
-            )
+            (np.linspace(body.low_mm[axis], body.high_mm[axis], _ALIGN_PIXELS + 2)[1:-1] - image.grid.origin_mm[axis])
             / image.grid.spacing_mm[axis]
         ).astype(int)
         for axis in (1, 2)
@@ -259,8 +254,7 @@ def _correlation(first: FloatArray, second: FloatArray) -> float:
 def save_atlases(path: str | Path, atlases: Sequence[Atlas]) -> None:
     """Write atlases as safetensors, their names and grids as its JSON metadata."""
     about = [
-        {"name": atlas.name, "synthetic": atlas.synthetic, "grid": atlas.image.grid.to_json()}
-        for atlas in atlases
+        {"name": atlas.name, "synthetic": atlas.synthetic, "grid": atlas.image.grid.to_json()} for atlas in atlases
     ]
     tensors: dict[str, NDArray[Any]] = {}
     for number, atlas in enumerate(atlases):

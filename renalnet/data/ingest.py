@@ -84,9 +84,7 @@ _LAYOUTS: Final[tuple[Callable[[Path], list[ScanCase]], ...]] = (_kits, _decathl
 
 
 def _file(folder: Path, stem: str) -> Path | None:
-    return next(
-        (folder / (stem + suffix) for suffix in _SUFFIXES if (folder / (stem + suffix)).is_file()), None
-    )
+    return next((folder / (stem + suffix) for suffix in _SUFFIXES if (folder / (stem + suffix)).is_file()), None)
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -122,9 +120,7 @@ def load_case(scan: ScanCase) -> LoadedCase:
         )
     pixels = Volume(_hounsfield(image.array, scan.image), image.grid)
     classes = Volume(_classes(label.array, scan.label), image.grid)
-    return LoadedCase(
-        scan.case, canonical(pixels, is_label=False), canonical(classes, is_label=True), image.grid
-    )
+    return LoadedCase(scan.case, canonical(pixels, is_label=False), canonical(classes, is_label=True), image.grid)
 
 
 def load_image(path: str | Path) -> tuple[Volume, Grid]:

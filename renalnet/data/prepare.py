@@ -146,11 +146,7 @@ def summarise(path: str | Path) -> PrepareSummary:
     """The summary of a prepared store. Raises StoreError."""
     manifest = open_store(path).manifest
     entries = {split: [entry for entry in manifest.cases if entry.split == split] for split in SPLITS}
-    totals = {
-        split: np.sum([entry.counts for entry in entries[split]], axis=0)
-        for split in SPLITS
-        if entries[split]
-    }
+    totals = {split: np.sum([entry.counts for entry in entries[split]], axis=0) for split in SPLITS if entries[split]}
     shares = {split: total / total.sum() for split, total in totals.items()}
     all_notes = [note for entry in manifest.cases for note in entry.notes]
     return PrepareSummary(

@@ -83,9 +83,7 @@ def _lattice_offset(old: Grid, new: Grid) -> NDArray[np.int_] | None:
     return whole.astype(int) if np.allclose(offset, whole, atol=LATTICE_TOLERANCE) else None
 
 
-def _copy(
-    array: NDArray[np.generic], offset: NDArray[np.int_], shape: Shape, fill: float
-) -> NDArray[np.generic]:
+def _copy(array: NDArray[np.generic], offset: NDArray[np.int_], shape: Shape, fill: float) -> NDArray[np.generic]:
     copied = np.full(shape, fill, array.dtype)
     low = np.clip(offset, 0, array.shape)
     high = np.clip(offset + shape, low, array.shape)

@@ -68,9 +68,7 @@ class ShardBuilder:
         return bytes(self._sink.getvalue())
 
 
-def slab_rows(
-    columns: dict[str, str], image: HuArray, label: LabelArray, grid: Grid, slab_slices: int
-) -> pa.Table:
+def slab_rows(columns: dict[str, str], image: HuArray, label: LabelArray, grid: Grid, slab_slices: int) -> pa.Table:
     """The rows of an ROI (z, y, x), cut into slabs along z; `columns` (case, split, …) are equal in each."""
     starts = range(0, image.shape[0], slab_slices)
     slabs = [_slab_row(image, label, slice(start, start + slab_slices)) for start in starts]

@@ -63,9 +63,7 @@ def _position(case: str, split: Split, seed: int) -> float:
     return int.from_bytes(digest[:8], "big") / 2.0**64
 
 
-def _fixed(
-    cases: Collection[str], test_cases: Collection[str], splits: Mapping[str, Split]
-) -> dict[str, Split]:
+def _fixed(cases: Collection[str], test_cases: Collection[str], splits: Mapping[str, Split]) -> dict[str, Split]:
     for case in (*test_cases, *splits):
         if case not in cases:
             raise ConfigError(f"splits name an unknown case '{case}'; {nearest(case, cases)}")

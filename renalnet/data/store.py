@@ -187,9 +187,7 @@ def open_store(path: str | Path) -> Store:
         filesystem, inner = storage.resolve(storage.join(path, SHARDS, shard.name))
         size = filesystem.get_file_info(inner).size
         if size != shard.num_bytes:
-            found = (
-                "it is missing" if size is None else f"{size} bytes where the manifest says {shard.num_bytes}"
-            )
+            found = "it is missing" if size is None else f"{size} bytes where the manifest says {shard.num_bytes}"
             raise StoreError(_damaged(storage.join(path, SHARDS, shard.name), found))
     return store
 
@@ -206,15 +204,11 @@ def _read_manifest(path: str | Path) -> Manifest:
         raise StoreError(f"{error}") from error
     version = values.get("version") if isinstance(values, dict) else None
     if version != VERSION:
-        raise StoreError(
-            f"{where}: version {version!r}, this program reads {VERSION}; prepare the store again"
-        )
+        raise StoreError(f"{where}: version {version!r}, this program reads {VERSION}; prepare the store again")
     try:
         return Manifest.from_json(values)
     except (KeyError, TypeError, AttributeError, ConfigError) as error:
-        raise StoreError(
-            f"{where}: not understood ({error}); restore it or prepare the store again"
-        ) from error
+        raise StoreError(f"{where}: not understood ({error}); restore it or prepare the store again") from error
 
 
 class StoreWriter:
@@ -249,9 +243,7 @@ class StoreWriter:
         self._cases.append(entry)
         if roi.split == "train":
             # Whole numbers: the mean does not depend on the order of the cases.
-            self._clipped_sum += int(
-                np.clip(roi.image, self._config.hu_min, self._config.hu_max).sum(dtype=np.int64)
-            )
+            self._clipped_sum += int(np.clip(roi.image, self._config.hu_min, self._config.hu_max).sum(dtype=np.int64))
             self._num_train_voxels += roi.image.size
         if builder.num_bytes >= self._config.shard_mb * 2**20:
             self._flush(roi.split)

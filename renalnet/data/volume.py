@@ -109,9 +109,7 @@ def write_volume(path: str | Path, volume: Volume) -> None:
 
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(
-        f".{uuid.uuid4().hex[:8]}.{target.name}"
-    )  # keeps the ending, which SimpleITK reads
+    temporary = target.with_name(f".{uuid.uuid4().hex[:8]}.{target.name}")  # keeps the ending, which SimpleITK reads
     try:
         sitk.WriteImage(to_itk(volume), str(temporary), useCompression=True)
         temporary.replace(target)

@@ -30,9 +30,7 @@ def atlases(patients: list[PaintedCase]) -> list[Atlas]:
 
 
 @pytest.mark.parametrize("index", [3, 4])
-def test_boxes_hold_nearly_all_of_each_kidney(
-    patients: list[PaintedCase], atlases: list[Atlas], index: int
-) -> None:
+def test_boxes_hold_nearly_all_of_each_kidney(patients: list[PaintedCase], atlases: list[Atlas], index: int) -> None:
     patient = patients[index]
     found = localise(patient.image, atlases, CONFIG)
     sides = split_sides(patient.label, patient.image)

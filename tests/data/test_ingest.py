@@ -19,9 +19,7 @@ def touch(*paths: Path) -> None:
         path.touch()
 
 
-def scan_of(
-    folder: Path, image: NDArray[np.generic], label: NDArray[np.generic], grid: Grid = GRID
-) -> ScanCase:
+def scan_of(folder: Path, image: NDArray[np.generic], label: NDArray[np.generic], grid: Grid = GRID) -> ScanCase:
     scan = ScanCase("a", folder / "imaging.nii.gz", folder / "segmentation.nii.gz")
     write_volume(scan.image, Volume(image, GRID))
     write_volume(scan.label, Volume(label, grid))
@@ -90,9 +88,7 @@ def test_other_label_values_are_named(tmp_path: Path, value: float) -> None:
 def test_a_label_on_another_grid_is_never_resized(tmp_path: Path) -> None:
     shifted = Grid.axis_aligned(GRID.shape, GRID.spacing_mm, (0.0, 0.0, 1.0))
     scan = scan_of(tmp_path, np.zeros(GRID.shape, np.int16), np.zeros(GRID.shape, np.uint8), shifted)
-    with pytest.raises(
-        InputError, match=r"another grid than its image imaging\.nii\.gz \(origin .* never resized"
-    ):
+    with pytest.raises(InputError, match=r"another grid than its image imaging\.nii\.gz \(origin .* never resized"):
         load_case(scan)
 
 

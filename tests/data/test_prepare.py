@@ -61,9 +61,7 @@ def test_whole_scans_are_localised_and_every_labelled_voxel_is_kept(abdomens: Pa
         roi, truth = store.read(case), paint_abdomen(PHANTOM, index)
         assert roi.grid.spacing_mm == (3.0, 2.0, 2.0)
         tumor_ml = (roi.label == 2).sum() * roi.grid.voxel_ml
-        assert tumor_ml == pytest.approx(
-            (truth.label.array == 2).sum() * truth.label.grid.voxel_ml, rel=0.1, abs=0.3
-        )
+        assert tumor_ml == pytest.approx((truth.label.array == 2).sum() * truth.label.grid.voxel_ml, rel=0.1, abs=0.3)
 
 
 def test_two_workers_write_the_same_store(abdomens: Path, tmp_path: Path) -> None:

@@ -165,14 +165,10 @@ def test_a_case_that_comes_twice_is_refused(tmp_path: Path) -> None:
 def test_a_truncated_or_missing_shard_is_refused_on_opening(tmp_path: Path) -> None:
     shard = shard_of(write_three(tmp_path), "validation")
     shard.write_bytes(shard.read_bytes()[:-100])
-    with pytest.raises(
-        StoreError, match=r"validation-00000\.parquet: damaged .* bytes where the manifest says"
-    ):
+    with pytest.raises(StoreError, match=r"validation-00000\.parquet: damaged .* bytes where the manifest says"):
         open_store(tmp_path)
     shard.unlink()
-    with pytest.raises(
-        StoreError, match=r"validation-00000\.parquet: damaged or foreign shard \(it is missing"
-    ):
+    with pytest.raises(StoreError, match=r"validation-00000\.parquet: damaged or foreign shard \(it is missing"):
         open_store(tmp_path)
 
 
@@ -180,9 +176,7 @@ def test_a_shard_damaged_after_opening_is_refused_on_reading(tmp_path: Path) -> 
     store = write_three(tmp_path)
     shard = shard_of(store, "validation")
     shard.write_bytes(shard.read_bytes()[:-100])
-    with pytest.raises(
-        StoreError, match=r"validation-00000\.parquet: damaged or foreign shard .* restore it"
-    ):
+    with pytest.raises(StoreError, match=r"validation-00000\.parquet: damaged or foreign shard .* restore it"):
         store.read("validatio")
 
 

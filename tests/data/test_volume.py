@@ -23,9 +23,7 @@ from renalnet.data.volume import (
 from renalnet.errors import InputError
 
 ORIENTATIONS = [
-    (axes, flips)
-    for axes in itertools.permutations(range(3))
-    for flips in itertools.product((1, -1), repeat=3)
+    (axes, flips) for axes in itertools.permutations(range(3)) for flips in itertools.product((1, -1), repeat=3)
 ]
 SIZE, SPACING, ORIGIN = (5, 6, 7), (0.7, 0.8, 2.5), (-31.5, 12.25, 100.0)
 OWN_SPACING = PrepareConfig(localise="cut", spacing_mm=None, slab_slices=2)
@@ -52,9 +50,7 @@ def write_pair(folder: Path, image: Volume, label: Volume) -> ScanCase:
 
 
 @pytest.mark.parametrize(("axes", "flips"), ORIENTATIONS)
-def test_way_through_the_store_and_back_is_exact(
-    tmp_path: Path, axes: tuple[int, ...], flips: tuple[int, ...]
-) -> None:
+def test_way_through_the_store_and_back_is_exact(tmp_path: Path, axes: tuple[int, ...], flips: tuple[int, ...]) -> None:
     scan = write_pair(tmp_path, *random_pair(oriented_grid(axes, flips)))
     loaded = load_case(scan)
     cut = cut_roi(loaded, None, OWN_SPACING)
@@ -72,9 +68,7 @@ def test_way_through_the_store_and_back_is_exact(
 
 
 @pytest.mark.parametrize(("axes", "flips"), ORIENTATIONS[::5])
-def test_canonical_is_upright_and_keeps_each_voxel_in_its_place(
-    axes: tuple[int, ...], flips: tuple[int, ...]
-) -> None:
+def test_canonical_is_upright_and_keeps_each_voxel_in_its_place(axes: tuple[int, ...], flips: tuple[int, ...]) -> None:
     grid = oriented_grid(axes, flips)
     image, _ = random_pair(grid)
     upright = canonical(image, is_label=False)
@@ -124,9 +118,7 @@ def test_oblique_scan_becomes_upright_and_keeps_its_centre_of_mass() -> None:
     upright = canonical(Volume(array, grid), is_label=True)
     assert upright.grid.is_axis_aligned
     centre = np.argwhere(upright.array).mean(axis=0) * upright.grid.spacing_mm + upright.grid.origin_mm
-    expected = np.array(grid.origin_xyz_mm) + np.array(tilted).reshape(3, 3) @ (
-        np.array([13.5, 15.5, 13.5]) * 2
-    )
+    expected = np.array(grid.origin_xyz_mm) + np.array(tilted).reshape(3, 3) @ (np.array([13.5, 15.5, 13.5]) * 2)
     np.testing.assert_allclose(centre[::-1], expected, atol=0.5)
     assert upright.array.sum() == pytest.approx(array.sum(), rel=0.05)
 

@@ -13,7 +13,7 @@ from study.schedule import NetworkAsha
 
 def decide(asha: NetworkAsha, name: str, epoch: int, objective: float) -> str:
     trial: Any = SimpleNamespace(config={"name": name, "network": name.rsplit("-", 1)[0]}, trial_id="ray's own")
-    return asha.on_trial_result(None, trial, {"epoch": epoch, "objective": objective})
+    return asha.on_trial_result(None, trial, {"epoch": epoch, "best_objective": objective})
 
 
 def keep(results: Path, name: str, objectives: list[float]) -> None:

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from renalnet.types import NetName
 from study.collect import read_records
-from study.config import StudyConfig
+from study.config import Slots, StudyConfig
 from study.search import NetworkSearch
 from study.space import kernel_name
 
@@ -19,7 +19,7 @@ WIDTHS: dict[NetName, int] = {"fcn_ppm": 4, "unet3d": 4, "pspnet2d": 4}
 
 
 def searcher(config: StudyConfig, folder: Path) -> NetworkSearch:
-    return NetworkSearch(config, str(folder), str(folder / "optuna.journal"), WIDTHS)
+    return NetworkSearch(config, str(folder), str(folder / "optuna.journal"), WIDTHS, Slots(1, 0.0, 2))
 
 
 def told(epoch: int, objective: float, failure: str = "") -> dict[str, Any]:

@@ -52,5 +52,5 @@ def test_unknown_preset() -> None:
 
 
 def test_paper_kernels_must_be_in_the_space() -> None:
-    with pytest.raises(ValueError, match="must hold train.net.ppm_kernels"):
+    with pytest.raises(ValueError, match=r"must hold train\.net\.ppm_kernels"):
         StudyConfig(space=SpaceConfig(kernel_sets=((1,),)))

@@ -1,0 +1,103 @@
+"""A CT in, a mask on exactly the CT's own grid out: both kidneys are found, cut, segmented and put back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from renalnet import storage
+from renalnet.config import CrfConfig, PrepareConfig, StitchConfig, parse
+from renalnet.data.atlas import LOW_CONFIDENCE, Atlas, load_atlases, localise
+from renalnet.data.ingest import load_image
+from renalnet.data.kidneys import SIDES, Box
+from renalnet.data.prepare import ATLAS_FILE
+from renalnet.data.preprocess import cut_image, is_cut
+from renalnet.data.volume import Grid, Volume, resample
+from renalnet.errors import CheckpointError
+from renalnet.infer.pipeline import Model, load_bundle, segment_roi
+from renalnet.types import FOREGROUND_LABELS, LABEL_NAMES
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model bundle, ready for scans."""
+
+    model: Model
+    atlases: Sequence[Atlas]
+    prepare: PrepareConfig
+    """How the ROIs that the model was trained on were cut."""
+    stitch: StitchConfig
+    crf: CrfConfig
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A mask, and what is to be known of it."""
+
+    mask: Volume
+    """uint8 labels on the grid of the scan's file."""
+    volume_ml: dict[str, float]
+    """Of kidney (both together) and tumor."""
+    confidence: float | None
+    """Of the localisation, 0-1; none where the scan is an ROI already cut."""
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the mask."""
+        return {"volume_ml": self.volume_ml, "confidence": self.confidence, "warnings": list(self.warnings)}
+
+
+def load_predictor(folder: str | Path) -> Predictor:
+    """Load the `best` folder of a study.
+
+    Raises:
+        CheckpointError: the folder is no bundle, is damaged, or was not made by a study.
+    """
+    model = load_bundle(storage.absolute(folder))
+    missing = {"roi", "final"} - model.config.keys()
+    if missing:
+        raise CheckpointError(f"{folder}: config.json lacks {sorted(missing)}; name the `best` folder of a study")
+    final = model.config["final"]
+    return Predictor(
+        model,
+        load_atlases(storage.join(folder, ATLAS_FILE)),
+        parse(PrepareConfig, model.config["roi"]),
+        parse(StitchConfig, final["stitch"]),
+        parse(CrfConfig, final["crf"]),
+    )
+
+
+def predict_scan(predictor: Predictor, path: str | Path) -> Prediction:
+    """Segment a scan.
+
+    Raises:
+        InputError: the scan cannot be read.
+    """
+    image, source = load_image(path)
+    boxes, confidence, warnings = _find_kidneys(predictor, image)
+    array = np.zeros(source.shape, np.uint8)
+    for box in boxes:
+        array = np.maximum(array, _segment_box(predictor, image, box, source))
+    volumes = {LABEL_NAMES[label]: int((array == label).sum()) * source.voxel_ml for label in FOREGROUND_LABELS}
+    empty = () if array.any() else ("no kidney was segmented",)
+    return Prediction(Volume(array, source), volumes, confidence, (*warnings, *empty))
+
+
+def _find_kidneys(predictor: Predictor, image: Volume) -> tuple[list[Box | None], float | None, tuple[str, ...]]:
+    """The boxes to cut (none stands for the whole scan), and how sure they are."""
+    if is_cut(image.grid, predictor.prepare):
+        return [None], None, ()
+    found = localise(image, predictor.atlases, predictor.prepare)
+    boxes = [box for side in SIDES if (box := found.box(side))]
+    doubtful = found.confidence < LOW_CONFIDENCE
+    warning = f"kidneys found with confidence {found.confidence:.2f} only, below {LOW_CONFIDENCE}: look at the mask"
+    return list(boxes), found.confidence, (warning,) if doubtful else ()
+
+
+def _segment_box(predictor: Predictor, image: Volume, box: Box | None, source: Grid) -> Any:
+    roi = cut_image(image, box, predictor.prepare)
+    array = np.ascontiguousarray(roi.array)
+    stages = segment_roi(predictor.model, array, roi.grid.spacing_mm, predictor.stitch, predictor.crf)
+    return resample(Volume(stages.final, roi.grid), source, is_label=True).array

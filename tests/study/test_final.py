@@ -1,0 +1,54 @@
+"""Choosing candidates and the winner, by hand-made records."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from renalnet import storage
+from renalnet.errors import ResultsError
+from renalnet.train import LOG_FILE, EpochRecord
+from study import layout
+from study.collect import TrialRecord, read_parquet, write_record, write_tables
+from study.config import StudyConfig
+from study.final import find_candidates
+
+
+def keep_trial(results: Path, network: str, number: int, objectives: list[float], failure: str = "") -> None:
+    train = {"epochs": 5, "loss": {"tumor": 2, "kidney": 1, "background": 0.2}, "optim": {"milestones": [3, 5, 7]}}
+    record = TrialRecord(number, network, "complete", {}, train, cpus=2)
+    write_record(str(results), record)
+    epochs = [EpochRecord(n, 1.0, v, v, v, 0.1, 1800.0) for n, v in enumerate(objectives, start=1)]
+    if failure:
+        epochs.append(EpochRecord(len(epochs) + 1, 0.0, 0.0, 0.0, 0.0, 0.1, 1.0, failure))
+    lines = "".join(storage.json_line(asdict(epoch)) + "\n" for epoch in epochs)
+    storage.write_bytes(storage.join(layout.trial_folder(str(results), record.name), LOG_FILE), lines.encode())
+
+
+def test_candidates_are_the_best_of_each_network(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    for number, objectives in enumerate([[0.1, 0.5], [0.7, 0.2], [0.6]]):
+        keep_trial(tmp_path, "fcn_ppm", number, objectives)
+    keep_trial(tmp_path, "unet3d", 0, [0.3])
+    keep_trial(tmp_path, "unet3d", 1, [0.4])
+    found = find_candidates(str(tmp_path), tiny_study)
+    assert [(c.name, c.objective) for c in found] == [
+        ("fcn_ppm-0001", 0.7),
+        ("fcn_ppm-0002", 0.6),
+        ("unet3d-0001", 0.4),
+    ]
+
+
+def test_failed_epochs_do_not_count(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    keep_trial(tmp_path, "fcn_ppm", 0, [], failure="loss not finite")
+    with pytest.raises(ResultsError, match="no trial of fcn_ppm has finished an epoch"):
+        find_candidates(str(tmp_path), tiny_study)
+
+
+def test_tables_sum_hours_and_name_the_best_epoch(tmp_path: Path) -> None:
+    keep_trial(tmp_path, "fcn_ppm", 0, [0.1, 0.5, 0.3])
+    write_tables(str(tmp_path))
+    (trial,) = read_parquet(storage.join(tmp_path, layout.TRIALS_TABLE))
+    assert (trial["best_epoch"], trial["objective"], trial["epochs"]) == (2, 0.5, 3)
+    assert (trial["cpu_hours"], trial["gpu_hours"]) == (3.0, 0.0)
+    curves = read_parquet(storage.join(tmp_path, layout.CURVES_TABLE))
+    assert [row["epoch"] for row in curves] == [1, 2, 3]
