@@ -41,7 +41,7 @@ def quick() -> TrainConfig:
         optim=SHORT_RUN,
         patch=PatchConfig(shape=(24, 32, 32)),
         stitch=StitchConfig(tile=(24, 40, 40), stride=(12, 20, 20)),
-        steps_per_epoch=70,
+        steps_per_epoch=60,
     )
 
 
