@@ -27,7 +27,7 @@ def anatomy() -> StudyConfig:
         preset="anatomy",
         prepare=presets.prepare_anatomy(),
         train=train,
-        space=SpaceConfig(kernel_sets=((1, 2, 4, 8), (1, 2, 4), (2, 4, 8), (1, 2, 3, 6), ()), **SHORT_SEARCH),
+        space=SpaceConfig(kernel_sets=((1, 2, 4, 8), (1, 2, 4), (2, 4, 8), (1, 4), (1, 2, 3, 6)), **SHORT_SEARCH),
         search=SearchConfig(num_trials=10, baseline_trials=1, num_startup_trials=5),
         final=FinalConfig(stitch=train.stitch.model_copy(update={"stride": (8, 25, 25)}), num_finalists=3),
     )
@@ -41,7 +41,7 @@ def quick() -> StudyConfig:
         phantom=PhantomConfig(num_cases=32),
         prepare=presets.prepare_quick(),
         train=train,
-        space=SpaceConfig(kernel_sets=((1, 2, 3, 6), (1, 2, 3), (2, 3, 6), ()), **SHORT_SEARCH),
+        space=SpaceConfig(kernel_sets=((1, 2, 3, 6), (1, 2, 3), (2, 3, 6), (1, 3)), **SHORT_SEARCH),
         search=SearchConfig(num_trials=8, baseline_trials=1, num_startup_trials=4),
         final=FinalConfig(stitch=train.stitch.model_copy(update={"stride": (6, 20, 20)}), num_finalists=3),
     )
