@@ -29,8 +29,7 @@ def anatomy() -> TrainConfig:
         optim=SHORT_RUN,
         patch=PatchConfig(shape=(24, 32, 32)),
         stitch=StitchConfig(tile=(32, 50, 50), stride=(16, 25, 25)),
-        steps_per_epoch=300,
-        max_validation_cases=12,
+        steps_per_epoch=360,
     )
 
 

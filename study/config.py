@@ -25,7 +25,7 @@ class SpaceConfig(Section):
     """Range of the tumor's class weight, searched on a log scale."""
     background_weight: tuple[float, float] = (0.05, 0.8)
     """Range of the background's class weight, searched on a log scale."""
-    first_step: tuple[int, int] = (2, 6)
+    first_step: tuple[int, int] = (2, 5)
     """Range of the first epoch at which the learning rate falls."""
     step_gap: tuple[int, int] = (1, 3)
     """Range of the epochs between two falls; three falls in all, as in the paper."""
@@ -42,8 +42,9 @@ class SearchConfig(Section):
     """Networks to compare with."""
     num_startup_trials: int = Field(10, ge=1)
     """Random trials before TPE learns from them."""
-    grace_epochs: int = Field(4, ge=1)
-    """No trial is pruned before this epoch; past the paper's first learning-rate step."""
+    grace_epochs: int = Field(6, ge=1)
+    """No trial is pruned before this epoch; past the first learning-rate step of any trial, since before it those
+    whose rate falls early lead."""
     reduction_factor: int = Field(3, ge=2)
     """At each rung the best 1/reduction_factor of the trials go on."""
 

@@ -4,7 +4,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -74,7 +74,7 @@ class StudyManifest:
                 f"{store.path} has changed since this study began (fingerprint {before}, now {store.fingerprint}); "
                 "choose another folder with --results"
             )
-        notes = list(store.manifest.notes)
+        notes = _grouped(store.manifest.notes)
         spacing = store.manifest.config.spacing_mm
         data = {
             "source": source,
@@ -109,6 +109,15 @@ def _first_values(config: StudyConfig, identity: dict[str, Any]) -> dict[str, An
         "durations_s": {},
         "warnings": [],
     }
+
+
+def _grouped(notes: Sequence[str]) -> list[str]:
+    """Notes of the form `case: message` as one line a message, with the cases it is said of."""
+    cases: dict[str, list[str]] = {}
+    for note in notes:
+        case, colon, message = note.partition(": ")
+        cases.setdefault(message if colon else note, []).extend([case] if colon else [])
+    return [f"{message}: {', '.join(named)}" if named else message for message, named in cases.items()]
 
 
 def _versions() -> dict[str, str]:

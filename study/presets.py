@@ -8,8 +8,11 @@ from renalnet.config import PhantomConfig
 from renalnet.errors import ConfigError, nearest
 from study.config import FinalConfig, SearchConfig, SpaceConfig, StudyConfig
 
-SHORT_SEARCH: dict[str, Any] = {"tumor_weight": (1.0, 4.0), "background_weight": (0.2, 1.0), "first_step": (3, 6)}
+SHORT_SEARCH: dict[str, Any] = {"tumor_weight": (1.0, 4.0), "background_weight": (0.2, 1.0), "first_step": (3, 5)}
 """A handful of trials can search only the neighbourhood of the paper's weights and steps."""
+
+SHORT_SCHEDULE: dict[str, Any] = {"baseline_trials": 1, "num_startup_trials": 4, "grace_epochs": 6}
+"""Past the first fall of the learning rate in every trial: before it, a rung favours those that fall early."""
 
 
 def paper() -> StudyConfig:
@@ -28,7 +31,7 @@ def anatomy() -> StudyConfig:
         prepare=presets.prepare_anatomy(),
         train=train,
         space=SpaceConfig(kernel_sets=((1, 2, 4, 8), (1, 2, 4), (2, 4, 8), (1, 4), (1, 2, 3, 6)), **SHORT_SEARCH),
-        search=SearchConfig(num_trials=10, baseline_trials=1, num_startup_trials=5),
+        search=SearchConfig(num_trials=8, **SHORT_SCHEDULE),
         final=FinalConfig(stitch=train.stitch.model_copy(update={"stride": (8, 25, 25)}), num_finalists=3),
     )
 
@@ -42,7 +45,7 @@ def quick() -> StudyConfig:
         prepare=presets.prepare_quick(),
         train=train,
         space=SpaceConfig(kernel_sets=((1, 2, 3, 6), (1, 2, 3), (2, 3, 6), (1, 3)), **SHORT_SEARCH),
-        search=SearchConfig(num_trials=8, baseline_trials=1, num_startup_trials=4),
+        search=SearchConfig(num_trials=8, **SHORT_SCHEDULE),
         final=FinalConfig(stitch=train.stitch.model_copy(update={"stride": (6, 20, 20)}), num_finalists=3),
     )
 

@@ -21,7 +21,7 @@ def print_report(report: Report, console: Console) -> None:
     manifest = report.results.manifest
     _say(console, f"Study {manifest.study} · {manifest.data.source}", style="bold")
     if manifest.data.synthetic:
-        _say(console, "SYNTHETIC DATA: painted phantoms, not patients.", style="bold yellow")
+        _say(console, "SYNTHETIC IMAGES: painted, not scanned.", style="bold yellow")
     for sentence in report.summary.missing:
         _say(console, f"Not there yet: {sentence}", style="yellow")
     if report.summary.standings:

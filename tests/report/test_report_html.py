@@ -61,7 +61,7 @@ def test_a_script_in_the_manifest_stays_text(running_study: Path) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        "SYNTHETIC DATA",
+        "SYNTHETIC IMAGES",
         "not a medical device",
         "Table I, ours beside the paper’s",
         "12.08 ± 12.82",

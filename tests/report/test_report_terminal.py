@@ -37,7 +37,7 @@ def test_a_narrow_terminal_puts_the_paper_below(written: Report) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        "SYNTHETIC DATA",
+        "SYNTHETIC IMAGES",
         "cannot be compared",
         "0.923 / 0.826",
         "12.0.8",

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,11 @@ def test_changed_store_is_refused(tiny_study: StudyConfig, ball_store: Store, tm
     manifest.update(data={"fingerprint": "before"})
     with pytest.raises(ResultsError, match="has changed since this study began"):
         manifest.describe_data(ball_store, "balls", synthetic=True)
+
+
+def test_warnings_are_grouped_by_what_they_say(tiny_study: StudyConfig, ball_store: Store, tmp_path: Path) -> None:
+    notes = ("a: window grown", "b: window grown", "few patients")
+    store = replace(ball_store, manifest=replace(ball_store.manifest, notes=notes))
+    StudyManifest(str(tmp_path), tiny_study, "/one").describe_data(store, "balls", synthetic=True)
+    warnings = storage.read_json(tmp_path / "manifest.json")["warnings"]
+    assert warnings == ["window grown: a, b", "few patients"]
