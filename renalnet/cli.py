@@ -1,6 +1,5 @@
 """The command line of the method: `python -m renalnet COMMAND`. Each command loads only what it needs."""
 
-import os
 from dataclasses import astuple, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from renalnet.command import stage_progress
+from renalnet.command import num_cores, stage_progress
 from renalnet.presets import PREPARE_PRESETS, TRAIN_PRESETS
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ app.add_typer(store_app, name="store")
 Out = Annotated[Path, typer.Option(help="Folder to write.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="key.sub=value laid over the preset; repeatable.")]
 Workers = Annotated[int, typer.Option(help="Processes.")]
-NUM_WORKERS = os.cpu_count() or 1
+NUM_WORKERS = num_cores()
 
 
 @app.command()
@@ -125,9 +124,10 @@ def train(
 
     from renalnet.config import override
     from renalnet.data.cohort import load_cohort
+    from renalnet.data.prepare import ATLAS_FILE
     from renalnet.data.store import open_store
     from renalnet.presets import train_preset
-    from renalnet.storage import absolute
+    from renalnet.storage import absolute, exists, join, read_bytes, write_bytes
     from renalnet.train import TrainingRun
 
     torch.set_num_threads(threads)
@@ -143,7 +143,13 @@ def train(
             f"rate {record.learning_rate:g}  {record.seconds:.0f} s {record.failure}"
         )
     best = run.best
-    console.print(f"best epoch {best.epoch if best else 'none'}; model in {out}")
+    if best is None:
+        console.print(f"no epoch ended well: {run.records[-1].failure}")
+        raise typer.Exit(1)
+    atlases = join(store, ATLAS_FILE)
+    if exists(atlases):  # so that `predict` works with this folder alone
+        write_bytes(join(out, ATLAS_FILE), read_bytes(atlases))
+    console.print(f"best epoch {best.epoch}; model in {out}")
 
 
 @app.command()
@@ -191,13 +197,12 @@ def predict(
 ) -> None:
     """Segment CTs: a mask on each CT's own grid, and a JSON file of volumes and confidence beside it."""
     from renalnet.data.volume import write_volume
-    from renalnet.predict import load_predictor, predict_scan
+    from renalnet.predict import load_predictor, predict_scan, scan_names
     from renalnet.storage import write_json
 
     predictor = load_predictor(model)
-    for scan in scans:
+    for scan, name in zip(scans, scan_names(scans), strict=True):
         prediction = predict_scan(predictor, scan)
-        name = scan.name.split(".")[0]
         write_volume(out / f"{name}.nii.gz", prediction.mask)
         write_json(out / f"{name}.json", prediction.to_json())
         volumes = ", ".join(f"{label} {volume:.1f} ml" for label, volume in prediction.volume_ml.items())

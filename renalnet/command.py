@@ -1,5 +1,6 @@
 """What every command line shares: exit codes, one-line errors, logging, progress."""
 
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -29,14 +30,24 @@ USER_ERROR = 2
 def run(app: typer.Typer) -> NoReturn:
     """Run a command line: anything the user can mend ends in one line on stderr and exit code 2."""
     log.configure(verbose=bool(os.environ.get("RENALNET_VERBOSE")))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a sign shows another one
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except RenalnetError as error:
         fail(str(error))
+    except (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+        fail(f"{error}; name a path of the right kind that may be read and written")
     except TyperException as error:
         fail(error.format_message() if hasattr(error, "format_message") else str(error))
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
+
+
+def num_cores() -> int:
+    """Processor cores that this process may use; fewer than the machine's on a shared node."""
+    return len(os.sched_getaffinity(0))
 
 
 def fail(message: str) -> NoReturn:

@@ -8,13 +8,24 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeAlias, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from renalnet.errors import ConfigError, nearest
-from renalnet.types import NetName, Shape, Triple
+from renalnet.types import NetName, Triple
+
+Voxels: TypeAlias = tuple[PositiveInt, PositiveInt, PositiveInt]
+Lengths: TypeAlias = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 
 
 class Section(BaseModel):
@@ -30,9 +41,9 @@ class PhantomConfig(Section):
     """Patients to paint (ignored where label maps are given: then one patient a label map)."""
     seed: int = Field(0, ge=0)
     """Two cohorts of one seed are the same, voxel for voxel."""
-    shape: Shape = (96, 200, 200)
+    shape: Voxels = (96, 200, 200)
     """Voxels of a whole-abdomen CT (z, y, x)."""
-    spacing_mm: Triple = (3.0, 1.8, 1.8)
+    spacing_mm: Lengths = (3.0, 1.8, 1.8)
     """Voxel spacing of a whole-abdomen CT (z, y, x)."""
     healthy_share: float = Field(0.15, ge=0, le=1)
     """Share of patients whose kidneys carry no tumor."""
@@ -47,7 +58,7 @@ class PhantomConfig(Section):
 class PrepareConfig(Section):
     """From scans to a store of regions of interest (ROIs)."""
 
-    spacing_mm: Triple | None = (1.0, 0.65, 0.65)
+    spacing_mm: Lengths | None = (1.0, 0.65, 0.65)
     """Grid of the ROIs; none keeps each scan's own spacing (no resampling)."""
     window_mm: float = Field(97.5, gt=0)
     """Side of the in-plane window; 150 pixels of 0.65 mm in the paper. It grows where a kidney does not fit."""
@@ -153,7 +164,7 @@ class OptimConfig(Section):
 class PatchConfig(Section):
     """Random crops and flips, weighted towards kidney and tumor (paper, III.B.2)."""
 
-    shape: Shape = (64, 150, 150)
+    shape: Voxels = (64, 150, 150)
     """Voxels of a crop (z, y, x)."""
     tumor_share: float = Field(0.5, ge=0, le=1)
     """Share of crops centred near a tumor voxel (reconstruction)."""
@@ -172,9 +183,9 @@ class PatchConfig(Section):
 class StitchConfig(Section):
     """Overlapping sub-volumes settled by majority vote (paper, II.B)."""
 
-    tile: Shape = (64, 150, 150)
+    tile: Voxels = (64, 150, 150)
     """Voxels of a sub-volume; 64 slices in the paper."""
-    stride: Shape = (16, 75, 75)
+    stride: Voxels = (16, 75, 75)
     """Step from one sub-volume to the next; 16 slices give inner voxels four votes (reconstruction)."""
 
     @model_validator(mode="after")
@@ -303,7 +314,7 @@ def read_file(path: str | Path) -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {path}: cannot be read ({error}); name an existing YAML file") from error
+        raise ConfigError(f"{path}: cannot be read ({error}); name an existing YAML file") from error
     values = _parse_yaml(text, str(path))
     if values is None:
         return {}

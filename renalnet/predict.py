@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -15,9 +15,11 @@ from renalnet.data.kidneys import SIDES, Box
 from renalnet.data.prepare import ATLAS_FILE
 from renalnet.data.preprocess import cut_image, is_cut
 from renalnet.data.volume import Grid, Volume, resample
-from renalnet.errors import CheckpointError
+from renalnet.errors import CheckpointError, InputError
 from renalnet.infer.pipeline import Model, load_bundle, segment_roi
 from renalnet.types import FOREGROUND_LABELS, LABEL_NAMES
+
+SCAN_ENDINGS: Final = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".dcm")
 
 
 @dataclass(frozen=True)
@@ -50,22 +52,23 @@ class Prediction:
 
 
 def load_predictor(folder: str | Path) -> Predictor:
-    """Load the `best` folder of a study.
+    """Load the `best` folder of a study, or the folder of a single training run (then with the default CRF).
 
     Raises:
         CheckpointError: the folder is no bundle, is damaged, or was not made by a study.
     """
     model = load_bundle(storage.absolute(folder))
-    missing = {"roi", "final"} - model.config.keys()
-    if missing:
-        raise CheckpointError(f"{folder}: config.json lacks {sorted(missing)}; name the `best` folder of a study")
-    final = model.config["final"]
+    if "roi" not in model.config or not storage.exists(storage.join(folder, ATLAS_FILE)):
+        raise CheckpointError(
+            f"{folder} does not say how to cut its ROIs, or lacks {ATLAS_FILE}; name a study's `best`"
+        )
+    final = model.config.get("final", {})
     return Predictor(
         model,
         load_atlases(storage.join(folder, ATLAS_FILE)),
         parse(PrepareConfig, model.config["roi"]),
-        parse(StitchConfig, final["stitch"]),
-        parse(CrfConfig, final["crf"]),
+        parse(StitchConfig, final.get("stitch", model.config["train"]["stitch"])),
+        parse(CrfConfig, final.get("crf", {})),
     )
 
 
@@ -83,6 +86,27 @@ def predict_scan(predictor: Predictor, path: str | Path) -> Prediction:
     volumes = {LABEL_NAMES[label]: int((array == label).sum()) * source.voxel_ml for label in FOREGROUND_LABELS}
     empty = () if array.any() else ("no kidney was segmented",)
     return Prediction(Volume(array, source), volumes, confidence, (*warnings, *empty))
+
+
+def scan_names(scans: Sequence[Path]) -> list[str]:
+    """A name for the mask of each scan: its file's, or where these repeat its folder's (KiTS: `imaging.nii.gz`).
+
+    Raises:
+        InputError: two scans have the same name by both rules.
+    """
+    stems = [_stem(scan) for scan in scans]
+    names = [
+        scan.absolute().parent.name if stems.count(stem) > 1 else stem for scan, stem in zip(scans, stems, strict=True)
+    ]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated:
+        raise InputError(f"two scans would write the mask '{repeated}'; predict them into different folders")
+    return names
+
+
+def _stem(scan: Path) -> str:
+    ending = next((ending for ending in SCAN_ENDINGS if scan.name.endswith(ending)), "")
+    return scan.name.removesuffix(ending)
 
 
 def _find_kidneys(predictor: Predictor, image: Volume) -> tuple[list[Box | None], float | None, tuple[str, ...]]:

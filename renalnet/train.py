@@ -19,7 +19,7 @@ from renalnet.data.loader import Batch, PatchLoader
 from renalnet.data.manifest import Normalisation
 from renalnet.data.store import Roi
 from renalnet.device import Device, pick_device
-from renalnet.errors import CheckpointError
+from renalnet.errors import CheckpointError, StoreError
 from renalnet.infer.stitch import Stitched, stitch
 from renalnet.log import get_logger
 from renalnet.losses import supervised_loss
@@ -67,7 +67,10 @@ class TrainingRun:
 
         Raises:
             CheckpointError: the folder belongs to another run.
+            StoreError: there is no training or no validation patient.
         """
+        if not cohort.validation:
+            raise StoreError("no validation ROI in the store; prepare it with a validation share, or --splits")
         self.config = config
         self.folder = folder
         self._cohort = cohort
@@ -99,8 +102,9 @@ class TrainingRun:
 
     @property
     def best(self) -> EpochRecord | None:
-        """The epoch with the highest objective, the first of equals; none before the first epoch."""
-        return max(self.records, key=lambda record: record.objective, default=None)
+        """The epoch with the highest objective, the first of equals; none before an epoch has ended well."""
+        ended = [record for record in self.records if not record.failure]
+        return max(ended, key=lambda record: record.objective, default=None)
 
     def _train_epoch(self, epoch: int) -> EpochRecord:
         started = time.monotonic()
@@ -152,6 +156,9 @@ class TrainingRun:
             checkpoints.save_model(self.folder, weights, self._bundle_config(record))
         tensors = {f"model.{name}": tensor for name, tensor in weights.items()} | self._momentum()
         checkpoints.save_checkpoint(self.folder, Checkpoint(record.epoch, tensors, self._meta()))
+        self._write_log()
+
+    def _write_log(self) -> None:
         lines = "".join(f"{storage.json_line(asdict(entry))}\n" for entry in self.records)
         storage.write_bytes(storage.join(self.folder, LOG_FILE), lines.encode())
 
@@ -171,6 +178,7 @@ class TrainingRun:
         return {
             "train": self.config.model_dump(mode="json"),
             "normalisation": asdict(self._cohort.normalisation),
+            "device": str(self._device),
             "epoch": record.epoch,
             "validation": {"dice_kidney": record.dice_kidney, "dice_tumor": record.dice_tumor},
             **self._describe,
@@ -200,6 +208,7 @@ class TrainingRun:
         prefix = "model."
         model = {key.removeprefix(prefix): value for key, value in found.tensors.items() if key.startswith(prefix)}
         self._net.load_state_dict(model)
+        self._write_log()  # a run that was killed behind its last checkpoint has one line too few
         for name, parameter in self._net.named_parameters():
             buffer = found.tensors.get(f"momentum.{name}")
             if buffer is not None:

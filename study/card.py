@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 
 from renalnet import storage
+from renalnet.data.atlas import load_atlases
+from renalnet.data.prepare import ATLAS_FILE
 from study import layout
 from study.collect import read_parquet
 from study.final import METRICS
@@ -30,6 +32,7 @@ def model_card(results: str) -> str:
             f"- patients: {', '.join(f'{number} {split}' for split, number in data['num_cases'].items())}",
             f"- ROI grid (z, y, x): {data['roi_spacing_mm']} mm",
             f"- fingerprint: {data['fingerprint']}",
+            f"- atlases that find the kidneys: {_atlas_origin(results)}",
             *(f"- note: {note}" for note in data["notes"]),
             "",
             "## Test patients, after vote, CRF and connectivity",
@@ -51,3 +54,12 @@ def model_card(results: str) -> str:
 def _row(label: str, rows: list[dict[str, Any]]) -> str:
     dice, distance = (np.mean([row[name] for row in rows]) for name in ("dice", "surface_distance_mm"))
     return f"| {label} | {dice:.3f} | {distance:.2f} | {len(rows)} |"
+
+
+def _atlas_origin(results: str) -> str:
+    path = storage.join(layout.best_folder(results), ATLAS_FILE)
+    if not storage.exists(path):
+        return "none; the model works on ROIs already cut"
+    atlases = load_atlases(path)
+    num_phantoms = sum(atlas.synthetic for atlas in atlases)
+    return f"{len(atlases) - num_phantoms} from patients, {num_phantoms} from phantoms"

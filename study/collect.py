@@ -66,7 +66,7 @@ def write_tables(results: str) -> None:
     records = read_records(results)
     epochs = {record.name: read_epochs(results, record.name) for record in records}
     trials = [_trial_row(record, epochs[record.name]) for record in records]
-    curves = [_curve_row(record, epoch) for record in records for epoch in epochs[record.name]]
+    curves = [_curve_row(record, epoch) for record in records for epoch in epochs[record.name] if not epoch.failure]
     write_parquet(storage.join(results, layout.TRIALS_TABLE), trials)
     write_parquet(storage.join(results, layout.CURVES_TABLE), curves)
 
@@ -85,7 +85,7 @@ def read_parquet(path: str) -> list[dict[str, Any]]:
 
 
 def _trial_row(record: TrialRecord, epochs: list[EpochRecord]) -> dict[str, Any]:
-    best = max(epochs, key=lambda epoch: epoch.objective, default=None)
+    best = max((e for e in epochs if not e.failure), key=lambda epoch: epoch.objective, default=None)
     hours = sum(epoch.seconds for epoch in epochs) / 3600
     loss = record.train["loss"]
     return {

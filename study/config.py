@@ -1,7 +1,7 @@
 """The configuration of a study: the method's own sections, and how they are searched."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -30,6 +30,16 @@ class SpaceConfig(Section):
     step_gap: tuple[int, int] = (1, 3)
     """Range of the epochs between two falls; three falls in all, as in the paper."""
 
+    @model_validator(mode="after")
+    def _ranges(self) -> Self:
+        for name in ("tumor_weight", "background_weight", "first_step", "step_gap"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"{name} {(low, high)} must be a range from low to high, above 0")
+        if not self.kernel_sets or any(kernel < 1 for kernels in self.kernel_sets for kernel in kernels):
+            raise ValueError(f"kernel_sets {self.kernel_sets} must hold a set or more, of kernels of 1 or more")
+        return self
+
 
 class SearchConfig(Section):
     """How the space is searched."""
@@ -47,6 +57,12 @@ class SearchConfig(Section):
     whose rate falls early lead."""
     reduction_factor: int = Field(3, ge=2)
     """At each rung the best 1/reduction_factor of the trials go on."""
+
+    @model_validator(mode="after")
+    def _baselines_are_others(self) -> Self:
+        if "fcn_ppm" in self.baselines or len(set(self.baselines)) < len(self.baselines):
+            raise ValueError(f"baselines {self.baselines} must be different networks, and not fcn_ppm")
+        return self
 
 
 class ResourceConfig(Section):
@@ -94,7 +110,22 @@ class StudyConfig(Section):
     """The final stage."""
 
     @model_validator(mode="after")
-    def _paper_is_searchable(self) -> "StudyConfig":
+    def _train_is_searchable(self) -> Self:
+        """The first trial is a point of the space, and fields that the study sets itself are left alone."""
+        first, *_ = self.train.optim.milestones
+        for name, value, (low, high) in (
+            ("tumor_weight", self.train.loss.tumor, self.space.tumor_weight),
+            ("background_weight", self.train.loss.background, self.space.background_weight),
+            ("first_step", first, self.space.first_step),
+        ):
+            if not low <= value <= high:
+                raise ValueError(f"space.{name} {(low, high)} must hold the first trial's value {value}")
+        if self.train.net.name != "fcn_ppm" or self.train.seed:
+            raise ValueError("train.net.name and train.seed are the study's own; set search.baselines and seed instead")
+        return self
+
+    @model_validator(mode="after")
+    def _paper_is_searchable(self) -> Self:
         if self.train.net.ppm_kernels not in self.space.kernel_sets:
             raise ValueError(f"space.kernel_sets must hold train.net.ppm_kernels {self.train.net.ppm_kernels}")
         if len(self.train.optim.milestones) != 3:

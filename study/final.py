@@ -114,9 +114,7 @@ def find_candidates(results: str, config: StudyConfig) -> list[Candidate]:
     trained.sort(key=lambda candidate: -candidate.objective)
     ours = [candidate for candidate in trained if candidate.network == OURS]
     if not ours:
-        raise ResultsError(
-            f"{results}: no trial of {OURS} has finished an epoch; see the reasons in trials/*/trial.json"
-        )
+        raise ResultsError(f"{results}: no trial of {OURS} has finished an epoch; each trials/*/trial.json says why")
     baselines = [
         next((candidate for candidate in trained if candidate.network == network), None)
         for network in config.search.baselines

@@ -1,7 +1,7 @@
 """What a results folder says of itself: configuration, data, versions, seeds, durations."""
 
-import os
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -40,7 +40,7 @@ class StudyManifest:
         if storage.exists(self._path):
             self._values = storage.read_json(self._path)
             self._refuse_other(results, identity)
-        elif storage.list_names(results):
+        elif [name for name in storage.list_names(results) if not name.startswith(".")]:
             raise ResultsError(f"{results} is not empty and holds no study; choose an empty folder with --results")
         else:
             self._values = _first_values(config, identity)
@@ -74,14 +74,14 @@ class StudyManifest:
                 f"{store.path} has changed since this study began (fingerprint {before}, now {store.fingerprint}); "
                 "choose another folder with --results"
             )
-        notes = _grouped(store.manifest.notes)
+        notes = _grouped(store.manifest.notes, store.cases("test"))
         spacing = store.manifest.config.spacing_mm
         data = {
             "source": source,
             "synthetic": synthetic,
             "fingerprint": store.fingerprint,
             "num_cases": {split: len(store.cases(split)) for split in SPLITS},
-            "roi_spacing_mm": list(spacing) if spacing else None,
+            "roi_spacing_mm": list(spacing or ()),
             "notes": notes,
         }
         self.update(data=data, warnings=notes)
@@ -100,24 +100,28 @@ def _first_values(config: StudyConfig, identity: dict[str, Any]) -> dict[str, An
     return {
         "study": config.preset,
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": " ".join(["python -m study.run", *sys.argv[1:]]),
+        "command": f"python -m study.run {shlex.join(sys.argv[1:])}".strip(),
         "config": config.model_dump(mode="json"),
         **identity,
         "versions": _versions(),
-        "machine": {"num_cpus": os.cpu_count(), "num_gpus": 0, "device": platform.machine()},
+        "machine": {},
         "seeds": {"study": config.seed, "phantom": config.phantom.seed, "prepare": config.prepare.seed},
         "durations_s": {},
         "warnings": [],
     }
 
 
-def _grouped(notes: Sequence[str]) -> list[str]:
-    """Notes of the form `case: message` as one line a message, with the cases it is said of."""
+def _grouped(notes: Sequence[str], test_cases: Sequence[str]) -> list[str]:
+    """Notes of the form `case: message` as one line a message, with its cases, those held out marked."""
     cases: dict[str, list[str]] = {}
     for note in notes:
         case, colon, message = note.partition(": ")
-        cases.setdefault(message if colon else note, []).extend([case] if colon else [])
+        cases.setdefault(message if colon else note, []).extend([_marked(case, test_cases)] if colon else [])
     return [f"{message}: {', '.join(named)}" if named else message for message, named in cases.items()]
+
+
+def _marked(case: str, test_cases: Sequence[str]) -> str:
+    return f"{case} (test)" if case in test_cases else case
 
 
 def _versions() -> dict[str, str]:

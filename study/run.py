@@ -11,17 +11,16 @@ from rich.console import Console
 
 from renalnet import storage
 from renalnet.checkpoint import CONFIG_FILE, MODEL_FILE
-from renalnet.command import run
+from renalnet.command import num_cores, run
 from renalnet.config import merge, override, read_file
 from renalnet.data.cohort import load_cohort
 from renalnet.data.phantom import write_cohort
 from renalnet.data.prepare import ATLAS_FILE, prepare
 from renalnet.data.store import Store, open_store
-from renalnet.device import pick_device
-from renalnet.errors import ConfigError
+from renalnet.errors import ConfigError, StoreError
 from renalnet.log import get_logger
 from renalnet.nets.describe import equal_cost_width
-from renalnet.types import NetName
+from renalnet.types import SPLITS, NetName
 from study import layout
 from study.card import model_card
 from study.collect import write_tables
@@ -31,7 +30,7 @@ from study.manifest import StudyManifest
 from study.presets import STUDY_PRESETS, study_preset
 from study.schedule import NetworkAsha
 from study.search import NetworkSearch
-from study.tasks import connected, find_slots, inside_job, segment_all
+from study.tasks import check_address, connected, find_slots, inside_job, segment_all
 from study.trainable import Trial
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -52,8 +51,9 @@ def study(
     settings = _settings(preset, config, set_ or [])
     folder = _results_folder(results, settings.preset)
     store_path = storage.absolute(data) if data else None
+    check_address()
     if store_path:
-        open_store(store_path)
+        _check_store(open_store(store_path), settings)
     manifest = StudyManifest(folder, settings, store_path)
     store = _given_store(manifest, store_path) if store_path else _embedded_store(manifest, settings, folder)
     with connected():
@@ -85,6 +85,21 @@ def _results_folder(results: str | None, preset: str) -> str:
     return storage.absolute(results)
 
 
+def _check_store(store: Store, config: StudyConfig) -> None:
+    """Refuse a store that the study cannot use, before anything is written."""
+    for split in SPLITS:
+        if not store.cases(split):
+            raise StoreError(
+                f"{store.path}: no {split} patients; prepare it with some, by --test, --splits or more cases"
+            )
+    spacing = store.manifest.config.spacing_mm
+    if spacing != config.prepare.spacing_mm:
+        raise ConfigError(
+            f"{store.path} was prepared at {spacing} mm, the preset '{config.preset}' works at "
+            f"{config.prepare.spacing_mm}; choose the preset it was prepared with, or --set prepare.spacing_mm"
+        )
+
+
 def _given_store(manifest: StudyManifest, path: str) -> Store:
     store = open_store(path)
     manifest.describe_data(store, path, synthetic=store.manifest.synthetic)
@@ -94,7 +109,7 @@ def _given_store(manifest: StudyManifest, path: str) -> Store:
 def _embedded_store(manifest: StudyManifest, config: StudyConfig, results: str) -> Store:
     """The synthetic cohort in the results folder: painted and prepared, or taken as it is there."""
     cohort, path = storage.join(results, "cohort"), storage.join(results, "store")
-    workers = os.cpu_count() or 1
+    workers = num_cores()
     with manifest.timed("phantom"):
         _log.info("painting %d synthetic patients", config.phantom.num_cases)
         write_cohort(Path(cohort), config.phantom, workers=workers)
@@ -110,11 +125,8 @@ def _embedded_store(manifest: StudyManifest, config: StudyConfig, results: str) 
 def _search_and_finish(manifest: StudyManifest, config: StudyConfig, results: str, store: Store) -> None:
     slots = find_slots(config.resources)
     widths = network_widths(config)
-    machine = {
-        "num_cpus": int(ray.cluster_resources().get("CPU", 0)),
-        "num_gpus": int(ray.cluster_resources().get("GPU", 0)),
-    }
-    manifest.update(machine={**machine, "device": str(pick_device(config.train.precision))}, widths=widths)
+    cluster = {f"num_{kind.lower()}s": int(ray.cluster_resources().get(kind, 0)) for kind in ("CPU", "GPU")}
+    manifest.update(machine=cluster, widths=widths)
     with manifest.timed("search"):
         run_search(config, results, store, slots, widths)
     write_tables(results)
@@ -122,7 +134,8 @@ def _search_and_finish(manifest: StudyManifest, config: StudyConfig, results: st
         _log.info("final stage: full inference on validation, then on test patients")
         winner = run_final(config, results, store, lambda jobs: segment_all(jobs, slots))
         _write_best(results, store, winner, config.final)
-    manifest.update(finished=True, winner=winner)
+    device = storage.read_json(storage.join(layout.best_folder(results), CONFIG_FILE))["device"]
+    manifest.update(finished=True, winner=winner, machine={**cluster, "device": device})
     storage.write_bytes(storage.join(layout.best_folder(results), "README.md"), model_card(results).encode())
 
 
@@ -155,6 +168,8 @@ def run_search(config: StudyConfig, results: str, store: Store, slots: Slots, wi
             verbose=0,
         ),
     ).fit()
+    if searcher.num_left:
+        raise KeyboardInterrupt  # Tune returns as if all were done; the test patients must not be read now
 
 
 def network_widths(config: StudyConfig) -> dict[NetName, int]:

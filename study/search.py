@@ -8,9 +8,11 @@ Each point is drawn by a sampler seeded with (seed, trial number): a study that 
 that the undisturbed one would have drawn from the same history.
 """
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -19,14 +21,16 @@ from ray.tune.search import Searcher
 
 from renalnet.config import TrainConfig
 from renalnet.log import get_logger
+from renalnet.train import EpochRecord
 from renalnet.types import NetName
-from study import space
-from study.collect import State, TrialRecord, write_record
+from study import layout, space
+from study.collect import State, TrialRecord, read_epochs, read_records, write_record, write_tables
 from study.config import Slots, StudyConfig
 
 OBJECTIVE = "objective"
 BEST = "best_objective"
 FAILURE = "failure"
+TABLES_EVERY_S = 30.0
 _log = get_logger(__name__)
 
 
@@ -53,11 +57,8 @@ class NetworkSearch(Searcher):
         self._slots = slots
         storage = JournalStorage(JournalFileBackend(journal))
         self._studies = {network: self._open_study(storage, network) for network in self._budget()}
-        self._unfinished = [
-            (network, frozen.number)
-            for network, study in self._studies.items()
-            for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        ]
+        self._unfinished = self._settle()
+        self._tables_written = time.monotonic()
         self._running: dict[str, tuple[Trial, TrialRecord]] = {}
 
     @property
@@ -87,16 +88,14 @@ class NetworkSearch(Searcher):
         trial.report(result[OBJECTIVE], result["epoch"])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell Optuna and the trial's record how it ended."""
+        """Keep in the trial's record how it ended, then tell Optuna; the run's own log says what it reached."""
         trial, record = self._running.pop(trial_id)
-        state, reason = _outcome(record, result, error)
-        study = self._studies[record.network]  # type: ignore[index]
-        if state == "complete" and result is not None:
-            study.tell(trial, result[BEST], TrialState.COMPLETE)
-        else:
-            study.tell(trial, state=TrialState.PRUNED if state == "pruned" else TrialState.FAIL)
-        write_record(self._results, record.ended(state, reason))
-        self._log_end(record, state, reason, result)
+        epochs = read_epochs(self._results, record.name)
+        ended = record.ended(*self._outcome(record, epochs, error or result is None))
+        write_record(self._results, ended)
+        self._tell(trial, ended, epochs)
+        self._log_end(ended, epochs)
+        self._refresh_tables()
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the journal holds the searcher's whole state."""
@@ -104,12 +103,63 @@ class NetworkSearch(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: the journal holds the searcher's whole state."""
 
-    def _log_end(self, record: TrialRecord, state: State, reason: str, result: dict[str, Any] | None) -> None:
-        score = f"{result[BEST]:.3f}" if result else "none"
+    def _outcome(self, record: TrialRecord, epochs: Sequence[EpochRecord], was_lost: bool) -> tuple[State, str]:
+        if was_lost:
+            return "failed", f"it raised an error or its process was lost; see tune/{record.name}/error.txt"
+        if not epochs:
+            return "failed", f"its epochs are not seen here: {self._results} must be a folder that all nodes share"
+        if epochs[-1].failure:
+            return "failed", epochs[-1].failure
+        if len(epochs) < record.train["epochs"]:
+            factor = self._config.search.reduction_factor
+            return "pruned", f"not among the best 1/{factor} of its network's trials at epoch {len(epochs)}"
+        return "complete", "all epochs trained"
+
+    def _tell(self, trial: Trial, record: TrialRecord, epochs: Sequence[EpochRecord]) -> None:
+        study = self._study_of(record.network)
+        known = study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        objectives = {epoch.epoch: epoch.objective for epoch in epochs if not epoch.failure}
+        for epoch in objectives.keys() - known.keys():  # Ray keeps the value that a trial is pruned for to itself
+            trial.report(objectives[epoch], epoch)
+        if record.state == "complete":
+            study.tell(trial, max(objectives.values()), TrialState.COMPLETE)
+        else:
+            study.tell(trial, state=TrialState.PRUNED if record.state == "pruned" else TrialState.FAIL)
+
+    def _log_end(self, record: TrialRecord, epochs: Sequence[EpochRecord]) -> None:
+        best = max((epoch.objective for epoch in epochs), default=0.0)
         _log.info(
-            "%3d of %d trials  %-14s %-8s  best objective %s  (%s)",
-            *(self._num_ended(), self.num_planned, record.name, state, score, reason),
+            "%3d of %d trials  %-14s %-8s  best objective %.3f  (%s)",
+            *(self._num_ended(), self.num_planned, record.name, record.state, best, record.reason),
         )
+
+    def _refresh_tables(self) -> None:
+        """Tables for a report of a running study, at most twice a minute, since all trials are read for them."""
+        if time.monotonic() - self._tables_written > TABLES_EVERY_S:
+            write_tables(self._results)
+            self._tables_written = time.monotonic()
+
+    def _settle(self) -> list[tuple[NetName, int]]:
+        """Tell Optuna of trials whose end was kept but not told; returns those that have not ended."""
+        ended = {record.name: record for record in read_records(self._results) if record.state != "running"}
+        unfinished = []
+        for network, study in self._studies.items():
+            for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                name = layout.trial_name(network, frozen.number)
+                if name in ended:
+                    self._tell(self._trial(network, frozen.number), ended[name], read_epochs(self._results, name))
+                else:
+                    unfinished.append((network, frozen.number))
+        return unfinished
+
+    def _trial(self, network: NetName, number: int) -> Trial:
+        """A trial that an earlier driver asked for; what it had not drawn yet is drawn as it would have been."""
+        study = self._studies[network]
+        study.sampler = self._sampler(number)
+        return Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)
+
+    def _study_of(self, network: str) -> optuna.Study:
+        return next(study for name, study in self._studies.items() if name == network)
 
     def _num_ended(self) -> int:
         studies = self._studies.values()
@@ -135,14 +185,13 @@ class NetworkSearch(Searcher):
             n_startup_trials=self._config.search.num_startup_trials,
             multivariate=True,
             constant_liar=True,
-            seed=self._config.seed * 1_000_003 + number,
+            seed=int(np.random.SeedSequence([self._config.seed, number]).generate_state(1)[0]),
         )
 
     def _next_trial(self) -> tuple[Trial, NetName] | None:
         if self._unfinished:
             network, number = self._unfinished.pop(0)
-            study = self._studies[network]
-            return Trial(study, study.get_trials(deepcopy=False)[number]._trial_id), network
+            return self._trial(network, number), network
         for network, budget in self._budget().items():
             study = self._studies[network]
             asked = [t for t in study.get_trials(deepcopy=False) if t.state != TrialState.WAITING]
@@ -168,13 +217,3 @@ class NetworkSearch(Searcher):
         """The training run of a point; every trial of a study shares the study's seed."""
         base = self._config.train.model_copy(update={"seed": self._config.seed})
         return space.configure(base, self._config.space, network, self._widths[network], point)
-
-
-def _outcome(record: TrialRecord, result: dict[str, Any] | None, error: bool) -> tuple[State, str]:
-    if error or result is None:
-        return "failed", "its process was lost more often than max_failures allows, or it raised an error"
-    if result[FAILURE]:
-        return "failed", str(result[FAILURE])
-    if result["epoch"] < record.train["epochs"]:
-        return "pruned", f"below the best third at epoch {result['epoch']}"
-    return "complete", "all epochs trained"

@@ -1,13 +1,15 @@
 """Joining Ray, and the work that runs as Ray tasks: the final stage, a patient a task."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
 import ray
 import torch
+from ray.exceptions import RayTaskError
 
+from renalnet.errors import ConfigError, RenalnetError
 from study.config import ResourceConfig, Slots
 from study.final import Row, SegmentJob, segment_case
 
@@ -46,13 +48,32 @@ def connected() -> Iterator[None]:
 
 
 def find_slots(config: ResourceConfig) -> Slots:
-    """One GPU a trial (or the configured fraction) where the cluster has GPUs, processor slots where it has none."""
-    total = ray.cluster_resources()
-    by_cpu = max(1, int(total.get("CPU", 1)) // config.cpus_per_trial)
-    num_gpus = total.get("GPU", 0.0)
-    if not num_gpus:
-        return Slots(config.cpus_per_trial, 0.0, by_cpu)
-    return Slots(config.cpus_per_trial, config.gpus_per_trial, min(by_cpu, int(num_gpus / config.gpus_per_trial)))
+    """One GPU a trial (or the configured fraction) where the cluster has GPUs, processor slots where it has none.
+
+    Raises:
+        ConfigError: no node is large enough for a trial.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus = config.gpus_per_trial if any(node.get("GPU") for node in nodes) else 0.0
+    num_slots = sum(_slots_of(node, config.cpus_per_trial, gpus) for node in nodes)
+    if not num_slots:
+        raise ConfigError(
+            f"no node has the {config.cpus_per_trial} processors and {gpus:g} GPUs of a trial; lower "
+            "resources.cpus_per_trial or resources.gpus_per_trial"
+        )
+    return Slots(config.cpus_per_trial, gpus, num_slots)
+
+
+def _slots_of(node: Mapping[str, float], cpus: int, gpus: float) -> int:
+    by_cpu = int(node.get("CPU", 0)) // cpus
+    return min(by_cpu, int(node.get("GPU", 0) / gpus + 1e-9)) if gpus else by_cpu
+
+
+def check_address() -> None:
+    """Refuse a RAY_ADDRESS of the job interface before anything is done. Raises ConfigError."""
+    address = os.environ.get("RAY_ADDRESS", "")
+    if address.startswith("http"):
+        raise ConfigError(f"RAY_ADDRESS={address} takes jobs: use `ray job submit`, or unset it to run on this machine")
 
 
 @ray.remote
@@ -65,4 +86,9 @@ def segment_all(jobs: Sequence[SegmentJob], slots: Slots) -> Iterator[list[Row]]
     """Run the jobs as Ray tasks, each in a trial's slot; yields their rows in order."""
     task = _segment_task.options(num_cpus=slots.cpus, num_gpus=slots.gpus)
     for pending in [task.remote(job, slots.cpus) for job in jobs]:
-        yield ray.get(pending)
+        try:
+            yield ray.get(pending)
+        except RayTaskError as error:
+            if isinstance(error.cause, RenalnetError):
+                raise error.cause from None
+            raise

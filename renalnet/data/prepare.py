@@ -21,7 +21,7 @@ from renalnet.config import PhantomConfig, PrepareConfig
 from renalnet.data.atlas import LOW_CONFIDENCE, Atlas, localise, make_atlas, save_atlases
 from renalnet.data.ingest import LoadedCase, ScanCase, find_cases, load_case
 from renalnet.data.kidneys import Box, Side
-from renalnet.data.phantom import paint_abdomen
+from renalnet.data.phantom import COHORT_FILE, paint_abdomen
 from renalnet.data.preprocess import GROWN, cut_roi, is_cut, isolate_kidney
 from renalnet.data.splits import assign_splits
 from renalnet.data.store import MANIFEST, Provenance, Roi, StoreWriter, open_store
@@ -31,8 +31,6 @@ from renalnet.errors import InputError, StoreError
 from renalnet.types import SPLITS, Split
 
 ATLAS_FILE: Final = "atlas.safetensors"
-COHORT_FILE: Final = "cohort.json"
-"""Lies in cohorts that the phantom painter wrote."""
 NOT_LOCALISED: Final = "localisation missed the labelled kidney; the label's own box was used"
 DOUBTFUL: Final = "localisation doubtful"
 _FOUND_SHARE: Final = 0.5
@@ -109,7 +107,7 @@ def prepare(
         notes = _judge(inspections)
         names = [scan.case for scan in scans]
         assigned = assign_splits(names, config=config, test_cases=held_out, splits=splits)
-        about = Provenance(_digest(inspections, assigned), _is_synthetic(src))
+        about = Provenance(_digest(inspections, assigned), _is_synthetic(src, test_src))
         if storage.exists(storage.join(out, MANIFEST)):
             return _unchanged(out, config, about)
         atlases = _make_atlases(inspections, assigned, config, about.synthetic, pool)
@@ -195,8 +193,9 @@ def _digest(inspections: Sequence[Inspection], assigned: Mapping[str, Split]) ->
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
-def _is_synthetic(src: str | Path) -> bool:
-    return (Path(src) / COHORT_FILE).is_file()
+def _is_synthetic(*sources: str | Path | None) -> bool:
+    """Whether any of the folders was written by the phantom painter."""
+    return any((Path(source) / COHORT_FILE).is_file() for source in sources if source)
 
 
 def _unchanged(out: str | Path, config: PrepareConfig, about: Provenance) -> PrepareSummary:

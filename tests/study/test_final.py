@@ -1,13 +1,12 @@
 """Choosing candidates and the winner, by hand-made records."""
 
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from study_records import TRAIN, keep_epochs
 
 from renalnet import storage
 from renalnet.errors import ResultsError
-from renalnet.train import LOG_FILE, EpochRecord
 from study import layout
 from study.collect import TrialRecord, read_parquet, write_record, write_tables
 from study.config import StudyConfig
@@ -15,14 +14,9 @@ from study.final import find_candidates
 
 
 def keep_trial(results: Path, network: str, number: int, objectives: list[float], failure: str = "") -> None:
-    train = {"epochs": 5, "loss": {"tumor": 2, "kidney": 1, "background": 0.2}, "optim": {"milestones": [3, 5, 7]}}
-    record = TrialRecord(number, network, "complete", {}, train, cpus=2)
+    record = TrialRecord(number, network, "complete", {}, TRAIN, cpus=2)
     write_record(str(results), record)
-    epochs = [EpochRecord(n, 1.0, v, v, v, 0.1, 1800.0) for n, v in enumerate(objectives, start=1)]
-    if failure:
-        epochs.append(EpochRecord(len(epochs) + 1, 0.0, 0.0, 0.0, 0.0, 0.1, 1.0, failure))
-    lines = "".join(storage.json_line(asdict(epoch)) + "\n" for epoch in epochs)
-    storage.write_bytes(storage.join(layout.trial_folder(str(results), record.name), LOG_FILE), lines.encode())
+    keep_epochs(results, record.name, objectives, failure)
 
 
 def test_candidates_are_the_best_of_each_network(tiny_study: StudyConfig, tmp_path: Path) -> None:

@@ -46,8 +46,8 @@ def test_changed_store_is_refused(tiny_study: StudyConfig, ball_store: Store, tm
 
 
 def test_warnings_are_grouped_by_what_they_say(tiny_study: StudyConfig, ball_store: Store, tmp_path: Path) -> None:
-    notes = ("a: window grown", "b: window grown", "few patients")
+    notes = ("a: window grown", "case_00006: window grown", "few patients")
     store = replace(ball_store, manifest=replace(ball_store.manifest, notes=notes))
     StudyManifest(str(tmp_path), tiny_study, "/one").describe_data(store, "balls", synthetic=True)
     warnings = storage.read_json(tmp_path / "manifest.json")["warnings"]
-    assert warnings == ["window grown: a, b", "few patients"]
+    assert warnings == ["window grown: a, case_00006 (test)", "few patients"]

@@ -1,11 +1,9 @@
-from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from renalnet import storage
-from renalnet.train import LOG_FILE, EpochRecord
-from study import layout
+from study_records import keep_epochs
+
 from study.collect import TrialRecord, write_record
 from study.config import StudyConfig
 from study.schedule import NetworkAsha
@@ -19,9 +17,7 @@ def decide(asha: NetworkAsha, name: str, epoch: int, objective: float) -> str:
 def keep(results: Path, name: str, objectives: list[float]) -> None:
     network, number = name.rsplit("-", 1)
     write_record(str(results), TrialRecord(int(number), network, "running", {}, {}))
-    epochs = [EpochRecord(n, 1.0, v, v, v, 0.1, 1.0) for n, v in enumerate(objectives, start=1)]
-    lines = "".join(storage.json_line(asdict(epoch)) + "\n" for epoch in epochs)
-    storage.write_bytes(storage.join(layout.trial_folder(str(results), name), LOG_FILE), lines.encode())
+    keep_epochs(results, name, objectives)
 
 
 def test_worse_trial_stops_at_the_rung(tiny_study: StudyConfig, tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from study_records import keep_epochs
 
 from renalnet.types import NetName
-from study.collect import read_records
+from study.collect import read_records, write_record
 from study.config import Slots, StudyConfig
 from study.search import NetworkSearch
 from study.space import kernel_name
@@ -20,10 +21,6 @@ WIDTHS: dict[NetName, int] = {"fcn_ppm": 4, "unet3d": 4, "pspnet2d": 4}
 
 def searcher(config: StudyConfig, folder: Path) -> NetworkSearch:
     return NetworkSearch(config, str(folder), str(folder / "optuna.journal"), WIDTHS, Slots(1, 0.0, 2))
-
-
-def told(epoch: int, objective: float, failure: str = "") -> dict[str, Any]:
-    return {"epoch": epoch, "objective": objective, "best_objective": objective, "failure": failure}
 
 
 def study_of(folder: Path, network: str) -> optuna.Study:
@@ -51,46 +48,70 @@ def test_budget_is_kept_for_each_network(tiny_study: StudyConfig, tmp_path: Path
     ]
 
 
+def end(search: NetworkSearch, folder: Path, trial_id: str, name: str, *objectives: float, failure: str = "") -> None:
+    """What Ray tells of a trial that ends: the last value of a pruned one comes with its end only."""
+    keep_epochs(folder, name, list(objectives), failure)
+    for epoch, objective in enumerate(objectives[:-1], start=1):
+        search.on_trial_result(trial_id, {"epoch": epoch, "objective": objective})
+    search.on_trial_complete(trial_id, {"epoch": len(objectives)})
+
+
 @pytest.mark.parametrize(
-    ("result", "error", "state", "in_optuna"),
+    ("objectives", "failure", "state", "in_optuna", "value"),
     [
-        (told(5, 0.7), False, "complete", TrialState.COMPLETE),
-        (told(2, 0.3), False, "pruned", TrialState.PRUNED),
-        (told(1, 0.0, "loss not finite"), False, "failed", TrialState.FAIL),
-        (None, True, "failed", TrialState.FAIL),
+        ((0.1, 0.7, 0.2, 0.3, 0.4), "", "complete", TrialState.COMPLETE, 0.7),
+        ((0.1, 0.3), "", "pruned", TrialState.PRUNED, 0.3),
+        ((0.1,), "loss not finite", "failed", TrialState.FAIL, None),
+        ((), "", "failed", TrialState.FAIL, None),
     ],
 )
 def test_ends_are_told_and_recorded(
     tiny_study: StudyConfig,
     tmp_path: Path,
-    result: dict[str, Any] | None,
-    error: bool,
+    objectives: tuple[float, ...],
+    failure: str,
     state: str,
     in_optuna: TrialState,
+    value: float | None,
 ) -> None:
     search = searcher(tiny_study, tmp_path)
     search.suggest("a")
-    if result:
-        search.on_trial_result("a", result)
-    search.on_trial_complete("a", result, error)
-    assert [record.state for record in read_records(str(tmp_path))] == [state]
+    end(search, tmp_path, "a", "fcn_ppm-0000", *objectives, failure=failure)
+    (record,) = read_records(str(tmp_path))
+    assert record.state == state and record.reason
     trial = study_of(tmp_path, "fcn_ppm").trials[0]
-    assert trial.state == in_optuna
-    assert trial.value == (None if state == "failed" else result and result["best_objective"])
+    assert (trial.state, trial.value) == (in_optuna, value)
+    assert list(trial.intermediate_values.values()) == list(objectives)
+
+
+def test_lost_trial_is_failed(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    search = searcher(tiny_study, tmp_path)
+    search.suggest("a")
+    keep_epochs(tmp_path, "fcn_ppm-0000", [0.5])
+    search.on_trial_complete("a", None, error=True)
+    assert read_records(str(tmp_path))[0].state == "failed"
 
 
 def test_unfinished_trials_come_first_with_the_same_point(tiny_study: StudyConfig, tmp_path: Path) -> None:
     killed = searcher(tiny_study, tmp_path)
     first, second = killed.suggest("a"), killed.suggest("b")
-    killed.on_trial_complete("a", told(5, 0.5))
+    end(killed, tmp_path, "a", "fcn_ppm-0000", *[0.5] * 5)
     again = searcher(tiny_study, tmp_path)
     assert again.num_left == 5
     assert again.suggest("x") == second != first
     third = again.suggest("y")
     assert isinstance(third, dict) and third["name"] == "fcn_ppm-0002"
-    again.on_trial_result("x", told(1, 0.4))
-    again.on_trial_complete("x", told(5, 0.6))
+    end(again, tmp_path, "x", "fcn_ppm-0001", *[0.6] * 5)
     assert study_of(tmp_path, "fcn_ppm").trials[1].value == 0.6
+
+
+def test_end_that_was_kept_but_not_told_is_told(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    searcher(tiny_study, tmp_path).suggest("a")
+    keep_epochs(tmp_path, "fcn_ppm-0000", [0.2] * 5)
+    (record,) = read_records(str(tmp_path))
+    write_record(str(tmp_path), record.ended("complete", "all epochs trained"))
+    assert searcher(tiny_study, tmp_path).num_left == 5
+    assert study_of(tmp_path, "fcn_ppm").trials[0].state == TrialState.COMPLETE
 
 
 def test_interrupted_search_draws_the_points_of_the_undisturbed(tiny_study: StudyConfig, tmp_path: Path) -> None:
@@ -100,9 +121,8 @@ def test_interrupted_search_draws_the_points_of_the_undisturbed(tiny_study: Stud
         folder.mkdir()
         search, drawn = searcher(config, folder), []
         for number in range(6):
-            suggestion = search.suggest(str(number))
-            drawn.append(suggestion)
-            search.on_trial_complete(str(number), told(5, 0.1 * number))
+            drawn.append(search.suggest(str(number)))
+            end(search, folder, str(number), f"fcn_ppm-{number:04d}", *[0.1 * number] * 5)
             search = searcher(config, folder) if interrupt else search
         return drawn
 

@@ -1,7 +1,7 @@
 import optuna
 import pytest
 
-from renalnet.config import TrainConfig
+from renalnet.config import TrainConfig, override
 from renalnet.errors import ConfigError
 from study.config import SpaceConfig, StudyConfig
 from study.presets import STUDY_PRESETS, study_preset
@@ -54,3 +54,21 @@ def test_unknown_preset() -> None:
 def test_paper_kernels_must_be_in_the_space() -> None:
     with pytest.raises(ValueError, match=r"must hold train\.net\.ppm_kernels"):
         StudyConfig(space=SpaceConfig(kernel_sets=((1,),)))
+
+
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("search.baselines=[fcn_ppm]", "must be different networks, and not fcn_ppm"),
+        ("search.baselines=[unet3d, unet3d]", "must be different networks"),
+        ("space.tumor_weight=[4, 1]", "must be a range from low to high"),
+        ("space.step_gap=[0, 1]", "must be a range from low to high, above 0"),
+        ("train.loss.tumor=10", "must hold the first trial's value 10"),
+        ("train.net.name=unet3d", "the study's own"),
+        ("train.seed=3", "the study's own"),
+        ("train.patch.shape=[0, 1, 1]", "greater than 0"),
+    ],
+)
+def test_what_cannot_run_is_refused(assignment: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        override(study_preset("paper"), [assignment])

@@ -21,7 +21,7 @@ Measure: TypeAlias = Callable[[HuArray, LabelArray], NDArray[Any]]
 """Reads a case's image (HU) and label; a module's function, so that workers can import it."""
 
 SYNTHETIC: Final = "synthetic"
-_COHORT_FILE: Final = "cohort.json"
+COHORT_FILE: Final = "cohort.json"
 _TRUTH_FILE: Final = "truth.json"
 _IMAGE_FILE: Final = "imaging.nii.gz"
 _LABEL_FILE: Final = "segmentation.nii.gz"
@@ -97,7 +97,7 @@ def write_cohort(
         if progress:
             progress(len(cases), len(jobs))
     rows = [{"case": case.name, **asdict(case.truth)} for case in cases]
-    write_json(out / _COHORT_FILE, {**header, "finished": True, "cases": rows})
+    write_json(out / COHORT_FILE, {**header, "finished": True, "cases": rows})
     return CohortSummary(out, source, tuple(cases))
 
 
@@ -116,10 +116,10 @@ def _label_jobs(labels_dir: Path) -> list[_Job]:
 
 def _claim(out: Path, header: dict[str, Any]) -> None:
     """Mark a new folder as this cohort's before the first case; refuse one that holds anything else."""
-    stamp = out / _COHORT_FILE
+    stamp = out / COHORT_FILE
     if not stamp.is_file():
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise InputError(f"{out}: holds files but no {_COHORT_FILE}; a cohort needs a new or empty folder")
+            raise InputError(f"{out}: holds files but no {COHORT_FILE}; a cohort needs a new or empty folder")
         write_json(stamp, {**header, "finished": False})
         return
     known = read_json(stamp)

@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
 
 from renalnet.config import PhantomConfig
+from renalnet.data.kidneys import Side
 from renalnet.data.phantom import tissue
 from renalnet.data.phantom.body import depth_below_skin, draw_habitus, paint_body
 from renalnet.data.phantom.kidney import KIDNEY_SITE_MM, add_kidney, draw_kidney, draw_kidney_volume_ml
@@ -17,8 +18,6 @@ from renalnet.data.phantom.tumor import TumorKind, draw_volume_ml
 from renalnet.data.volume import Grid, Volume, canonical, grid_difference, resample
 from renalnet.errors import ConfigError, InputError
 from renalnet.types import KIDNEY, TUMOR, FloatArray, LabelArray, MaskArray
-
-Side: TypeAlias = Literal["left", "right"]
 
 MIN_FIELD_MM = (200.0, 220.0, 280.0)
 """A smaller field of view (z, y, x) would cut the kidneys of some patients."""
