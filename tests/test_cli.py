@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from renalnet.data.store import Store
-from renalnet.data.volume import Grid, Volume, write_volume
+from renalnet.data.volume import Grid, Volume, grid_difference, read_volume, write_volume
 
 ROOT = Path(__file__).parents[1]
 GRID = Grid.axis_aligned((4, 5, 6), (3.0, 1.0, 1.0))
@@ -70,6 +70,8 @@ def test_label_value_7(tmp_path: Path) -> None:
         (("study.report", "no/such/results"), ("no/such/results",)),
         (("renalnet", "describe", "--preset", "papre"), ("did you mean 'paper'",)),
         (("renalnet", "nonsense"), ("nonsense",)),
+        (("study.run", "--data", "README.md"), ("README.md",)),
+        (("study.run", "--results", "README.md/results"), ("README.md/results",)),
         (("renalnet", "phantom"), ("--out",)),
         (("renalnet", "store", "verify", "no/such/store"), ("no store here",)),
     ],
@@ -96,6 +98,13 @@ def test_phantom_prepare_train_describe(tmp_path: Path) -> None:
     trained = run("renalnet", "train", store, "--out", str(tmp_path / "run"), "--preset", "quick", *options)
     assert trained.returncode == 0, trained.stderr
     assert "epoch  1 of 1" in trained.stdout and (tmp_path / "run" / "model.safetensors").exists()
+    scans = [str(tmp_path / "cohort" / f"case_0000{number}" / "imaging.nii.gz") for number in (0, 1)]
+    predicted = run("renalnet", "predict", *scans, "--model", str(tmp_path / "run"), "--out", str(tmp_path / "masks"))
+    assert predicted.returncode == 0, predicted.stderr
+    mask = read_volume(tmp_path / "masks" / "case_00001.nii.gz")
+    assert grid_difference(mask.grid, read_volume(scans[1]).grid) is None
+    told = json.loads((tmp_path / "masks" / "case_00001.json").read_text())
+    assert told["volume_ml"]["kidney"] == pytest.approx(int((mask.array == 1).sum()) * mask.grid.voxel_ml)
 
 
 def test_evaluate_writes_every_measure(tmp_path: Path) -> None:
@@ -120,3 +129,9 @@ def test_damaged_shard_is_named(ball_store: Store, tmp_path: Path) -> None:
     shard = next((copied / "shards").glob("train-*.parquet"))
     shard.write_bytes(shard.read_bytes()[:-9])
     assert_refused(run("renalnet", "store", "verify", str(copied)), shard.name)
+
+
+def test_store_of_another_grid_than_the_preset(ball_store: Store, tmp_path: Path) -> None:
+    done = run("study.run", "--data", ball_store.path, "--results", str(tmp_path / "results"))
+    assert_refused(done, "was prepared at (2.0, 2.0, 2.0) mm", "choose the preset")
+    assert not (tmp_path / "results").exists()

@@ -8,7 +8,7 @@ from renalnet.checkpoint import load_checkpoint
 from renalnet.config import TrainConfig
 from renalnet.data.cohort import Cohort
 from renalnet.data.manifest import Normalisation
-from renalnet.errors import CheckpointError
+from renalnet.errors import CheckpointError, StoreError
 from renalnet.infer.pipeline import load_bundle
 from renalnet.train import TrainingRun, learning_rate
 
@@ -93,3 +93,20 @@ def test_other_thread_count_is_said(
     TrainingRun(tiny_train, ball_cohort, str(tmp_path))
     torch.set_num_threads(before)
     assert "will not repeat bit for bit" in caplog.text
+
+
+def test_no_validation_patient_is_refused_at_once(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path) -> None:
+    alone = Cohort(ball_cohort.train, [], ball_cohort.normalisation, "alone")
+    with pytest.raises(StoreError, match="no validation ROI"):
+        TrainingRun(tiny_train, alone, str(tmp_path))
+
+
+def test_log_is_whole_after_a_kill_behind_the_checkpoint(
+    tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path
+) -> None:
+    list(TrainingRun(tiny_train, ball_cohort, str(tmp_path)))
+    log = tmp_path / "epochs.jsonl"
+    whole = log.read_text()
+    log.write_text("".join(whole.splitlines(keepends=True)[:-1]))
+    TrainingRun(tiny_train, ball_cohort, str(tmp_path))
+    assert log.read_text() == whole
