@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -185,7 +184,7 @@ class NetworkSearch(Searcher):
             n_startup_trials=self._config.search.num_startup_trials,
             multivariate=True,
             constant_liar=True,
-            seed=int(np.random.SeedSequence([self._config.seed, number]).generate_state(1)[0]),
+            seed=(self._config.seed * 1_000_003 + number) % 2**32,
         )
 
     def _next_trial(self) -> tuple[Trial, NetName] | None:
