@@ -40,7 +40,7 @@ def quick() -> TrainConfig:
         optim=SHORT_RUN,
         patch=PatchConfig(shape=(24, 32, 32)),
         stitch=StitchConfig(tile=(24, 40, 40), stride=(12, 20, 20)),
-        steps_per_epoch=60,
+        steps_per_epoch=70,
     )
 
 
@@ -57,9 +57,9 @@ def prepare_anatomy() -> PrepareConfig:
 def prepare_quick() -> PrepareConfig:
     """The same window as 39×39 pixels of 2.5 mm, slices 3 mm apart.
 
-    The seed splits the 32 patients of the quick study 20 : 5 : 7; small cohorts split unevenly with most seeds.
+    The seed splits the 40 patients of the quick study 26 : 7 : 7; small cohorts split unevenly with most seeds.
     """
-    return PrepareConfig(spacing_mm=(3.0, 2.5, 2.5), seed=6)
+    return PrepareConfig(spacing_mm=(3.0, 2.5, 2.5), seed=2)
 
 
 TRAIN_PRESETS: dict[str, Callable[[], TrainConfig]] = {"paper": paper, "anatomy": anatomy, "quick": quick}

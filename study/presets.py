@@ -37,11 +37,14 @@ def anatomy() -> StudyConfig:
 
 
 def quick() -> StudyConfig:
-    """For the embedded synthetic phantoms: minutes on two processor cores. Baselines as in `anatomy`."""
+    """For the embedded synthetic phantoms: minutes on two processor cores. Baselines as in `anatomy`.
+
+    Tumors are of 10 ml and more: a smaller one is a few hundred voxels of this grid.
+    """
     train = presets.quick()
     return StudyConfig(
         preset="quick",
-        phantom=PhantomConfig(num_cases=32),
+        phantom=PhantomConfig(num_cases=40, tumor_volume_ml=(10.0, 145.0)),
         prepare=presets.prepare_quick(),
         train=train,
         space=SpaceConfig(kernel_sets=((1, 2, 3, 6), (1, 2, 3), (2, 3, 6), (1, 3)), **SHORT_SEARCH),
