@@ -30,8 +30,16 @@ class Head:
     environment: dict[str, str]
 
     def submit(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Submit, again while the head that has just started has no agent yet to run the job."""
         command = [RAY, "job", "submit", "--address", self.address, "--working-dir", str(ROOT), "--", *words]
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=300, check=False)
+        for _ in range(30):
+            done = subprocess.run(
+                command, env=self.environment, capture_output=True, text=True, timeout=300, check=False
+            )
+            if "No available agent" not in done.stderr:
+                return done
+            time.sleep(1)
+        raise AssertionError(done.stderr)
 
 
 def free_port() -> int:
