@@ -68,7 +68,8 @@ def head() -> Iterator[Head]:
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | token
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     dashboard, port = free_port(), free_port()
-    ports = [f"--port={port}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1", "--num-cpus=2"]
+    ports = [f"--port={port}", f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={free_port()}"]
+    ports += ["--dashboard-host=127.0.0.1", "--num-cpus=2"]
     command = [RAY, "start", "--head", "--block", f"--temp-dir={folder}", *ports]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{dashboard}"
