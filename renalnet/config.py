@@ -234,7 +234,7 @@ class LoaderConfig(Section):
     """Budget of a node for decoded patients: what fits is shared by all runs there, else each run holds a window.
     0 means a quarter of the node's memory."""
     workers: int | None = Field(None, ge=0)
-    """Threads that assemble batches ahead; 0 assembles them when they are asked for; none means 2 beside a GPU, else 0."""
+    """Threads that assemble batches ahead; 0: they are assembled when asked for; none: 2 beside a GPU, else 0."""
     decoders: int = Field(2, ge=1)
     """Threads that decode patients ahead."""
 

@@ -1,6 +1,7 @@
 """Small cohorts shared by the tests: a bright ball (kidney) with a darker one in it (tumor), in noise."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +40,11 @@ def ball_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="session")
-def ball_cohort(ball_store: Store) -> Cohort:
+def ball_cohort(ball_store: Store) -> Iterator[Cohort]:
     """The training and validation patients of `ball_store`."""
-    return load_cohort(ball_store)
+    cohort = load_cohort(ball_store)
+    yield cohort
+    cohort.close()
 
 
 @pytest.fixture

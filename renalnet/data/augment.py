@@ -6,6 +6,7 @@ outside the crop is `hu_min` and `IGNORE_LABEL`. On a processor the same paramet
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -160,7 +161,7 @@ class Augmenter:
         generator = stream(self._seed, Purpose.AUGMENTATION, crop)
         drawn = {name: _draw(chance, generator) for name, chance in self._config}
         noise_seed = int(generator.integers(2**63))
-        place = {name: drawn[name] for name in ("degrees", "zoom") if drawn[name] is not None}
+        place = {name: value for name in ("degrees", "zoom") if (value := drawn[name]) is not None}
         return Augmentation(Placement(**place) if place else None, self._intensities(drawn, noise_seed))
 
     def apply(self, first_crop: int, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
@@ -171,7 +172,7 @@ class Augmenter:
 
     def _intensities(self, drawn: dict[str, float | None], noise_seed: int) -> tuple[IntensityChange, ...]:
         hu_range = self._normalisation.hu_max - self._normalisation.hu_min
-        makers = {
+        makers: dict[str, Callable[[float], IntensityChange]] = {
             "blur_voxels": Blur,
             "noise_hu": lambda sigma_hu: Noise(sigma_hu / hu_range, noise_seed),
             "shift_hu": lambda amount_hu: Shift(amount_hu / hu_range),

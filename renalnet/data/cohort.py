@@ -71,7 +71,9 @@ def _shared(store: Store, split: Split, source: Source) -> NodeCopy | None:
     """The node's copy; none, and said so, where there is no room for it."""
     place = find_room(f"{store.fingerprint}-{split}-{LAYOUT}", _num_bytes(store, split))
     if place is None:
-        _log.warning("no room in /dev/shm or the temporary folder to share the %s patients: each process holds its own", split)
+        _log.warning(
+            "no room in /dev/shm or the temporary folder to share the %s patients: each process holds its own", split
+        )
         return None
     return NodeCopy(NodeFolder(place), source, store.index.shapes(split), _num_slabs(store, split))
 

@@ -18,7 +18,7 @@ class Flips:
 
     def outer(self, out: NDArray[Any]) -> NDArray[Any]:
         """A view of `out` (z, y, x): what is written to it comes to lie reversed along z and y."""
-        return np.flip(out, [axis for axis in self.axes if axis != _INNERMOST])
+        return np.flip(out, tuple(axis for axis in self.axes if axis != _INNERMOST))
 
     def inner(self, out: Tensor) -> None:
         """Reverse `out` (z, y, x) along x in place; five times as fast as writing through a reversed view."""

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from renalnet.config import LoaderConfig, PatchConfig
-from renalnet.data.flips import NO_FLIPS, draw_flips
 from renalnet.data.draws import Purpose, stream
+from renalnet.data.flips import NO_FLIPS, draw_flips
 from renalnet.data.patch import crop_into
 from renalnet.data.patients import Patients
 from renalnet.data.sampler import Sampler, ShuffleWindow

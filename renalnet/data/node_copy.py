@@ -43,7 +43,7 @@ _log = get_logger(__name__)
 
 def copy_bytes(shapes: NDArray[np.int64], num_slabs: NDArray[np.int64]) -> NDArray[np.int64]:
     """Bytes that each patient takes, whole pages: int16 and uint8 a voxel, and what is known of its slabs."""
-    exact = 3 * shapes.prod(axis=1) + _SLAB.itemsize * num_slabs
+    exact: NDArray[np.int64] = 3 * shapes.prod(axis=1) + _SLAB.itemsize * num_slabs
     return -(-exact // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
 
 

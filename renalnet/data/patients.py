@@ -15,7 +15,6 @@ from renalnet.errors import RenalnetError
 from renalnet.types import HuArray, LabelArray
 
 
-
 @dataclass(frozen=True)
 class Patient:
     """What training and validation need of a patient. The arrays may be shared with other processes: do not write."""

@@ -98,18 +98,18 @@ class Sampler:
                 return int(generator.choice(holders)), label
         return int(generator.choice(present)), None
 
-    def _voxel(self, case: int, label: int, generator: np.random.Generator) -> NDArray[np.int16]:
+    def _voxel(self, case: int, label: int, generator: np.random.Generator) -> list[int]:
         """A voxel of the label: each slab as likely as it holds voxels, then one of those it remembers."""
         focus = self._patients[case].focus
         counts = focus.counts[:, label]
         anchors = focus.anchors(label)[int(generator.choice(len(counts), p=counts / counts.sum()))]
-        return anchors[int(generator.integers(len(anchors)))]
+        return [int(place) for place in anchors[int(generator.integers(len(anchors)))]]
 
-    def _around(self, voxel: NDArray[np.int16], generator: np.random.Generator) -> list[int]:
+    def _around(self, voxel: list[int], generator: np.random.Generator) -> list[int]:
         """Start of a box that holds `voxel` in its middle half along each axis."""
         return [
             position - int(generator.integers(size // 4, max(size - size // 4, size // 4 + 1)))
-            for position, size in zip(voxel.tolist(), self._config.shape, strict=True)
+            for position, size in zip(voxel, self._config.shape, strict=True)
         ]
 
     def _inside(self, case: int, start: Sequence[int]) -> Shape:
