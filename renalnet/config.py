@@ -230,7 +230,7 @@ class LoaderConfig(Section):
     """Patients that crops are drawn from at a time; a cohort of no more is drawn from as a whole (the paper's 90)."""
     visit: int = Field(16, ge=1)
     """In a larger cohort, one patient leaves the window and another enters every so many crops."""
-    memory_mb: int = Field(0, ge=0)
+    memory_mb: float = Field(0.0, ge=0)
     """Budget of a node for decoded patients: what fits is shared by all runs there, else each run holds a window.
     0 means a quarter of the node's memory."""
     workers: int | None = Field(None, ge=0)

@@ -47,7 +47,7 @@ def load_cohort(store: Store, config: LoaderConfig | None = None) -> Cohort:
         ConfigError: the shuffle window does not fit into the memory budget.
     """
     config = config or LoaderConfig()
-    budget = config.memory_mb * _MB if config.memory_mb else memory_bytes() // _DEFAULT_SHARE
+    budget = int(config.memory_mb * _MB) if config.memory_mb else memory_bytes() // _DEFAULT_SHARE
     train = _patients(store, "train", budget, config)
     left = budget - _num_bytes(store, "train")
     # Validation goes through the patients one by one: of those that do not fit, one is held at a time.
@@ -57,11 +57,12 @@ def load_cohort(store: Store, config: LoaderConfig | None = None) -> Cohort:
 
 def _patients(store: Store, split: Split, budget: int, config: LoaderConfig) -> Patients:
     """A split's patients: all of them once a node, or, beyond the budget, a window of them for each process."""
+    cases = tuple(store.cases(split))
+    source: Source = StoreSource(store, cases)
     fits = _num_bytes(store, split) <= budget
-    source: Source = StoreSource(store, tuple(store.cases(split)))
-    if fits:
+    if cases and fits:
         source = _shared(store, split, source) or source
-    elif split == "train":
+    elif cases and split == "train":
         _check_window(store, budget, config.window)
     shapes, counts = store.index.shapes(split), store.index.counts(split)
     return Patients(source, shapes, counts, num_threads=config.decoders, keep_all=fits)
@@ -83,8 +84,8 @@ def _check_window(store: Store, budget: int, window: int) -> None:
     needed = int(sizes[-window - ENTER_AHEAD :].sum())
     if needed > budget:
         raise ConfigError(
-            f"loader.window = {window}: so many patients of {store.path} take up to {-(-needed // _MB)} MB, more than "
-            f"the budget of {budget // _MB} MB; lower loader.window or raise loader.memory_mb"
+            f"loader.window = {window}: so many patients of {store.path} take up to {needed / _MB:.1f} MB, more "
+            f"than the budget of {budget / _MB:.1f} MB; lower loader.window or raise loader.memory_mb"
         )
 
 

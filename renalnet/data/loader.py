@@ -118,8 +118,7 @@ class PatchLoader:
         flips = draw_flips(generator) if self._patch.flip else NO_FLIPS
         patient = self._patients[location.case]
         for out, roi, fill in ((image, patient.image, self._fill_hu), (label, patient.label, IGNORE_LABEL)):
-            crop_into(flips.outer(out.numpy()), roi, location, fill)
-            flips.inner(out)
+            crop_into(flips.of(out.numpy()), roi, location, fill)  # what is written to a reversed view lies reversed
 
     def _new_buffers(self) -> tuple[Tensor, Tensor]:
         shape = self._batch_size, *self._patch.shape
