@@ -1,5 +1,6 @@
 """What the node offers to the processes on it."""
 
+import ctypes
 import os
 from pathlib import Path
 from typing import Final
@@ -12,3 +13,10 @@ def memory_bytes() -> int:
     node = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limits = (path.read_text(encoding="ascii").strip() for path in _CGROUP_LIMITS if path.exists())
     return min([node, *(int(limit) for limit in limits if limit.isdigit())])
+
+
+def release_memory() -> None:
+    """Give memory that was freed back to the system; the C library would keep it, in every process."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc only
+    if trim is not None:
+        trim(0)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from renalnet.data.focus import Focus
 from renalnet.data.store import Store
 from renalnet.errors import RenalnetError
+from renalnet.machine import release_memory
 from renalnet.types import HuArray, LabelArray
 
 
@@ -128,6 +129,8 @@ class Patients:
                 self._make(number)
             except (RenalnetError, OSError):
                 continue  # whoever needs this patient meets the error
+        if self._keep_all:
+            release_memory()
 
     def _next(self) -> int | None:
         with self._changed:

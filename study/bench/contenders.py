@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module, util
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +30,7 @@ class Job:
     crop: Shape
     batch_size: int
     batches: int
-    """0: only import what the contender imports."""
+    """0: only import what the contender imports, and do nothing."""
     warm_up: int = 0
     """Of `batches`, those before the steady state."""
     workers: int = 0
@@ -41,6 +42,7 @@ class Job:
 
 def renalnet_feed(job: Job) -> Feed:
     """Our loader on the processor."""
+    import pyarrow as pa
     import torch
 
     from renalnet.config import AugmentConfig, LoaderConfig, PatchConfig
@@ -52,6 +54,7 @@ def renalnet_feed(job: Job) -> Feed:
     from renalnet.data.tensors import TensorMaker
     from renalnet.device import Device
 
+    pa.scalar("")  # arrow imports pandas, where it is installed, with the first value it converts
     if not job.batches:
         return
     store = open_store(Path(job.scene) / STORE)
@@ -145,14 +148,12 @@ def is_installed(contender: str) -> bool:
     return util.find_spec(_PACKAGES.get(contender, contender)) is not None
 
 
-def run(job: Job) -> dict[str, float]:
+def run(job: Job, feed: Feed) -> dict[str, float]:
     """Take the batches; seconds from the start to the first and the last, and the steady rate behind the warm-up."""
     marks = [job.started]
-    for number, (image, label) in enumerate(CONTENDERS[job.contender](job), start=1):
+    for image, label in islice(feed, max(job.batches, 1)):  # a feed of nothing has imported when it is asked
         _check(image, label, job)
         marks.append(time.monotonic())
-        if number == job.batches:
-            break
     steady = len(marks) - 1 - job.warm_up
     rate = steady * job.batch_size / (marks[-1] - marks[job.warm_up]) if job.batches else 0.0
     return {
@@ -172,7 +173,9 @@ def _check(image: Any, label: Any, job: Job) -> None:
 def main() -> None:
     """Do the job given as JSON, write what was measured as a line of JSON, and end when the input ends."""
     values = json.loads(sys.argv[1])
-    measured = run(Job(**{**values, "crop": tuple(values["crop"])}))
+    job = Job(**{**values, "crop": tuple(values["crop"])})
+    feed = CONTENDERS[job.contender](job)
+    measured = run(job, feed)
     sys.stdout.write(json.dumps(measured) + "\n")
     sys.stdout.flush()
     sys.stdin.read()  # memory is looked at meanwhile
