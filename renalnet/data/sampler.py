@@ -42,7 +42,7 @@ class ShuffleWindow:
     def at(self, crop: int) -> NDArray[np.int64]:
         """Numbers of the patients in the window at a crop; one may be there twice, between two passes."""
         if self.holds_everybody:
-            return self._slice(0, self._num_patients)
+            return np.arange(self._num_patients)
         entered = crop // self._visit
         return self._slice(entered, entered + self._size)
 

@@ -1,11 +1,14 @@
+import threading
+
 import numpy as np
 import pytest
 import torch
 
 from renalnet.config import LoaderConfig, PatchConfig
-from renalnet.data.cohort import Cohort, load_cohort
+from renalnet.data.cohort import Cohort
 from renalnet.data.loader import Batch, PatchLoader
 from renalnet.data.patch import PatchLocation, crop_into
+from renalnet.data.patients import Patients, StoreSource
 from renalnet.data.store import Store
 from renalnet.types import IGNORE_LABEL, KIDNEY, TUMOR
 
@@ -42,14 +45,11 @@ def test_threads_change_nothing(ball_cohort: Cohort, workers: int, how: LoaderCo
 
 
 def test_streaming_draws_what_the_shared_copy_draws(ball_store: Store, ball_cohort: Cohort) -> None:
-    voxels_mb = 1  # less than the four patients of 16x20x20 voxels would take if they were larger
-    streamed = load_cohort(ball_store, LoaderConfig(memory_mb=voxels_mb))
-    streamed.train._keep_all = False
-    shared, apart = loader(ball_cohort, how=STREAMED), loader(streamed, how=STREAMED)
-    for batch in apart.batches(0, 20):
-        assert same(batch, shared.batch(batch.step))
-    assert len(streamed.train._ready) < 4 + 1
-    streamed.close()
+    source = StoreSource(ball_store, tuple(ball_store.cases("train")))
+    streamed = Patients(source, ball_cohort.train.shapes, ball_cohort.train.counts, keep_all=False)
+    shared = loader(ball_cohort, how=STREAMED)
+    apart = PatchLoader(streamed, PatchConfig(shape=(8, 12, 12)), STREAMED, batch_size=3, fill_hu=-200, seed=0)
+    assert all(same(batch, shared.batch(batch.step)) for batch in apart.batches(0, 20))
 
 
 def test_a_batch_lasts_until_the_next_is_asked_for(ball_cohort: Cohort) -> None:
@@ -64,8 +64,6 @@ def test_a_run_that_stops_early_leaves_no_thread(ball_cohort: Cohort) -> None:
     batches = loader(ball_cohort, how=LoaderConfig(workers=2)).batches(0, 100)
     next(batches)
     batches.close()
-    import threading
-
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("batch")]
 
 
