@@ -8,7 +8,8 @@ import pytest
 
 from renalnet.config import NetConfig, OptimConfig, PatchConfig, PrepareConfig, StitchConfig, TrainConfig
 from renalnet.data.cohort import Cohort, load_cohort
-from renalnet.data.store import Roi, Store, write_store
+from renalnet.data.store import Roi, Store
+from renalnet.data.store_writer import write_store
 from renalnet.data.volume import Grid
 from renalnet.types import KIDNEY, TUMOR, Split
 

@@ -21,10 +21,12 @@ from renalnet.config import PhantomConfig, PrepareConfig
 from renalnet.data.atlas import LOW_CONFIDENCE, Atlas, localise, make_atlas, save_atlases
 from renalnet.data.ingest import LoadedCase, ScanCase, find_cases, load_case
 from renalnet.data.kidneys import Box, Side
+from renalnet.data.manifest import Provenance
 from renalnet.data.phantom import COHORT_FILE, paint_abdomen
 from renalnet.data.preprocess import GROWN, cut_roi, is_cut, isolate_kidney
 from renalnet.data.splits import assign_splits
-from renalnet.data.store import MANIFEST, Provenance, Roi, StoreWriter, open_store
+from renalnet.data.store import MANIFEST, Roi, open_store
+from renalnet.data.store_writer import StoreWriter
 from renalnet.data.validate import Finding, check_case, check_cohort, image_digest, label_digest
 from renalnet.data.volume import Grid, use_threads
 from renalnet.errors import InputError, StoreError
@@ -142,18 +144,17 @@ def cut_case(job: CutJob) -> Roi:
 
 def summarise(path: str | Path) -> PrepareSummary:
     """The summary of a prepared store. Raises StoreError."""
-    manifest = open_store(path).manifest
-    entries = {split: [entry for entry in manifest.cases if entry.split == split] for split in SPLITS}
-    totals = {split: np.sum([entry.counts for entry in entries[split]], axis=0) for split in SPLITS if entries[split]}
+    store = open_store(path)
+    totals = {split: store.index.totals(split) for split in SPLITS if store.cases(split)}
     shares = {split: total / total.sum() for split, total in totals.items()}
-    all_notes = [note for entry in manifest.cases for note in entry.notes]
+    all_notes = [note for entry in store.index.entries() for note in entry.notes]
     return PrepareSummary(
         path=str(path),
-        num_cases={split: len(entries[split]) for split in SPLITS},
+        num_cases={split: len(store.cases(split)) for split in SPLITS},
         class_shares={split: (float(b), float(k), float(t)) for split, (b, k, t) in shares.items()},
         num_grown=all_notes.count(GROWN),
         num_not_localised=all_notes.count(NOT_LOCALISED),
-        notes=manifest.notes,
+        notes=store.manifest.notes,
     )
 
 
