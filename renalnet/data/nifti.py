@@ -1,7 +1,7 @@
 """NIfTI-1 in one file (`.nii`, `.nii.gz`), after the header's definition at nifti.nimh.nih.gov."""
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from renalnet.data.grid import Grid, Volume, grid_of_axes
 from renalnet.data.pixels import Inflated, Promise, Source, bytes_left, three_dimensional
 from renalnet.errors import InputError
 
+_BYTE_ORDERS: Final[tuple[Literal["<", ">"], ...]] = ("<", ">")
 _HEADER_BYTES: Final = 348
 _FIRST_VOXEL: Final = 352
 _FIELDS: Final = {
@@ -84,7 +85,7 @@ def read_nifti(path: Path) -> Volume:
 def _read_header(source: Source, path: Path) -> Any:
     data = source.read(_HEADER_BYTES)
     if len(data) == _HEADER_BYTES:
-        for order in "<>":
+        for order in _BYTE_ORDERS:
             header = np.frombuffer(data, _HEADER.newbyteorder(order))[0]
             if header["sizeof_hdr"] == _HEADER_BYTES and header["magic"] == b"n+1" and 1 <= header["dim"][0] <= 7:
                 return header
@@ -112,9 +113,11 @@ def _scaled(array: NDArray[Any], slope: float, intercept: float) -> NDArray[Any]
     """A slope of 0 or one that is no number means none, as the definition says and writers do."""
     if slope == 0 or not np.isfinite(slope) or (slope, intercept) == (1.0, 0.0):
         return array
-    kind = np.float32 if array.dtype.itemsize <= 2 else np.float64
+    values: NDArray[Any] = array.astype(np.float32 if array.dtype.itemsize <= 2 else np.float64)
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found by whoever needs it finite
-        return array.astype(kind) * kind(slope) + kind(intercept)
+        values *= slope
+        values += intercept
+    return values
 
 
 def _grid(header: Any, size_xyz: tuple[int, int, int], path: Path) -> Grid:
@@ -132,7 +135,7 @@ def _grid(header: Any, size_xyz: tuple[int, int, int], path: Path) -> Grid:
         for form in forms
     ]
     if len(grids) > 1:
-        _check_agreement(grids[0], *forms, path)
+        _check_agreement(grids[0], forms[0], forms[1], path)
     return grids[0]
 
 

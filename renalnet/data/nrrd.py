@@ -116,9 +116,8 @@ def _grid(fields: HeaderFields, size_xyz: tuple[int, int, int], directions: list
         raise InputError(f"{fields.where}: lengths in {units[0]:.20}; write it in mm")
     signs = np.array(_TO_LPS[space], np.float64)
     axes = np.column_stack([_vector(fields, "space directions", words) for words in directions])
-    return grid_of_axes(
-        fields.where, size_xyz, axes * signs[:, None], _vector(fields, "space origin", fields["space origin"]) * signs
-    )
+    origin = _vector(fields, "space origin", fields["space origin"]) * signs
+    return grid_of_axes(fields.where, size_xyz, axes * signs[:, None], origin.tolist())
 
 
 def _vector(fields: HeaderFields, name: str, words: str) -> NDArray[np.float64]:

@@ -126,7 +126,7 @@ class Promise:
     def read(self, source: Source) -> NDArray[Any]:
         """The pixels, in the machine's byte order; axes slowest first. Raises InputError."""
         array = np.empty(tuple(reversed(self.size)), self.dtype)
-        num_read = source.readinto(memoryview(array.reshape(-1).view(np.uint8)))
+        num_read = source.readinto(array.reshape(-1).view(np.uint8).data)
         if num_read < self.num_bytes:
             raise InputError(
                 f"{self.where}: ends after {num_read} of {self.num_bytes} bytes of pixels; copy or export it again"
