@@ -333,7 +333,7 @@ def _existing(request: Request) -> Store | None:
 
 
 def _find_all(request: Request) -> tuple[list[ScanCase], list[str]]:
-    find = partial(find_cases)
+    find = partial(find_cases, label_map=request.label_map, series=request.series)
     scans, held_out = find(request.src), find(request.test_src) if request.test_src else []
     twice = {scan.case for scan in scans} & {scan.case for scan in held_out}
     if twice:
