@@ -242,7 +242,7 @@ class _Preparation:
             complete=self._base.manifest.about.complete_splits if self._base else (),
         )
 
-    def _write(self, new: Collection[str], warnings: Sequence[str], lease: Lease) -> None:
+    def _write(self, new: set[str], warnings: Sequence[str], lease: Lease) -> None:
         """Cut what is new and commit it."""
         assigned = self._assign()
         run = f"{fingerprint(self._request.config)}-{self._fit_atlases(assigned)}"

@@ -246,7 +246,7 @@ def large_rois(tmp_path_factory: pytest.TempPathFactory) -> Path:
         label = np.zeros(grid.shape, np.uint8)
         label[2:38, 20:60, 20 : 50 + index], label[4:14, 24:44, 24:44] = 1, 2
         image[label > 0] = 150
-        write_case(folder / f"case_{index}", Volume(image, grid), Volume(label, grid))
+        write_case(folder / f"large_{index}", Volume(image, grid), Volume(label, grid))
     return folder
 
 
