@@ -66,6 +66,13 @@ def test_the_copy_in_training_is_named_not_the_test_patient() -> None:
     assert all("case 'case_2' (test" in one.message for one in found)
 
 
+def test_a_case_that_a_store_holds_stays_and_the_new_copy_is_named() -> None:
+    facts = [distinct(number, image_digest="0" * 64) for number in range(2)]
+    splits: dict[str, Split] = {"case_0": "train", "case_1": "test"}
+    found = [one for one in check_cohort(facts, splits, kept={"case_0"}) if one.code == "duplicate-image"]
+    assert [one.case for one in found] == ["case_1"]
+
+
 def test_empty_labels_are_not_one_patient() -> None:
     empty = {"label_digest": "0" * 64, "signature": "", "roi_ml": 0.0, "roi_kidney_ml": 0.0}
     facts = [distinct(number, **empty) for number in range(2)]
