@@ -10,7 +10,8 @@ import pytest
 from renalnet.config import PrepareConfig
 from renalnet.data.ingest import ScanCase, load_case
 from renalnet.data.preprocess import cut_roi
-from renalnet.data.store import Roi, open_store, write_store
+from renalnet.data.store import Roi, open_store
+from renalnet.data.store_writer import write_store
 from renalnet.data.volume import (
     Grid,
     Volume,
