@@ -1,6 +1,6 @@
 """Checks between cases: a patient who comes twice, cases unlike the others, splits that cannot do their work."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -33,23 +33,25 @@ MAX_SHARE_RATIO: Final = 2.0
 
 _BLOCK: Final = 64
 _KEPT_FIRST: Final[tuple[Split, ...]] = ("test", "validation", "train")
-"""Of a patient who comes twice, the case that is kept: the test cohort is not to change for it."""
+"""Splits in the order in which a case may stay: the test cohort is not to change for a copy elsewhere."""
 
 
-def check_cohort(facts: Iterable[CaseFacts], splits: Mapping[str, Split]) -> list[Finding]:
+def check_cohort(facts: Iterable[CaseFacts], splits: Mapping[str, Split], kept: Collection[str] = ()) -> list[Finding]:
     """What is wrong between cases. One pass over `facts`, which may come from a file.
 
-    Of a patient who comes twice the copy gets the finding, in training before validation before test. The same
+    Of a patient who comes twice one case gets the finding: not the kept one, and rather that in training than that in
+    validation or test. The same
     image is an error; the same label, or nearly the same signature and volumes (a scan exported again with
     other spacing, flipped or cropped), is an error across splits and a warning within one.
 
     Args:
         facts: those of all cases.
         splits: the split of each of them.
+        kept: cases that are not to be left out for another, because a store holds them already.
     """
     cohort = gather(facts, splits)
     return [
-        *_check_duplicates(cohort),
+        *_check_duplicates(cohort, kept),
         *_check_spacing(cohort),
         *_check_kidneys(cohort),
         *_check_shares(cohort),
@@ -58,8 +60,8 @@ def check_cohort(facts: Iterable[CaseFacts], splits: Mapping[str, Split]) -> lis
     ]
 
 
-def _check_duplicates(cohort: CohortFacts) -> Iterator[Finding]:
-    order = sorted(range(len(cohort)), key=lambda row: (_KEPT_FIRST.index(cohort.splits[row]), cohort.cases[row]))
+def _check_duplicates(cohort: CohortFacts, kept: Collection[str]) -> Iterator[Finding]:
+    order = sorted(range(len(cohort)), key=lambda row: _precedence(cohort.cases[row], cohort.splits[row], kept))
     found: set[int] = set()
     pairs: list[tuple[Code, str, Iterator[tuple[int, int]]]] = [
         ("duplicate-image", "the same image as", _equal(cohort.column("image_digest"), order)),
@@ -72,6 +74,11 @@ def _check_duplicates(cohort: CohortFacts) -> Iterator[Finding]:
             if copy not in found and (labelled[copy] or code == "duplicate-image"):
                 found.add(copy)
                 yield _duplicate(cohort, copy, first, code, likeness)
+
+
+def _precedence(case: str, split: Split, kept: Collection[str]) -> tuple[bool, int, str]:
+    """Of a patient who comes twice the case that sorts first stays."""
+    return case not in kept, _KEPT_FIRST.index(split), case
 
 
 def _duplicate(cohort: CohortFacts, copy: int, first: int, code: Code, likeness: str) -> Finding:

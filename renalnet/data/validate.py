@@ -84,8 +84,14 @@ def _check_length(facts: CaseFacts) -> Iterator[_Remark]:
         yield "warning", "few-slices", f"{facts.num_slices} slices, {length_mm:g} mm, {rule}; is the scan complete?"
 
 
+def _check_image(facts: CaseFacts) -> Iterator[_Remark]:
+    """Only values that can be CT numbers are looked at more closely."""
+    impossible = list(_check_scale(facts))
+    yield from impossible or (*_check_intensities(facts), *_check_place(facts))
+
+
 def _check_scale(facts: CaseFacts) -> Iterator[_Remark]:
-    """Whether the values can be CT numbers: the first reason that they cannot."""
+    """The first reason why the values cannot be CT numbers."""
     low, high = facts.hu_min, facts.hu_max
     kidney = 0.0 if facts.kidney_hu is None else facts.kidney_hu
     if low == high:
@@ -193,10 +199,8 @@ def _check_sides(facts: CaseFacts) -> Iterator[_Remark]:
 _CHECKS: Final[tuple[Callable[[CaseFacts], Iterator[_Remark]], ...]] = (
     _check_spacing,
     _check_length,
-    _check_scale,
-    _check_intensities,
+    _check_image,
     _check_labelled,
-    _check_place,
     _check_volumes,
     _check_components,
     _check_sides,

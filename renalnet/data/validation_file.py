@@ -66,11 +66,20 @@ def read_facts(path: str | Path) -> Iterator[CaseFacts]:
     """The facts alone, one at a time. Raises as `read_validation` does."""
     where = storage.join(path, FACTS_FILE)
     try:
-        for row in csv.DictReader(io.StringIO(storage.read_bytes(where).decode(), newline="")):
-            if row["num_slices"]:
-                yield CaseFacts(**{field.name: _parse(field.type, row[field.name]) for field in fields(CaseFacts)})
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        yield from _facts(storage.read_bytes(where).decode())
+    except (ValueError, KeyError, csv.Error) as error:
         raise InputError(f"{where}: not a table of facts ({error}); prepare again to write it anew") from error
+
+
+def _facts(text: str) -> Iterator[CaseFacts]:
+    table = csv.DictReader(io.StringIO(text, newline=""))
+    if tuple(table.fieldnames or ()) != _COLUMNS or not text.endswith("\n"):
+        raise ValueError("other columns, or it ends within a row")
+    for row in table:
+        if None in row or None in row.values():
+            raise ValueError(f"line {table.line_num} has more or fewer cells than columns")
+        if row["num_slices"]:
+            yield CaseFacts(**{field.name: _parse(field.type, row[field.name]) for field in fields(CaseFacts)})
 
 
 def _read_findings(path: str | Path) -> list[Finding]:
