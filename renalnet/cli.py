@@ -95,9 +95,7 @@ def prepare(
     """
     from renalnet.data.prepare import local_pool
 
-    request = prepare_request(
-        src, out, test, splits, preset, set_, label_map, series, skip_bad=skip_bad, refit=refit
-    )
+    request = prepare_request(src, out, test, splits, preset, set_, label_map, series, skip_bad=skip_bad, refit=refit)
     with local_pool(workers) as pool:
         run_prepare(request, pool)
 

@@ -42,7 +42,8 @@ def check_cohort(facts: Iterable[CaseFacts], splits: Mapping[str, Split], kept: 
     Of a patient who comes twice one case gets the finding: not the kept one, and rather that in training than that in
     validation or test. The same
     image is an error; the same label, or nearly the same signature and volumes (a scan exported again with
-    other spacing, flipped or cropped), is an error across splits and a warning within one.
+    other spacing, flipped or cropped), is an error across splits and a warning within one. A second scan of a patient,
+    or a label drawn anew whose volume differs by more than 3 %, is not recognised.
 
     Args:
         facts: those of all cases.

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from validation_cases import painted_abdomens, painted_rois, sound_facts
+from validation_cases import paint_all, painted_abdomens, painted_rois, sound_facts
 
 from renalnet.data.cohort_checks import check_cohort
 from renalnet.data.facts import CaseFacts
@@ -15,6 +15,7 @@ from renalnet.data.findings import COHORT, Finding
 from renalnet.data.ingest import LoadedCase
 from renalnet.data.measure import measure_case
 from renalnet.data.regrid import covering_grid, regrid_image, regrid_label
+from renalnet.data.validate import check_case
 from renalnet.data.volume import Grid, Volume
 from renalnet.types import SPLITS, Split
 
@@ -137,6 +138,20 @@ def test_real_kidneys_are_all_different(real_data: Path) -> None:
     facts = [measure_case(one) for one in painted_rois(real_data / "kits19_rois" / "test")]
     splits: dict[str, Split] = dict(zip([one.case for one in facts], SPLITS, strict=True))
     assert not [one for one in check_cohort(facts, splits) if one.code.startswith("duplicate")]
+
+
+@pytest.mark.slow
+def test_a_cohort_of_all_real_kidneys_has_no_errors(real_data: Path) -> None:
+    facts, findings = list[CaseFacts](), list[Finding]()
+    splits: dict[str, Split] = {}
+    for split in SPLITS[::2]:
+        for loaded in paint_all(real_data / "kits19_rois" / split):
+            measured, found = check_case(loaded)
+            facts.append(measured)
+            findings += found
+            splits[loaded.case] = split
+    found_between = check_cohort(facts, splits)
+    assert [one.code for one in [*findings, *found_between]] == ["label-cut", "split-empty"]
 
 
 ODD_ONES: list[tuple[dict[str, Any], str, str]] = [
