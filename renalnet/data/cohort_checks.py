@@ -31,7 +31,8 @@ MIN_SPREAD: Final = 0.1
 MAX_SHARE_RATIO: Final = 2.0
 """The 110 ROIs of KiTS19 come within 1.1 of the paper's shares."""
 
-_BLOCK: Final = 64
+_BLOCK: Final = 16
+"""Rows compared with all others at a time: few, so that ten thousand cases need little memory."""
 _KEPT_FIRST: Final[tuple[Split, ...]] = ("test", "validation", "train")
 """Splits in the order in which a case may stay: the test cohort is not to change for a copy elsewhere."""
 
