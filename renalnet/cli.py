@@ -12,7 +12,7 @@ from renalnet.command import num_cores, stage_progress
 from renalnet.presets import PREPARE_PRESETS, TRAIN_PRESETS
 
 if TYPE_CHECKING:
-    from renalnet.data.prepare import Request, Validation
+    from renalnet.data.prepare import Checked, Request
     from renalnet.nets.describe import NetDescription
     from renalnet.workers import JobPool
 
@@ -138,7 +138,7 @@ def run_prepare(request: "Request", pool: "JobPool") -> None:
     from renalnet.data.prepare import prepare as prepare_store
 
     with stage_progress() as show:
-        summary = prepare_store(request, pool, show, _print_validation)
+        summary = prepare_store(request, pool, show, _print_checked)
     console = Console()
     for skipped in summary.skipped:
         console.print(f"left out: {skipped}", highlight=False, markup=False)
@@ -146,20 +146,20 @@ def run_prepare(request: "Request", pool: "JobPool") -> None:
     describe_store(str(request.out))
 
 
-def _print_validation(validation: "Validation") -> None:
+def _print_checked(checked: "Checked") -> None:
     from renalnet.data.findings import group_findings
 
     console = Console()
     table = Table("", "this cohort", "the paper's", "remark", title="Cohort")
-    for row in validation.rows:
+    for row in checked.rows:
         table.add_row(row.name, row.cohort, row.paper, row.remark)
     console.print(table)
-    for group in group_findings(validation.findings):
+    for group in group_findings(checked.findings):
         cases = ", ".join(group.cases) + (", …" if group.num_cases > len(group.cases) else "")
         words = f"{group.level}: {group.num_cases} × {group.code} ({cases}): {group.message}"
         console.print(words, highlight=False, markup=False)
-    if validation.findings:
-        console.print(f"all findings: {validation.path}.csv", highlight=False, markup=False)
+    if checked.findings:
+        console.print(f"all findings: {checked.path}", highlight=False, markup=False)
 
 
 @store_app.command("verify")

@@ -75,7 +75,7 @@ def fail(message: str, code: int = USER_ERROR) -> NoReturn:
 def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
     """What has become of a stage, told (stage, done, total): count, rate, time left.
 
-    A bar on stderr; where no terminal is there, a line every `LINE_EVERY_S` seconds and one as a stage ends.
+    A bar on stderr; where no terminal is there, a line every `LINE_EVERY_S` seconds, and one as so long a stage ends.
     """
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -114,7 +114,9 @@ class _StageLines:
         """Say where a stage is, if it has ended or nothing was said for long."""
         now = time.monotonic()
         began, done_before = self._began.setdefault(stage, (now, done))
-        if done < total and now - max(self._said, began) < LINE_EVERY_S:
+        is_due = now - max(self._said, began) >= LINE_EVERY_S
+        ends_long_stage = done == total and now - began >= LINE_EVERY_S
+        if not (is_due or ends_long_stage):
             return
         self._said = now
         rate = (done - done_before) / (now - began) if now > began else 0.0

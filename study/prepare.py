@@ -44,9 +44,7 @@ def prepare(
     """
     for path in (str(src), out, str(test or src)):
         _refuse_relative(path)
-    request = prepare_request(
-        src, out, test, splits, preset, set_, label_map, series, skip_bad=skip_bad, refit=refit
-    )
+    request = prepare_request(src, out, test, splits, preset, set_, label_map, series, skip_bad=skip_bad, refit=refit)
     check_address()
     with connected():
         run_prepare(request, RayPool(prepare_slots()))

@@ -41,9 +41,11 @@ def ball_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="session")
-def ball_cohort(ball_store: Store) -> Cohort:
+def ball_cohort(ball_store: Store) -> Iterator[Cohort]:
     """The training and validation patients of `ball_store`."""
-    return load_cohort(ball_store)
+    cohort = load_cohort(ball_store)
+    yield cohort
+    cohort.close()
 
 
 @pytest.fixture

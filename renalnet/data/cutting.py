@@ -11,13 +11,14 @@ from typing import Final
 from renalnet.config import PhantomConfig, PrepareConfig
 from renalnet.data.atlas import LOW_CONFIDENCE, Atlas, load_atlases, localise, make_atlas
 from renalnet.data.checks import Inspection
+from renalnet.data.findings import unreadable
 from renalnet.data.ingest import LoadedCase, ScanCase, load_case
 from renalnet.data.kidneys import Box, Side
 from renalnet.data.manifest import Origin
 from renalnet.data.phantom import paint_abdomen
 from renalnet.data.preprocess import cut_roi, is_cut, isolate_kidney
 from renalnet.data.store import Roi
-from renalnet.data.validate import check_case, unreadable
+from renalnet.data.validate import check_case
 from renalnet.errors import InputError, RenalnetError
 from renalnet.types import Split
 from renalnet.workers import DIED

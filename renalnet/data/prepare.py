@@ -18,6 +18,8 @@ from renalnet import storage
 from renalnet.config import PrepareConfig, fingerprint
 from renalnet.data.atlas import save_atlases
 from renalnet.data.checks import CheckJournal, Inspection
+from renalnet.data.cohort_checks import check_cohort
+from renalnet.data.cohort_table import SummaryRow, summarise_facts
 from renalnet.data.cutting import (
     NOT_LOCALISED,
     AtlasJob,
@@ -30,6 +32,7 @@ from renalnet.data.cutting import (
     scan_stamp,
 )
 from renalnet.data.facts import CaseFacts
+from renalnet.data.findings import Finding, split_bad
 from renalnet.data.ingest import ScanCase, find_cases
 from renalnet.data.manifest import Provenance
 from renalnet.data.phantom import COHORT_FILE
@@ -37,7 +40,7 @@ from renalnet.data.preprocess import GROWN
 from renalnet.data.splits import assign_splits
 from renalnet.data.store import MANIFEST, Store, open_store
 from renalnet.data.store_writer import StoreWriter
-from renalnet.data.validate import Finding, check_cohort, split_bad, summarise_facts, write_validation
+from renalnet.data.validation_file import FACTS_FILE, write_validation
 from renalnet.data.volume import use_threads
 from renalnet.errors import InputError, StoreError
 from renalnet.lease import Lease
@@ -46,22 +49,21 @@ from renalnet.workers import JobPool, Workers
 
 ATLAS_FILE: Final = "atlas.safetensors"
 LEASE_FILE: Final = "writer.json"
-VALIDATION: Final = "validation"
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Told the stage, and how many of how many cases are done."""
 
 
 @dataclass(frozen=True)
-class Validation:
+class Checked:
     """What the checks found."""
 
-    rows: tuple[CohortRow, ...]
+    rows: tuple[SummaryRow, ...]
     """The cohort at a glance, beside the paper's."""
     findings: tuple[Finding, ...]
     """Errors first."""
     path: str
-    """Where all of it is written, without ending."""
+    """A table of all of it."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def prepare(
     request: Request,
     pool: JobPool,
     progress: Progress | None = None,
-    on_checked: Callable[[Validation], None] | None = None,
+    on_checked: Callable[[Checked], None] | None = None,
 ) -> PrepareSummary:
     """Prepare a store, or add to one; the result does not depend on the pool.
 
@@ -131,7 +133,7 @@ def prepare(
 
     Raises:
         InputError: a folder or scan cannot be used (with `skip_bad`: none can); every finding is in
-            `validation.csv` and `validation.json` of the store's folder.
+            a table in the store's folder.
         ConfigError: `splits` names an unknown case or moves one.
         StoreError: `out` holds a store of another configuration, or a scan of it has changed.
         BusyError: another process is writing the store.
@@ -160,16 +162,16 @@ class _Preparation:
         self._unreadable: list[Finding] = []
         self._skipped: dict[str, str] = {}
 
-    def run(self, lease: Lease, on_checked: Callable[[Validation], None] | None) -> PrepareSummary:
+    def run(self, lease: Lease, on_checked: Callable[[Checked], None] | None) -> PrepareSummary:
         """All steps."""
         self._inspect()
-        validation = self._validate()
+        checked = self._validate()
         if on_checked:
-            on_checked(validation)
-        self._drop_bad(validation.findings)
+            on_checked(checked)
+        self._drop_bad(checked.findings)
         new = {case for case in self._scans if not self._base or case not in self._base.index}
         if new or self._request.refit:
-            self._write(new, [str(finding) for finding in validation.findings if finding.level == "warning"], lease)
+            self._write(new, [str(finding) for finding in checked.findings if finding.level == "warning"], lease)
         skipped = tuple(f"{case}: {reason}" for case, reason in sorted(self._skipped.items()))
         return replace(summarise(self._request.out), num_added=len(new), skipped=skipped)
 
@@ -192,7 +194,7 @@ class _Preparation:
     def _is_known(self, scan: ScanCase) -> bool:
         return self._journal.stamp(scan.case) == scan_stamp(scan)
 
-    def _validate(self) -> Validation:
+    def _validate(self) -> Checked:
         """Judge each scan by itself and all together, with the patients that the store holds; write the findings."""
         cases = {*self._scans, *(self._base.cases() if self._base else ())}
         findings = [*self._unreadable]
@@ -202,9 +204,8 @@ class _Preparation:
         splits = self._assign()
         findings += check_cohort(self._facts(cases), splits)
         findings.sort(key=lambda finding: (finding.level, finding.case))
-        where = storage.join(self._request.out, VALIDATION)
-        write_validation(where, self._facts(cases), findings)
-        return Validation(tuple(summarise_facts(self._facts(cases), splits)), tuple(findings), where)
+        write_validation(self._request.out, self._facts(cases), findings)
+        return Checked(tuple(summarise_facts(self._facts(cases), splits)), tuple(findings), self._findings_path)
 
     def _facts(self, cases: Collection[str]) -> Iterator[CaseFacts]:
         return (inspection.facts for inspection in self._journal.inspections(cases) if inspection.facts)
@@ -225,8 +226,7 @@ class _Preparation:
         first = next(finding for finding in findings if finding.level == "error")
         if not self._request.skip_bad:
             more = f" (and {len(self._skipped) - 1} more bad scans)" if len(self._skipped) > 1 else ""
-            listed = f"all findings are in {storage.join(self._request.out, VALIDATION)}.csv"
-            raise InputError(f"{first}{more}; {listed}; mend them, or go on without them by --skip-bad")
+            raise InputError(f"{first}{more}; see {self._findings_path}, or go on without them by --skip-bad")
         self._scans = {case: scan for case, scan in self._scans.items() if case not in self._skipped}
         if not self._scans:
             raise InputError(f"{self._request.src}: every scan is bad, the first: {first}")
@@ -242,7 +242,7 @@ class _Preparation:
             complete=self._base.manifest.about.complete_splits if self._base else (),
         )
 
-    def _write(self, new: Collection[str], warnings: Sequence[str], lease: Lease) -> None:
+    def _write(self, new: set[str], warnings: Sequence[str], lease: Lease) -> None:
         """Cut what is new and commit it."""
         assigned = self._assign()
         run = f"{fingerprint(self._request.config)}-{self._fit_atlases(assigned)}"
@@ -272,6 +272,10 @@ class _Preparation:
 
     def _skip_notes(self) -> Iterator[str]:
         return (f"{case}: left out: {reason}" for case, reason in sorted(self._skipped.items()))
+
+    @property
+    def _findings_path(self) -> str:
+        return storage.join(self._request.out, FACTS_FILE)
 
     @property
     def _atlas_path(self) -> str:
