@@ -31,7 +31,8 @@ MIN_SPREAD: Final = 0.1
 MAX_SHARE_RATIO: Final = 2.0
 """The 110 ROIs of KiTS19 come within 1.1 of the paper's shares."""
 
-_BLOCK: Final = 64
+_BLOCK: Final = 16
+"""Rows compared with all others at a time: few, so that ten thousand cases need little memory."""
 _KEPT_FIRST: Final[tuple[Split, ...]] = ("test", "validation", "train")
 """Splits in the order in which a case may stay: the test cohort is not to change for a copy elsewhere."""
 
@@ -42,7 +43,8 @@ def check_cohort(facts: Iterable[CaseFacts], splits: Mapping[str, Split], kept: 
     Of a patient who comes twice one case gets the finding: not the kept one, and rather that in training than that in
     validation or test. The same
     image is an error; the same label, or nearly the same signature and volumes (a scan exported again with
-    other spacing, flipped or cropped), is an error across splits and a warning within one.
+    other spacing, flipped or cropped), is an error across splits and a warning within one. A second scan of a patient,
+    or a label drawn anew whose volume differs by more than 3 %, is not recognised.
 
     Args:
         facts: those of all cases.

@@ -161,10 +161,9 @@ def _component_ml(mask: MaskArray, label: LabelArray, voxel_ml: float) -> NDArra
 
 
 def _side_facts(part: _Labelled, scan: Grid) -> dict[str, Any]:
-    both = np.bincount(
-        (part.sides * NUM_CLASSES + part.label).ravel(), minlength=len(SIDES) * NUM_CLASSES + NUM_CLASSES
-    )
-    volumes = both.reshape(-1, NUM_CLASSES) * scan.voxel_ml
+    pairs = (part.sides * NUM_CLASSES + part.label).ravel()
+    voxels = np.bincount(pairs, minlength=(1 + len(SIDES)) * NUM_CLASSES)
+    volumes = voxels.reshape(-1, NUM_CLASSES) * scan.voxel_ml
     side = max(SIDES, key=lambda one: (volumes[SIDE_VALUES[one], TUMOR], volumes[SIDE_VALUES[one], KIDNEY]))
     return {
         "kidney_left_ml": _rounded(volumes[SIDE_VALUES["left"], KIDNEY]),

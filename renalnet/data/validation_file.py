@@ -66,14 +66,14 @@ def read_facts(path: str | Path) -> Iterator[CaseFacts]:
     """The facts alone, one at a time. Raises as `read_validation` does."""
     where = storage.join(path, FACTS_FILE)
     try:
-        yield from _facts(storage.read_bytes(where).decode())
+        yield from _facts(storage.read_bytes(where))
     except (ValueError, KeyError, csv.Error) as error:
         raise InputError(f"{where}: not a table of facts ({error}); prepare again to write it anew") from error
 
 
-def _facts(text: str) -> Iterator[CaseFacts]:
-    table = csv.DictReader(io.StringIO(text, newline=""))
-    if tuple(table.fieldnames or ()) != _COLUMNS or not text.endswith("\n"):
+def _facts(content: bytes) -> Iterator[CaseFacts]:
+    table = csv.DictReader(io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline=""))
+    if tuple(table.fieldnames or ()) != _COLUMNS or not content.endswith(b"\n"):
         raise ValueError("other columns, or it ends within a row")
     for row in table:
         if None in row or None in row.values():

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from validation_cases import painted_abdomens, painted_rois, sound_facts
+from validation_cases import paint_all, painted_abdomens, painted_rois, sound_facts
 
 from renalnet.data.cohort_checks import check_cohort
 from renalnet.data.facts import CaseFacts
@@ -15,6 +15,7 @@ from renalnet.data.findings import COHORT, Finding
 from renalnet.data.ingest import LoadedCase
 from renalnet.data.measure import measure_case
 from renalnet.data.regrid import covering_grid, regrid_image, regrid_label
+from renalnet.data.validate import check_case
 from renalnet.data.volume import Grid, Volume
 from renalnet.types import SPLITS, Split
 
@@ -137,6 +138,15 @@ def test_real_kidneys_are_all_different(real_data: Path) -> None:
     facts = [measure_case(one) for one in painted_rois(real_data / "kits19_rois" / "test")]
     splits: dict[str, Split] = dict(zip([one.case for one in facts], SPLITS, strict=True))
     assert not [one for one in check_cohort(facts, splits) if one.code.startswith("duplicate")]
+
+
+@pytest.mark.slow
+def test_a_cohort_of_twenty_real_kidneys_has_no_findings(real_data: Path) -> None:
+    checked = [check_case(one) for one in paint_all(real_data / "kits19_rois" / "test")]
+    facts = [one for one, _ in checked]
+    splits: dict[str, Split] = {one.case: SPLITS[number % 3] for number, one in enumerate(facts)}
+    assert [findings for _, findings in checked] == [[]] * 20
+    assert check_cohort(facts, splits) == []
 
 
 ODD_ONES: list[tuple[dict[str, Any], str, str]] = [

@@ -1,8 +1,9 @@
 """A hand-made whole scan whose facts can be worked out on paper, and ways to break it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -59,11 +60,14 @@ def painted_abdomens() -> tuple[LoadedCase, ...]:
 
 @cache
 def painted_rois(folder: Path) -> tuple[LoadedCase, ...]:
-    """Three ROIs painted on real kidneys' label maps."""
-    files = sorted(folder.glob("*.nii.gz"))[:3]
-    return tuple(
-        _loaded(file.name, paint_labels(read_volume(file), PhantomConfig(), index)) for index, file in enumerate(files)
-    )
+    """ROIs painted on three real kidneys' label maps."""
+    return tuple(islice(paint_all(folder), 3))
+
+
+def paint_all(folder: Path) -> Iterator[LoadedCase]:
+    """ROIs painted on all label maps of a folder, one after the other."""
+    for index, file in enumerate(sorted(folder.glob("*.nii.gz"))):
+        yield _loaded(file.name, paint_labels(read_volume(file), PhantomConfig(), index))
 
 
 def _loaded(case: str, painted: PaintedCase) -> LoadedCase:
