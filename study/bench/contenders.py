@@ -36,6 +36,8 @@ class Job:
     workers: int = 0
     window: int = 0
     """Stream with a window of so many patients; 0 keeps all in memory."""
+    visit: int = 16
+    """Crops after which a patient leaves that window."""
     started: float = 0.0
     """`time.monotonic` when the process was asked for."""
 
@@ -58,7 +60,7 @@ def renalnet_feed(job: Job) -> Feed:
     if not job.batches:
         return
     store = open_store(Path(job.scene) / STORE)
-    config = LoaderConfig(workers=job.workers, window=job.window or LoaderConfig().window)
+    config = LoaderConfig(workers=job.workers, window=job.window or len(store.index), visit=job.visit)
     if job.window:
         source = StoreSource(store, tuple(store.cases("train")))
         shapes, counts = store.index.shapes("train"), store.index.counts("train")
@@ -118,7 +120,9 @@ def torchio_feed(job: Job) -> Feed:
     for image, label in files:
         pixels = torch.from_numpy(scale.apply(np.load(image)))[None]
         classes = torch.from_numpy(np.load(label))[None]
-        subjects.append(torchio.Subject(image=torchio.ScalarImage(tensor=pixels), label=torchio.LabelMap(tensor=classes)))
+        subjects.append(
+            torchio.Subject(image=torchio.ScalarImage(tensor=pixels), label=torchio.LabelMap(tensor=classes))
+        )
     flips = torchio.RandomFlip(axes=(0, 1, 2), flip_probability=0.5)
     sampler = torchio.LabelSampler(job.crop, "label", label_probabilities={0: 0.15, 1: 0.35, 2: 0.5})
     queue = torchio.Queue(

@@ -30,6 +30,12 @@ def memory_mb(job: Job, num_processes: int, shared: Sequence[Path]) -> float:
     return _held_mb(job, num_processes, shared) - _held_mb(replace(job, batches=0), num_processes, shared)
 
 
+def available_mb() -> float:
+    """Memory that is free on this machine, or can be made so."""
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("MemAvailable"))
+
+
 def _held_mb(job: Job, num_processes: int, shared: Sequence[Path]) -> float:
     with ExitStack() as stack:
         processes = [stack.enter_context(_started(job)) for _ in range(num_processes)]

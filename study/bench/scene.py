@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from renalnet.config import PrepareConfig
 from renalnet.data.manifest import Normalisation
 from renalnet.data.store import Roi, Store
 from renalnet.data.store_writer import write_store
 from renalnet.data.volume import Grid
-from renalnet.types import KIDNEY, TUMOR, HuArray, LabelArray, Shape
+from renalnet.types import KIDNEY, TUMOR, HuArray, LabelArray, MaskArray, Shape
 
 ARRAYS: Final = "arrays"
 STORE: Final = "store"
@@ -47,15 +48,18 @@ class Painter:
             image, label = self.paint(number)
             yield Roi(f"case_{number:05d}", "train", image, label, grid, grid)
 
-    def _ellipsoid(self, middle: np.ndarray[tuple[int, ...], np.dtype[np.float64]], radius: float) -> np.ndarray:
-        axes = [
+    def _ellipsoid(self, middle: NDArray[np.float64], radius: float) -> MaskArray:
+        z, y, x = (
             ((np.arange(length) / length - centre) / radius) ** 2
             for length, centre in zip(self.shape, middle, strict=True)
-        ]
-        return axes[0][:, None, None] + axes[1][:, None] + axes[2] < 1
+        )
+        inside: MaskArray = z[:, None, None] + y[:, None] + x < 1
+        return inside
 
 
-def write_scene(folder: Path, painter: Painter, num_patients: int, *, arrays: bool = False, shard_mb: int = 64) -> Store:
+def write_scene(
+    folder: Path, painter: Painter, num_patients: int, *, arrays: bool = False, shard_mb: int = 64
+) -> Store:
     """Write the patients as a store in `folder`; with `arrays` also as uncompressed .npy files, quickest for peers."""
     config = PrepareConfig(localise="cut", shard_mb=shard_mb)
     store = write_store(folder / STORE, painter.rois(num_patients), config)

@@ -1,0 +1,39 @@
+"""Streaming with a shuffle window: how fast, and that memory does not grow with the store."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from study.bench.contenders import Job
+from study.bench.measure import measure
+from study.bench.scene import Painter, write_scene
+from study.bench.size import Size
+from study.bench.table import Row
+
+_ROI: Final = (16, 24, 24)
+_CROP: Final = (8, 16, 16)
+_BATCH_SIZE: Final = 4
+_WINDOW: Final = 8
+
+
+def rows(size: Size, folder: Path) -> Iterator[Row]:
+    """Rate on ROIs of full size; peak memory and time of one pass over stores of small ones."""
+    write_scene(folder / "full", Painter(size.roi), size.patients)
+    window = max(size.patients // 3, 1)
+    job = Job("renalnet", str(folder / "full"), size.crop, size.batch_size, size.batches, window=window, workers=1)
+    rate = measure(replace(job, warm_up=size.batches // 5))["patches_per_s"]
+    yield Row("stream", f"window of {window} of {size.patients} patients", "patches/s", rate)
+    for num_patients in size.stream_patients:
+        yield from _pass_over(folder / str(num_patients), num_patients)
+
+
+def _pass_over(folder: Path, num_patients: int) -> Iterator[Row]:
+    """As many batches as patients, each staying for as many crops as a batch holds."""
+    write_scene(folder, Painter(_ROI), num_patients, shard_mb=1)
+    job = Job("renalnet", str(folder), _CROP, _BATCH_SIZE, num_patients, window=_WINDOW, visit=_BATCH_SIZE)
+    found = measure(job)
+    what, note = f"a pass over {num_patients} patients", f"window of {_WINDOW}, small ROIs"
+    seconds = found["total_s"] - found["first_s"]
+    yield Row("stream", f"{what}, peak", "MB", found["peak_mb"], better="less", note=note)
+    yield Row("stream", f"{what}, behind its first batch", "s", seconds, better="less", note=note)
