@@ -4,12 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from renalnet.data.volume import Volume, canonical, grid_difference, read_volume
+from renalnet.data.volume import IMAGE_ENDINGS, Volume, canonical, grid_difference, image_stem, read_volume
 from renalnet.errors import InputError
 from renalnet.metrics.table import Evaluation, LabelMeasures, evaluation, measure
 from renalnet.types import LABEL_NAMES
-
-MASK_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
 def evaluate_folders(truth: Path, pred: Path) -> Evaluation:
@@ -31,14 +29,9 @@ def evaluate_folders(truth: Path, pred: Path) -> Evaluation:
 def _masks(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name a folder of masks")
-    found = {
-        path.name.removesuffix(ending): path
-        for path in sorted(folder.iterdir())
-        for ending in MASK_ENDINGS
-        if path.name.endswith(ending) and not path.name.startswith(".")
-    }
+    found = {stem: path for path in sorted(folder.iterdir()) if (stem := image_stem(path.name))}
     if not found:
-        raise InputError(f"{folder}: holds no masks ({', '.join(MASK_ENDINGS)})")
+        raise InputError(f"{folder}: holds no masks ({', '.join(IMAGE_ENDINGS)})")
     return found
 
 

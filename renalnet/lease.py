@@ -63,8 +63,8 @@ class Lease:
     def _refuse_living(self, holder: dict[str, Any] | None) -> None:
         if holder is None:
             return
-        silent_s = time.time() - float(holder.get("beat", 0))
-        gone = holder.get("host") == self._about["host"] and not _is_alive(int(holder.get("pid", 0)))
+        silent_s = time.time() - holder["beat"]
+        gone = holder.get("host") == self._about["host"] and not _is_alive(holder["pid"])
         if silent_s < STALE_S and not gone:
             raise BusyError(_words(self._path, holder))
 
@@ -73,10 +73,10 @@ class Lease:
 
     def _holder(self) -> dict[str, Any] | None:
         try:
-            values = storage.read_json(self._path)
-        except (FileNotFoundError, InputError):  # half a lease is nobody's
+            values = dict(storage.read_json(self._path))
+            return {**values, "beat": float(values["beat"]), "pid": int(values["pid"])}
+        except (FileNotFoundError, InputError, KeyError, TypeError, ValueError):  # half a lease is nobody's
             return None
-        return values if isinstance(values, dict) else None
 
     def _put(self) -> None:
         storage.write_json(self._path, {**self._about, "beat": time.time()})

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -14,12 +14,10 @@ from renalnet.data.ingest import load_image
 from renalnet.data.kidneys import SIDES, Box
 from renalnet.data.prepare import ATLAS_FILE
 from renalnet.data.preprocess import cut_image, is_cut
-from renalnet.data.volume import Grid, Volume, resample
+from renalnet.data.volume import Grid, Volume, image_stem, to_source
 from renalnet.errors import CheckpointError, InputError
 from renalnet.infer.pipeline import Model, load_bundle, segment_roi
 from renalnet.types import FOREGROUND_LABELS, LABEL_NAMES
-
-SCAN_ENDINGS: Final = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".dcm")
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ def predict_scan(predictor: Predictor, path: str | Path) -> Prediction:
 
 
 def scan_names(scans: Sequence[Path]) -> list[str]:
-    """A name for the mask of each scan: its file's, or where these repeat its folder's (KiTS: `imaging.nii.gz`).
+    """A name for the mask of each scan: its file's or DICOM folder's; where these repeat, the folder's around it.
 
     Raises:
         InputError: two scans have the same name by both rules.
@@ -105,8 +103,9 @@ def scan_names(scans: Sequence[Path]) -> list[str]:
 
 
 def _stem(scan: Path) -> str:
-    ending = next((ending for ending in SCAN_ENDINGS if scan.name.endswith(ending)), "")
-    return scan.name.removesuffix(ending)
+    if scan.is_dir():
+        return scan.absolute().name
+    return image_stem(scan.name) or scan.name.removesuffix(".dcm")
 
 
 def _find_kidneys(predictor: Predictor, image: Volume) -> tuple[list[Box | None], float | None, tuple[str, ...]]:
@@ -124,4 +123,4 @@ def _segment_box(predictor: Predictor, image: Volume, box: Box | None, source: G
     roi = cut_image(image, box, predictor.prepare)
     array = np.ascontiguousarray(roi.array)
     stages = segment_roi(predictor.model, array, roi.grid.spacing_mm, predictor.stitch, predictor.crf)
-    return resample(Volume(stages.final, roi.grid), source, is_label=True).array
+    return to_source(Volume(stages.final, roi.grid), source).array

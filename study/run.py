@@ -14,7 +14,7 @@ from renalnet.checkpoint import CONFIG_FILE, MODEL_FILE
 from renalnet.command import num_cores, run
 from renalnet.config import merge, override, read_file
 from renalnet.data.phantom import write_cohort
-from renalnet.data.prepare import ATLAS_FILE, prepare
+from renalnet.data.prepare import ATLAS_FILE, Request, local_pool, prepare
 from renalnet.data.store import Store, open_store
 from renalnet.errors import ConfigError, StoreError
 from renalnet.log import get_logger
@@ -115,7 +115,8 @@ def _embedded_store(manifest: StudyManifest, config: StudyConfig, results: str) 
     if not storage.exists(storage.join(path, "manifest.json")):
         with manifest.timed("prepare"):
             _log.info("cutting their regions of interest")
-            prepare(Path(cohort), path, config.prepare, workers=workers)
+            with local_pool(workers) as pool:
+                prepare(Request(cohort, path, config.prepare), pool)
     store = open_store(path)
     manifest.describe_data(store, "synthetic phantoms", synthetic=True)
     return store

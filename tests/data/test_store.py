@@ -271,3 +271,13 @@ def test_an_unknown_case_names_the_nearest(tmp_path: Path) -> None:
     store = write_store(tmp_path, [random_roi("case_1")], CONFIG)
     with pytest.raises(StoreError, match="no case 'case_2'; did you mean 'case_1'"):
         store.read("case_2")
+
+
+def test_a_store_on_an_object_store(s3_uri: str) -> None:
+    original = random_roi("a")
+    store = write_store(s3_uri, [original], CONFIG)
+    opened = open_store(s3_uri)
+    opened.verify()
+    assert opened.fingerprint == store.fingerprint
+    np.testing.assert_array_equal(opened.read("a").image, original.image)
+    assert open_store(s3_uri).focus("a").counts.sum() == original.label.size
