@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = {
-    0: ("types", "errors", "log", "storage"),
+    0: ("types", "errors", "log", "storage", "machine"),
     1: ("config", "presets", "checkpoint", "command", "device", "lease", "workers"),
     2: ("data", "nets", "losses", "metrics", "infer.stitch", "infer.crf", "infer.components"),
     3: ("train", "plan", "quality"),
@@ -99,6 +99,7 @@ def test_heavy_libraries_stay_at_home(path: Path) -> None:
         ("renalnet.infer.pipeline", ("ray", "optuna", "matplotlib", "SimpleITK", "pydensecrf")),
         ("renalnet.cli", ("torch", "ray", "optuna", "SimpleITK", "pydicom")),
         ("study.report", ("torch", "ray", "optuna")),
+        ("study.bench.loader", ("torch", "ray", "optuna", "monai", "torchio")),
     ],
 )
 def test_import_is_light(module: str, unwanted: tuple[str, ...]) -> None:
