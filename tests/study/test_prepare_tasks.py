@@ -88,7 +88,5 @@ def test_the_command(tmp_path: Path) -> None:
 def test_relative_paths_inside_a_job_are_refused(tmp_path: Path) -> None:
     environment = os.environ | {"RAY_JOB_CONFIG_JSON_ENV_VAR": "{}"}
     command = [sys.executable, "-m", "study.prepare", "scans", "--out", str(tmp_path / "store")]
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 2 and "scans: inside a submitted job paths must be absolute" in done.stderr
