@@ -214,7 +214,7 @@ def train(
     prepared = open_store(store)
     describe = {"roi": prepared.manifest.config.model_dump(mode="json"), "data": prepared.fingerprint}
     config = override(train_preset(preset), set_ or [])
-    run = TrainingRun(config, load_cohort(prepared), absolute(out), describe=describe)
+    run = TrainingRun(config, load_cohort(prepared, config.loader), absolute(out), describe=describe)
     console = Console()
     for record in run:
         console.print(

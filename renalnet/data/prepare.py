@@ -202,7 +202,7 @@ class _Preparation:
             findings += inspection.findings
             self._refuse_changed(inspection)
         splits = self._assign()
-        findings += check_cohort(self._facts(cases), splits)
+        findings += check_cohort(self._facts(cases), splits, kept=set(self._base.cases()) if self._base else set())
         findings.sort(key=lambda finding: (finding.level, finding.case))
         write_validation(self._request.out, self._facts(cases), findings)
         return Checked(tuple(summarise_facts(self._facts(cases), splits)), tuple(findings), self._findings_path)

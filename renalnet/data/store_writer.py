@@ -22,8 +22,8 @@ from renalnet.data.manifest import (
     Provenance,
 )
 from renalnet.data.shards import ShardBuilder, read_footer, slab_rows
-from renalnet.data.store import MANIFEST, SHARDS, Roi, Store
-from renalnet.errors import StoreError
+from renalnet.data.store import MANIFEST, SHARDS, Roi, Store, read_manifest
+from renalnet.errors import BusyError, StoreError
 from renalnet.types import NUM_CLASSES, SPLITS, Split
 
 UNKNOWN: Final = Provenance()
@@ -50,6 +50,7 @@ class StoreWriter:
         """
         self._path, self._config, self._run = path, config, run
         self._fingerprint = fingerprint(config)
+        self._before = base.manifest if base else None
         self._parts = [base.index] if base else []
         self._shards = {shard.name: shard for shard in base.manifest.shards} if base else {}
         self._names = set(base.cases()) if base else set[str]()
@@ -93,6 +94,7 @@ class StoreWriter:
 
         Raises:
             StoreError: there is neither a training ROI nor a normalisation.
+            BusyError: another writer has changed the store meanwhile; it stays as that one left it.
         """
         for split in list(self._open):
             self._flush(split)
@@ -104,6 +106,7 @@ class StoreWriter:
         storage.write_bytes(storage.join(self._path, entry.name), content)
         about = replace(about, digest=index.digest())
         manifest = Manifest(self._config, normalisation, entry, shards, tuple(notes), about)
+        self._refuse_rival()
         storage.write_json(storage.join(self._path, MANIFEST), manifest.to_json())
         self._sweep(entry.name)
         return Store(str(self._path), manifest, index)
@@ -170,6 +173,14 @@ class StoreWriter:
             )
         mean_hu = index.clipped_sum("train") / num_voxels
         return Normalisation(low, high, (mean_hu - low) / (high - low))
+
+    def _refuse_rival(self) -> None:
+        """A lease keeps other writers away; should one have slipped past it, the first to commit wins."""
+        there = read_manifest(self._path) if storage.exists(storage.join(self._path, MANIFEST)) else None
+        sizes = storage.list_sizes(storage.join(self._path, SHARDS))
+        missing = [shard.name for shard in self._shards.values() if sizes.get(shard.name) != shard.num_bytes]
+        if there != self._before or missing:
+            raise BusyError(f"{self._path}: another writer changed the store meanwhile; repeat the command")
 
     def _sweep(self, index_name: str) -> None:
         """Remove shards of runs that were given up, and earlier indices."""

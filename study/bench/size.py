@@ -19,5 +19,5 @@ class Size:
     """From a cold process."""
     peer_batches: int = 60
     """Where a peer's numbers of workers are tried."""
-    stream_patients: tuple[int, ...] = (10, 100, 1000, 10000)
-    """Sizes of the stores that are streamed; their ROIs are small."""
+    growing_patients: tuple[int, ...] = (10, 100, 1000, 10000)
+    """Sizes of the cohorts that are prepared and streamed, to see what grows with them; their ROIs are small."""

@@ -24,7 +24,7 @@ def rows(size: Size, folder: Path) -> Iterator[Row]:
     job = Job("renalnet", str(folder / "full"), size.crop, size.batch_size, size.batches, window=window, workers=1)
     rate = measure(replace(job, warm_up=size.batches // 5))["patches_per_s"]
     yield Row("stream", f"window of {window} of {size.patients} patients", "patches/s", rate)
-    for num_patients in size.stream_patients:
+    for num_patients in size.growing_patients:
         yield from _pass_over(folder / str(num_patients), num_patients)
 
 

@@ -13,7 +13,7 @@ from renalnet.data.manifest import Normalisation
 from renalnet.data.store import Roi, Store, open_store
 from renalnet.data.store_writer import StoreWriter, write_store
 from renalnet.data.volume import Grid
-from renalnet.errors import StoreError
+from renalnet.errors import BusyError, StoreError
 from renalnet.types import KIDNEY, SPLITS, TUMOR, Split
 
 CONFIG = PrepareConfig(slab_slices=4)
@@ -271,6 +271,30 @@ def test_an_unknown_case_names_the_nearest(tmp_path: Path) -> None:
     store = write_store(tmp_path, [random_roi("case_1")], CONFIG)
     with pytest.raises(StoreError, match="no case 'case_2'; did you mean 'case_1'"):
         store.read("case_2")
+
+
+def test_of_two_writers_the_first_to_commit_wins_and_the_store_stays_whole(tmp_path: Path) -> None:
+    first, second = StoreWriter(tmp_path, CONFIG), StoreWriter(tmp_path, CONFIG)
+    first.add(random_roi("a"))
+    second.add(random_roi("bb"))
+    first.finish()
+    with pytest.raises(BusyError, match="another writer changed the store meanwhile; repeat"):
+        second.finish()
+    store = open_store(tmp_path)
+    store.verify()
+    assert store.cases() == ["a"]
+
+
+def test_a_writer_whose_shards_were_swept_away_commits_nothing(tmp_path: Path) -> None:
+    before = write_store(tmp_path, [random_roi("a")], CONFIG)
+    writer = StoreWriter(tmp_path, PrepareConfig(slab_slices=4, shard_mb=1), base=before)
+    writer.add(random_roi("bb", depth=4000))
+    for shard in tmp_path.glob("shards/*.parquet"):
+        if shard.name not in {known.name for known in before.manifest.shards}:
+            shard.unlink()
+    with pytest.raises(BusyError, match="another writer"):
+        writer.finish(before.normalisation)
+    assert open_store(tmp_path).manifest == before.manifest
 
 
 def test_a_store_on_an_object_store(s3_uri: str) -> None:
