@@ -55,6 +55,11 @@ def load_cohort(store: Store, config: LoaderConfig | None = None) -> Cohort:
     return Cohort(train, validation, store.normalisation, store.fingerprint)
 
 
+def copy_name(store: Store, split: Split) -> str:
+    """Of the folder with a node's copy of a split, below `node_folder.private_home` of its place."""
+    return f"{store.fingerprint}-{split}-{LAYOUT}"
+
+
 def _patients(store: Store, split: Split, budget: int, config: LoaderConfig) -> Patients:
     """A split's patients: all of them once a node, or, beyond the budget, a window of them for each process."""
     cases = tuple(store.cases(split))
@@ -64,13 +69,14 @@ def _patients(store: Store, split: Split, budget: int, config: LoaderConfig) -> 
         source = _shared(store, split, source) or source
     elif cases and split == "train":
         _check_window(store, budget, config.window)
+        _log.info("%d patients do not fit into %d MB: streaming %d at a time", len(cases), budget // _MB, config.window)
     shapes, counts = store.index.shapes(split), store.index.counts(split)
     return Patients(source, shapes, counts, num_threads=config.decoders, keep_all=fits)
 
 
 def _shared(store: Store, split: Split, source: Source) -> NodeCopy | None:
     """The node's copy; none, and said so, where there is no room for it."""
-    place = find_room(f"{store.fingerprint}-{split}-{LAYOUT}", _num_bytes(store, split))
+    place = find_room(copy_name(store, split), _num_bytes(store, split))
     if place is None:
         _log.warning(
             "no room in /dev/shm or the temporary folder to share the %s patients: each process holds its own", split

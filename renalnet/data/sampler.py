@@ -93,8 +93,7 @@ class Sampler:
         coin, present = generator.random(), self._window.at(crop)
         bounds = self._config.tumor_share, self._config.tumor_share + self._config.kidney_share
         for label, bound in zip((TUMOR, KIDNEY), bounds, strict=True):
-            holders = present[self._patients.counts[present, label] > 0]
-            if coin < bound and len(holders):
+            if coin < bound and len(holders := present[self._patients.counts[present, label] > 0]):
                 return int(generator.choice(holders)), label
         return int(generator.choice(present)), None
 

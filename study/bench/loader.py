@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from renalnet.data.cohort import copy_name
 from renalnet.data.node_folder import private_home
+from renalnet.data.store import Store
 from study.bench.contenders import CONTENDERS, Job, is_installed
 from study.bench.measure import available_mb, measure, memory_mb
 from study.bench.scene import Painter, write_scene
@@ -35,14 +37,14 @@ class _Timed:
 
 def rows(size: Size, folder: Path) -> Iterator[Row]:
     """Rate, start and memory, ours and each peer's."""
-    write_scene(folder, Painter(size.roi), size.patients, arrays=True)
+    store = write_scene(folder, Painter(size.roi), size.patients, arrays=True)
     job = Job(OURS, str(folder), size.crop, size.batch_size, size.batches)
     ours = _best(job, size)
     for peer in CONTENDERS:
         if peer != OURS:
             theirs = _best(replace(job, contender=peer), size) if is_installed(peer) else None
             yield from _compared(ours, peer, theirs, size)
-    yield from _memory(job, size)
+    yield from _memory(job, size, _copy(store))
 
 
 def _best(job: Job, size: Size) -> _Timed:
@@ -66,8 +68,14 @@ def _compared(ours: _Timed, peer: str, theirs: _Timed | None, size: Size) -> Ite
     yield Row("loader", what, "s", ours.total_s, peer, total, "less", start)
 
 
-def _memory(job: Job, size: Size) -> Iterator[Row]:
-    ours = [_trials_mb(job, count) for count in (1, NUM_TRIALS)]
+def _copy(store: Store) -> Path | None:
+    """Where our processes share what they decode."""
+    home = private_home(Path("/dev/shm"))
+    return home / copy_name(store, "train") if home else None
+
+
+def _memory(job: Job, size: Size, copy: Path | None) -> Iterator[Row]:
+    ours = [memory_mb(job, count, copy) for count in (1, NUM_TRIALS)]
     for peer in _MEMORY_PEERS:
         theirs: list[float | None] = [None, None]
         note = "not installed"
@@ -80,12 +88,7 @@ def _memory(job: Job, size: Size) -> Iterator[Row]:
 
 def _peer_memory(job: Job) -> tuple[list[float | None], str]:
     note = "above idle processes of the same imports"
-    alone = _trials_mb(job, 1)
+    alone = memory_mb(job, 1)
     if NUM_TRIALS * alone > available_mb():
         return [alone, None], f"{note}; {NUM_TRIALS} do not fit in this machine"
-    return [alone, _trials_mb(job, NUM_TRIALS)], note
-
-
-def _trials_mb(job: Job, count: int) -> float:
-    homes = [private_home(base) for base in (Path("/dev/shm"),)]
-    return memory_mb(job, count, [home for home in homes if home])
+    return [alone, memory_mb(job, NUM_TRIALS)], note

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,11 +21,11 @@ def measure(job: Job) -> dict[str, float]:
         return _result(process, job)
 
 
-def memory_mb(job: Job, num_processes: int, shared: Sequence[Path]) -> float:
+def memory_mb(job: Job, num_processes: int, shared: Path | None = None) -> float:
     """Memory of so many processes that have done the job, above as many that have only imported what it imports.
 
     Args:
-        shared: folders in shared memory or on disk whose files count once, whoever maps them.
+        shared: a folder in shared memory whose files count once, whoever maps them.
     """
     return _held_mb(job, num_processes, shared) - _held_mb(replace(job, batches=0), num_processes, shared)
 
@@ -36,12 +36,12 @@ def available_mb() -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("MemAvailable"))
 
 
-def _held_mb(job: Job, num_processes: int, shared: Sequence[Path]) -> float:
+def _held_mb(job: Job, num_processes: int, shared: Path | None) -> float:
     with ExitStack() as stack:
         processes = [stack.enter_context(_started(job)) for _ in range(num_processes)]
         for process in processes:
             _result(process, job)
-        return (sum(map(_own_bytes, processes)) + sum(map(_folder_bytes, shared))) / 2**20
+        return (sum(map(_own_bytes, processes)) + (_folder_bytes(shared) if shared else 0)) / 2**20
 
 
 @contextmanager
