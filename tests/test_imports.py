@@ -21,7 +21,7 @@ LAYERS = {
 HOME_OF_ITK = {
     "renalnet.data.volume",
     "renalnet.data.ingest",
-    "renalnet.data.atlas",
+    "renalnet.data.outline",
     "renalnet.infer.pipeline",
 }
 HOME_OF_RAY = {f"study.{name}" for name in ("search", "schedule", "trainable", "tasks", "run", "dashboard")}

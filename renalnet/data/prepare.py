@@ -18,9 +18,10 @@ import numpy as np
 
 from renalnet import storage
 from renalnet.config import PhantomConfig, PrepareConfig
-from renalnet.data.atlas import LOW_CONFIDENCE, Atlas, localise, make_atlas, save_atlases
+from renalnet.data.atlas import Atlas, make_atlas, save_atlases
 from renalnet.data.ingest import LoadedCase, ScanCase, find_cases, load_case
 from renalnet.data.kidneys import Box, Side
+from renalnet.data.localise import LOW_CONFIDENCE, localise
 from renalnet.data.phantom import COHORT_FILE, paint_abdomen
 from renalnet.data.preprocess import GROWN, cut_roi, is_cut, isolate_kidney
 from renalnet.data.splits import assign_splits
@@ -160,7 +161,8 @@ def summarise(path: str | Path) -> PrepareSummary:
 def _locate(loaded: LoadedCase, side: Side, job: CutJob) -> tuple[Box | None, list[str]]:
     """The localised box where it holds most of the labelled kidney, else the label's own."""
     found = localise(loaded.image, job.atlases, job.config, exclude=loaded.case)
-    notes = [f"{DOUBTFUL} (confidence {found.confidence:.2f})"] if found.confidence < LOW_CONFIDENCE else []
+    confidence = found.confidence_of(side)
+    notes = [f"{DOUBTFUL} (confidence {confidence:.2f})"] if confidence < LOW_CONFIDENCE else []
     box, mask = found.box(side), loaded.label.array > 0
     if box is None or box.share_of(mask, loaded.label.grid) < _FOUND_SHARE:
         return Box.around(mask, loaded.label.grid), [*notes, NOT_LOCALISED]
