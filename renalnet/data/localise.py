@@ -29,7 +29,9 @@ MARGIN_MM: Final = (9.0, 6.0, 6.0)
 """Between outline and box, (z, y, x): more along z, where slices are thick and poles are thin."""
 SHELL_MM: Final = (3.0, 9.0)
 """Distances from the outline between which a kidney has its fat."""
-PERIRENAL_FAT_HU: Final = (-150.0, -30.0)
+FAT_HU: Final = (-150.0, -30.0)
+CONTRAST_HU: Final = 45.0
+"""By which an enhanced kidney is brighter than its neighbours."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,9 @@ class Evidence:
     """Dice of the atlases' kidneys with their consensus, 0-1."""
     overlap: float
     """Share of the expected kidney that the outline holds, 0-1."""
-    fat_share: float
-    """Share of the outline's surroundings that is fat, 0-1."""
+    darker_share: float
+    """Share of the outline's surroundings that is darker than it but not air: fat, and beside an enhanced kidney also
+    other organs, 0-1."""
     volume_ml: float
     median_hu: float
     spread_hu: float
@@ -60,7 +63,7 @@ class Evidence:
 _WORTH: Final = {
     "similarity": ((0.2, 0.5), (0, 1)),
     "overlap": ((0.4, 0.7), (0, 1)),
-    "fat_share": ((0.35, 0.6), (0, 1)),
+    "darker_share": ((0.4, 0.7), (0, 1)),
     "volume_ml": ((20, 60, 450, 700), (0, 1, 1, 0)),
     "spread_hu": ((80, 140), (1, 0)),
 }
@@ -156,14 +159,14 @@ def _weigh(region: Region, consensus: Consensus, outline: MaskArray) -> Evidence
     expected = region.kidney >= 0.5
     distance_mm = ndimage.distance_transform_edt(~outline, sampling=SPACING_MM)
     shell = region.hu[(distance_mm > SHELL_MM[0]) & (distance_mm <= SHELL_MM[1])]
-    low, high = PERIRENAL_FAT_HU
     lower, middle, upper = np.percentile(region.hu[outline & expected], [25, 50, 75])
+    darker = (shell > FAT_HU[0]) & (shell < max(FAT_HU[1], middle - CONTRAST_HU))
     return Evidence(
         similarity=consensus.similarity,
         agreement=consensus.agreement,
         overlap=np.count_nonzero(outline & expected) / np.count_nonzero(expected),
-        fat_share=float(((shell > low) & (shell < high)).mean()) if shell.size else 0.0,
-        volume_ml=np.count_nonzero(outline) * region.grid.voxel_ml,
+        darker_share=float(darker.mean()) if shell.size else 0.0,
+        volume_ml=float(np.count_nonzero(outline) * region.grid.voxel_ml),
         median_hu=float(middle),
         spread_hu=float(upper - lower),
     )
