@@ -1,6 +1,7 @@
 """The command line of the method: `python -m renalnet COMMAND`. Each command loads only what it needs."""
 
 from dataclasses import astuple, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from renalnet.presets import PREPARE_PRESETS, TRAIN_PRESETS
 if TYPE_CHECKING:
     from renalnet.data.prepare import Checked, Request
     from renalnet.nets.describe import NetDescription
+    from renalnet.predict import Prediction
     from renalnet.workers import JobPool
 
 app = typer.Typer(
@@ -24,7 +26,7 @@ app.add_typer(store_app, name="store")
 
 Out = Annotated[Path, typer.Option(help="Folder to write.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="key.sub=value laid over the preset; repeatable.")]
-Workers = Annotated[int, typer.Option(help="Processes.")]
+NumWorkers = Annotated[int, typer.Option(help="Processes.")]
 NUM_WORKERS = num_cores()
 
 
@@ -33,7 +35,7 @@ def phantom(
     out: Out,
     labels: Annotated[Path | None, typer.Option(help="Paint on the label maps (*.nii.gz) of this folder.")] = None,
     set_: Set = None,
-    workers: Workers = NUM_WORKERS,
+    workers: NumWorkers = NUM_WORKERS,
 ) -> None:
     """Paint a cohort of synthetic contrast CTs in the KiTS layout, and say how hard it is."""
     from renalnet.config import PhantomConfig, override
@@ -87,7 +89,7 @@ def prepare(
     series: Series = None,
     skip_bad: SkipBad = False,
     refit: Refit = False,
-    workers: Workers = NUM_WORKERS,
+    workers: NumWorkers = NUM_WORKERS,
 ) -> None:
     """Read, check, localise and cut scans, and write them as a store of ROIs, or add them to one.
 
@@ -271,24 +273,37 @@ def _layer_table(network: "NetDescription") -> Table:
 
 @app.command()
 def predict(
-    scans: Annotated[list[Path], typer.Argument(help="CTs in any format that SimpleITK reads.")],
+    scans: Annotated[list[Path], typer.Argument(help="CTs: NIfTI, NRRD, MetaImage files or DICOM folders.")],
     model: Annotated[Path, typer.Option(help="The `best` folder of a study.")],
     out: Out,
+    series: Series = None,
 ) -> None:
-    """Segment CTs: a mask on each CT's own grid, and a JSON file of volumes and confidence beside it."""
+    """Segment CTs: a mask on each CT's own grid, and a JSON file of volumes and confidence beside it.
+
+    A kidney that is not found with confidence is left out, and named; a CT without any ends the command.
+    """
+    from renalnet.data.ingest import load_image
+    from renalnet.predict import load_predictor, predict_image, scan_names
+    from renalnet.workers import Workers
+
+    names = scan_names(scans)
+    predictor = load_predictor(model)
+    with Workers(1) as reader:  # a reader that crashes takes only its process with it; the next CT is read meanwhile
+        images = reader.map(partial(load_image, series=series), scans)
+        for scan, name, (image, source) in zip(scans, names, images, strict=True):
+            _write_prediction(scan, out / name, predict_image(predictor, image, source, where=scan))
+
+
+def _write_prediction(scan: Path, stem: Path, prediction: "Prediction") -> None:
     from renalnet.data.volume import write_volume
-    from renalnet.predict import load_predictor, predict_scan, scan_names
     from renalnet.storage import write_json
 
-    predictor = load_predictor(model)
-    for scan, name in zip(scans, scan_names(scans), strict=True):
-        prediction = predict_scan(predictor, scan)
-        write_volume(out / f"{name}.nii.gz", prediction.mask)
-        write_json(out / f"{name}.json", prediction.to_json())
-        volumes = ", ".join(f"{label} {volume:.1f} ml" for label, volume in prediction.volume_ml.items())
-        Console().print(f"{out / name}.nii.gz: {volumes}")
-        for warning in prediction.warnings:
-            Console(stderr=True).print(f"warning: {scan}: {warning}")
+    write_volume(f"{stem}.nii.gz", prediction.mask)
+    write_json(f"{stem}.json", prediction.to_json())
+    volumes = ", ".join(f"{label} {volume:.1f} ml" for label, volume in prediction.volume_ml.items())
+    Console().print(f"{stem}.nii.gz: {volumes}")
+    for warning in prediction.warnings:
+        Console(stderr=True).print(f"warning: {scan}: {warning}")
 
 
 @app.command()
@@ -300,8 +315,10 @@ def evaluate(
     """All metrics between two folders of masks."""
     from renalnet.evaluate import evaluate_folders
     from renalnet.storage import write_json
+    from renalnet.workers import Workers
 
-    result = evaluate_folders(truth, pred)
+    with Workers(NUM_WORKERS) as pool:
+        result = evaluate_folders(truth, pred, pool)
     write_json(out, result)
     table = Table("label", "Dice", "surface distance (mm)", "HD95 (mm)", title=f"{len(result['cases'])} cases")
     for label, summary in result["summary"].items():

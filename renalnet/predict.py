@@ -83,16 +83,26 @@ def load_predictor(folder: str | Path) -> Predictor:
 
 
 def predict_scan(predictor: Predictor, path: str | Path) -> Prediction:
+    """`predict_image` of a scan on disk. Raises InputError where it cannot be read, and as `predict_image` does."""
+    return predict_image(predictor, *load_image(path), where=path)
+
+
+def predict_image(predictor: Predictor, image: Volume, source: Grid, *, where: str | Path) -> Prediction:
     """Segment the kidneys of a scan that are found with confidence; the others are named in the warnings.
 
+    Args:
+        predictor: from `load_predictor`.
+        image: canonical int16 HU, from `load_image`.
+        source: the grid that the scan's file states, on which the mask will lie.
+        where: the scan's path, for messages.
+
     Raises:
-        InputError: the scan cannot be read, or neither kidney is found with confidence.
+        InputError: neither kidney is found with confidence.
     """
-    image, source = load_image(path)
     found = None if is_cut(image.grid, predictor.prepare) else localise(image, predictor.atlases, predictor.prepare)
     boxes: list[Box | None] = [found.box(side) for side in found.sure_sides] if found else [None]
     if found and not boxes:
-        raise InputError(f"{path}: {_no_kidney(found, predictor.prepare)}")
+        raise InputError(f"{where}: {_no_kidney(found, predictor.prepare)}")
     array = np.zeros(source.shape, np.uint8)
     for box in boxes:
         array = np.maximum(array, _segment_box(predictor, image, box, source))
