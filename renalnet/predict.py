@@ -9,11 +9,12 @@ import numpy as np
 
 from renalnet import storage
 from renalnet.config import CrfConfig, PrepareConfig, StitchConfig, parse
-from renalnet.data.atlas import LOW_CONFIDENCE, Atlas, load_atlases, localise
+from renalnet.data.atlas import Atlas, load_atlases
 from renalnet.data.ingest import load_image
-from renalnet.data.kidneys import SIDES, Box
+from renalnet.data.kidneys import SIDES, Box, Side
+from renalnet.data.localise import LOW_CONFIDENCE, Localisation, localise
 from renalnet.data.prepare import ATLAS_FILE
-from renalnet.data.preprocess import cut_image, is_cut
+from renalnet.data.preprocess import CUT_FIELD_FACTOR, cut_image, is_cut
 from renalnet.data.volume import Grid, Volume, image_stem, to_source
 from renalnet.errors import CheckpointError, InputError
 from renalnet.infer.pipeline import Model, load_bundle, segment_roi
@@ -40,13 +41,24 @@ class Prediction:
     """uint8 labels on the grid of the scan's file."""
     volume_ml: dict[str, float]
     """Of kidney (both together) and tumor."""
-    confidence: float | None
-    """Of the localisation, 0-1; none where the scan is an ROI already cut."""
+    confidence: dict[Side, float]
+    """Of finding each side's kidney, 0-1; empty where the scan is an ROI already cut."""
+    segmented: tuple[Side, ...]
+    """The sides that were found surely enough to be segmented."""
     warnings: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """All but the mask."""
-        return {"volume_ml": self.volume_ml, "confidence": self.confidence, "warnings": list(self.warnings)}
+        """All but the mask; `confidence` is the lowest of the segmented sides, null for an ROI already cut."""
+        kidneys = {
+            side: {"segmented": side in self.segmented, "confidence": value} for side, value in self.confidence.items()
+        }
+        lowest = min((self.confidence[side] for side in self.segmented), default=None)
+        return {
+            "volume_ml": self.volume_ml,
+            "confidence": lowest,
+            "kidneys": kidneys,
+            "warnings": list(self.warnings),
+        }
 
 
 def load_predictor(folder: str | Path) -> Predictor:
@@ -71,19 +83,24 @@ def load_predictor(folder: str | Path) -> Predictor:
 
 
 def predict_scan(predictor: Predictor, path: str | Path) -> Prediction:
-    """Segment a scan.
+    """Segment the kidneys of a scan that are found with confidence; the others are named in the warnings.
 
     Raises:
-        InputError: the scan cannot be read.
+        InputError: the scan cannot be read, or neither kidney is found with confidence.
     """
     image, source = load_image(path)
-    boxes, confidence, warnings = _find_kidneys(predictor, image)
+    found = None if is_cut(image.grid, predictor.prepare) else localise(image, predictor.atlases, predictor.prepare)
+    boxes: list[Box | None] = [found.box(side) for side in found.sure_sides] if found else [None]
+    if found and not boxes:
+        raise InputError(f"{path}: {_no_kidney(found, predictor.prepare)}")
     array = np.zeros(source.shape, np.uint8)
     for box in boxes:
         array = np.maximum(array, _segment_box(predictor, image, box, source))
     volumes = {LABEL_NAMES[label]: int((array == label).sum()) * source.voxel_ml for label in FOREGROUND_LABELS}
     empty = () if array.any() else ("no kidney was segmented",)
-    return Prediction(Volume(array, source), volumes, confidence, (*warnings, *empty))
+    confidence = {side: found.confidence_of(side) for side in SIDES} if found else {}
+    warnings = (*_doubts(found), *empty) if found else empty
+    return Prediction(Volume(array, source), volumes, confidence, found.sure_sides if found else (), warnings)
 
 
 def scan_names(scans: Sequence[Path]) -> list[str]:
@@ -108,15 +125,21 @@ def _stem(scan: Path) -> str:
     return image_stem(scan.name) or scan.name.removesuffix(".dcm")
 
 
-def _find_kidneys(predictor: Predictor, image: Volume) -> tuple[list[Box | None], float | None, tuple[str, ...]]:
-    """The boxes to cut (none stands for the whole scan), and how sure they are."""
-    if is_cut(image.grid, predictor.prepare):
-        return [None], None, ()
-    found = localise(image, predictor.atlases, predictor.prepare)
-    boxes = [box for side in SIDES if (box := found.box(side))]
-    doubtful = found.confidence < LOW_CONFIDENCE
-    warning = f"kidneys found with confidence {found.confidence:.2f} only, below {LOW_CONFIDENCE}: look at the mask"
-    return list(boxes), found.confidence, (warning,) if doubtful else ()
+def _no_kidney(found: Localisation, prepare: PrepareConfig) -> str:
+    confidence = ", ".join(f"{side} {found.confidence_of(side):.2f}" for side in SIDES)
+    return (
+        f"no kidney found (confidence {confidence}; {LOW_CONFIDENCE} is needed); name a CT of the abdomen, or one cut "
+        f"to a kidney, at most {CUT_FIELD_FACTOR * prepare.window_mm:.0f} mm wide"
+    )
+
+
+def _doubts(found: Localisation) -> tuple[str, ...]:
+    """A line for each kidney that is left out."""
+    return tuple(
+        f"{side} kidney not segmented: confidence {found.confidence_of(side):.2f}, {LOW_CONFIDENCE} is needed"
+        for side in SIDES
+        if side not in found.sure_sides
+    )
 
 
 def _segment_box(predictor: Predictor, image: Volume, box: Box | None, source: Grid) -> Any:

@@ -21,7 +21,7 @@ LAYERS = {
 HOME_OF_ITK = {
     "renalnet.data.volume",
     "renalnet.data.dicompixels",
-    "renalnet.data.atlas",
+    "renalnet.data.outline",
     "renalnet.infer.pipeline",
 }
 HOME_OF_PYDICOM = {f"renalnet.data.{name}" for name in ("dicomfile", "dicom", "dicompixels", "dicomseg")}

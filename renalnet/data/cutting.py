@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from renalnet.config import PhantomConfig, PrepareConfig
-from renalnet.data.atlas import LOW_CONFIDENCE, Atlas, load_atlases, localise, make_atlas
+from renalnet.data.atlas import Atlas, load_atlases, make_atlas
 from renalnet.data.checks import Inspection
 from renalnet.data.findings import unreadable
 from renalnet.data.ingest import LoadedCase, ScanCase, load_case
 from renalnet.data.kidneys import Box, Side
+from renalnet.data.localise import LOW_CONFIDENCE, localise
 from renalnet.data.manifest import Origin
 from renalnet.data.phantom import paint_abdomen
 from renalnet.data.preprocess import cut_roi, is_cut, isolate_kidney
@@ -120,7 +121,8 @@ def cut_case(job: CutJob) -> tuple[Roi, Origin]:
 def _locate(loaded: LoadedCase, side: Side, job: CutJob) -> tuple[Box | None, list[str]]:
     """The localised box where it holds most of the labelled kidney, else the label's own."""
     found = localise(loaded.image, _atlases(job.atlases), job.config, exclude=loaded.case)
-    notes = [f"{DOUBTFUL} (confidence {found.confidence:.2f})"] if found.confidence < LOW_CONFIDENCE else []
+    confidence = found.confidence_of(side)
+    notes = [f"{DOUBTFUL} (confidence {confidence:.2f})"] if confidence < LOW_CONFIDENCE else []
     box, mask = found.box(side), loaded.label.array > 0
     if box is None or box.share_of(mask, loaded.label.grid) < _FOUND_SHARE:
         return Box.around(mask, loaded.label.grid), [*notes, NOT_LOCALISED]

@@ -113,24 +113,25 @@ def lesioned_side(label: Volume, sides: NDArray[np.uint8], choice: np.random.Gen
     return labelled[int(choice.integers(len(labelled)))]
 
 
-def body_mask(image: Volume) -> MaskArray:
-    """The largest connected region that is denser than air and lung; all of the image where there is none."""
-    components, count = ndimage.label(image.array > BODY_HU)
-    if count == 0:
-        return np.ones(image.array.shape, bool)
-    largest = np.bincount(components.ravel())[1:].argmax() + 1
-    return np.asarray(components == largest)
+def body_width_mm(image: Volume) -> float:
+    """From one side of the body to the other; the image's width where there is no body."""
+    first, last = _body_columns(image)
+    return float(last - first + 1) * image.grid.spacing_mm[2]
 
 
 def _midline_mm(x_mm: NDArray[np.float64], voxels: NDArray[np.int64], image: Volume) -> float:
     kidneys = x_mm[voxels >= _KIDNEY_SHARE * voxels.sum()]
     if np.ptp(kidneys) > _TWO_KIDNEYS_APART_MM:
         return float((kidneys.min() + kidneys.max()) / 2)
-    # Every few voxels suffice to find the middle of a body.
-    thin = image.array[::4, ::4]
+    columns = _body_columns(image)
+    return float(image.grid.origin_mm[2] + columns.mean() * image.grid.spacing_mm[2])
+
+
+def _body_columns(image: Volume) -> NDArray[np.int64]:
+    """First and last index along x of the body; of the image where there is none."""
+    thin = image.array[::4, ::4]  # every few voxels suffice
     columns = np.flatnonzero((thin > BODY_HU).mean(axis=(0, 1)) > 0.1)
-    middle = (columns[0] + columns[-1]) / 2 if len(columns) else (image.array.shape[2] - 1) / 2
-    return float(image.grid.origin_mm[2] + middle * image.grid.spacing_mm[2])
+    return columns[[0, -1]] if len(columns) else np.array([0, image.array.shape[2] - 1])
 
 
 def _bounds(mask: MaskArray) -> tuple[slice, slice, slice] | None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from renalnet.data.kidneys import Box, body_mask, lesioned_side, split_sides
+from renalnet.data.kidneys import Box, body_width_mm, lesioned_side, split_sides
 from renalnet.data.volume import Grid, Volume
 
 GRID = Grid.axis_aligned((10, 30, 60), (3.0, 3.0, 3.0))
@@ -85,9 +85,7 @@ def test_share_of_a_mask_within_a_box() -> None:
     assert Box((-1.0, -1.0, 3.5), (1.0, 1.0, 20.0)).share_of(np.zeros_like(mask), grid) == 0
 
 
-def test_body_is_the_largest_dense_region_or_everything() -> None:
+def test_a_body_is_measured_from_side_to_side() -> None:
     image, _ = scan_with()
-    image.array[0, 0, 0] = 100
-    body = body_mask(image)
-    assert body.sum() == 10 * 20 * 50
-    assert body_mask(Volume(np.full(GRID.shape, -1000, np.int16), GRID)).all()
+    assert body_width_mm(image) == 50 * 3.0
+    assert body_width_mm(Volume(np.full(GRID.shape, -1000, np.int16), GRID)) == 60 * 3.0

@@ -1,0 +1,180 @@
+"""Multi-atlas localisation of the kidneys (paper, II.A), each with its own box and its own confidence.
+
+The atlases vote on where each kidney is (`vote`), the scan shows how far it and its tumor reach (`outline`), and
+independent pieces of evidence say whether that is to be believed. How the paper aligns and votes it does not say: all
+of that is reconstruction.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import numpy as np
+from scipy import ndimage
+
+from renalnet.config import PrepareConfig
+from renalnet.data.atlas import Atlas
+from renalnet.data.kidneys import SIDES, Box, Side
+from renalnet.data.outline import SPACING_MM, Region, cut_region, outline_kidney
+from renalnet.data.regrid import covering_grid, regrid_image, triple_of
+from renalnet.data.volume import Grid, Volume
+from renalnet.data.vote import Consensus, votes
+from renalnet.errors import InputError
+from renalnet.types import MaskArray
+
+LOW_CONFIDENCE: Final = 0.5
+"""TODO"""
+MARGIN_MM: Final = (9.0, 6.0, 6.0)
+"""Between outline and box, (z, y, x): more along z, where slices are thick and poles are thin."""
+SHELL_MM: Final = (3.0, 9.0)
+"""Distances from the outline between which a kidney has its fat."""
+FAT_HU: Final = (-150.0, -30.0)
+CONTRAST_HU: Final = 45.0
+"""By which an enhanced kidney is brighter than its neighbours."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What speaks for an outline being a kidney."""
+
+    similarity: float
+    """Correlation of the scan with the atlases' kidneys and their surroundings, -1 to 1."""
+    agreement: float
+    """Dice of the atlases' kidneys with their consensus, 0-1."""
+    overlap: float
+    """Share of the expected kidney that the outline holds, 0-1."""
+    darker_share: float
+    """Share of the outline's surroundings that is darker than it but not air: fat, and beside an enhanced kidney also
+    other organs, 0-1."""
+    volume_ml: float
+    median_hu: float
+    spread_hu: float
+    """Between the quartiles of the CT numbers inside."""
+
+    @property
+    def confidence(self) -> float:
+        """0-1: the product of what each piece is worth, from 0 where it excludes a kidney to 1 where it is as usual."""
+        return math.prod(
+            float(np.interp(value, *_WORTH[name])) for name, value in asdict(self).items() if name in _WORTH
+        )
+
+
+_WORTH: Final = {
+    "similarity": ((0.2, 0.5), (0, 1)),
+    "overlap": ((0.4, 0.7), (0, 1)),
+    "darker_share": ((0.4, 0.7), (0, 1)),
+    "volume_ml": ((20, 60, 450, 700), (0, 1, 1, 0)),
+    "spread_hu": ((80, 140), (1, 0)),
+}
+
+
+@dataclass(frozen=True)
+class FoundKidney:
+    """One kidney with its tumor."""
+
+    box: Box
+    """It and a margin; in-plane at least the window of the ROIs."""
+    confidence: float
+    """0-1, that of the weakest evidence; doubtful below `LOW_CONFIDENCE`."""
+    evidence: Evidence
+
+
+@dataclass(frozen=True)
+class Localisation:
+    """Where the kidneys of a scan lie."""
+
+    left: FoundKidney | None
+    right: FoundKidney | None
+
+    def box(self, side: Side) -> Box | None:
+        """The box of a side, however doubtful; none where nothing like a kidney is."""
+        found = self.on(side)
+        return found.box if found else None
+
+    def on(self, side: Side) -> FoundKidney | None:
+        """What was found on a side."""
+        return self.left if side == "left" else self.right
+
+    def confidence_of(self, side: Side) -> float:
+        """The confidence in a side's box, 0-1; 0 without one."""
+        found = self.on(side)
+        return found.confidence if found else 0.0
+
+    @property
+    def confidence(self) -> float:
+        """That of the surer side: of the scan showing a kidney at all."""
+        return max(map(self.confidence_of, SIDES))
+
+    @property
+    def sure_sides(self) -> tuple[Side, ...]:
+        """The sides whose box is to be relied on."""
+        return tuple(side for side in SIDES if self.confidence_of(side) >= LOW_CONFIDENCE)
+
+
+def localise(
+    image: Volume, atlases: Sequence[Atlas], config: PrepareConfig, *, exclude: str | None = None
+) -> Localisation:
+    """Find the kidneys of a canonical scan.
+
+    Args:
+        image: int16 HU (z, y, x), upright; any part of the body at any spacing.
+        atlases: of training patients, at `config.atlas_spacing_mm`.
+        config: spacing of the atlases, window of the ROIs.
+        exclude: the name of the scan's own case; an atlas made of it does not take part.
+
+    Returns:
+        The same for the same arguments on any machine.
+
+    Raises:
+        InputError: no atlas is left.
+    """
+    used = [atlas for atlas in atlases if atlas.name != exclude]
+    if not used:
+        raise InputError("no atlas to localise with; prepare with more training cases or use localise=cut")
+    coarse = covering_grid(image.grid, (config.atlas_spacing_mm,) * 3)
+    scan = regrid_image(image, coarse, float(image.array.min()))
+    best = Localisation(None, None)
+    for consensus in votes(scan.array, used):
+        found = Localisation(*(_find(image, coarse, consensus.get(side), config.window_mm) for side in SIDES))
+        best = max(best, found, key=lambda one: one.confidence_of("left") + one.confidence_of("right"))
+        if len(best.sure_sides) == len(SIDES):
+            break
+    return best
+
+
+def _find(image: Volume, coarse: Grid, consensus: Consensus | None, window_mm: float) -> FoundKidney | None:
+    if consensus is None or not consensus.kidney.any():
+        return None
+    region = cut_region(image, coarse, consensus)
+    outline = outline_kidney(region)
+    box = Box.around(outline, region.grid)
+    if box is None:
+        return None
+    evidence = _weigh(region, consensus, outline)
+    return FoundKidney(_with_margin(box, window_mm), evidence.confidence, evidence)
+
+
+def _weigh(region: Region, consensus: Consensus, outline: MaskArray) -> Evidence:
+    expected = region.kidney >= 0.5
+    distance_mm = ndimage.distance_transform_edt(~outline, sampling=SPACING_MM)
+    shell = region.hu[(distance_mm > SHELL_MM[0]) & (distance_mm <= SHELL_MM[1])]
+    lower, middle, upper = np.percentile(region.hu[outline & expected], [25, 50, 75])
+    darker = (shell > FAT_HU[0]) & (shell < max(FAT_HU[1], middle - CONTRAST_HU))
+    return Evidence(
+        similarity=consensus.similarity,
+        agreement=consensus.agreement,
+        overlap=np.count_nonzero(outline & expected) / np.count_nonzero(expected),
+        darker_share=float(darker.mean()) if shell.size else 0.0,
+        volume_ml=float(np.count_nonzero(outline) * region.grid.voxel_ml),
+        median_hu=float(middle),
+        spread_hu=float(upper - lower),
+    )
+
+
+def _with_margin(outline: Box, window_mm: float) -> Box:
+    """The outline's box and a margin, in-plane as wide as the window where that is more."""
+    size = np.add(outline.size_mm, np.multiply(2, MARGIN_MM))
+    size[1:] = np.maximum(size[1:], window_mm)
+    centre = np.array(outline.centre_mm)
+    return Box(triple_of(centre - size / 2), triple_of(centre + size / 2))

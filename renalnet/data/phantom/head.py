@@ -1,0 +1,36 @@
+"""A head: what a search for kidneys must not find any in."""
+
+import numpy as np
+
+from renalnet.config import PhantomConfig
+from renalnet.data.phantom import tissue
+from renalnet.data.phantom.scanner import scan
+from renalnet.data.phantom.space import Space
+from renalnet.data.volume import Grid, Volume
+
+_SKULL_RADII_MM = (100.0, 92.0, 74.0)
+_SKULL_THICKNESS_MM = 7.0
+_BRAIN_HU = 35.0
+_VENTRICLE_HU = 8.0
+
+
+def paint_head(config: PhantomConfig, index: int) -> Volume:
+    """A CT of a head, neck below, on the grid of an abdomen; the same for the same configuration and index."""
+    rng = np.random.default_rng([config.seed, index, 6])
+    z, y, x = (-(size - 1) / 2 * step for size, step in zip(config.shape, config.spacing_mm, strict=True))
+    grid = Grid.axis_aligned(config.shape, config.spacing_mm, (z, y, x))
+    space = Space.draw(rng, config.shape, config.spacing_mm, grid.origin_mm)
+    hu = np.full(config.shape, tissue.AIR_HU, np.float32)
+    radii = np.array(_SKULL_RADII_MM) * rng.uniform(0.92, 1.06)
+    layers = (
+        ((-150.0, 10.0, 0.0), (140.0, 60.0, 58.0), tissue.MUSCLE_HU),  # neck
+        ((0.0, 0.0, 0.0), radii + 5, tissue.MUSCLE_HU),
+        ((0.0, 0.0, 0.0), radii, tissue.COMPACT_HU),
+        ((0.0, 0.0, 0.0), radii - _SKULL_THICKNESS_MM, _BRAIN_HU),
+        ((10.0, 0.0, -12.0), (14.0, 34.0, 7.0), _VENTRICLE_HU),
+        ((10.0, 0.0, 12.0), (14.0, 34.0, 7.0), _VENTRICLE_HU),
+    )
+    for centre, (up, back, across), mean_hu in layers:
+        region, mask = space.ellipsoid(centre, (float(up), float(back), float(across)))
+        hu[region][mask] = mean_hu
+    return Volume(scan(hu, config.spacing_mm, config, rng), grid)
