@@ -13,6 +13,7 @@ from renalnet import storage
 from renalnet.checkpoint import CONFIG_FILE, MODEL_FILE
 from renalnet.command import num_cores, run
 from renalnet.config import merge, override, read_file
+from renalnet.data.cohort import load_cohort
 from renalnet.data.phantom import write_cohort
 from renalnet.data.prepare import ATLAS_FILE, Request, local_pool, prepare
 from renalnet.data.store import Store, open_store
@@ -148,6 +149,7 @@ def run_search(config: StudyConfig, results: str, store: Store, slots: Slots, wi
         return
     _log.info("%d of %d trials to run, %d at a time", searcher.num_left, searcher.num_planned, slots.num_slots)
     describe = {"roi": store.manifest.config.model_dump(mode="json"), "data": store.fingerprint}
+    load_cohort(store, config.train.loader).close()  # what does not fit is refused here, not by every trial
     trial = tune.with_parameters(Trial, store=store, results=results, describe=describe)
     tune.Tuner(
         tune.with_resources(trial, {"cpu": slots.cpus, "gpu": slots.gpus}),

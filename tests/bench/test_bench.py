@@ -51,7 +51,7 @@ def test_our_batches_are_what_is_compared(scene: Path, window: int) -> None:
 
 def test_streaming_holds_as_much_memory_whatever_the_store(tmp_path: Path) -> None:
     out = tmp_path / "rows.json"
-    sizes = ["--growing", "10", "--growing", "300"]
+    sizes = ["--growing", "80", "--growing", "240"]
     shapes = ["--roi", "24", "32", "32", "--crop", "8", "16", "16"]
     done = CliRunner().invoke(app, ["stream", "--patients", "6", "--batches", "20", *shapes, *sizes, "--out", str(out)])
     assert done.exit_code == 0, done.output
@@ -59,7 +59,7 @@ def test_streaming_holds_as_much_memory_whatever_the_store(tmp_path: Path) -> No
     peaks = [row["ours"] for row in report["rows"] if row["what"].endswith("peak")]
     assert len(peaks) == 2 and peaks[1] <= 1.1 * peaks[0]
     assert report["versions"]["torch"] and report["machine"]["num_cores"] and report["commit"]
-    assert report["options"]["growing_patients"] == [10, 300]
+    assert report["options"]["growing_patients"] == [80, 240]
 
 
 def test_unknown_benchmark_is_refused() -> None:
