@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _CT_IMAGE: Final = "1.2.840.10008.5.1.4.1.1.2"
 _ANY_UID: Final = "1.2.3"
+_LARGE: Final = 2**14
+"""Slopes and intercepts below this keep 16 stored bits within 32."""
 _PIXEL_FIELDS: Final = (
     "Rows",
     "Columns",
@@ -65,11 +67,19 @@ def _hounsfield(one: Slice, dataset: "Dataset") -> HuArray:
         raise InputError(f"{one.path}: rescale slope {slope:g}, intercept {intercept:g}; export the series again")
     is_plain = dataset.file_meta.TransferSyntaxUID in _DECODED_BY_PYDICOM
     stored: NDArray[Any] = dataset.pixel_array if is_plain else _decoded_by_gdcm(dataset)
-    numbers = to_hounsfield(stored.astype(np.float64) * slope + intercept, one.path)
+    numbers = to_hounsfield(_rescaled(stored, slope, intercept), one.path)
     if "PixelPaddingValue" in dataset:
         first, last = _padding(dataset)
         numbers[(stored >= first) & (stored <= last)] = AIR_HU
     return numbers
+
+
+def _rescaled(stored: NDArray[Any], slope: float, intercept: float) -> NDArray[Any]:
+    """In whole numbers where they are, as nearly always: it is quicker."""
+    is_whole = slope.is_integer() and intercept.is_integer() and stored.dtype.itemsize <= 2
+    if is_whole and max(abs(slope), abs(intercept)) < _LARGE:
+        return stored.astype(np.int32) * np.int32(slope) + np.int32(intercept)
+    return stored.astype(np.float64) * slope + intercept
 
 
 def _padding(dataset: "Dataset") -> tuple[int, int]:

@@ -101,6 +101,8 @@ def canonical(volume: Volume, *, is_label: bool) -> Volume:
     """
     import SimpleITK as sitk
 
+    if volume.grid.is_axis_aligned:
+        return volume
     turned = _from_itk(sitk.DICOMOrient(to_itk(volume), "LPS"))
     if turned.grid.is_axis_aligned:
         return turned

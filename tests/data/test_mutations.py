@@ -50,6 +50,26 @@ def subjects(tmp_path_factory: pytest.TempPathFactory) -> list[Damaged]:
     return found
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "seed: 2001-99-99",
+        "seed: " + "[" * 5000,
+        "seed: " + "9" * 6000,
+        "seed: !!int x",
+        "seed: !!bool x",
+        "seed: !!timestamp x",
+        "seed: !!python/object:os.system x",
+        "window_mm: .inf",
+        "window_mm: .nan",
+        "? {a: b}\n: c",
+    ],
+)
+def test_yaml_that_no_bit_flip_makes_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "odd.yaml").write_text(text, encoding="utf-8")
+    assert outcome(Damaged("prepare", tmp_path / "odd.yaml")).startswith("refused: ")
+
+
 def died(damaged: Damaged) -> str:
     return f"fault: the process died of {damaged.path}"
 
