@@ -31,7 +31,9 @@ Lengths: TypeAlias = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 class Section(BaseModel):
     """Base of every configuration: frozen, no unknown keys, fields documented by the text below them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 class PhantomConfig(Section):
@@ -300,6 +302,9 @@ class TrainConfig(Section):
     """`auto` takes bfloat16 where the device computes in it, float32 elsewhere."""
 
 
+_YAML_ERRORS = (yaml.YAMLError, ValueError, KeyError, AttributeError, RecursionError)
+"""What the safe loader raises: beyond its own, whatever its builders of dates, numbers and truths let through."""
+
 AnySection = TypeVar("AnySection", bound=Section)
 
 
@@ -389,7 +394,7 @@ def read_file(path: str | Path) -> dict[str, Any]:
 def _parse_yaml(text: str, where: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except _YAML_ERRORS as error:
         raise ConfigError(f"{where}: not valid YAML ({' '.join(str(error).split())})") from error
 
 

@@ -5,13 +5,13 @@ positions; SliceThickness plays no part.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from renalnet.data.dicomfile import is_dicom, parsed
+from renalnet.data.dicomfile import is_dicom, parsed, refusing
 from renalnet.data.dicompixels import read_hounsfield
 from renalnet.data.grid import MAX_VOXELS, Volume
 from renalnet.data.slices import Slice, ordered_slices
@@ -49,6 +49,8 @@ class Image:
     is_localizer: bool
     series_uid: str
     series_number: str
+    header: "Dataset" = field(repr=False, compare=False)
+    """The fields that place it; parsed only where its series is chosen."""
 
     @property
     def is_ct(self) -> bool:
@@ -111,7 +113,7 @@ def read_series(path: Path, series: str | None = None) -> Volume:
             raise InputError(f"{path}: is no slice of a CT; name a CT series' folder or one of its files")
         listed = list_images(path.parent, nested=False)
         chosen = [image for image in listed.images if image.is_ct and image.series == own.series]
-    slices, grid = ordered_slices([_slice(image.path) for image in chosen], path)
+    slices, grid = ordered_slices([_slice(image) for image in chosen], path)
     if np.prod(grid.shape, dtype=np.float64) > MAX_VOXELS:
         raise InputError(f"{path}: {len(slices)} slices of {grid.shape[1]}×{grid.shape[2]} are not one of a scan")
     array = np.empty(grid.shape, np.int16)
@@ -148,6 +150,7 @@ def _described(path: Path, dataset: "Dataset") -> Image | None:
         "LOCALIZER" in ([kinds] if isinstance(kinds, str) else list(kinds)),
         str(dataset.get("SeriesInstanceUID") or ""),
         "" if dataset.get("SeriesNumber") is None else str(dataset.SeriesNumber),
+        dataset,
     )
 
 
@@ -179,8 +182,9 @@ def _words(images: Sequence[Image]) -> str:
     return f"{number or 'without number'} ({len(images)} slices, {uid or 'no UID'})"
 
 
-def _slice(path: Path) -> Slice:
-    return parsed(path, lambda dataset: _placed(path, dataset), _HEADER_TAGS)
+def _slice(image: Image) -> Slice:
+    with refusing(image.path):
+        return _placed(image.path, image.header)
 
 
 def _placed(path: Path, dataset: "Dataset") -> Slice:

@@ -34,22 +34,25 @@ def parsed(path: Path, take: Callable[["Dataset"], Value], tags: Sequence[str] |
     """
     from pydicom import dcmread
 
-    with _quiet():
-        try:
-            chosen = None if tags is None else [*tags]
-            return take(dcmread(path, force=True, stop_before_pixels=chosen is not None, specific_tags=chosen))
-        except InputError:
-            raise
-        except Exception as error:  # noqa: BLE001 - what damaged files raise in pydicom has no common base
-            # Its words may quote a header's values, so only a missing field, which has none, is named.
-            lacks = str(error).rsplit("'", 2)[-2] if isinstance(error, AttributeError) and "'" in str(error) else ""
-            reason = f"it lacks {lacks}" if lacks.isalpha() else type(error).__name__
-            raise InputError(f"{path}: not readable as DICOM ({reason}); copy it again or remove it") from None
+    with refusing(path):
+        chosen = None if tags is None else [*tags]
+        return take(dcmread(path, force=True, stop_before_pixels=chosen is not None, specific_tags=chosen))
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without pydicom's remarks on values, which quote them; what matters is checked and refused."""
+def refusing(path: Path) -> Iterator[None]:
+    """While a file's fields are taken: whatever damaged ones raise becomes an InputError, and remarks are kept back.
+
+    The remarks and errors of pydicom quote values; a patient's name may be among them.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception as error:  # noqa: BLE001 - what damaged files raise in pydicom has no common base
+            # Of the error only the name of a missing field is told, which holds no value.
+            lacks = str(error).rsplit("'", 2)[-2] if isinstance(error, AttributeError) and "'" in str(error) else ""
+            reason = f"it lacks {lacks}" if lacks.isalpha() else type(error).__name__
+            raise InputError(f"{path}: not readable as DICOM ({reason}); copy it again or remove it") from None

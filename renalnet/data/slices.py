@@ -87,12 +87,12 @@ def _check_distances(ordered: Sequence[Slice], along: NDArray[np.float64], axis:
             for i in np.flatnonzero(is_copy).tolist()
         ]
         problems.append(f"several slices at {_listed(copies)}")
-    usual = float(np.median(gaps[~is_copy])) if not is_copy.all() else 0.0
+    usual = float(np.quantile(gaps[~is_copy], 0.5, method="lower")) if not is_copy.all() else 0.0
     limit = max(_UNEVEN_SHARE * usual, GRID_TOLERANCE_MM / 2)
     uneven = np.flatnonzero(~is_copy & (np.abs(gaps - usual) > limit))
     if uneven.size:
         gap_words = [f"{place[i]} to {place[i + 1]} mm" for i in uneven]
-        problems.append(f"uneven distances (median {usual:g} mm), slices missing or too many: {_listed(gap_words)}")
+        problems.append(f"uneven distances (usually {usual:g} mm), slices missing or too many: {_listed(gap_words)}")
     if problems:
         raise InputError(f"{where}: {'; '.join(problems)}; export the whole series once, without copies")
 

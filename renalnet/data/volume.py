@@ -44,6 +44,7 @@ _READERS: Final[dict[str, Callable[[Path], Volume]]] = {
     ".mha": read_metaimage,
     ".mhd": read_metaimage,
 }
+_TWO_FILES: Final = (".nhdr", ".mhd")
 IMAGE_ENDINGS: Final = tuple(_READERS)
 """Of the files that `read_volume` reads."""
 
@@ -73,10 +74,16 @@ def read_volume(path: str | Path) -> Volume:
 
 
 def write_volume(path: str | Path, volume: Volume) -> None:
-    """Write an image under a temporary name and rename it; the ending of `path` chooses the format."""
+    """Write an image under a temporary name and rename it; the ending of `path` chooses the format.
+
+    Raises:
+        InputError: the format keeps its pixels in a second file, so that it cannot be written whole or not at all.
+    """
     import SimpleITK as sitk
 
     target = Path(path)
+    if target.suffix.lower() in _TWO_FILES:
+        raise InputError(f"{path}: is written as two files; choose .nii.gz, .nrrd or .mha")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{uuid.uuid4().hex[:8]}.{target.name}")  # keeps the ending, which SimpleITK reads
     try:
@@ -94,6 +101,8 @@ def canonical(volume: Volume, *, is_label: bool) -> Volume:
     """
     import SimpleITK as sitk
 
+    if volume.grid.is_axis_aligned:
+        return volume
     turned = _from_itk(sitk.DICOMOrient(to_itk(volume), "LPS"))
     if turned.grid.is_axis_aligned:
         return turned

@@ -137,7 +137,7 @@ def test_missing_and_doubled_slices_are_named_by_position(tmp_path: Path, hounsf
         load_image(tmp_path)
     (tmp_path / "copy").unlink()
     paths[2].unlink()
-    with pytest.raises(InputError, match=r"distances \(median 2 mm\), slices missing or too many: 102 to 106 mm"):
+    with pytest.raises(InputError, match=r"distances \(usually 2 mm\), slices missing or too many: 102 to 106 mm"):
         load_image(tmp_path)
 
 
