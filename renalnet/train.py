@@ -86,11 +86,8 @@ class TrainingRun:
         )
         self._loader = PatchLoader(
             cohort.train,
-            config.patch,
-            config.loader,
-            batch_size=config.optim.batch_size,
+            config,
             fill_hu=cohort.normalisation.hu_min,
-            seed=config.seed,
             for_gpu=self._device.torch_device.type == "cuda",
         )
         augmenter = Augmenter(config.augment, cohort.normalisation, config.seed)

@@ -14,7 +14,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from renalnet.config import LoaderConfig, PatchConfig
+from renalnet.config import TrainConfig
 from renalnet.data.draws import Purpose, stream
 from renalnet.data.flips import NO_FLIPS, draw_flips
 from renalnet.data.patch import crop_into
@@ -40,24 +40,24 @@ class Batch:
 class PatchLoader:
     """Batches by step number, assembled in the caller's thread or ahead of it."""
 
-    def __init__(
-        self,
-        patients: Patients,
-        patch: PatchConfig,
-        loader: LoaderConfig,
-        *,
-        batch_size: int,
-        fill_hu: int,
-        seed: int,
-        for_gpu: bool = False,
-    ) -> None:
-        """Allocate nothing yet. `for_gpu` pins the buffers. Raises StoreError where there is no patient."""
-        self._patients, self._patch = patients, patch
-        self._batch_size, self._fill_hu, self._seed, self._pin = batch_size, fill_hu, seed, for_gpu
-        self._window = ShuffleWindow(len(patients), loader.window, loader.visit, seed)
-        self._sampler = Sampler(patients, patch, self._window)
+    def __init__(self, patients: Patients, config: TrainConfig, *, fill_hu: int, for_gpu: bool = False) -> None:
+        """Allocate nothing yet.
+
+        Args:
+            patients: to draw from.
+            config: of the run: its crops, window, batch size and seed.
+            fill_hu: what lies outside a ROI.
+            for_gpu: pin the buffers, and assemble ahead unless the configuration says otherwise.
+
+        Raises:
+            StoreError: there is no patient.
+        """
+        self._patients, self._patch, self._seed = patients, config.patch, config.seed
+        self._batch_size, self._fill_hu, self._pin = config.optim.batch_size, fill_hu, for_gpu
+        self._window = ShuffleWindow(len(patients), config.loader.window, config.loader.visit, config.seed)
+        self._sampler = Sampler(patients, config.patch, self._window)
         beside = WORKERS_BESIDE_GPU if for_gpu else 0
-        self._num_workers = beside if loader.workers is None else loader.workers
+        self._num_workers = beside if config.loader.workers is None else config.loader.workers
         self._ring: list[tuple[Tensor, Tensor]] = []
         self.waited_s = 0.0
         """Seconds that callers of `batches` have waited for a batch."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Final
@@ -154,7 +154,7 @@ class CaseIndex:
 
     def cases(self, split: Split | None = None) -> list[str]:
         """Names, sorted; of one split, or of all."""
-        return [str(case) for case in self._part(split).column("case").to_pylist()]
+        return [str(case) for case in self._part(split, ("case",)).column("case").to_pylist()]
 
     def splits(self) -> dict[str, Split]:
         """The split of each case."""
@@ -207,11 +207,13 @@ class CaseIndex:
     def _rows(self) -> dict[str, int]:
         return {case: row for row, case in enumerate(self.table.column("case").to_pylist())}
 
-    def _part(self, split: Split | None) -> pa.Table:
-        return self.table if split is None else self.table.filter(pc.equal(self.table.column("split"), split))
+    def _part(self, split: Split | None, names: Sequence[str] = INDEX_SCHEMA.names) -> pa.Table:
+        """Some columns of a split's patients, or of all."""
+        table = self.table.select(list(names))
+        return table if split is None else table.filter(pc.equal(self.table.column("split"), split))
 
     def _columns(self, split: Split, names: tuple[str, ...]) -> NDArray[np.int64]:
-        part = self._part(split)
+        part = self._part(split, names)
         return np.stack([part.column(name).to_numpy().astype(np.int64) for name in names], axis=1)
 
     def _sum(self, split: Split, name: str) -> int:

@@ -46,7 +46,7 @@ def renalnet_feed(job: Job) -> Feed:
     import pyarrow as pa
     import torch
 
-    from renalnet.config import AugmentConfig, LoaderConfig, PatchConfig
+    from renalnet.config import AugmentConfig, LoaderConfig, OptimConfig, PatchConfig, TrainConfig
     from renalnet.data.augment import Augmenter
     from renalnet.data.cohort import load_cohort
     from renalnet.data.loader import PatchLoader
@@ -67,8 +67,8 @@ def renalnet_feed(job: Job) -> Feed:
     else:
         patients = load_cohort(store, config).train
     scale = store.normalisation
-    patch = PatchConfig(shape=job.crop)
-    loader = PatchLoader(patients, patch, config, batch_size=job.batch_size, fill_hu=scale.hu_min, seed=0)
+    optim, patch = OptimConfig(batch_size=job.batch_size), PatchConfig(shape=job.crop)
+    loader = PatchLoader(patients, TrainConfig(optim=optim, patch=patch, loader=config), fill_hu=scale.hu_min)
     device = Device(torch.device("cpu"), use_bfloat16=False)
     tensors = TensorMaker(scale, device, Augmenter(AugmentConfig(), scale, seed=0))
     yield from map(tensors, loader.batches(0, job.batches))

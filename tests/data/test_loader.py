@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from renalnet.config import LoaderConfig, PatchConfig
+from renalnet.config import LoaderConfig, OptimConfig, PatchConfig, TrainConfig
 from renalnet.data.cohort import Cohort
 from renalnet.data.loader import Batch, PatchLoader
 from renalnet.data.patch import PatchLocation, crop_into
@@ -16,11 +16,13 @@ STREAMED = LoaderConfig(window=2, visit=3)
 ANYWHERE = {"tumor_share": 0.0, "kidney_share": 0.0}
 
 
-def loader(
-    cohort: Cohort, seed: int = 0, how: LoaderConfig | None = None, fill_hu: int = -200, **changes: object
-) -> PatchLoader:
+def config(seed: int = 0, how: LoaderConfig | None = None, **changes: object) -> TrainConfig:
     patch = PatchConfig(shape=(8, 12, 12)).model_copy(update=changes)
-    return PatchLoader(cohort.train, patch, how or LoaderConfig(), batch_size=3, fill_hu=fill_hu, seed=seed)
+    return TrainConfig(optim=OptimConfig(batch_size=3), patch=patch, loader=how or LoaderConfig(), seed=seed)
+
+
+def loader(cohort: Cohort, seed: int = 0, how: LoaderConfig | None = None, **changes: object) -> PatchLoader:
+    return PatchLoader(cohort.train, config(seed, how, **changes), fill_hu=-200)
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -48,7 +50,7 @@ def test_streaming_draws_what_the_shared_copy_draws(ball_store: Store, ball_coho
     source = StoreSource(ball_store, tuple(ball_store.cases("train")))
     streamed = Patients(source, ball_cohort.train.shapes, ball_cohort.train.counts, keep_all=False)
     shared = loader(ball_cohort, how=STREAMED)
-    apart = PatchLoader(streamed, PatchConfig(shape=(8, 12, 12)), STREAMED, batch_size=3, fill_hu=-200, seed=0)
+    apart = PatchLoader(streamed, config(how=STREAMED), fill_hu=-200)
     assert all(same(batch, shared.batch(batch.step)) for batch in apart.batches(0, 20))
 
 

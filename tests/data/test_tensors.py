@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from renalnet.config import AugmentConfig, LoaderConfig, PatchConfig
+from renalnet.config import AugmentConfig, OptimConfig, PatchConfig, TrainConfig
 from renalnet.data.augment import Augmenter
 from renalnet.data.cohort import Cohort
 from renalnet.data.loader import Batch, PatchLoader
@@ -14,7 +14,8 @@ CPU = Device(torch.device("cpu"), use_bfloat16=False)
 
 def batch(cohort: Cohort, step: int = 0) -> Batch:
     patch = PatchConfig(shape=(20, 12, 12))  # 20 slices: padded, and more than the converter's chunk
-    return PatchLoader(cohort.train, patch, LoaderConfig(), batch_size=2, fill_hu=-200, seed=0).batch(step)
+    config = TrainConfig(optim=OptimConfig(batch_size=2), patch=patch)
+    return PatchLoader(cohort.train, config, fill_hu=-200).batch(step)
 
 
 def maker(cohort: Cohort, device: Device = CPU, **options: object) -> TensorMaker:
