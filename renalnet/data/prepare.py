@@ -161,12 +161,12 @@ def summarise(path: str | Path) -> PrepareSummary:
 def _locate(loaded: LoadedCase, side: Side, job: CutJob) -> tuple[Box | None, list[str]]:
     """The localised box where it holds most of the labelled kidney, else the label's own."""
     found = localise(loaded.image, job.atlases, job.config, exclude=loaded.case)
-    confidence = found.confidence_of(side)
+    confidence, kidney = found.confidence_of(side), found.on(side)
     notes = [f"{DOUBTFUL} (confidence {confidence:.2f})"] if confidence < LOW_CONFIDENCE else []
-    box, mask = found.box(side), loaded.label.array > 0
-    if box is None or box.share_of(mask, loaded.label.grid) < _FOUND_SHARE:
+    mask = loaded.label.array > 0
+    if kidney is None or kidney.box.share_of(mask, loaded.label.grid) < _FOUND_SHARE:
         return Box.around(mask, loaded.label.grid), [*notes, NOT_LOCALISED]
-    return box, notes
+    return kidney.outline, notes
 
 
 def _find_all(src: str | Path, test_src: str | Path | None) -> tuple[list[ScanCase], list[str]]:
