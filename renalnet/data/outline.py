@@ -36,6 +36,8 @@ _NEIGHBOUR_MM: Final = 25.0
 _NEIGHBOUR_DEPTH_MM: Final = 4.5
 _BOWEL_MM: Final = 9.0
 _REMOTE_MM: Final = 60.0
+_TAIL_SHARE: Final = 0.2
+_POLE_MM: Final = 9.0
 _KIDNEY, _NEIGHBOUR = 1, 2
 
 
@@ -79,7 +81,21 @@ def outline_kidney(region: Region) -> MaskArray:
     depth = ndimage.distance_transform_edt(soft, sampling=SPACING_MM).astype(np.float32)
     flooded = _flood(depth, core, _neighbours(region, soft, core, depth)) & soft
     # Without what is thin: vessels, fasciae, and the sheets of muscle that a leak runs along.
-    return _joined(ndimage.binary_opening(flooded, iterations=3) | core, core)
+    return _without_tails(_joined(ndimage.binary_opening(flooded, iterations=3) | core, core))
+
+
+def _without_tails(mask: MaskArray) -> MaskArray:
+    """The mask without ends along z that stay thin for longer than a pole does: leaks along bowel or muscle."""
+    areas = mask.sum(axis=(1, 2))
+    if not areas.any():
+        return mask
+    filled, thick = np.flatnonzero(areas), np.flatnonzero(areas >= _TAIL_SHARE * areas.max())
+    kept, longest = mask.copy(), round(_POLE_MM / SPACING_MM)
+    if thick[0] - filled[0] > longest:
+        kept[: thick[0]] = False
+    if filled[-1] - thick[-1] > longest:
+        kept[thick[-1] + 1 :] = False
+    return kept
 
 
 def _enhancing(region: Region, core: MaskArray, kidney_hu: float) -> MaskArray:
