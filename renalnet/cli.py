@@ -1,6 +1,7 @@
 """The command line of the method: `python -m renalnet COMMAND`. Each command loads only what it needs."""
 
 from dataclasses import astuple, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,10 @@ from renalnet.command import num_cores, stage_progress
 from renalnet.presets import PREPARE_PRESETS, TRAIN_PRESETS
 
 if TYPE_CHECKING:
+    from renalnet.data.prepare import Checked, Request
     from renalnet.nets.describe import NetDescription
+    from renalnet.predict import Prediction
+    from renalnet.workers import JobPool
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__
@@ -22,7 +26,7 @@ app.add_typer(store_app, name="store")
 
 Out = Annotated[Path, typer.Option(help="Folder to write.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="key.sub=value laid over the preset; repeatable.")]
-Workers = Annotated[int, typer.Option(help="Processes.")]
+NumWorkers = Annotated[int, typer.Option(help="Processes.")]
 NUM_WORKERS = num_cores()
 
 
@@ -31,7 +35,7 @@ def phantom(
     out: Out,
     labels: Annotated[Path | None, typer.Option(help="Paint on the label maps (*.nii.gz) of this folder.")] = None,
     set_: Set = None,
-    workers: Workers = NUM_WORKERS,
+    workers: NumWorkers = NUM_WORKERS,
 ) -> None:
     """Paint a cohort of synthetic contrast CTs in the KiTS layout, and say how hard it is."""
     from renalnet.config import PhantomConfig, override
@@ -58,29 +62,106 @@ def phantom(
     console.print(f"best HU windows over the whole image: mean tumor Dice {window.tumor_dice:.3f}")
 
 
+Source = Annotated[
+    Path, typer.Argument(help="Scans in the KiTS, Decathlon or nnU-Net layout, or a folder a case of DICOM and labels.")
+]
+StoreOut = Annotated[str, typer.Option("--out", help="Store to write or add to: a path, or a URI such as s3://….")]
+TestSource = Annotated[Path | None, typer.Option("--test", help="A second folder, whose patients are all held out.")]
+SplitsFile = Annotated[Path | None, typer.Option("--splits", help="YAML or JSON: train, validation, test: [case, …].")]
+GridPreset = Annotated[str, typer.Option("--preset", help=f"Grid of the ROIs: {', '.join(PREPARE_PRESETS)}.")]
+LabelMap = Annotated[
+    str | None, typer.Option("--label-map", help="Labels of the files as ours, such as 3=1 (KiTS21 cysts as kidney).")
+]
+Series = Annotated[str | None, typer.Option(help="Which DICOM series, where a folder holds several: number or UID.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without scans that have errors, and list them.")]
+Refit = Annotated[bool, typer.Option("--refit", help="Of a store that is there, take mean and atlases anew.")]
+
+
 @app.command()
 def prepare(
-    src: Annotated[Path, typer.Argument(help="KiTS layout, or Decathlon/nnU-Net layout.")],
-    out: Annotated[str, typer.Option(help="Store to write: a path, or a URI that pyarrow knows.")],
-    test: Annotated[Path | None, typer.Option(help="A second folder, whose patients are all held out.")] = None,
-    splits: Annotated[Path | None, typer.Option(help="YAML or JSON: train, validation, test: [case, …].")] = None,
-    preset: Annotated[str, typer.Option(help=f"Grid of the ROIs: {', '.join(PREPARE_PRESETS)}.")] = "paper",
+    src: Source,
+    out: StoreOut,
+    test: TestSource = None,
+    splits: SplitsFile = None,
+    preset: GridPreset = "paper",
     set_: Set = None,
-    workers: Workers = NUM_WORKERS,
+    label_map: LabelMap = None,
+    series: Series = None,
+    skip_bad: SkipBad = False,
+    refit: Refit = False,
+    workers: NumWorkers = NUM_WORKERS,
 ) -> None:
-    """Read, check, localise and cut scans, and write them as a store of ROIs."""
+    """Read, check, localise and cut scans, and write them as a store of ROIs, or add them to one.
+
+    Interrupted, it goes on where it stopped when it is repeated. What the checks find is in STORE/validation.csv.
+    """
+    from renalnet.data.prepare import local_pool
+
+    request = prepare_request(src, out, test, splits, preset, set_, label_map, series, skip_bad=skip_bad, refit=refit)
+    with local_pool(workers) as pool:
+        run_prepare(request, pool)
+
+
+def prepare_request(
+    src: Path,
+    out: str,
+    test: Path | None,
+    splits: Path | None,
+    preset: str,
+    assignments: list[str] | None,
+    label_map: str | None,
+    series: str | None,
+    *,
+    skip_bad: bool,
+    refit: bool,
+) -> "Request":
+    """The options of `prepare` as what they ask for. Raises ConfigError."""
     from renalnet.config import override
-    from renalnet.data.prepare import prepare as run_prepare
+    from renalnet.data.ingest import parse_label_map
+    from renalnet.data.prepare import Request
     from renalnet.data.splits import read_splits_file
     from renalnet.presets import prepare_preset
 
-    config = override(prepare_preset(preset), set_ or [])
-    named = read_splits_file(splits) if splits else None
+    return Request(
+        src=src,
+        out=out,
+        config=override(prepare_preset(preset), assignments or []),
+        test_src=test,
+        splits=read_splits_file(splits) if splits else None,
+        label_map=parse_label_map(label_map) if label_map else None,
+        series=series,
+        skip_bad=skip_bad,
+        refit=refit,
+    )
+
+
+def run_prepare(request: "Request", pool: "JobPool") -> None:
+    """Prepare, and say what was found and done."""
+    from renalnet.data.prepare import prepare as prepare_store
+
     with stage_progress() as show:
-        summary = run_prepare(src, out, config, test_src=test, splits=named, workers=workers, progress=show)
-    for note in summary.notes:
-        Console().print(f"warning: {note}")
-    describe_store(out)
+        summary = prepare_store(request, pool, show, _print_checked)
+    console = Console()
+    for skipped in summary.skipped:
+        console.print(f"left out: {skipped}", highlight=False, markup=False)
+    console.print(f"{summary.num_added} patients written, {sum(summary.num_cases.values())} in the store")
+    describe_store(str(request.out))
+
+
+def _print_checked(checked: "Checked") -> None:
+    from renalnet.data.findings import group_findings
+
+    console = Console()
+    table = Table("", "this cohort", "the paper's", "remark", title="Cohort")
+    for row in checked.rows:
+        table.add_row(row.name, row.cohort, row.paper, row.remark)
+    console.print(table)
+    for group in group_findings(checked.findings):
+        cases = ", ".join(group.cases) + (", …" if group.num_cases > len(group.cases) else "")
+        words = f"{group.level}: {group.num_cases} × {group.code} ({cases}): {group.message}"
+        console.print(words, highlight=False, markup=False)
+    if checked.findings:
+        console.print(f"all findings: {checked.path}", highlight=False, markup=False)
 
 
 @store_app.command("verify")
@@ -89,7 +170,8 @@ def verify_store(path: Annotated[str, typer.Argument(help="The store.")]) -> Non
     from renalnet.data.store import open_store
 
     store = open_store(path)
-    store.verify()
+    with stage_progress() as show:
+        store.verify(lambda done, total: show("verify", done, total))
     Console().print(f"{len(store.manifest.shards)} shards, {len(store.cases())} cases: all as the manifest says")
 
 
@@ -134,7 +216,7 @@ def train(
     prepared = open_store(store)
     describe = {"roi": prepared.manifest.config.model_dump(mode="json"), "data": prepared.fingerprint}
     config = override(train_preset(preset), set_ or [])
-    run = TrainingRun(config, load_cohort(prepared), absolute(out), describe=describe)
+    run = TrainingRun(config, load_cohort(prepared, config.loader), absolute(out), describe=describe)
     console = Console()
     for record in run:
         console.print(
@@ -191,24 +273,37 @@ def _layer_table(network: "NetDescription") -> Table:
 
 @app.command()
 def predict(
-    scans: Annotated[list[Path], typer.Argument(help="CTs in any format that SimpleITK reads.")],
+    scans: Annotated[list[Path], typer.Argument(help="CTs: NIfTI, NRRD, MetaImage files or DICOM folders.")],
     model: Annotated[Path, typer.Option(help="The `best` folder of a study.")],
     out: Out,
+    series: Series = None,
 ) -> None:
-    """Segment CTs: a mask on each CT's own grid, and a JSON file of volumes and confidence beside it."""
+    """Segment CTs: a mask on each CT's own grid, and a JSON file of volumes and confidence beside it.
+
+    A kidney that is not found with confidence is left out, and named; a CT without any ends the command.
+    """
+    from renalnet.data.ingest import load_image
+    from renalnet.predict import load_predictor, predict_image, scan_names
+    from renalnet.workers import Workers
+
+    names = scan_names(scans)
+    predictor = load_predictor(model)
+    with Workers(1) as reader:  # a reader that crashes takes only its process with it; the next CT is read meanwhile
+        images = reader.map(partial(load_image, series=series), scans)
+        for scan, name, (image, source) in zip(scans, names, images, strict=True):
+            _write_prediction(scan, out / name, predict_image(predictor, image, source, where=scan))
+
+
+def _write_prediction(scan: Path, stem: Path, prediction: "Prediction") -> None:
     from renalnet.data.volume import write_volume
-    from renalnet.predict import load_predictor, predict_scan, scan_names
     from renalnet.storage import write_json
 
-    predictor = load_predictor(model)
-    for scan, name in zip(scans, scan_names(scans), strict=True):
-        prediction = predict_scan(predictor, scan)
-        write_volume(out / f"{name}.nii.gz", prediction.mask)
-        write_json(out / f"{name}.json", prediction.to_json())
-        volumes = ", ".join(f"{label} {volume:.1f} ml" for label, volume in prediction.volume_ml.items())
-        Console().print(f"{out / name}.nii.gz: {volumes}")
-        for warning in prediction.warnings:
-            Console(stderr=True).print(f"warning: {scan}: {warning}")
+    write_volume(f"{stem}.nii.gz", prediction.mask)
+    write_json(f"{stem}.json", prediction.to_json())
+    volumes = ", ".join(f"{label} {volume:.1f} ml" for label, volume in prediction.volume_ml.items())
+    Console().print(f"{stem}.nii.gz: {volumes}")
+    for warning in prediction.warnings:
+        Console(stderr=True).print(f"warning: {scan}: {warning}")
 
 
 @app.command()
@@ -220,8 +315,10 @@ def evaluate(
     """All metrics between two folders of masks."""
     from renalnet.evaluate import evaluate_folders
     from renalnet.storage import write_json
+    from renalnet.workers import Workers
 
-    result = evaluate_folders(truth, pred)
+    with Workers(NUM_WORKERS) as pool:
+        result = evaluate_folders(truth, pred, pool)
     write_json(out, result)
     table = Table("label", "Dice", "surface distance (mm)", "HD95 (mm)", title=f"{len(result['cases'])} cases")
     for label, summary in result["summary"].items():

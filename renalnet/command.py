@@ -3,9 +3,12 @@
 import io
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final, NoReturn
 
 import typer
 from rich.console import Console
@@ -13,18 +16,24 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 from typer.exceptions import TyperException
 
 from renalnet import log
 from renalnet.errors import RenalnetError
+from renalnet.storage import FULL
 
+LOST_RESOURCE = 1
 USER_ERROR = 2
 """Exit code for what the user can mend; 0 is done, 1 a bug or a lost resource."""
+LINE_EVERY_S: Final = 30.0
 
 
 def run(app: typer.Typer) -> NoReturn:
@@ -39,6 +48,12 @@ def run(app: typer.Typer) -> NoReturn:
         fail(str(error))
     except (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
         fail(f"{error}; name a path of the right kind that may be read and written")
+    except OSError as error:
+        if error.errno in FULL:
+            fail(f"{error}: the disk or a quota is full; make room, then repeat the command", LOST_RESOURCE)
+        if error.errno is not None:
+            raise
+        fail(f"{error}; check the storage's address, and that you may read and write there")  # pyarrow's
     except TyperException as error:
         fail(error.format_message() if hasattr(error, "format_message") else str(error))
     except (KeyboardInterrupt, typer.Abort):
@@ -50,23 +65,67 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def fail(message: str) -> NoReturn:
-    """Print `error: message` as one line and exit 2."""
+def fail(message: str, code: int = USER_ERROR) -> NoReturn:
+    """Print `error: message` as one line and exit."""
     sys.stderr.write(f"error: {' '.join(message.split())}\n")
-    sys.exit(USER_ERROR)
+    sys.exit(code)
 
 
 @contextmanager
 def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar a stage on stderr, told (stage, done, total); where no terminal is there, one line as a stage ends."""
+    """What has become of a stage, told (stage, done, total): count, rate, time left.
+
+    A bar on stderr; where no terminal is there, a line every `LINE_EVERY_S` seconds, and one as so long a stage ends.
+    """
     console = Console(stderr=True)
-    columns = TextColumn("{task.description:>8}"), BarColumn(), MofNCompleteColumn()
+    if not console.is_terminal:
+        yield _StageLines(console).show
+        return
+    columns = TextColumn("{task.description:>8}"), BarColumn(), MofNCompleteColumn(), _RateColumn()
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress:
         tasks: dict[str, TaskID] = {}
 
         def show(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total)
+                tasks[stage] = progress.add_task(stage, total=total, completed=done)
             progress.update(tasks[stage], completed=done, total=total)
 
         yield show
+
+
+class _RateColumn(ProgressColumn):
+    """Cases a second."""
+
+    def render(self, task: Task) -> Text:
+        """Empty until it is known."""
+        return Text(_rate_words(task.finished_speed or task.speed or 0.0))
+
+
+@dataclass
+class _StageLines:
+    """Progress as lines of a log."""
+
+    console: Console
+    _began: dict[str, tuple[float, int]] = field(default_factory=dict)
+    """When a stage was first heard of, and how much of it was done then."""
+    _said: float = 0.0
+
+    def show(self, stage: str, done: int, total: int) -> None:
+        """Say where a stage is, if it has ended or nothing was said for long."""
+        now = time.monotonic()
+        began, done_before = self._began.setdefault(stage, (now, done))
+        is_due = now - max(self._said, began) >= LINE_EVERY_S
+        ends_long_stage = done == total and now - began >= LINE_EVERY_S
+        if not (is_due or ends_long_stage):
+            return
+        self._said = now
+        rate = (done - done_before) / (now - began) if now > began else 0.0
+        left = f", {timedelta(seconds=round((total - done) / rate))} left" if rate and done < total else ""
+        words = ", ".join(filter(None, [f"{stage} {done} of {total}", _rate_words(rate)]))
+        self.console.print(words + left, highlight=False)
+
+
+def _rate_words(rate: float) -> str:
+    if rate <= 0:
+        return ""
+    return f"{rate:.1f} a second" if rate >= 1 else f"{60 * rate:.1f} a minute"

@@ -31,7 +31,9 @@ Lengths: TypeAlias = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 class Section(BaseModel):
     """Base of every configuration: frozen, no unknown keys, fields documented by the text below them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 class PhantomConfig(Section):
@@ -180,6 +182,65 @@ class PatchConfig(Section):
         return self
 
 
+class Chance(Section):
+    """An option of augmentation: how often, and between which values."""
+
+    probability: float = Field(0.0, ge=0, le=1)
+    """Share of the crops that it is applied to."""
+    range: tuple[float, float]
+    """The value is drawn uniformly from here."""
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        if self.range[0] > self.range[1]:
+            raise ValueError(f"range {self.range} must go from low to high")
+        return self
+
+
+class AugmentConfig(Section):
+    """What the paper does not do: all off unless given a probability; applied to crops, on the GPU if there is one."""
+
+    degrees: Chance = Chance(range=(-10.0, 10.0))
+    """Rotation in-plane."""
+    zoom: Chance = Chance(range=(0.9, 1.1))
+    """Scaling of all axes; above 1 what is shown grows."""
+    blur_voxels: Chance = Chance(range=(0.5, 1.0))
+    """Gaussian blur, its standard deviation."""
+    noise_hu: Chance = Chance(range=(5.0, 20.0))
+    """White Gaussian noise, its standard deviation."""
+    shift_hu: Chance = Chance(range=(-30.0, 30.0))
+    """Added to all intensities."""
+    contrast: Chance = Chance(range=(0.85, 1.15))
+    """Factor about the middle of the intensity range."""
+    gamma: Chance = Chance(range=(0.8, 1.25))
+    """Power of the intensities, scaled 0-1."""
+
+    @model_validator(mode="after")
+    def _positive(self) -> Self:
+        for name in ("zoom", "blur_voxels", "contrast", "gamma"):
+            if getattr(self, name).range[0] <= 0:
+                raise ValueError(f"{name}.range {getattr(self, name).range} must lie above 0")
+        if self.noise_hu.range[0] < 0:
+            raise ValueError(f"noise_hu.range {self.noise_hu.range} must not be negative")
+        return self
+
+
+class LoaderConfig(Section):
+    """How patients become batches. Only `window` and `visit` change what is drawn."""
+
+    window: int = Field(128, ge=1)
+    """Patients that crops are drawn from at a time; a cohort of no more is drawn from as a whole (the paper's 90)."""
+    visit: int = Field(16, ge=1)
+    """In a larger cohort, one patient leaves the window and another enters every so many crops."""
+    memory_mb: float = Field(0.0, ge=0)
+    """Budget of a node for decoded patients: what fits is shared by all runs there, else each run holds a window.
+    0 means a quarter of the node's memory."""
+    workers: int | None = Field(None, ge=0)
+    """Threads that assemble batches ahead; 0: they are assembled when asked for; none: 2 beside a GPU, else 0."""
+    decoders: int = Field(2, ge=1)
+    """Threads that decode patients ahead."""
+
+
 class StitchConfig(Section):
     """Overlapping sub-volumes settled by majority vote (paper, II.B)."""
 
@@ -223,6 +284,10 @@ class TrainConfig(Section):
     """The optimiser."""
     patch: PatchConfig = PatchConfig()
     """What the network sees while training."""
+    augment: AugmentConfig = AugmentConfig()
+    """Changes of the crops beyond the paper's flips."""
+    loader: LoaderConfig = LoaderConfig()
+    """How patients become batches."""
     stitch: StitchConfig = StitchConfig(stride=(32, 75, 75))
     """Inference inside the training loop, on validation patients."""
     epochs: int = Field(9, ge=1)
@@ -236,6 +301,9 @@ class TrainConfig(Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """`auto` takes bfloat16 where the device computes in it, float32 elsewhere."""
 
+
+_YAML_ERRORS = (yaml.YAMLError, ValueError, KeyError, AttributeError, RecursionError)
+"""What the safe loader raises: beyond its own, whatever its builders of dates, numbers and truths let through."""
 
 AnySection = TypeVar("AnySection", bound=Section)
 
@@ -326,7 +394,7 @@ def read_file(path: str | Path) -> dict[str, Any]:
 def _parse_yaml(text: str, where: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except _YAML_ERRORS as error:
         raise ConfigError(f"{where}: not valid YAML ({' '.join(str(error).split())})") from error
 
 

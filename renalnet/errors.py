@@ -28,6 +28,10 @@ class ResultsError(RenalnetError, ValueError):
     """A results folder that is missing, incomplete or belongs to another study."""
 
 
+class BusyError(RenalnetError, RuntimeError):
+    """A folder that another process is writing."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint naming the known word nearest to `name`, or listing the known ones if none is near."""
     options = sorted(known)

@@ -1,19 +1,30 @@
 """All metrics between two folders of masks, case by case."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from renalnet.data.volume import Volume, canonical, grid_difference, read_volume
+from renalnet.data.volume import IMAGE_ENDINGS, Volume, canonical, grid_difference, image_stem, read_volume
 from renalnet.errors import InputError
 from renalnet.metrics.table import Evaluation, LabelMeasures, evaluation, measure
 from renalnet.types import LABEL_NAMES
+from renalnet.workers import JobPool
 
-MASK_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
+
+@dataclass(frozen=True)
+class Pair:
+    """A case's two masks on disk."""
+
+    truth: Path
+    pred: Path
+
+    def __str__(self) -> str:
+        return str(self.pred)
 
 
-def evaluate_folders(truth: Path, pred: Path) -> Evaluation:
-    """Measure each mask of `pred` against the mask of the same name in `truth`.
+def evaluate_folders(truth: Path, pred: Path, pool: JobPool) -> Evaluation:
+    """Measure each mask of `pred` against the mask of the same name in `truth`, in the processes of `pool`.
 
     Raises:
         InputError: a folder is missing or empty, a mask has no partner, lies on another grid, or holds other labels.
@@ -25,28 +36,26 @@ def evaluate_folders(truth: Path, pred: Path) -> Evaluation:
         raise InputError(
             f"{there}: {len(unmatched)} masks have no partner, the first '{unmatched[0]}'; add or remove them"
         )
-    return evaluation({case: _measure(true_masks[case], pred_masks[case]) for case in sorted(true_masks)})
+    cases = sorted(true_masks)
+    measured = pool.map(measure_pair, [Pair(true_masks[case], pred_masks[case]) for case in cases])
+    return evaluation(dict(zip(cases, measured, strict=True)))
 
 
 def _masks(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name a folder of masks")
-    found = {
-        path.name.removesuffix(ending): path
-        for path in sorted(folder.iterdir())
-        for ending in MASK_ENDINGS
-        if path.name.endswith(ending) and not path.name.startswith(".")
-    }
+    found = {stem: path for path in sorted(folder.iterdir()) if (stem := image_stem(path.name))}
     if not found:
-        raise InputError(f"{folder}: holds no masks ({', '.join(MASK_ENDINGS)})")
+        raise InputError(f"{folder}: holds no masks ({', '.join(IMAGE_ENDINGS)})")
     return found
 
 
-def _measure(truth: Path, pred: Path) -> list[LabelMeasures]:
-    true_mask, pred_mask = _read_mask(truth), _read_mask(pred)
+def measure_pair(pair: Pair) -> list[LabelMeasures]:
+    """Read and measure a case. Raises InputError where its masks cannot be read or compared."""
+    true_mask, pred_mask = _read_mask(pair.truth), _read_mask(pair.pred)
     difference = grid_difference(pred_mask.grid, true_mask.grid)
     if difference:
-        raise InputError(f"{pred}: lies on another grid than {truth} ({difference}); masks are never resized")
+        raise InputError(f"{pair.pred}: lies on another grid than {pair.truth} ({difference}); masks are never resized")
     return measure(true_mask.array, pred_mask.array, true_mask.grid.spacing_mm)
 
 

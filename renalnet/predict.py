@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -15,12 +15,10 @@ from renalnet.data.kidneys import SIDES, Box, Side
 from renalnet.data.localise import LOW_CONFIDENCE, Localisation, localise
 from renalnet.data.prepare import ATLAS_FILE
 from renalnet.data.preprocess import CUT_FIELD_FACTOR, cut_image, is_cut
-from renalnet.data.volume import Grid, Volume, resample
+from renalnet.data.volume import Grid, Volume, image_stem, to_source
 from renalnet.errors import CheckpointError, InputError
 from renalnet.infer.pipeline import Model, load_bundle, segment_roi
 from renalnet.types import FOREGROUND_LABELS, LABEL_NAMES
-
-SCAN_ENDINGS: Final = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".dcm")
 
 
 @dataclass(frozen=True)
@@ -85,16 +83,26 @@ def load_predictor(folder: str | Path) -> Predictor:
 
 
 def predict_scan(predictor: Predictor, path: str | Path) -> Prediction:
+    """`predict_image` of a scan on disk. Raises InputError where it cannot be read, and as `predict_image` does."""
+    return predict_image(predictor, *load_image(path), where=path)
+
+
+def predict_image(predictor: Predictor, image: Volume, source: Grid, *, where: str | Path) -> Prediction:
     """Segment the kidneys of a scan that are found with confidence; the others are named in the warnings.
 
+    Args:
+        predictor: from `load_predictor`.
+        image: canonical int16 HU, from `load_image`.
+        source: the grid that the scan's file states, on which the mask will lie.
+        where: the scan's path, for messages.
+
     Raises:
-        InputError: the scan cannot be read, or neither kidney is found with confidence.
+        InputError: neither kidney is found with confidence.
     """
-    image, source = load_image(path)
     found = None if is_cut(image.grid, predictor.prepare) else localise(image, predictor.atlases, predictor.prepare)
     boxes: list[Box | None] = [found.box(side) for side in found.sure_sides] if found else [None]
     if found and not boxes:
-        raise InputError(f"{path}: {_no_kidney(found, predictor.prepare)}")
+        raise InputError(f"{where}: {_no_kidney(found, predictor.prepare)}")
     array = np.zeros(source.shape, np.uint8)
     for box in boxes:
         array = np.maximum(array, _segment_box(predictor, image, box, source))
@@ -106,7 +114,7 @@ def predict_scan(predictor: Predictor, path: str | Path) -> Prediction:
 
 
 def scan_names(scans: Sequence[Path]) -> list[str]:
-    """A name for the mask of each scan: its file's, or where these repeat its folder's (KiTS: `imaging.nii.gz`).
+    """A name for the mask of each scan: its file's or DICOM folder's; where these repeat, the folder's around it.
 
     Raises:
         InputError: two scans have the same name by both rules.
@@ -122,8 +130,9 @@ def scan_names(scans: Sequence[Path]) -> list[str]:
 
 
 def _stem(scan: Path) -> str:
-    ending = next((ending for ending in SCAN_ENDINGS if scan.name.endswith(ending)), "")
-    return scan.name.removesuffix(ending)
+    if scan.is_dir():
+        return scan.absolute().name
+    return image_stem(scan.name) or scan.name.removesuffix(".dcm")
 
 
 def _no_kidney(found: Localisation, prepare: PrepareConfig) -> str:
@@ -147,4 +156,4 @@ def _segment_box(predictor: Predictor, image: Volume, box: Box | None, source: G
     roi = cut_image(image, box, predictor.prepare)
     array = np.ascontiguousarray(roi.array)
     stages = segment_roi(predictor.model, array, roi.grid.spacing_mm, predictor.stitch, predictor.crf)
-    return resample(Volume(stages.final, roi.grid), source, is_label=True).array
+    return to_source(Volume(stages.final, roi.grid), source).array

@@ -1,17 +1,23 @@
 """Files on any `pyarrow.fs` path (local, NFS, S3): read, and write so that a reader never sees half a file."""
 
+import errno
 import io
 import json
 import os
 import uuid
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 from pyarrow import fs
 
 from renalnet.errors import InputError
+
+FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where a disk, a quota or a file is full."""
 
 
 def resolve(path: str | Path) -> tuple[fs.FileSystem, str]:
@@ -23,11 +29,23 @@ def resolve(path: str | Path) -> tuple[fs.FileSystem, str]:
     text = str(path)
     if "://" not in text:
         return fs.LocalFileSystem(), str(Path(text).absolute())
+    parts = urlsplit(text)
     try:
-        filesystem, inner = fs.FileSystem.from_uri(text)
+        filesystem, root = _root(parts._replace(path="/").geturl())
     except (ValueError, OSError) as error:
         raise InputError(f"cannot open '{text}': {error}; use a local path or a file://, s3:// or gs:// URI") from error
+    return filesystem, _below(root, parts)
+
+
+@lru_cache(maxsize=16)
+def _root(uri: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a URI without path; made once, since an object store's keeps its connections."""
+    filesystem, inner = fs.FileSystem.from_uri(uri)
     return filesystem, inner
+
+
+def _below(root: str, parts: SplitResult) -> str:
+    return f"{root.rstrip('/')}/{parts.path.lstrip('/')}".rstrip("/") or "/"
 
 
 def absolute(path: str | Path) -> str:
@@ -36,8 +54,9 @@ def absolute(path: str | Path) -> str:
 
 
 def join(path: str | Path, *parts: str) -> str:
-    """`path` with `parts` below it, for paths and URIs alike."""
-    return "/".join([str(path).rstrip("/"), *parts])
+    """`path` with `parts` below it, for paths and URIs alike; a URI's query stays at its end."""
+    base, mark, query = str(path).partition("?") if "://" in str(path) else (str(path), "", "")
+    return "/".join([base.rstrip("/"), *parts]) + mark + query
 
 
 def exists(path: str | Path) -> bool:
@@ -46,11 +65,16 @@ def exists(path: str | Path) -> bool:
     return bool(filesystem.get_file_info(inner).type != fs.FileType.NotFound)
 
 
-def list_names(path: str | Path) -> list[str]:
-    """Sorted names of what lies directly in a folder; an absent folder is empty."""
+def list_sizes(path: str | Path) -> dict[str, int | None]:
+    """What lies directly in a folder, by name, sorted: bytes of a file, none for a folder; an absent one is empty."""
     filesystem, inner = resolve(path)
     entries = filesystem.get_file_info(fs.FileSelector(inner, allow_not_found=True))
-    return sorted(entry.base_name for entry in entries)
+    return {entry.base_name: entry.size for entry in sorted(entries, key=lambda entry: str(entry.base_name))}
+
+
+def list_names(path: str | Path) -> list[str]:
+    """Sorted names of what lies directly in a folder; an absent folder is empty."""
+    return list(list_sizes(path))
 
 
 def read_bytes(path: str | Path) -> bytes:

@@ -13,11 +13,12 @@ from torch import Tensor
 from renalnet import checkpoint as checkpoints
 from renalnet import storage
 from renalnet.checkpoint import Checkpoint
-from renalnet.config import Section, StitchConfig, TrainConfig, fingerprint
+from renalnet.config import LoaderConfig, Section, StitchConfig, TrainConfig, fingerprint
+from renalnet.data.augment import Augmenter
 from renalnet.data.cohort import Cohort
 from renalnet.data.loader import Batch, PatchLoader
-from renalnet.data.manifest import Normalisation
-from renalnet.data.store import Roi
+from renalnet.data.patients import Patient
+from renalnet.data.tensors import TensorMaker
 from renalnet.device import Device, pick_device
 from renalnet.errors import CheckpointError, StoreError
 from renalnet.infer.stitch import Stitched, stitch
@@ -69,7 +70,7 @@ class TrainingRun:
             CheckpointError: the folder belongs to another run.
             StoreError: there is no training or no validation patient.
         """
-        if not cohort.validation:
+        if not len(cohort.validation):
             raise StoreError("no validation ROI in the store; prepare it with a validation share, or --splits")
         self.config = config
         self.folder = folder
@@ -86,10 +87,14 @@ class TrainingRun:
         self._loader = PatchLoader(
             cohort.train,
             config.patch,
+            config.loader,
             batch_size=config.optim.batch_size,
             fill_hu=cohort.normalisation.hu_min,
             seed=config.seed,
+            for_gpu=self._device.torch_device.type == "cuda",
         )
+        augmenter = Augmenter(config.augment, cohort.normalisation, config.seed)
+        self._tensors = TensorMaker(cohort.normalisation, self._device, augmenter)
         self.records: list[EpochRecord] = []
         self._resume()
 
@@ -126,7 +131,7 @@ class TrainingRun:
 
     def _step(self, batch: Batch) -> float:
         """One step of SGD; the loss, or NaN (and no step) where loss or gradient is not finite."""
-        image, label = to_tensors(batch, self._cohort.normalisation, self._device)
+        image, label = self._tensors(batch)
         with self._device.autocast():
             outputs = self._net.training_logits(image)
         loss = supervised_loss(outputs, label, self.config.loss.weights)
@@ -140,15 +145,19 @@ class TrainingRun:
 
     def _validate(self) -> tuple[float, float]:
         """Mean Dice of kidney and tumor over the validation patients."""
-        cases = self._cohort.validation[: self.config.max_validation_cases or None]
-        scores = [self._validate_case(roi) for roi in cases]
+        patients = self._cohort.validation
+        num_cases = min(self.config.max_validation_cases or len(patients), len(patients))
+        scores = []
+        for number in range(num_cases):
+            patients.want(range(number, min(number + 2, num_cases)))  # the next is decoded meanwhile
+            scores.append(self._validate_patient(patients[number]))
         kidney, tumor = np.mean(scores, axis=0)
         return float(kidney), float(tumor)
 
-    def _validate_case(self, roi: Roi) -> tuple[float, float]:
-        image = self._cohort.normalisation.apply(roi.image)
+    def _validate_patient(self, patient: Patient) -> tuple[float, float]:
+        image = self._cohort.normalisation.apply(patient.image)
         labels = segment(self._net, image, self.config.stitch, self._device).labels
-        return dice(roi.label == KIDNEY, labels == KIDNEY), dice(roi.label == TUMOR, labels == TUMOR)
+        return dice(patient.label == KIDNEY, labels == KIDNEY), dice(patient.label == TUMOR, labels == TUMOR)
 
     def _save(self, record: EpochRecord) -> None:
         weights = dict(self._net.state_dict())
@@ -186,7 +195,8 @@ class TrainingRun:
 
     def _run_fingerprint(self) -> str:
         """Of all that decides the weights; more epochs of the same run are the same run."""
-        same_run: Section = self.config.model_copy(update={"epochs": 1})
+        loader = LoaderConfig(window=self.config.loader.window, visit=self.config.loader.visit)
+        same_run: Section = self.config.model_copy(update={"epochs": 1, "loader": loader})
         return f"{fingerprint(same_run)}-{self._cohort.fingerprint}"
 
     def _resume(self) -> None:
@@ -219,16 +229,6 @@ def learning_rate(config: TrainConfig, epoch: int) -> float:
     """The multistep schedule: the base rate, multiplied by `rate_decay` after each milestone (epoch from 1)."""
     passed = sum(epoch > milestone for milestone in config.optim.milestones)
     return config.optim.base_rate * config.optim.rate_decay**passed
-
-
-def to_tensors(batch: Batch, normalisation: Normalisation, device: Device) -> tuple[Tensor, Tensor]:
-    """A batch as normalised float32 images (B, 1, D, H, W) and labels (B, D, H, W) on the device."""
-    image = torch.from_numpy(np.ascontiguousarray(batch.image)).to(device.torch_device, non_blocking=True)
-    label = torch.from_numpy(np.ascontiguousarray(batch.label)).to(device.torch_device, non_blocking=True)
-    scaled = (image.float().clamp_(normalisation.hu_min, normalisation.hu_max) - normalisation.hu_min) / (
-        normalisation.hu_max - normalisation.hu_min
-    )
-    return device.tensor((scaled - normalisation.mean).unsqueeze(1)), label
 
 
 def segment(net: SegmentationNet, image: FloatArray, config: StitchConfig, device: Device) -> Stitched:

@@ -13,7 +13,7 @@ import numpy as np
 
 from renalnet import storage
 from renalnet.data.store import Store, open_store
-from renalnet.data.volume import Volume, resample, write_volume
+from renalnet.data.volume import Volume, to_source, write_volume
 from renalnet.errors import ResultsError
 from renalnet.infer.pipeline import Stages, load_bundle, segment_roi
 from renalnet.metrics.intensity import fit_inside_rule, fit_window_rule
@@ -60,7 +60,7 @@ def segment_case(job: SegmentJob) -> list[Row]:
     roi = open_store(job.store).read(job.case)
     model = load_bundle(layout.trial_folder(job.results, job.candidate.name))
     stages = segment_roi(model, roi.image, roi.spacing_mm, job.config.stitch, job.config.crf)
-    on_source = resample(Volume(stages.final, roi.grid), roi.source, is_label=True)
+    on_source = to_source(Volume(stages.final, roi.grid), roi.source)
     write_volume(layout.mask_path(job.results, job.candidate.name, job.case), on_source)
     path = layout.roi_labels_path(job.results, job.candidate.name, job.case)
     storage.write_arrays(path, labels=stages.final)

@@ -4,7 +4,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -103,7 +103,7 @@ def _first_values(config: StudyConfig, identity: dict[str, Any]) -> dict[str, An
         "command": f"python -m study.run {shlex.join(sys.argv[1:])}".strip(),
         "config": config.model_dump(mode="json"),
         **identity,
-        "versions": _versions(),
+        "versions": versions(REPORTED_PACKAGES),
         "machine": {},
         "seeds": {"study": config.seed, "phantom": config.phantom.seed, "prepare": config.prepare.seed},
         "durations_s": {},
@@ -124,9 +124,10 @@ def _marked(case: str, test_cases: Sequence[str]) -> str:
     return f"{case} (test)" if case in test_cases else case
 
 
-def _versions() -> dict[str, str]:
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of this project, of Python and of packages, `not installed` where one is absent."""
     found = {"renalnet": renalnet.__version__, "python": platform.python_version()}
-    for package in REPORTED_PACKAGES:
+    for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:

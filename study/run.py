@@ -15,7 +15,7 @@ from renalnet.command import num_cores, run
 from renalnet.config import merge, override, read_file
 from renalnet.data.cohort import load_cohort
 from renalnet.data.phantom import write_cohort
-from renalnet.data.prepare import ATLAS_FILE, prepare
+from renalnet.data.prepare import ATLAS_FILE, Request, local_pool, prepare
 from renalnet.data.store import Store, open_store
 from renalnet.errors import ConfigError, StoreError
 from renalnet.log import get_logger
@@ -116,7 +116,8 @@ def _embedded_store(manifest: StudyManifest, config: StudyConfig, results: str) 
     if not storage.exists(storage.join(path, "manifest.json")):
         with manifest.timed("prepare"):
             _log.info("cutting their regions of interest")
-            prepare(Path(cohort), path, config.prepare, workers=workers)
+            with local_pool(workers) as pool:
+                prepare(Request(cohort, path, config.prepare), pool)
     store = open_store(path)
     manifest.describe_data(store, "synthetic phantoms", synthetic=True)
     return store
@@ -148,7 +149,8 @@ def run_search(config: StudyConfig, results: str, store: Store, slots: Slots, wi
         return
     _log.info("%d of %d trials to run, %d at a time", searcher.num_left, searcher.num_planned, slots.num_slots)
     describe = {"roi": store.manifest.config.model_dump(mode="json"), "data": store.fingerprint}
-    trial = tune.with_parameters(Trial, cohort=load_cohort(store), results=results, describe=describe)
+    load_cohort(store, config.train.loader).close()  # what does not fit is refused here, not by every trial
+    trial = tune.with_parameters(Trial, store=store, results=results, describe=describe)
     tune.Tuner(
         tune.with_resources(trial, {"cpu": slots.cpus, "gpu": slots.gpus}),
         tune_config=tune.TuneConfig(

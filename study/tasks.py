@@ -1,18 +1,22 @@
-"""Joining Ray, and the work that runs as Ray tasks: the final stage, a patient a task."""
+"""Joining Ray, and the work that runs as Ray tasks, a patient a task: preparing scans, the final stage."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import ray
-import torch
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayTaskError, WorkerCrashedError
 
-from renalnet.errors import ConfigError, RenalnetError
+from renalnet.errors import ConfigError, InputError, RenalnetError
+from renalnet.workers import DIED, Job, Result
 from study.config import ResourceConfig, Slots
 from study.final import Row, SegmentJob, segment_case
 
+NODE_LOSSES: Final = 2
+"""Times that a task whose node or process is lost is tried again."""
 JOB_MARK: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets this for the command of a submitted job."""
 WORKER_ENVIRONMENT: Final = {
@@ -76,19 +80,61 @@ def check_address() -> None:
         raise ConfigError(f"RAY_ADDRESS={address} takes jobs: use `ray job submit`, or unset it to run on this machine")
 
 
+class RayPool:
+    """A `renalnet.workers.JobPool` of Ray tasks: the same functions, on every node of the cluster."""
+
+    def __init__(self, slots: Slots) -> None:
+        """A job occupies a slot; twice as many as there are slots wait at most."""
+        self._slots = slots
+        self._task = _apply.options(num_cpus=slots.cpus, num_gpus=slots.gpus, max_retries=NODE_LOSSES)
+
+    def map(
+        self,
+        function: Callable[[Job], Result],
+        jobs: Iterable[Job],
+        died: Callable[[Job], Result] | None = None,
+    ) -> Iterator[Result]:
+        """See `JobPool.map`."""
+        pending: deque[tuple[Job, Any]] = deque()
+        for job in jobs:
+            if len(pending) >= 2 * self._slots.num_slots:
+                yield _result(*pending.popleft(), died)
+            pending.append((job, self._task.remote(function, job)))
+        while pending:
+            yield _result(*pending.popleft(), died)
+
+
 @ray.remote
-def _segment_task(job: SegmentJob, num_threads: int) -> list[Row]:
-    torch.set_num_threads(num_threads)
-    return segment_case(job)
+def _apply(function: Callable[[Job], Result], job: Job) -> Result:
+    return function(job)
+
+
+def _result(job: Job, task: Any, died: Callable[[Job], Result] | None) -> Result:
+    try:
+        value: Result = ray.get(task)
+    except WorkerCrashedError as error:
+        if died:
+            return died(job)
+        raise InputError(f"{job}: {DIED}") from error
+    except RayTaskError as error:
+        if isinstance(error.cause, RenalnetError):
+            raise error.cause from None
+        raise
+    return value
 
 
 def segment_all(jobs: Sequence[SegmentJob], slots: Slots) -> Iterator[list[Row]]:
     """Run the jobs as Ray tasks, each in a trial's slot; yields their rows in order."""
-    task = _segment_task.options(num_cpus=slots.cpus, num_gpus=slots.gpus)
-    for pending in [task.remote(job, slots.cpus) for job in jobs]:
-        try:
-            yield ray.get(pending)
-        except RayTaskError as error:
-            if isinstance(error.cause, RenalnetError):
-                raise error.cause from None
-            raise
+    return RayPool(slots).map(partial(_segment, num_threads=slots.cpus), jobs)
+
+
+def _segment(job: SegmentJob, num_threads: int) -> list[Row]:
+    import torch
+
+    torch.set_num_threads(num_threads)
+    return segment_case(job)
+
+
+def prepare_slots() -> Slots:
+    """A processor of any node for a patient."""
+    return Slots(1, 0.0, max(int(ray.cluster_resources().get("CPU", 1)), 1))

@@ -14,7 +14,8 @@ from ray import tune
 
 from renalnet import log
 from renalnet.config import TrainConfig, parse
-from renalnet.data.cohort import Cohort
+from renalnet.data.cohort import load_cohort
+from renalnet.data.store import Store
 from renalnet.train import EpochRecord, TrainingRun
 from study import layout
 from study.search import BEST, FAILURE
@@ -23,11 +24,12 @@ from study.search import BEST, FAILURE
 class Trial(tune.Trainable):
     """Trains one epoch a step and reports finite numbers under the same keys each time."""
 
-    def setup(self, config: dict[str, Any], *, cohort: Cohort, results: str, describe: dict[str, Any]) -> None:
-        """Take the node's one shared copy of the cohort and start, or resume, the trial's run."""
+    def setup(self, config: dict[str, Any], *, store: Store, results: str, describe: dict[str, Any]) -> None:
+        """Join the node's one decoded copy of the store's patients and start, or resume, the trial's run."""
         log.configure()
         torch.set_num_threads(math.ceil(self.trial_resources.required_resources.get("CPU", 1)))
-        self._cohort, self._results, self._describe = cohort, results, describe
+        self._results, self._describe = results, describe
+        self._cohort = load_cohort(store, _train_config(config).loader)  # the same for all trials of a study
         self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -49,8 +51,15 @@ class Trial(tune.Trainable):
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         """Nothing to load from Ray: the run has found its own checkpoint."""
 
+    def cleanup(self) -> None:
+        """Leave the node's copy, which goes with its last trial."""
+        self._cohort.close()
+
     def _start(self, config: dict[str, Any]) -> None:
         folder = layout.trial_folder(self._results, config["name"])
-        train = parse(TrainConfig, config["train"], config["name"])
-        self._run = TrainingRun(train, self._cohort, folder, describe=self._describe)
+        self._run = TrainingRun(_train_config(config), self._cohort, folder, describe=self._describe)
         self._epochs: Iterator[EpochRecord] = iter(self._run)
+
+
+def _train_config(config: dict[str, Any]) -> TrainConfig:
+    return parse(TrainConfig, config["train"], config["name"])

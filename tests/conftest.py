@@ -1,6 +1,8 @@
 """Small cohorts shared by the tests: a bright ball (kidney) with a darker one in it (tumor), in noise."""
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,8 @@ import pytest
 
 from renalnet.config import NetConfig, OptimConfig, PatchConfig, PrepareConfig, StitchConfig, TrainConfig
 from renalnet.data.cohort import Cohort, load_cohort
-from renalnet.data.store import Roi, Store, write_store
+from renalnet.data.store import Roi, Store
+from renalnet.data.store_writer import write_store
 from renalnet.data.volume import Grid
 from renalnet.types import KIDNEY, TUMOR, Split
 
@@ -38,9 +41,11 @@ def ball_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="session")
-def ball_cohort(ball_store: Store) -> Cohort:
+def ball_cohort(ball_store: Store) -> Iterator[Cohort]:
     """The training and validation patients of `ball_store`."""
-    return load_cohort(ball_store)
+    cohort = load_cohort(ball_store)
+    yield cohort
+    cohort.close()
 
 
 @pytest.fixture
@@ -64,3 +69,28 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("RENALNET_TEST_DATA names no folder of real scans")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """`HOST:PORT` of a real S3-compatible server on loopback that holds the bucket `scans`."""
+    from moto.server import ThreadedMotoServer
+    from pyarrow import fs
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("ACCESS_KEY_ID", "key"), ("SECRET_ACCESS_KEY", "secret"), ("DEFAULT_REGION", "us-east-1")):
+            patch.setenv(f"AWS_{name}", value)
+        client = fs.S3FileSystem(endpoint_override=f"http://{host}:{port}", allow_bucket_creation=True)
+        client.create_dir("scans")
+        yield f"{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3_uri(s3_server: str, tmp_path: Path) -> str:
+    """An empty folder of that bucket, a new one for each test."""
+    return f"s3://scans/{tmp_path.name}?endpoint_override={s3_server}&scheme=http&region=us-east-1"

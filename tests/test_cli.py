@@ -50,8 +50,8 @@ def test_empty_cohort(tmp_path: Path) -> None:
 def test_label_of_another_grid(tmp_path: Path) -> None:
     write_case(tmp_path / "src" / "case_00000", np.ones((4, 5, 7), np.uint8), Grid.axis_aligned((4, 5, 7), (3, 1, 1)))
     done = run("renalnet", "prepare", str(tmp_path / "src"), "--out", str(tmp_path / "store"), "--workers", "1")
-    assert_refused(done, "another grid", "case_00000")
-    assert not (tmp_path / "store").exists()
+    assert_refused(done, "another grid", "case_00000", str(tmp_path / "store" / "validation.csv"))
+    assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["findings.json", "validation.csv"]
 
 
 def test_label_value_7(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LAYERS = {
     0: ("types", "errors", "log", "storage"),
-    1: ("config", "presets", "checkpoint", "command", "device"),
+    1: ("config", "presets", "checkpoint", "command", "device", "lease", "workers", "machine"),
     2: ("data", "nets", "losses", "metrics", "infer.stitch", "infer.crf", "infer.components"),
     3: ("train", "plan", "quality"),
     4: ("infer.pipeline", "evaluate", "export"),
@@ -20,10 +20,11 @@ LAYERS = {
 }
 HOME_OF_ITK = {
     "renalnet.data.volume",
-    "renalnet.data.ingest",
+    "renalnet.data.dicompixels",
     "renalnet.data.outline",
     "renalnet.infer.pipeline",
 }
+HOME_OF_PYDICOM = {f"renalnet.data.{name}" for name in ("dicomfile", "dicom", "dicompixels", "dicomseg")}
 HOME_OF_RAY = {f"study.{name}" for name in ("search", "schedule", "trainable", "tasks", "run", "dashboard")}
 MODULES = sorted([*ROOT.glob("renalnet/**/*.py"), *ROOT.glob("study/**/*.py")])
 
@@ -80,6 +81,8 @@ def test_heavy_libraries_stay_at_home(path: Path) -> None:
         assert not names & {"ray", "optuna"}
     if module not in HOME_OF_ITK:
         assert "SimpleITK" not in names
+    if module not in HOME_OF_PYDICOM:
+        assert "pydicom" not in names
     if module.startswith("study.report"):
         assert not names & {"torch", "ray"}
     if module.startswith("renalnet.metrics"):
@@ -91,11 +94,12 @@ def test_heavy_libraries_stay_at_home(path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [
-        ("renalnet", ("torch", "ray", "optuna", "matplotlib", "SimpleITK", "pydensecrf")),
+        ("renalnet", ("torch", "ray", "optuna", "matplotlib", "SimpleITK", "pydicom", "pydensecrf")),
         ("renalnet.train", ("ray", "optuna", "matplotlib", "SimpleITK", "pydensecrf", "cc3d")),
         ("renalnet.infer.pipeline", ("ray", "optuna", "matplotlib", "SimpleITK", "pydensecrf")),
-        ("renalnet.cli", ("torch", "ray", "optuna", "SimpleITK")),
+        ("renalnet.cli", ("torch", "ray", "optuna", "SimpleITK", "pydicom")),
         ("study.report", ("torch", "ray", "optuna")),
+        ("study.bench.loader", ("torch", "ray", "optuna", "monai", "torchio")),
     ],
 )
 def test_import_is_light(module: str, unwanted: tuple[str, ...]) -> None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from renalnet import storage
-from renalnet.errors import InputError
+from renalnet.errors import BusyError, InputError
+from renalnet.lease import Lease
 
 
 def test_write_is_whole_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -45,3 +46,23 @@ def test_delete_twice(tmp_path: Path) -> None:
     storage.delete(tmp_path / "x")
     storage.delete(tmp_path / "x")
     assert not storage.exists(tmp_path / "x")
+
+
+def test_the_same_calls_work_on_an_object_store(s3_uri: str) -> None:
+    path = storage.join(s3_uri, "folder", "file.json")
+    assert path.startswith("s3://scans/") and path.split("?")[0].endswith("/folder/file.json")
+    assert not storage.exists(path) and storage.list_names(s3_uri) == []
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(path)
+    storage.write_json(path, {"a": 1})
+    assert storage.read_json(path) == {"a": 1}
+    assert storage.list_sizes(storage.join(s3_uri, "folder")) == {"file.json": len(storage.read_bytes(path))}
+    storage.delete(path)
+    assert not storage.exists(path)
+
+
+def test_two_holders_of_a_lease_on_an_object_store(s3_uri: str) -> None:
+    path = storage.join(s3_uri, "lease.json")
+    with Lease(path), pytest.raises(BusyError, match="is writing here"), Lease(path):
+        pass
+    assert not storage.exists(path)

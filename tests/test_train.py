@@ -1,13 +1,16 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from renalnet.checkpoint import load_checkpoint
-from renalnet.config import TrainConfig
+from renalnet.config import AugmentConfig, LoaderConfig, TrainConfig
 from renalnet.data.cohort import Cohort
 from renalnet.data.manifest import Normalisation
+from renalnet.data.patients import Patients, StoreSource
+from renalnet.data.store import Store
 from renalnet.errors import CheckpointError, StoreError
 from renalnet.infer.pipeline import load_bundle
 from renalnet.train import TrainingRun, learning_rate
@@ -66,6 +69,44 @@ def test_folder_of_another_run_is_refused(tiny_train: TrainConfig, ball_cohort: 
     next(iter(TrainingRun(tiny_train, ball_cohort, str(tmp_path))))
     with pytest.raises(CheckpointError, match="holds another run"):
         TrainingRun(tiny_train.model_copy(update={"seed": 1}), ball_cohort, str(tmp_path))
+
+
+def test_streamed_run_resumes_bit_for_bit_on_another_machine(
+    tiny_train: TrainConfig, ball_store: Store, ball_cohort: Cohort, tmp_path: Path
+) -> None:
+    config = tiny_train.model_copy(update={"loader": LoaderConfig(window=2, visit=1), "epochs": 2})
+    undisturbed = list(TrainingRun(config, ball_cohort, str(tmp_path / "a")))
+    apart = Patients(
+        StoreSource(ball_store, tuple(ball_store.cases("train"))),
+        ball_cohort.train.shapes,
+        ball_cohort.train.counts,
+        keep_all=False,
+    )
+    streamed = replace(ball_cohort, train=apart)
+    next(iter(TrainingRun(config, streamed, str(tmp_path / "b"))))
+    richer = config.model_copy(update={"loader": LoaderConfig(window=2, visit=1, memory_mb=500, workers=2)})
+    resumed = TrainingRun(richer, ball_cohort, str(tmp_path / "b"))
+    list(resumed)
+    assert [record.loss for record in resumed.records] == [record.loss for record in undisturbed]
+    first, second = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_another_window_is_another_run(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path) -> None:
+    next(iter(TrainingRun(tiny_train, ball_cohort, str(tmp_path))))
+    other = tiny_train.model_copy(update={"loader": LoaderConfig(window=2)})
+    with pytest.raises(CheckpointError, match="holds another run"):
+        TrainingRun(other, ball_cohort, str(tmp_path))
+
+
+def test_augmented_run_resumes_bit_for_bit(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path) -> None:
+    options = {name: chance.model_copy(update={"probability": 0.5}) for name, chance in AugmentConfig()}
+    config = tiny_train.model_copy(update={"augment": AugmentConfig(**options), "epochs": 2})
+    undisturbed = list(TrainingRun(config, ball_cohort, str(tmp_path / "a")))
+    next(iter(TrainingRun(config, ball_cohort, str(tmp_path / "b"))))
+    resumed = TrainingRun(config, ball_cohort, str(tmp_path / "b"))
+    list(resumed)
+    assert [record.loss for record in resumed.records] == [record.loss for record in undisturbed]
 
 
 def test_overflow_ends_the_run_with_a_finite_score(

@@ -1,23 +1,103 @@
-"""The decoded ROIs that a training run needs: small enough to share in one copy by all trials on a node."""
+"""The patients of a training run, decoded once a node where the memory budget allows, else a window at a time."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from renalnet.config import LoaderConfig
 from renalnet.data.manifest import Normalisation
-from renalnet.data.store import Roi, Store
+from renalnet.data.node_copy import LAYOUT, NodeCopy, copy_bytes, find_room
+from renalnet.data.node_folder import NodeFolder
+from renalnet.data.patients import Patients, Source, StoreSource
+from renalnet.data.sampler import ENTER_AHEAD
+from renalnet.data.store import Store
+from renalnet.errors import ConfigError
+from renalnet.log import get_logger
+from renalnet.machine import memory_bytes
+from renalnet.types import Split
+
+_MB: Final = 2**20
+_DEFAULT_SHARE: Final = 4
+"""The budget, where none is given, is this part of the node's memory."""
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Cohort:
     """Training and validation patients; never test patients."""
 
-    train: Sequence[Roi]
-    validation: Sequence[Roi]
+    train: Patients
+    validation: Patients
     normalisation: Normalisation
     fingerprint: str
     """Changes when any voxel of the store changes."""
 
+    def close(self) -> None:
+        """Give up what is decoded; the node's copy goes with its last user. The end of the process does so too."""
+        self.train.close()
+        self.validation.close()
 
-def load_cohort(store: Store) -> Cohort:
-    """Decode the training and validation patients of a store."""
-    return Cohort(store.read_split("train"), store.read_split("validation"), store.normalisation, store.fingerprint)
+
+def load_cohort(store: Store, config: LoaderConfig | None = None) -> Cohort:
+    """The training and validation patients of a store; none is decoded yet.
+
+    Raises:
+        ConfigError: the shuffle window does not fit into the memory budget.
+    """
+    config = config or LoaderConfig()
+    budget = int(config.memory_mb * _MB) if config.memory_mb else memory_bytes() // _DEFAULT_SHARE
+    train = _patients(store, "train", budget, config)
+    left = budget - _num_bytes(store, "train")
+    # Validation goes through the patients one by one: of those that do not fit, one is held at a time.
+    validation = _patients(store, "validation", left, config.model_copy(update={"window": 1}))
+    return Cohort(train, validation, store.normalisation, store.fingerprint)
+
+
+def copy_name(store: Store, split: Split) -> str:
+    """Of the folder with a node's copy of a split, below `node_folder.private_home` of its place."""
+    return f"{store.fingerprint}-{split}-{LAYOUT}"
+
+
+def _patients(store: Store, split: Split, budget: int, config: LoaderConfig) -> Patients:
+    """A split's patients: all of them once a node, or, beyond the budget, a window of them for each process."""
+    cases = tuple(store.cases(split))
+    source: Source = StoreSource(store, cases)
+    fits = _num_bytes(store, split) <= budget
+    if cases and fits:
+        source = _shared(store, split, source) or source
+    elif cases and split == "train":
+        _check_window(store, budget, config.window)
+        _log.info("%d patients do not fit into %d MB: streaming %d at a time", len(cases), budget // _MB, config.window)
+    shapes, counts = store.index.shapes(split), store.index.counts(split)
+    return Patients(source, shapes, counts, num_threads=config.decoders, keep_all=fits)
+
+
+def _shared(store: Store, split: Split, source: Source) -> NodeCopy | None:
+    """The node's copy; none, and said so, where there is no room for it."""
+    place = find_room(copy_name(store, split), _num_bytes(store, split))
+    if place is None:
+        _log.warning(
+            "no room in /dev/shm or the temporary folder to share the %s patients: each process holds its own", split
+        )
+        return None
+    return NodeCopy(NodeFolder(place), source, store.index.shapes(split), _num_slabs(store, split))
+
+
+def _check_window(store: Store, budget: int, window: int) -> None:
+    sizes = np.sort(copy_bytes(store.index.shapes("train"), _num_slabs(store, "train")))
+    needed = int(sizes[-window - ENTER_AHEAD :].sum())
+    if needed > budget:
+        raise ConfigError(
+            f"loader.window = {window}: so many patients of {store.path} take up to {needed / _MB:.1f} MB, more "
+            f"than the budget of {budget / _MB:.1f} MB; lower loader.window or raise loader.memory_mb"
+        )
+
+
+def _num_slabs(store: Store, split: Split) -> NDArray[np.int64]:
+    return -(-store.index.shapes(split)[:, 0] // store.manifest.config.slab_slices)
+
+
+def _num_bytes(store: Store, split: Split) -> int:
+    return int(copy_bytes(store.index.shapes(split), _num_slabs(store, split)).sum())

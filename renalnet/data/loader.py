@@ -1,121 +1,126 @@
 """Batches of crops focused on kidney and tumor, in an order that depends on the seed and the step alone.
 
-A batch is a function of (seed, step): resuming at a step needs no state but its number (paper, III.B.2: flips and
-random crops, weighted towards the region that holds kidney and tumor).
+A batch is a function of (seed, step): resuming at a step needs no state but its number, and neither threads nor
+memory change what is drawn (paper, III.B.2: flips and random crops, weighted towards kidney and tumor).
 """
 
-from collections.abc import Iterator, Sequence
+import time
+from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
 
-from renalnet.config import PatchConfig
-from renalnet.data.augment import draw_flips
-from renalnet.data.patch import PatchLocation, crop
-from renalnet.data.store import Roi
-from renalnet.errors import StoreError
-from renalnet.types import KIDNEY, NUM_CLASSES, TUMOR, HuArray, LabelArray, Shape
+from renalnet.config import LoaderConfig, PatchConfig
+from renalnet.data.draws import Purpose, stream
+from renalnet.data.flips import NO_FLIPS, draw_flips
+from renalnet.data.patch import crop_into
+from renalnet.data.patients import Patients
+from renalnet.data.sampler import Sampler, ShuffleWindow
+from renalnet.types import IGNORE_LABEL
+
+WORKERS_BESIDE_GPU: Final = 2
+"""Threads where none are configured; a network on a processor takes far longer than a batch, and needs none."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Crops (B, z, y, x): CT numbers in HU and labels, `IGNORE_LABEL` outside the ROI."""
+    """Crops (B, z, y, x) in host memory, valid until the next batch is asked for."""
 
-    image: HuArray
-    label: LabelArray
-
-
-class Sampler:
-    """Draws where crops lie, from the counts of each class in each slice."""
-
-    def __init__(self, rois: Sequence[Roi], config: PatchConfig) -> None:
-        """Count classes once; `rois` are not copied. Raises StoreError where there is no ROI."""
-        if not rois:
-            raise StoreError("no training ROI in the store; prepare it with training patients")
-        self._rois = rois
-        self._config = config
-        self._slice_counts = [_slice_counts(roi.label) for roi in rois]
-        totals = np.stack([counts.sum(axis=0) for counts in self._slice_counts])
-        self._cases_with = [np.flatnonzero(totals[:, label]) for label in range(NUM_CLASSES)]
-
-    def draw(self, generator: np.random.Generator) -> PatchLocation:
-        """A location: near a tumor voxel, near a kidney voxel, or anywhere, by the configured shares."""
-        coin = generator.random()
-        if coin < self._config.tumor_share and len(self._cases_with[TUMOR]):
-            return self._near(TUMOR, generator)
-        if coin < self._config.tumor_share + self._config.kidney_share and len(self._cases_with[KIDNEY]):
-            return self._near(KIDNEY, generator)
-        return self._anywhere(generator)
-
-    def _near(self, label: int, generator: np.random.Generator) -> PatchLocation:
-        case = int(generator.choice(self._cases_with[label]))
-        counts = self._slice_counts[case][:, label]
-        z = int(generator.choice(len(counts), p=counts / counts.sum()))
-        in_slice = np.flatnonzero(self._rois[case].label[z] == label)
-        y, x = divmod(int(generator.choice(in_slice)), self._rois[case].label.shape[2])
-        return self._containing(case, (z, y, x), generator)
-
-    def _containing(self, case: int, voxel: Shape, generator: np.random.Generator) -> PatchLocation:
-        """A box that holds `voxel` in its middle half along each axis, moved inside the ROI where it fits."""
-        wanted = [
-            position - int(generator.integers(size // 4, max(size - size // 4, size // 4 + 1)))
-            for position, size in zip(voxel, self._config.shape, strict=True)
-        ]
-        return PatchLocation(case, self._inside(case, wanted), self._config.shape)
-
-    def _anywhere(self, generator: np.random.Generator) -> PatchLocation:
-        case = int(generator.integers(len(self._rois)))
-        wanted = [int(generator.integers(length)) for length in self._rois[case].label.shape]
-        return PatchLocation(case, self._inside(case, wanted), self._config.shape)
-
-    def _inside(self, case: int, start: Sequence[int]) -> Shape:
-        lengths = self._rois[case].label.shape
-        moved = [_clamp(*axis) for axis in zip(start, lengths, self._config.shape, strict=True)]
-        return moved[0], moved[1], moved[2]
+    step: int
+    image: Tensor
+    """int16, HU within the range of the normalisation."""
+    label: Tensor
+    """uint8, `IGNORE_LABEL` outside the ROI."""
 
 
 class PatchLoader:
-    """Batches by step number; the next one is assembled while the current one is used."""
+    """Batches by step number, assembled in the caller's thread or ahead of it."""
 
-    def __init__(self, rois: Sequence[Roi], config: PatchConfig, *, batch_size: int, fill_hu: int, seed: int) -> None:
-        self._rois = rois
-        self._config = config
-        self._sampler = Sampler(rois, config)
-        self._batch_size = batch_size
-        self._fill_hu = fill_hu
-        self._seed = seed
+    def __init__(
+        self,
+        patients: Patients,
+        patch: PatchConfig,
+        loader: LoaderConfig,
+        *,
+        batch_size: int,
+        fill_hu: int,
+        seed: int,
+        for_gpu: bool = False,
+    ) -> None:
+        """Allocate nothing yet. `for_gpu` pins the buffers. Raises StoreError where there is no patient."""
+        self._patients, self._patch = patients, patch
+        self._batch_size, self._fill_hu, self._seed, self._pin = batch_size, fill_hu, seed, for_gpu
+        self._window = ShuffleWindow(len(patients), loader.window, loader.visit, seed)
+        self._sampler = Sampler(patients, patch, self._window)
+        beside = WORKERS_BESIDE_GPU if for_gpu else 0
+        self._num_workers = beside if loader.workers is None else loader.workers
+        self._ring: list[tuple[Tensor, Tensor]] = []
+        self.waited_s = 0.0
+        """Seconds that callers of `batches` have waited for a batch."""
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step; the same for the same seed and step, whatever was asked before."""
-        generator = np.random.default_rng([self._seed, step])
-        crops = [self._draw(generator) for _ in range(self._batch_size)]
-        return Batch(np.stack([image for image, _ in crops]), np.stack([label for _, label in crops]))
+        """The batch of a step in memory of its own; the same for the same seed and step, whatever was asked before."""
+        return self._fill(step, self._new_buffers())
 
     def batches(self, first_step: int, num_steps: int) -> Iterator[Batch]:
-        """The batches of `num_steps` steps from `first_step` on, each prefetched by one."""
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            pending: Future[Batch] = pool.submit(self.batch, first_step)
-            for step in range(first_step + 1, first_step + num_steps):
-                ready = pending.result()
-                pending = pool.submit(self.batch, step)
-                yield ready
-            yield pending.result()
+        """The batches of `num_steps` steps from `first_step` on. Raises StoreError where a shard is damaged."""
+        while len(self._ring) <= self._num_workers:
+            self._ring.append(self._new_buffers())
+        self._patients.want(self._sampler.order_of_need(self._seed, first_step * self._batch_size))
+        steps = range(first_step, first_step + num_steps)
+        yield from self._ahead(steps) if self._num_workers else self._in_turn(steps)
 
-    def _draw(self, generator: np.random.Generator) -> tuple[HuArray, LabelArray]:
-        location = self._sampler.draw(generator)
-        roi = self._rois[location.case]
-        image, label = crop(roi.image, roi.label, location, self._fill_hu)
-        return draw_flips(generator).apply(image, label) if self._config.flip else (image, label)
+    def _in_turn(self, steps: range) -> Iterator[Batch]:
+        for step in steps:
+            self._slide(step, step)
+            started = time.monotonic()
+            batch = self._fill(step, self._ring[0])
+            self.waited_s += time.monotonic() - started
+            yield batch
 
+    def _ahead(self, steps: range) -> Iterator[Batch]:
+        """One batch is used while `num_workers` others are assembled: a buffer is filled when its user is done."""
+        pending: deque[Future[Batch]] = deque()
+        pool = ThreadPoolExecutor(self._num_workers, thread_name_prefix="batch")
+        try:
+            for last in range(steps.start, steps.stop + self._num_workers):
+                if last < steps.stop:
+                    self._slide(max(last - self._num_workers, steps.start), last)
+                    pending.append(pool.submit(self._fill, last, self._ring[last % len(self._ring)]))
+                if last >= steps.start + self._num_workers:
+                    started = time.monotonic()
+                    batch = pending.popleft().result()
+                    self.waited_s += time.monotonic() - started
+                    yield batch
+        finally:
+            pool.shutdown(cancel_futures=True)
 
-def _slice_counts(label: LabelArray) -> NDArray[np.int64]:
-    """Voxels of each class in each slice, (z, class)."""
-    return np.stack([(label == name).sum(axis=(1, 2)) for name in range(NUM_CLASSES)], axis=1)
+    def _slide(self, oldest_step: int, newest_step: int) -> None:
+        """Say which patients the steps under way need, and which will enter soon."""
+        if self._window.holds_everybody:
+            return
+        first, last = oldest_step * self._batch_size, (newest_step + 1) * self._batch_size - 1
+        self._patients.want(self._window.around(first, last).tolist())
 
+    def _fill(self, step: int, buffers: tuple[Tensor, Tensor]) -> Batch:
+        images, labels = buffers
+        for number in range(self._batch_size):
+            self._fill_crop(step * self._batch_size + number, images[number], labels[number])
+        return Batch(step, images, labels)
 
-def _clamp(start: int, length: int, size: int) -> int:
-    if length <= size:
-        return -((size - length) // 2)
-    return min(max(start, 0), length - size)
+    def _fill_crop(self, crop: int, image: Tensor, label: Tensor) -> None:
+        generator = stream(self._seed, Purpose.CROP, crop)
+        location = self._sampler.draw(crop, generator)
+        flips = draw_flips(generator) if self._patch.flip else NO_FLIPS
+        patient = self._patients[location.case]
+        for out, roi, fill in ((image, patient.image, self._fill_hu), (label, patient.label, IGNORE_LABEL)):
+            crop_into(flips.of(out.numpy()), roi, location, fill)  # what is written to a reversed view lies reversed
+
+    def _new_buffers(self) -> tuple[Tensor, Tensor]:
+        shape = self._batch_size, *self._patch.shape
+        image, label = (torch.empty(shape, dtype=dtype, pin_memory=self._pin) for dtype in (torch.int16, torch.uint8))
+        return image, label

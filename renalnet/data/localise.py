@@ -79,7 +79,7 @@ class FoundKidney:
     outline: Box
     """As far as it was followed."""
     confidence: float
-    """0-1, that of the weakest evidence; doubtful below `LOW_CONFIDENCE`."""
+    """0-1, that of its evidence; doubtful below `LOW_CONFIDENCE`."""
     evidence: Evidence
 
 

@@ -1,17 +1,23 @@
-"""What a store's manifest says: configuration, normalisation, patients and shards, to JSON and back."""
+"""What a store says of itself: configuration, normalisation and shards (JSON), and its patients (a Parquet index)."""
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from renalnet.config import PrepareConfig, fingerprint, parse
 from renalnet.data.volume import Grid
 from renalnet.types import FloatArray, HuArray, Shape, Split
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 @dataclass(frozen=True)
@@ -33,17 +39,35 @@ class Normalisation:
 
 
 @dataclass(frozen=True)
-class ShardEntry:
-    """A shard as the manifest knows it."""
+class FileEntry:
+    """A file of the store as the manifest knows it."""
 
     name: str
     num_bytes: int
     sha256: str
 
+    @classmethod
+    def of(cls, prefix: str, content: bytes) -> "FileEntry":
+        """A Parquet file named by its content: two writers cannot write different files of one name."""
+        digest = hashlib.sha256(content).hexdigest()
+        return cls(f"{prefix}-{digest[:16]}.parquet", len(content), digest)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """By which a patient's files are known again."""
+
+    stamp: str = ""
+    """Names, sizes and times of the files: equal means untouched."""
+    image_digest: str = ""
+    """Hash of the image's voxels: equal means the same scan."""
+    label_digest: str = ""
+    """Hash of the label's voxels."""
+
 
 @dataclass(frozen=True)
 class CaseEntry:
-    """A patient as the manifest knows it."""
+    """A patient as the index knows it."""
 
     case: str
     split: Split
@@ -53,9 +77,12 @@ class CaseEntry:
     shape: Shape
     counts: tuple[int, int, int]
     """Voxels of background, kidney, tumor."""
+    clipped_sum: int
+    """Of the voxels' CT numbers, clipped: from these the training mean is taken."""
     grid: Grid
     source: Grid
     notes: tuple[str, ...]
+    origin: Origin = Origin()
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists and dictionaries."""
@@ -66,7 +93,151 @@ class CaseEntry:
         """The inverse of `to_json`."""
         tuples = {name: tuple(values[name]) for name in ("shape", "counts", "notes")}
         grids = {name: Grid.from_json(values[name]) for name in ("grid", "source")}
-        return cls(**{**values, **tuples, **grids})
+        return cls(**{**values, **tuples, **grids, "origin": Origin(**values["origin"])})
+
+
+INDEX_SCHEMA: Final = pa.schema(
+    [
+        *((name, pa.string()) for name in ("case", "split", "shard")),
+        *((name, pa.int32()) for name in ("first_row", "num_rows", "depth", "height", "width")),
+        *((name, pa.int64()) for name in ("num_background", "num_kidney", "num_tumor", "clipped_sum")),
+        *((name, pa.string()) for name in ("grid", "source")),
+        ("notes", pa.list_(pa.string())),
+        *((name, pa.string()) for name in ("stamp", "image_digest", "label_digest")),
+    ]
+)
+_SHAPE: Final = ("depth", "height", "width")
+_COUNTS: Final = ("num_background", "num_kidney", "num_tumor")
+
+
+class CaseIndex:
+    """The patients of a store as a table; a patient becomes an object when it is asked for.
+
+    Ten thousand patients take a few megabytes here, and about ten times as much as objects.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        """`table` has the columns of `INDEX_SCHEMA`; it is kept sorted by case."""
+        self.table = table.sort_by("case").combine_chunks()
+
+    @classmethod
+    def of(cls, entries: Iterable[CaseEntry]) -> "CaseIndex":
+        """An index of some entries."""
+        return cls(pa.Table.from_pylist([_row(entry) for entry in entries], schema=INDEX_SCHEMA))
+
+    @classmethod
+    def joined(cls, parts: Iterable["CaseIndex"]) -> "CaseIndex":
+        """The patients of several indices."""
+        return cls(pa.concat_tables([INDEX_SCHEMA.empty_table(), *(part.table for part in parts)]))
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "CaseIndex":
+        """Read what `to_bytes` wrote. Raises arrow's errors, and ValueError for other columns."""
+        # Not `read_table`, which imports the whole of arrow's data sets: 40 MB in every process.
+        with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
+            table = file.read()
+        if table.schema != INDEX_SCHEMA:
+            raise ValueError("its columns are not those of an index")
+        return cls(table)
+
+    def to_bytes(self) -> bytes:
+        """A Parquet file."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(self.table, sink, compression="zstd", write_page_checksum=True)
+        return bytes(sink.getvalue())
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __contains__(self, case: str) -> bool:
+        return case in self._rows
+
+    def cases(self, split: Split | None = None) -> list[str]:
+        """Names, sorted; of one split, or of all."""
+        return [str(case) for case in self._part(split).column("case").to_pylist()]
+
+    def splits(self) -> dict[str, Split]:
+        """The split of each case."""
+        return dict(zip(*(self.table.column(name).to_pylist() for name in ("case", "split")), strict=True))
+
+    def entry(self, case: str) -> CaseEntry:
+        """The entry of a case. Raises KeyError for an unknown one."""
+        return _entry(self.table.slice(self._rows[case], 1).to_pylist()[0])
+
+    def entries(self, split: Split | None = None) -> Iterator[CaseEntry]:
+        """Entries sorted by case; of one split, or of all."""
+        for batch in self._part(split).to_batches(max_chunksize=256):
+            yield from map(_entry, batch.to_pylist())
+
+    def totals(self, split: Split) -> NDArray[np.int64]:
+        """Voxels of each label in a split, (3,)."""
+        return np.array([self._sum(split, name) for name in _COUNTS], np.int64)
+
+    def shapes(self, split: Split) -> NDArray[np.int64]:
+        """Voxels (z, y, x) of each ROI of a split, (N, 3), in the order of `cases`."""
+        return self._columns(split, _SHAPE)
+
+    def counts(self, split: Split) -> NDArray[np.int64]:
+        """Voxels of each label of each patient of a split, (N, 3), in the order of `cases`."""
+        return self._columns(split, _COUNTS)
+
+    def mean_shape(self, split: Split) -> tuple[float, float, float]:
+        """Mean size of a split's ROIs (z, y, x); the split holds a case."""
+        part = self._part(split)
+        depth, height, width = (float(pc.mean(part.column(name)).as_py()) for name in _SHAPE)
+        return depth, height, width
+
+    def clipped_sum(self, split: Split) -> int:
+        """Sum of the clipped CT numbers of a split."""
+        return self._sum(split, "clipped_sum")
+
+    def shards(self, split: Split) -> set[str]:
+        """Names of the shards that hold a split's patients."""
+        return set(self._part(split).column("shard").to_pylist())
+
+    def digest(self) -> str:
+        """Equal only for the same images, labels, names and splits."""
+        digest = hashlib.sha256()
+        names = ("case", "split", "image_digest", "label_digest")
+        for row in zip(*(self.table.column(name).to_pylist() for name in names), strict=True):
+            digest.update(json.dumps(row).encode())
+        return digest.hexdigest()[:16]
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {case: row for row, case in enumerate(self.table.column("case").to_pylist())}
+
+    def _part(self, split: Split | None) -> pa.Table:
+        return self.table if split is None else self.table.filter(pc.equal(self.table.column("split"), split))
+
+    def _columns(self, split: Split, names: tuple[str, ...]) -> NDArray[np.int64]:
+        part = self._part(split)
+        return np.stack([part.column(name).to_numpy().astype(np.int64) for name in names], axis=1)
+
+    def _sum(self, split: Split, name: str) -> int:
+        return int(pc.sum(self._part(split).column(name)).as_py() or 0)
+
+
+def _row(entry: CaseEntry) -> dict[str, Any]:
+    plain = {name: getattr(entry, name) for name in ("case", "split", "shard", "first_row", "num_rows", "clipped_sum")}
+    sizes = zip((*_SHAPE, *_COUNTS), (*entry.shape, *entry.counts), strict=True)
+    grids = {name: json.dumps(getattr(entry, name).to_json()) for name in ("grid", "source")}
+    return {**plain, **dict(sizes), **grids, "notes": list(entry.notes), **asdict(entry.origin)}
+
+
+def _entry(row: dict[str, Any]) -> CaseEntry:
+    depth, height, width = (row[name] for name in _SHAPE)
+    background, kidney, tumor = (row[name] for name in _COUNTS)
+    plain = {name: row[name] for name in ("case", "split", "shard", "first_row", "num_rows", "clipped_sum")}
+    return CaseEntry(
+        **plain,
+        grid=Grid.from_json(json.loads(row["grid"])),
+        source=Grid.from_json(json.loads(row["source"])),
+        shape=(depth, height, width),
+        counts=(background, kidney, tumor),
+        notes=tuple(row["notes"]),
+        origin=Origin(row["stamp"], row["image_digest"], row["label_digest"]),
+    )
 
 
 @dataclass(frozen=True)
@@ -76,7 +247,9 @@ class Provenance:
     digest: str = ""
     """Equal only for the same images, labels, case names and splits."""
     synthetic: bool = False
-    """Whether the images were painted rather than scanned."""
+    """Whether images were painted rather than scanned."""
+    complete_splits: tuple[Split, ...] = ()
+    """Splits that were named by hand; cases added later are never drawn into them."""
 
 
 @dataclass(frozen=True)
@@ -85,15 +258,16 @@ class Manifest:
 
     config: PrepareConfig
     normalisation: Normalisation
-    cases: tuple[CaseEntry, ...]
-    shards: tuple[ShardEntry, ...]
+    index: FileEntry
+    shards: tuple[FileEntry, ...]
+    """Sorted by name."""
     notes: tuple[str, ...] = ()
     """Warnings of the preparation, in the order they arose."""
     about: Provenance = Provenance()
 
     @property
     def synthetic(self) -> bool:
-        """Whether the images were painted rather than scanned."""
+        """Whether images were painted rather than scanned."""
         return self.about.synthetic
 
     @property
@@ -107,26 +281,35 @@ class Manifest:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists and dictionaries."""
-        return {
+        """Plain lists and dictionaries, and a checksum of them."""
+        values = {
             "version": VERSION,
             "fingerprint": self.fingerprint,
             "config": self.config.model_dump(mode="json"),
             "normalisation": asdict(self.normalisation),
             "about": asdict(self.about),
             "notes": list(self.notes),
+            "index": asdict(self.index),
             "shards": [asdict(shard) for shard in self.shards],
-            "cases": [case.to_json() for case in self.cases],
         }
+        return {**values, "checksum": _checksum(values)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Manifest":
-        """The inverse of `to_json`. Raises KeyError, TypeError or ConfigError on anything else."""
+        """The inverse of `to_json`. Raises KeyError, TypeError, ValueError or ConfigError on anything else."""
+        if values["checksum"] != _checksum({name: value for name, value in values.items() if name != "checksum"}):
+            raise ValueError("its content is not what was written")
+        about = Provenance(**values["about"])
         return cls(
             parse(PrepareConfig, values["config"]),
             Normalisation(**values["normalisation"]),
-            tuple(CaseEntry.from_json(case) for case in values["cases"]),
-            tuple(ShardEntry(**shard) for shard in values["shards"]),
+            FileEntry(**values["index"]),
+            tuple(FileEntry(**shard) for shard in values["shards"]),
             tuple(values["notes"]),
-            Provenance(**values["about"]),
+            replace(about, complete_splits=tuple(about.complete_splits)),
         )
+
+
+def _checksum(values: dict[str, Any]) -> str:
+    """Of the content, not of its spelling."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

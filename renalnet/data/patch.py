@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from renalnet.types import IGNORE_LABEL, HuArray, LabelArray, Shape
+from renalnet.types import HuArray, LabelArray, Shape
 
 
 @dataclass(frozen=True)
@@ -12,22 +12,19 @@ class PatchLocation:
     """A box of voxels in a ROI; it may stick out of the ROI, whose outside is padded."""
 
     case: int
-    """Index of the ROI."""
+    """Index of the patient."""
     start: Shape
     """First voxel (z, y, x); negative where the box begins before the ROI."""
     shape: Shape
     """Voxels (z, y, x)."""
 
 
-def crop(image: HuArray, label: LabelArray, location: PatchLocation, fill_hu: int) -> tuple[HuArray, LabelArray]:
-    """The voxels of a location, (z, y, x); outside the ROI `fill_hu` and `IGNORE_LABEL`."""
-    inside, placed = _overlap(image.shape, location)
-    if all(part.stop - part.start == size for part, size in zip(placed, location.shape, strict=True)):
-        return image[inside], label[inside]
-    padded_image = np.full(location.shape, fill_hu, image.dtype)
-    padded_label = np.full(location.shape, IGNORE_LABEL, label.dtype)
-    padded_image[placed], padded_label[placed] = image[inside], label[inside]
-    return padded_image, padded_label
+def crop_into(out: HuArray | LabelArray, roi: HuArray | LabelArray, location: PatchLocation, fill: int) -> None:
+    """Write the voxels of a location into `out` (of the location's shape, any strides); outside the ROI `fill`."""
+    inside, placed = _overlap(roi.shape, location)
+    if any(part.stop - part.start < size for part, size in zip(placed, location.shape, strict=True)):
+        out.fill(fill)
+    np.copyto(out[placed], roi[inside])
 
 
 def _overlap(shape: tuple[int, ...], location: PatchLocation) -> tuple[tuple[slice, ...], tuple[slice, ...]]:

@@ -2,9 +2,8 @@
 
 A case's split follows from a threshold on a hash of its own name, not from its rank among the others, so that
 adding cases later moves no one. In a cohort so small that a wanted split stays empty, the case nearest its
-threshold is taken; that one choice depends on who is there, so whoever adds cases to it passes the old
-splits. Thresholds mean that shares are met on average: 24 cases at a share of 0.25 hold out 6, give or take
-2.
+threshold is taken; that one choice depends on who is there, so the splits of an earlier store are kept.
+Thresholds mean that shares are met on average: 24 cases at a share of 0.25 hold out 6, give or take 2.
 """
 
 import hashlib
@@ -23,38 +22,55 @@ def assign_splits(
     config: PrepareConfig,
     test_cases: Collection[str] | None = None,
     splits: Mapping[str, Split] | None = None,
+    kept: Mapping[str, Split] | None = None,
+    complete: Collection[Split] = (),
 ) -> dict[str, Split]:
-    """The split of each case, in sorted order of the cases.
+    """The split of each case, in sorted order of the cases; of those that are kept, too.
 
     Args:
         cases: names, each once.
         config: its shares and seed decide for the cases that are not fixed.
         test_cases: a test cohort; it is held out.
-        splits: splits of some or all cases (a splits file, or those of an earlier store). A test or
-            validation split named here or by `test_cases` is complete: no other case is drawn into it.
+        splits: splits of some or all cases, from a splits file. A test or validation split named here or by
+            `test_cases` is complete: no other case is drawn into it.
+        kept: the splits of an earlier store; nobody is moved.
+        complete: splits that were named in full when that store was made.
 
     Raises:
-        ConfigError: `splits` or `test_cases` name an unknown case, or contradict each other.
+        ConfigError: `splits` or `test_cases` name an unknown case, contradict each other or move a kept case.
     """
-    assigned = _fixed(cases, test_cases or (), splits or {})
+    named = _fixed({*cases, *(kept or {})}, test_cases or (), splits or {})
+    _refuse_moves(named, kept or {})
+    assigned = named | dict(kept or {})
     free = sorted(set(cases) - set(assigned))
     shares: dict[Split, float] = {"test": config.test_share, "validation": config.validation_share}
     for split, share in shares.items():
-        if split not in assigned.values():
+        if split not in named.values() and split not in complete:
             # Whoever is taken for a split that stayed empty must leave a case for each split that follows.
-            drawn = _draw(free, split, share, config.seed, keep=2 if split == "test" else 1)
+            is_empty = split not in assigned.values()
+            least = (2 if split == "test" else 1) if not kept else 0
+            drawn = _draw(free, split, share, config.seed, least=least, is_empty=is_empty)
             assigned |= dict.fromkeys(drawn, split)
             free = [case for case in free if case not in drawn]
     assigned |= dict.fromkeys(free, "train")
-    return {case: assigned[case] for case in sorted(cases)}
+    return {case: assigned[case] for case in sorted(assigned)}
 
 
-def _draw(cases: list[str], split: Split, share: float, seed: int, keep: int) -> list[str]:
-    """The cases below the threshold, at least one if the share is not zero; `keep` cases are always left."""
+def _refuse_moves(named: Mapping[str, Split], kept: Mapping[str, Split]) -> None:
+    for case, split in named.items():
+        if kept.get(case, split) != split:
+            raise ConfigError(
+                f"case '{case}' is in split '{kept[case]}' of the store and named for '{split}'; nobody is moved: "
+                "prepare a new store for other splits"
+            )
+
+
+def _draw(cases: list[str], split: Split, share: float, seed: int, *, least: int, is_empty: bool) -> list[str]:
+    """The cases below the threshold; one at least for an empty split of some share; `least` cases are left."""
     ranked = sorted(cases, key=lambda case: _position(case, split, seed))
     below = sum(_position(case, split, seed) < share for case in cases)
-    wanted = max(below, 1) if share > 0 else 0
-    return ranked[: max(min(wanted, len(cases) - keep), 0)]
+    wanted = max(below, 1) if is_empty and share > 0 else below if share > 0 else 0
+    return ranked[: max(min(wanted, len(cases) - least), 0)]
 
 
 def _position(case: str, split: Split, seed: int) -> float:

@@ -1,49 +1,36 @@
-"""The store of ROIs: Parquet shards, one row a z-slab of an ROI, and a manifest that is written last.
+"""The store of ROIs: Parquet shards, one row a z-slab of an ROI, an index of the patients, a manifest written last.
 
-    STORE/manifest.json              configuration, normalisation, cases, shards with sizes and checksums
-    STORE/shards/train-00000.parquet int16 HU and uint8 labels; patients whole within a shard, splits apart
+    STORE/manifest.json                  configuration, normalisation, sizes and checksums of the files below
+    STORE/index-HASH.parquet             a row a patient: split, size, class counts, geometry, the way back
+    STORE/shards/train-HASH.parquet      int16 HU and uint8 labels; patients whole within a shard, splits apart
 
-A folder without a manifest is no store yet, a reader never sees half of one. Any `pyarrow.fs` path will do.
+Files are named by their content, so whatever a manifest names is what was meant. A folder without a manifest is no
+store yet, a reader never sees half of one. Any `pyarrow.fs` path will do.
 """
 
 import hashlib
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from renalnet import storage
-from renalnet.config import PrepareConfig, fingerprint
-from renalnet.data.manifest import VERSION, CaseEntry, Manifest, Normalisation, Provenance, ShardEntry
-from renalnet.data.shards import ShardBuilder, read_counts, read_slabs, slab_rows
+from renalnet.data.focus import Focus
+from renalnet.data.manifest import VERSION, CaseEntry, CaseIndex, FileEntry, Manifest, Normalisation
+from renalnet.data.shards import read_focus, read_slabs
 from renalnet.data.volume import Grid
 from renalnet.errors import ConfigError, InputError, StoreError, nearest
-from renalnet.types import NUM_CLASSES, SPLITS, HuArray, LabelArray, Split, Triple
-
-__all__ = [
-    "CaseEntry",
-    "Manifest",
-    "Normalisation",
-    "Provenance",
-    "Roi",
-    "ShardEntry",
-    "Store",
-    "StoreWriter",
-    "open_store",
-    "write_store",
-]
+from renalnet.types import SPLITS, HuArray, LabelArray, Split, Triple
 
 MANIFEST: Final = "manifest.json"
 SHARDS: Final = "shards"
-UNKNOWN: Final = Provenance()
-_SHARD_NAME: Final = re.compile(rf"({'|'.join(SPLITS)})-\d{{5}}\.parquet")
+_CHUNK_BYTES: Final = 2**22
 
 
 @dataclass(frozen=True)
@@ -74,6 +61,7 @@ class Store:
 
     path: str
     manifest: Manifest
+    index: CaseIndex
 
     @property
     def normalisation(self) -> Normalisation:
@@ -87,14 +75,14 @@ class Store:
 
     def cases(self, split: Split | None = None) -> list[str]:
         """Case names, sorted; of one split, or of all."""
-        return sorted(entry.case for entry in self.manifest.cases if split in (None, entry.split))
+        return self.index.cases(split)
 
     def entry(self, case: str) -> CaseEntry:
-        """What the manifest says of a case. Raises StoreError for an unknown one."""
-        for entry in self.manifest.cases:
-            if entry.case == case:
-                return entry
-        raise StoreError(f"{self.path}: no case '{case}'; {nearest(case, self.cases())}")
+        """What the index says of a case. Raises StoreError for an unknown one."""
+        try:
+            return self.index.entry(case)
+        except KeyError as error:
+            raise StoreError(f"{self.path}: no case '{case}'; {nearest(case, self.cases())}") from error
 
     def read(self, case: str) -> Roi:
         """The ROI of a case; reads only its rows.
@@ -113,86 +101,141 @@ class Store:
             StoreError: the case is unknown, or its shard is damaged or foreign.
         """
         entry = self.entry(case)
-        shape = (stop - start, *entry.shape[1:])
-        image, label = np.empty(shape, np.int16), np.empty(shape, np.uint8)
-        slab = self.manifest.config.slab_slices
-        rows = range(entry.first_row + start // slab, entry.first_row + -(-stop // slab))
         with self._shard(entry.shard) as file:
-            for z_start, pixels, classes in read_slabs(file, case, rows):
-                low, high = max(start, z_start), min(stop, z_start + len(pixels))
-                image[low - start : high - start] = pixels[low - z_start : high - z_start]
-                label[low - start : high - start] = classes[low - z_start : high - z_start]
-        return image, label
+            return self._slices(file, entry, start, stop)
 
-    def slab_counts(self, case: str) -> NDArray[np.int64]:
-        """Voxels of each label in each z-slab, (slabs, 3); reads no pixel. Raises StoreError."""
+    def focus(self, case: str) -> Focus:
+        """Where the classes of a case lie; reads no pixel. Raises StoreError as `read` does."""
         entry = self.entry(case)
         with self._shard(entry.shard) as file:
-            return read_counts(file, range(entry.first_row, entry.first_row + entry.num_rows))
+            return read_focus(file, case, _rows(entry))
+
+    def read_with_focus(self, case: str) -> tuple[Roi, Focus]:
+        """`read` and `focus` in one opening of the shard. Raises StoreError as `read` does."""
+        entry = self.entry(case)
+        with self._shard(entry.shard) as file:
+            image, label = self._slices(file, entry, 0, entry.shape[0])
+            focus = read_focus(file, case, _rows(entry))
+        return Roi(case, entry.split, image, label, entry.grid, entry.source, entry.notes), focus
 
     def read_split(self, split: Split) -> list[Roi]:
         """The ROIs of a split, in the order of `cases`. Raises StoreError."""
         return [self.read(case) for case in self.cases(split)]
 
-    def verify(self) -> None:
-        """Compare each shard with its checksum. Raises StoreError naming the first that differs."""
-        for shard in self.manifest.shards:
-            content = storage.read_bytes(self._path(shard.name))
-            if hashlib.sha256(content).hexdigest() != shard.sha256:
-                raise StoreError(_damaged(self._path(shard.name), "its checksum is not the manifest's"))
+    def verify(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Compare each shard with its checksum. Raises StoreError naming the first that differs.
+
+        Args:
+            progress: told how many shards of how many are done.
+        """
+        for done, shard in enumerate(self.manifest.shards, start=1):
+            _check_content(self._path(shard.name), shard)
+            if progress:
+                progress(done, len(self.manifest.shards))
 
     def describe(self) -> list[dict[str, Any]]:
         """A row a split: cases, mean ROI size, class shares of the voxels, bytes on disk."""
-        return [_describe(self.manifest, split) for split in SPLITS if self.cases(split)]
+        return [self._describe(split) for split in SPLITS if self.cases(split)]
+
+    def _describe(self, split: Split) -> dict[str, Any]:
+        totals, shards = self.index.totals(split), self.index.shards(split)
+        return {
+            "split": split,
+            "cases": len(self.cases(split)),
+            "mean_shape": tuple(round(length, 1) for length in self.index.mean_shape(split)),
+            **dict(zip(("background", "kidney", "tumor"), (totals / totals.sum()).tolist(), strict=True)),
+            "num_bytes": sum(shard.num_bytes for shard in self.manifest.shards if shard.name in shards),
+        }
+
+    def _slices(self, file: pq.ParquetFile, entry: CaseEntry, start: int, stop: int) -> tuple[HuArray, LabelArray]:
+        shape = (stop - start, *entry.shape[1:])
+        image, label = np.empty(shape, np.int16), np.empty(shape, np.uint8)
+        slab = self.manifest.config.slab_slices
+        rows = range(entry.first_row + start // slab, entry.first_row + -(-stop // slab))
+        for z_start, pixels, classes in read_slabs(file, entry.case, rows):
+            low, high = max(start, z_start), min(stop, z_start + len(pixels))
+            image[low - start : high - start] = pixels[low - z_start : high - z_start]
+            label[low - start : high - start] = classes[low - z_start : high - z_start]
+        return image, label
 
     def _path(self, shard: str) -> str:
         return storage.join(self.path, SHARDS, shard)
 
     @contextmanager
     def _shard(self, name: str) -> Iterator[pq.ParquetFile]:
-        filesystem, inner = storage.resolve(self._path(name))
+        """An open shard, whose content was compared with its checksum once in this process."""
+        path = self._path(name)
+        filesystem, inner = storage.resolve(path)
         try:
-            with filesystem.open_input_file(inner) as stream, pq.ParquetFile(stream) as file:
+            info = filesystem.get_file_info(inner)
+            _checked(path, self._file_entry(name), (info.size, info.mtime_ns))
+            # Pages are compared with their own checksums again on reading: disks forget, and this costs little.
+            with (
+                filesystem.open_input_file(inner) as stream,
+                pq.ParquetFile(stream, page_checksum_verification=True) as file,
+            ):
                 yield file
         except (pa.ArrowException, OSError, KeyError, IndexError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise StoreError(_damaged(self._path(name), reason)) from error
+            if isinstance(error, StoreError):
+                raise StoreError(_damaged(path, str(error)) if path not in str(error) else str(error)) from error
+            raise StoreError(_damaged(path, str(error))) from error
+
+    def _file_entry(self, name: str) -> FileEntry:
+        return next(shard for shard in self.manifest.shards if shard.name == name)
 
 
-def _describe(manifest: Manifest, split: Split) -> dict[str, Any]:
-    entries = [entry for entry in manifest.cases if entry.split == split]
-    counts = np.array([entry.counts for entry in entries]).sum(axis=0)
-    shards = {entry.shard for entry in entries}
-    return {
-        "split": split,
-        "cases": len(entries),
-        "mean_shape": tuple(np.mean([entry.shape for entry in entries], axis=0).round(1).tolist()),
-        **dict(zip(("background", "kidney", "tumor"), (counts / counts.sum()).tolist(), strict=True)),
-        "num_bytes": sum(shard.num_bytes for shard in manifest.shards if shard.name in shards),
-    }
+def _rows(entry: CaseEntry) -> range:
+    return range(entry.first_row, entry.first_row + entry.num_rows)
 
 
-def _damaged(path: str, reason: str) -> str:
-    return f"{path}: damaged or foreign shard ({reason}); restore it or prepare the store again"
+@cache
+def _checked(path: str, entry: FileEntry, size_and_time: tuple[int | None, int | None]) -> None:
+    """`_check_content`, once a process for a file of the same size and time."""
+    num_bytes, _ = size_and_time
+    if num_bytes != entry.num_bytes:
+        found = "it is missing" if num_bytes is None else f"{num_bytes} bytes where the manifest says {entry.num_bytes}"
+        raise StoreError(_damaged(path, found))
+    _check_content(path, entry)
+
+
+def _check_content(path: str, entry: FileEntry) -> None:
+    filesystem, inner = storage.resolve(path)
+    digest = hashlib.sha256()
+    try:
+        with filesystem.open_input_stream(inner) as stream:
+            while chunk := stream.read(_CHUNK_BYTES):
+                digest.update(chunk)
+    except OSError as error:
+        raise StoreError(_damaged(path, str(error))) from error
+    if digest.hexdigest() != entry.sha256:
+        raise StoreError(_damaged(path, "its checksum is not the manifest's"))
+
+
+def _damaged(path: str, reason: str, kind: str = "shard") -> str:
+    words = " ".join(reason.split())
+    return f"{path}: damaged or foreign {kind} ({words}); restore it or prepare the store again"
 
 
 def open_store(path: str | Path) -> Store:
-    """Open a store and compare its shards' sizes with the manifest.
+    """Open a store: read its manifest and index, and compare its shards' sizes with the manifest.
 
     Raises:
-        StoreError: there is no manifest, it cannot be understood, or a shard is missing or of another size.
+        StoreError: there is no manifest, it cannot be understood, the index is damaged, or a shard is missing or
+            of another size.
     """
-    store = Store(str(path), _read_manifest(path))
-    for shard in store.manifest.shards:
-        filesystem, inner = storage.resolve(storage.join(path, SHARDS, shard.name))
-        size = filesystem.get_file_info(inner).size
-        if size != shard.num_bytes:
+    manifest = read_manifest(path)
+    index = _read_index(storage.join(path, manifest.index.name), manifest.index)
+    sizes = storage.list_sizes(storage.join(path, SHARDS))
+    for shard in manifest.shards:
+        if sizes.get(shard.name) != shard.num_bytes:
+            size = sizes.get(shard.name)
             found = "it is missing" if size is None else f"{size} bytes where the manifest says {shard.num_bytes}"
             raise StoreError(_damaged(storage.join(path, SHARDS, shard.name), found))
-    return store
+    return Store(str(path), manifest, index)
 
 
-def _read_manifest(path: str | Path) -> Manifest:
+def read_manifest(path: str | Path) -> Manifest:
+    """The manifest of a store. Raises StoreError where there is none or it cannot be understood."""
     where = storage.join(path, MANIFEST)
     try:
         values = storage.read_json(where)
@@ -207,130 +250,18 @@ def _read_manifest(path: str | Path) -> Manifest:
         raise StoreError(f"{where}: version {version!r}, this program reads {VERSION}; prepare the store again")
     try:
         return Manifest.from_json(values)
-    except (KeyError, TypeError, AttributeError, ConfigError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, ConfigError) as error:
         raise StoreError(f"{where}: not understood ({error}); restore it or prepare the store again") from error
 
 
-class StoreWriter:
-    """Writes ROIs one at a time; the folder becomes a store when `finish` writes the manifest.
-
-    Shards left by a run that was interrupted are removed first: without a manifest nothing refers to them.
-
-    Raises:
-        StoreError: the folder already holds a store.
-    """
-
-    def __init__(self, path: str | Path, config: PrepareConfig) -> None:
-        if storage.exists(storage.join(path, MANIFEST)):
-            raise StoreError(f"{path}: holds a store already; choose another folder or remove it")
-        for name in storage.list_names(storage.join(path, SHARDS)):
-            if _SHARD_NAME.fullmatch(name):
-                storage.delete(storage.join(path, SHARDS, name))
-        self._path, self._config, self._fingerprint = path, config, fingerprint(config)
-        self._open: dict[Split, ShardBuilder] = {}
-        self._shards: dict[Split, list[ShardEntry]] = {split: [] for split in SPLITS}
-        self._cases: list[CaseEntry] = []
-        self._clipped_sum, self._num_train_voxels = 0, 0
-
-    def add(self, roi: Roi) -> None:
-        """Write an ROI. Raises StoreError where its case is there already or arrays and grid differ."""
-        self._check(roi)
-        builder = self._open.setdefault(roi.split, ShardBuilder())
-        columns = {"case": roi.case, "split": roi.split, "config_fingerprint": self._fingerprint}
-        rows = slab_rows(columns, roi.image, roi.label, roi.grid, self._config.slab_slices)
-        entry = self._entry(roi, builder.num_rows, rows.num_rows)
-        builder.append(rows, roi.case, entry.to_json())
-        self._cases.append(entry)
-        if roi.split == "train":
-            # Whole numbers: the mean does not depend on the order of the cases.
-            self._clipped_sum += int(np.clip(roi.image, self._config.hu_min, self._config.hu_max).sum(dtype=np.int64))
-            self._num_train_voxels += roi.image.size
-        if builder.num_bytes >= self._config.shard_mb * 2**20:
-            self._flush(roi.split)
-
-    def finish(
-        self,
-        normalisation: Normalisation | None = None,
-        notes: Sequence[str] = (),
-        about: Provenance = UNKNOWN,
-    ) -> Store:
-        """Write what is still open, then the manifest.
-
-        Raises:
-            StoreError: there is neither a training ROI nor a normalisation.
-        """
-        normalisation = normalisation or self._normalisation()
-        for split in list(self._open):
-            self._flush(split)
-        shards = tuple(shard for split in SPLITS for shard in self._shards[split])
-        manifest = Manifest(self._config, normalisation, tuple(self._cases), shards, tuple(notes), about)
-        storage.write_json(storage.join(self._path, MANIFEST), manifest.to_json())
-        return Store(str(self._path), manifest)
-
-    def _check(self, roi: Roi) -> None:
-        if any(entry.case == roi.case for entry in self._cases):
-            raise StoreError(f"case '{roi.case}' comes twice; case names must be unique")
-        if not roi.image.shape == roi.label.shape == roi.grid.shape:
-            raise StoreError(
-                f"case '{roi.case}': image {roi.image.shape}, label {roi.label.shape} and grid "
-                f"{roi.grid.shape} differ; cut image and label on one grid"
-            )
-
-    def _entry(self, roi: Roi, first_row: int, num_rows: int) -> CaseEntry:
-        background, kidney, tumor = (int(n) for n in np.bincount(roi.label.ravel(), minlength=NUM_CLASSES))
-        return CaseEntry(
-            case=roi.case,
-            split=roi.split,
-            shard=self._shard_name(roi.split),
-            first_row=first_row,
-            num_rows=num_rows,
-            shape=roi.grid.shape,
-            counts=(background, kidney, tumor),
-            grid=roi.grid,
-            source=roi.source,
-            notes=roi.notes,
-        )
-
-    def _shard_name(self, split: Split) -> str:
-        return f"{split}-{len(self._shards[split]):05d}.parquet"
-
-    def _flush(self, split: Split) -> None:
-        content = self._open.pop(split).finish()
-        name = self._shard_name(split)
-        storage.write_bytes(storage.join(self._path, SHARDS, name), content)
-        self._shards[split].append(ShardEntry(name, len(content), hashlib.sha256(content).hexdigest()))
-
-    def _normalisation(self) -> Normalisation:
-        low, high = self._config.hu_min, self._config.hu_max
-        if self._num_train_voxels == 0:
-            raise StoreError(
-                f"{self._path}: no training ROI to take the mean of; add training cases or a normalisation"
-            )
-        mean_hu = self._clipped_sum / self._num_train_voxels
-        return Normalisation(low, high, (mean_hu - low) / (high - low))
-
-
-def write_store(
-    path: str | Path,
-    rois: Iterable[Roi],
-    config: PrepareConfig,
-    *,
-    normalisation: Normalisation | None = None,
-    notes: Sequence[str] = (),
-    about: Provenance = UNKNOWN,
-) -> Store:
-    """Write a whole store, one ROI in memory at a time beside the shards being filled.
-
-    Args:
-        normalisation: kept from an earlier preparation; computed from the training ROIs if absent.
-        notes: warnings for the manifest.
-        about: where the scans came from.
-
-    Raises:
-        StoreError: the folder already holds a store, a case comes twice, or there is neither a training ROI
-            nor a normalisation.
-    """
-    writer = StoreWriter(path, config)
-    for roi in rois:
-        writer.add(roi)
-    return writer.finish(normalisation, notes, about)
+def _read_index(path: str, entry: FileEntry) -> CaseIndex:
+    try:
+        content = storage.read_bytes(path)
+        if hashlib.sha256(content).hexdigest() != entry.sha256:
+            raise ValueError("its checksum is not the manifest's")
+        return CaseIndex.from_bytes(content)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        words = " ".join(str(error).split())
+        raise StoreError(
+            f"{path}: damaged or foreign index ({words}); restore it or prepare the store again"
+        ) from error

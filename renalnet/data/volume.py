@@ -1,113 +1,89 @@
 """Images and their place in space: reading, writing, turning to the inner axes, resampling, the way back.
 
-SimpleITK does the work; it is imported where it is used.
+SimpleITK turns, resamples and writes; it is imported where it is used.
 """
 
 import uuid
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from renalnet.data.grid import GRID_TOLERANCE_MM, IDENTITY, OBLIQUE_TOLERANCE, Grid, Volume, grid_difference
+from renalnet.data.metaimage import read_metaimage
+from renalnet.data.nifti import read_nifti
+from renalnet.data.nrrd import read_nrrd
 from renalnet.errors import InputError
 from renalnet.types import Shape, Triple
 
-Number = TypeVar("Number", int, float)
+__all__ = [
+    "GRID_TOLERANCE_MM",
+    "IDENTITY",
+    "IMAGE_ENDINGS",
+    "OBLIQUE_TOLERANCE",
+    "Grid",
+    "Volume",
+    "canonical",
+    "grid_difference",
+    "image_stem",
+    "read_volume",
+    "resample",
+    "to_itk",
+    "to_source",
+    "use_threads",
+    "write_volume",
+]
 
-IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
-GRID_TOLERANCE_MM = 5e-2
-"""Headers round what they store: voxels nearer than this to each other are the same voxel."""
-OBLIQUE_TOLERANCE = 1e-4
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Where the voxels of an image lie, in ITK's convention: (x, y, z) and LPS millimetres."""
-
-    size_xyz: tuple[int, int, int]
-    spacing_xyz_mm: Triple
-    origin_xyz_mm: Triple
-    direction: tuple[float, ...] = IDENTITY
-    """Nine numbers, row by row; column i is the direction of index axis i."""
-
-    @classmethod
-    def axis_aligned(cls, shape: Shape, spacing_mm: Triple, origin_mm: Triple = (0.0, 0.0, 0.0)) -> Self:
-        """A grid of identity direction from (z, y, x) triples."""
-        return cls(_reverse(shape), _reverse(spacing_mm), _reverse(origin_mm))
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
-        """The inverse of `to_json`."""
-        return cls(**{name: tuple(value) for name, value in values.items()})
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain lists, exact in JSON."""
-        return {name: list(value) for name, value in asdict(self).items()}
-
-    @property
-    def shape(self) -> Shape:
-        """Size as (z, y, x)."""
-        return _reverse(self.size_xyz)
-
-    @property
-    def spacing_mm(self) -> Triple:
-        """Spacing as (z, y, x)."""
-        return _reverse(self.spacing_xyz_mm)
-
-    @property
-    def origin_mm(self) -> Triple:
-        """Centre of the first voxel as (z, y, x)."""
-        return _reverse(self.origin_xyz_mm)
-
-    @property
-    def is_axis_aligned(self) -> bool:
-        """Whether the direction is the identity."""
-        return bool(np.allclose(self.direction, IDENTITY, atol=OBLIQUE_TOLERANCE))
-
-    @property
-    def voxel_ml(self) -> float:
-        """Volume of a voxel in millilitres."""
-        return float(np.prod(self.spacing_xyz_mm)) / 1000.0
+_READERS: Final[dict[str, Callable[[Path], Volume]]] = {
+    ".nii.gz": read_nifti,
+    ".nii": read_nifti,
+    ".nrrd": read_nrrd,
+    ".nhdr": read_nrrd,
+    ".mha": read_metaimage,
+    ".mhd": read_metaimage,
+}
+_TWO_FILES: Final = (".nhdr", ".mhd")
+IMAGE_ENDINGS: Final = tuple(_READERS)
+"""Of the files that `read_volume` reads."""
 
 
-@dataclass(frozen=True)
-class Volume:
-    """An array (z, y, x) and its grid; `array.shape == grid.shape`."""
-
-    array: NDArray[Any]
-    grid: Grid
+def image_stem(name: str) -> str | None:
+    """The name of an image file without its ending; none for another file and for a hidden one."""
+    ending = next((ending for ending in IMAGE_ENDINGS if name.lower().endswith(ending)), None)
+    return None if ending is None or name.startswith(".") else name[: -len(ending)]
 
 
 def read_volume(path: str | Path) -> Volume:
-    """Read a 3D image in any format that SimpleITK knows, on the grid that its file states.
+    """Read a 3D image (NIfTI, NRRD or MetaImage, by its ending), on the grid that its file states.
 
     Raises:
-        InputError: the file is missing, unreadable, or not a single-channel 3D image.
+        InputError: the file is missing, unreadable, damaged, or not a single-channel 3D image.
     """
-    import SimpleITK as sitk
-
-    if not Path(path).is_file():
+    file = Path(path)
+    if not file.is_file():
         raise InputError(f"{path}: no such file; name an existing image")
+    reader = next((reader for ending, reader in _READERS.items() if file.name.lower().endswith(ending)), None)
+    if reader is None:
+        raise InputError(f"{path}: not readable as an image (its ending is none of {', '.join(IMAGE_ENDINGS)})")
     try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise InputError(f"{path}: not readable as an image ({reason}); replace or remove it") from error
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(
-            f"{path}: {image.GetDimension()} dimensions, {image.GetNumberOfComponentsPerPixel()} channels; "
-            "a scan or label has 3 dimensions and 1 channel"
-        )
-    return _from_itk(image)
+        return reader(file)
+    except OSError as error:
+        raise InputError(f"{path}: not readable ({error.strerror or error}); replace or remove it") from error
 
 
 def write_volume(path: str | Path, volume: Volume) -> None:
-    """Write an image under a temporary name and rename it; the ending of `path` chooses the format."""
+    """Write an image under a temporary name and rename it; the ending of `path` chooses the format.
+
+    Raises:
+        InputError: the format keeps its pixels in a second file, so that it cannot be written whole or not at all.
+    """
     import SimpleITK as sitk
 
     target = Path(path)
+    if target.suffix.lower() in _TWO_FILES:
+        raise InputError(f"{path}: is written as two files; choose .nii.gz, .nrrd or .mha")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{uuid.uuid4().hex[:8]}.{target.name}")  # keeps the ending, which SimpleITK reads
     try:
@@ -125,6 +101,8 @@ def canonical(volume: Volume, *, is_label: bool) -> Volume:
     """
     import SimpleITK as sitk
 
+    if volume.grid.is_axis_aligned:
+        return volume
     turned = _from_itk(sitk.DICOMOrient(to_itk(volume), "LPS"))
     if turned.grid.is_axis_aligned:
         return turned
@@ -143,28 +121,20 @@ def resample(volume: Volume, grid: Grid, *, is_label: bool, fill: float = 0.0) -
     return Volume(sitk.GetArrayFromImage(moved), grid)
 
 
+def to_source(label: Volume, source: Grid) -> Volume:
+    """A label of the inner geometry on the grid of the scan that it belongs to; background outside its extent.
+
+    Voxel for voxel where the label's voxels are voxels of the source, whatever the order and direction of its
+    axes; elsewhere (oblique scans, ROIs of another spacing) each voxel of the source takes the nearest label.
+    """
+    return resample(label, source, is_label=True)
+
+
 def use_threads(num_threads: int) -> None:
     """Let SimpleITK use this many threads in this process."""
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(num_threads)
-
-
-def grid_difference(first: Grid, second: Grid) -> str | None:
-    """Words for the first difference of two grids; none where they agree within `GRID_TOLERANCE_MM`."""
-    if first.size_xyz != second.size_xyz:
-        return f"size {_words(first.size_xyz)} against {_words(second.size_xyz)}"
-    size = np.array(first.size_xyz)
-    limits = {
-        "origin_xyz_mm": GRID_TOLERANCE_MM,
-        "spacing_xyz_mm": GRID_TOLERANCE_MM / size.max(),
-        "direction": GRID_TOLERANCE_MM / (size * first.spacing_xyz_mm).max(),
-    }
-    for name, limit in limits.items():
-        one, two = getattr(first, name), getattr(second, name)
-        if not np.allclose(one, two, atol=limit, rtol=0):
-            return f"{name.split('_')[0]} {_words(one)} against {_words(two)}"
-    return None
 
 
 def _enclosing_grid(grid: Grid) -> Grid:
@@ -199,18 +169,9 @@ def _place(image: Any, grid: Grid) -> None:
     image.SetDirection(grid.direction)
 
 
-def _reverse(values: tuple[Number, Number, Number]) -> tuple[Number, Number, Number]:
-    first, second, third = values
-    return third, second, first
-
-
 def _triple(values: NDArray[np.float64]) -> Triple:
     return float(values[0]), float(values[1]), float(values[2])
 
 
 def _triple_int(values: NDArray[np.int_]) -> Shape:
     return int(values[0]), int(values[1]), int(values[2])
-
-
-def _words(values: tuple[float, ...]) -> str:
-    return "×".join(f"{value:g}" for value in values)

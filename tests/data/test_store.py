@@ -9,10 +9,12 @@ import pytest
 from pyarrow import fs
 
 from renalnet.config import PrepareConfig
-from renalnet.data.store import Normalisation, Roi, Store, StoreWriter, open_store, write_store
+from renalnet.data.manifest import Normalisation
+from renalnet.data.store import Roi, Store, open_store
+from renalnet.data.store_writer import StoreWriter, write_store
 from renalnet.data.volume import Grid
-from renalnet.errors import StoreError
-from renalnet.types import SPLITS, Split
+from renalnet.errors import BusyError, StoreError
+from renalnet.types import KIDNEY, SPLITS, TUMOR, Split
 
 CONFIG = PrepareConfig(slab_slices=4)
 
@@ -32,7 +34,8 @@ def write_three(path: Path) -> Store:
 
 
 def shard_of(store: Store, split: str) -> Path:
-    return Path(store.path, "shards", f"{split}-00000.parquet")
+    (shard,) = Path(store.path, "shards").glob(f"{split}-*.parquet")
+    return shard
 
 
 @pytest.mark.parametrize("depth", [1, 4, 10])
@@ -60,11 +63,25 @@ def test_slices_are_read_without_their_neighbours(tmp_path: Path, start: int, st
     np.testing.assert_array_equal(label, original.label[start:stop])
 
 
-def test_slab_counts_are_those_of_the_slabs(tmp_path: Path) -> None:
+def test_focus_counts_the_slabs_and_its_anchors_lie_in_them(tmp_path: Path) -> None:
     original = random_roi("a")
-    counts = write_store(tmp_path, [original], CONFIG).slab_counts("a")
+    store = write_store(tmp_path, [original], CONFIG)
+    focus = store.focus("a")
     slabs = [original.label[start : start + 4] for start in (0, 4, 8)]
-    np.testing.assert_array_equal(counts, [np.bincount(slab.ravel(), minlength=3) for slab in slabs])
+    np.testing.assert_array_equal(focus.counts, [np.bincount(slab.ravel(), minlength=3) for slab in slabs])
+    assert focus.starts.tolist() == [0, 4, 8]
+    for label in (KIDNEY, TUMOR):
+        for start, anchors in zip(focus.starts, focus.anchors(label), strict=True):
+            assert anchors.shape == (16, 3) and len(np.unique(anchors, axis=0)) == 16
+            assert all(start <= z < start + 4 and original.label[z, y, x] == label for z, y, x in anchors)
+    np.testing.assert_array_equal(store.read_with_focus("a")[1].tumor[0], focus.tumor[0])
+
+
+def test_a_label_that_is_absent_has_no_anchor(tmp_path: Path) -> None:
+    roi = random_roi("a")
+    bare = Roi("a", "train", roi.image, np.minimum(roi.label, 1), roi.grid, roi.grid)
+    focus = write_store(tmp_path, [bare], CONFIG).focus("a")
+    assert [anchors.shape for anchors in focus.tumor] == [(0, 3)] * 3
 
 
 def test_a_row_is_a_row_group_and_pixels_have_no_dictionary(tmp_path: Path) -> None:
@@ -74,7 +91,7 @@ def test_a_row_is_a_row_group_and_pixels_have_no_dictionary(tmp_path: Path) -> N
     assert (pixels.path_in_schema, pixels.compression) == ("image", "ZSTD")
     assert not pixels.has_dictionary_page
     assert not pixels.is_stats_set
-    assert json.loads(metadata.metadata[b"renalnet"])["trai"]["grid"]["size_xyz"] == [9, 6, 10]
+    assert json.loads(metadata.metadata[b"renalnet"])["cases"]["trai"]["grid"]["size_xyz"] == [9, 6, 10]
 
 
 def test_cases_are_listed_by_split_and_described(tmp_path: Path) -> None:
@@ -95,11 +112,8 @@ def test_patients_stay_whole_when_a_shard_is_full(tmp_path: Path) -> None:
     label = np.zeros(grid.shape, np.uint8)
     rois = [Roi(case, "train", image, label, grid, grid) for case in "abc"]
     store = write_store(tmp_path, rois, PrepareConfig(shard_mb=2))
-    assert [entry.shard for entry in store.manifest.cases] == [
-        "train-00000.parquet",
-        "train-00000.parquet",
-        "train-00001.parquet",
-    ]
+    first, second, third = (entry.shard for entry in store.index.entries())
+    assert first == second != third
     np.testing.assert_array_equal(open_store(tmp_path).read("c").image, image)
 
 
@@ -137,18 +151,58 @@ def test_a_store_is_read_through_a_uri(tmp_path: Path) -> None:
     assert fs.FileSystem.from_uri(store.path)[1] == f"{tmp_path}/store"
 
 
-def test_an_unfinished_store_is_none_and_its_shards_are_replaced(tmp_path: Path) -> None:
-    StoreWriter(tmp_path, PrepareConfig(shard_mb=1))
+def test_an_unfinished_store_is_none_and_what_it_left_is_removed(tmp_path: Path) -> None:
     (tmp_path / "shards").mkdir()
-    (tmp_path / "shards" / "train-00007.parquet").write_bytes(b"left over")
+    (tmp_path / "shards" / "train-0123456789abcdef.parquet").write_bytes(b"left over")
     (tmp_path / "shards" / "mine.txt").write_text("not ours")
     with pytest.raises(StoreError, match=r"no store here \(manifest.json is missing\)"):
         open_store(tmp_path)
-    write_store(tmp_path, [random_roi("a")], CONFIG)
-    assert sorted(path.name for path in (tmp_path / "shards").iterdir()) == [
-        "mine.txt",
-        "train-00000.parquet",
-    ]
+    store = write_store(tmp_path, [random_roi("a")], CONFIG)
+    assert {path.name for path in (tmp_path / "shards").iterdir()} == {"mine.txt", shard_of(store, "train").name}
+
+
+def interrupted(path: Path, run: str) -> StoreWriter:
+    """A writer that wrote the shard of case `a` and began that of `bb`, and was killed."""
+    writer = StoreWriter(path, PrepareConfig(slab_slices=4, shard_mb=1), run=run)
+    big = random_roi("a", depth=4000)
+    writer.add(big)
+    writer.add(random_roi("bb"))
+    return writer
+
+
+def test_whole_shards_of_an_interrupted_run_are_taken_over(tmp_path: Path) -> None:
+    interrupted(tmp_path, "run")
+    config = PrepareConfig(slab_slices=4, shard_mb=1)
+    for name, taken in (("other", set()), ("run", {"a"})):
+        writer = StoreWriter(tmp_path, config, run=name)
+        assert writer.adopt(lambda entry: entry.split == "train") == taken
+    assert StoreWriter(tmp_path, config, run="run").adopt(lambda entry: False) == set()
+    writer.add(random_roi("bb"))
+    resumed = writer.finish()
+    undisturbed = write_store(tmp_path / "whole", [random_roi("a", depth=4000), random_roi("bb")], config)
+    assert resumed.index.table.drop(["shard"]) == undisturbed.index.table.drop(["shard"])
+    np.testing.assert_array_equal(open_store(tmp_path).read("a").image, undisturbed.read("a").image)
+
+
+def test_a_damaged_shard_of_an_interrupted_run_is_not_taken_over(tmp_path: Path) -> None:
+    interrupted(tmp_path, "run")
+    (shard,) = (tmp_path / "shards").iterdir()
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(bytes(content))
+    assert StoreWriter(tmp_path, CONFIG, run="run").adopt(lambda entry: True) == set()
+
+
+def test_patients_are_added_and_nothing_else_changes(tmp_path: Path) -> None:
+    before = write_store(tmp_path, [random_roi("a"), random_roi("bb", "test")], CONFIG)
+    writer = StoreWriter(tmp_path, CONFIG, base=before)
+    writer.add(random_roi("ccc"))
+    after = writer.finish(before.normalisation)
+    assert after.cases() == ["a", "bb", "ccc"] and after.normalisation == before.normalisation
+    assert set(before.manifest.shards) < set(after.manifest.shards)
+    np.testing.assert_array_equal(before.read("a").image, open_store(tmp_path).read("a").image)
+    with pytest.raises(StoreError, match="case 'a' comes twice"):
+        StoreWriter(tmp_path, CONFIG, base=after).add(random_roi("a"))
 
 
 def test_a_store_is_never_overwritten(tmp_path: Path) -> None:
@@ -165,10 +219,10 @@ def test_a_case_that_comes_twice_is_refused(tmp_path: Path) -> None:
 def test_a_truncated_or_missing_shard_is_refused_on_opening(tmp_path: Path) -> None:
     shard = shard_of(write_three(tmp_path), "validation")
     shard.write_bytes(shard.read_bytes()[:-100])
-    with pytest.raises(StoreError, match=r"validation-00000\.parquet: damaged .* bytes where the manifest says"):
+    with pytest.raises(StoreError, match=r"validation-\w+\.parquet: damaged .* bytes where the manifest says"):
         open_store(tmp_path)
     shard.unlink()
-    with pytest.raises(StoreError, match=r"validation-00000\.parquet: damaged or foreign shard \(it is missing"):
+    with pytest.raises(StoreError, match=r"validation-\w+\.parquet: damaged or foreign shard \(it is missing"):
         open_store(tmp_path)
 
 
@@ -176,7 +230,7 @@ def test_a_shard_damaged_after_opening_is_refused_on_reading(tmp_path: Path) -> 
     store = write_three(tmp_path)
     shard = shard_of(store, "validation")
     shard.write_bytes(shard.read_bytes()[:-100])
-    with pytest.raises(StoreError, match=r"validation-00000\.parquet: damaged or foreign shard .* restore it"):
+    with pytest.raises(StoreError, match=r"validation-\w+\.parquet: damaged or foreign shard .* restore it"):
         store.read("validatio")
 
 
@@ -184,7 +238,7 @@ def test_a_foreign_shard_is_refused_on_reading(tmp_path: Path) -> None:
     store = write_store(tmp_path / "a", [random_roi("a")], CONFIG)
     foreign = write_store(tmp_path / "b", [random_roi("b")], CONFIG)
     shard_of(store, "train").write_bytes(shard_of(foreign, "train").read_bytes())
-    with pytest.raises(StoreError, match=r"train-00000.*holds case 'b' where the manifest says 'a'"):
+    with pytest.raises(StoreError, match=r"train-\w+\.parquet: damaged or foreign shard .*checksum|bytes where"):
         store.read("a")
 
 
@@ -194,7 +248,7 @@ def test_verify_names_a_shard_with_a_changed_byte(tmp_path: Path) -> None:
     content = bytearray(shard_of(store, "test").read_bytes())
     content[50] ^= 1
     shard_of(store, "test").write_bytes(bytes(content))
-    with pytest.raises(StoreError, match=r"test-00000\.parquet: .*checksum"):
+    with pytest.raises(StoreError, match=r"test-\w+\.parquet: .*checksum"):
         open_store(tmp_path).verify()
 
 
@@ -202,8 +256,9 @@ def test_verify_names_a_shard_with_a_changed_byte(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("{", "not readable JSON"),
-        ("{}", "version None, this program reads 1"),
-        ('{"version": 1}', "not understood"),
+        ("{}", "version None, this program reads 2"),
+        ('{"version": 2}', "not understood"),
+        ('{"version": 1}', "version 1, this program reads 2"),
     ],
 )
 def test_a_foreign_manifest_is_refused(tmp_path: Path, content: str, message: str) -> None:
@@ -216,3 +271,37 @@ def test_an_unknown_case_names_the_nearest(tmp_path: Path) -> None:
     store = write_store(tmp_path, [random_roi("case_1")], CONFIG)
     with pytest.raises(StoreError, match="no case 'case_2'; did you mean 'case_1'"):
         store.read("case_2")
+
+
+def test_of_two_writers_the_first_to_commit_wins_and_the_store_stays_whole(tmp_path: Path) -> None:
+    first, second = StoreWriter(tmp_path, CONFIG), StoreWriter(tmp_path, CONFIG)
+    first.add(random_roi("a"))
+    second.add(random_roi("bb"))
+    first.finish()
+    with pytest.raises(BusyError, match="another writer changed the store meanwhile; repeat"):
+        second.finish()
+    store = open_store(tmp_path)
+    store.verify()
+    assert store.cases() == ["a"]
+
+
+def test_a_writer_whose_shards_were_swept_away_commits_nothing(tmp_path: Path) -> None:
+    before = write_store(tmp_path, [random_roi("a")], CONFIG)
+    writer = StoreWriter(tmp_path, PrepareConfig(slab_slices=4, shard_mb=1), base=before)
+    writer.add(random_roi("bb", depth=4000))
+    for shard in tmp_path.glob("shards/*.parquet"):
+        if shard.name not in {known.name for known in before.manifest.shards}:
+            shard.unlink()
+    with pytest.raises(BusyError, match="another writer"):
+        writer.finish(before.normalisation)
+    assert open_store(tmp_path).manifest == before.manifest
+
+
+def test_a_store_on_an_object_store(s3_uri: str) -> None:
+    original = random_roi("a")
+    store = write_store(s3_uri, [original], CONFIG)
+    opened = open_store(s3_uri)
+    opened.verify()
+    assert opened.fingerprint == store.fingerprint
+    np.testing.assert_array_equal(opened.read("a").image, original.image)
+    assert open_store(s3_uri).focus("a").counts.sum() == original.label.size

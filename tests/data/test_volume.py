@@ -1,16 +1,16 @@
 """Geometry: the way in is exact, and so is the way back."""
 
-import itertools
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from grids import ORIENTATIONS, ORIGIN, SPACING, oriented_grid
 
 from renalnet.config import PrepareConfig
 from renalnet.data.ingest import ScanCase, load_case
 from renalnet.data.preprocess import cut_roi
-from renalnet.data.store import Roi, open_store, write_store
+from renalnet.data.store import Roi, open_store
+from renalnet.data.store_writer import write_store
 from renalnet.data.volume import (
     Grid,
     Volume,
@@ -22,18 +22,7 @@ from renalnet.data.volume import (
 )
 from renalnet.errors import InputError
 
-ORIENTATIONS = [
-    (axes, flips) for axes in itertools.permutations(range(3)) for flips in itertools.product((1, -1), repeat=3)
-]
-SIZE, SPACING, ORIGIN = (5, 6, 7), (0.7, 0.8, 2.5), (-31.5, 12.25, 100.0)
 OWN_SPACING = PrepareConfig(localise="cut", spacing_mm=None, slab_slices=2)
-
-
-def oriented_grid(axes: tuple[int, ...], flips: tuple[int, ...]) -> Grid:
-    """Index axis i runs along world axis axes[i], forwards or backwards."""
-    direction = np.zeros((3, 3))
-    direction[list(axes), range(3)] = flips
-    return Grid(SIZE, SPACING, ORIGIN, tuple(direction.ravel().tolist()))
 
 
 def random_pair(grid: Grid, seed: int = 0) -> tuple[Volume, Volume]:
@@ -146,17 +135,3 @@ def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "broken.nii.gz").write_bytes(b"not an image")
     with pytest.raises(InputError, match=r"broken\.nii\.gz: not readable as an image"):
         read_volume(tmp_path / "broken.nii.gz")
-
-
-def test_real_kits_labels_come_out_upright_with_their_volumes() -> None:
-    folder = os.environ.get("RENALNET_TEST_DATA")
-    if not folder:
-        pytest.skip("RENALNET_TEST_DATA is not set")
-    for path in sorted(Path(folder, "kits19_raw").glob("*.nii.gz"))[:2]:
-        raw = read_volume(path)
-        upright = canonical(raw, is_label=True)
-        assert upright.grid.is_axis_aligned
-        assert upright.grid.voxel_ml == pytest.approx(raw.grid.voxel_ml)
-        assert np.bincount(upright.array.ravel()).tolist() == np.bincount(raw.array.ravel()).tolist()
-        # In-plane pixels are below a millimetre and slices above one, so the axes are told apart.
-        assert upright.array.shape[0] == min(upright.array.shape)

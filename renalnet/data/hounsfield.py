@@ -1,0 +1,29 @@
+"""CT numbers as every module expects them: whole, from air upwards."""
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from renalnet.errors import InputError
+from renalnet.types import HuArray
+
+AIR_HU: Final = -1024
+"""The lowest CT number kept: scanners pad outside their field of view with lower ones (-2000, -3024, -32768)."""
+_INT16_MAX: Final = int(np.iinfo(np.int16).max)
+
+
+def to_hounsfield(values: NDArray[Any], where: object) -> HuArray:
+    """CT numbers of any type as int16, rounded and clamped to [-1024, 32767]; `where` names their file.
+
+    Raises:
+        InputError: a value is not finite.
+    """
+    if not np.issubdtype(values.dtype, np.floating):
+        stored = np.iinfo(values.dtype)
+        whole: HuArray = values.clip(max(AIR_HU, stored.min), min(_INT16_MAX, stored.max)).astype(np.int16, copy=False)
+        return whole
+    if not np.isfinite(values).all():
+        raise InputError(f"{where}: holds values that are not finite; export the scan again as CT numbers")
+    rounded: HuArray = np.clip(np.rint(values), AIR_HU, _INT16_MAX).astype(np.int16)
+    return rounded

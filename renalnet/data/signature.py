@@ -1,0 +1,47 @@
+"""A coarse picture of the lesioned kidney's surroundings, by which a scan is known again after re-export.
+
+The box around the kidney is averaged to 8×8×8 cells, whatever its spacing, and folded over its three middle
+planes, so that a flip changes nothing: 64 cells, a byte each. Cropping the scan outside the box changes
+nothing either.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from renalnet.types import FloatArray, HuArray
+
+NUM_CELLS: Final = 8
+HU_MIN: Final = -200.0
+HU_MAX: Final = 300.0
+"""Intensities are clipped to this range: it tells fat, water, parenchyma and contrast apart."""
+LENGTH: Final = (NUM_CELLS // 2) ** 3
+"""Cells that are left after folding."""
+HU_STEP: Final = (HU_MAX - HU_MIN) / 255
+
+
+def coarse_signature(box: HuArray) -> str:
+    """The signature of the image in a kidney's box, (z, y, x) in HU, at least one voxel: 128 hex digits."""
+    cells: NDArray[Any] = np.clip(box, HU_MIN, HU_MAX).astype(np.float32)
+    for axis in range(3):
+        weights = _cell_weights(cells.shape[axis])
+        folded = (weights + weights[::-1])[: NUM_CELLS // 2] / 2
+        cells = np.moveaxis(np.tensordot(folded, cells, axes=(1, axis)), 0, axis)
+    stored: NDArray[np.uint8] = np.rint((cells - HU_MIN) / HU_STEP).astype(np.uint8)
+    return stored.tobytes().hex()
+
+
+def to_hu(cells: NDArray[np.uint8]) -> FloatArray:
+    """The bytes of signatures in HU, float32 of the same shape."""
+    return cells.astype(np.float32) * np.float32(HU_STEP) + np.float32(HU_MIN)
+
+
+def _cell_weights(size: int) -> FloatArray:
+    """Share of each voxel of a line in each of the equal cells that divide it; a row sums to 1, (cells, size)."""
+    edges = np.arange(NUM_CELLS + 1) * (size / NUM_CELLS)
+    voxels = np.arange(size)
+    low, high = edges[:-1, None], edges[1:, None]
+    overlap: NDArray[np.float64] = np.clip(np.minimum(high, voxels + 1) - np.maximum(low, voxels), 0, None)
+    shares: FloatArray = (overlap / overlap.sum(axis=1, keepdims=True)).astype(np.float32)
+    return shares

@@ -1,0 +1,64 @@
+"""`python -m study.bench`: the project's benchmarks, beside the peers that are installed."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+
+from renalnet import storage
+from renalnet.command import run
+from renalnet.errors import ConfigError, nearest
+from renalnet.log import get_logger
+from study.bench import growth, loader, stream
+from study.bench.size import Size
+from study.bench.table import Row, as_json, print_table
+
+BENCHES: Final[dict[str, Callable[[Size, Path], Iterator[Row]]]] = {
+    "loader": loader.rows,
+    "stream": stream.rows,
+    "prepare": growth.rows,
+}
+DEFAULT: Final = Size()
+_TABLE_WIDTH: Final = 150
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+_log = get_logger("study.bench")  # `__name__` is `__main__` here
+Voxels = tuple[int, int, int]
+
+
+@app.command()
+def bench(
+    names: Annotated[list[str] | None, typer.Argument(help=f"Of: {', '.join(BENCHES)}; default: all.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file for the rows, versions, machine and commit.")] = None,
+    patients: Annotated[int, typer.Option(help="ROIs.")] = DEFAULT.patients,
+    roi: Annotated[Voxels, typer.Option(help="Voxels of an ROI (z y x).")] = DEFAULT.roi,
+    crop: Annotated[Voxels, typer.Option(help="Voxels of a crop (z y x).")] = DEFAULT.crop,
+    batches: Annotated[int, typer.Option(help="Batches of four from a cold process.")] = DEFAULT.batches,
+    growing: Annotated[list[int] | None, typer.Option(help="Sizes of growing cohorts; repeatable.")] = None,
+) -> None:
+    """Measure on seeded synthetic ROIs in a temporary folder (TMPDIR); about 15 minutes on two cores."""
+    sizes = tuple(growing or DEFAULT.growing_patients)
+    peer_batches = min(batches, DEFAULT.peer_batches)
+    size = Size(patients, roi, crop, batches=batches, peer_batches=peer_batches, growing_patients=sizes)
+    rows = [row for name in names or BENCHES for row in _rows(name, size)]
+    print_table(rows, Console(width=max(Console().width, _TABLE_WIDTH)))
+    if out:
+        storage.write_json(out, as_json(rows, asdict(size)))
+
+
+def _rows(name: str, size: Size) -> list[Row]:
+    if name not in BENCHES:
+        raise ConfigError(f"unknown benchmark '{name}'; {nearest(name, BENCHES)}")
+    with tempfile.TemporaryDirectory(prefix="renalnet-bench-") as folder:
+        rows = []
+        for row in BENCHES[name](size, Path(folder)):
+            rows.append(row)
+            _log.info("%s: %s %s", row.bench, row.what, row.peer)
+        return rows
+
+
+if __name__ == "__main__":
+    run(app)

@@ -1,0 +1,64 @@
+"""`python -m study.prepare`: `python -m renalnet prepare` with a Ray task a scan, over a cluster."""
+
+from pathlib import Path
+
+import typer
+
+from renalnet.cli import (
+    GridPreset,
+    LabelMap,
+    Refit,
+    Series,
+    Set,
+    SkipBad,
+    Source,
+    SplitsFile,
+    StoreOut,
+    TestSource,
+    prepare_request,
+    run_prepare,
+)
+from renalnet.command import run
+from renalnet.errors import ConfigError
+from study.tasks import RayPool, check_address, connected, inside_job, prepare_slots
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def prepare(
+    src: Source,
+    out: StoreOut,
+    test: TestSource = None,
+    splits: SplitsFile = None,
+    preset: GridPreset = "paper",
+    set_: Set = None,
+    label_map: LabelMap = None,
+    series: Series = None,
+    skip_bad: SkipBad = False,
+    refit: Refit = False,
+) -> None:
+    """Read, check, localise and cut scans as Ray tasks, and write them as a store of ROIs, or add them to one.
+
+    Every node must see SRC and --out under the same path: a network file system, for --out also a URI.
+    """
+    for path in (str(src), out, str(test or src)):
+        _refuse_relative(path)
+    request = prepare_request(src, out, test, splits, preset, set_, label_map, series, skip_bad=skip_bad, refit=refit)
+    check_address()
+    with connected():
+        run_prepare(request, RayPool(prepare_slots()))
+
+
+def _refuse_relative(path: str) -> None:
+    if inside_job() and "://" not in path and not Path(path).is_absolute():
+        raise ConfigError(f"{path}: inside a submitted job paths must be absolute; the job's own folder is deleted")
+
+
+def main() -> None:
+    """Entry point."""
+    run(app)
+
+
+if __name__ == "__main__":
+    main()

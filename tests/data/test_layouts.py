@@ -1,0 +1,198 @@
+"""Folder layouts: each is found with its cases and read to the voxel; anything else is one line."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from dicom_files import Writing, write_segmentation, write_series
+
+from renalnet.data.ingest import ScanCase, find_cases, load_case
+from renalnet.data.volume import Grid, Volume, to_itk, to_source
+from renalnet.errors import ConfigError, InputError
+
+GRID = Grid((36, 40, 5), (0.7, 0.8, 2.0), (-31.5, 12.25, 100.0))
+IMAGE = np.random.default_rng(0).integers(-1024, 2000, GRID.shape).astype(np.int16)
+LABEL = np.random.default_rng(1).integers(0, 3, GRID.shape).astype(np.uint8)
+
+
+def write_file(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(to_itk(Volume(array, GRID)), str(path))
+
+
+def write_seg(path: Path) -> None:
+    write_segmentation(path, {"kidney": LABEL == 1, "tumor": LABEL == 2}, GRID)
+
+
+def kits19(src: Path) -> None:
+    write_file(src / "a" / "imaging.nii.gz", IMAGE)
+    write_file(src / "a" / "segmentation.nii.gz", LABEL)
+
+
+def kits21(src: Path) -> None:
+    write_file(src / "a" / "imaging.nii.gz", IMAGE)
+    write_file(src / "a" / "aggregated_MAJ_seg.nii.gz", LABEL)
+    write_file(src / "a" / "aggregated_AND_seg.nii.gz", np.zeros_like(LABEL))
+    write_file(src / "a" / "raw" / "tumor_instance-1.nii.gz", LABEL)
+
+
+def decathlon(src: Path) -> None:
+    write_file(src / "imagesTr" / "a.nii.gz", IMAGE)
+    write_file(src / "labelsTr" / "a.nii.gz", LABEL)
+    write_file(src / "imagesTs" / "b.nii.gz", IMAGE)
+    (src / "dataset.json").write_text('{"labels": {"0": "background", "1": "Kidney", "2": "Tumor"}}')
+
+
+def nnunet(src: Path) -> None:
+    write_file(src / "imagesTr" / "a_0000.nrrd", IMAGE)
+    write_file(src / "labelsTr" / "a.nrrd", LABEL)
+    (src / "dataset.json").write_text('{"labels": {"background": 0, "whole": [1, 2], "kidney": 1, "tumor": 2}}')
+
+
+def nnunet_of_dicom(src: Path) -> None:
+    write_series(src / "imagesTr" / "a", IMAGE, GRID)
+    write_file(src / "labelsTr" / "a.mha", LABEL)
+
+
+def dicom_with_file(src: Path) -> None:
+    write_series(src / "a" / "dicom", IMAGE, GRID, Writing(suffix=""))
+    write_file(src / "a" / "label.nii.gz", LABEL)
+
+
+def loose_dicom_with_file(src: Path) -> None:
+    write_series(src / "a", IMAGE, GRID)
+    write_file(src / "a" / "anything.nrrd", LABEL)
+
+
+def dicom_with_segmentation(src: Path) -> None:
+    write_series(src / "a" / "study" / "series", IMAGE, GRID)
+    write_seg(src / "a" / "study" / "seg.dcm")
+
+
+def mixed_kits(src: Path) -> None:
+    write_series(src / "a" / "imaging", IMAGE, GRID)
+    write_seg(src / "a" / "segmentation.dcm")
+
+
+LAYOUTS = [
+    kits19,
+    kits21,
+    decathlon,
+    nnunet,
+    nnunet_of_dicom,
+    dicom_with_file,
+    loose_dicom_with_file,
+    dicom_with_segmentation,
+    mixed_kits,
+]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
+def test_every_layout_is_read_and_its_label_comes_back(tmp_path: Path, layout: Callable[[Path], None]) -> None:
+    layout(tmp_path)
+    (scan,) = find_cases(tmp_path)
+    assert scan.case == "a"
+    loaded = load_case(scan)
+    np.testing.assert_array_equal(loaded.image.array, IMAGE)
+    np.testing.assert_array_equal(to_source(loaded.label, loaded.source).array, LABEL)
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd"])
+@pytest.mark.parametrize("layout", ["kits", "decathlon"])
+def test_any_format_may_stand_in_a_layout(tmp_path: Path, layout: str, ending: str) -> None:
+    image, label = {
+        "kits": ("a/imaging", "a/segmentation"),
+        "decathlon": ("imagesTr/a", "labelsTr/a"),
+    }[layout]
+    write_file(tmp_path / (image + ending), IMAGE)
+    write_file(tmp_path / (label + ending), LABEL)
+    (scan,) = find_cases(tmp_path)
+    np.testing.assert_array_equal(load_case(scan).label.array, LABEL)
+
+
+def test_cysts_of_kits21_need_a_map(tmp_path: Path) -> None:
+    write_file(tmp_path / "a" / "imaging.nii.gz", IMAGE)
+    write_file(tmp_path / "a" / "segmentation.nii.gz", np.where(LABEL == 2, 3, LABEL).astype(np.uint8))
+    with pytest.raises(
+        InputError, match=r"segmentation\.nii\.gz: label value 3 is none of .* --label-map 3=1 \(kidney\)"
+    ):
+        load_case(find_cases(tmp_path)[0])
+    (scan,) = find_cases(tmp_path, label_map={3: 2})
+    np.testing.assert_array_equal(load_case(scan).label.array, LABEL)
+
+
+def test_series_is_passed_to_the_cases_of_dicom_only(tmp_path: Path) -> None:
+    dicom_with_file(tmp_path)
+    write_series(tmp_path / "a" / "late", IMAGE[:3], GRID, Writing(number=7, uid="1.2.3.7"))
+    with pytest.raises(InputError, match="2 CT series"):
+        load_case(find_cases(tmp_path)[0])
+    (scan,) = find_cases(tmp_path, series="1")
+    np.testing.assert_array_equal(load_case(scan).label.array, LABEL)
+
+
+def test_series_without_dicom_is_refused(tmp_path: Path) -> None:
+    kits19(tmp_path)
+    with pytest.raises(ConfigError, match=r"series '1': .* holds no DICOM series"):
+        find_cases(tmp_path, series="1")
+
+
+def test_two_layouts_in_one_folder_are_refused(tmp_path: Path) -> None:
+    kits19(tmp_path)
+    decathlon(tmp_path)
+    with pytest.raises(InputError, match=r"several ways \(KiTS, Decathlon\); expected one of"):
+        find_cases(tmp_path)
+
+
+def test_labels_that_are_missing_or_doubtful_are_named(tmp_path: Path) -> None:
+    write_series(tmp_path / "a", IMAGE, GRID)
+    with pytest.raises(InputError, match="case 'a' has no label"):
+        find_cases(tmp_path)
+    write_file(tmp_path / "a" / "one.nii.gz", LABEL)
+    write_file(tmp_path / "a" / "two.nii.gz", LABEL)
+    with pytest.raises(InputError, match=r"2 labels \(one\.nii\.gz, two\.nii\.gz\); keep the one to use"):
+        find_cases(tmp_path)
+
+
+def test_an_image_in_two_formats_is_refused(tmp_path: Path) -> None:
+    kits19(tmp_path)
+    write_file(tmp_path / "a" / "imaging.nrrd", IMAGE)
+    with pytest.raises(InputError, match=r"'imaging' comes twice \(imaging\.nii\.gz, imaging\.nrrd\)"):
+        find_cases(tmp_path)
+
+
+def test_a_second_channel_is_refused(tmp_path: Path) -> None:
+    nnunet(tmp_path)
+    write_file(tmp_path / "imagesTr" / "a_0001.nrrd", IMAGE)
+    with pytest.raises(InputError, match=r"a_0001\.nrrd: a second channel"):
+        find_cases(tmp_path)
+
+
+def test_names_in_dataset_json_give_the_labels_their_meaning(tmp_path: Path) -> None:
+    nnunet(tmp_path)
+    path = tmp_path / "dataset.json"
+    path.write_text(json.dumps({"labels": {"background": 0, "tumor": 1, "kidney": 2}}))
+    (scan,) = find_cases(tmp_path)
+    np.testing.assert_array_equal(load_case(scan).label.array, (3 - LABEL) % 3)
+    path.write_text(json.dumps({"labels": {"0": "background", "1": "liver", "2": "tumor"}}))
+    with pytest.raises(InputError, match=r"dataset\.json: .* segment 1 'liver'; say what they are: --label-map 1=1"):
+        find_cases(tmp_path)
+    assert find_cases(tmp_path, label_map={1: 0})[0].label_map == ((1, 0), (2, 2))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"labels": 3}', '{"labels": {"x": "y"}}', '{"labels": {"x": null}}'])
+def test_a_damaged_dataset_json_is_refused(tmp_path: Path, text: str) -> None:
+    nnunet(tmp_path)
+    (tmp_path / "dataset.json").write_text(text)
+    with pytest.raises(InputError, match=r"dataset\.json: describes no data set"):
+        find_cases(tmp_path)
+
+
+def test_a_case_is_small_and_travels(tmp_path: Path) -> None:
+    import pickle
+
+    scan = ScanCase("a", tmp_path / "image.nii", tmp_path / "label.nii", "3", ((3, 1),))
+    assert len(pickle.dumps(scan)) < 1000
+    assert pickle.loads(pickle.dumps(scan)) == scan
