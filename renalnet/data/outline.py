@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from renalnet.data.kidneys import Box
@@ -85,17 +86,25 @@ def outline_kidney(region: Region) -> MaskArray:
 
 
 def _without_tails(mask: MaskArray) -> MaskArray:
-    """The mask without ends along z that stay thin for longer than a pole does: leaks along bowel or muscle."""
-    areas = mask.sum(axis=(1, 2))
-    if not areas.any():
-        return mask
-    filled, thick = np.flatnonzero(areas), np.flatnonzero(areas >= _TAIL_SHARE * areas.max())
-    kept, longest = mask.copy(), round(_POLE_MM / SPACING_MM)
-    if thick[0] - filled[0] > longest:
-        kept[: thick[0]] = False
-    if filled[-1] - thick[-1] > longest:
-        kept[thick[-1] + 1 :] = False
+    """The mask without ends, along any axis, that stay thin for longer than a pole: leaks along bowel or muscle."""
+    kept = mask.copy()
+    for axis in range(mask.ndim):
+        areas = kept.sum(axis=tuple(other for other in range(mask.ndim) if other != axis))
+        if not areas.any():
+            return kept
+        first, last = _thick_part(areas)
+        slices = np.moveaxis(kept, axis, 0)
+        slices[:first], slices[last + 1 :] = False, False
     return kept
+
+
+def _thick_part(areas: NDArray[np.int_]) -> tuple[int, int]:
+    """First and last slice to keep of a mask's areas; what is thin at an end is kept if it is short."""
+    filled, thick = np.flatnonzero(areas), np.flatnonzero(areas >= _TAIL_SHARE * areas.max())
+    longest = round(_POLE_MM / SPACING_MM)
+    first = thick[0] if thick[0] - filled[0] > longest else filled[0]
+    last = thick[-1] if filled[-1] - thick[-1] > longest else filled[-1]
+    return int(first), int(last)
 
 
 def _enhancing(region: Region, core: MaskArray, kidney_hu: float) -> MaskArray:
