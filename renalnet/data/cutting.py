@@ -119,14 +119,17 @@ def cut_case(job: CutJob) -> tuple[Roi, Origin]:
 
 
 def _locate(loaded: LoadedCase, side: Side, job: CutJob) -> tuple[Box | None, list[str]]:
-    """The localised box where it holds most of the labelled kidney, else the label's own."""
+    """The kidney's outline where it was found, else the label's own box.
+
+    The ROI grows where the label needs it, so that the outline suffices and most windows keep the paper's width.
+    """
     found = localise(loaded.image, _atlases(job.atlases), job.config, exclude=loaded.case)
     confidence = found.confidence_of(side)
     notes = [f"{DOUBTFUL} (confidence {confidence:.2f})"] if confidence < LOW_CONFIDENCE else []
-    box, mask = found.box(side), loaded.label.array > 0
-    if box is None or box.share_of(mask, loaded.label.grid) < _FOUND_SHARE:
+    kidney, mask = found.on(side), loaded.label.array > 0
+    if kidney is None or kidney.box.share_of(mask, loaded.label.grid) < _FOUND_SHARE:
         return Box.around(mask, loaded.label.grid), [*notes, NOT_LOCALISED]
-    return box, notes
+    return kidney.outline, notes
 
 
 @lru_cache(maxsize=1)

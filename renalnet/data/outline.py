@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from renalnet.data.kidneys import Box
@@ -32,10 +33,12 @@ _ALIKE_HU: Final = (-25.0, 200.0)
 _ALIKE_MM: Final = 30.0
 _MOST_GROWTH: Final = 2.0
 _NEIGHBOUR_SHARE: Final = 0.5
-_NEIGHBOUR_MM: Final = 12.0
+_NEIGHBOUR_MM: Final = 25.0
 _NEIGHBOUR_DEPTH_MM: Final = 4.5
 _BOWEL_MM: Final = 9.0
 _REMOTE_MM: Final = 60.0
+_TAIL_SHARE: Final = 0.2
+_POLE_MM: Final = 9.0
 _KIDNEY, _NEIGHBOUR = 1, 2
 
 
@@ -79,7 +82,29 @@ def outline_kidney(region: Region) -> MaskArray:
     depth = ndimage.distance_transform_edt(soft, sampling=SPACING_MM).astype(np.float32)
     flooded = _flood(depth, core, _neighbours(region, soft, core, depth)) & soft
     # Without what is thin: vessels, fasciae, and the sheets of muscle that a leak runs along.
-    return _joined(ndimage.binary_opening(flooded, iterations=3) | core, core)
+    return _without_tails(_joined(ndimage.binary_opening(flooded, iterations=3) | core, core))
+
+
+def _without_tails(mask: MaskArray) -> MaskArray:
+    """The mask without ends, along any axis, that stay thin for longer than a pole: leaks along bowel or muscle."""
+    kept = mask.copy()
+    for axis in range(mask.ndim):
+        areas = kept.sum(axis=tuple(other for other in range(mask.ndim) if other != axis))
+        if not areas.any():
+            return kept
+        first, last = _thick_part(areas)
+        slices = np.moveaxis(kept, axis, 0)
+        slices[:first], slices[last + 1 :] = False, False
+    return kept
+
+
+def _thick_part(areas: NDArray[np.int_]) -> tuple[int, int]:
+    """First and last slice to keep of a mask's areas; what is thin at an end is kept if it is short."""
+    filled, thick = np.flatnonzero(areas), np.flatnonzero(areas >= _TAIL_SHARE * areas.max())
+    longest = round(_POLE_MM / SPACING_MM)
+    first = thick[0] if thick[0] - filled[0] > longest else filled[0]
+    last = thick[-1] if filled[-1] - thick[-1] > longest else filled[-1]
+    return int(first), int(last)
 
 
 def _enhancing(region: Region, core: MaskArray, kidney_hu: float) -> MaskArray:

@@ -50,6 +50,7 @@ class ScanRow:
     subject: Subject
     case: int
     seconds: float
+    """Processor time of finding both kidneys."""
     confidence: float
     """Of the surer kidney."""
     kidneys: tuple[KidneyRow, ...]
@@ -73,7 +74,7 @@ class Figures:
     others_flagged: float
     """Share of the scans without a kidney that are flagged."""
     seconds: float
-    """Longest of a scan, on one thread."""
+    """Processor time of the slowest scan, on one thread."""
 
 
 def measure(num_cases: int, seed: int, workers: int, num_others: int = 4) -> list[ScanRow]:
@@ -103,9 +104,9 @@ def measure_scan(seed: int, atlases: list[Atlas], prepare: PrepareConfig, job: t
     """Paint a scan and localise it."""
     subject, index = job
     image, label = _PAINTERS[subject](PhantomConfig(seed=seed), index)
-    start = time.perf_counter()
+    start = time.process_time()
     found = localise(image, atlases, prepare)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     sides = split_sides(label, image)
     boxes = [(side, Box.around(sides == SIDE_VALUES[side], label.grid)) for side in SIDES]
     kidneys = tuple(
@@ -125,9 +126,9 @@ def summarise(rows: list[ScanRow]) -> Figures:
         num_kidneys=len(kidneys),
         share_held=float(np.mean([kidney.held_share >= HELD_SHARE for kidney in kidneys])),
         share_within_size=float(np.mean(within)),
-        least_held=min(kidney.held_share for kidney in kidneys),
+        least_held=float(min(kidney.held_share for kidney in kidneys)),
         num_doubtful=len(kidneys) - len(sure),
-        num_wrong_unflagged=sum(kidney.held_share < WRONG_SHARE for kidney in sure),
+        num_wrong_unflagged=int(sum(kidney.held_share < WRONG_SHARE for kidney in sure)),
         others_flagged=float(np.mean([row.confidence < LOW_CONFIDENCE for row in rows if not row.kidneys])),
         seconds=max(row.seconds for row in rows),
     )

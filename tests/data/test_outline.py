@@ -76,3 +76,11 @@ def test_a_vessel_is_left_out() -> None:
 
 def test_nothing_but_fat_has_no_outline() -> None:
     assert not outline(fat()).any()
+
+
+def test_what_stays_thin_beyond_a_pole_is_left_out() -> None:
+    kidney, hu = ball((94, 94, 94), 25), fat()
+    hu[31:60, 28:36, 28:36] = KIDNEY  # 24 mm thick: too thick for a vessel, too thin for a pole this long
+    hu[kidney] = KIDNEY
+    filled = np.flatnonzero(outline(hu).any(axis=(1, 2)))
+    assert filled[-1] * 3 <= 94 + 25 + 9
