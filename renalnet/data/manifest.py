@@ -117,25 +117,27 @@ class CaseIndex:
     """
 
     def __init__(self, table: pa.Table) -> None:
-        """`table` has the columns of `INDEX_SCHEMA`; it is kept sorted by case."""
-        self.table = table.sort_by("case").combine_chunks()
+        """`table` has the columns of `INDEX_SCHEMA` and is sorted by case."""
+        self.table = table
 
     @classmethod
     def of(cls, entries: Iterable[CaseEntry]) -> "CaseIndex":
         """An index of some entries."""
-        return cls(pa.Table.from_pylist([_row(entry) for entry in entries], schema=INDEX_SCHEMA))
+        return cls(pa.Table.from_pylist([_row(entry) for entry in entries], schema=INDEX_SCHEMA).sort_by("case"))
 
     @classmethod
     def joined(cls, parts: Iterable["CaseIndex"]) -> "CaseIndex":
         """The patients of several indices."""
-        return cls(pa.concat_tables([INDEX_SCHEMA.empty_table(), *(part.table for part in parts)]))
+        table = pa.concat_tables([INDEX_SCHEMA.empty_table(), *(part.table for part in parts)])
+        return cls(table.sort_by("case").combine_chunks())
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "CaseIndex":
         """Read what `to_bytes` wrote. Raises arrow's errors, and ValueError for other columns."""
         # Not `read_table`, which imports the whole of arrow's data sets: 40 MB in every process.
         with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
-            table = file.read()
+            table = file.read(use_threads=False).combine_chunks()
+        pa.default_memory_pool().release_unused()
         if table.schema != INDEX_SCHEMA:
             raise ValueError("its columns are not those of an index")
         return cls(table)
