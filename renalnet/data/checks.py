@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from renalnet import storage
+from renalnet.data.atlas import AtlasCandidate
 from renalnet.data.facts import CaseFacts
 from renalnet.data.findings import Finding
 from renalnet.data.manifest import Origin
@@ -35,8 +36,8 @@ class Inspection:
     facts: CaseFacts | None
     """None where it could not be read."""
     findings: tuple[Finding, ...]
-    is_cut: bool = False
-    """Whether the scan is an ROI already cut."""
+    candidate: AtlasCandidate | None = None
+    """What it would be as an atlas; none for an ROI already cut."""
 
     @property
     def origin(self) -> Origin:
@@ -52,7 +53,9 @@ class Inspection:
     def from_json(cls, values: dict[str, Any]) -> "Inspection":
         """The inverse of `to_json`. Raises KeyError or TypeError on anything else."""
         facts = CaseFacts(**values["facts"]) if values["facts"] else None
-        return cls(**{**values, "facts": facts, "findings": tuple(Finding(**found) for found in values["findings"])})
+        candidate = AtlasCandidate(**values["candidate"]) if values["candidate"] else None
+        findings = tuple(Finding(**found) for found in values["findings"])
+        return cls(values["case"], values["stamp"], facts, findings, candidate)
 
 
 class CheckJournal:

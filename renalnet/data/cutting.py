@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from renalnet.config import PhantomConfig, PrepareConfig
-from renalnet.data.atlas import Atlas, load_atlases, make_atlas
+from renalnet.data.atlas import Atlas, describe_candidate, load_atlases, make_atlas
 from renalnet.data.checks import Inspection
 from renalnet.data.findings import unreadable
 from renalnet.data.ingest import LoadedCase, ScanCase, load_case
@@ -48,7 +48,9 @@ def inspect_case(job: InspectJob) -> Inspection:
     except RenalnetError as error:
         return Inspection(job.scan.case, stamp, None, (unreadable(job.scan.case, error),))
     facts, findings = check_case(loaded)
-    return Inspection(job.scan.case, stamp, facts, tuple(findings), is_cut(loaded.image.grid, job.config))
+    cut = is_cut(loaded.image.grid, job.config)
+    candidate = None if cut else describe_candidate(job.scan.case, loaded.image, loaded.label)
+    return Inspection(job.scan.case, stamp, facts, tuple(findings), candidate)
 
 
 def inspection_died(job: InspectJob) -> Inspection:

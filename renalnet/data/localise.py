@@ -27,7 +27,7 @@ LOW_CONFIDENCE: Final = 0.6
 unenhanced real scan 0.8. Heads, air, noise, lungs and scans turned upside down stay below 0.6."""
 MARGIN_MM: Final = (14.0, 5.0, 5.0)
 """Between outline and box, (z, y, x): more along z, where slices are thick and poles are thin."""
-IN_PLANE_MM: Final = 109.0
+IN_PLANE_MM: Final = 109.5
 """Least side of a box in-plane: room for what of a tumor the outline missed."""
 SHELL_MM: Final = (3.0, 9.0)
 """Distances from the outline between which a kidney has its fat."""

@@ -24,7 +24,7 @@ REACH_MM: Final = 75.0
 """How far beyond the expected kidney its tumor is followed."""
 FAT_HU: Final = -100.0
 _NO_FAT_HU: Final = -40.0
-_SOFT_HU: Final = 10.0
+_SOFT_HU: Final = -5.0
 _GAS_HU: Final = -300.0
 _BONE_HU: Final = 330.0
 _ENHANCED_HU: Final = 90.0
@@ -35,7 +35,7 @@ _MOST_GROWTH: Final = 2.0
 _NEIGHBOUR_SHARE: Final = 0.5
 _NEIGHBOUR_MM: Final = 25.0
 _NEIGHBOUR_DEPTH_MM: Final = 4.5
-_BOWEL_MM: Final = 9.0
+_BOWEL_MM: Final = 12.0
 _REMOTE_MM: Final = 60.0
 _TAIL_SHARE: Final = 0.2
 _POLE_MM: Final = 9.0

@@ -12,11 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
-import numpy as np
-
 from renalnet import storage
 from renalnet.config import PrepareConfig, fingerprint
-from renalnet.data.atlas import save_atlases
+from renalnet.data.atlas import choose_atlases, save_atlases
 from renalnet.data.checks import CheckJournal, Inspection
 from renalnet.data.cohort_checks import check_cohort
 from renalnet.data.cohort_table import SummaryRow, summarise_facts
@@ -282,20 +280,20 @@ class _Preparation:
         return storage.join(self._request.out, ATLAS_FILE)
 
     def _fit_atlases(self, assigned: Mapping[str, Split]) -> str:
-        """Atlases of training patients, drawn by the seed; phantoms where too few have a whole CT. Their digest."""
+        """Atlases of training patients (see `choose_atlases`), phantoms where too few have a whole CT; their digest."""
         if self._base is None or self._request.refit:
-            usable = [
-                self._scans[inspection.case]
+            candidates = [
+                inspection.candidate
                 for inspection in self._journal.inspections(self._scans)
-                if assigned[inspection.case] == "train" and not inspection.is_cut
+                if assigned[inspection.case] == "train" and inspection.candidate
             ]
-            save_atlases(self._atlas_path, list(self._pool.map(atlas_of, self._atlas_jobs(usable))))
+            chosen = choose_atlases(candidates, self._request.config.num_atlases, self._request.config.seed)
+            save_atlases(self._atlas_path, list(self._pool.map(atlas_of, self._atlas_jobs(chosen))))
         return hashlib.sha256(storage.read_bytes(self._atlas_path)).hexdigest()[:16]
 
-    def _atlas_jobs(self, usable: Sequence[ScanCase]) -> list[AtlasJob]:
+    def _atlas_jobs(self, chosen: Sequence[str]) -> list[AtlasJob]:
         config, synthetic = self._request.config, self._provenance().synthetic
-        order = np.random.default_rng(config.seed).permutation(len(usable))[: config.num_atlases]
-        jobs = [AtlasJob(config, synthetic, usable[index], 0) for index in sorted(order)]
+        jobs = [AtlasJob(config, synthetic, self._scans[case], 0) for case in chosen]
         return jobs + [AtlasJob(config, True, None, index) for index in range(config.num_atlases - len(jobs))]
 
     def _provenance(self) -> Provenance:

@@ -13,7 +13,7 @@ from renalnet import storage
 from renalnet.command import run
 from renalnet.errors import ConfigError, nearest
 from renalnet.log import get_logger
-from study.bench import growth, loader, stream
+from study.bench import growth, loader, localise, stream
 from study.bench.size import Size
 from study.bench.table import Row, as_json, print_table
 
@@ -21,6 +21,7 @@ BENCHES: Final[dict[str, Callable[[Size, Path], Iterator[Row]]]] = {
     "loader": loader.rows,
     "stream": stream.rows,
     "prepare": growth.rows,
+    "localise": localise.rows,
 }
 DEFAULT: Final = Size()
 _TABLE_WIDTH: Final = 150
@@ -37,12 +38,15 @@ def bench(
     roi: Annotated[Voxels, typer.Option(help="Voxels of an ROI (z y x).")] = DEFAULT.roi,
     crop: Annotated[Voxels, typer.Option(help="Voxels of a crop (z y x).")] = DEFAULT.crop,
     batches: Annotated[int, typer.Option(help="Batches of four from a cold process.")] = DEFAULT.batches,
+    abdomens: Annotated[int, typer.Option(help="CTs in which kidneys are searched.")] = DEFAULT.abdomens,
     growing: Annotated[list[int] | None, typer.Option(help="Sizes of growing cohorts; repeatable.")] = None,
 ) -> None:
     """Measure on seeded synthetic ROIs in a temporary folder (TMPDIR); about 15 minutes on two cores."""
     sizes = tuple(growing or DEFAULT.growing_patients)
     peer_batches = min(batches, DEFAULT.peer_batches)
-    size = Size(patients, roi, crop, batches=batches, peer_batches=peer_batches, growing_patients=sizes)
+    size = Size(
+        patients, roi, crop, batches=batches, peer_batches=peer_batches, growing_patients=sizes, abdomens=abdomens
+    )
     rows = [row for name in names or BENCHES for row in _rows(name, size)]
     print_table(rows, Console(width=max(Console().width, _TABLE_WIDTH)))
     if out:

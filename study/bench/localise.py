@@ -2,26 +2,31 @@
 
 import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
+from renalnet.command import num_cores
 from renalnet.config import PhantomConfig, PrepareConfig
 from renalnet.data.atlas import Atlas, make_atlas
 from renalnet.data.kidneys import SIDE_VALUES, SIDES, Box, Side, split_sides
 from renalnet.data.localise import LOW_CONFIDENCE, localise
 from renalnet.data.phantom import paint_abdomen, paint_head
 from renalnet.data.volume import Volume, use_threads
+from study.bench.size import Size
+from study.bench.table import Row
 
 HELD_SHARE: Final = 0.995
 WRONG_SHARE: Final = 0.9
 IN_PLANE_MM: Final = 110.0
 IN_PLANE_ROOM_MM: Final = 20.0
 Z_ROOM_MM: Final = 40.0
+UNSEEN_SEED: Final = 909
 ATLAS_SEED: Final = 1
 """Of the patients that become atlases; `measure` refuses to be asked for these."""
 
@@ -75,6 +80,22 @@ class Figures:
     """Share of the scans without a kidney that are flagged."""
     seconds: float
     """Processor time of the slowest scan, on one thread."""
+
+
+def rows(size: Size, folder: Path) -> Iterator[Row]:
+    """The figures of unseen abdomens, heads and an empty volume; nothing is written to `folder`."""
+    figures = summarise(measure(size.abdomens, UNSEEN_SEED, num_cores()))
+    note = f"{figures.num_kidneys} kidneys of {size.abdomens} synthetic abdomens, atlases of others"
+    for what, unit, value in (
+        (f"kidneys of which the box holds {HELD_SHARE:.1%}", "share", figures.share_held),
+        ("boxes no larger than allowed", "share", figures.share_within_size),
+        ("least of a kidney that its box holds", "share", figures.least_held),
+        ("kidneys flagged as doubtful", "kidneys", figures.num_doubtful),
+        (f"boxes that hold less than {WRONG_SHARE:.0%} and are not flagged", "boxes", figures.num_wrong_unflagged),
+        ("heads and empty volumes that are flagged", "share", figures.others_flagged),
+        ("processor time of the slowest scan", "s", figures.seconds),
+    ):
+        yield Row("localise", what, unit, float(value), note=note)
 
 
 def measure(num_cases: int, seed: int, workers: int, num_others: int = 4) -> list[ScanRow]:

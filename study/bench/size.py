@@ -21,3 +21,5 @@ class Size:
     """Where a peer's numbers of workers are tried."""
     growing_patients: tuple[int, ...] = (10, 100, 1000, 10000)
     """Sizes of the cohorts that are prepared and streamed, to see what grows with them; their ROIs are small."""
+    abdomens: int = 40
+    """Whole-abdomen CTs in which kidneys are searched."""
