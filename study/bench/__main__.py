@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from renalnet import storage
 from renalnet.command import run
+from renalnet.config import override
 from renalnet.errors import ConfigError, nearest
 from renalnet.log import get_logger
 from study.bench import growth, loader, localise, stream
@@ -23,34 +23,26 @@ BENCHES: Final[dict[str, Callable[[Size, Path], Iterator[Row]]]] = {
     "prepare": growth.rows,
     "localise": localise.rows,
 }
-DEFAULT: Final = Size()
 _TABLE_WIDTH: Final = 150
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 _log = get_logger("study.bench")  # `__name__` is `__main__` here
-Voxels = tuple[int, int, int]
 
 
 @app.command()
 def bench(
     names: Annotated[list[str] | None, typer.Argument(help=f"Of: {', '.join(BENCHES)}; default: all.")] = None,
     out: Annotated[Path | None, typer.Option(help="JSON file for the rows, versions, machine and commit.")] = None,
-    patients: Annotated[int, typer.Option(help="ROIs.")] = DEFAULT.patients,
-    roi: Annotated[Voxels, typer.Option(help="Voxels of an ROI (z y x).")] = DEFAULT.roi,
-    crop: Annotated[Voxels, typer.Option(help="Voxels of a crop (z y x).")] = DEFAULT.crop,
-    batches: Annotated[int, typer.Option(help="Batches of four from a cold process.")] = DEFAULT.batches,
-    abdomens: Annotated[int, typer.Option(help="CTs in which kidneys are searched.")] = DEFAULT.abdomens,
-    growing: Annotated[list[int] | None, typer.Option(help="Sizes of growing cohorts; repeatable.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help=f"key=value over the sizes; repeatable. Keys: {', '.join(Size.model_fields)}."),
+    ] = None,
 ) -> None:
-    """Measure on seeded synthetic ROIs in a temporary folder (TMPDIR); about 15 minutes on two cores."""
-    sizes = tuple(growing or DEFAULT.growing_patients)
-    peer_batches = min(batches, DEFAULT.peer_batches)
-    size = Size(
-        patients, roi, crop, batches=batches, peer_batches=peer_batches, growing_patients=sizes, abdomens=abdomens
-    )
+    """Measure on seeded synthetic images in a temporary folder (TMPDIR); about half an hour on two cores."""
+    size = override(Size(), set_ or [])
     rows = [row for name in names or BENCHES for row in _rows(name, size)]
     print_table(rows, Console(width=max(Console().width, _TABLE_WIDTH)))
     if out:
-        storage.write_json(out, as_json(rows, asdict(size)))
+        storage.write_json(out, as_json(rows, size.model_dump(mode="json")))
 
 
 def _rows(name: str, size: Size) -> list[Row]:

@@ -50,7 +50,7 @@ def rows(size: Size, folder: Path) -> Iterator[Row]:
 def _best(job: Job, size: Size) -> _Timed:
     """Over a few numbers of workers; a peer is first tried on fewer batches, then its best takes all of them."""
     tries = [replace(job, workers=workers) for workers in _WORKERS.get(job.contender, _PEER_WORKERS)]
-    short = size.batches if job.contender == OURS else size.peer_batches
+    short = size.batches if job.contender == OURS else min(size.batches, size.peer_batches)
     rates = [measure(replace(one, batches=short, warm_up=short // 5))["patches_per_s"] for one in tries]
     best = tries[rates.index(max(rates))]
     found = measure(replace(best, warm_up=best.batches // 5))

@@ -82,8 +82,8 @@ class Figures:
     """Processor time of the slowest scan, on one thread."""
 
 
-def rows(size: Size, folder: Path) -> Iterator[Row]:
-    """The figures of unseen abdomens, heads and an empty volume; nothing is written to `folder`."""
+def rows(size: Size, _: Path) -> Iterator[Row]:
+    """The figures of unseen abdomens, heads and an empty volume; nothing is written."""
     figures = summarise(measure(size.abdomens, UNSEEN_SEED, num_cores()))
     note = f"{figures.num_kidneys} kidneys of {size.abdomens} synthetic abdomens, atlases of others"
     for what, unit, value in (

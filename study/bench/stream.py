@@ -11,7 +11,7 @@ from study.bench.scene import Painter, write_scene
 from study.bench.size import Size
 from study.bench.table import Row
 
-_ROI: Final = (16, 24, 24)
+_ROI: Final = (24, 32, 32)
 _CROP: Final = (8, 16, 16)
 _BATCH_SIZE: Final = 4
 _WINDOW: Final = 4

@@ -51,9 +51,9 @@ def test_our_batches_are_what_is_compared(scene: Path, window: int) -> None:
 
 def test_streaming_holds_as_much_memory_whatever_the_store(tmp_path: Path) -> None:
     out = tmp_path / "rows.json"
-    sizes = ["--growing", "80", "--growing", "240"]
-    shapes = ["--roi", "24", "32", "32", "--crop", "8", "16", "16"]
-    done = CliRunner().invoke(app, ["stream", "--patients", "6", "--batches", "20", *shapes, *sizes, "--out", str(out)])
+    settings = ("growing_patients=[80,240]", "roi=[24,32,32]", "crop=[8,16,16]", "patients=6", "batches=20")
+    words = [word for setting in settings for word in ("--set", setting)]
+    done = CliRunner().invoke(app, ["stream", *words, "--out", str(out)])
     assert done.exit_code == 0, done.output
     report = json.loads(out.read_text())
     peaks = [row["ours"] for row in report["rows"] if row["what"].endswith("peak")]
