@@ -7,6 +7,7 @@ the fields that ITK documents for MetaImage.
 
 import re
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -15,6 +16,7 @@ from renalnet.errors import InputError
 
 _MAX_LINES: Final = 10_000
 _MAX_LINE_BYTES: Final = 1 << 16
+_SEPARATORS: Final = re.compile(r"[\s,()]+")
 _NRRD_MAGIC: Final = re.compile(r"NRRD000[1-6]")
 _SPACES: Final = frozenset(
     (
@@ -23,6 +25,14 @@ _SPACES: Final = frozenset(
     )
 )
 _MILLIMETRES: Final = frozenset(("mm", "millimeter", "millimetre"))
+_ALIASES: Final = {"datafile": "data file", "byteskip": "byte skip", "lineskip": "line skip"}
+_SLOPE: Final = "ElementToIntensityFunctionSlope"
+_INTERCEPT: Final = "ElementToIntensityFunctionOffset"
+_NUMBERS_OF_AXES: Final = {
+    **dict.fromkeys(("ElementSpacing", "ElementSize", "Offset", "Position", "Origin"), 1),
+    **dict.fromkeys(("TransformMatrix", "Rotation", "Orientation"), 2),
+}
+"""Fields of MetaImage with one number an axis, and with one a pair of axes."""
 _NRRD_CONTAINERS: Final[dict[str, Container]] = {"raw": "raw", "gzip": "gzip", "gz": "gzip"}
 
 
@@ -47,6 +57,17 @@ class Fields:
             return int(self.values.get(name, "0"))
         except ValueError as error:
             raise self.damaged(name) from error
+
+    def numbers(self, name: str) -> list[float]:
+        """A field's numbers, none where it is missing. Raises InputError, also where one is not finite."""
+        words = _SEPARATORS.split(self.values.get(name, ""))
+        try:
+            numbers = [float(word) for word in words if word not in ("", "none")]
+        except ValueError as error:
+            raise self.damaged(name) from error
+        if not all(map(isfinite, numbers)):
+            raise self.damaged(name)
+        return numbers
 
     def flag(self, name: str, default: str = "False") -> bool:
         """Whether a field says true. Raises InputError."""
@@ -76,18 +97,10 @@ def nrrd_pixels(path: Path) -> Stored:
         InputError: it is no NRRD file, its pixels are neither raw nor gzip, or it does not say where it lies in mm.
     """
     fields = _nrrd_fields(path)
-    values = fields.values
-    encoding = values.get("encoding", "").lower()
+    encoding = fields.values.get("encoding", "").lower()
     if encoding not in _NRRD_CONTAINERS:
         raise InputError(f"{path}: NRRD encoding '{encoding:.20}' is not read here; save it with encoding raw or gzip")
-    if values.get("space", "").lower() not in _SPACES or not {"space directions", "space origin"} <= values.keys():
-        raise InputError(
-            f"{path}: does not say where it lies (space '{values.get('space', '')!s:.30}', with directions and origin: "
-            "of LPS, RAS or LAS), so left and right are unknown; write it with an orientation"
-        )
-    units = re.findall(r'"([^"]*)"', values.get("space units", ""))
-    if any(unit.lower() not in _MILLIMETRES for unit in units):
-        raise InputError(f"{path}: lengths in {units[0]:.20}; write it in mm")
+    _check_nrrd_place(fields)
     container, skip = _NRRD_CONTAINERS[encoding], fields.whole("byte skip")
     if skip < -1 or (skip and container != "raw"):
         raise fields.damaged("byte skip")  # it would count bytes inside the compressed data
@@ -106,13 +119,9 @@ def metaimage_pixels(path: Path) -> Stored:
     values = fields.values
     if not fields.flag("BinaryData", "True"):
         raise InputError(f"{path}: its pixels are text; save it as binary data")
-    if (values.get("ElementToIntensityFunctionSlope", "1"), values.get("ElementToIntensityFunctionOffset", "0")) != (
-        "1",
-        "0",
-    ):
+    if fields.numbers(_SLOPE) not in ([], [1.0]) or fields.numbers(_INTERCEPT) not in ([], [0.0]):
         raise InputError(f"{path}: its values are to be rescaled; save it as CT numbers")
-    if not values.keys() & {"ElementSpacing", "ElementSize"}:
-        raise fields.damaged("ElementSpacing")
+    _check_metaimage_place(fields)
     is_local = values["ElementDataFile"].upper() == "LOCAL"
     compressed, skip = fields.flag("CompressedData"), fields.whole("HeaderSize")
     if skip < -1 or (skip and compressed) or (skip > 0 and is_local):
@@ -121,6 +130,36 @@ def metaimage_pixels(path: Path) -> Stored:
     if compressed and fields.whole("CompressedDataSize") != stored.path.stat().st_size - stored.start:
         raise fields.damaged("CompressedDataSize")  # the library inflates that many bytes and ignores failure
     return stored
+
+
+def _check_nrrd_place(fields: Fields) -> None:
+    """The library takes the identity where a header does not say."""
+    values = fields.values
+    if values.get("space", "").lower() not in _SPACES or not {"space directions", "space origin"} <= values.keys():
+        raise InputError(
+            f"{fields.path}: does not say where it lies (no space of LPS, RAS or LAS with directions and origin), so "
+            "left and right are unknown; write it with an orientation"
+        )
+    for name, count in (("space directions", 9), ("space origin", 3)):
+        if len(fields.numbers(name)) != count:
+            raise fields.damaged(name)
+    units = re.findall(r'"([^"]*)"', values.get("space units", ""))
+    if any(unit.lower() not in _MILLIMETRES for unit in units):
+        raise InputError(f"{fields.path}: lengths in {units[0]:.20}; write it in mm")
+
+
+def _check_metaimage_place(fields: Fields) -> None:
+    """The library reads as many numbers as it can and makes up the others."""
+    num_axes = len(fields.numbers("DimSize"))
+    if fields.whole("NDims") != num_axes:
+        raise fields.damaged("NDims")
+    if not fields.values.keys() & {"ElementSpacing", "ElementSize"}:
+        raise fields.damaged("ElementSpacing")
+    for name in fields.values.keys() & _NUMBERS_OF_AXES.keys():
+        if len(fields.numbers(name)) != num_axes ** _NUMBERS_OF_AXES[name]:
+            raise fields.damaged(name)
+    for name in ("BinaryDataByteOrderMSB", "ElementByteOrderMSB"):
+        fields.flag(name)
 
 
 def _nrrd_fields(path: Path) -> Fields:
@@ -133,10 +172,7 @@ def _nrrd_fields(path: Path) -> Fields:
                 break
             name, colon, value = line.partition(": ")
             if colon and not line.startswith("#"):
-                name = name.strip().lower()
-                values[{"datafile": "data file", "byteskip": "byte skip", "lineskip": "line skip"}.get(name, name)] = (
-                    value.strip()
-                )
+                values[_ALIASES.get(name.strip().lower(), name.strip().lower())] = value.strip()
         return Fields(path, values, file.tell())
 
 

@@ -64,17 +64,15 @@ def check_pixels(where: object, stored: Stored, size: Sequence[int], voxel_bytes
             voxels; or a voxel is not finite where the library would hide that.
     """
     num_promised = prod(size) * voxel_bytes
-    if stored.container == "raw":
+    if stored.container == "raw" and stored.hides is None:
         num_found = stored.path.stat().st_size - stored.start - stored.skip
     else:
-        num_found = _inflated_bytes(stored, num_promised)
+        num_found = _read_through(where, stored, num_promised)
     if num_found < num_promised:
         raise InputError(
             f"{where}: {max(num_found, 0)} bytes of pixels are too few for its size {size_words(size)}; "
             "copy or export it again"
         )
-    if stored.hides is not None and not _are_finite(stored, num_promised, stored.hides):
-        raise InputError(f"{where}: holds values that are not finite; export it again without them")
 
 
 @contextmanager
@@ -89,38 +87,42 @@ def open_data(stored: Stored) -> Iterator[BinaryIO]:
         yield gzip.GzipFile(fileobj=file) if stored.container == "gzip" else file  # type: ignore[misc]
 
 
-def _inflated_bytes(stored: Stored, num_promised: int) -> int:
-    """The bytes of pixels in compressed data, which are read to their end, so that checksums are compared."""
-    num_found = -stored.skip
-    for block in _inflated(stored):
+def _read_through(where: object, stored: Stored, num_promised: int) -> int:
+    """The bytes of pixels up to the end of the data, where checksums are compared; of raw data at least so many."""
+    num_found = 0
+    for block in _blocks(stored):
+        if stored.hides is not None and not _are_finite(block[: max(num_promised - num_found, 0)], stored.hides):
+            raise InputError(f"{where}: holds values that are not finite; export it again without them")
         num_found += len(block)
         if num_found > num_promised + _MAX_TRAILING_BYTES:
+            if stored.container == "raw":
+                break
             raise _damaged(stored, "they go on after the pixels")
     return num_found
 
 
-def _inflated(stored: Stored) -> Iterator[bytes]:
-    """Blocks of compressed data; those of zlib are one stream, those of gzip may be several."""
-    if stored.container == "gzip":
-        with open_data(stored) as data:
-            yield from iter(lambda: data.read(_BLOCK_BYTES), b"")
+def _blocks(stored: Stored) -> Iterator[bytes]:
+    """The data from the first pixel; all blocks but the last hold `_BLOCK_BYTES`, those of zlib at most so many."""
+    if stored.container == "zlib":
+        yield from _zlib_blocks(stored)
         return
+    with open_data(stored) as data:
+        data.read(stored.skip)
+        yield from iter(lambda: data.read(_BLOCK_BYTES), b"")
+
+
+def _zlib_blocks(stored: Stored) -> Iterator[bytes]:
     stream = zlib.decompressobj()
     with stored.path.open("rb") as file, _damage_named(stored):
         file.seek(stored.start)
-        while not stream.eof and (stored_block := stream.unconsumed_tail or file.read(_BLOCK_BYTES)):
-            yield stream.decompress(stored_block, _BLOCK_BYTES)
+        while not stream.eof and (block := stream.unconsumed_tail or file.read(_BLOCK_BYTES)):
+            yield stream.decompress(block, _BLOCK_BYTES)
     if not stream.eof:
         raise _damaged(stored, "they end early")
 
 
-def _are_finite(stored: Stored, num_bytes: int, dtype: "np.dtype[Any]") -> bool:
-    with open_data(stored) as data:
-        data.read(stored.skip)
-        for start in range(0, num_bytes, _BLOCK_BYTES):
-            if not np.isfinite(np.frombuffer(data.read(min(_BLOCK_BYTES, num_bytes - start)), dtype)).all():
-                return False
-    return True
+def _are_finite(pixels: bytes, dtype: "np.dtype[Any]") -> bool:
+    return bool(np.isfinite(np.frombuffer(pixels, dtype, len(pixels) // dtype.itemsize)).all())
 
 
 @contextmanager
