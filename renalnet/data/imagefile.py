@@ -3,6 +3,7 @@
 Which of its readers is taken follows from the file's ending; nothing is guessed from contents.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 
 from renalnet.data.grid import Grid, Volume, grid_of_axes
 from renalnet.data.imageheader import metaimage_pixels, nrrd_pixels
-from renalnet.data.integrity import check_pixels, check_size, size_words
+from renalnet.data.integrity import Stored, check_pixels, check_size, size_words
 from renalnet.data.niftiheader import read_nifti_header
 from renalnet.data.quiet import quiet_stderr
 from renalnet.errors import InputError
@@ -27,14 +28,15 @@ def read_nifti(path: Path) -> Volume:
             damaged, cut off, not finite, or has more than one value a voxel or volume.
     """
     header = read_nifti_header(path)
+    check_size(path, header.size)
+    check_pixels(path, header.stored, header.size, header.dtype.itemsize)
     with TemporaryDirectory() as folder:
         # Under a name of its own: of a.nii.gz beside a.nii the library returns the pixels of a.nii.
         alias = Path(folder, "image.nii.gz" if header.stored.container == "gzip" else "image.nii")
         alias.symlink_to(path.absolute())
         reader = _opened(path, alias, "NiftiImageIO")
-        grid = _grid(path, reader, header.mm_per_unit)
+        grid = _grid(path, reader)
         header.check_place(grid)
-        check_pixels(path, header.stored, grid.size_xyz, header.dtype.itemsize)
         return _pixels(path, reader, grid)
 
 
@@ -44,11 +46,7 @@ def read_nrrd(path: Path) -> Volume:
     Raises:
         InputError: as `nrrd_pixels`; or the file is damaged, cut off, or has more than one value a voxel or volume.
     """
-    stored = nrrd_pixels(path)
-    reader = _opened(path, path, "NrrdImageIO")
-    grid = _grid(path, reader)
-    check_pixels(path, stored, grid.size_xyz, _voxel_bytes(reader))
-    return _pixels(path, reader, grid)
+    return _read_stored(path, nrrd_pixels(path), "NrrdImageIO")
 
 
 def read_metaimage(path: Path) -> Volume:
@@ -58,11 +56,7 @@ def read_metaimage(path: Path) -> Volume:
         InputError: as `metaimage_pixels`; or the file is damaged, cut off, or has more than one value a voxel or
             volume.
     """
-    stored = metaimage_pixels(path)
-    reader = _opened(path, path, "MetaImageIO")
-    grid = _grid(path, reader)
-    check_pixels(path, stored, grid.size_xyz, _voxel_bytes(reader))
-    return _pixels(path, reader, grid)
+    return _read_stored(path, metaimage_pixels(path), "MetaImageIO")
 
 
 READERS: Final[dict[str, Callable[[Path], Volume]]] = {
@@ -76,6 +70,13 @@ READERS: Final[dict[str, Callable[[Path], Volume]]] = {
 """By the ending of the file's name."""
 
 
+def _read_stored(path: Path, stored: Stored, image_io: str) -> Volume:
+    reader = _opened(path, path, image_io)
+    grid = _grid(path, reader)
+    check_pixels(path, stored, grid.size_xyz, _voxel_bytes(reader))
+    return _pixels(path, reader, grid)
+
+
 @contextmanager
 def _library(path: Path) -> Iterator[None]:
     """Calls of SimpleITK: silent, and what it raises as an InputError that names the file."""
@@ -83,8 +84,15 @@ def _library(path: Path) -> Iterator[None]:
         with quiet_stderr():
             yield
     except RuntimeError as error:
-        reason = str(error).strip().rpartition("\n")[2].strip()
-        raise InputError(f"{path}: not readable as an image ({reason:.120}); export it again") from error
+        raise InputError(f"{path}: not readable as an image ({_reason(error, path)}); export it again") from error
+
+
+def _reason(error: RuntimeError, path: Path) -> str:
+    """The last line of what the library says, without its addresses and names of files."""
+    line = str(error).strip().rpartition("\n")[2]
+    line = re.sub(r"^\s*(sitk::ERROR:|ITK ERROR:)?\s*(\w+\(0x[0-9a-f]+\):)?\s*", "", line)
+    line = re.sub(r"\S*/\S+", path.name, line)
+    return "the library does not say why" if not line or line.startswith("Reason:") else f"{line:.120}"
 
 
 def _opened(path: Path, name: Path, image_io: str) -> Any:
@@ -103,11 +111,8 @@ def _opened(path: Path, name: Path, image_io: str) -> Any:
     return reader
 
 
-def _grid(path: Path, reader: Any, mm_per_unit: float = 1.0) -> Grid:
-    """The grid of the header, of whose axes beyond the third each must be of one voxel.
-
-    The library turns spacings into mm where `mm_per_unit` is another than 1, and leaves the origin as it is.
-    """
+def _grid(path: Path, reader: Any) -> Grid:
+    """The grid of the header, of whose axes beyond the third each must be of one voxel."""
     size, num_axes = reader.GetSize(), reader.GetDimension()
     if num_axes < 3 or any(length != 1 for length in size[3:]):
         raise InputError(
@@ -118,7 +123,7 @@ def _grid(path: Path, reader: Any, mm_per_unit: float = 1.0) -> Grid:
     if not (spacing > 0).all():
         raise InputError(f"{path}: voxel spacing {spacing[0]:g}×{spacing[1]:g}×{spacing[2]:g} mm; correct the header")
     direction = np.array(reader.GetDirection()).reshape(num_axes, num_axes)[:3, :3]
-    origin = np.array(reader.GetOrigin())[:3] * mm_per_unit
+    origin = np.array(reader.GetOrigin())[:3]
     return grid_of_axes(path, size, direction * spacing, origin.tolist())
 
 

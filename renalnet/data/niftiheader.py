@@ -51,6 +51,7 @@ _MM_PER_UNIT: Final = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}
 """By the low three bits of `xyzt_units`: unknown (taken as mm), metre, millimetre, micrometre."""
 _RAS_TO_LPS: Final = np.array([[-1.0], [-1.0], [1.0]])
 _AGREE_VOXELS: Final = 0.5
+_QUATERNION_SLACK: Final = 2e-3
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,10 @@ class NiftiHeader:
     """A header that is sound in itself."""
 
     stored: Stored
+    size: tuple[int, ...]
+    """Voxels along each axis, x first."""
     dtype: np.dtype[Any]
     """Of the stored voxels; the library states the one that it scales them to."""
-    mm_per_unit: float
     forms: tuple[NDArray[np.float64], ...]
     """The sform and the qform where they are set: voxel steps and origin (3, 4), in LPS and mm."""
 
@@ -92,22 +94,22 @@ def read_nifti_header(path: Path) -> NiftiHeader:
     """
     stored, header = _read(path)
     dtype = _dtype(header, path)
-    offset, slope, intercept = (float(header[name]) for name in ("vox_offset", "scl_slope", "scl_inter"))
+    offset = float(header["vox_offset"])
     if not _FIRST_VOXEL <= offset <= _MAX_FIRST_VOXEL:
         raise InputError(f"{path}: damaged header (voxels start at byte {offset:g}); export it again")
-    if (slope == 0 and intercept != 0) or (np.isfinite(slope) and not np.isfinite(intercept)):
-        raise InputError(f"{path}: scaling slope {slope:g}, intercept {intercept:g} has no meaning; export it again")
+    _check_scaling(float(header["scl_slope"]), float(header["scl_inter"]), path)
     unit = _MM_PER_UNIT.get(int(header["xyzt_units"]) & 7)
     if unit is None:
         raise InputError(f"{path}: lengths in an unknown unit ({header['xyzt_units'] & 7}); write it in mm")
     pixdim = header["pixdim"][1:4]
     if not (pixdim > 0).all():
         raise InputError(f"{path}: voxel spacing {'×'.join(f'{size:g}' for size in pixdim)} mm; correct the header")
+    size = tuple(header["dim"][1 : header["dim"][0] + 1].tolist())
     hides = dtype if dtype.kind == "f" else None
     forms = tuple(form * _RAS_TO_LPS * unit for form in _forms(header, path))
     for form in forms:
         grid_of_axes(path, (1, 1, 1), form[:, :3], form[:, 3].tolist())
-    return NiftiHeader(Stored(path, stored.container, 0, int(offset), hides), dtype, unit, forms)
+    return NiftiHeader(Stored(path, stored.container, 0, int(offset), hides), size, dtype, forms)
 
 
 def _read(path: Path) -> tuple[Stored, Any]:
@@ -134,6 +136,13 @@ def _dtype(header: Any, path: Path) -> np.dtype[Any]:
     return dtype
 
 
+def _check_scaling(slope: float, intercept: float, path: Path) -> None:
+    """No slope (0, or not a number) goes without an intercept: the format ignores one, and the library adds it."""
+    is_scaled = bool(np.isfinite(slope)) and slope != 0
+    if is_scaled != bool(np.isfinite(intercept)) and (is_scaled or intercept != 0):
+        raise InputError(f"{path}: scaling slope {slope:g}, intercept {intercept:g} has no meaning; export it again")
+
+
 def _forms(header: Any, path: Path) -> list[NDArray[np.float64]]:
     """The orientations that are set, in RAS and the header's unit."""
     forms = []
@@ -154,9 +163,9 @@ def _qform(header: Any) -> NDArray[np.float64]:
     from scipy.spatial.transform import Rotation
 
     vector = np.asarray(header["quatern"], np.float64)
-    real = np.sqrt(max(1.0 - float(vector @ vector), 0.0))
-    quaternion = np.array([*vector, real])
-    if not np.isfinite(quaternion).all() or not quaternion.any():
+    square = float(vector @ vector)
+    if not square <= 1 + _QUATERNION_SLACK:
         return np.full((3, 4), np.nan)
+    quaternion = np.array([*vector, np.sqrt(max(1.0 - square, 0.0))])
     steps = np.asarray(header["pixdim"][1:4], np.float64) * (1, 1, -1 if header["pixdim"][0] < 0 else 1)
     return np.column_stack([Rotation.from_quat(quaternion).as_matrix() * steps, header["qoffset"]])
