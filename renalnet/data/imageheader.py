@@ -1,8 +1,7 @@
-"""What the headers of image files say beyond what SimpleITK makes of them: where the pixels are, and how sure it is.
+"""Where NRRD and MetaImage files keep their pixels, and whether their headers say what SimpleITK would make up.
 
-It fills gaps with defaults and believes one of two contradicting statements, so a file without an orientation comes
-back with one. After the definitions of the formats: NIfTI-1 (nifti.nimh.nih.gov), NRRD (teem.sourceforge.net/nrrd) and
-the fields that ITK documents for MetaImage.
+It fills gaps with defaults, so a file without an orientation comes back with one. After the definition of NRRD
+(teem.sourceforge.net/nrrd) and the fields that ITK documents for MetaImage; NIfTI is in `niftiheader`.
 """
 
 import re
@@ -18,12 +17,7 @@ _MAX_LINES: Final = 10_000
 _MAX_LINE_BYTES: Final = 1 << 16
 _SEPARATORS: Final = re.compile(r"[\s,()]+")
 _NRRD_MAGIC: Final = re.compile(r"NRRD000[1-6]")
-_SPACES: Final = frozenset(
-    (
-        *("left-posterior-superior", "right-anterior-superior", "left-anterior-superior"),
-        *("lps", "ras", "las"),
-    )
-)
+_SPACES: Final = ("left-posterior-superior", "right-anterior-superior", "left-anterior-superior", "lps", "ras", "las")
 _MILLIMETRES: Final = frozenset(("mm", "millimeter", "millimetre"))
 _ALIASES: Final = {"datafile": "data file", "byteskip": "byte skip", "lineskip": "line skip"}
 _SLOPE: Final = "ElementToIntensityFunctionSlope"
@@ -155,8 +149,8 @@ def _check_metaimage_place(fields: Fields) -> None:
         raise fields.damaged("NDims")
     if not fields.values.keys() & {"ElementSpacing", "ElementSize"}:
         raise fields.damaged("ElementSpacing")
-    for name in fields.values.keys() & _NUMBERS_OF_AXES.keys():
-        if len(fields.numbers(name)) != num_axes ** _NUMBERS_OF_AXES[name]:
+    for name, power in _NUMBERS_OF_AXES.items():
+        if name in fields.values and len(fields.numbers(name)) != num_axes**power:
             raise fields.damaged(name)
     for name in ("BinaryDataByteOrderMSB", "ElementByteOrderMSB"):
         fields.flag(name)
