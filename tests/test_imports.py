@@ -20,6 +20,7 @@ LAYERS = {
 }
 HOME_OF_ITK = {
     "renalnet.data.volume",
+    "renalnet.data.imagefile",
     "renalnet.data.dicompixels",
     "renalnet.data.outline",
     "renalnet.infer.pipeline",

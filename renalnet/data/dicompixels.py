@@ -5,9 +5,6 @@ through SimpleITK, which needs no further package. GDCM sees the compressed pixe
 a damaged file it would believe any length that it states, and take the memory.
 """
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +14,7 @@ from numpy.typing import NDArray
 
 from renalnet.data.dicomfile import parsed
 from renalnet.data.hounsfield import AIR_HU, to_hounsfield
+from renalnet.data.quiet import quiet_stderr
 from renalnet.data.slices import Slice
 from renalnet.errors import InputError
 from renalnet.types import HuArray
@@ -97,7 +95,7 @@ def _decoded_by_gdcm(dataset: "Dataset") -> NDArray[Any]:
 
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
-    with TemporaryDirectory() as folder, _quiet_stderr():
+    with TemporaryDirectory() as folder, quiet_stderr():
         path = Path(folder, "slice.dcm")
         _pixels_alone(dataset).save_as(path, enforce_file_format=True)
         reader.SetFileName(str(path))
@@ -118,16 +116,3 @@ def _pixels_alone(dataset: "Dataset") -> "Dataset":
     alone.PixelData = encapsulate([get_frame(dataset.PixelData, 0, number_of_frames=1)])
     alone["PixelData"].is_undefined_length = True
     return alone
-
-
-@contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Without the lines that the codecs of C libraries write to the process's stderr, whatever they are told."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)

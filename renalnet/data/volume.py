@@ -1,10 +1,9 @@
 """Images and their place in space: reading, writing, turning to the inner axes, resampling, the way back.
 
-SimpleITK turns, resamples and writes; it is imported where it is used.
+SimpleITK reads, turns, resamples and writes; it is imported where it is used.
 """
 
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,9 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from renalnet.data.grid import GRID_TOLERANCE_MM, IDENTITY, OBLIQUE_TOLERANCE, Grid, Volume, grid_difference
-from renalnet.data.metaimage import read_metaimage
-from renalnet.data.nifti import read_nifti
-from renalnet.data.nrrd import read_nrrd
+from renalnet.data.imagefile import READERS
 from renalnet.errors import InputError
 from renalnet.types import Shape, Triple
 
@@ -36,16 +33,8 @@ __all__ = [
     "write_volume",
 ]
 
-_READERS: Final[dict[str, Callable[[Path], Volume]]] = {
-    ".nii.gz": read_nifti,
-    ".nii": read_nifti,
-    ".nrrd": read_nrrd,
-    ".nhdr": read_nrrd,
-    ".mha": read_metaimage,
-    ".mhd": read_metaimage,
-}
 _TWO_FILES: Final = (".nhdr", ".mhd")
-IMAGE_ENDINGS: Final = tuple(_READERS)
+IMAGE_ENDINGS: Final = tuple(READERS)
 """Of the files that `read_volume` reads."""
 
 
@@ -64,7 +53,7 @@ def read_volume(path: str | Path) -> Volume:
     file = Path(path)
     if not file.is_file():
         raise InputError(f"{path}: no such file; name an existing image")
-    reader = next((reader for ending, reader in _READERS.items() if file.name.lower().endswith(ending)), None)
+    reader = next((reader for ending, reader in READERS.items() if file.name.lower().endswith(ending)), None)
     if reader is None:
         raise InputError(f"{path}: not readable as an image (its ending is none of {', '.join(IMAGE_ENDINGS)})")
     try:

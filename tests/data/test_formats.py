@@ -202,7 +202,7 @@ def not_finite(image: nib.Nifti1Image) -> None:
         (no_orientation, "does not say where it lies"),
         (sheared, "its axes are not at right angles"),
         (flat, "voxel spacing 0.7×0.8×0 mm"),
-        (moved, "its sform and qform place the volume up to 5.6 mm apart"),
+        (moved, "its sform, qform and voxel sizes place the volume up to 5.6 mm apart"),
         (not_finite, "origin nan×.* is no place in a scanner"),
     ],
 )
@@ -213,6 +213,7 @@ def test_nifti_that_does_not_say_where_it_lies(
     image = nib.Nifti1Image(random_array().T, UPRIGHT)
     image.set_qform(UPRIGHT, 1)
     nib.save(image, tmp_path / "a.nii")
+    image.header["vox_offset"] = 352
     change(image)
     content = (tmp_path / "a.nii").read_bytes()
     (tmp_path / "a.nii").write_bytes(image.header.binaryblock + content[348:])
@@ -226,9 +227,9 @@ def test_colour_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="NIfTI type 128"):
         read_volume(tmp_path / "a.nii")
     picture = sitk.Image([4, 4, 4], sitk.sitkVectorUInt8, 3)
-    for name, words in (("b.nrrd", "size 3×4×4×4"), ("c.mha", "several values a voxel")):
+    for name in ("b.nrrd", "c.mha"):
         sitk.WriteImage(picture, str(tmp_path / name))
-        with pytest.raises(InputError, match=words):
+        with pytest.raises(InputError, match="3 values a voxel"):
             read_volume(tmp_path / name)
 
 
@@ -250,12 +251,12 @@ def test_nrrd_of_other_spaces_is_turned(tmp_path: Path, space: str, signs: tuple
     [
         ("a.nrrd", (b"encoding: raw", b"encoding: txt"), "NRRD encoding 'txt' is not read here"),
         ("a.nrrd", (b"space: left-posterior-superior", b"content: ct"), "does not say where it lies"),
-        ("a.nrrd", (b"type: short", b"type: block"), "field 'type' is 'block'"),
+        ("a.nrrd", (b"type: short", b"type: block"), "type is block"),
         ("a.nrrd", (b"NRRD000", b"NRRRRRR"), "no header of an NRRD file"),
         ("a.nhdr", (b"data file: a.raw", b"data file: ../a.raw"), "field 'data file' is"),
-        ("a.mha", (b"ElementType = MET_SHORT", b"ElementType = MET_OTHER"), "field 'elementtype' is 'MET_OTHER'"),
+        ("a.mha", (b"ElementType = MET_SHORT", b"ElementType = MET_OTHER"), "Unknown PixelType"),
         ("a.mha", (b"BinaryData = True", b"BinaryData = False"), "its pixels are text"),
-        ("a.mhd", (b"ElementDataFile = a.raw", b"ElementDataFile = LIST"), "field 'elementdatafile' is 'LIST'"),
+        ("a.mhd", (b"ElementDataFile = a.raw", b"ElementDataFile = LIST"), "field 'ElementDataFile' is 'LIST'"),
     ],
 )
 def test_headers_that_cannot_be_followed(tmp_path: Path, name: str, change: tuple[bytes, bytes], words: str) -> None:
@@ -291,6 +292,7 @@ def test_gzip_in_several_members_is_read(tmp_path: Path) -> None:
 def test_no_memory_is_taken_for_what_a_file_cannot_hold(tmp_path: Path, ending: str) -> None:
     image = nib.Nifti1Image(random_array().T, UPRIGHT)
     image.header["dim"][1:4] = (1024, 1024, 2000)
+    image.header["vox_offset"] = 352
     content = image.header.binaryblock + bytes(4)
     (tmp_path / f"a{ending}").write_bytes(gzip.compress(content) if ending == ".nii.gz" else content)
     with pytest.raises(InputError, match=r"bytes of pixels are too few for its size 1024×1024×2000"):

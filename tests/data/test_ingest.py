@@ -92,9 +92,9 @@ def test_a_label_on_another_grid_is_never_resized(tmp_path: Path) -> None:
         load_case(scan)
 
 
-def test_images_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", [".mha", ".nrrd", ".nii", ".nii.gz"])
+def test_images_that_are_not_finite_are_refused(tmp_path: Path, ending: str) -> None:
     scan = scan_of(tmp_path, np.zeros(GRID.shape, np.int16), np.zeros(GRID.shape, np.uint8))
-    # Not NIfTI: its reader replaces such values by 0 before anyone sees them.
-    write_volume(tmp_path / "image.mha", Volume(np.full(GRID.shape, np.nan, np.float32), GRID))
+    write_volume(tmp_path / f"image{ending}", Volume(np.full(GRID.shape, np.nan, np.float32), GRID))
     with pytest.raises(InputError, match="not finite"):
-        load_case(ScanCase("a", tmp_path / "image.mha", scan.label))
+        load_case(ScanCase("a", tmp_path / f"image{ending}", scan.label))
