@@ -149,7 +149,7 @@ def run_prepare(request: "Request", pool: "JobPool") -> None:
 
 
 def _print_checked(checked: "Checked") -> None:
-    from renalnet.data.findings import group_findings
+    from renalnet.data.check.findings import group_findings
 
     console = Console()
     table = Table("", "this cohort", "the paper's", "remark", title="Cohort")

@@ -16,9 +16,9 @@ from renalnet.checkpoint import Checkpoint
 from renalnet.config import LoaderConfig, Section, StitchConfig, TrainConfig, fingerprint
 from renalnet.data.augment import Augmenter
 from renalnet.data.cohort import Cohort
+from renalnet.data.feed.patients import Patient
+from renalnet.data.feed.tensors import TensorMaker
 from renalnet.data.loader import Batch, PatchLoader
-from renalnet.data.patients import Patient
-from renalnet.data.tensors import TensorMaker
 from renalnet.device import Device, pick_device
 from renalnet.errors import CheckpointError, StoreError
 from renalnet.infer.stitch import Stitched, stitch

@@ -20,12 +20,12 @@ LAYERS = {
 }
 HOME_OF_ITK = {
     "renalnet.data.volume",
-    "renalnet.data.imagefile",
-    "renalnet.data.dicompixels",
-    "renalnet.data.outline",
+    "renalnet.data.image.file",
+    "renalnet.data.dicom.pixels",
+    "renalnet.data.locate.outline",
     "renalnet.infer.pipeline",
 }
-HOME_OF_PYDICOM = {f"renalnet.data.{name}" for name in ("dicomfile", "dicom", "dicompixels", "dicomseg")}
+HOME_OF_PYDICOM = {f"renalnet.data.dicom.{name}" for name in ("file", "pixels", "segmentation", "series")}
 HOME_OF_RAY = {f"study.{name}" for name in ("search", "schedule", "trainable", "tasks", "run", "dashboard")}
 MODULES = sorted([*ROOT.glob("renalnet/**/*.py"), *ROOT.glob("study/**/*.py")])
 

@@ -8,7 +8,7 @@ import pytest
 from renalnet.config import CrfConfig, NetConfig, PhantomConfig, PrepareConfig, StitchConfig
 from renalnet.data.atlas import make_atlas
 from renalnet.data.kidneys import SIDE_VALUES, split_sides
-from renalnet.data.localise import LOW_CONFIDENCE
+from renalnet.data.locate.localise import LOW_CONFIDENCE
 from renalnet.data.manifest import Normalisation
 from renalnet.data.phantom import paint_abdomen, paint_head
 from renalnet.data.volume import Grid, Volume, write_volume

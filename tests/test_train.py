@@ -8,8 +8,8 @@ import torch
 from renalnet.checkpoint import load_checkpoint
 from renalnet.config import AugmentConfig, LoaderConfig, TrainConfig
 from renalnet.data.cohort import Cohort
+from renalnet.data.feed.patients import Patients, StoreSource
 from renalnet.data.manifest import Normalisation
-from renalnet.data.patients import Patients, StoreSource
 from renalnet.data.store import Store
 from renalnet.errors import CheckpointError, StoreError
 from renalnet.infer.pipeline import load_bundle

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from renalnet.config import AugmentConfig, Chance
-from renalnet.data.draws import Purpose, stream
+from renalnet.data.feed.draws import Purpose, stream
 from renalnet.data.manifest import Normalisation
 from renalnet.types import IGNORE_LABEL
 

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from renalnet.config import LoaderConfig
+from renalnet.data.feed.node_copy import LAYOUT, NodeCopy, copy_bytes, find_room
+from renalnet.data.feed.node_folder import NodeFolder
+from renalnet.data.feed.patients import Patients, Source, StoreSource
+from renalnet.data.feed.sampler import ENTER_AHEAD
 from renalnet.data.manifest import Normalisation
-from renalnet.data.node_copy import LAYOUT, NodeCopy, copy_bytes, find_room
-from renalnet.data.node_folder import NodeFolder
-from renalnet.data.patients import Patients, Source, StoreSource
-from renalnet.data.sampler import ENTER_AHEAD
 from renalnet.data.store import Store
 from renalnet.errors import ConfigError
 from renalnet.log import get_logger

@@ -10,11 +10,11 @@ from typing import Final
 
 from renalnet.config import PhantomConfig, PrepareConfig
 from renalnet.data.atlas import Atlas, describe_candidate, load_atlases, make_atlas
-from renalnet.data.checks import Inspection
-from renalnet.data.findings import unreadable
+from renalnet.data.check.findings import unreadable
+from renalnet.data.check.journal import Inspection
 from renalnet.data.ingest import LoadedCase, ScanCase, load_case
 from renalnet.data.kidneys import Box, Side
-from renalnet.data.localise import LOW_CONFIDENCE, localise
+from renalnet.data.locate.localise import LOW_CONFIDENCE, localise
 from renalnet.data.manifest import Origin
 from renalnet.data.phantom import paint_abdomen
 from renalnet.data.preprocess import cut_roi, is_cut, isolate_kidney

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from renalnet.data.dicom import read_series
-from renalnet.data.dicomfile import is_dicom
-from renalnet.data.dicomseg import read_segmentation
+from renalnet.data.dicom.file import is_dicom
+from renalnet.data.dicom.segmentation import read_segmentation
+from renalnet.data.dicom.series import read_series
 from renalnet.data.hounsfield import AIR_HU, to_hounsfield
 from renalnet.data.labels import parse_label_map, to_classes
 from renalnet.data.layouts import ScanCase, find_cases

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from renalnet.data.dicom import holds_dicom, list_images
-from renalnet.data.dicomfile import is_dicom
+from renalnet.data.dicom.file import is_dicom
+from renalnet.data.dicom.series import holds_dicom, list_images
 from renalnet.data.labels import map_of_segments
 from renalnet.data.volume import image_stem
 from renalnet.errors import ConfigError, InputError

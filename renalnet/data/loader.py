@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from renalnet.config import TrainConfig
-from renalnet.data.draws import Purpose, stream
-from renalnet.data.flips import NO_FLIPS, draw_flips
+from renalnet.data.feed.draws import Purpose, stream
+from renalnet.data.feed.flips import NO_FLIPS, draw_flips
+from renalnet.data.feed.patients import Patients
+from renalnet.data.feed.sampler import Sampler, ShuffleWindow
 from renalnet.data.patch import crop_into
-from renalnet.data.patients import Patients
-from renalnet.data.sampler import Sampler, ShuffleWindow
 from renalnet.types import IGNORE_LABEL
 
 WORKERS_BESIDE_GPU: Final = 2

@@ -15,9 +15,12 @@ from typing import Final, TypeAlias
 from renalnet import storage
 from renalnet.config import PrepareConfig, fingerprint
 from renalnet.data.atlas import choose_atlases, save_atlases
-from renalnet.data.checks import CheckJournal, Inspection
-from renalnet.data.cohort_checks import check_cohort
-from renalnet.data.cohort_table import SummaryRow, summarise_facts
+from renalnet.data.check.cohort_checks import check_cohort
+from renalnet.data.check.cohort_table import SummaryRow, summarise_facts
+from renalnet.data.check.facts import CaseFacts
+from renalnet.data.check.findings import Finding, split_bad
+from renalnet.data.check.journal import CheckJournal, Inspection
+from renalnet.data.check.validation_file import FACTS_FILE, write_validation
 from renalnet.data.cutting import (
     NOT_LOCALISED,
     AtlasJob,
@@ -29,8 +32,6 @@ from renalnet.data.cutting import (
     inspection_died,
     scan_stamp,
 )
-from renalnet.data.facts import CaseFacts
-from renalnet.data.findings import Finding, split_bad
 from renalnet.data.ingest import ScanCase, find_cases
 from renalnet.data.manifest import Provenance
 from renalnet.data.phantom import COHORT_FILE
@@ -38,7 +39,6 @@ from renalnet.data.preprocess import GROWN
 from renalnet.data.splits import assign_splits
 from renalnet.data.store import MANIFEST, Store, open_store
 from renalnet.data.store_writer import StoreWriter
-from renalnet.data.validation_file import FACTS_FILE, write_validation
 from renalnet.data.volume import use_threads
 from renalnet.errors import InputError, StoreError
 from renalnet.lease import Lease

@@ -7,10 +7,10 @@ error is what would spoil the training for certain.
 from collections.abc import Callable, Iterator
 from typing import Final, TypeAlias
 
-from renalnet.data.facts import CaseFacts
-from renalnet.data.findings import Code, Finding, Level
+from renalnet.data.check.facts import CaseFacts
+from renalnet.data.check.findings import Code, Finding, Level
+from renalnet.data.check.measure import FRAGMENT_ML, NOT_TISSUE_HU, measure_case
 from renalnet.data.ingest import LoadedCase
-from renalnet.data.measure import FRAGMENT_ML, NOT_TISSUE_HU, measure_case
 
 MIN_SPACING_MM: Final = 0.1
 MAX_SPACING_MM: Final = 10.0

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from renalnet.data.grid import GRID_TOLERANCE_MM, IDENTITY, OBLIQUE_TOLERANCE, Grid, Volume, grid_difference
-from renalnet.data.imagefile import READERS
+from renalnet.data.image.file import READERS
 from renalnet.errors import InputError
 from renalnet.types import Shape, Triple
 

@@ -49,10 +49,10 @@ def renalnet_feed(job: Job) -> Feed:
     from renalnet.config import AugmentConfig, LoaderConfig, OptimConfig, PatchConfig, TrainConfig
     from renalnet.data.augment import Augmenter
     from renalnet.data.cohort import load_cohort
+    from renalnet.data.feed.patients import Patients, StoreSource
+    from renalnet.data.feed.tensors import TensorMaker
     from renalnet.data.loader import PatchLoader
-    from renalnet.data.patients import Patients, StoreSource
     from renalnet.data.store import open_store
-    from renalnet.data.tensors import TensorMaker
     from renalnet.device import Device
 
     pa.scalar("")  # arrow imports pandas, where it is installed, with the first value it converts

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from renalnet.data.cohort import copy_name
-from renalnet.data.node_folder import private_home
+from renalnet.data.feed.node_folder import private_home
 from renalnet.data.store import Store
 from study.bench.contenders import CONTENDERS, Job, is_installed
 from study.bench.measure import available_mb, measure, memory_mb

@@ -15,7 +15,7 @@ from renalnet.command import num_cores
 from renalnet.config import PhantomConfig, PrepareConfig
 from renalnet.data.atlas import Atlas, make_atlas
 from renalnet.data.kidneys import SIDE_VALUES, SIDES, Box, Side, split_sides
-from renalnet.data.localise import LOW_CONFIDENCE, localise
+from renalnet.data.locate.localise import LOW_CONFIDENCE, localise
 from renalnet.data.phantom import paint_abdomen, paint_head
 from renalnet.data.volume import Volume, use_threads
 from study.bench.size import Size

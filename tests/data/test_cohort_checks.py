@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from validation_cases import paint_all, painted_abdomens, painted_rois, sound_facts
 
-from renalnet.data.cohort_checks import check_cohort
-from renalnet.data.facts import CaseFacts
-from renalnet.data.findings import COHORT, Finding
+from renalnet.data.check.cohort_checks import check_cohort
+from renalnet.data.check.facts import CaseFacts
+from renalnet.data.check.findings import COHORT, Finding
+from renalnet.data.check.measure import measure_case
 from renalnet.data.ingest import LoadedCase
-from renalnet.data.measure import measure_case
 from renalnet.data.regrid import covering_grid, regrid_image, regrid_label
 from renalnet.data.validate import check_case
 from renalnet.data.volume import Grid, Volume

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from validation_cases import sound_facts
 
-from renalnet.data.cohort_table import SummaryRow, summarise_facts
-from renalnet.data.facts import CaseFacts
+from renalnet.data.check.cohort_table import SummaryRow, summarise_facts
+from renalnet.data.check.facts import CaseFacts
 from renalnet.types import Split
 
 SPLITS: dict[str, Split] = {"a": "train", "b": "train", "c": "test"}

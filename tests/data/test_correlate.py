@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from renalnet.data.correlate import correlations, cut_or_pad
+from renalnet.data.locate.correlate import correlations, cut_or_pad
 
 SCAN = np.random.default_rng(0).normal(50, 30, (9, 10, 11)).astype(np.float32)
 

@@ -11,7 +11,7 @@ from dicom_files import write_segmentation, write_series
 from numpy.typing import NDArray
 from pydicom import dcmread
 
-from renalnet.data.dicomseg import read_segmentation
+from renalnet.data.dicom.segmentation import read_segmentation
 from renalnet.data.ingest import ScanCase, load_case
 from renalnet.data.volume import Grid, grid_difference, resample, to_source
 from renalnet.errors import InputError

@@ -1,6 +1,6 @@
 """Findings: which stop, how they are counted."""
 
-from renalnet.data.findings import Finding, FindingGroup, group_findings, split_bad, unreadable
+from renalnet.data.check.findings import Finding, FindingGroup, group_findings, split_bad, unreadable
 from renalnet.errors import InputError
 
 FINDINGS = [

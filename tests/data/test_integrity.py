@@ -12,8 +12,8 @@ import SimpleITK as sitk
 from grids import SIZE, SPACING, oblique_grid
 from numpy.typing import NDArray
 
-from renalnet.data.integrity import Container, Stored, check_pixels, check_size
-from renalnet.data.quiet import quiet_stderr
+from renalnet.data.image.integrity import Container, Stored, check_pixels, check_size
+from renalnet.data.image.quiet import quiet_stderr
 from renalnet.data.volume import Grid, Volume, read_volume, to_itk, write_volume
 from renalnet.errors import InputError
 

@@ -6,9 +6,9 @@ import torch
 
 from renalnet.config import LoaderConfig, OptimConfig, PatchConfig, TrainConfig
 from renalnet.data.cohort import Cohort
+from renalnet.data.feed.patients import Patients, StoreSource
 from renalnet.data.loader import Batch, PatchLoader
 from renalnet.data.patch import PatchLocation, crop_into
-from renalnet.data.patients import Patients, StoreSource
 from renalnet.data.store import Store
 from renalnet.types import IGNORE_LABEL, KIDNEY, TUMOR
 

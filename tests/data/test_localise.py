@@ -8,7 +8,7 @@ import pytest
 from renalnet.config import PhantomConfig, PrepareConfig
 from renalnet.data.atlas import Atlas, make_atlas
 from renalnet.data.kidneys import SIDE_VALUES, SIDES, Box, Side, split_sides
-from renalnet.data.localise import LOW_CONFIDENCE, Evidence, Localisation, localise
+from renalnet.data.locate.localise import LOW_CONFIDENCE, Evidence, Localisation, localise
 from renalnet.data.phantom import PaintedCase, paint_abdomen, paint_head
 from renalnet.data.regrid import regrid_image
 from renalnet.data.volume import Grid, Volume, canonical, read_volume

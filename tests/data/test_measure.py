@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from validation_cases import GRID, LEFT_KIDNEY, RIGHT_KIDNEY, SHAPE, sound_case, with_label
 
+from renalnet.data.check.measure import measure_case
 from renalnet.data.ingest import LoadedCase
-from renalnet.data.measure import measure_case
 from renalnet.data.volume import Grid, Volume
 from renalnet.types import KIDNEY, TUMOR, LabelArray
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from renalnet.data.node_copy import NodeCopy, copy_bytes, find_room
-from renalnet.data.node_folder import NodeFolder, private_home, remove_leftovers
-from renalnet.data.patients import Patient, StoreSource
+from renalnet.data.feed.node_copy import NodeCopy, copy_bytes, find_room
+from renalnet.data.feed.node_folder import NodeFolder, private_home, remove_leftovers
+from renalnet.data.feed.patients import Patient, StoreSource
 from renalnet.data.store import Store
 from renalnet.types import FOREGROUND_LABELS
 
@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 HANGING = """
 import sys
 from pathlib import Path
-from renalnet.data.node_copy import NodeCopy
-from renalnet.data.node_folder import NodeFolder
+from renalnet.data.feed.node_copy import NodeCopy
+from renalnet.data.feed.node_folder import NodeFolder
 from renalnet.data.store import open_store
 
 class Hanging:

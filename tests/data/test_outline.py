@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from renalnet.data.outline import cut_region, outline_kidney
+from renalnet.data.locate.outline import cut_region, outline_kidney
+from renalnet.data.locate.vote import Consensus
 from renalnet.data.volume import Grid, Volume
-from renalnet.data.vote import Consensus
 from renalnet.types import FloatArray, MaskArray
 
 GRID = Grid.axis_aligned((64, 64, 64), (3.0, 3.0, 3.0))

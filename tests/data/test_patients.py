@@ -4,8 +4,8 @@ import time
 import numpy as np
 import pytest
 
+from renalnet.data.feed.patients import Patient, Patients
 from renalnet.data.focus import Focus
-from renalnet.data.patients import Patient, Patients
 from renalnet.errors import StoreError
 
 

@@ -11,11 +11,11 @@ import pytest
 
 from renalnet.config import PhantomConfig, PrepareConfig
 from renalnet.data.atlas import load_atlases
+from renalnet.data.check.validation_file import read_validation
 from renalnet.data.phantom import paint_abdomen
 from renalnet.data.prepare import ATLAS_FILE, COHORT_FILE, LEASE_FILE, PrepareSummary, Progress, Request, local_pool
 from renalnet.data.prepare import prepare as run_prepare
 from renalnet.data.store import open_store
-from renalnet.data.validation_file import read_validation
 from renalnet.data.volume import Grid, Volume, write_volume
 from renalnet.errors import BusyError, InputError, StoreError
 from renalnet.lease import Lease

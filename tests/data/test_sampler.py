@@ -3,9 +3,9 @@ import pytest
 
 from renalnet.config import PatchConfig
 from renalnet.data.cohort import Cohort
-from renalnet.data.draws import Purpose, stream
-from renalnet.data.patients import Patients
-from renalnet.data.sampler import ENTER_AHEAD, Sampler, ShuffleWindow
+from renalnet.data.feed.draws import Purpose, stream
+from renalnet.data.feed.patients import Patients
+from renalnet.data.feed.sampler import ENTER_AHEAD, Sampler, ShuffleWindow
 from renalnet.errors import StoreError
 from renalnet.types import KIDNEY, TUMOR
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from renalnet.data.signature import HU_STEP, LENGTH, coarse_signature, to_hu
+from renalnet.data.check.signature import HU_STEP, LENGTH, coarse_signature, to_hu
 from renalnet.types import HuArray
 
 BOXES = arrays(np.int16, st.tuples(*[st.integers(1, 12)] * 3), elements=st.integers(-1024, 3000))

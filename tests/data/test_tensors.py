@@ -5,8 +5,8 @@ import torch
 from renalnet.config import AugmentConfig, OptimConfig, PatchConfig, TrainConfig
 from renalnet.data.augment import Augmenter
 from renalnet.data.cohort import Cohort
+from renalnet.data.feed.tensors import TensorMaker
 from renalnet.data.loader import Batch, PatchLoader
-from renalnet.data.tensors import TensorMaker
 from renalnet.device import Device
 
 CPU = Device(torch.device("cpu"), use_bfloat16=False)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from validation_cases import SHAPE, painted_abdomens, painted_rois, sound_case, sound_facts, with_image, with_label
 
-from renalnet.data.findings import Finding
+from renalnet.data.check.findings import Finding
 from renalnet.data.ingest import LoadedCase, load_image
 from renalnet.data.validate import check_case, judge
 from renalnet.data.volume import Grid, Volume, canonical, read_volume

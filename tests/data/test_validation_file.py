@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from validation_cases import sound_facts
 
-from renalnet.data.findings import COHORT, Finding
-from renalnet.data.validation_file import FACTS_FILE, FINDINGS_FILE, Validation, read_validation, write_validation
+from renalnet.data.check.findings import COHORT, Finding
+from renalnet.data.check.validation_file import FACTS_FILE, FINDINGS_FILE, Validation, read_validation, write_validation
 from renalnet.errors import InputError
 
 FACTS = [

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from renalnet.config import PhantomConfig
-from renalnet.data.facts import CaseFacts
+from renalnet.data.check.facts import CaseFacts
+from renalnet.data.check.measure import measure_case
 from renalnet.data.ingest import LoadedCase
-from renalnet.data.measure import measure_case
 from renalnet.data.phantom import PaintedCase, paint_abdomen, paint_labels
 from renalnet.data.volume import Grid, Volume, read_volume
 from renalnet.types import KIDNEY, TUMOR, HuArray, LabelArray

@@ -15,10 +15,10 @@ from scipy import ndimage
 from renalnet.config import PrepareConfig
 from renalnet.data.atlas import Atlas
 from renalnet.data.kidneys import SIDES, Box, Side
-from renalnet.data.outline import SPACING_MM, Region, cut_region, outline_kidney
+from renalnet.data.locate.outline import SPACING_MM, Region, cut_region, outline_kidney
+from renalnet.data.locate.vote import Consensus, votes
 from renalnet.data.regrid import covering_grid, regrid_image, triple_of
 from renalnet.data.volume import Grid, Volume
-from renalnet.data.vote import Consensus, votes
 from renalnet.errors import InputError
 from renalnet.types import MaskArray
 

@@ -20,9 +20,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from renalnet.data.feed.node_folder import NodeFolder, private_home, remove_leftovers
+from renalnet.data.feed.patients import Patient, Source
 from renalnet.data.focus import NUM_ANCHORS, Focus
-from renalnet.data.node_folder import NodeFolder, private_home, remove_leftovers
-from renalnet.data.patients import Patient, Source
 from renalnet.log import get_logger
 from renalnet.storage import FULL
 from renalnet.types import FOREGROUND_LABELS, NUM_CLASSES, HuArray, LabelArray

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from renalnet.data.grid import Grid, grid_of_axes
-from renalnet.data.integrity import Stored, open_data
+from renalnet.data.image.integrity import Stored, open_data
 from renalnet.errors import InputError
 
 _BYTE_ORDERS: Final[tuple[Literal["<", ">"], ...]] = ("<", ">")

@@ -1,7 +1,7 @@
 """Where NRRD and MetaImage files keep their pixels, and whether their headers say what SimpleITK would make up.
 
 It fills gaps with defaults, so a file without an orientation comes back with one. After the definition of NRRD
-(teem.sourceforge.net/nrrd) and the fields that ITK documents for MetaImage; NIfTI is in `niftiheader`.
+(teem.sourceforge.net/nrrd) and the fields that ITK documents for MetaImage; NIfTI is in `nifti_header`.
 """
 
 import re
@@ -10,7 +10,7 @@ from math import isfinite
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from renalnet.data.integrity import Container, Stored
+from renalnet.data.image.integrity import Container, Stored
 from renalnet.errors import InputError
 
 _MAX_LINES: Final = 10_000

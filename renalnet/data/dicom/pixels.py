@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from renalnet.data.dicomfile import parsed
+from renalnet.data.dicom.file import parsed
+from renalnet.data.dicom.slices import Slice
 from renalnet.data.hounsfield import AIR_HU, to_hounsfield
-from renalnet.data.quiet import quiet_stderr
-from renalnet.data.slices import Slice
+from renalnet.data.image.quiet import quiet_stderr
 from renalnet.errors import InputError
 from renalnet.types import HuArray
 

@@ -7,9 +7,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from renalnet.data.cohort_checks import PAPER_SHARES
-from renalnet.data.cohort_facts import CohortFacts, gather
-from renalnet.data.facts import CaseFacts
+from renalnet.data.check.cohort_checks import PAPER_SHARES
+from renalnet.data.check.cohort_facts import CohortFacts, gather
+from renalnet.data.check.facts import CaseFacts
 from renalnet.types import SPLITS, Split
 
 PAPER_KIDNEY_ML: Final = (85.76, 156.37, 262.78)

@@ -7,8 +7,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from renalnet.data.facts import CaseFacts
-from renalnet.data.signature import LENGTH
+from renalnet.data.check.facts import CaseFacts
+from renalnet.data.check.signature import LENGTH
 from renalnet.types import Split
 
 _ROW: Final = np.dtype(

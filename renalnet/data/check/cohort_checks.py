@@ -6,10 +6,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from renalnet.data.cohort_facts import CohortFacts, gather
-from renalnet.data.facts import CaseFacts
-from renalnet.data.findings import COHORT, Code, Finding, Level
-from renalnet.data.signature import to_hu
+from renalnet.data.check.cohort_facts import CohortFacts, gather
+from renalnet.data.check.facts import CaseFacts
+from renalnet.data.check.findings import COHORT, Code, Finding, Level
+from renalnet.data.check.signature import to_hu
 from renalnet.types import SPLITS, Split
 
 PAPER_SHARES: Final = {"background": 0.8064, "kidney": 0.1693, "tumor": 0.0243}

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from renalnet.config import PatchConfig
-from renalnet.data.draws import Purpose, stream
+from renalnet.data.feed.draws import Purpose, stream
+from renalnet.data.feed.patients import Patients
 from renalnet.data.patch import PatchLocation
-from renalnet.data.patients import Patients
 from renalnet.errors import StoreError
 from renalnet.types import KIDNEY, TUMOR, Shape
 

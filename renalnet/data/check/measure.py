@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from renalnet.config import PrepareConfig
-from renalnet.data.facts import CaseFacts, Phase
+from renalnet.data.check.facts import CaseFacts, Phase
+from renalnet.data.check.signature import coarse_signature
 from renalnet.data.ingest import LoadedCase
 from renalnet.data.kidneys import BODY_HU, SIDE_VALUES, SIDES, Box, Side, split_sides
 from renalnet.data.preprocess import is_cut, roi_grid
 from renalnet.data.regrid import shape_of, triple_of
-from renalnet.data.signature import coarse_signature
 from renalnet.data.volume import Grid, Volume
 from renalnet.types import KIDNEY, NUM_CLASSES, TUMOR, HuArray, LabelArray, MaskArray
 

@@ -13,10 +13,10 @@ from typing import Any, Final
 import numpy as np
 
 from renalnet.data.grid import Grid, Volume, grid_of_axes
-from renalnet.data.imageheader import metaimage_pixels, nrrd_pixels
-from renalnet.data.integrity import Stored, check_pixels, check_size, size_words
-from renalnet.data.niftiheader import read_nifti_header
-from renalnet.data.quiet import quiet_stderr
+from renalnet.data.image.header import metaimage_pixels, nrrd_pixels
+from renalnet.data.image.integrity import Stored, check_pixels, check_size, size_words
+from renalnet.data.image.nifti_header import read_nifti_header
+from renalnet.data.image.quiet import quiet_stderr
 from renalnet.errors import InputError
 
 

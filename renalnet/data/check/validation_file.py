@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from renalnet import storage
-from renalnet.data.facts import CaseFacts
-from renalnet.data.findings import COHORT, Finding
+from renalnet.data.check.facts import CaseFacts
+from renalnet.data.check.findings import COHORT, Finding
 from renalnet.errors import InputError
 
 FACTS_FILE: Final = "validation.csv"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from renalnet.data.dicomfile import parsed
+from renalnet.data.dicom.file import parsed
 from renalnet.data.grid import GRID_TOLERANCE_MM, Grid
 from renalnet.data.labels import map_of_segments
 from renalnet.errors import InputError

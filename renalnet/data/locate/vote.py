@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from renalnet.data.atlas import Atlas
-from renalnet.data.correlate import correlations, cut_or_pad
 from renalnet.data.kidneys import SIDE_VALUES, SIDES, Side
+from renalnet.data.locate.correlate import correlations, cut_or_pad
 from renalnet.types import FloatArray, MaskArray
 
 HU_RANGE: Final = (-160.0, 100.0)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from renalnet.data.kidneys import Box
+from renalnet.data.locate.vote import Consensus
 from renalnet.data.regrid import regrid_image, shape_of, triple_of
 from renalnet.data.volume import Grid, Volume
-from renalnet.data.vote import Consensus
 from renalnet.types import FloatArray, MaskArray
 
 SPACING_MM: Final = 3.0

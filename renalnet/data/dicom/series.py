@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from renalnet.data.dicomfile import is_dicom, parsed, refusing
-from renalnet.data.dicompixels import read_hounsfield
+from renalnet.data.dicom.file import is_dicom, parsed, refusing
+from renalnet.data.dicom.pixels import read_hounsfield
+from renalnet.data.dicom.slices import Slice, ordered_slices
 from renalnet.data.grid import MAX_VOXELS, Volume
-from renalnet.data.slices import Slice, ordered_slices
 from renalnet.errors import InputError
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from renalnet import storage
 from renalnet.data.atlas import AtlasCandidate
-from renalnet.data.facts import CaseFacts
-from renalnet.data.findings import Finding
+from renalnet.data.check.facts import CaseFacts
+from renalnet.data.check.findings import Finding
 from renalnet.data.manifest import Origin
 from renalnet.errors import StoreError
 from renalnet.log import get_logger

@@ -1,0 +1,1 @@
+"""What is known and judged of scans before they are cut."""

@@ -1,0 +1,1 @@
+"""From a store to the patients and crops of a training run."""

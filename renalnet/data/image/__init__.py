@@ -1,0 +1,1 @@
+"""Image files: what is checked before the library reads them."""

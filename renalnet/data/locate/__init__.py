@@ -1,0 +1,1 @@
+"""Finding kidneys in a scan by atlases."""
