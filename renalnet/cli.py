@@ -26,7 +26,7 @@ app.add_typer(store_app, name="store")
 
 Out = Annotated[Path, typer.Option(help="Folder to write.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="key.sub=value laid over the preset; repeatable.")]
-NumWorkers = Annotated[int, typer.Option(help="Processes.")]
+NumWorkers = Annotated[int, typer.Option(min=1, help="Processes.")]
 NUM_WORKERS = num_cores()
 
 
@@ -74,7 +74,7 @@ LabelMap = Annotated[
 ]
 Series = Annotated[str | None, typer.Option(help="Which DICOM series, where a folder holds several: number or UID.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without scans that have errors, and list them.")]
-Refit = Annotated[bool, typer.Option("--refit", help="Of a store that is there, take mean and atlases anew.")]
+Refit = Annotated[bool, typer.Option("--refit", help="Take the store's mean anew, and its atlases from SRC.")]
 
 
 @app.command()
@@ -143,7 +143,7 @@ def run_prepare(request: "Request", pool: "JobPool") -> None:
         summary = prepare_store(request, pool, show, _print_checked)
     console = Console()
     for skipped in summary.skipped:
-        console.print(f"left out: {skipped}", highlight=False, markup=False)
+        console.print(f"left out: {skipped}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"{summary.num_added} patients written, {sum(summary.num_cases.values())} in the store")
     describe_store(str(request.out))
 
@@ -159,9 +159,9 @@ def _print_checked(checked: "Checked") -> None:
     for group in group_findings(checked.findings):
         cases = ", ".join(group.cases) + (", …" if group.num_cases > len(group.cases) else "")
         words = f"{group.level}: {group.num_cases} × {group.code} ({cases}): {group.message}"
-        console.print(words, highlight=False, markup=False)
+        console.print(words, highlight=False, markup=False, soft_wrap=True)
     if checked.findings:
-        console.print(f"all findings: {checked.path}", highlight=False, markup=False)
+        console.print(f"all findings: {checked.path}", highlight=False, markup=False, soft_wrap=True)
 
 
 @store_app.command("verify")
@@ -205,11 +205,11 @@ def train(
     import torch
 
     from renalnet.config import override
+    from renalnet.data.atlas import ATLAS_FILE
     from renalnet.data.cohort import load_cohort
-    from renalnet.data.prepare import ATLAS_FILE
     from renalnet.data.store import open_store
     from renalnet.presets import train_preset
-    from renalnet.storage import absolute, exists, join, read_bytes, write_bytes
+    from renalnet.storage import absolute, join, write_bytes
     from renalnet.train import TrainingRun
 
     torch.set_num_threads(threads)
@@ -228,9 +228,8 @@ def train(
     if best is None:
         console.print(f"no epoch ended well: {run.records[-1].failure}")
         raise typer.Exit(1)
-    atlases = join(store, ATLAS_FILE)
-    if exists(atlases):  # so that `predict` works with this folder alone
-        write_bytes(join(out, ATLAS_FILE), read_bytes(atlases))
+    if prepared.manifest.atlas:  # so that `predict` works with this folder alone
+        write_bytes(join(out, ATLAS_FILE), prepared.read_beside(prepared.manifest.atlas))
     console.print(f"best epoch {best.epoch}; model in {out}")
 
 

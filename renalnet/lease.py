@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 import uuid
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -18,7 +19,9 @@ from renalnet.errors import BusyError, InputError
 
 BEAT_S: Final = 15.0
 STALE_S: Final = 90.0
-"""A holder that has not been heard of for so long is gone."""
+"""A holder that has not been heard of for so long, by this machine's clock, is watched."""
+WATCH_S: Final = 2.5 * BEAT_S
+"""One that stays silent meanwhile is gone, whatever the clocks say."""
 _SETTLE_LOCAL_S: Final = 0.2
 _SETTLE_REMOTE_S: Final = 2.0
 
@@ -26,9 +29,9 @@ _SETTLE_REMOTE_S: Final = 2.0
 class Lease:
     """Held inside a `with` block. A holder on this machine whose process is gone is succeeded at once."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, watch_s: float = WATCH_S) -> None:
         """`path` is the lease's file, on any path that `storage` knows."""
-        self._path = path
+        self._path, self._watch_s = path, watch_s
         self._about: dict[str, Any] = {
             "token": uuid.uuid4().hex,
             "host": socket.gethostname(),
@@ -63,10 +66,15 @@ class Lease:
     def _refuse_living(self, holder: dict[str, Any] | None) -> None:
         if holder is None:
             return
-        silent_s = time.time() - holder["beat"]
-        gone = holder.get("host") == self._about["host"] and not _is_alive(holder["pid"])
-        if silent_s < STALE_S and not gone:
+        if holder.get("host") == self._about["host"] and not _is_alive(holder["pid"]):
+            return
+        if time.time() - holder["beat"] < STALE_S or self._beats_on(holder):
             raise BusyError(_words(self._path, holder))
+
+    def _beats_on(self, holder: dict[str, Any]) -> bool:
+        time.sleep(self._watch_s)
+        now = self._holder()
+        return now is not None and now != holder
 
     def _is_ours(self, holder: dict[str, Any] | None) -> bool:
         return holder is not None and holder.get("token") == self._about["token"]
@@ -83,9 +91,10 @@ class Lease:
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT_S):
-            if not self._is_ours(self._holder()):
-                return  # `check` will say so
-            self._put()
+            with suppress(OSError):  # a storage that fails for a while is tried again at the next beat
+                if not self._is_ours(self._holder()):
+                    return  # `check` will say so
+                self._put()
 
 
 def _is_alive(pid: int) -> bool:

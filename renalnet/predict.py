@@ -9,11 +9,10 @@ import numpy as np
 
 from renalnet import storage
 from renalnet.config import CrfConfig, PrepareConfig, StitchConfig, parse
-from renalnet.data.atlas import Atlas, load_atlases
+from renalnet.data.atlas import ATLAS_FILE, Atlas, load_atlases
 from renalnet.data.ingest import load_image
 from renalnet.data.kidneys import SIDES, Box, Side
 from renalnet.data.locate.localise import LOW_CONFIDENCE, Localisation, localise
-from renalnet.data.prepare import ATLAS_FILE
 from renalnet.data.preprocess import CUT_FIELD_FACTOR, cut_image, is_cut
 from renalnet.data.volume import Grid, Volume, image_stem, to_source
 from renalnet.errors import CheckpointError, InputError

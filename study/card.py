@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 
 from renalnet import storage
-from renalnet.data.atlas import load_atlases
-from renalnet.data.prepare import ATLAS_FILE
+from renalnet.data.atlas import ATLAS_FILE, load_atlases
 from study import layout
 from study.collect import read_parquet
 from study.final import METRICS

@@ -13,9 +13,10 @@ from renalnet import storage
 from renalnet.checkpoint import CONFIG_FILE, MODEL_FILE
 from renalnet.command import num_cores, run
 from renalnet.config import merge, override, read_file
+from renalnet.data.atlas import ATLAS_FILE
 from renalnet.data.cohort import load_cohort
 from renalnet.data.phantom import write_cohort
-from renalnet.data.prepare import ATLAS_FILE, Request, local_pool, prepare
+from renalnet.data.prepare import Request, local_pool, prepare
 from renalnet.data.store import Store, open_store
 from renalnet.errors import ConfigError, StoreError
 from renalnet.log import get_logger
@@ -191,9 +192,8 @@ def _write_best(results: str, store: Store, winner: str, final: FinalConfig) -> 
     storage.write_bytes(storage.join(best, MODEL_FILE), storage.read_bytes(storage.join(source, MODEL_FILE)))
     bundle = storage.read_json(storage.join(source, CONFIG_FILE))
     storage.write_json(storage.join(best, CONFIG_FILE), {**bundle, "final": final.model_dump(mode="json")})
-    atlas = storage.join(store.path, ATLAS_FILE)
-    if storage.exists(atlas):
-        storage.write_bytes(storage.join(best, ATLAS_FILE), storage.read_bytes(atlas))
+    if store.manifest.atlas:
+        storage.write_bytes(storage.join(best, ATLAS_FILE), store.read_beside(store.manifest.atlas))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -49,8 +50,18 @@ def test_a_holder_elsewhere_is_waited_for_until_it_is_silent_for_long(tmp_path: 
     with pytest.raises(BusyError, match="process 1 on elsewhere since noon"), Lease(str(path)):
         pass
     write_holder(path, beat=time.time() - STALE_S - 1)
-    with Lease(str(path)):
+    with Lease(str(path), watch_s=0.1):
         pass
+
+
+def test_a_holder_whose_clock_is_behind_is_alive_while_it_beats(tmp_path: Path) -> None:
+    path = tmp_path / "lease.json"
+    write_holder(path, beat=time.time() - 2 * STALE_S)
+    beat = threading.Timer(0.2, write_holder, (path,), {"beat": time.time() - 2 * STALE_S + 15})
+    beat.start()
+    with pytest.raises(BusyError, match="elsewhere"), Lease(str(path), watch_s=1.0):
+        pass
+    beat.join()
 
 
 def test_a_lease_that_was_taken_over_is_noticed_and_left_to_its_taker(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from renalnet.data.regrid import covering_grid, regrid_image, regrid_label
 from renalnet.data.volume import Grid, Volume
 from renalnet.errors import InputError
 
+ATLAS_FILE: Final = "atlas.safetensors"
+"""Its name in a model bundle."""
 _METADATA_KEY: Final = "atlases"
 _TWO_KIDNEYS: Final = 2
 
@@ -89,7 +91,12 @@ def make_atlas(name: str, image: Volume, label: Volume, config: PrepareConfig, *
 
 
 def save_atlases(path: str | Path, atlases: Sequence[Atlas]) -> None:
-    """Write atlases as safetensors, their names and grids as its JSON metadata."""
+    """Write `atlases_to_bytes`, whole or not at all."""
+    storage.write_bytes(path, atlases_to_bytes(atlases))
+
+
+def atlases_to_bytes(atlases: Sequence[Atlas]) -> bytes:
+    """A safetensors file of atlases, their names and grids in its JSON metadata."""
     about = [
         {"name": atlas.name, "synthetic": atlas.synthetic, "grid": atlas.image.grid.to_json()} for atlas in atlases
     ]
@@ -97,7 +104,7 @@ def save_atlases(path: str | Path, atlases: Sequence[Atlas]) -> None:
     for number, atlas in enumerate(atlases):
         tensors[f"image_{number}"] = np.ascontiguousarray(atlas.image.array)
         tensors[f"sides_{number}"] = np.ascontiguousarray(atlas.sides.array)
-    storage.write_bytes(path, save(tensors, metadata={_METADATA_KEY: json.dumps(about)}))
+    return bytes(save(tensors, metadata={_METADATA_KEY: json.dumps(about)}))
 
 
 def load_atlases(path: str | Path) -> list[Atlas]:

@@ -26,6 +26,8 @@ from renalnet.workers import DIED
 
 NOT_LOCALISED: Final = "localisation missed the labelled kidney; the label's own box was used"
 DOUBTFUL: Final = "localisation doubtful"
+PHANTOM_PREFIX: Final = "phantom-"
+"""Begins the names of atlases that are no patients."""
 _FOUND_SHARE: Final = 0.5
 
 
@@ -80,7 +82,7 @@ class AtlasJob:
     phantom_index: int
 
     def __str__(self) -> str:
-        return self.scan.case if self.scan else f"phantom-{self.phantom_index}"
+        return self.scan.case if self.scan else f"{PHANTOM_PREFIX}{self.phantom_index}"
 
 
 def atlas_of(job: AtlasJob) -> Atlas:

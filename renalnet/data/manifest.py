@@ -47,10 +47,10 @@ class FileEntry:
     sha256: str
 
     @classmethod
-    def of(cls, prefix: str, content: bytes) -> "FileEntry":
-        """A Parquet file named by its content: two writers cannot write different files of one name."""
+    def of(cls, prefix: str, content: bytes, ending: str = "parquet") -> "FileEntry":
+        """A file named by its content: two writers cannot write different files of one name."""
         digest = hashlib.sha256(content).hexdigest()
-        return cls(f"{prefix}-{digest[:16]}.parquet", len(content), digest)
+        return cls(f"{prefix}-{digest[:16]}.{ending}", len(content), digest)
 
 
 @dataclass(frozen=True)
@@ -265,6 +265,10 @@ class Manifest:
     index: FileEntry
     shards: tuple[FileEntry, ...]
     """Sorted by name."""
+    atlas: FileEntry | None = None
+    """The atlases by which kidneys were found."""
+    facts: FileEntry | None = None
+    """What the checks measured of each patient, by which one who comes again is known."""
     notes: tuple[str, ...] = ()
     """Warnings of the preparation, in the order they arose."""
     about: Provenance = Provenance()
@@ -295,6 +299,8 @@ class Manifest:
             "notes": list(self.notes),
             "index": asdict(self.index),
             "shards": [asdict(shard) for shard in self.shards],
+            "atlas": asdict(self.atlas) if self.atlas else None,
+            "facts": asdict(self.facts) if self.facts else None,
         }
         return {**values, "checksum": _checksum(values)}
 
@@ -304,14 +310,22 @@ class Manifest:
         if values["checksum"] != _checksum({name: value for name, value in values.items() if name != "checksum"}):
             raise ValueError("its content is not what was written")
         about = Provenance(**values["about"])
+        atlas, facts = (FileEntry(**values[name]) if values[name] else None for name in ("atlas", "facts"))
         return cls(
             parse(PrepareConfig, values["config"]),
             Normalisation(**values["normalisation"]),
             FileEntry(**values["index"]),
             tuple(FileEntry(**shard) for shard in values["shards"]),
+            atlas,
+            facts,
             tuple(values["notes"]),
             replace(about, complete_splits=tuple(about.complete_splits)),
         )
+
+    @property
+    def beside(self) -> tuple[FileEntry, ...]:
+        """The files beside the shards."""
+        return tuple(entry for entry in (self.index, self.atlas, self.facts) if entry)
 
 
 def _checksum(values: dict[str, Any]) -> str:

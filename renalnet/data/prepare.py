@@ -4,25 +4,27 @@ What is done of a patient is in `cutting`, as functions that run in any pool of 
 was interrupted goes on where it stopped: checked scans are in a journal, cut ones in the shards that were full.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from renalnet import storage
 from renalnet.config import PrepareConfig, fingerprint
-from renalnet.data.atlas import choose_atlases, save_atlases
+from renalnet.data.atlas import Atlas, AtlasCandidate, atlases_to_bytes, choose_atlases, load_atlases
 from renalnet.data.check.cohort_checks import check_cohort
 from renalnet.data.check.cohort_table import SummaryRow, summarise_facts
 from renalnet.data.check.facts import CaseFacts
+from renalnet.data.check.facts_file import facts_from_bytes, facts_to_bytes
 from renalnet.data.check.findings import Finding, split_bad
 from renalnet.data.check.journal import CheckJournal, Inspection
 from renalnet.data.check.validation_file import FACTS_FILE, write_validation
 from renalnet.data.cutting import (
     NOT_LOCALISED,
+    PHANTOM_PREFIX,
     AtlasJob,
     CutJob,
     InspectJob,
@@ -33,7 +35,7 @@ from renalnet.data.cutting import (
     scan_stamp,
 )
 from renalnet.data.ingest import ScanCase, find_cases
-from renalnet.data.manifest import Provenance
+from renalnet.data.manifest import CaseEntry, FileEntry, Provenance
 from renalnet.data.phantom import COHORT_FILE
 from renalnet.data.preprocess import GROWN
 from renalnet.data.splits import assign_splits
@@ -45,7 +47,6 @@ from renalnet.lease import Lease
 from renalnet.types import SPLITS, Split
 from renalnet.workers import JobPool, Workers
 
-ATLAS_FILE: Final = "atlas.safetensors"
 LEASE_FILE: Final = "writer.json"
 
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -85,7 +86,7 @@ class Request:
     skip_bad: bool = False
     """Go on without the scans that have errors."""
     refit: bool = False
-    """Take the mean anew over all training patients, and new atlases from those in `src`."""
+    """Take the mean anew over all training patients, and the atlases from those in `src`."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,10 @@ class PrepareSummary:
     """Bad scans that were left out, with the reason."""
 
 
+OnChecked: TypeAlias = Callable[[Checked], None]
+"""Told what the checks found."""
+
+
 def local_pool(count: int) -> Workers:
     """Processes of this machine for `prepare`; the image library keeps to one thread in each."""
     return Workers(count, partial(use_threads, 1))
@@ -117,7 +122,7 @@ def prepare(
     request: Request,
     pool: JobPool,
     progress: Progress | None = None,
-    on_checked: Callable[[Checked], None] | None = None,
+    on_checked: OnChecked | None = None,
 ) -> PrepareSummary:
     """Prepare a store, or add to one; the result does not depend on the pool.
 
@@ -138,161 +143,179 @@ def prepare(
     """
     scans, held_out = _find_all(request)
     with Lease(storage.join(request.out, LEASE_FILE)) as lease:
-        return _Preparation(request, pool, progress or _silent, scans, held_out).run(lease, on_checked)
+        return _Preparation(request, pool, progress or _silent, scans).run(lease, held_out, on_checked)
 
 
 class _Preparation:
-    """The steps, and what they hand to each other; per patient no more than names, stamps and splits."""
+    """The steps, and what they share; per patient no more than names, stamps and splits."""
 
-    def __init__(
-        self,
-        request: Request,
-        pool: JobPool,
-        notify: Progress,
-        scans: Iterable[ScanCase],
-        held_out: Sequence[str],
-    ) -> None:
+    def __init__(self, request: Request, pool: JobPool, notify: Progress, scans: Iterable[ScanCase]) -> None:
         self._request, self._pool, self._notify = request, pool, notify
         self._scans = {scan.case: scan for scan in scans}
-        self._held_out = held_out
         self._base = _existing(request)
         self._journal = CheckJournal(str(request.out))
-        self._unreadable: list[Finding] = []
-        self._skipped: dict[str, str] = {}
 
-    def run(self, lease: Lease, on_checked: Callable[[Checked], None] | None) -> PrepareSummary:
+    def run(self, lease: Lease, held_out: Collection[str], on_checked: OnChecked | None) -> PrepareSummary:
         """All steps."""
-        self._inspect()
-        checked = self._validate()
+        unreadable = self._inspect()
+        checked = self._judge(unreadable, held_out)
         if on_checked:
             on_checked(checked)
-        self._drop_bad(checked.findings)
-        new = {case for case in self._scans if not self._base or case not in self._base.index}
+        bad = split_bad(checked.findings)
+        if bad and not self._request.skip_bad:
+            raise InputError(self._refusal(checked.findings, len(bad)))
+        good = {case for case in self._scans if case not in bad}
+        if not good:
+            raise InputError(f"{self._request.src}: every scan is bad; see {checked.path}")
+        new = good - set(self._stored)
         if new or self._request.refit:
-            self._write(new, [str(finding) for finding in checked.findings if finding.level == "warning"], lease)
-        skipped = tuple(f"{case}: {reason}" for case, reason in sorted(self._skipped.items()))
+            left_out = [f"{case}: left out: {reason}" for case, reason in bad.items() if case not in self._stored]
+            self._write(new, self._assign(good, held_out), [*_warnings(checked.findings), *left_out], lease)
+        skipped = tuple(f"{case}: {reason}" for case, reason in sorted(bad.items()))
         return replace(summarise(self._request.out), num_added=len(new), skipped=skipped)
 
-    def _inspect(self) -> None:
-        """Read and check every scan that the journal does not know as it is."""
+    @property
+    def _stored(self) -> Mapping[str, Split]:
+        """The patients that the store holds, and their splits."""
+        return self._splits_of_base
+
+    @cached_property
+    def _splits_of_base(self) -> dict[str, Split]:
+        return self._base.index.splits() if self._base else {}
+
+    def _inspect(self) -> list[Finding]:
+        """Read and check every scan that is not known as it is; returns those that could not be read.
+
+        Raises:
+            StoreError: a scan of the store's is another one now.
+        """
         jobs = [InspectJob(scan, self._request.config) for scan in self._scans.values() if not self._is_known(scan)]
         done, total = len(self._scans) - len(jobs), len(self._scans)
+        unreadable: list[Finding] = []
         self._notify("check", done, total)
         try:
             for inspection in self._pool.map(inspect_case, jobs, inspection_died):
                 if inspection.facts is None:  # never into the journal: what hindered the reading may pass
-                    self._unreadable += inspection.findings
+                    unreadable += inspection.findings
+                elif inspection.case in self._stored:
+                    self._refuse_changed(inspection)
                 else:
                     self._journal.add(inspection)
                 done += 1
                 self._notify("check", done, total)
         finally:
             self._journal.flush()
+        return unreadable
 
     def _is_known(self, scan: ScanCase) -> bool:
-        return self._journal.stamp(scan.case) == scan_stamp(scan)
-
-    def _validate(self) -> Checked:
-        """Judge each scan by itself and all together, with the patients that the store holds; write the findings."""
-        cases = {*self._scans, *(self._base.cases() if self._base else ())}
-        findings = [*self._unreadable]
-        for inspection in self._journal.inspections(cases):
-            findings += inspection.findings
-            self._refuse_changed(inspection)
-        splits = self._assign()
-        findings += check_cohort(self._facts(cases), splits, kept=set(self._base.cases()) if self._base else set())
-        findings.sort(key=lambda finding: (finding.level, finding.case))
-        write_validation(self._request.out, self._facts(cases), findings)
-        return Checked(tuple(summarise_facts(self._facts(cases), splits)), tuple(findings), self._findings_path)
-
-    def _facts(self, cases: Collection[str]) -> Iterator[CaseFacts]:
-        return (inspection.facts for inspection in self._journal.inspections(cases) if inspection.facts)
+        in_store = self._base and scan.case in self._stored
+        known = self._base.entry(scan.case).origin.stamp if self._base and in_store else self._journal.stamp(scan.case)
+        return known == scan_stamp(scan)
 
     def _refuse_changed(self, inspection: Inspection) -> None:
-        if self._base and inspection.case in self._base.index and inspection.case in self._scans:
-            before, now = self._base.entry(inspection.case).origin, inspection.origin
-            if (before.image_digest, before.label_digest) != (now.image_digest, now.label_digest):
-                raise StoreError(
-                    f"{self._request.out}: case '{inspection.case}' is of another scan or label than in "
-                    f"{self._request.src}; give it another name, or prepare a new store"
-                )
+        assert self._base is not None
+        before, now = self._base.entry(inspection.case).origin, inspection.origin
+        if (before.image_digest, before.label_digest) != (now.image_digest, now.label_digest):
+            raise StoreError(
+                f"{self._request.out}: case '{inspection.case}' is of another scan or label than in "
+                f"{self._request.src}; give it another name, or prepare a new store"
+            )
 
-    def _drop_bad(self, findings: Sequence[Finding]) -> None:
-        self._skipped = split_bad(findings)
-        if not self._skipped:
-            return
+    def _judge(self, unreadable: Sequence[Finding], held_out: Collection[str]) -> Checked:
+        """Judge each scan by itself, then the sound ones with the store's patients; write what was found."""
+        silent = {finding.case for finding in unreadable}
+        readable = {case for case in self._scans if case not in silent and case not in self._stored}
+        findings = [*unreadable, *(one for found in self._journal.inspections(readable) for one in found.findings)]
+        faulty = {finding.case for finding in findings if finding.level == "error"}
+        sound = readable - faulty
+        splits = self._assign([*sound, *(case for case in self._scans if case in self._stored)], held_out)
+        findings += check_cohort(self._facts(sound), splits, kept=set(self._stored))
+        findings.sort(key=lambda finding: (finding.level, finding.case))
+        write_validation(self._request.out, self._facts(readable), findings)
+        where = storage.join(self._request.out, FACTS_FILE)
+        return Checked(tuple(summarise_facts(self._facts(sound), splits)), tuple(findings), where)
+
+    def _facts(self, new: Collection[str]) -> Iterator[CaseFacts]:
+        """Of the store's patients and of new scans, a few at a time."""
+        if self._base and self._base.manifest.facts:
+            yield from facts_from_bytes(self._base.read_beside(self._base.manifest.facts))
+        for inspection in self._journal.inspections(new):
+            assert inspection.facts is not None  # the journal keeps no others
+            yield inspection.facts
+
+    def _refusal(self, findings: Sequence[Finding], num_bad: int) -> str:
         first = next(finding for finding in findings if finding.level == "error")
-        if not self._request.skip_bad:
-            more = f" (and {len(self._skipped) - 1} more bad scans)" if len(self._skipped) > 1 else ""
-            raise InputError(f"{first}{more}; see {self._findings_path}, or go on without them by --skip-bad")
-        self._scans = {case: scan for case, scan in self._scans.items() if case not in self._skipped}
-        if not self._scans:
-            raise InputError(f"{self._request.src}: every scan is bad, the first: {first}")
+        more = f" (and {num_bad - 1} more bad scans)" if num_bad > 1 else ""
+        where = storage.join(self._request.out, FACTS_FILE)
+        return f"{first}{more}; see {where}, or go on without them by --skip-bad"
 
-    def _assign(self) -> dict[str, Split]:
+    def _assign(self, cases: Collection[str], held_out: Collection[str]) -> dict[str, Split]:
+        """Splits named by hand are complete, also where a scan that they name is bad."""
         named = self._request.splits or {}
         return assign_splits(
-            list(self._scans),
+            cases,
             config=self._request.config,
-            test_cases=[case for case in self._held_out if case not in self._skipped],
-            splits={case: split for case, split in named.items() if case not in self._skipped},
-            kept=self._base.index.splits() if self._base else {},
-            complete=self._base.manifest.about.complete_splits if self._base else (),
+            test_cases=[case for case in held_out if case in cases],
+            splits={case: split for case, split in named.items() if case in cases or case not in self._scans},
+            kept=self._stored,
+            complete=self._provenance().complete_splits,
         )
 
-    def _write(self, new: set[str], warnings: Sequence[str], lease: Lease) -> None:
+    def _write(self, new: set[str], assigned: Mapping[str, Split], notes: Sequence[str], lease: Lease) -> None:
         """Cut what is new and commit it."""
-        assigned = self._assign()
-        run = f"{fingerprint(self._request.config)}-{self._fit_atlases(assigned)}"
-        writer = StoreWriter(self._request.out, self._request.config, base=self._base, run=run)
-        adopted = writer.adopt(
-            lambda entry: (
-                entry.case in new
-                and entry.split == assigned[entry.case]
-                and entry.origin.stamp == self._journal.stamp(entry.case)
-            )
-        )
+        manifest = self._base.manifest if self._base else None
+        writer = StoreWriter(self._request.out, self._request.config, base=self._base)
+        atlas = self._fit_atlases(writer, assigned)
+        adopted = writer.adopt(f"{fingerprint(self._request.config)}-{atlas.sha256}", self._adoptable(new, assigned))
         done = len(adopted)
         self._notify("cut", done, len(new))
-        for roi, origin in self._pool.map(cut_case, self._cut_jobs(new - adopted, assigned)):
+        jobs = self._cut_jobs(new - adopted, assigned, storage.join(self._request.out, atlas.name))
+        for roi, origin in self._pool.map(cut_case, jobs):
             writer.add(roi, origin)
             done += 1
             self._notify("cut", done, len(new))
         lease.check()
-        kept = self._base.manifest if self._base and not self._request.refit else None
-        notes = [*(self._base.manifest.notes if self._base else ()), *warnings, *self._skip_notes()]
-        writer.finish(kept.normalisation if kept else None, list(dict.fromkeys(notes)), self._provenance())
+        facts = writer.write_beside("facts", facts_to_bytes(self._facts(new)))
+        normalisation = manifest.normalisation if manifest and not self._request.refit else None
+        all_notes = list(dict.fromkeys([*(manifest.notes if manifest else ()), *notes]))
+        writer.finish(normalisation, all_notes, self._provenance(), atlas=atlas, facts=facts)
+        self._journal.remove()
 
-    def _cut_jobs(self, cases: Collection[str], assigned: Mapping[str, Split]) -> Iterator[CutJob]:
-        for inspection in self._journal.inspections(cases):
-            case = inspection.case
-            yield CutJob(self._scans[case], assigned[case], inspection.origin, self._atlas_path, self._request.config)
+    def _adoptable(self, new: Collection[str], assigned: Mapping[str, Split]) -> Callable[[CaseEntry], bool]:
+        return lambda entry: (
+            entry.case in new
+            and entry.split == assigned[entry.case]
+            and entry.origin.stamp == self._journal.stamp(entry.case)
+        )
 
-    def _skip_notes(self) -> Iterator[str]:
-        return (f"{case}: left out: {reason}" for case, reason in sorted(self._skipped.items()))
+    def _cut_jobs(self, cases: Collection[str], assigned: Mapping[str, Split], atlases: str) -> Iterator[CutJob]:
+        for found in self._journal.inspections(cases):
+            yield CutJob(self._scans[found.case], assigned[found.case], found.origin, atlases, self._request.config)
 
-    @property
-    def _findings_path(self) -> str:
-        return storage.join(self._request.out, FACTS_FILE)
+    def _fit_atlases(self, writer: StoreWriter, assigned: Mapping[str, Split]) -> FileEntry:
+        """Atlases of training patients (see `choose_atlases`), phantoms where too few have a whole CT."""
+        before = self._base.manifest.atlas if self._base else None
+        if before and not self._request.refit:
+            return before
+        config = self._request.config
+        chosen = choose_atlases(list(self._candidates(assigned)), config.num_atlases, config.seed)
+        if before and self._base and len(chosen) < _num_patients(load_atlases(str(self._base.atlas_path))):
+            raise InputError(
+                f"{self._request.src}: --refit finds only {len(chosen)} scans here to make atlases of, fewer than the "
+                "store's atlases have patients; name the folder of all scans"
+            )
+        return writer.write_beside("atlas", atlases_to_bytes(list(self._pool.map(atlas_of, self._atlas_jobs(chosen)))))
 
-    @property
-    def _atlas_path(self) -> str:
-        return storage.join(self._request.out, ATLAS_FILE)
-
-    def _fit_atlases(self, assigned: Mapping[str, Split]) -> str:
-        """Atlases of training patients (see `choose_atlases`), phantoms where too few have a whole CT; their digest."""
-        if self._base is None or self._request.refit:
-            candidates = [
-                inspection.candidate
-                for inspection in self._journal.inspections(self._scans)
-                if assigned[inspection.case] == "train" and inspection.candidate
-            ]
-            chosen = choose_atlases(candidates, self._request.config.num_atlases, self._request.config.seed)
-            save_atlases(self._atlas_path, list(self._pool.map(atlas_of, self._atlas_jobs(chosen))))
-        return hashlib.sha256(storage.read_bytes(self._atlas_path)).hexdigest()[:16]
+    def _candidates(self, assigned: Mapping[str, Split]) -> Iterator[AtlasCandidate]:
+        """Training patients of `src` with a whole CT; those that the store holds are read for it again."""
+        stored = [InspectJob(scan, self._request.config) for scan in self._scans.values() if scan.case in self._stored]
+        found = chain(self._pool.map(inspect_case, stored, inspection_died), self._journal.inspections(self._scans))
+        for inspection in found:
+            if inspection.candidate and assigned.get(inspection.case) == "train":
+                yield inspection.candidate
 
     def _atlas_jobs(self, chosen: Sequence[str]) -> list[AtlasJob]:
-        config, synthetic = self._request.config, self._provenance().synthetic
+        config, synthetic = self._request.config, _is_synthetic(self._request.src, self._request.test_src)
         jobs = [AtlasJob(config, synthetic, self._scans[case], 0) for case in chosen]
         return jobs + [AtlasJob(config, True, None, index) for index in range(config.num_atlases - len(jobs))]
 
@@ -303,6 +326,14 @@ class _Preparation:
             synthetic=before.synthetic or _is_synthetic(self._request.src, self._request.test_src),
             complete_splits=tuple(split for split in SPLITS if split in {*before.complete_splits, *named} - {"train"}),
         )
+
+
+def _warnings(findings: Iterable[Finding]) -> list[str]:
+    return [str(finding) for finding in findings if finding.level == "warning"]
+
+
+def _num_patients(atlases: Iterable[Atlas]) -> int:
+    return sum(not atlas.name.startswith(PHANTOM_PREFIX) for atlas in atlases)
 
 
 def summarise(path: str | Path) -> PrepareSummary:

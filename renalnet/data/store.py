@@ -2,6 +2,8 @@
 
     STORE/manifest.json                  configuration, normalisation, sizes and checksums of the files below
     STORE/index-HASH.parquet             a row a patient: split, size, class counts, geometry, the way back
+    STORE/facts-HASH.parquet             what the checks measured of each patient
+    STORE/atlas-HASH.safetensors         the atlases by which kidneys were found
     STORE/shards/train-HASH.parquet      int16 HU and uint8 labels; patients whole within a shard, splits apart
 
 Files are named by their content, so whatever a manifest names is what was meant. A folder without a manifest is no
@@ -31,6 +33,7 @@ from renalnet.types import SPLITS, HuArray, LabelArray, Split, Triple
 MANIFEST: Final = "manifest.json"
 SHARDS: Final = "shards"
 _CHUNK_BYTES: Final = 2**22
+_OTHER_CHECKSUM: Final = "its checksum is not the manifest's"
 
 
 @dataclass(frozen=True)
@@ -123,15 +126,26 @@ class Store:
         return [self.read(case) for case in self.cases(split)]
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Compare each shard with its checksum. Raises StoreError naming the first that differs.
+        """Compare each file with its checksum. Raises StoreError naming the first that differs.
 
         Args:
-            progress: told how many shards of how many are done.
+            progress: told how many files of how many are done.
         """
-        for done, shard in enumerate(self.manifest.shards, start=1):
-            _check_content(self._path(shard.name), shard)
+        files = [(storage.join(self.path, entry.name), entry) for entry in self.manifest.beside]
+        files += [(self._path(shard.name), shard) for shard in self.manifest.shards]
+        for done, (path, entry) in enumerate(files, start=1):
+            _check_content(path, entry)
             if progress:
-                progress(done, len(self.manifest.shards))
+                progress(done, len(files))
+
+    def read_beside(self, entry: FileEntry) -> bytes:
+        """The content of one of the files beside the shards. Raises StoreError where it is missing or damaged."""
+        return _read_checked(storage.join(self.path, entry.name), entry)
+
+    @property
+    def atlas_path(self) -> str | None:
+        """Where the atlases lie; none in a store that was written without."""
+        return storage.join(self.path, self.manifest.atlas.name) if self.manifest.atlas else None
 
     def describe(self) -> list[dict[str, Any]]:
         """A row a split: cases, mean ROI size, class shares of the voxels, bytes on disk."""
@@ -208,12 +222,12 @@ def _check_content(path: str, entry: FileEntry) -> None:
     except OSError as error:
         raise StoreError(_damaged(path, str(error))) from error
     if digest.hexdigest() != entry.sha256:
-        raise StoreError(_damaged(path, "its checksum is not the manifest's"))
+        raise StoreError(_damaged(path, _OTHER_CHECKSUM))
 
 
-def _damaged(path: str, reason: str, kind: str = "shard") -> str:
+def _damaged(path: str, reason: str) -> str:
     words = " ".join(reason.split())
-    return f"{path}: damaged or foreign {kind} ({words}); restore it or prepare the store again"
+    return f"{path}: damaged or foreign file ({words}); restore it or prepare the store again"
 
 
 def open_store(path: str | Path) -> Store:
@@ -256,12 +270,16 @@ def read_manifest(path: str | Path) -> Manifest:
 
 def _read_index(path: str, entry: FileEntry) -> CaseIndex:
     try:
+        return CaseIndex.from_bytes(_read_checked(path, entry))
+    except (pa.ArrowException, ValueError) as error:
+        raise error if isinstance(error, StoreError) else StoreError(_damaged(path, str(error))) from error
+
+
+def _read_checked(path: str, entry: FileEntry) -> bytes:
+    try:
         content = storage.read_bytes(path)
-        if hashlib.sha256(content).hexdigest() != entry.sha256:
-            raise ValueError("its checksum is not the manifest's")
-        return CaseIndex.from_bytes(content)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        words = " ".join(str(error).split())
-        raise StoreError(
-            f"{path}: damaged or foreign index ({words}); restore it or prepare the store again"
-        ) from error
+    except OSError as error:
+        raise StoreError(_damaged(path, str(error))) from error
+    if hashlib.sha256(content).hexdigest() != entry.sha256:
+        raise StoreError(_damaged(path, _OTHER_CHECKSUM))
+    return content

@@ -1,11 +1,10 @@
 """Writing a store: a new one, the rest of one that was interrupted, or more patients for one that is there."""
 
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +28,8 @@ from renalnet.types import NUM_CLASSES, SPLITS, Split
 UNKNOWN: Final = Provenance()
 UNKNOWN_ORIGIN: Final = Origin()
 _SHARD_NAME: Final = re.compile(rf"({'|'.join(SPLITS)})-[0-9a-f]{{16}}\.parquet")
-_INDEX_NAME: Final = re.compile(r"index-[0-9a-f]{16}\.parquet")
+_BESIDE_NAME: Final = re.compile(r"(index|facts|atlas)-[0-9a-f]{16}\.(parquet|safetensors)")
+_TEMPORARY_NAME: Final = re.compile(r"\..*\.parquet\.[0-9a-f]{8}\.tmp")
 
 
 class StoreWriter:
@@ -39,16 +39,15 @@ class StoreWriter:
     written, readers see the store as it was before.
     """
 
-    def __init__(self, path: str | Path, config: PrepareConfig, *, base: Store | None = None, run: str = "") -> None:
+    def __init__(self, path: str | Path, config: PrepareConfig, *, base: Store | None = None) -> None:
         """Begin.
 
         Args:
             path: the store's folder.
             config: how the ROIs are cut.
             base: the store that is there, which is added to.
-            run: names all that decides how a patient is cut; shards of an interrupted run of the same name are used.
         """
-        self._path, self._config, self._run = path, config, run
+        self._path, self._config, self._run = path, config, ""
         self._fingerprint = fingerprint(config)
         self._before = base.manifest if base else None
         self._parts = [base.index] if base else []
@@ -57,12 +56,15 @@ class StoreWriter:
         self._open: dict[Split, ShardBuilder] = {}
         self._waiting: dict[Split, list[CaseEntry]] = {split: [] for split in SPLITS}
 
-    def adopt(self, wanted: Callable[[CaseEntry], bool]) -> set[str]:
+    def adopt(self, run: str, wanted: Callable[[CaseEntry], bool]) -> set[str]:
         """Take over whole shards that an interrupted run left; returns the cases in them.
 
         Args:
+            run: names all that decides how a patient is cut; only shards of a run of that name are taken over, and
+                those written from now on bear it.
             wanted: whether a case of such a shard is to be written, as it is there.
         """
+        self._run = run
         left = [name for name in storage.list_names(storage.join(self._path, SHARDS)) if name not in self._shards]
         return {case for name in left if _SHARD_NAME.fullmatch(name) for case in self._adopt(name, wanted)}
 
@@ -79,11 +81,20 @@ class StoreWriter:
         if builder.num_bytes >= self._config.shard_mb * 2**20:
             self._flush(roi.split)
 
+    def write_beside(self, prefix: Literal["index", "facts", "atlas"], content: bytes) -> FileEntry:
+        """Write a file beside the shards; it belongs to the store once `finish` is told of it."""
+        entry = FileEntry.of(prefix, content, "safetensors" if prefix == "atlas" else "parquet")
+        storage.write_bytes(storage.join(self._path, entry.name), content)
+        return entry
+
     def finish(
         self,
         normalisation: Normalisation | None = None,
         notes: Sequence[str] = (),
         about: Provenance = UNKNOWN,
+        *,
+        atlas: FileEntry | None = None,
+        facts: FileEntry | None = None,
     ) -> Store:
         """Write what is still open, the index, then the manifest; remove files that nothing names any more.
 
@@ -91,6 +102,8 @@ class StoreWriter:
             normalisation: of the store that is added to; computed from the training ROIs if absent.
             notes: warnings for the manifest.
             about: where the scans came from; its digest is computed here.
+            atlas: written by `write_beside`.
+            facts: written by `write_beside`.
 
         Raises:
             StoreError: there is neither a training ROI nor a normalisation.
@@ -101,19 +114,18 @@ class StoreWriter:
         index = CaseIndex.joined(self._parts)
         normalisation = normalisation or self._normalisation(index)
         shards = tuple(self._shards[name] for name in sorted(self._shards))
-        content = index.to_bytes()
-        entry = FileEntry.of("index", content)
-        storage.write_bytes(storage.join(self._path, entry.name), content)
+        entry = self.write_beside("index", index.to_bytes())
         about = replace(about, digest=index.digest())
-        manifest = Manifest(self._config, normalisation, entry, shards, tuple(notes), about)
+        manifest = Manifest(self._config, normalisation, entry, shards, atlas, facts, tuple(notes), about)
         self._refuse_rival()
         storage.write_json(storage.join(self._path, MANIFEST), manifest.to_json())
-        self._sweep(entry.name)
+        self._sweep({entry.name for entry in manifest.beside})
         return Store(str(self._path), manifest, index)
 
     def _adopt(self, name: str, wanted: Callable[[CaseEntry], bool]) -> list[str]:
         content = storage.read_bytes(storage.join(self._path, SHARDS, name))
-        if hashlib.sha256(content).hexdigest()[:16] != name.removesuffix(".parquet").rpartition("-")[2]:
+        shard = FileEntry.of(name.partition("-")[0], content)
+        if shard.name != name:
             return []
         try:
             run, about = read_footer(content)
@@ -122,7 +134,7 @@ class StoreWriter:
             return []
         if run != self._run or not all(wanted(entry) and entry.case not in self._names for entry in entries):
             return []
-        self._commit(FileEntry(name, len(content), hashlib.sha256(content).hexdigest()), entries)
+        self._commit(shard, entries)
         self._names |= {entry.case for entry in entries}
         return [entry.case for entry in entries]
 
@@ -182,14 +194,13 @@ class StoreWriter:
         if there != self._before or missing:
             raise BusyError(f"{self._path}: another writer changed the store meanwhile; repeat the command")
 
-    def _sweep(self, index_name: str) -> None:
-        """Remove shards of runs that were given up, and earlier indices."""
-        for name in storage.list_names(storage.join(self._path, SHARDS)):
-            if _SHARD_NAME.fullmatch(name) and name not in self._shards:
-                storage.delete(storage.join(self._path, SHARDS, name))
-        for name in storage.list_names(self._path):
-            if _INDEX_NAME.fullmatch(name) and name != index_name:
-                storage.delete(storage.join(self._path, name))
+    def _sweep(self, beside: set[str]) -> None:
+        """Remove what runs left that were killed or given up, and what the manifest named before."""
+        for folder, kept in ((self._path, beside), (storage.join(self._path, SHARDS), set(self._shards))):
+            for name in storage.list_names(folder):
+                ours = any(pattern.fullmatch(name) for pattern in (_SHARD_NAME, _BESIDE_NAME, _TEMPORARY_NAME))
+                if ours and name not in kept:
+                    storage.delete(storage.join(folder, name))
 
 
 def write_store(

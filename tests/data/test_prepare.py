@@ -13,10 +13,10 @@ from renalnet.config import PhantomConfig, PrepareConfig
 from renalnet.data.atlas import load_atlases
 from renalnet.data.check.validation_file import read_validation
 from renalnet.data.phantom import paint_abdomen
-from renalnet.data.prepare import ATLAS_FILE, COHORT_FILE, LEASE_FILE, PrepareSummary, Progress, Request, local_pool
+from renalnet.data.prepare import COHORT_FILE, LEASE_FILE, PrepareSummary, Progress, Request, local_pool
 from renalnet.data.prepare import prepare as run_prepare
 from renalnet.data.store import open_store
-from renalnet.data.volume import Grid, Volume, write_volume
+from renalnet.data.volume import Grid, Volume, read_volume, write_volume
 from renalnet.errors import BusyError, InputError, StoreError
 from renalnet.lease import Lease
 
@@ -25,6 +25,7 @@ PHANTOM = PhantomConfig(shape=(60, 110, 110), spacing_mm=(5.0, 3.2, 3.2))
 WHOLE = PrepareConfig(spacing_mm=(3.0, 2.0, 2.0), num_atlases=2, atlas_spacing_mm=8.0)
 CUT = PrepareConfig(spacing_mm=None, localise="cut", num_atlases=1, slab_slices=4)
 GRID = Grid.axis_aligned((12, 40, 40), (2.0, 1.0, 1.0))
+EMPTY_LABEL = Volume(np.zeros(GRID.shape, np.uint8), GRID)
 
 
 def prepare(
@@ -68,7 +69,7 @@ def test_whole_scans_are_localised_and_every_labelled_voxel_is_kept(abdomens: Pa
     store = open_store(tmp_path)
     store.verify()
     assert store.manifest.synthetic
-    assert {atlas.name for atlas in load_atlases(tmp_path / ATLAS_FILE)} <= {
+    assert {atlas.name for atlas in load_atlases(str(store.atlas_path))} <= {
         *store.cases("train"),
         "phantom-0",
     }
@@ -92,7 +93,7 @@ def test_cut_rois_go_through_untouched(tmp_path: Path) -> None:
     roi = open_store(tmp_path / "store").read("case_0")
     expected = np.random.default_rng(0).integers(-1000, 500, GRID.shape)
     np.testing.assert_array_equal(roi.image[roi.label == 0], expected[roi.label == 0])
-    assert [atlas.name for atlas in load_atlases(tmp_path / "store" / ATLAS_FILE)] == ["phantom-0"]
+    assert [atlas.name for atlas in load_atlases(str(open_store(tmp_path / "store").atlas_path))] == ["phantom-0"]
     assert not open_store(tmp_path / "store").manifest.synthetic
 
 
@@ -140,11 +141,11 @@ def test_one_patient_under_two_names_is_refused(tmp_path: Path) -> None:
 def test_patients_are_added_without_moving_anyone(tmp_path: Path) -> None:
     src, store = write_rois(tmp_path / "src", 4), tmp_path / "store"
     prepare(src, store, CUT)
-    before, atlas = open_store(store), (store / ATLAS_FILE).read_bytes()
+    before = open_store(store)
     write_rois(src, 4, first=4)
     assert prepare(src, store, CUT).num_added == 4
     after = open_store(store)
-    assert after.normalisation == before.normalisation and (store / ATLAS_FILE).read_bytes() == atlas
+    assert after.normalisation == before.normalisation and after.manifest.atlas == before.manifest.atlas
     assert all(after.entry(case) == before.entry(case) for case in before.cases())
     assert set(before.manifest.shards) < set(after.manifest.shards)
     assert prepare(write_rois(tmp_path / "more", 2, first=8), store, CUT).num_added == 2  # from another folder
@@ -190,6 +191,63 @@ def test_bad_scans_are_left_out_and_listed_when_asked(tmp_path: Path) -> None:
     store = open_store(tmp_path / "store")
     assert store.cases() == ["case_0", "case_1", "case_3"]
     assert any(note.startswith("case_2: left out: ") for note in store.manifest.notes)
+
+
+def test_a_sound_scan_stays_where_its_faulty_copy_is_left_out(tmp_path: Path) -> None:
+    src = write_rois(tmp_path / "src", 4)
+    write_case(src / "case_1_old", read_volume(src / "case_1" / "imaging.nii.gz"), EMPTY_LABEL)
+    summary = prepare(src, tmp_path / "store", CUT, skip_bad=True)
+    assert [skipped.split(":")[0] for skipped in summary.skipped] == ["case_1_old"]
+    assert "case_1" in open_store(tmp_path / "store").cases()
+
+
+def test_a_named_split_stays_complete_where_its_case_is_bad(tmp_path: Path) -> None:
+    src = write_rois(tmp_path / "src", 9)
+    write_case(src / "case_2", read_volume(src / "case_2" / "imaging.nii.gz"), EMPTY_LABEL)
+    prepare(src, tmp_path / "store", CUT, skip_bad=True, splits={"case_2": "test"})
+    assert open_store(tmp_path / "store").cases("test") == []
+
+
+def test_a_copy_of_a_stored_patient_is_known_whatever_else_is_in_the_folder(tmp_path: Path) -> None:
+    src = write_rois(tmp_path / "src", 4)
+    prepare(src, tmp_path / "store", CUT)
+    assert not list((tmp_path / "store").glob("checks/*"))
+    (src / "case_0").rename(src / "renamed")
+    with pytest.raises(InputError, match="renamed: the same image as case 'case_0'"):
+        prepare(src, tmp_path / "store", CUT)
+
+
+def test_a_clash_of_names_leaves_no_trace(tmp_path: Path) -> None:
+    src = write_rois(tmp_path / "src", 3)
+    prepare(src, tmp_path / "store", CUT)
+    other = write_rois(tmp_path / "other", 1, first=7)
+    (other / "case_7").rename(other / "case_1")
+    with pytest.raises(StoreError, match="case 'case_1' is of another scan or label"):
+        prepare(other, tmp_path / "store", CUT)
+    (other / "case_1").rename(other / "case_9")
+    assert prepare(other, tmp_path / "store", CUT).num_added == 1
+    (other / "case_9").rename(other / "case_10")
+    with pytest.raises(InputError, match="case_10: the same image as case 'case_9'"):
+        prepare(other, tmp_path / "store", CUT)
+
+
+def test_what_a_kill_leaves_among_the_checks_does_no_harm(tmp_path: Path) -> None:
+    src = write_rois(tmp_path / "src", 3)
+    checks = tmp_path / "store" / "checks"
+    checks.mkdir(parents=True)
+    for name in (".000001.parquet.0a1b2c3d.tmp", "notes.txt", "000002.parquet"):
+        (checks / name).write_bytes(b"half")
+    prepare(src, tmp_path / "store", CUT)
+    assert [path.name for path in checks.iterdir()] == ["notes.txt"]
+
+
+def test_a_changed_atlas_is_named(tmp_path: Path) -> None:
+    prepare(write_rois(tmp_path / "src", 3), tmp_path / "store", CUT)
+    store = open_store(tmp_path / "store")
+    atlas = Path(str(store.atlas_path))
+    atlas.write_bytes(atlas.read_bytes()[:-1] + b"x")
+    with pytest.raises(StoreError, match=r"atlas-\w+\.safetensors: damaged or foreign file"):
+        store.verify()
 
 
 def test_a_scan_is_read_once_for_its_checks(tmp_path: Path) -> None:

@@ -163,7 +163,8 @@ def test_an_unfinished_store_is_none_and_what_it_left_is_removed(tmp_path: Path)
 
 def interrupted(path: Path, run: str) -> StoreWriter:
     """A writer that wrote the shard of case `a` and began that of `bb`, and was killed."""
-    writer = StoreWriter(path, PrepareConfig(slab_slices=4, shard_mb=1), run=run)
+    writer = StoreWriter(path, PrepareConfig(slab_slices=4, shard_mb=1))
+    writer.adopt(run, lambda entry: False)
     big = random_roi("a", depth=4000)
     writer.add(big)
     writer.add(random_roi("bb"))
@@ -174,9 +175,9 @@ def test_whole_shards_of_an_interrupted_run_are_taken_over(tmp_path: Path) -> No
     interrupted(tmp_path, "run")
     config = PrepareConfig(slab_slices=4, shard_mb=1)
     for name, taken in (("other", set()), ("run", {"a"})):
-        writer = StoreWriter(tmp_path, config, run=name)
-        assert writer.adopt(lambda entry: entry.split == "train") == taken
-    assert StoreWriter(tmp_path, config, run="run").adopt(lambda entry: False) == set()
+        writer = StoreWriter(tmp_path, config)
+        assert writer.adopt(name, lambda entry: entry.split == "train") == taken
+    assert StoreWriter(tmp_path, config).adopt("run", lambda entry: False) == set()
     writer.add(random_roi("bb"))
     resumed = writer.finish()
     undisturbed = write_store(tmp_path / "whole", [random_roi("a", depth=4000), random_roi("bb")], config)
@@ -190,7 +191,7 @@ def test_a_damaged_shard_of_an_interrupted_run_is_not_taken_over(tmp_path: Path)
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(bytes(content))
-    assert StoreWriter(tmp_path, CONFIG, run="run").adopt(lambda entry: True) == set()
+    assert StoreWriter(tmp_path, CONFIG).adopt("run", lambda entry: True) == set()
 
 
 def test_patients_are_added_and_nothing_else_changes(tmp_path: Path) -> None:
@@ -222,7 +223,7 @@ def test_a_truncated_or_missing_shard_is_refused_on_opening(tmp_path: Path) -> N
     with pytest.raises(StoreError, match=r"validation-\w+\.parquet: damaged .* bytes where the manifest says"):
         open_store(tmp_path)
     shard.unlink()
-    with pytest.raises(StoreError, match=r"validation-\w+\.parquet: damaged or foreign shard \(it is missing"):
+    with pytest.raises(StoreError, match=r"validation-\w+\.parquet: damaged or foreign file \(it is missing"):
         open_store(tmp_path)
 
 
@@ -230,7 +231,7 @@ def test_a_shard_damaged_after_opening_is_refused_on_reading(tmp_path: Path) -> 
     store = write_three(tmp_path)
     shard = shard_of(store, "validation")
     shard.write_bytes(shard.read_bytes()[:-100])
-    with pytest.raises(StoreError, match=r"validation-\w+\.parquet: damaged or foreign shard .* restore it"):
+    with pytest.raises(StoreError, match=r"validation-\w+\.parquet: damaged or foreign file .* restore it"):
         store.read("validatio")
 
 
@@ -238,7 +239,7 @@ def test_a_foreign_shard_is_refused_on_reading(tmp_path: Path) -> None:
     store = write_store(tmp_path / "a", [random_roi("a")], CONFIG)
     foreign = write_store(tmp_path / "b", [random_roi("b")], CONFIG)
     shard_of(store, "train").write_bytes(shard_of(foreign, "train").read_bytes())
-    with pytest.raises(StoreError, match=r"train-\w+\.parquet: damaged or foreign shard .*checksum|bytes where"):
+    with pytest.raises(StoreError, match=r"train-\w+\.parquet: damaged or foreign file .*checksum|bytes where"):
         store.read("a")
 
 

@@ -1,10 +1,11 @@
-"""The journal of a preparation: what was found out about each scan, kept in the store's folder, a few cases a file.
+"""The journal of a preparation: what was found out about each new scan, a few scans a file, until the store has them.
 
-Reading and checking a scan is most of a preparation's work. An interrupted preparation, one that was stopped by a bad
-case, and one that adds patients go on from here. Memory holds only which scans are known.
+Reading and checking a scan is most of a preparation's work. An interrupted preparation, and one that was stopped by a
+bad scan, go on from here. Memory holds only which scans are known.
 """
 
 import json
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -23,6 +24,8 @@ from renalnet.log import get_logger
 CHECKS: Final = "checks"
 CASES_A_FILE: Final = 64
 _SCHEMA: Final = pa.schema([(name, pa.string()) for name in ("case", "stamp", "inspection")])
+_NAME: Final = re.compile(r"\d{6}\.parquet")
+_TEMPORARY_NAME: Final = re.compile(r"\.\d{6}\.parquet\.[0-9a-f]{8}\.tmp")
 _log = get_logger(__name__)
 
 
@@ -67,7 +70,7 @@ class CheckJournal:
         self._waiting: list[Inspection] = []
         self._file_of: dict[str, str] = {}
         self._stamp_of: dict[str, str] = {}
-        for name in storage.list_names(self._folder):
+        for name in filter(_NAME.fullmatch, storage.list_names(self._folder)):
             try:
                 table = self._read(name, ["case", "stamp"])
             except StoreError as error:
@@ -110,6 +113,12 @@ class CheckJournal:
                 if row["case"] in cases and self._file_of.get(row["case"]) == name:
                     yield Inspection.from_json(json.loads(row["inspection"]))
 
+    def remove(self) -> None:
+        """Remove the journal: the store says it all."""
+        for name in storage.list_names(self._folder):
+            if _NAME.fullmatch(name) or _TEMPORARY_NAME.fullmatch(name):
+                storage.delete(storage.join(self._folder, name))
+
     def _note(self, name: str, cases: list[str], stamps: list[str]) -> None:
         self._file_of |= dict.fromkeys(cases, name)
         self._stamp_of |= dict(zip(cases, stamps, strict=True))
@@ -118,7 +127,8 @@ class CheckJournal:
         path = storage.join(self._folder, name)
         try:
             content = pa.BufferReader(storage.read_bytes(path))
-            return pq.read_table(content, columns=columns, page_checksum_verification=True)
+            with pq.ParquetFile(content, page_checksum_verification=True) as file:
+                return file.read(columns)
         except (pa.ArrowException, OSError, ValueError) as error:
             words = " ".join(str(error).split())
             raise StoreError(f"{path}: damaged ({words}); remove it, its scans are then checked again") from error
