@@ -1,5 +1,6 @@
 """`python -m study.prepare`: `python -m renalnet prepare` with a Ray task a scan, over a cluster."""
 
+from functools import partial
 from pathlib import Path
 
 import typer
@@ -19,6 +20,7 @@ from renalnet.cli import (
     run_prepare,
 )
 from renalnet.command import run
+from renalnet.data.volume import use_threads
 from renalnet.errors import ConfigError
 from study.tasks import RayPool, check_address, connected, inside_job, prepare_slots
 
@@ -47,7 +49,7 @@ def prepare(
     request = prepare_request(src, out, test, splits, preset, set_, label_map, series, skip_bad=skip_bad, refit=refit)
     check_address()
     with connected():
-        run_prepare(request, RayPool(prepare_slots()))
+        run_prepare(request, RayPool(prepare_slots(), partial(use_threads, 1)))
 
 
 def _refuse_relative(path: str) -> None:

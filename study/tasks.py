@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 import ray
-from ray.exceptions import RayTaskError, WorkerCrashedError
+from ray.exceptions import RayError, RayTaskError
 
 from renalnet.errors import ConfigError, InputError, RenalnetError
 from renalnet.workers import DIED, Job, Result
@@ -83,9 +83,9 @@ def check_address() -> None:
 class RayPool:
     """A `renalnet.workers.JobPool` of Ray tasks: the same functions, on every node of the cluster."""
 
-    def __init__(self, slots: Slots) -> None:
-        """A job occupies a slot; twice as many as there are slots wait at most."""
-        self._slots = slots
+    def __init__(self, slots: Slots, start: Callable[[], None] | None = None) -> None:
+        """A job occupies a slot; twice as many as there are slots wait at most. `start` is called before each job."""
+        self._slots, self._start = slots, start
         self._task = _apply.options(num_cpus=slots.cpus, num_gpus=slots.gpus, max_retries=NODE_LOSSES)
 
     def map(
@@ -99,27 +99,29 @@ class RayPool:
         for job in jobs:
             if len(pending) >= 2 * self._slots.num_slots:
                 yield _result(*pending.popleft(), died)
-            pending.append((job, self._task.remote(function, job)))
+            pending.append((job, self._task.remote(function, job, self._start)))
         while pending:
             yield _result(*pending.popleft(), died)
 
 
 @ray.remote
-def _apply(function: Callable[[Job], Result], job: Job) -> Result:
+def _apply(function: Callable[[Job], Result], job: Job, start: Callable[[], None] | None) -> Result:
+    if start:
+        start()
     return function(job)
 
 
 def _result(job: Job, task: Any, died: Callable[[Job], Result] | None) -> Result:
     try:
         value: Result = ray.get(task)
-    except WorkerCrashedError as error:
+    except RayTaskError as error:
+        if isinstance(error.cause, RenalnetError | OSError):
+            raise error.cause from None
+        raise
+    except RayError as error:  # its process, its node or what it gave back is lost
         if died:
             return died(job)
         raise InputError(f"{job}: {DIED}") from error
-    except RayTaskError as error:
-        if isinstance(error.cause, RenalnetError):
-            raise error.cause from None
-        raise
     return value
 
 
