@@ -10,7 +10,6 @@ import numpy as np
 from renalnet import storage
 from renalnet.config import CrfConfig, PrepareConfig, StitchConfig, parse
 from renalnet.data.atlas import ATLAS_FILE, Atlas, load_atlases
-from renalnet.data.ingest import load_image
 from renalnet.data.kidneys import SIDES, Box, Side
 from renalnet.data.locate.localise import LOW_CONFIDENCE, Localisation, localise
 from renalnet.data.preprocess import CUT_FIELD_FACTOR, cut_image, is_cut
@@ -79,11 +78,6 @@ def load_predictor(folder: str | Path) -> Predictor:
         parse(StitchConfig, final.get("stitch", model.config["train"]["stitch"])),
         parse(CrfConfig, final.get("crf", {})),
     )
-
-
-def predict_scan(predictor: Predictor, path: str | Path) -> Prediction:
-    """`predict_image` of a scan on disk. Raises InputError where it cannot be read, and as `predict_image` does."""
-    return predict_image(predictor, *load_image(path), where=path)
 
 
 def predict_image(predictor: Predictor, image: Volume, source: Grid, *, where: str | Path) -> Prediction:

@@ -7,6 +7,7 @@ import pytest
 
 from renalnet.config import CrfConfig, NetConfig, PhantomConfig, PrepareConfig, StitchConfig
 from renalnet.data.atlas import make_atlas
+from renalnet.data.ingest import load_image
 from renalnet.data.kidneys import SIDE_VALUES, split_sides
 from renalnet.data.locate.localise import LOW_CONFIDENCE
 from renalnet.data.manifest import Normalisation
@@ -16,7 +17,12 @@ from renalnet.device import pick_device
 from renalnet.errors import CheckpointError, InputError
 from renalnet.infer.pipeline import Model
 from renalnet.nets import build_net
-from renalnet.predict import Predictor, load_predictor, predict_scan, scan_names
+from renalnet.predict import Prediction, Predictor, load_predictor, predict_image, scan_names
+
+
+def predict(predictor: Predictor, path: Path) -> Prediction:
+    return predict_image(predictor, *load_image(path), where=path)
+
 
 COARSE = PhantomConfig(shape=(60, 110, 110), spacing_mm=(5.0, 3.2, 3.2))
 
@@ -57,7 +63,7 @@ def test_a_doubtful_kidney_is_left_out_and_named(predictor: Predictor, tmp_path:
     image = patient.image.array.copy()
     image[split_sides(patient.label, patient.image) == SIDE_VALUES["left"]] = -100
     write_volume(tmp_path / "ct.nii.gz", Volume(image, patient.image.grid))
-    prediction = predict_scan(predictor, tmp_path / "ct.nii.gz")
+    prediction = predict(predictor, tmp_path / "ct.nii.gz")
     told = prediction.to_json()
     assert prediction.segmented == ("right",)
     assert told["kidneys"]["left"]["segmented"] is False
@@ -70,12 +76,12 @@ def test_a_doubtful_kidney_is_left_out_and_named(predictor: Predictor, tmp_path:
 def test_a_scan_without_kidneys_is_refused(predictor: Predictor, tmp_path: Path) -> None:
     write_volume(tmp_path / "head.nii.gz", paint_head(COARSE, 0))
     with pytest.raises(InputError, match=r"head\.nii\.gz: no kidney found \(confidence left 0\.\d\d, right 0\.\d\d;"):
-        predict_scan(predictor, tmp_path / "head.nii.gz")
+        predict(predictor, tmp_path / "head.nii.gz")
 
 
 def test_a_scan_cut_to_a_kidney_is_not_searched(predictor: Predictor, tmp_path: Path) -> None:
     grid = Grid.axis_aligned((16, 30, 30), (6.0, 4.0, 4.0))
     write_volume(tmp_path / "roi.nii.gz", Volume(np.full(grid.shape, 40, np.int16), grid))
-    told = predict_scan(predictor, tmp_path / "roi.nii.gz").to_json()
+    told = predict(predictor, tmp_path / "roi.nii.gz").to_json()
     assert told["confidence"] is None
     assert told["kidneys"] == {}

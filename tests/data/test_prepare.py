@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from renalnet import storage
 from renalnet.config import PhantomConfig, PrepareConfig
 from renalnet.data.atlas import load_atlases
-from renalnet.data.check.validation_file import read_validation
+from renalnet.data.check.validation_file import FINDINGS_FILE
 from renalnet.data.phantom import paint_abdomen
 from renalnet.data.prepare import COHORT_FILE, LEASE_FILE, PrepareSummary, Progress, Request, local_pool
 from renalnet.data.prepare import prepare as run_prepare
@@ -126,8 +127,8 @@ def test_all_cases_are_checked_before_one_is_cut(tmp_path: Path) -> None:
         prepare(src, tmp_path / "store", CUT)
     with pytest.raises(StoreError, match="no store here"):
         open_store(tmp_path / "store")
-    listed = read_validation(tmp_path / "store").findings
-    assert [finding.case for finding in listed if finding.code == "label-empty"] == ["case_8", "case_9"]
+    listed = storage.read_json(tmp_path / "store" / FINDINGS_FILE)
+    assert [finding["case"] for finding in listed if finding["code"] == "label-empty"] == ["case_8", "case_9"]
 
 
 def test_one_patient_under_two_names_is_refused(tmp_path: Path) -> None:
