@@ -16,7 +16,7 @@ from safetensors.numpy import load, save
 
 from renalnet import storage
 from renalnet.config import PrepareConfig
-from renalnet.data.kidneys import SIDE_VALUES, SIDES, body_width_mm, split_sides
+from renalnet.data.kidneys import PLAUSIBLE_KIDNEY_ML, SIDE_VALUES, SIDES, body_width_mm, split_sides
 from renalnet.data.regrid import covering_grid, regrid_image, regrid_label
 from renalnet.data.volume import Grid, Volume
 from renalnet.errors import InputError
@@ -49,14 +49,14 @@ class AtlasCandidate:
     body_width_mm: float
     """From side to side; builds differ most in it."""
     num_kidneys: int
-    """Labelled kidneys that lie within the scan whole."""
+    """Labelled kidneys, none smaller than a kidney can be, that lie within the scan whole."""
 
 
 def describe_candidate(name: str, image: Volume, label: Volume) -> AtlasCandidate:
-    """A labelled canonical scan as a candidate. An empty label counts no kidney."""
-    sides = split_sides(label, image)
+    """A labelled canonical scan as a candidate. An empty label counts no kidney, nor does a speck."""
+    sides, least = split_sides(label, image), PLAUSIBLE_KIDNEY_ML[0] / label.grid.voxel_ml
     masks = [sides == SIDE_VALUES[side] for side in SIDES]
-    whole = [mask.any() and not mask[[0, -1]].any() for mask in masks]
+    whole = [np.count_nonzero(mask) >= least and not mask[[0, -1]].any() for mask in masks]
     return AtlasCandidate(name, body_width_mm(image), sum(map(bool, whole)))
 
 
@@ -81,13 +81,16 @@ def make_atlas(name: str, image: Volume, label: Volume, config: PrepareConfig, *
     """Shrink a labelled canonical scan to an atlas.
 
     Raises:
-        InputError: the label is empty.
+        InputError: the label is empty, or too small to show at the atlases' spacing.
     """
     if not label.array.any():
         raise InputError(f"atlas '{name}': its label is empty; choose a case with kidneys")
     grid = covering_grid(image.grid, (config.atlas_spacing_mm,) * 3)
-    sides = Volume(split_sides(label, image), label.grid)
-    return Atlas(name, regrid_image(image, grid, float(image.array.min())), regrid_label(sides, grid), synthetic)
+    sides = regrid_label(Volume(split_sides(label, image), label.grid), grid)
+    if not sides.array.any():
+        rule = f"nothing is left of its label at {config.atlas_spacing_mm:g} mm"
+        raise InputError(f"atlas '{name}': {rule}; choose a case with whole kidneys")
+    return Atlas(name, regrid_image(image, grid, float(image.array.min())), sides, synthetic)
 
 
 def save_atlases(path: str | Path, atlases: Sequence[Atlas]) -> None:

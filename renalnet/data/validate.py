@@ -11,6 +11,7 @@ from renalnet.data.check.facts import CaseFacts
 from renalnet.data.check.findings import Code, Finding, Level
 from renalnet.data.check.measure import FRAGMENT_ML, NOT_TISSUE_HU, measure_case
 from renalnet.data.ingest import LoadedCase
+from renalnet.data.kidneys import PLAUSIBLE_KIDNEY_ML
 
 MIN_SPACING_MM: Final = 0.1
 MAX_SPACING_MM: Final = 10.0
@@ -38,8 +39,6 @@ PLAUSIBLE_FAT_SHARE: Final = (0.02, 0.9)
 MAX_NOT_TISSUE_SHARE: Final = 0.12
 """Measured: 0.04 in a real CT, 0.001 in painted ones; 0.09-0.28 for a label 10 mm off, 0.13-0.36 mirrored."""
 SPOILT_NOT_TISSUE_SHARE: Final = 0.5
-PLAUSIBLE_KIDNEY_ML: Final = (30.0, 400.0)
-"""One kidney; 48-370 ml in 110 patients of KiTS19, 86-263 in the paper."""
 PLAUSIBLE_TUMOR_ML: Final = (1.0, 500.0)
 """2-145 ml in the paper, 1.7-245 in the 110 patients."""
 MAX_FRAGMENTS: Final = 5

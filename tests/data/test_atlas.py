@@ -80,11 +80,27 @@ def test_a_candidate_counts_kidneys_that_the_scan_shows_whole() -> None:
     grid = Grid.axis_aligned((10, 40, 60), (3.0, 3.0, 3.0))
     image, label = np.full(grid.shape, -1000, np.int16), np.zeros(grid.shape, np.uint8)
     image[:, 5:35, 10:50] = 40
-    label[3:7, 18:24, 15:20] = 1
-    label[6:10, 18:24, 40:45] = 1  # goes on beyond the last slice
+    label[2:8, 10:24, 12:27] = 1
+    label[4:10, 10:24, 35:50] = 1  # goes on beyond the last slice
     assert describe_candidate("a", Volume(image, grid), Volume(label, grid)) == AtlasCandidate("a", 120.0, 1)
     label[:] = 0
     assert describe_candidate("a", Volume(image, grid), Volume(label, grid)).num_kidneys == 0
+
+
+def test_a_speck_is_no_kidney() -> None:
+    grid = Grid.axis_aligned((10, 40, 60), (3.0, 3.0, 3.0))
+    image, label = np.full(grid.shape, 40, np.int16), np.zeros(grid.shape, np.uint8)
+    label[2:8, 10:24, 12:26] = 1  # 1176 voxels of 27 µl: 31.8 ml
+    assert describe_candidate("a", Volume(image, grid), Volume(label, grid)).num_kidneys == 1
+    label[2:8, 10:24, 25] = 0  # 29.5 ml
+    assert describe_candidate("a", Volume(image, grid), Volume(label, grid)).num_kidneys == 0
+
+
+def test_an_atlas_whose_label_vanishes_is_refused(patients: list[PaintedCase]) -> None:
+    label = np.zeros_like(patients[0].label.array)
+    label[30, 50, 50] = 1
+    with pytest.raises(InputError, match="atlas 'x': nothing is left of its label at 6 mm"):
+        make_atlas("x", patients[0].image, Volume(label, patients[0].label.grid), CONFIG, synthetic=True)
 
 
 def test_saved_atlases_come_back(tmp_path: Path, atlases: list[Atlas]) -> None:

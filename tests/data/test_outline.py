@@ -23,7 +23,7 @@ def outline(hu: FloatArray, other: FloatArray | None = None) -> MaskArray:
     expected = ball((94.0, 94.0, 94.0), 21)[::2, ::2, ::2].astype(np.float32)
     others = np.zeros_like(expected) if other is None else other[::2, ::2, ::2]
     image = Volume(np.rint(hu).astype(np.int16), GRID)
-    region = cut_region(image, COARSE, Consensus(expected, others, 1.0, 1.0))
+    region = cut_region(image, COARSE, Consensus(expected, others, 1.0))
     found = np.zeros(GRID.shape, bool)
     first = np.rint(np.array(region.grid.origin_mm) / 3).astype(int)
     found[tuple(slice(a, a + n) for a, n in zip(first, region.grid.shape, strict=True))] = outline_kidney(region)
@@ -76,6 +76,24 @@ def test_a_vessel_is_left_out() -> None:
 
 def test_nothing_but_fat_has_no_outline() -> None:
     assert not outline(fat()).any()
+
+
+def test_a_thin_kidney_beside_a_large_leak_stays() -> None:
+    middle, hu = ball((94, 94, 94), 9), fat()
+    stalk = np.zeros(GRID.shape, bool)
+    stalk[28:36, 28:36, 28:40] = True
+    hu[stalk | ball((94, 94, 146), 33)] = TUMOR
+    assert outline(hu)[middle].all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_an_outline_holds_some_of_what_was_expected(seed: int) -> None:
+    generator, expected, hu = np.random.default_rng(seed), ball((94, 94, 94), 21), fat()
+    for _ in range(6):
+        centre, radius_mm = generator.uniform(40, 150, 3), generator.uniform(8, 50)
+        hu[ball((centre[0], centre[1], centre[2]), radius_mm)] = generator.uniform(-60, 250)
+    found = outline(hu)
+    assert (found & expected).any() == found.any()
 
 
 def test_what_stays_thin_beyond_a_pole_is_left_out() -> None:

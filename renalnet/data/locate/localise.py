@@ -47,8 +47,6 @@ class Evidence:
 
     similarity: float
     """Correlation of the scan with the atlases' kidneys and their surroundings, -1 to 1."""
-    agreement: float
-    """Dice of the atlases' kidneys with their consensus, 0-1."""
     overlap: float
     """Share of the expected kidney that the outline holds, 0-1."""
     darker_share: float
@@ -160,14 +158,14 @@ def _find(image: Volume, coarse: Grid, consensus: Consensus | None) -> FoundKidn
 
 def _weigh(region: Region, consensus: Consensus, outline: MaskArray) -> Evidence:
     expected = region.kidney >= 0.5
+    shared = outline & expected
     distance_mm = ndimage.distance_transform_edt(~outline, sampling=SPACING_MM)
     shell = region.hu[(distance_mm > SHELL_MM[0]) & (distance_mm <= SHELL_MM[1])]
-    median_hu = float(np.median(region.hu[outline & expected]))
+    median_hu = float(np.median(region.hu[shared]))  # some voxel is: an outline holds its core, which was expected
     darker = (shell > FAT_HU[0]) & (shell < max(FAT_HU[1], median_hu - CONTRAST_HU))
     return Evidence(
         similarity=consensus.similarity,
-        agreement=consensus.agreement,
-        overlap=np.count_nonzero(outline & expected) / np.count_nonzero(expected),
+        overlap=np.count_nonzero(shared) / np.count_nonzero(expected),
         darker_share=float(darker.mean()) if shell.size else 0.0,
         volume_ml=float(np.count_nonzero(outline) * region.grid.voxel_ml),
         median_hu=median_hu,

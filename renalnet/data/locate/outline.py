@@ -78,33 +78,35 @@ def outline_kidney(region: Region) -> MaskArray:
         return core
     kidney_hu = float(np.median(region.hu[core]))
     soft = region.hu > min(_SOFT_HU, (kidney_hu + FAT_HU) / 2)
-    core = _enhancing(region, core & soft, kidney_hu) if kidney_hu > _ENHANCED_HU else core & soft
+    sure = core & soft
+    core = _enhancing(region, sure, kidney_hu) if kidney_hu > _ENHANCED_HU else sure
     depth = ndimage.distance_transform_edt(soft, sampling=SPACING_MM).astype(np.float32)
     flooded = _flood(depth, core, _neighbours(region, soft, core, depth)) & soft
     # Without what is thin: vessels, fasciae, and the sheets of muscle that a leak runs along.
-    return _without_tails(_joined(ndimage.binary_opening(flooded, iterations=3) | core, core))
+    return _without_tails(_joined(ndimage.binary_opening(flooded, iterations=3) | core, core), sure)
 
 
-def _without_tails(mask: MaskArray) -> MaskArray:
-    """The mask without ends, along any axis, that stay thin for longer than a pole: leaks along bowel or muscle."""
+def _without_tails(mask: MaskArray, sure: MaskArray) -> MaskArray:
+    """The mask without ends, along any axis, that stay thin for longer than a pole: leaks along bowel or muscle.
+
+    What is `sure`, a part of the mask, stays: beside a large leak the kidney itself may be thin.
+    """
     kept = mask.copy()
     for axis in range(mask.ndim):
-        areas = kept.sum(axis=tuple(other for other in range(mask.ndim) if other != axis))
-        if not areas.any():
-            return kept
-        first, last = _thick_part(areas)
+        others = tuple(other for other in range(mask.ndim) if other != axis)
+        first, last = _thick_part(kept.sum(axis=others), np.flatnonzero(sure.any(axis=others)))
         slices = np.moveaxis(kept, axis, 0)
         slices[:first], slices[last + 1 :] = False, False
     return kept
 
 
-def _thick_part(areas: NDArray[np.int_]) -> tuple[int, int]:
-    """First and last slice to keep of a mask's areas; what is thin at an end is kept if it is short."""
+def _thick_part(areas: NDArray[np.int_], sure: NDArray[np.int_]) -> tuple[int, int]:
+    """First and last slice to keep of a mask's areas: all `sure` slices; what is thin at an end is kept if short."""
     filled, thick = np.flatnonzero(areas), np.flatnonzero(areas >= _TAIL_SHARE * areas.max())
     longest = round(_POLE_MM / SPACING_MM)
     first = thick[0] if thick[0] - filled[0] > longest else filled[0]
     last = thick[-1] if filled[-1] - thick[-1] > longest else filled[-1]
-    return int(first), int(last)
+    return int(min(first, sure[0])), int(max(last, sure[-1]))
 
 
 def _enhancing(region: Region, core: MaskArray, kidney_hu: float) -> MaskArray:

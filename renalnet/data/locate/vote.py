@@ -50,8 +50,6 @@ class Consensus:
     """Probability that a voxel is this kidney, tumor included."""
     other: FloatArray
     """Probability that it is other soft tissue or bone."""
-    agreement: float
-    """Mean Dice, 0-1, of the placed kidneys with those voxels that most of them share."""
     similarity: float
     """Mean correlation of intensities in and around the placed kidneys, -1 to 1."""
 
@@ -90,11 +88,13 @@ def votes(scan: NDArray[np.int16], atlases: Sequence[Atlas]) -> Iterator[dict[Si
 
     Args:
         scan: HU (z, y, x) at the atlases' spacing.
-        atlases: one or more, of one spacing.
+        atlases: one or more, of one spacing; one without kidneys does not vote.
     """
     spacing_mm, comparable = np.array(atlases[0].image.grid.spacing_mm), _comparable(scan)
     halved, margin = _halved(comparable), np.rint(np.divide(SURROUNDINGS_MM, spacing_mm)).astype(int)
-    fits = [[_fit_at(halved, atlas, size, margin) for size in SIZES] for atlas in atlases]
+    fits = [fitting for atlas in atlases if (fitting := _fits_of(halved, atlas, margin))]
+    if not fits:
+        return
     suiting = np.mean([np.max([fit.correlation for fit in sizes], axis=0) for sizes in fits], axis=0)
     for place in _peaks(suiting, NUM_PLACES, _APART):
         placed = [_best_near(sizes, place) for sizes in fits]
@@ -108,10 +108,18 @@ def _best_near(sizes: Sequence[_Fit], place: Indices) -> tuple[_Fit, Indices]:
     return sizes[best], 2 * near[best][0] - sizes[best].point
 
 
-def _fit_at(halved: FloatArray, atlas: Atlas, size: float, margin: Indices) -> _Fit:
-    """How an atlas with its kidneys' surroundings fits a scan of half the resolution, by the middle of its kidneys."""
-    image = ndimage.zoom(_comparable(atlas.image.array), (1, size, size), order=1)
-    sides = ndimage.zoom(atlas.sides.array, (1, size, size), order=0)
+def _fits_of(halved: FloatArray, atlas: Atlas, margin: Indices) -> list[_Fit]:
+    """How an atlas fits a scan of half the resolution, at each size at which it shows a kidney."""
+    image = _comparable(atlas.image.array)
+    return [
+        _fit_at(halved, ndimage.zoom(image, (1, size, size), order=1), sides, margin)
+        for size in SIZES
+        if (sides := ndimage.zoom(atlas.sides.array, (1, size, size), order=0)).any()
+    ]
+
+
+def _fit_at(halved: FloatArray, image: FloatArray, sides: NDArray[np.uint8], margin: Indices) -> _Fit:
+    """How kidneys with their surroundings fit a scan of half the resolution, by the middle of the kidneys."""
     box, middle = _around(sides > 0, margin), _middle(sides > 0)
     start = np.array([part.start for part in box])
     template = _halved(image[box])
@@ -169,9 +177,7 @@ def _count(kidneys: Sequence[_Kidney]) -> Consensus:
     weights = (weights / weights.sum()).astype(np.float32)
     own = np.tensordot(weights, np.stack([kidney.own for kidney in kidneys]), axes=1)
     other = np.tensordot(weights, np.stack([kidney.other for kidney in kidneys]), axes=1)
-    shared = (own >= 0.5 * own.max()) & (own > 0)
-    agreement = np.array([_dice(kidney.own > 0, shared) for kidney in kidneys])
-    return Consensus(own, other, float(weights @ agreement), float(weights @ correlation))
+    return Consensus(own, other, float(weights @ correlation))
 
 
 def _halved(array: FloatArray) -> FloatArray:
@@ -218,8 +224,3 @@ def _around(mask: MaskArray, margin: Indices) -> tuple[slice, slice, slice]:
         for part, m in zip(ndimage.find_objects(mask.astype(np.uint8))[0], margin, strict=True)
     )
     return z, y, x
-
-
-def _dice(first: MaskArray, second: MaskArray) -> float:
-    total = np.count_nonzero(first) + np.count_nonzero(second)
-    return 2.0 * np.count_nonzero(first & second) / total if total else 0.0
