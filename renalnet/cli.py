@@ -222,7 +222,9 @@ def train(
         console.print(
             f"epoch {record.epoch:2d} of {config.epochs}  loss {record.loss:.4f}  "
             f"Dice kidney {record.dice_kidney:.3f}  tumor {record.dice_tumor:.3f}  "
-            f"rate {record.learning_rate:g}  {record.seconds:.0f} s {record.failure}"
+            f"rate {record.learning_rate:g}  {record.seconds:.0f} s  waiting for data {record.data_wait_share:.0%}  "
+            f"{record.failure}",
+            soft_wrap=True,
         )
     best = run.best
     if best is None:

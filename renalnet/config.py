@@ -233,7 +233,8 @@ class LoaderConfig(Section):
     visit: int = Field(16, ge=1)
     """In a larger cohort, one patient leaves the window and another enters every so many crops."""
     memory_mb: float = Field(0.0, ge=0)
-    """Budget of a node for decoded patients: what fits is shared by all runs there, else each run holds a window.
+    """Budget for decoded patients. What fits is held once a node and shared by all runs there. Else each run streams a
+    window of its own, and the budget is of each: it times the runs on a node must fit into the node's memory.
     0 means a quarter of the node's memory."""
     workers: int | None = Field(None, ge=0)
     """Threads that assemble batches ahead; 0: they are assembled when asked for; none: 2 beside a GPU, else 0."""

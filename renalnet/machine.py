@@ -2,17 +2,21 @@
 
 import ctypes
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-_CGROUP_LIMITS: Final = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+_OWN_GROUPS: Final = "proc/self/cgroup"
+_GROUPS: Final = "sys/fs/cgroup"
 
 
-def memory_bytes() -> int:
-    """Memory of the node, or what its container may use where that is less."""
+def memory_bytes(root: Path = Path("/")) -> int:
+    """Memory of the node, or the least that a control group around this process allows where that is less.
+
+    Such groups are those of a container, of a batch job (Slurm), of a service or user (systemd), one inside another.
+    """
     node = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limits = (path.read_text(encoding="ascii").strip() for path in _CGROUP_LIMITS if path.exists())
-    return min([node, *(int(limit) for limit in limits if limit.isdigit())])
+    return min([node, *_group_limits(root)])
 
 
 def release_memory() -> None:
@@ -20,3 +24,24 @@ def release_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc only
     if trim is not None:
         trim(0)
+
+
+def _group_limits(root: Path) -> Iterator[int]:
+    """Bytes that this process's control groups allow, those of version 2 and of version 1 (man 7 cgroups)."""
+    own = root / _OWN_GROUPS
+    for line in own.read_text(encoding="utf-8").splitlines() if own.exists() else ():
+        _, controllers, group = line.split(":", 2)
+        if not controllers:
+            yield from _limits_around(root / _GROUPS, group, "memory.max")
+        elif "memory" in controllers.split(","):
+            yield from _limits_around(root / _GROUPS / "memory", group, "memory.limit_in_bytes")
+
+
+def _limits_around(top: Path, group: str, name: str) -> Iterator[int]:
+    """Limits of a group and of all around it; a container may see the outer ones only, as if they were the top."""
+    own = top / group.lstrip("/")
+    for folder in (own, *own.parents):
+        if folder.is_relative_to(top) and (folder / name).is_file():
+            limit = (folder / name).read_text(encoding="ascii").strip()
+            if limit.isdigit():  # "max" where there is none
+                yield int(limit)

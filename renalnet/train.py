@@ -52,6 +52,9 @@ class EpochRecord:
     """Training and validation of this epoch."""
     failure: str = ""
     """Why the run ends here, where it cannot go on; empty otherwise."""
+    data_wait_share: float = 0.0
+    """Part of the time of the epoch's training steps that was spent waiting for batches, 0-1; 0 in a record of before
+    it was measured."""
 
 
 class TrainingRun:
@@ -109,22 +112,27 @@ class TrainingRun:
         return max(ended, key=lambda record: record.objective, default=None)
 
     def _train_epoch(self, epoch: int) -> EpochRecord:
-        started = time.monotonic()
+        started, waited_before_s = time.monotonic(), self._loader.waited_s
         rate = learning_rate(self.config, epoch)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._net.train()
         steps = self.config.steps_per_epoch
         losses: list[float] = []
+        failure = ""
         for batch in self._loader.batches((epoch - 1) * steps, steps):
             loss = self._step(batch)
             if not math.isfinite(loss):
-                reason = f"loss or gradient not finite in epoch {epoch}, step {len(losses) + 1}"
-                return EpochRecord(epoch, 0.0, 0.0, 0.0, 0.0, rate, time.monotonic() - started, reason)
+                failure = f"loss or gradient not finite in epoch {epoch}, step {len(losses) + 1}"
+                break
             losses.append(loss)
+        trained_s, waited_s = time.monotonic() - started, self._loader.waited_s - waited_before_s
+        wait_share = waited_s / trained_s if trained_s else 0.0
+        if failure:
+            return EpochRecord(epoch, 0.0, 0.0, 0.0, 0.0, rate, trained_s, failure, wait_share)
         kidney, tumor = self._validate()
-        seconds = time.monotonic() - started
-        return EpochRecord(epoch, float(np.mean(losses)), kidney, tumor, (kidney + tumor) / 2, rate, seconds)
+        seconds, objective = time.monotonic() - started, (kidney + tumor) / 2
+        return EpochRecord(epoch, float(np.mean(losses)), kidney, tumor, objective, rate, seconds, "", wait_share)
 
     def _step(self, batch: Batch) -> float:
         """One step of SGD; the loss, or NaN (and no step) where loss or gradient is not finite."""

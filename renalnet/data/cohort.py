@@ -1,4 +1,8 @@
-"""The patients of a training run, decoded once a node where the memory budget allows, else a window at a time."""
+"""The patients of a training run, decoded once a node where the memory budget allows, else a window at a time.
+
+The budget is of the shared copy and of a window alike. A copy is there once a node; a window is each process's own, so
+that as many of them lie in memory as there are training processes on the node.
+"""
 
 from dataclasses import dataclass
 from typing import Final
@@ -48,10 +52,14 @@ def load_cohort(store: Store, config: LoaderConfig | None = None) -> Cohort:
     """
     config = config or LoaderConfig()
     budget = int(config.memory_mb * _MB) if config.memory_mb else memory_bytes() // _DEFAULT_SHARE
-    train = _patients(store, "train", budget, config)
-    left = budget - _num_bytes(store, "train")
-    # Validation goes through the patients one by one: of those that do not fit, one is held at a time.
-    validation = _patients(store, "validation", left, config.model_copy(update={"window": 1}))
+    held = _num_bytes(store, "train")
+    fits = held <= budget
+    if not fits:
+        held = _window_bytes(store, budget, config.window)
+    train = _patients(store, "train", config.decoders, fits=fits)
+    # Validation goes through the patients one by one: where they do not fit, that one and the next are held.
+    fits = _num_bytes(store, "validation") <= budget - held
+    validation = _patients(store, "validation", config.decoders, fits=fits)
     return Cohort(train, validation, store.normalisation, store.fingerprint)
 
 
@@ -60,18 +68,14 @@ def copy_name(store: Store, split: Split) -> str:
     return f"{store.fingerprint}-{split}-{LAYOUT}"
 
 
-def _patients(store: Store, split: Split, budget: int, config: LoaderConfig) -> Patients:
-    """A split's patients: all of them once a node, or, beyond the budget, a window of them for each process."""
+def _patients(store: Store, split: Split, num_threads: int, *, fits: bool) -> Patients:
+    """A split's patients: all of them once a node where they fit, else those that each process wants."""
     cases = tuple(store.cases(split))
     source: Source = StoreSource(store, cases)
-    fits = _num_bytes(store, split) <= budget
     if cases and fits:
         source = _shared(store, split, source) or source
-    elif cases and split == "train":
-        _check_window(store, budget, config.window)
-        _log.info("%d patients do not fit into %d MB: streaming %d at a time", len(cases), budget // _MB, config.window)
     shapes, counts = store.index.shapes(split), store.index.counts(split)
-    return Patients(source, shapes, counts, num_threads=config.decoders, keep_all=fits)
+    return Patients(source, shapes, counts, num_threads=num_threads, keep_all=fits)
 
 
 def _shared(store: Store, split: Split, source: Source) -> NodeCopy | None:
@@ -85,7 +89,8 @@ def _shared(store: Store, split: Split, source: Source) -> NodeCopy | None:
     return NodeCopy(NodeFolder(place), source, store.index.shapes(split), _num_slabs(store, split))
 
 
-def _check_window(store: Store, budget: int, window: int) -> None:
+def _window_bytes(store: Store, budget: int, window: int) -> int:
+    """What the largest window of training patients takes, and that they are streamed is said. Raises ConfigError."""
     sizes = np.sort(copy_bytes(store.index.shapes("train"), _num_slabs(store, "train")))
     needed = int(sizes[-window - ENTER_AHEAD :].sum())
     if needed > budget:
@@ -93,6 +98,8 @@ def _check_window(store: Store, budget: int, window: int) -> None:
             f"loader.window = {window}: so many patients of {store.path} take up to {needed / _MB:.1f} MB, more "
             f"than the budget of {budget / _MB:.1f} MB; lower loader.window or raise loader.memory_mb"
         )
+    _log.info("%d patients do not fit into %d MB: streaming %d at a time", len(sizes), budget // _MB, window)
+    return needed
 
 
 def _num_slabs(store: Store, split: Split) -> NDArray[np.int64]:

@@ -1,10 +1,15 @@
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from renalnet.config import LoaderConfig
+from renalnet.config import LoaderConfig, PrepareConfig
 from renalnet.data.cohort import load_cohort
 from renalnet.data.store import Store
+from renalnet.data.store_writer import write_store
 from renalnet.errors import ConfigError
+from renalnet.types import Split
 
 KB = 1 / 1024
 PATIENT_KB = 20
@@ -27,6 +32,19 @@ def test_the_split_that_does_not_fit_is_each_runs_own(ball_store: Store) -> None
 def test_a_window_within_the_budget_is_streamed(ball_store: Store) -> None:
     with pytest.raises(ConfigError, match=r"loader.window = 1: .* more than the budget of 0.1 MB"):
         load_cohort(ball_store, LoaderConfig(memory_mb=3 * PATIENT_KB * KB, window=1))
+
+
+def test_validation_is_shared_where_it_fits_beside_a_window(ball_store: Store, tmp_path: Path) -> None:
+    splits: list[Split] = ["train"] * 8 + ["validation"] * 2
+    ball = ball_store.read(ball_store.cases("train")[0])
+    rois = [replace(ball, case=f"case_{number:05d}", split=split) for number, split in enumerate(splits)]
+    store = write_store(tmp_path / "store", rois, PrepareConfig(spacing_mm=(2.0, 2.0, 2.0), localise="cut"))
+    # A window of one and the four that enter next, then two of validation.
+    for num_patients, is_shared in ((7, True), (6, False)):
+        cohort = load_cohort(store, LoaderConfig(memory_mb=num_patients * PATIENT_KB * KB, window=1))
+        assert cohort.train[0].image.flags.writeable
+        assert cohort.validation[0].image.flags.writeable != is_shared
+        cohort.close()
 
 
 def test_patients_are_those_of_the_store_clipped(ball_store: Store) -> None:

@@ -12,14 +12,22 @@ from renalnet.errors import StoreError
 class Counted:
     """Makes patients whose only voxel is their number, and remembers who was asked for, in order."""
 
-    def __init__(self, *, broken: frozenset[int] = frozenset(), gate: threading.Event | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        broken: frozenset[int] = frozenset(),
+        unforeseen: frozenset[int] = frozenset(),
+        gate: threading.Event | None = None,
+    ) -> None:
         self.asked: list[int] = []
-        self.broken, self.gate, self.is_closed = broken, gate, False
+        self.broken, self.unforeseen, self.gate, self.is_closed = broken, unforeseen, gate, False
 
     def read(self, number: int) -> Patient:
         self.asked.append(number)
         if self.gate:
             self.gate.wait(10)
+        if number in self.unforeseen:
+            raise ArithmeticError(number)
         if number in self.broken:
             raise StoreError(f"shard of {number} is damaged")
         focus = Focus(np.zeros((1, 3), np.int64), np.zeros(1, np.int64), (), ())
@@ -107,6 +115,18 @@ def test_an_error_meets_whoever_needs_the_patient() -> None:
     with pytest.raises(StoreError, match="shard of 2"):
         ours[2]
     assert ours[3].image.item() == 3
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # it is not to pass unseen
+def test_a_thread_that_an_unforeseen_error_ends_is_replaced() -> None:
+    source = Counted(unforeseen=frozenset({2}))
+    ours = patients(source)
+    ours.want([2])
+    settled(source, 1)
+    ours.want([3])
+    assert settled(source, 2) == [2, 3]
+    with pytest.raises(ArithmeticError):
+        ours[2]
 
 
 def test_closing_ends_the_source_and_what_was_waiting() -> None:

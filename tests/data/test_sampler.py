@@ -63,6 +63,15 @@ def test_crops_lie_inside_a_larger_roi(ball_cohort: Cohort) -> None:
         assert all(end <= length for end, length in zip(ends, (16, 20, 20), strict=True))
 
 
+def test_anywhere_is_as_likely_everywhere(ball_cohort: Cohort) -> None:
+    config = PatchConfig(shape=(12, 17, 24), tumor_share=0.0, kidney_share=0.0)  # in a ROI of 16×20×20
+    sampler = Sampler(ball_cohort.train, config, EVERYBODY)
+    z, y, x = np.array([sampler.draw(crop, np.random.default_rng(crop)).start for crop in range(1000)]).T
+    assert np.bincount(z) == pytest.approx([200] * 5, abs=50)
+    assert np.bincount(y) == pytest.approx([250] * 4, abs=50)
+    assert set(x.tolist()) == {-2}
+
+
 @pytest.mark.parametrize(("shares", "label"), [((1.0, 0.0), TUMOR), ((0.0, 1.0), KIDNEY)])
 def test_a_voxel_of_the_label_lies_in_the_middle_half_where_the_roi_allows(
     ball_cohort: Cohort, shares: tuple[float, float], label: int

@@ -46,3 +46,13 @@ def test_tables_sum_hours_and_name_the_best_epoch(tmp_path: Path) -> None:
     assert (trial["cpu_hours"], trial["gpu_hours"]) == (3.0, 0.0)
     curves = read_parquet(storage.join(tmp_path, layout.CURVES_TABLE))
     assert [row["epoch"] for row in curves] == [1, 2, 3]
+
+
+def test_tables_are_made_of_records_from_before_waiting_was_measured(tmp_path: Path) -> None:
+    keep_trial(tmp_path, "fcn_ppm", 0, [0.1, 0.5])
+    log = tmp_path / "trials" / "fcn_ppm-0000" / "epochs.jsonl"
+    log.write_text(log.read_text().replace(', "data_wait_share": 0.0', "", 1))
+    write_tables(str(tmp_path))
+    assert log.read_text().count("data_wait_share") == 1
+    curves = read_parquet(storage.join(tmp_path, layout.CURVES_TABLE))
+    assert [row["data_wait_share"] for row in curves] == [0.0, 0.0]

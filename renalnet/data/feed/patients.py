@@ -3,6 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -124,11 +125,14 @@ class Patients:
         self._source.close()
 
     def _work(self) -> None:
-        while (number := self._next()) is not None:
-            try:
-                self._make(number)
-            except (RenalnetError, OSError):
-                continue  # whoever needs this patient meets the error
+        try:
+            while (number := self._next()) is not None:
+                with suppress(RenalnetError, OSError):  # whoever needs this patient meets the error
+                    self._make(number)
+        except BaseException:
+            with self._changed:
+                self._num_running -= 1  # `_next` lowers it in the same breath as it finds nothing more to do
+            raise
         if self._keep_all:
             release_memory()
 

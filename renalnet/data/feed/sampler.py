@@ -76,7 +76,7 @@ class Sampler:
         """The location of a crop by its number, from 0 on through all steps."""
         case, label = self._choose(crop, generator)
         if label is None:
-            wanted = [int(generator.integers(length)) for length in self._patients.shapes[case]]
+            wanted = self._anywhere(case, generator)
         else:
             wanted = self._around(self._voxel(case, label, generator), generator)
         return PatchLocation(case, self._inside(case, wanted), self._config.shape)
@@ -109,6 +109,14 @@ class Sampler:
         return [
             position - int(generator.integers(size // 4, max(size - size // 4, size // 4 + 1)))
             for position, size in zip(voxel, self._config.shape, strict=True)
+        ]
+
+    def _anywhere(self, case: int, generator: np.random.Generator) -> list[int]:
+        """Start of a box, each as likely of those that lie inside the ROI."""
+        lengths = self._patients.shapes[case].tolist()
+        return [
+            int(generator.integers(max(length - size, 0) + 1))
+            for length, size in zip(lengths, self._config.shape, strict=True)
         ]
 
     def _inside(self, case: int, start: Sequence[int]) -> Shape:

@@ -1,0 +1,70 @@
+"""Control groups as the kernel shows them (man 7 cgroups), below a folder of the test's own."""
+
+from pathlib import Path
+
+import pytest
+
+from renalnet.machine import memory_bytes
+
+MB = 2**20
+NONE_V1 = "9223372036854771712"
+"""What version 1 shows where there is no limit."""
+
+
+def written(root: Path, groups: str, limits: dict[str, str]) -> Path:
+    """The process's groups, and the limits by their files below /sys/fs/cgroup."""
+    files = {"proc/self/cgroup": groups} | {f"sys/fs/cgroup/{path}": limit for path, limit in limits.items()}
+    for path, text in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(f"{text}\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("groups", "limits", "expected_mb"),
+    [
+        pytest.param("0::/", {"memory.max": str(64 * MB)}, 64, id="container"),
+        pytest.param(
+            "0::/system.slice/slurm/job_7/step_0",
+            {
+                "system.slice/slurm/job_7/memory.max": str(48 * MB),
+                "system.slice/slurm/job_7/step_0/memory.max": "max",
+                "system.slice/slurm/job_8/memory.max": str(8 * MB),
+            },
+            48,
+            id="batch job",
+        ),
+        pytest.param(
+            "0::/user.slice/run.scope",
+            {
+                "memory.max": str(60 * MB),
+                "user.slice/memory.max": str(50 * MB),
+                "user.slice/run.scope/memory.max": str(55 * MB),
+            },
+            50,
+            id="the least of several",
+        ),
+        pytest.param(
+            "5:cpu,cpuacct:/elsewhere\n4:hugetlb,memory:/job/step\n0::/",
+            {
+                "memory/memory.limit_in_bytes": NONE_V1,
+                "memory/job/memory.limit_in_bytes": str(32 * MB),
+                "memory/elsewhere/memory.limit_in_bytes": str(8 * MB),
+            },
+            32,
+            id="version 1",
+        ),
+        pytest.param("4:memory:/seen/outside", {"memory/memory.limit_in_bytes": str(16 * MB)}, 16, id="container, v1"),
+    ],
+)
+def test_the_least_limit_around_the_process_counts(
+    groups: str, limits: dict[str, str], expected_mb: int, tmp_path: Path
+) -> None:
+    assert memory_bytes(written(tmp_path, groups, limits)) == expected_mb * MB
+
+
+def test_without_a_limit_it_is_the_nodes_memory(tmp_path: Path) -> None:
+    node = memory_bytes(tmp_path)  # no control groups at all
+    assert node > 256 * MB
+    unlimited = {"memory.max": "max", "memory/memory.limit_in_bytes": NONE_V1}
+    assert memory_bytes(written(tmp_path, "4:memory:/\n0::/", unlimited)) == node
