@@ -15,6 +15,7 @@ from renalnet.data.grid import GRID_TOLERANCE_MM, IDENTITY, OBLIQUE_TOLERANCE, G
 from renalnet.data.image.file import READERS, WRITTEN_ENDINGS, check_written
 from renalnet.data.image.quiet import quiet_stderr
 from renalnet.errors import InputError
+from renalnet.storage import reading
 from renalnet.types import Shape, Triple
 
 __all__ = [
@@ -57,10 +58,8 @@ def read_volume(path: str | Path) -> Volume:
     reader = next((reader for ending, reader in READERS.items() if file.name.lower().endswith(ending)), None)
     if reader is None:
         raise InputError(f"{path}: not readable as an image (its ending is none of {', '.join(IMAGE_ENDINGS)})")
-    try:
+    with reading(path):
         return reader(file)
-    except OSError as error:
-        raise InputError(f"{path}: not readable ({error.strerror or error}); replace or remove it") from error
 
 
 def write_volume(path: str | Path, volume: Volume) -> None:

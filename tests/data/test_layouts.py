@@ -9,8 +9,8 @@ import pytest
 import SimpleITK as sitk
 from dicom_files import Writing, write_segmentation, write_series
 
-from renalnet.data.ingest import ScanCase, find_cases, load_case
-from renalnet.data.volume import Grid, Volume, to_itk, to_source
+from renalnet.data.ingest import ScanCase, find_cases, find_layout, load_case
+from renalnet.data.volume import Grid, Volume, image_stem, to_itk, to_source
 from renalnet.errors import ConfigError, InputError
 
 GRID = Grid((36, 40, 5), (0.7, 0.8, 2.0), (-31.5, 12.25, 100.0))
@@ -148,7 +148,7 @@ def test_two_layouts_in_one_folder_are_refused(tmp_path: Path) -> None:
 
 def test_labels_that_are_missing_or_doubtful_are_named(tmp_path: Path) -> None:
     write_series(tmp_path / "a", IMAGE, GRID)
-    with pytest.raises(InputError, match="case 'a' has no label"):
+    with pytest.raises(InputError, match=r"a: .*a: has no label; add it"):
         find_cases(tmp_path)
     write_file(tmp_path / "a" / "one.nii.gz", LABEL)
     write_file(tmp_path / "a" / "two.nii.gz", LABEL)
@@ -159,14 +159,95 @@ def test_labels_that_are_missing_or_doubtful_are_named(tmp_path: Path) -> None:
 def test_an_image_in_two_formats_is_refused(tmp_path: Path) -> None:
     kits19(tmp_path)
     write_file(tmp_path / "a" / "imaging.nrrd", IMAGE)
-    with pytest.raises(InputError, match=r"'imaging' comes twice \(imaging\.nii\.gz, imaging\.nrrd\)"):
+    with pytest.raises(InputError, match=r"a: 2 images \(imaging\.nii\.gz, imaging\.nrrd\); keep"):
         find_cases(tmp_path)
+
+
+def test_a_case_without_its_partner_leaves_the_others(tmp_path: Path) -> None:
+    kits19(tmp_path)
+    write_file(tmp_path / "case_00210" / "imaging.nii.gz", IMAGE)
+    write_file(tmp_path / "case_00211" / "segmentation.nii.gz", LABEL)
+    found = find_layout(tmp_path)
+    assert [scan.case for scan in found.cases] == ["a"]
+    assert [(problem.case, problem.level, problem.code) for problem in found.problems] == [
+        ("case_00210", "error", "no-label"),
+        ("case_00211", "error", "layout"),
+    ]
+    with pytest.raises(InputError, match=r"^case_00210: .*case_00210/imaging\.nii\.gz: has no label"):
+        find_cases(tmp_path)
+
+
+def test_a_damaged_dicom_case_leaves_the_others(tmp_path: Path) -> None:
+    dicom_with_file(tmp_path)
+    write_series(tmp_path / "junk", IMAGE, GRID)
+    (tmp_path / "junk" / "zz.dcm").write_bytes(b"no DICOM")
+    write_series(tmp_path / "lost", IMAGE, GRID)
+    (tmp_path / "lost" / "zz.dcm").symlink_to("/proc/self/mem")  # any read of its first bytes fails
+    found = find_layout(tmp_path, series="1")
+    assert [(scan.case, scan.series) for scan in found.cases] == [("a", "1")]
+    assert [(problem.case, problem.code) for problem in found.problems] == [("junk", "layout"), ("lost", "layout")]
+    assert "zz.dcm: is named like DICOM but is none" in found.problems[0].message
+    assert "zz.dcm: not readable (Input/output error)" in found.problems[1].message
+
+
+def test_a_slice_that_cannot_be_read_is_an_error_of_its_case(tmp_path: Path) -> None:
+    dicom_with_file(tmp_path)
+    (scan,) = find_cases(tmp_path)
+    (tmp_path / "a" / "dicom" / "zz").symlink_to("/proc/self/mem")
+    with pytest.raises(InputError, match=r"a/dicom/zz: not readable \(Input/output error\); replace or remove it"):
+        load_case(scan)
+
+
+def test_what_is_no_case_is_named(tmp_path: Path) -> None:
+    kits19(tmp_path)
+    write_file(tmp_path / "notes" / "image.nii.gz", IMAGE)
+    write_file(tmp_path / "loose.nii.gz", IMAGE)
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "kits.json").touch()
+    assert find_layout(tmp_path).passed_over == ("loose.nii.gz", "notes")
+
+
+def test_what_is_no_case_of_a_decathlon_set_is_named(tmp_path: Path) -> None:
+    decathlon(tmp_path)
+    (tmp_path / "imagesTr" / "a.json").touch()
+    (tmp_path / "labelsTr" / "old").mkdir()
+    write_file(tmp_path / "more" / "b.nii.gz", IMAGE)
+    assert find_layout(tmp_path).passed_over == ("imagesTr/a.json", "labelsTr/old", "more")
+
+
+def touch_set(src: Path, images: str, labels: str) -> None:
+    for folder, names in (("imagesTr", images), ("labelsTr", labels)):
+        (src / folder).mkdir()
+        for name in names.split():
+            (src / folder / f"{name}.nii.gz").touch()
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "cases", "problems"),
+    [
+        ("k_0000 k_0001 k_0002", "k_0000 k_0001 k_0002", "k_0000 k_0001 k_0002", ""),  # numbers of cases
+        ("k_0000_0000 k_0001_0000", "k_0000 k_0001", "k_0000 k_0001", ""),  # of cases and channels
+        ("a a_0000", "a", "", "a"),
+        ("a a_0000", "a a_0000", "a a_0000", ""),
+        ("k_0000 k_0001 k_0002", "k_0000 k_0002", "k_0000 k_0002", "k_0001"),
+        ("a_0000 a_0002 b_0000", "a b", "b", "a"),
+        ("a_0001", "a", "", "a a_0001"),
+    ],
+)
+def test_four_digits_number_cases_or_channels(
+    tmp_path: Path, images: str, labels: str, cases: str, problems: str
+) -> None:
+    touch_set(tmp_path, images, labels)
+    found = find_layout(tmp_path)
+    assert [scan.case for scan in found.cases] == cases.split()
+    assert [problem.case for problem in found.problems] == problems.split()
+    assert all(image_stem(scan.label.name) == scan.case for scan in found.cases)
 
 
 def test_a_second_channel_is_refused(tmp_path: Path) -> None:
     nnunet(tmp_path)
     write_file(tmp_path / "imagesTr" / "a_0001.nrrd", IMAGE)
-    with pytest.raises(InputError, match=r"a_0001\.nrrd: a second channel"):
+    with pytest.raises(InputError, match=r"a: .*2 images \(a_0000\.nrrd, a_0001\.nrrd\); keep the one"):
         find_cases(tmp_path)
 
 

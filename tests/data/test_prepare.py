@@ -12,6 +12,8 @@ import pytest
 from renalnet.config import PhantomConfig, PrepareConfig
 from renalnet.data.atlas import load_atlases
 from renalnet.data.check.validation_file import read_validation
+from renalnet.data.cutting import InspectJob, inspect_case
+from renalnet.data.ingest import ScanCase
 from renalnet.data.phantom import paint_abdomen
 from renalnet.data.prepare import ATLAS_FILE, COHORT_FILE, LEASE_FILE, PrepareSummary, Progress, Request, local_pool
 from renalnet.data.prepare import prepare as run_prepare
@@ -278,3 +280,16 @@ def test_a_full_disk_leaves_the_store_readable(large_rois: Path, tmp_path: Path)
     after.verify()
     assert after.manifest == before.manifest
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_scan_that_went_away_is_a_finding(tmp_path: Path) -> None:
+    write_rois(tmp_path, 1)
+    folder = tmp_path / "case_0"
+    scan = ScanCase("case_0", folder / "imaging.nii.gz", folder / "segmentation.nii.gz")
+    before = inspect_case(InspectJob(scan, CUT))
+    scan.label.unlink()
+    after = inspect_case(InspectJob(scan, CUT))
+    assert before.facts
+    assert [(finding.code, finding.level) for finding in after.findings] == [("unreadable", "error")]
+    assert "segmentation.nii.gz: no such file" in after.findings[0].message
+    assert after.stamp != before.stamp

@@ -9,6 +9,8 @@ from renalnet.errors import RenalnetError
 
 Level: TypeAlias = Literal["error", "warning"]
 Code: TypeAlias = Literal[
+    "no-label",
+    "layout",
     "unreadable",
     "spacing-range",
     "spacing-anisotropic",
