@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,71 +11,73 @@ import SimpleITK as sitk
 from dicom_files import Writing, write_segmentation, write_series
 
 from renalnet.data.ingest import ScanCase, find_cases, find_layout, load_case
-from renalnet.data.volume import Grid, Volume, image_stem, to_itk, to_source
+from renalnet.data.volume import Grid, Volume, grid_difference, image_stem, to_itk, to_source
 from renalnet.errors import ConfigError, InputError
 
 GRID = Grid((36, 40, 5), (0.7, 0.8, 2.0), (-31.5, 12.25, 100.0))
+TURNED = replace(GRID, direction=(0.0, 0.0, 1.0, -1.0, 0.0, 0.0, 0.0, -1.0, 0.0))
+"""Sagittal slices from right to left, rows towards the feet."""
 IMAGE = np.random.default_rng(0).integers(-1024, 2000, GRID.shape).astype(np.int16)
 LABEL = np.random.default_rng(1).integers(0, 3, GRID.shape).astype(np.uint8)
 
 
-def write_file(path: Path, array: np.ndarray) -> None:
+def write_file(path: Path, array: np.ndarray, grid: Grid = GRID) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    sitk.WriteImage(to_itk(Volume(array, GRID)), str(path))
+    sitk.WriteImage(to_itk(Volume(array, grid)), str(path))
 
 
-def write_seg(path: Path) -> None:
-    write_segmentation(path, {"kidney": LABEL == 1, "tumor": LABEL == 2}, GRID)
+def write_seg(path: Path, grid: Grid) -> None:
+    write_segmentation(path, {"kidney": LABEL == 1, "tumor": LABEL == 2}, grid)
 
 
-def kits19(src: Path) -> None:
-    write_file(src / "a" / "imaging.nii.gz", IMAGE)
-    write_file(src / "a" / "segmentation.nii.gz", LABEL)
+def kits19(src: Path, grid: Grid = GRID) -> None:
+    write_file(src / "a" / "imaging.nii.gz", IMAGE, grid)
+    write_file(src / "a" / "segmentation.nii.gz", LABEL, grid)
 
 
-def kits21(src: Path) -> None:
-    write_file(src / "a" / "imaging.nii.gz", IMAGE)
-    write_file(src / "a" / "aggregated_MAJ_seg.nii.gz", LABEL)
-    write_file(src / "a" / "aggregated_AND_seg.nii.gz", np.zeros_like(LABEL))
-    write_file(src / "a" / "raw" / "tumor_instance-1.nii.gz", LABEL)
+def kits21(src: Path, grid: Grid = GRID) -> None:
+    write_file(src / "a" / "imaging.nii.gz", IMAGE, grid)
+    write_file(src / "a" / "aggregated_MAJ_seg.nii.gz", LABEL, grid)
+    write_file(src / "a" / "aggregated_AND_seg.nii.gz", np.zeros_like(LABEL), grid)
+    write_file(src / "a" / "raw" / "tumor_instance-1.nii.gz", LABEL, grid)
 
 
-def decathlon(src: Path) -> None:
-    write_file(src / "imagesTr" / "a.nii.gz", IMAGE)
-    write_file(src / "labelsTr" / "a.nii.gz", LABEL)
-    write_file(src / "imagesTs" / "b.nii.gz", IMAGE)
+def decathlon(src: Path, grid: Grid = GRID) -> None:
+    write_file(src / "imagesTr" / "a.nii.gz", IMAGE, grid)
+    write_file(src / "labelsTr" / "a.nii.gz", LABEL, grid)
+    write_file(src / "imagesTs" / "b.nii.gz", IMAGE, grid)
     (src / "dataset.json").write_text('{"labels": {"0": "background", "1": "Kidney", "2": "Tumor"}}')
 
 
-def nnunet(src: Path) -> None:
-    write_file(src / "imagesTr" / "a_0000.nrrd", IMAGE)
-    write_file(src / "labelsTr" / "a.nrrd", LABEL)
+def nnunet(src: Path, grid: Grid = GRID) -> None:
+    write_file(src / "imagesTr" / "a_0000.nrrd", IMAGE, grid)
+    write_file(src / "labelsTr" / "a.nrrd", LABEL, grid)
     (src / "dataset.json").write_text('{"labels": {"background": 0, "whole": [1, 2], "kidney": 1, "tumor": 2}}')
 
 
-def nnunet_of_dicom(src: Path) -> None:
-    write_series(src / "imagesTr" / "a", IMAGE, GRID)
-    write_file(src / "labelsTr" / "a.mha", LABEL)
+def nnunet_of_dicom(src: Path, grid: Grid = GRID) -> None:
+    write_series(src / "imagesTr" / "a", IMAGE, grid)
+    write_file(src / "labelsTr" / "a.mha", LABEL, grid)
 
 
-def dicom_with_file(src: Path) -> None:
-    write_series(src / "a" / "dicom", IMAGE, GRID, Writing(suffix=""))
-    write_file(src / "a" / "label.nii.gz", LABEL)
+def dicom_with_file(src: Path, grid: Grid = GRID) -> None:
+    write_series(src / "a" / "dicom", IMAGE, grid, Writing(suffix=""))
+    write_file(src / "a" / "label.nii.gz", LABEL, grid)
 
 
-def loose_dicom_with_file(src: Path) -> None:
-    write_series(src / "a", IMAGE, GRID)
-    write_file(src / "a" / "anything.nrrd", LABEL)
+def loose_dicom_with_file(src: Path, grid: Grid = GRID) -> None:
+    write_series(src / "a", IMAGE, grid)
+    write_file(src / "a" / "anything.nrrd", LABEL, grid)
 
 
-def dicom_with_segmentation(src: Path) -> None:
-    write_series(src / "a" / "study" / "series", IMAGE, GRID)
-    write_seg(src / "a" / "study" / "seg.dcm")
+def dicom_with_segmentation(src: Path, grid: Grid = GRID) -> None:
+    write_series(src / "a" / "study" / "series", IMAGE, grid)
+    write_seg(src / "a" / "study" / "seg.dcm", grid)
 
 
-def mixed_kits(src: Path) -> None:
-    write_series(src / "a" / "imaging", IMAGE, GRID)
-    write_seg(src / "a" / "segmentation.dcm")
+def mixed_kits(src: Path, grid: Grid = GRID) -> None:
+    write_series(src / "a" / "imaging", IMAGE, grid)
+    write_seg(src / "a" / "segmentation.dcm", grid)
 
 
 LAYOUTS = [
@@ -90,13 +93,15 @@ LAYOUTS = [
 ]
 
 
+@pytest.mark.parametrize("grid", [GRID, TURNED], ids=["upright", "turned"])
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
-def test_every_layout_is_read_and_its_label_comes_back(tmp_path: Path, layout: Callable[[Path], None]) -> None:
-    layout(tmp_path)
+def test_every_layout_is_read_and_goes_back(tmp_path: Path, layout: Callable[[Path, Grid], None], grid: Grid) -> None:
+    layout(tmp_path, grid)
     (scan,) = find_cases(tmp_path)
     assert scan.case == "a"
     loaded = load_case(scan)
-    np.testing.assert_array_equal(loaded.image.array, IMAGE)
+    assert grid_difference(loaded.source, grid) is None
+    np.testing.assert_array_equal(to_source(loaded.image, loaded.source).array, IMAGE)
     np.testing.assert_array_equal(to_source(loaded.label, loaded.source).array, LABEL)
 
 
