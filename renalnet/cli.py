@@ -13,7 +13,8 @@ from renalnet.command import num_cores, stage_progress
 from renalnet.presets import PREPARE_PRESETS, TRAIN_PRESETS
 
 if TYPE_CHECKING:
-    from renalnet.data.prepare import Checked, Request
+    from renalnet.data.prepare import Checked
+    from renalnet.data.request import Request
     from renalnet.nets.describe import NetDescription
     from renalnet.predict import Prediction
     from renalnet.workers import JobPool
@@ -118,7 +119,7 @@ def prepare_request(
     """The options of `prepare` as what they ask for. Raises ConfigError."""
     from renalnet.config import override
     from renalnet.data.ingest import parse_label_map
-    from renalnet.data.prepare import Request
+    from renalnet.data.request import Request
     from renalnet.data.splits import read_splits_file
     from renalnet.presets import prepare_preset
 

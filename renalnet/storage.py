@@ -5,6 +5,8 @@ import io
 import json
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +20,22 @@ from renalnet.errors import InputError
 
 FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says where a disk, a quota or a file is full."""
+
+
+@contextmanager
+def reading(where: object) -> Iterator[None]:
+    """While an input is read: what the system refuses (permission, a file that went away) is an error of that input.
+
+    Raises:
+        InputError: instead of any OSError but those of `FULL`, which are not the input's fault.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        reason = error.strerror or error
+        raise InputError(f"{error.filename or where}: not readable ({reason}); replace or remove it") from error
 
 
 def resolve(path: str | Path) -> tuple[fs.FileSystem, str]:

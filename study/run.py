@@ -16,7 +16,8 @@ from renalnet.config import merge, override, read_file
 from renalnet.data.atlas import ATLAS_FILE
 from renalnet.data.cohort import load_cohort
 from renalnet.data.phantom import write_cohort
-from renalnet.data.prepare import Request, local_pool, prepare
+from renalnet.data.prepare import local_pool, prepare
+from renalnet.data.request import Request
 from renalnet.data.store import Store, open_store
 from renalnet.errors import ConfigError, StoreError
 from renalnet.log import get_logger

@@ -63,8 +63,17 @@ def inspection_died(job: InspectJob) -> Inspection:
 
 def scan_stamp(scan: ScanCase) -> str:
     """Changes with the names, sizes and times of a scan's files, and with how they are read."""
-    files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in _files(scan)]
+    files = [(str(path), *_size_and_time(path)) for path in _files(scan)]
     return hashlib.sha256(json.dumps([repr(scan), files]).encode()).hexdigest()[:16]
+
+
+def _size_and_time(path: Path) -> tuple[int, ...]:
+    """Nothing of a file that went away or may not be seen: reading it will say so."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_size, status.st_mtime_ns
 
 
 def _files(scan: ScanCase) -> Iterator[Path]:

@@ -8,11 +8,22 @@ from renalnet.data.dicom.segmentation import read_segmentation
 from renalnet.data.dicom.series import read_series
 from renalnet.data.hounsfield import AIR_HU, to_hounsfield
 from renalnet.data.labels import parse_label_map, to_classes
-from renalnet.data.layouts import ScanCase, find_cases
+from renalnet.data.layouts import Found, ScanCase, find_cases, find_layout
 from renalnet.data.volume import Grid, Volume, canonical, grid_difference, image_stem, read_volume
 from renalnet.errors import InputError
+from renalnet.storage import reading
 
-__all__ = ["AIR_HU", "LoadedCase", "ScanCase", "find_cases", "load_case", "load_image", "parse_label_map"]
+__all__ = [
+    "AIR_HU",
+    "Found",
+    "LoadedCase",
+    "ScanCase",
+    "find_cases",
+    "find_layout",
+    "load_case",
+    "load_image",
+    "parse_label_map",
+]
 
 
 @dataclass(frozen=True)
@@ -35,8 +46,10 @@ def load_case(scan: ScanCase) -> LoadedCase:
         InputError: a file is unreadable, image and label lie on different grids, the image is not finite, or
             the label holds other values than 0, 1 and 2 that the case's label map does not name.
     """
-    image = _read_scan(scan.image, scan.series)
-    label = _read_label(scan, image.grid)
+    with reading(scan.image):
+        image = _read_scan(scan.image, scan.series)
+    with reading(scan.label):
+        label = _read_label(scan, image.grid)
     return LoadedCase(scan.case, canonical(image, is_label=False), canonical(label, is_label=True), image.grid)
 
 
@@ -50,7 +63,8 @@ def load_image(path: str | Path, *, series: str | None = None) -> tuple[Volume, 
     Raises:
         InputError: the scan cannot be read, or `series` is given for a file.
     """
-    image = _read_scan(Path(path), series)
+    with reading(path):
+        image = _read_scan(Path(path), series)
     return canonical(image, is_label=False), image.grid
 
 

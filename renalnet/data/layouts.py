@@ -6,19 +6,25 @@ DICOM              SRC/<case>/ with the slices of a CT (nested or not) and one l
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
+from renalnet.data.check.findings import Code, Finding
 from renalnet.data.dicom.file import is_dicom
 from renalnet.data.dicom.series import holds_dicom, list_images
 from renalnet.data.labels import map_of_segments
 from renalnet.data.volume import image_stem
 from renalnet.errors import ConfigError, InputError
+from renalnet.storage import reading
 
 _KITS_LABELS: Final = ("segmentation", "aggregated_MAJ_seg")
-_FIRST_CHANNEL, _SECOND_CHANNEL = "_0000", "_0001"
+_IMAGES, _LABELS = "imagesTr", "labelsTr"
+_DECATHLON_FOLDERS: Final = (_IMAGES, _LABELS, "imagesTs", "labelsTs")
+_FIRST_CHANNEL: Final = "0000"
+_MAX_NAMED: Final = 4
 _EXPECTED: Final = (
     "expected one of: <case>/imaging.* with <case>/segmentation.* (KiTS); imagesTr/ with labelsTr/ (Decathlon, "
     "nnU-Net); <case>/ with a DICOM series and a label"
@@ -39,106 +45,180 @@ class ScanCase:
     """Pairs of the label in the file and what it means: 0 background, 1 kidney, 2 tumor."""
 
 
-def find_cases(
-    src: str | Path, *, series: str | None = None, label_map: Mapping[int, int] | None = None
-) -> list[ScanCase]:
-    """The labelled cases of a folder, sorted by name; `series` and `label_map` are what each is read with.
+@dataclass(frozen=True)
+class Found:
+    """What a folder holds."""
+
+    cases: tuple[ScanCase, ...] = ()
+    """Sorted by name."""
+    problems: tuple[Finding, ...] = ()
+    """Errors of cases that lack their image or label, or have more than one."""
+    passed_over: tuple[str, ...] = ()
+    """Folders, and files among the images, that are none of a case; relative to the folder."""
+
+
+_Entry: TypeAlias = ScanCase | Finding
+
+
+def find_layout(src: str | Path, *, series: str | None = None, label_map: Mapping[int, int] | None = None) -> Found:
+    """The labelled cases of a folder; `series` and `label_map` are what each is read with.
 
     Raises:
-        InputError: the folder is missing or of no known layout or of several, or an image or label lacks its
-            partner or comes twice.
+        InputError: the folder is missing or of no known layout or of several.
         ConfigError: `series` is given, but no scan is DICOM.
     """
     folder = Path(src)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name the folder that holds the cases")
-    found = {name: cases for name, layout in _LAYOUTS.items() if (cases := list(layout(folder)))}
-    if len(found) != 1:
-        problem = f"is laid out in several ways ({', '.join(found)})" if found else "holds no cases"
-        raise InputError(f"{folder}: {problem}; {_EXPECTED}")
-    (cases,) = found.values()
-    if series is not None and not any(scan.image.is_dir() for scan in cases):
+    with reading(folder):
+        layouts = {name: layout(folder) for name, layout in _LAYOUTS.items()}
+        layouts = {name: found for name, found in layouts.items() if found.cases or found.problems}
+        if len(layouts) != 1:
+            problem = f"is laid out in several ways ({', '.join(layouts)})" if layouts else "holds no cases"
+            raise InputError(f"{folder}: {problem}; {_EXPECTED}")
+        named = _named_labels(folder, label_map or {}) if "Decathlon" in layouts else {}
+    (found,) = layouts.values()
+    if series is not None and found.cases and not any(scan.image.is_dir() for scan in found.cases):
         raise ConfigError(f"series '{series}': {folder} holds no DICOM series to choose from; leave it out")
-    named = _named_labels(folder, label_map or {}) if "Decathlon" in found else {}
     pairs = tuple(sorted({**named, **(label_map or {})}.items()))
-    return [replace(scan, series=series if scan.image.is_dir() else None, label_map=pairs) for scan in cases]
+    cases = [replace(scan, series=series if scan.image.is_dir() else None, label_map=pairs) for scan in found.cases]
+    return replace(found, cases=tuple(cases))
 
 
-def _kits(folder: Path) -> Iterator[ScanCase]:
-    for case in _subfolders(folder):
-        entries = _entries(case, stems=("imaging", *_KITS_LABELS))
-        label = next((entries[stem] for stem in _KITS_LABELS if stem in entries), None)
-        if entries:
-            yield _pair(case.name, entries.get("imaging"), label, case)
+def find_cases(
+    src: str | Path, *, series: str | None = None, label_map: Mapping[int, int] | None = None
+) -> list[ScanCase]:
+    """The labelled cases of a folder that has no other, sorted by name; see `find_layout`.
+
+    Raises:
+        InputError: as `find_layout`, or an image or label lacks its partner or comes twice.
+        ConfigError: as `find_layout`.
+    """
+    found = find_layout(src, series=series, label_map=label_map)
+    if found.problems:
+        raise InputError(str(found.problems[0]))
+    return list(found.cases)
 
 
-def _decathlon(folder: Path) -> Iterator[ScanCase]:
-    images, labels = _entries(folder / "imagesTr"), _entries(folder / "labelsTr")
-    second = next((name for name in images if name.endswith(_SECOND_CHANNEL)), None)
-    if second and second.removesuffix(_SECOND_CHANNEL) + _FIRST_CHANNEL in images:
-        raise InputError(f"{images[second]}: a second channel; a scan has one, so keep the CT only")
-    images = {name.removesuffix(_FIRST_CHANNEL): path for name, path in images.items()}
-    for name in sorted(images.keys() | labels.keys()):
-        yield _pair(name, images.get(name), labels.get(name), folder)
+def _kits(folder: Path) -> Found:
+    return _in_subfolders(folder, _kits_case)
 
 
-def _dicom(folder: Path) -> Iterator[ScanCase]:
-    for case in _subfolders(folder):
-        if case.name in ("imagesTr", "labelsTr", "imagesTs") or _entries(case, stems=("imaging",)):
-            continue
-        if holds_dicom(case):
-            yield _pair(case.name, case, _dicom_label(case), case)
+def _kits_case(folder: Path) -> _Entry | None:
+    entries, _ = _entries(folder, ("imaging", *_KITS_LABELS))
+    labels = next((entries[stem] for stem in _KITS_LABELS if stem in entries), [])
+    is_ours = "imaging" in entries or (labels and not holds_dicom(folder))
+    return _pair(folder.name, entries.get("imaging", []), labels) if is_ours else None
 
 
-_LAYOUTS: Final[dict[str, Callable[[Path], Iterator[ScanCase]]]] = {
+def _dicom(folder: Path) -> Found:
+    return _in_subfolders(folder, _dicom_case)
+
+
+def _dicom_case(folder: Path) -> _Entry | None:
+    if folder.name in _DECATHLON_FOLDERS or "imaging" in _entries(folder, ("imaging",))[0] or not holds_dicom(folder):
+        return None
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and image_stem(path.name)]
+    return _pair(folder.name, [folder], files or list_images(folder).segmentations)
+
+
+def _decathlon(folder: Path) -> Found:
+    images, other_images = _entries(folder / _IMAGES)
+    labels, other_labels = _entries(folder / _LABELS)
+    images_of: defaultdict[str, list[Path]] = defaultdict(list)
+    for name, paths in images.items():
+        images_of[_case_of(name, images, labels)] += paths
+    pairs = [_pair(name, images_of[name], labels.get(name, [])) for name in sorted({*images_of, *labels})]
+    others = [path for path in _subfolders(folder) if path.name not in _DECATHLON_FOLDERS]
+    return _found(folder, pairs, [*others, *_loose_images(folder), *other_images, *other_labels])
+
+
+_LAYOUTS: Final[dict[str, Callable[[Path], Found]]] = {
     "KiTS": _kits,
     "Decathlon": _decathlon,
     "DICOM": _dicom,
 }
 
 
-def _dicom_label(case: Path) -> Path | None:
-    """The one label of a case's folder: an image file, else a DICOM-SEG."""
-    labels = [path for path in sorted(case.rglob("*")) if path.is_file() and image_stem(path.name)]
-    labels = labels or list_images(case).segmentations
-    if len(labels) > 1:
-        listed = ", ".join(path.name for path in labels[:4])
-        raise InputError(f"{case}: holds {len(labels)} labels ({listed}); keep the one to use")
-    return labels[0] if labels else None
+def _case_of(name: str, images: Mapping[str, list[Path]], labels: Mapping[str, list[Path]]) -> str:
+    """The case of an image: nnU-Net numbers channels where the Decathlon numbers cases, so labels tell which it is."""
+    case, _, channel = name.rpartition("_")
+    is_numbered = len(channel) == len(_FIRST_CHANNEL) and channel.isdigit()
+    is_channel = is_numbered and name not in labels and case in labels and f"{case}_{_FIRST_CHANNEL}" in images
+    return case if is_channel else name
+
+
+def _in_subfolders(folder: Path, read: Callable[[Path], _Entry | None]) -> Found:
+    """Each subfolder's case; what hinders the look into one is a problem of it alone."""
+    entries, others = list[_Entry](), _loose_images(folder)
+    for path in _subfolders(folder):
+        try:
+            with reading(path):
+                entry = read(path)
+        except InputError as error:
+            entry = _problem(path.name, str(error))
+        if entry:
+            entries.append(entry)
+        else:
+            others.append(path)
+    return _found(folder, entries, others)
+
+
+def _found(folder: Path, entries: Iterable[_Entry], others: Iterable[Path]) -> Found:
+    listed = list(entries)
+    return Found(
+        tuple(entry for entry in listed if isinstance(entry, ScanCase)),
+        tuple(entry for entry in listed if isinstance(entry, Finding)),
+        tuple(sorted(path.relative_to(folder).as_posix() for path in others)),
+    )
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [path for path in _visible(folder) if path.is_dir()]
 
 
-def _entries(folder: Path, stems: tuple[str, ...] | None = None) -> dict[str, Path]:
-    """Image files and DICOM folders or files of a folder, by name without ending; of `stems` only, where given."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        stem = _entry_name(path)
-        if stem is None or (stems and stem not in stems) or (path.is_dir() and not holds_dicom(path)):
-            continue
-        if stem in found:
-            raise InputError(f"{folder}: '{stem}' comes twice ({found[stem].name}, {path.name}); keep one of them")
-        found[stem] = path
-    return found
+def _loose_images(folder: Path) -> list[Path]:
+    return [path for path in _visible(folder) if path.is_file() and image_stem(path.name)]
+
+
+def _entries(folder: Path, stems: tuple[str, ...] = ()) -> tuple[dict[str, list[Path]], list[Path]]:
+    """Images and DICOM folders or files of a folder, by name without ending, of `stems` only if given; and the rest."""
+    found, others = defaultdict[str, list[Path]](list), list[Path]()
+    for path in _visible(folder):
+        stem = _entry_name(path) if not stems or path.name.partition(".")[0] in stems else None
+        if stem is None:
+            others.append(path)
+        else:
+            found[stem].append(path)
+    return dict(found), others
 
 
 def _entry_name(path: Path) -> str | None:
-    if path.name.startswith("."):
-        return None
     if path.is_dir():
-        return path.name
+        return path.name if holds_dicom(path) else None
     if path.suffix.lower() == ".dcm" and is_dicom(path):
         return path.stem
     return image_stem(path.name)
 
 
-def _pair(case: str, image: Path | None, label: Path | None, where: Path) -> ScanCase:
-    if image is None or label is None:
-        missing, present = ("label", image) if label is None else ("image", label)
-        raise InputError(f"{where}: case '{case}' has no {missing} to {present}; add it or remove the case")
-    return ScanCase(case, image, label)
+def _pair(case: str, images: list[Path], labels: list[Path]) -> _Entry:
+    for kind, paths in (("images", images), ("labels", labels)):
+        if len(paths) > 1:
+            listed = ", ".join(path.name for path in paths[:_MAX_NAMED])
+            return _problem(case, f"{paths[0].parent}: {len(paths)} {kind} ({listed}); keep the one to use")
+    if not labels:
+        return _problem(case, f"{images[0]}: has no label; add it or remove the case", "no-label")
+    if not images:
+        return _problem(case, f"{labels[0]}: is of no image; add it or remove the case")
+    return ScanCase(case, images[0], labels[0])
+
+
+def _problem(case: str, message: str, code: Code = "layout") -> Finding:
+    return Finding(case, "error", code, message)
 
 
 def _named_labels(folder: Path, label_map: Mapping[int, int]) -> dict[int, int]:

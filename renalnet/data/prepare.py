@@ -4,16 +4,14 @@ What is done of a patient is in `cutting`, as functions that run in any pool of 
 was interrupted goes on where it stopped: checked scans are in a journal, cut ones in the shards that were full.
 """
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import chain
-from pathlib import Path
 from typing import Final, TypeAlias
 
 from renalnet import storage
-from renalnet.config import PrepareConfig, fingerprint
+from renalnet.config import fingerprint
 from renalnet.data.atlas import Atlas, AtlasCandidate, atlases_to_bytes, choose_atlases, load_atlases
 from renalnet.data.check.cohort_checks import check_cohort
 from renalnet.data.check.cohort_table import SummaryRow, summarise_facts
@@ -23,7 +21,6 @@ from renalnet.data.check.findings import Finding, split_bad
 from renalnet.data.check.journal import CheckJournal, Inspection
 from renalnet.data.check.validation_file import FACTS_FILE, write_validation
 from renalnet.data.cutting import (
-    NOT_LOCALISED,
     PHANTOM_PREFIX,
     AtlasJob,
     CutJob,
@@ -34,13 +31,13 @@ from renalnet.data.cutting import (
     inspection_died,
     scan_stamp,
 )
-from renalnet.data.ingest import ScanCase, find_cases
+from renalnet.data.layouts import Found, ScanCase
 from renalnet.data.manifest import CaseEntry, FileEntry, Provenance
-from renalnet.data.phantom import COHORT_FILE
-from renalnet.data.preprocess import GROWN
+from renalnet.data.request import Request, find_all, is_synthetic, passed_over
 from renalnet.data.splits import assign_splits
 from renalnet.data.store import MANIFEST, Store, open_store
 from renalnet.data.store_writer import StoreWriter
+from renalnet.data.summary import PrepareSummary, summarise
 from renalnet.data.volume import use_threads
 from renalnet.errors import InputError, StoreError
 from renalnet.lease import Lease
@@ -63,50 +60,6 @@ class Checked:
     """Errors first."""
     path: str
     """A table of all of it."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is to be prepared."""
-
-    src: str | Path
-    """Folder of labelled scans."""
-    out: str | Path
-    """The store; patients are added to one that is there."""
-    config: PrepareConfig
-    """How ROIs are cut; of a store that is there, its own."""
-    test_src: str | Path | None = None
-    """A second folder, whose patients are all held out."""
-    splits: Mapping[str, Split] | None = None
-    """Splits of some or all patients; the others are drawn (see `assign_splits`)."""
-    label_map: Mapping[int, int] | None = None
-    """What the files' labels are among ours, where they are others."""
-    series: str | None = None
-    """Which DICOM series of a folder that holds several."""
-    skip_bad: bool = False
-    """Go on without the scans that have errors."""
-    refit: bool = False
-    """Take the mean anew over all training patients, and the atlases from those in `src`."""
-
-
-@dataclass(frozen=True)
-class PrepareSummary:
-    """What a preparation did."""
-
-    path: str
-    num_cases: dict[Split, int]
-    class_shares: dict[Split, tuple[float, float, float]]
-    """Shares of the voxels that are background, kidney, tumor."""
-    num_grown: int
-    """ROIs whose window grew to hold every labelled voxel."""
-    num_not_localised: int
-    """Labelled cases whose kidney was not found and whose label gave the box."""
-    notes: tuple[str, ...]
-    """Warnings."""
-    num_added: int = 0
-    """Patients that this preparation wrote."""
-    skipped: tuple[str, ...] = ()
-    """Bad scans that were left out, with the reason."""
 
 
 OnChecked: TypeAlias = Callable[[Checked], None]
@@ -141,17 +94,17 @@ def prepare(
         StoreError: `out` holds a store of another configuration, or a scan of it has changed.
         BusyError: another process is writing the store.
     """
-    scans, held_out = _find_all(request)
+    found, held_out = find_all(request)
     with Lease(storage.join(request.out, LEASE_FILE)) as lease:
-        return _Preparation(request, pool, progress or _silent, scans).run(lease, held_out, on_checked)
+        return _Preparation(request, pool, progress or _silent, found).run(lease, held_out, on_checked)
 
 
 class _Preparation:
     """The steps, and what they share; per patient no more than names, stamps and splits."""
 
-    def __init__(self, request: Request, pool: JobPool, notify: Progress, scans: Iterable[ScanCase]) -> None:
-        self._request, self._pool, self._notify = request, pool, notify
-        self._scans = {scan.case: scan for scan in scans}
+    def __init__(self, request: Request, pool: JobPool, notify: Progress, found: Found) -> None:
+        self._request, self._pool, self._notify, self._found = request, pool, notify, found
+        self._scans = {scan.case: scan for scan in found.cases}
         self._base = _existing(request)
         self._journal = CheckJournal(str(request.out))
 
@@ -225,7 +178,8 @@ class _Preparation:
         """Judge each scan by itself, then the sound ones with the store's patients; write what was found."""
         silent = {finding.case for finding in unreadable}
         readable = {case for case in self._scans if case not in silent and case not in self._stored}
-        findings = [*unreadable, *(one for found in self._journal.inspections(readable) for one in found.findings)]
+        findings = [*self._found.problems, *passed_over(self._found), *unreadable]
+        findings += (one for found in self._journal.inspections(readable) for one in found.findings)
         faulty = {finding.case for finding in findings if finding.level == "error"}
         sound = readable - faulty
         splits = self._assign([*sound, *(case for case in self._scans if case in self._stored)], held_out)
@@ -315,7 +269,7 @@ class _Preparation:
                 yield inspection.candidate
 
     def _atlas_jobs(self, chosen: Sequence[str]) -> list[AtlasJob]:
-        config, synthetic = self._request.config, _is_synthetic(self._request.src, self._request.test_src)
+        config, synthetic = self._request.config, is_synthetic(self._request.src, self._request.test_src)
         jobs = [AtlasJob(config, synthetic, self._scans[case], 0) for case in chosen]
         return jobs + [AtlasJob(config, True, None, index) for index in range(config.num_atlases - len(jobs))]
 
@@ -323,7 +277,7 @@ class _Preparation:
         before = self._base.manifest.about if self._base else Provenance()
         named = {*(self._request.splits or {}).values(), *(["test"] if self._request.test_src else [])}
         return Provenance(
-            synthetic=before.synthetic or _is_synthetic(self._request.src, self._request.test_src),
+            synthetic=before.synthetic or is_synthetic(self._request.src, self._request.test_src),
             complete_splits=tuple(split for split in SPLITS if split in {*before.complete_splits, *named} - {"train"}),
         )
 
@@ -336,22 +290,6 @@ def _num_patients(atlases: Iterable[Atlas]) -> int:
     return sum(not atlas.name.startswith(PHANTOM_PREFIX) for atlas in atlases)
 
 
-def summarise(path: str | Path) -> PrepareSummary:
-    """The summary of a prepared store. Raises StoreError."""
-    store = open_store(path)
-    totals = {split: store.index.totals(split) for split in SPLITS if store.cases(split)}
-    shares = {split: total / total.sum() for split, total in totals.items()}
-    notes = Counter(note for entry in store.index.entries() for note in entry.notes)
-    return PrepareSummary(
-        path=str(path),
-        num_cases={split: len(store.cases(split)) for split in SPLITS},
-        class_shares={split: (float(b), float(k), float(t)) for split, (b, k, t) in shares.items()},
-        num_grown=notes[GROWN],
-        num_not_localised=notes[NOT_LOCALISED],
-        notes=store.manifest.notes,
-    )
-
-
 def _existing(request: Request) -> Store | None:
     if not storage.exists(storage.join(request.out, MANIFEST)):
         return None
@@ -359,22 +297,6 @@ def _existing(request: Request) -> Store | None:
     if store.manifest.config != request.config:
         raise StoreError(f"{request.out}: holds a store of other settings; choose another folder, or its own settings")
     return store
-
-
-def _find_all(request: Request) -> tuple[list[ScanCase], list[str]]:
-    find = partial(find_cases, label_map=request.label_map, series=request.series)
-    scans, held_out = find(request.src), find(request.test_src) if request.test_src else []
-    twice = {scan.case for scan in scans} & {scan.case for scan in held_out}
-    if twice:
-        raise InputError(
-            f"case '{min(twice)}' is in {request.src} and in {request.test_src}; remove or rename one of them"
-        )
-    return sorted([*scans, *held_out], key=lambda scan: scan.case), [scan.case for scan in held_out]
-
-
-def _is_synthetic(*sources: str | Path | None) -> bool:
-    """Whether any of the folders was written by the phantom painter."""
-    return any((Path(source) / COHORT_FILE).is_file() for source in sources if source)
 
 
 def _silent(stage: str, done: int, total: int) -> None:

@@ -3,6 +3,7 @@
 SimpleITK reads, turns, resamples and writes; it is imported where it is used.
 """
 
+import os
 import uuid
 from pathlib import Path
 from typing import Any, Final
@@ -11,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from renalnet.data.grid import GRID_TOLERANCE_MM, IDENTITY, OBLIQUE_TOLERANCE, Grid, Volume, grid_difference
-from renalnet.data.image.file import READERS
+from renalnet.data.image.file import READERS, WRITTEN_ENDINGS, check_written
+from renalnet.data.image.quiet import quiet_stderr
 from renalnet.errors import InputError
+from renalnet.storage import reading
 from renalnet.types import Shape, Triple
 
 __all__ = [
@@ -33,7 +36,6 @@ __all__ = [
     "write_volume",
 ]
 
-_TWO_FILES: Final = (".nhdr", ".mhd")
 IMAGE_ENDINGS: Final = tuple(READERS)
 """Of the files that `read_volume` reads."""
 
@@ -56,30 +58,52 @@ def read_volume(path: str | Path) -> Volume:
     reader = next((reader for ending, reader in READERS.items() if file.name.lower().endswith(ending)), None)
     if reader is None:
         raise InputError(f"{path}: not readable as an image (its ending is none of {', '.join(IMAGE_ENDINGS)})")
-    try:
+    with reading(path):
         return reader(file)
-    except OSError as error:
-        raise InputError(f"{path}: not readable ({error.strerror or error}); replace or remove it") from error
 
 
 def write_volume(path: str | Path, volume: Volume) -> None:
-    """Write an image under a temporary name and rename it; the ending of `path` chooses the format.
+    """Write an image under a temporary name, check that all of it is there, and rename it.
+
+    The ending of `path` chooses the format.
 
     Raises:
-        InputError: the format keeps its pixels in a second file, so that it cannot be written whole or not at all.
+        InputError: the ending is of no format that keeps an image in one file, so that it could not be written whole
+            or not at all; or the format cannot hold the image.
+        OSError: the file cannot be made, or the disk or a quota is full; `path` is as it was before.
     """
-    import SimpleITK as sitk
-
     target = Path(path)
-    if target.suffix.lower() in _TWO_FILES:
-        raise InputError(f"{path}: is written as two files; choose .nii.gz, .nrrd or .mha")
+    if not target.name.lower().endswith(WRITTEN_ENDINGS):
+        raise InputError(f"{path}: is no image in one file; choose an ending of {', '.join(WRITTEN_ENDINGS)}")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{uuid.uuid4().hex[:8]}.{target.name}")  # keeps the ending, which SimpleITK reads
     try:
-        sitk.WriteImage(to_itk(volume), str(temporary), useCompression=True)
+        _write_whole(temporary, volume, target)
         temporary.replace(target)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(target)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _write_whole(file: Path, volume: Volume, target: Path) -> None:
+    import SimpleITK as sitk
+
+    try:
+        with quiet_stderr():
+            sitk.WriteImage(to_itk(volume), str(file), useCompression=True)
+        check_written(file, volume)
+    except (RuntimeError, InputError) as error:
+        _append(file, volume.array.nbytes)
+        raise InputError(f"{target}: its format cannot hold this image; choose another ending") from error
+
+
+def _append(file: Path, num_bytes: int) -> None:
+    """Ask the system why a file of at most so many bytes was not written: the library does not tell."""
+    with file.open("ab") as stream:
+        stream.write(bytes(num_bytes))
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def canonical(volume: Volume, *, is_label: bool) -> Volume:

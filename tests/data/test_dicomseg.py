@@ -10,6 +10,7 @@ import pytest
 from dicom_files import write_segmentation, write_series
 from numpy.typing import NDArray
 from pydicom import dcmread
+from scipy import ndimage
 
 from renalnet.data.dicom.segmentation import read_segmentation
 from renalnet.data.ingest import ScanCase, load_case
@@ -70,6 +71,22 @@ def test_a_series_with_its_segmentation_goes_there_and_back(tmp_path: Path) -> N
     loaded = load_case(ScanCase("a", tmp_path / "ct", tmp_path / "seg.dcm"))
     np.testing.assert_array_equal(loaded.image.array, image)
     np.testing.assert_array_equal(to_source(loaded.label, loaded.source).array, expected())
+
+
+def test_an_oblique_series_with_its_segmentation_goes_there_and_back_within_a_voxel(tmp_path: Path) -> None:
+    grid = Grid((40, 36, 20), (0.8, 0.9, 2.0), (-31.5, 12.25, 100.0), TILTED)
+    apart_mm = (np.indices(grid.shape).T - (9.5, 17.5, 19.5)) * (2.0, 0.9, 0.8)
+    ball = np.linalg.norm(apart_mm, axis=-1).T < 12
+    write_series(tmp_path / "ct", np.where(ball, 150, -100).astype(np.int16), grid)
+    write_segmentation(tmp_path / "seg.dcm", {"kidney": ball}, grid)
+    loaded = load_case(ScanCase("a", tmp_path / "ct", tmp_path / "seg.dcm"))
+    assert grid_difference(loaded.source, grid) is None
+    assert loaded.image.grid == loaded.label.grid
+    assert loaded.label.grid.is_axis_aligned
+    back = to_source(loaded.label, loaded.source).array > 0
+    cube = np.ones((3, 3, 3))
+    assert back[ndimage.binary_erosion(ball, cube)].all()
+    assert not back[~ndimage.binary_dilation(ball, cube)].any()
 
 
 def test_segments_of_other_names_are_listed_and_can_be_mapped(tmp_path: Path) -> None:

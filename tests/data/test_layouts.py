@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,72 +10,74 @@ import pytest
 import SimpleITK as sitk
 from dicom_files import Writing, write_segmentation, write_series
 
-from renalnet.data.ingest import ScanCase, find_cases, load_case
-from renalnet.data.volume import Grid, Volume, to_itk, to_source
+from renalnet.data.ingest import ScanCase, find_cases, find_layout, load_case
+from renalnet.data.volume import Grid, Volume, grid_difference, image_stem, to_itk, to_source
 from renalnet.errors import ConfigError, InputError
 
 GRID = Grid((36, 40, 5), (0.7, 0.8, 2.0), (-31.5, 12.25, 100.0))
+TURNED = replace(GRID, direction=(0.0, 0.0, 1.0, -1.0, 0.0, 0.0, 0.0, -1.0, 0.0))
+"""Sagittal slices from right to left, rows towards the feet."""
 IMAGE = np.random.default_rng(0).integers(-1024, 2000, GRID.shape).astype(np.int16)
 LABEL = np.random.default_rng(1).integers(0, 3, GRID.shape).astype(np.uint8)
 
 
-def write_file(path: Path, array: np.ndarray) -> None:
+def write_file(path: Path, array: np.ndarray, grid: Grid = GRID) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    sitk.WriteImage(to_itk(Volume(array, GRID)), str(path))
+    sitk.WriteImage(to_itk(Volume(array, grid)), str(path))
 
 
-def write_seg(path: Path) -> None:
-    write_segmentation(path, {"kidney": LABEL == 1, "tumor": LABEL == 2}, GRID)
+def write_seg(path: Path, grid: Grid) -> None:
+    write_segmentation(path, {"kidney": LABEL == 1, "tumor": LABEL == 2}, grid)
 
 
-def kits19(src: Path) -> None:
-    write_file(src / "a" / "imaging.nii.gz", IMAGE)
-    write_file(src / "a" / "segmentation.nii.gz", LABEL)
+def kits19(src: Path, grid: Grid = GRID) -> None:
+    write_file(src / "a" / "imaging.nii.gz", IMAGE, grid)
+    write_file(src / "a" / "segmentation.nii.gz", LABEL, grid)
 
 
-def kits21(src: Path) -> None:
-    write_file(src / "a" / "imaging.nii.gz", IMAGE)
-    write_file(src / "a" / "aggregated_MAJ_seg.nii.gz", LABEL)
-    write_file(src / "a" / "aggregated_AND_seg.nii.gz", np.zeros_like(LABEL))
-    write_file(src / "a" / "raw" / "tumor_instance-1.nii.gz", LABEL)
+def kits21(src: Path, grid: Grid = GRID) -> None:
+    write_file(src / "a" / "imaging.nii.gz", IMAGE, grid)
+    write_file(src / "a" / "aggregated_MAJ_seg.nii.gz", LABEL, grid)
+    write_file(src / "a" / "aggregated_AND_seg.nii.gz", np.zeros_like(LABEL), grid)
+    write_file(src / "a" / "raw" / "tumor_instance-1.nii.gz", LABEL, grid)
 
 
-def decathlon(src: Path) -> None:
-    write_file(src / "imagesTr" / "a.nii.gz", IMAGE)
-    write_file(src / "labelsTr" / "a.nii.gz", LABEL)
-    write_file(src / "imagesTs" / "b.nii.gz", IMAGE)
+def decathlon(src: Path, grid: Grid = GRID) -> None:
+    write_file(src / "imagesTr" / "a.nii.gz", IMAGE, grid)
+    write_file(src / "labelsTr" / "a.nii.gz", LABEL, grid)
+    write_file(src / "imagesTs" / "b.nii.gz", IMAGE, grid)
     (src / "dataset.json").write_text('{"labels": {"0": "background", "1": "Kidney", "2": "Tumor"}}')
 
 
-def nnunet(src: Path) -> None:
-    write_file(src / "imagesTr" / "a_0000.nrrd", IMAGE)
-    write_file(src / "labelsTr" / "a.nrrd", LABEL)
+def nnunet(src: Path, grid: Grid = GRID) -> None:
+    write_file(src / "imagesTr" / "a_0000.nrrd", IMAGE, grid)
+    write_file(src / "labelsTr" / "a.nrrd", LABEL, grid)
     (src / "dataset.json").write_text('{"labels": {"background": 0, "whole": [1, 2], "kidney": 1, "tumor": 2}}')
 
 
-def nnunet_of_dicom(src: Path) -> None:
-    write_series(src / "imagesTr" / "a", IMAGE, GRID)
-    write_file(src / "labelsTr" / "a.mha", LABEL)
+def nnunet_of_dicom(src: Path, grid: Grid = GRID) -> None:
+    write_series(src / "imagesTr" / "a", IMAGE, grid)
+    write_file(src / "labelsTr" / "a.mha", LABEL, grid)
 
 
-def dicom_with_file(src: Path) -> None:
-    write_series(src / "a" / "dicom", IMAGE, GRID, Writing(suffix=""))
-    write_file(src / "a" / "label.nii.gz", LABEL)
+def dicom_with_file(src: Path, grid: Grid = GRID) -> None:
+    write_series(src / "a" / "dicom", IMAGE, grid, Writing(suffix=""))
+    write_file(src / "a" / "label.nii.gz", LABEL, grid)
 
 
-def loose_dicom_with_file(src: Path) -> None:
-    write_series(src / "a", IMAGE, GRID)
-    write_file(src / "a" / "anything.nrrd", LABEL)
+def loose_dicom_with_file(src: Path, grid: Grid = GRID) -> None:
+    write_series(src / "a", IMAGE, grid)
+    write_file(src / "a" / "anything.nrrd", LABEL, grid)
 
 
-def dicom_with_segmentation(src: Path) -> None:
-    write_series(src / "a" / "study" / "series", IMAGE, GRID)
-    write_seg(src / "a" / "study" / "seg.dcm")
+def dicom_with_segmentation(src: Path, grid: Grid = GRID) -> None:
+    write_series(src / "a" / "study" / "series", IMAGE, grid)
+    write_seg(src / "a" / "study" / "seg.dcm", grid)
 
 
-def mixed_kits(src: Path) -> None:
-    write_series(src / "a" / "imaging", IMAGE, GRID)
-    write_seg(src / "a" / "segmentation.dcm")
+def mixed_kits(src: Path, grid: Grid = GRID) -> None:
+    write_series(src / "a" / "imaging", IMAGE, grid)
+    write_seg(src / "a" / "segmentation.dcm", grid)
 
 
 LAYOUTS = [
@@ -90,13 +93,15 @@ LAYOUTS = [
 ]
 
 
+@pytest.mark.parametrize("grid", [GRID, TURNED], ids=["upright", "turned"])
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
-def test_every_layout_is_read_and_its_label_comes_back(tmp_path: Path, layout: Callable[[Path], None]) -> None:
-    layout(tmp_path)
+def test_every_layout_is_read_and_goes_back(tmp_path: Path, layout: Callable[[Path, Grid], None], grid: Grid) -> None:
+    layout(tmp_path, grid)
     (scan,) = find_cases(tmp_path)
     assert scan.case == "a"
     loaded = load_case(scan)
-    np.testing.assert_array_equal(loaded.image.array, IMAGE)
+    assert grid_difference(loaded.source, grid) is None
+    np.testing.assert_array_equal(to_source(loaded.image, loaded.source).array, IMAGE)
     np.testing.assert_array_equal(to_source(loaded.label, loaded.source).array, LABEL)
 
 
@@ -148,7 +153,7 @@ def test_two_layouts_in_one_folder_are_refused(tmp_path: Path) -> None:
 
 def test_labels_that_are_missing_or_doubtful_are_named(tmp_path: Path) -> None:
     write_series(tmp_path / "a", IMAGE, GRID)
-    with pytest.raises(InputError, match="case 'a' has no label"):
+    with pytest.raises(InputError, match=r"a: .*a: has no label; add it"):
         find_cases(tmp_path)
     write_file(tmp_path / "a" / "one.nii.gz", LABEL)
     write_file(tmp_path / "a" / "two.nii.gz", LABEL)
@@ -159,14 +164,95 @@ def test_labels_that_are_missing_or_doubtful_are_named(tmp_path: Path) -> None:
 def test_an_image_in_two_formats_is_refused(tmp_path: Path) -> None:
     kits19(tmp_path)
     write_file(tmp_path / "a" / "imaging.nrrd", IMAGE)
-    with pytest.raises(InputError, match=r"'imaging' comes twice \(imaging\.nii\.gz, imaging\.nrrd\)"):
+    with pytest.raises(InputError, match=r"a: 2 images \(imaging\.nii\.gz, imaging\.nrrd\); keep"):
         find_cases(tmp_path)
+
+
+def test_a_case_without_its_partner_leaves_the_others(tmp_path: Path) -> None:
+    kits19(tmp_path)
+    write_file(tmp_path / "case_00210" / "imaging.nii.gz", IMAGE)
+    write_file(tmp_path / "case_00211" / "segmentation.nii.gz", LABEL)
+    found = find_layout(tmp_path)
+    assert [scan.case for scan in found.cases] == ["a"]
+    assert [(problem.case, problem.level, problem.code) for problem in found.problems] == [
+        ("case_00210", "error", "no-label"),
+        ("case_00211", "error", "layout"),
+    ]
+    with pytest.raises(InputError, match=r"^case_00210: .*case_00210/imaging\.nii\.gz: has no label"):
+        find_cases(tmp_path)
+
+
+def test_a_damaged_dicom_case_leaves_the_others(tmp_path: Path) -> None:
+    dicom_with_file(tmp_path)
+    write_series(tmp_path / "junk", IMAGE, GRID)
+    (tmp_path / "junk" / "zz.dcm").write_bytes(b"no DICOM")
+    write_series(tmp_path / "lost", IMAGE, GRID)
+    (tmp_path / "lost" / "zz.dcm").symlink_to("/proc/self/mem")  # any read of its first bytes fails
+    found = find_layout(tmp_path, series="1")
+    assert [(scan.case, scan.series) for scan in found.cases] == [("a", "1")]
+    assert [(problem.case, problem.code) for problem in found.problems] == [("junk", "layout"), ("lost", "layout")]
+    assert "zz.dcm: is named like DICOM but is none" in found.problems[0].message
+    assert "zz.dcm: not readable (Input/output error)" in found.problems[1].message
+
+
+def test_a_slice_that_cannot_be_read_is_an_error_of_its_case(tmp_path: Path) -> None:
+    dicom_with_file(tmp_path)
+    (scan,) = find_cases(tmp_path)
+    (tmp_path / "a" / "dicom" / "zz").symlink_to("/proc/self/mem")
+    with pytest.raises(InputError, match=r"a/dicom/zz: not readable \(Input/output error\); replace or remove it"):
+        load_case(scan)
+
+
+def test_what_is_no_case_is_named(tmp_path: Path) -> None:
+    kits19(tmp_path)
+    write_file(tmp_path / "notes" / "image.nii.gz", IMAGE)
+    write_file(tmp_path / "loose.nii.gz", IMAGE)
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "kits.json").touch()
+    assert find_layout(tmp_path).passed_over == ("loose.nii.gz", "notes")
+
+
+def test_what_is_no_case_of_a_decathlon_set_is_named(tmp_path: Path) -> None:
+    decathlon(tmp_path)
+    (tmp_path / "imagesTr" / "a.json").touch()
+    (tmp_path / "labelsTr" / "old").mkdir()
+    write_file(tmp_path / "more" / "b.nii.gz", IMAGE)
+    assert find_layout(tmp_path).passed_over == ("imagesTr/a.json", "labelsTr/old", "more")
+
+
+def touch_set(src: Path, images: str, labels: str) -> None:
+    for folder, names in (("imagesTr", images), ("labelsTr", labels)):
+        (src / folder).mkdir()
+        for name in names.split():
+            (src / folder / f"{name}.nii.gz").touch()
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "cases", "problems"),
+    [
+        ("k_0000 k_0001 k_0002", "k_0000 k_0001 k_0002", "k_0000 k_0001 k_0002", ""),  # numbers of cases
+        ("k_0000_0000 k_0001_0000", "k_0000 k_0001", "k_0000 k_0001", ""),  # of cases and channels
+        ("a a_0000", "a", "", "a"),
+        ("a a_0000", "a a_0000", "a a_0000", ""),
+        ("k_0000 k_0001 k_0002", "k_0000 k_0002", "k_0000 k_0002", "k_0001"),
+        ("a_0000 a_0002 b_0000", "a b", "b", "a"),
+        ("a_0001", "a", "", "a a_0001"),
+    ],
+)
+def test_four_digits_number_cases_or_channels(
+    tmp_path: Path, images: str, labels: str, cases: str, problems: str
+) -> None:
+    touch_set(tmp_path, images, labels)
+    found = find_layout(tmp_path)
+    assert [scan.case for scan in found.cases] == cases.split()
+    assert [problem.case for problem in found.problems] == problems.split()
+    assert all(image_stem(scan.label.name) == scan.case for scan in found.cases)
 
 
 def test_a_second_channel_is_refused(tmp_path: Path) -> None:
     nnunet(tmp_path)
     write_file(tmp_path / "imagesTr" / "a_0001.nrrd", IMAGE)
-    with pytest.raises(InputError, match=r"a_0001\.nrrd: a second channel"):
+    with pytest.raises(InputError, match=r"a: .*2 images \(a_0000\.nrrd, a_0001\.nrrd\); keep the one"):
         find_cases(tmp_path)
 
 

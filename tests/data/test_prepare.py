@@ -13,10 +13,14 @@ from renalnet import storage
 from renalnet.config import PhantomConfig, PrepareConfig
 from renalnet.data.atlas import load_atlases
 from renalnet.data.check.validation_file import FINDINGS_FILE
-from renalnet.data.phantom import paint_abdomen
-from renalnet.data.prepare import COHORT_FILE, LEASE_FILE, PrepareSummary, Progress, Request, local_pool
+from renalnet.data.cutting import InspectJob, inspect_case
+from renalnet.data.ingest import ScanCase
+from renalnet.data.phantom import COHORT_FILE, paint_abdomen
+from renalnet.data.prepare import LEASE_FILE, Progress, local_pool
 from renalnet.data.prepare import prepare as run_prepare
+from renalnet.data.request import Request
 from renalnet.data.store import open_store
+from renalnet.data.summary import PrepareSummary
 from renalnet.data.volume import Grid, Volume, read_volume, write_volume
 from renalnet.errors import BusyError, InputError, StoreError
 from renalnet.lease import Lease
@@ -337,3 +341,28 @@ def test_a_full_disk_leaves_the_store_readable(large_rois: Path, tmp_path: Path)
     after.verify()
     assert after.manifest == before.manifest
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_scan_that_went_away_is_a_finding(tmp_path: Path) -> None:
+    write_rois(tmp_path, 1)
+    folder = tmp_path / "case_0"
+    scan = ScanCase("case_0", folder / "imaging.nii.gz", folder / "segmentation.nii.gz")
+    before = inspect_case(InspectJob(scan, CUT))
+    scan.label.unlink()
+    after = inspect_case(InspectJob(scan, CUT))
+    assert before.facts
+    assert [(finding.code, finding.level) for finding in after.findings] == [("unreadable", "error")]
+    assert "segmentation.nii.gz: no such file" in after.findings[0].message
+    assert after.stamp != before.stamp
+
+
+def test_a_case_without_label_is_left_out_when_asked_and_strange_folders_are_named(tmp_path: Path) -> None:
+    src = write_rois(tmp_path / "src", 4)
+    (src / "case_2" / "segmentation.nii.gz").unlink()
+    (src / "notes").mkdir()
+    with pytest.raises(InputError, match=r"case_2: .*has no label; add it or remove the case.*--skip-bad"):
+        prepare(src, tmp_path / "store", CUT)
+    summary = prepare(src, tmp_path / "store", CUT, skip_bad=True)
+    assert [skipped.split(":")[0] for skipped in summary.skipped] == ["case_2"]
+    assert sum(summary.num_cases.values()) == 3
+    assert any("no case: notes" in note for note in summary.notes)

@@ -1,5 +1,8 @@
 """Geometry: the way in is exact, and so is the way back."""
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,7 @@ from renalnet.data.volume import (
     write_volume,
 )
 from renalnet.errors import InputError
+from renalnet.storage import FULL
 
 OWN_SPACING = PrepareConfig(localise="cut", spacing_mm=None, slab_slices=2)
 
@@ -127,6 +131,42 @@ def test_written_volume_reads_back_and_leaves_no_temporary_file(tmp_path: Path) 
     np.testing.assert_array_equal(back.array, image.array)
     assert grid_difference(back.grid, image.grid) is None
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["image.nii.gz"]
+
+
+@contextmanager
+def files_of_at_most(num_bytes: int) -> Iterator[None]:
+    """As on a full disk, a write beyond that fails; the system calls it EFBIG."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+@pytest.mark.parametrize("name", ["mask.nii.gz", "mask.nii", "mask.nrrd", "mask.mha"])
+def test_a_full_disk_leaves_what_was_there(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, share: float
+) -> None:
+    grid = Grid.axis_aligned((32, 32, 32), (1.0, 1.0, 1.0))
+    mask = Volume(np.random.default_rng(0).integers(0, 3, grid.shape).astype(np.uint8), grid)
+    write_volume(tmp_path / name, mask)
+    num_bytes = (tmp_path / name).stat().st_size
+    other = Volume(np.roll(mask.array, 1), grid)
+    with files_of_at_most(int(num_bytes * share)), pytest.raises(OSError, match=name) as raised:
+        write_volume(tmp_path / name, other)
+    assert raised.value.errno in FULL
+    assert capfd.readouterr().err == ""
+    np.testing.assert_array_equal(read_volume(tmp_path / name).array, mask.array)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_folder_that_is_no_folder_is_the_systems_error(tmp_path: Path) -> None:
+    (tmp_path / "mask.nii.gz").mkdir()
+    image, _ = random_pair(oriented_grid((2, 0, 1), (1, -1, 1)))
+    with pytest.raises(IsADirectoryError, match=r"mask\.nii\.gz"):
+        write_volume(tmp_path / "mask.nii.gz", image)
 
 
 def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:

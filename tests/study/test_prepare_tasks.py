@@ -12,7 +12,8 @@ import pytest
 import ray
 
 from renalnet.config import PrepareConfig
-from renalnet.data.prepare import Request, local_pool, prepare
+from renalnet.data.prepare import local_pool, prepare
+from renalnet.data.request import Request
 from renalnet.data.store import open_store
 from renalnet.data.volume import Grid, Volume, write_volume
 from renalnet.errors import InputError

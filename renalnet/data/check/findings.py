@@ -9,6 +9,9 @@ from renalnet.errors import RenalnetError
 
 Level: TypeAlias = Literal["error", "warning"]
 Code: TypeAlias = Literal[
+    "no-label",
+    "layout",
+    "passed-over",
     "unreadable",
     "spacing-range",
     "spacing-anisotropic",

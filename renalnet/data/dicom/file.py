@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from renalnet.errors import InputError
+from renalnet.storage import reading
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -20,8 +21,12 @@ _BARE_STARTS: Final = (b"\x02\x00", b"\x08\x00")
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file begins as DICOM files do, with or without preamble; its name does not matter."""
-    with path.open("rb") as file:
+    """Whether a file begins as DICOM files do, with or without preamble; its name does not matter.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    with reading(path), path.open("rb") as file:
         head = file.read(_PREAMBLE_BYTES + len(_MAGIC))
     return head[_PREAMBLE_BYTES:] == _MAGIC or (head[:2] in _BARE_STARTS and head[4:6].isalpha())
 

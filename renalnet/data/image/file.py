@@ -1,11 +1,14 @@
 """Image files to volumes: SimpleITK reads geometry and pixels, once the file has been found sound.
 
-Which of its readers is taken follows from the file's ending; nothing is guessed from contents.
+Which of its readers is taken follows from the file's ending; nothing is guessed from contents. What SimpleITK wrote is
+looked through as well: on a full disk its NIfTI and MetaImage writers leave a part of the file and report success.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -68,6 +71,29 @@ READERS: Final[dict[str, Callable[[Path], Volume]]] = {
     ".mhd": read_metaimage,
 }
 """By the ending of the file's name."""
+
+
+_PIXELS_OF: Final[dict[str, Callable[[Path], Stored]]] = {
+    ".nii.gz": lambda path: read_nifti_header(path).stored,
+    ".nii": lambda path: read_nifti_header(path).stored,
+    ".nrrd": nrrd_pixels,
+    ".mha": metaimage_pixels,
+}
+WRITTEN_ENDINGS: Final = tuple(_PIXELS_OF)
+"""Of the formats that keep an image in one file."""
+
+
+def check_written(path: Path, volume: Volume) -> None:
+    """Compare a file with the volume that was written to it, voxels that are not finite included, and sync it.
+
+    Raises:
+        InputError: it does not hold all voxels undamaged.
+        OSError: the system could not keep what was written.
+    """
+    stored = next(find(path) for ending, find in _PIXELS_OF.items() if path.name.lower().endswith(ending))
+    check_pixels(path, replace(stored, hides=None), volume.grid.size_xyz, volume.array.dtype.itemsize)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _read_stored(path: Path, stored: Stored, image_io: str) -> Volume:
