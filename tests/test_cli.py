@@ -83,6 +83,17 @@ def test_wrong_words(arguments: tuple[str, ...], words: tuple[str, ...]) -> None
     assert sorted(ROOT.glob("results/*")) == before
 
 
+def test_a_full_disk_is_one_line_and_leaves_no_cut_image(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "renalnet", "phantom", "--out", str(tmp_path), "--workers", "1"]
+    words += ["--set", "num_cases=1", "--set", "shape=[60,110,110]", "--set", "spacing_mm=[5.0,3.2,3.2]"]
+    limited = ["bash", "-c", 'ulimit -f 100; exec "$@"', "bash", *words]  # KiB that a file may have
+    done = subprocess.run(limited, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert "imaging.nii.gz': the disk or a quota is full; make room" in done.stderr
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["cohort.json"]
+
+
 def test_phantom_prepare_train_describe(tmp_path: Path) -> None:
     small = ["--set", "num_cases=6", "--set", "shape=[40,96,96]", "--set", "spacing_mm=[6,3.6,3.6]"]
     painted = run("renalnet", "phantom", "--out", str(tmp_path / "cohort"), *small)

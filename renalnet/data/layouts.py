@@ -71,13 +71,8 @@ def find_layout(src: str | Path, *, series: str | None = None, label_map: Mappin
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name the folder that holds the cases")
     with reading(folder):
-        layouts = {name: layout(folder) for name, layout in _LAYOUTS.items()}
-        layouts = {name: found for name, found in layouts.items() if found.cases or found.problems}
-        if len(layouts) != 1:
-            problem = f"is laid out in several ways ({', '.join(layouts)})" if layouts else "holds no cases"
-            raise InputError(f"{folder}: {problem}; {_EXPECTED}")
-        named = _named_labels(folder, label_map or {}) if "Decathlon" in layouts else {}
-    (found,) = layouts.values()
+        name, found = _only(folder, {name: layout(folder) for name, layout in _LAYOUTS.items()})
+        named = _named_labels(folder, label_map or {}) if name == "Decathlon" else {}
     if series is not None and found.cases and not any(scan.image.is_dir() for scan in found.cases):
         raise ConfigError(f"series '{series}': {folder} holds no DICOM series to choose from; leave it out")
     pairs = tuple(sorted({**named, **(label_map or {})}.items()))
@@ -98,6 +93,16 @@ def find_cases(
     if found.problems:
         raise InputError(str(found.problems[0]))
     return list(found.cases)
+
+
+def _only(folder: Path, layouts: Mapping[str, Found]) -> tuple[str, Found]:
+    """The layout that has cases; where none has, the first that has problems, for they tell more than their absence."""
+    with_cases = [name for name, found in layouts.items() if found.cases]
+    names = with_cases or [name for name, found in layouts.items() if found.problems][:1]
+    if len(names) != 1:
+        problem = f"is laid out in several ways ({', '.join(names)})" if names else "holds no cases"
+        raise InputError(f"{folder}: {problem}; {_EXPECTED}")
+    return names[0], layouts[names[0]]
 
 
 def _kits(folder: Path) -> Found:

@@ -195,6 +195,15 @@ def test_a_damaged_dicom_case_leaves_the_others(tmp_path: Path) -> None:
     assert "zz.dcm: not readable (Input/output error)" in found.problems[1].message
 
 
+def test_a_case_that_no_layout_can_look_into_leaves_the_others(tmp_path: Path) -> None:
+    kits19(tmp_path)
+    (tmp_path / "lost").mkdir()
+    (tmp_path / "lost" / "imaging.dcm").symlink_to("/proc/self/mem")
+    found = find_layout(tmp_path)
+    assert [scan.case for scan in found.cases] == ["a"]
+    assert [problem.case for problem in found.problems] == ["lost"]
+
+
 def test_a_slice_that_cannot_be_read_is_an_error_of_its_case(tmp_path: Path) -> None:
     dicom_with_file(tmp_path)
     (scan,) = find_cases(tmp_path)
