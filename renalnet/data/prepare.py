@@ -205,12 +205,13 @@ class _Preparation:
 
     def _assign(self, cases: Collection[str], held_out: Collection[str]) -> dict[str, Split]:
         """Splits named by hand are complete, also where a scan that they name is bad."""
+        bad = {*self._scans, *(finding.case for finding in self._found.problems)} - set(cases)
         named = self._request.splits or {}
         return assign_splits(
             cases,
             config=self._request.config,
             test_cases=[case for case in held_out if case in cases],
-            splits={case: split for case, split in named.items() if case in cases or case not in self._scans},
+            splits={case: split for case, split in named.items() if case not in bad},
             kept=self._stored,
             complete=self._provenance().complete_splits,
         )

@@ -362,7 +362,7 @@ def test_a_case_without_label_is_left_out_when_asked_and_strange_folders_are_nam
     (src / "notes").mkdir()
     with pytest.raises(InputError, match=r"case_2: .*has no label; add it or remove the case.*--skip-bad"):
         prepare(src, tmp_path / "store", CUT)
-    summary = prepare(src, tmp_path / "store", CUT, skip_bad=True)
+    summary = prepare(src, tmp_path / "store", CUT, skip_bad=True, splits={"case_2": "train", "case_3": "test"})
     assert [skipped.split(":")[0] for skipped in summary.skipped] == ["case_2"]
     assert sum(summary.num_cases.values()) == 3
     assert any("no case: notes" in note for note in summary.notes)
