@@ -46,3 +46,11 @@ def test_kidneys_of_other_patients_are_held() -> None:
     figures = summarise(measure(3, 2, 2, num_others=1))
     assert (figures.share_held, figures.share_within_size, figures.others_flagged) == (1.0, 1.0, 1.0)
     assert figures.num_wrong_unflagged == 0
+
+
+@pytest.mark.slow
+def test_kidneys_of_forty_patients_are_held_or_flagged() -> None:
+    figures = summarise(measure(40, 44, 2, num_others=1))
+    assert figures.share_held >= 0.97
+    assert figures.share_within_size >= 0.98
+    assert figures.num_wrong_unflagged == 0
