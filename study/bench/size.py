@@ -22,5 +22,5 @@ class Size(Section):
     """Where a peer's numbers of workers are tried; no more than `batches` in any case."""
     growing_patients: tuple[PositiveInt, ...] = (10, 100, 1000, 10000)
     """Sizes of the cohorts that are prepared and streamed, to see what grows with them; their ROIs are small."""
-    abdomens: PositiveInt = 40
+    abdomens: PositiveInt = 120
     """Whole-abdomen CTs in which kidneys are searched."""

@@ -25,7 +25,7 @@ from renalnet.types import MaskArray
 LOW_CONFIDENCE: Final = 0.6
 """Enhanced kidneys of phantoms mostly score 1, unenhanced ones beside fat 0.7, beside liver 0.35; those of an
 unenhanced real scan 0.8. Heads, air, noise, lungs and scans turned upside down stay below 0.6."""
-MARGIN_MM: Final = (12.0, 5.0, 5.0)
+MARGIN_MM: Final = (13.0, 5.0, 5.0)
 """Between outline and box, (z, y, x): more along z, where slices are thick and poles are thin."""
 IN_PLANE_MM: Final = 109.5
 """Least side of a box in-plane: room for what of a tumor the outline missed."""

@@ -37,7 +37,7 @@ _NEIGHBOUR_MM: Final = 25.0
 _NEIGHBOUR_DEPTH_MM: Final = 4.5
 _BOWEL_MM: Final = 15.0
 _REMOTE_MM: Final = 60.0
-_TAIL_SHARE: Final = 0.15
+_TAIL_SHARE: Final = 0.175
 _POLE_MM: Final = 9.0
 _KIDNEY, _NEIGHBOUR = 1, 2
 
