@@ -26,7 +26,7 @@ def outline(hu: FloatArray, other: FloatArray | None = None) -> MaskArray:
     region = cut_region(image, COARSE, Consensus(expected, others, 1.0))
     found = np.zeros(GRID.shape, bool)
     first = np.rint(np.array(region.grid.origin_mm) / 3).astype(int)
-    found[tuple(slice(a, a + n) for a, n in zip(first, region.grid.shape, strict=True))] = outline_kidney(region)
+    found[tuple(slice(a, a + n) for a, n in zip(first, region.grid.shape, strict=True))] = outline_kidney(region).kidney
     return found
 
 

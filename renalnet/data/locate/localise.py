@@ -25,8 +25,10 @@ from renalnet.types import MaskArray
 LOW_CONFIDENCE: Final = 0.6
 """Enhanced kidneys of phantoms mostly score 1, unenhanced ones beside fat 0.7, beside liver 0.35; those of an
 unenhanced real scan 0.8. Heads, air, noise, lungs and scans turned upside down stay below 0.6."""
-MARGIN_MM: Final = (13.0, 5.0, 5.0)
+MARGIN_MM: Final = (12.0, 5.0, 5.0)
 """Between outline and box, (z, y, x): more along z, where slices are thick and poles are thin."""
+TAIL_ROOM_MM: Final = 6.0
+"""By which a box grows along z towards a thin end of the outline, which may be a polar tumor or a leak."""
 IN_PLANE_MM: Final = 109.5
 """Least side of a box in-plane: room for what of a tumor the outline missed."""
 SHELL_MM: Final = (3.0, 9.0)
@@ -149,11 +151,11 @@ def _find(image: Volume, coarse: Grid, consensus: Consensus | None) -> FoundKidn
         return None
     region = cut_region(image, coarse, consensus)
     outline = outline_kidney(region)
-    box = Box.around(outline, region.grid)
-    if box is None:
+    box, reach = (Box.around(mask, region.grid) for mask in (outline.kidney, outline.with_tails))
+    if box is None or reach is None:
         return None
-    evidence = _weigh(region, consensus, outline)
-    return FoundKidney(_with_margin(box), box, evidence.confidence, evidence)
+    evidence = _weigh(region, consensus, outline.kidney)
+    return FoundKidney(_with_margin(box, reach), box, evidence.confidence, evidence)
 
 
 def _weigh(region: Region, consensus: Consensus, outline: MaskArray) -> Evidence:
@@ -172,8 +174,13 @@ def _weigh(region: Region, consensus: Consensus, outline: MaskArray) -> Evidence
     )
 
 
-def _with_margin(outline: Box) -> Box:
-    size = np.add(outline.size_mm, np.multiply(2, MARGIN_MM))
-    size[1:] = np.maximum(size[1:], IN_PLANE_MM)
-    centre = np.array(outline.centre_mm)
-    return Box(triple_of(centre - size / 2), triple_of(centre + size / 2))
+def _with_margin(outline: Box, reach: Box) -> Box:
+    """The outline and a margin, and of what reaches beyond it as much as the box has room for."""
+    low, high = np.subtract(outline.low_mm, MARGIN_MM), np.add(outline.high_mm, MARGIN_MM)
+    room = np.maximum((TAIL_ROOM_MM, *np.subtract(IN_PLANE_MM, (high - low)[1:])), 0)
+    below, above = (
+        np.maximum(np.subtract(*ends), 0) for ends in ((outline.low_mm, reach.low_mm), (reach.high_mm, outline.high_mm))
+    )
+    share = np.divide(below, below + above, out=np.full(3, 0.5), where=below + above > 0)
+    grown = np.array([min(room[0], below[0] + above[0]), room[1], room[2]])
+    return Box(triple_of(low - share * grown), triple_of(high + (1 - share) * grown))

@@ -37,7 +37,7 @@ _NEIGHBOUR_MM: Final = 25.0
 _NEIGHBOUR_DEPTH_MM: Final = 4.5
 _BOWEL_MM: Final = 15.0
 _REMOTE_MM: Final = 60.0
-_TAIL_SHARE: Final = 0.175
+_TAIL_SHARE: Final = 0.2
 _POLE_MM: Final = 9.0
 _KIDNEY, _NEIGHBOUR = 1, 2
 
@@ -71,11 +71,21 @@ def cut_region(image: Volume, coarse: Grid, consensus: Consensus) -> Region:
     return Region(grid, np.asarray(ndimage.gaussian_filter(hu, 0.6)), kidney, other, distance)
 
 
-def outline_kidney(region: Region) -> MaskArray:
-    """The kidney and its tumor, (z, y, x) on the region's grid; empty where no soft tissue is where one should be."""
+@dataclass(frozen=True)
+class Outline:
+    """A kidney with its tumor, (z, y, x) on the region's grid."""
+
+    kidney: MaskArray
+    """Empty where no soft tissue is where one should be."""
+    with_tails: MaskArray
+    """The kidney, and thin ends of it that may be tumor or a leak."""
+
+
+def outline_kidney(region: Region) -> Outline:
+    """The kidney and its tumor in a region."""
     core = (region.kidney >= _CORE_SHARE) & (region.hu > _NO_FAT_HU)
     if not core.any():
-        return core
+        return Outline(core, core)
     kidney_hu = float(np.median(region.hu[core]))
     soft = region.hu > min(_SOFT_HU, (kidney_hu + FAT_HU) / 2)
     sure = core & soft
@@ -83,7 +93,8 @@ def outline_kidney(region: Region) -> MaskArray:
     depth = ndimage.distance_transform_edt(soft, sampling=SPACING_MM).astype(np.float32)
     flooded = _flood(depth, core, _neighbours(region, soft, core, depth)) & soft
     # Without what is thin: vessels, fasciae, and the sheets of muscle that a leak runs along.
-    return _without_tails(_joined(ndimage.binary_opening(flooded, iterations=3) | core, core), sure)
+    with_tails = _joined(ndimage.binary_opening(flooded, iterations=3) | core, core)
+    return Outline(_without_tails(with_tails, sure), with_tails)
 
 
 def _without_tails(mask: MaskArray, sure: MaskArray) -> MaskArray:
