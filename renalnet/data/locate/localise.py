@@ -27,7 +27,7 @@ LOW_CONFIDENCE: Final = 0.6
 unenhanced real scan 0.8. Heads, air, noise, lungs and scans turned upside down stay below 0.6."""
 MARGIN_MM: Final = (12.0, 5.0, 5.0)
 """Between outline and box, (z, y, x): more along z, where slices are thick and poles are thin."""
-TAIL_ROOM_MM: Final = 6.0
+TAIL_ROOM_MM: Final = 7.0
 """By which a box grows along z towards a thin end of the outline, which may be a polar tumor or a leak."""
 IN_PLANE_MM: Final = 109.5
 """Least side of a box in-plane: room for what of a tumor the outline missed."""
