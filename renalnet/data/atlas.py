@@ -93,11 +93,6 @@ def make_atlas(name: str, image: Volume, label: Volume, config: PrepareConfig, *
     return Atlas(name, regrid_image(image, grid, float(image.array.min())), sides, synthetic)
 
 
-def save_atlases(path: str | Path, atlases: Sequence[Atlas]) -> None:
-    """Write `atlases_to_bytes`, whole or not at all."""
-    storage.write_bytes(path, atlases_to_bytes(atlases))
-
-
 def atlases_to_bytes(atlases: Sequence[Atlas]) -> bytes:
     """A safetensors file of atlases, their names and grids in its JSON metadata."""
     about = [
@@ -111,7 +106,7 @@ def atlases_to_bytes(atlases: Sequence[Atlas]) -> bytes:
 
 
 def load_atlases(path: str | Path) -> list[Atlas]:
-    """Read what `save_atlases` wrote.
+    """Read a file of `atlases_to_bytes`.
 
     Raises:
         InputError: the file is missing or is not such a file.

@@ -8,7 +8,7 @@ from renalnet.data.dicom.segmentation import read_segmentation
 from renalnet.data.dicom.series import read_series
 from renalnet.data.hounsfield import AIR_HU, to_hounsfield
 from renalnet.data.labels import parse_label_map, to_classes
-from renalnet.data.layouts import Found, ScanCase, find_cases, find_layout
+from renalnet.data.layouts import Found, ScanCase, find_layout
 from renalnet.data.volume import Grid, Volume, canonical, grid_difference, image_stem, read_volume
 from renalnet.errors import InputError
 from renalnet.storage import reading
@@ -18,7 +18,6 @@ __all__ = [
     "Found",
     "LoadedCase",
     "ScanCase",
-    "find_cases",
     "find_layout",
     "load_case",
     "load_image",

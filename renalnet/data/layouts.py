@@ -80,21 +80,6 @@ def find_layout(src: str | Path, *, series: str | None = None, label_map: Mappin
     return replace(found, cases=tuple(cases))
 
 
-def find_cases(
-    src: str | Path, *, series: str | None = None, label_map: Mapping[int, int] | None = None
-) -> list[ScanCase]:
-    """The labelled cases of a folder that has no other, sorted by name; see `find_layout`.
-
-    Raises:
-        InputError: as `find_layout`, or an image or label lacks its partner or comes twice.
-        ConfigError: as `find_layout`.
-    """
-    found = find_layout(src, series=series, label_map=label_map)
-    if found.problems:
-        raise InputError(str(found.problems[0]))
-    return list(found.cases)
-
-
 def _only(folder: Path, layouts: Mapping[str, Found]) -> tuple[str, Found]:
     """The layout that has cases; where none has, the first that has problems, for they tell more than their absence."""
     with_cases = [name for name, found in layouts.items() if found.cases]

@@ -127,13 +127,9 @@ class _Preparation:
         skipped = tuple(f"{case}: {reason}" for case, reason in sorted(bad.items()))
         return replace(summarise(self._request.out), num_added=len(new), skipped=skipped)
 
-    @property
+    @cached_property
     def _stored(self) -> Mapping[str, Split]:
         """The patients that the store holds, and their splits."""
-        return self._splits_of_base
-
-    @cached_property
-    def _splits_of_base(self) -> dict[str, Split]:
         return self._base.index.splits() if self._base else {}
 
     def _inspect(self) -> list[Finding]:
@@ -161,9 +157,9 @@ class _Preparation:
         return unreadable
 
     def _is_known(self, scan: ScanCase) -> bool:
-        in_store = self._base and scan.case in self._stored
-        known = self._base.entry(scan.case).origin.stamp if self._base and in_store else self._journal.stamp(scan.case)
-        return known == scan_stamp(scan)
+        if self._base and scan.case in self._stored:
+            return self._base.entry(scan.case).origin.stamp == scan_stamp(scan)
+        return self._journal.stamp(scan.case) == scan_stamp(scan)
 
     def _refuse_changed(self, inspection: Inspection) -> None:
         assert self._base is not None

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from found_cases import find_cases
 from numpy.typing import NDArray
 
-from renalnet.data.ingest import ScanCase, find_cases, load_case, load_image
+from renalnet.data.ingest import ScanCase, load_case, load_image
 from renalnet.data.volume import Grid, Volume, write_volume
 from renalnet.errors import InputError
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from dicom_files import Writing, write_segmentation, write_series
+from found_cases import find_cases
 
-from renalnet.data.ingest import ScanCase, find_cases, find_layout, load_case
+from renalnet.data.ingest import ScanCase, find_layout, load_case
 from renalnet.data.volume import Grid, Volume, grid_difference, image_stem, to_itk, to_source
 from renalnet.errors import ConfigError, InputError
 
