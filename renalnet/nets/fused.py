@@ -6,8 +6,11 @@ PyTorch's own operations, which give the same numbers but for rounding.
 """
 
 import ctypes
+import sys
+from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import torch
@@ -20,6 +23,8 @@ BatchNorm: TypeAlias = nn.BatchNorm2d | nn.BatchNorm3d
 _MODULE: Final = "renalnet.nets._fused"
 _SUFFIXES: Final = {torch.bfloat16: "bfloat16", torch.float32: "float32"}
 _LAYOUTS: Final = {4: torch.channels_last, 5: torch.channels_last_3d}
+_VERSION: Final = 1
+"""Of the interface of `fused.cpp`: a library of another one, not compiled anew, counts as missing."""
 _log = get_logger(__name__)
 
 
@@ -66,15 +71,29 @@ def is_compiled() -> bool:
         return True
     _log.warning(
         "the compiled part of renalnet is missing: training on a processor takes PyTorch's own BatchNorm and about "
-        "one and a half times as long; install renalnet where a C++ compiler is at hand"
+        "one and a half times as long; install renalnet (anew) where a C++ compiler is at hand"
     )
     return False
 
 
 @cache
 def _library() -> ctypes.CDLL | None:
+    libraries = map(ctypes.CDLL, _files())
+    return next((library for library in libraries if _version_of(library) == _VERSION), None)
+
+
+def _files() -> Iterator[str]:
+    """Beside this file, or in an installed package: a Ray job runs in a copy of the sources alone."""
     spec = find_spec(_MODULE)
-    return ctypes.CDLL(spec.origin) if spec and spec.origin else None
+    if spec and spec.origin:
+        yield spec.origin
+    package, name = _MODULE.rsplit(".", 1)
+    for entry in sys.path:
+        yield from map(str, Path(entry, *package.split(".")).glob(f"{name}.*.so"))
+
+
+def _version_of(library: ctypes.CDLL) -> int:
+    return int(library.version()) if hasattr(library, "version") else 0
 
 
 def _is_fusable(x: Tensor, residual: Tensor | None) -> bool:
