@@ -25,7 +25,7 @@ def test_counts_of_the_papers_network():
 def test_multiply_adds_by_hand():
     """Stem: 12·8·8 voxels, 4 channels, 27 taps; head: as many voxels, 4 to 3 channels."""
     layers = {layer.name: layer for layer in describe(NetConfig(width=4), (12, 8, 8)).layers}
-    assert layers["stem.0"].multiply_adds == 768 * 4 * 27
+    assert layers["stem.convolution"].multiply_adds == 768 * 4 * 27
     assert layers["head"].multiply_adds == 768 * 4 * 3
     # 6·4·4 voxels of 8 channels, each spread to 2³ voxels of 4 channels.
     assert layers["to_full.deconvolution"].multiply_adds == 96 * 8 * 8 * 4
