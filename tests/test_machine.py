@@ -1,5 +1,8 @@
 """Control groups as the kernel shows them (man 7 cgroups), below a folder of the test's own."""
 
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,3 +71,33 @@ def test_without_a_limit_it_is_the_nodes_memory(tmp_path: Path) -> None:
     assert node > 256 * MB
     unlimited = {"memory.max": "max", "memory/memory.limit_in_bytes": NONE_V1}
     assert memory_bytes(written(tmp_path, "4:memory:/\n0::/", unlimited)) == node
+
+
+FAULTS = """
+import resource, sys
+import torch
+from renalnet.machine import keep_memory
+if sys.argv[1] == "kept":
+    keep_memory()
+def faults_of_a_tensor():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(2**26)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+first, again = faults_of_a_tensor(), faults_of_a_tensor()
+print(first, again)
+"""
+
+
+def faults(kind: str) -> list[int]:
+    """Pages that a process of its own meets anew at a first and a second tensor of 256 MiB."""
+    done = subprocess.run([sys.executable, "-c", FAULTS, kind], capture_output=True, text=True, check=True)
+    return [int(word) for word in done.stdout.split()]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory as it likes")
+def test_kept_memory_is_not_asked_for_again() -> None:
+    """The first tensor meets some page anew; the second does where memory is given back, and none where it is kept."""
+    first, again = faults("given back")
+    assert again > 0.9 * first > 50
+    first, again = faults("kept")
+    assert first > 50 and again < 0.1 * first
