@@ -105,7 +105,7 @@ def test_equal_cost_width_is_the_nearest_even_one(name):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_multiply_adds_are_those_that_pytorch_counts(name):
-    """Two operations each. PyTorch counts deconvolutions by its own kernel, which evaluation without gradients takes."""
+    """Two operations each. Without gradients deconvolutions are the kind that PyTorch counts."""
     config = NetConfig(name=name, width=4, ppm_kernels=())
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         build_net(config).eval()(torch.zeros(1, 1, 24, 32, 40))
