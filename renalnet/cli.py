@@ -1,6 +1,5 @@
 """The command line of the method: `python -m renalnet COMMAND`. Each command loads only what it needs."""
 
-from dataclasses import astuple, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -250,12 +249,17 @@ def describe(
     network = describe_net(config.net, config.patch.shape)
     console = Console()
     console.print(_layer_table(network))
+    batch, weights_mb = config.optim.batch_size, network.num_parameters * 4 / 2**20
+    kept_mb, kept_bfloat16_mb = network.training_memory_mb, network.training_memory_bfloat16_mb
     facts = {
         "input (z, y, x)": network.shape,
-        "parameters": f"{network.num_parameters:,}",
+        "parameters": f"{network.num_parameters:,}, {weights_mb:,.1f} MiB",
+        "gradients and momentum": f"{2 * weights_mb:,.1f} MiB",
         "residual blocks, convolutions in them": f"{network.num_residual_blocks}, {network.num_block_convolutions}",
-        "multiply-adds, one forward pass": f"{network.multiply_adds:,}",
-        "activations kept for training, float32": f"{network.training_memory_mb:,.0f} MiB",
+        "one forward pass of one input": f"{2 * network.multiply_adds / 1e9:,.1f} GFLOP, "
+        f"{network.multiply_adds:,} multiply-adds",
+        f"activations kept for training, batch {batch}": f"{batch * kept_mb:,.0f} MiB in float32, "
+        f"{batch * kept_bfloat16_mb:,.0f} MiB in bfloat16",
         "receptive field": f"{network.receptive_field} voxels, with pyramid pooling {network.receptive_field_pooled}",
     }
     for name, value in facts.items():
@@ -266,10 +270,14 @@ def describe(
 
 
 def _layer_table(network: "NetDescription") -> Table:
-    names = [field.name for field in fields(network.layers[0])]
-    table = Table(*(name.replace("_", " ") for name in names), title=network.config.name)
+    table = Table(title=network.config.name, box=None, padding=(0, 1, 0, 0))
+    table.add_column("layer", overflow="fold")
+    for name in ("kind", "kernel", "dilation", "width", "size", "weights", "10⁶ MAC"):
+        table.add_column(name, justify="left" if name == "kind" else "right")
     for layer in network.layers:
-        table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in astuple(layer)))
+        counts = (str(layer.kernel), str(layer.dilation), str(layer.channels), "×".join(map(str, layer.size)))
+        costs = (f"{layer.num_parameters:,}", f"{layer.multiply_adds / 1e6:,.1f}")
+        table.add_row(layer.name.removesuffix(".convolution"), layer.kind, *counts, *costs)
     return table
 
 

@@ -1,5 +1,8 @@
 """Control groups as the kernel shows them (man 7 cgroups), below a folder of the test's own."""
 
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,3 +71,36 @@ def test_without_a_limit_it_is_the_nodes_memory(tmp_path: Path) -> None:
     assert node > 256 * MB
     unlimited = {"memory.max": "max", "memory/memory.limit_in_bytes": NONE_V1}
     assert memory_bytes(written(tmp_path, "4:memory:/\n0::/", unlimited)) == node
+
+
+FAULTS = """
+import resource, sys
+import torch
+from renalnet.machine import keep_memory
+if sys.argv[1] == "kept":
+    keep_memory()
+def step():
+    features = [torch.ones(2**23 + 2**20 * number) for number in range(4)]
+    return sum(feature[0].item() for feature in features)
+def faults_of(num_steps):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(num_steps):
+        step()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(faults_of(1), faults_of(5), faults_of(5))
+"""
+
+
+def faults(kind: str) -> list[int]:
+    """Pages that a process of its own meets anew in one step of four tensors, in five more, and in the last five."""
+    done = subprocess.run([sys.executable, "-c", FAULTS, kind], capture_output=True, text=True, check=True)
+    return [int(word) for word in done.stdout.split()]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory as it likes")
+def test_kept_memory_is_not_asked_for_again() -> None:
+    """Of five steps each meets its pages anew where memory is given back; where it is kept, not one step's worth."""
+    first, _, last = faults("given back")
+    assert last > 4 * first
+    first, _, last = faults("kept")
+    assert first > 50 and last < first

@@ -46,7 +46,9 @@ class NetDescription:
     multiply_adds: int
     """Of convolutions and deconvolutions, one forward pass; twice that many floating-point operations."""
     training_memory_mb: float
-    """Mebibytes of activations kept for the backward pass in float32; about half in bfloat16."""
+    """Mebibytes of activations kept for the backward pass of one image in float32."""
+    training_memory_bfloat16_mb: float
+    """The same where convolutions compute in bfloat16; places of maxima and averaged features stay as they are."""
     receptive_field: Shape
     """Voxels (z, y, x) that one voxel's logits can depend on at most, pyramid pooling left out."""
     receptive_field_pooled: Shape
@@ -59,6 +61,7 @@ def describe(config: NetConfig, shape: Shape) -> NetDescription:
     """Describe the network of `config` at inputs of `shape` (z, y, x); an unknown name raises ConfigError."""
     net = _meta_net(config)
     layers, kept_bytes = _trace(net, shape)
+    _, kept_bfloat16_bytes = _trace(_meta_net(config).bfloat16(), shape)
     path = net.path()
     narrow = tuple(step for step in path if step.kind not in ("cells", "whole"))
     blocks = [module for module in net.modules() if isinstance(module, ResidualBlock)]
@@ -71,6 +74,7 @@ def describe(config: NetConfig, shape: Shape) -> NetDescription:
         num_block_convolutions=sum(isinstance(m, nn.Conv3d) for block in blocks for m in block.body.modules()),
         multiply_adds=sum(layer.multiply_adds for layer in layers),
         training_memory_mb=kept_bytes / 2**20,
+        training_memory_bfloat16_mb=kept_bfloat16_bytes / 2**20,
         receptive_field=_field(net, narrow, shape),
         receptive_field_pooled=_field(net, path, shape),
         assumptions=assumptions(config),
@@ -154,7 +158,7 @@ def _trace(net: SegmentationNet, shape: Shape) -> tuple[list[LayerRow], int]:
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        net.training_logits(torch.empty(1, 1, *shape, device="meta"))
+        net.training_logits(torch.empty(1, 1, *shape, device="meta", dtype=net.head.weight.dtype))
     parameters = {id(storage) for storage in own}
     return layers, sum(storage.nbytes() for key, storage in kept.items() if key not in parameters)
 
@@ -219,7 +223,7 @@ def _fcn_ppm_assumptions(config: NetConfig) -> tuple[str, ...]:
         "The pyramid pooling module sits at quarter resolution, averages real voxels only, has no BatchNorm.",
         "Gradually enhanced features: deconvolution ×2, join with the encoder, 1×1×1 fusion, residual block, "
         f"deep supervision {supervision}.",
-        "An input is padded to multiples of 4, at least 8, repeating its last slices; logits are cropped.",
+        "An input is padded to multiples of 4, at least 12×8×8, repeating its last slices; logits are cropped.",
         "Convolutions start at PyTorch's spread 1/√(3·fan-in), deconvolutions at He et al.'s (2015); "
         "the pyramid's biases start at one, the head's at the log of the paper's weighted shares.",
     )

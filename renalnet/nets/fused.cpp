@@ -109,6 +109,9 @@ INLINE void activate(const Activation<T>& a, int64_t first, int64_t size, int64_
   }
 }
 
+// A NaN passes its gradient on, as PyTorch's ReLU does.
+INLINE float behind_relu(float y, float grad) { return y <= 0.0f ? 0.0f : grad; }
+
 template <typename T>
 INLINE void add_gradients(const Gradient<T>& g, int64_t first, int64_t size, int64_t lanes, float* sum, float* product) {
   const T *grad_y = g.grad_y + first, *x = g.x + first;
@@ -116,7 +119,7 @@ INLINE void add_gradients(const Gradient<T>& g, int64_t first, int64_t size, int
   if (g.y) {
     const T* y = g.y + first;
     over_lanes(size, lanes, [=](int64_t at, int64_t lane) {
-      const float grad = load(y[at]) > 0.0f ? load(grad_y[at]) : 0.0f;
+      const float grad = behind_relu(load(y[at]), load(grad_y[at]));
       sum[lane] += grad;
       product[lane] += grad * (load(x[at]) - mean[lane]);
     });
@@ -145,13 +148,13 @@ INLINE void propagate(const Gradient<T>& g, int64_t first, int64_t size, int64_t
   if (g.grad_residual) {
     T* grad_residual = g.grad_residual + first;
     over_lanes(size, lanes, [=](int64_t at, int64_t lane) {
-      const float grad = load(y[at]) > 0.0f ? load(grad_y[at]) : 0.0f;
+      const float grad = behind_relu(load(y[at]), load(grad_y[at]));
       store(grad, grad_residual + at);
       through(grad, at, lane);
     });
   } else {
     over_lanes(size, lanes, [=](int64_t at, int64_t lane) {
-      through(load(y[at]) > 0.0f ? load(grad_y[at]) : 0.0f, at, lane);
+      through(behind_relu(load(y[at]), load(grad_y[at])), at, lane);
     });
   }
 }

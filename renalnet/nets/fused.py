@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from renalnet.log import get_logger
 
@@ -37,7 +38,7 @@ def normalise(x: Tensor, norm: BatchNorm, residual: Tensor | None = None, *, rec
         residual: of the shape and type of `x`.
         rectify: end with a ReLU.
     """
-    if norm.training and _is_fusable(x, residual):
+    if norm.training and _is_usual(norm, x) and _is_fusable(x, residual):
         y: Tensor = _NormAct.apply(x, norm.weight, norm.bias, residual, norm, rectify)  # type: ignore[no-untyped-call]
         return y
     y = norm(x)
@@ -96,6 +97,11 @@ def _version_of(library: ctypes.CDLL) -> int:
     return int(library.version()) if hasattr(library, "version") else 0
 
 
+def _is_usual(norm: BatchNorm, x: Tensor) -> bool:
+    """Whether `norm` learns and remembers as by default, and has more than one row, without which PyTorch refuses."""
+    return norm.affine and norm.track_running_stats and norm.momentum is not None and x.numel() > x.shape[1]
+
+
 def _is_fusable(x: Tensor, residual: Tensor | None) -> bool:
     if x.device.type != "cpu" or x.dtype not in _SUFFIXES or torch.compiler.is_compiling():
         return False
@@ -127,6 +133,7 @@ class _NormAct(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         x, y, weight, mean, variance = ctx.saved_tensors
         grad_y, count = _as(x, grad_y), x.numel() // x.shape[1]
@@ -157,8 +164,7 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def _remember(norm: BatchNorm, mean: Tensor, variance: Tensor, count: int) -> None:
     """Running statistics for evaluation; their variance is the unbiased one, as PyTorch's."""
-    if norm.running_mean is None or norm.running_var is None or norm.momentum is None:
-        return
+    assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
     norm.running_mean.lerp_(mean.to(norm.running_mean), norm.momentum)
     norm.running_var.lerp_((variance * (count / max(count - 1, 1))).to(norm.running_var), norm.momentum)
     if norm.num_batches_tracked is not None:

@@ -23,7 +23,7 @@ def test_residual_block_projects_only_where_the_width_changes():
 
 def test_residual_block_with_a_silent_body_is_the_rectified_input():
     block = ResidualBlock(4, 4).eval()
-    nn.init.zeros_(block.body[2][0].weight)
+    nn.init.zeros_(block.body[2].convolution.weight)
     x = torch.tensor([-1.0, 0.0, 2.0, -3.0]).view(1, 4, 1, 1, 1)
     assert block(x).flatten().tolist() == [0.0, 0.0, 2.0, 0.0]
 

@@ -1,6 +1,8 @@
 import pytest
 import torch
 from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
 
 from renalnet.config import NetConfig
 from renalnet.nets import build_net
@@ -25,7 +27,7 @@ def test_counts_of_the_papers_network():
 def test_multiply_adds_by_hand():
     """Stem: 12·8·8 voxels, 4 channels, 27 taps; head: as many voxels, 4 to 3 channels."""
     layers = {layer.name: layer for layer in describe(NetConfig(width=4), (12, 8, 8)).layers}
-    assert layers["stem.0"].multiply_adds == 768 * 4 * 27
+    assert layers["stem.convolution"].multiply_adds == 768 * 4 * 27
     assert layers["head"].multiply_adds == 768 * 4 * 3
     # 6·4·4 voxels of 8 channels, each spread to 2³ voxels of 4 channels.
     assert layers["to_full.deconvolution"].multiply_adds == 96 * 8 * 8 * 4
@@ -99,3 +101,40 @@ def test_equal_cost_width_is_the_nearest_even_one(name):
     beside = [w for w in (found - 2, found, found + 2) if w >= 4]
     gaps = {w: abs(multiply_adds(NetConfig(name=name, width=w), shape) - target) for w in beside}
     assert found == min(gaps, key=gaps.get)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_multiply_adds_are_those_that_pytorch_counts(name):
+    """Two operations each. Without gradients deconvolutions are the kind that PyTorch counts."""
+    config = NetConfig(name=name, width=4, ppm_kernels=())
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        build_net(config).eval()(torch.zeros(1, 1, 24, 32, 40))
+    assert 2 * multiply_adds(config, (24, 32, 40)) == counter.get_total_flops()
+
+
+def kept_mb(config, shape, bfloat16):
+    """Mebibytes that a real training step keeps for its backward pass, weights left out."""
+    net, kept = build_net(config), {}
+    own = {parameter.data_ptr() for parameter in net.parameters()}
+
+    def keep(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        outputs = net.training_logits(torch.randn(1, 1, *shape))
+    assert outputs
+    return sum(t.untyped_storage().nbytes() for at, t in kept.items() if at not in own) / 2**20
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_training_memory_is_what_a_step_keeps(name, bfloat16):
+    """Exactly so in float32; autocast keeps copies of the weights besides, six bytes each at most."""
+    description = describe(NetConfig(name=name, width=8), (24, 32, 40))
+    kept = kept_mb(description.config, description.shape, bfloat16)
+    if bfloat16:
+        estimate, copies = description.training_memory_bfloat16_mb, 6 * description.num_parameters / 2**20
+        assert estimate <= kept <= 1.05 * estimate + copies
+    else:
+        assert description.training_memory_mb == pytest.approx(kept)
