@@ -69,3 +69,32 @@ def test_the_bfloat16_loss_follows_float64(name: NetName) -> None:
         logits = net.training_logits(image)[0]
     low = weighted_cross_entropy(logits, label, WEIGHTS)
     assert float(low.detach()) == pytest.approx(float(loss.detach()), rel=0.03)
+
+
+def gradient(net: SegmentationNet, image: Tensor, label: Tensor, *, bfloat16: bool = False) -> Tensor:
+    """Of all weights, in a row."""
+    net.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        logits = net.training_logits(image)[0]
+    loss = weighted_cross_entropy(logits, label, WEIGHTS) if bfloat16 else loss_of(net, image, label)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return torch.cat([p.grad.flatten().double() for p in net.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_bfloat16_gradient_follows_float64(name: NetName) -> None:
+    """After some steps: cosines of 0.993, 1.000 and 0.950 at least in five seeds; 0.998 for all at the presets' sizes.
+
+    With fresh weights the gradient of these deep networks is rounding for the most part, PyTorch's own steps or ours:
+    a fifth of it is left in bfloat16, and a hundredth is lost in float32 too.
+    """
+    net = build_net(NetConfig(name=name, width=8)).train()
+    image, label = sample()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+    for _ in range(20):
+        gradient(net, image, label)
+        nn.utils.clip_grad_norm_(net.parameters(), 10.0)
+        optimizer.step()
+    exact = gradient(deepcopy(net).double(), image.double(), label)
+    low = gradient(net, image, label, bfloat16=True)
+    assert torch.cosine_similarity(low, exact, dim=0) > 0.9
