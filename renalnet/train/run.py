@@ -4,6 +4,7 @@ A batch is a function of the seed and the step's number, and so is how it is aug
 comes next is therefore the loader's position and the state of all generators at once, and a checkpoint needs no other.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -37,6 +38,8 @@ class StepReport:
     step: int
     """Of the epoch, from 1."""
     loss: float
+    seconds: float
+    """Since the step before, waiting for data and checkpoints included."""
 
 
 class TrainingRun:
@@ -88,7 +91,7 @@ class TrainingRun:
         )
         self.records: list[EpochRecord] = []
         self.partial = PartialEpoch()
-        self._looked, self._unsaved_s = 0.0, 0.0
+        self._looked, self._unsaved_s, self._unreported_s = 0.0, 0.0, 0.0
         self._resume()
 
     def __iter__(self) -> Iterator[EpochRecord]:
@@ -104,6 +107,16 @@ class TrainingRun:
         """Steps that have been made; the number, from 0, of the one that comes next."""
         num_ended = sum(not record.failure for record in self.records)
         return num_ended * self.config.steps_per_epoch + self.partial.steps
+
+    @property
+    def voxels_per_step(self) -> int:
+        """Voxels of the crops of a step."""
+        return self.config.optim.batch_size * math.prod(self.config.patch.shape)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the network is compiled for training."""
+        return self._stepper.forward.is_compiled
 
     @property
     def is_finished(self) -> bool:
@@ -129,14 +142,15 @@ class TrainingRun:
         if self.partial.steps < self.config.steps_per_epoch or not self._validate():
             self._save()
             return None
-        return self.partial.ended(epoch, rate, self._voxels_per_step())
+        return self.partial.ended(epoch, rate, self.voxels_per_step)
 
     def _make_steps(self) -> None:
         """The epoch's steps that have not been made, as far as the run goes on."""
         num_steps = self.config.steps_per_epoch - self.partial.steps
         for batch in self._loader.batches(self.step, num_steps):
-            self._count(self._stepper.step(batch))
+            losses = self._stepper.step(batch)
             self._look_after_step()
+            self._count(losses)
             if self._stepper.failure or self._should_stop():
                 break
             if self._is_checkpoint_due:
@@ -146,7 +160,8 @@ class TrainingRun:
     def _count(self, losses: Iterable[float]) -> None:
         for loss in losses:
             self.partial.add(loss)
-            self._on_step(StepReport(len(self.records) + 1, self.partial.steps, loss))
+            self._on_step(StepReport(len(self.records) + 1, self.partial.steps, loss, self._unreported_s))
+            self._unreported_s = 0.0
 
     def _validate(self) -> bool:
         """Score the validation patients that have not been; false where the run is to stop among them."""
@@ -168,7 +183,9 @@ class TrainingRun:
         return passed
 
     def _look_after_step(self) -> None:
-        self.partial.trained_s += self._seconds()
+        seconds = self._seconds()
+        self._unreported_s += seconds
+        self.partial.trained_s += seconds
         self.partial.waited_s += self._loader.waited_s
         self._loader.waited_s = 0.0
 
@@ -244,7 +261,3 @@ class TrainingRun:
         changed = differences(found.meta["environment"], environment(self._stepper, str(self.device)))
         if changed:
             _log.warning("%s goes on under other conditions: it will not repeat bit for bit (%s)", self.folder, changed)
-
-    def _voxels_per_step(self) -> int:
-        depth, height, width = self.config.patch.shape
-        return self.config.optim.batch_size * depth * height * width
