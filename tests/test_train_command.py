@@ -22,7 +22,7 @@ from renalnet.config import TrainConfig
 from renalnet.data.cohort import Cohort
 from renalnet.data.store import Store
 from renalnet.train import EpochRecord, TrainingRun
-from renalnet.train.board import Board, open_board
+from renalnet.train.board import open_board
 from renalnet.train.watch import Watch, epoch_line, forecast, opening
 
 ROOT = Path(__file__).parents[1]
@@ -198,19 +198,24 @@ def test_curves_for_tensorboard_hold_each_epoch_once(
 
 
 def test_a_failed_epoch_has_no_point(tmp_path: Path) -> None:
-    board = Board(tmp_path, [])
-    board.add(EpochRecord(1, 0.0, 0.0, 0.0, 0.0, 0.1, 1.0, "the loss is not finite"))
-    assert read_events(tmp_path) == []
+    with open_board(str(tmp_path), []) as add:
+        add(EpochRecord(1, 0.0, 0.0, 0.0, 0.0, 0.1, 1.0, "the loss is not finite"))
+    assert read_events(tmp_path / "tensorboard") == []
 
 
-def test_without_tensorboardx_it_is_said_once(
+def test_where_no_curves_can_be_it_is_said_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("renalnet.train.board.find_spec", lambda name: None)
     caplog.set_level("INFO", "renalnet")
-    assert open_board(str(tmp_path), []) is None
+    record = EpochRecord(1, 0.5, 0.8, 0.4, 0.6, 0.05, 70.0)
+    with open_board("s3://bucket/run", []) as add:
+        add(record)
+    assert "s3://bucket/run is not a local folder" in caplog.text
+    monkeypatch.setattr("renalnet.train.board.find_spec", lambda name: None)
+    with open_board(str(tmp_path), []) as add:
+        add(record)
     assert caplog.text.count("tensorboardX is not installed") == 1
-    assert open_board("s3://bucket/run", []) is None and "is not a local folder" in caplog.text
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_records_of_before_are_read(tmp_path: Path) -> None:

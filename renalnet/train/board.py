@@ -1,7 +1,8 @@
 """TensorBoard's event files of a run, where tensorboardX is installed."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -39,13 +40,29 @@ class Board:
             self._writer.write_event(event)
         self._writer.flush()
 
+    def close(self) -> None:
+        """Give up the file."""
+        self._writer.close()
 
-def open_board(folder: str, records: Iterable[EpochRecord]) -> Board | None:
-    """The board in a run's folder; none, and said so, where tensorboardX is missing or the folder is not local."""
+
+@contextmanager
+def open_board(folder: str, records: Iterable[EpochRecord]) -> Iterator[Callable[[EpochRecord], None]]:
+    """Adds epochs to the board in a run's folder; does nothing, and says why, where there can be none."""
+    reason = _hindrance(folder)
+    if reason:
+        _log.info("no TensorBoard files: %s", reason)
+        yield lambda _: None
+        return
+    board = Board(Path(folder) / FOLDER, records)
+    try:
+        yield board.add
+    finally:
+        board.close()
+
+
+def _hindrance(folder: str) -> str:
     if "://" in folder:
-        _log.info("no TensorBoard files: %s is not a local folder", folder)
-        return None
+        return f"{folder} is not a local folder"
     if find_spec("tensorboardX") is None:
-        _log.info("no TensorBoard files: tensorboardX is not installed (pip install 'renalnet[study]')")
-        return None
-    return Board(Path(folder) / FOLDER, records)
+        return "tensorboardX is not installed (pip install 'renalnet[study]')"
+    return ""

@@ -55,11 +55,10 @@ class Watch:
         """Train to the end, or until it is to stop."""
         self._run = run
         self._print(opening(run))
-        board = open_board(run.folder, run.records)
-        for record in run:
-            self._print(epoch_line(record, run))
-            if board:
-                board.add(record)
+        with open_board(run.folder, run.records) as add_point:
+            for record in run:
+                self._print(epoch_line(record, run))
+                add_point(record)
         if not run.is_finished:
             self._print(self._where_it_stopped(run))
 
