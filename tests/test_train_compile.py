@@ -13,6 +13,7 @@ from renalnet.nets import build_net
 from renalnet.train import TrainingRun
 from renalnet.train.forward import TrainingForward
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # what the compiler imports uses it
 LATER = "the network could not be compiled"
 
 
@@ -70,7 +71,6 @@ def test_an_error_of_the_network_is_not_the_compilers(
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what the compiler imports
 def test_compiled_training_is_the_same_but_for_rounding(
     tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -82,7 +82,6 @@ def test_compiled_training_is_the_same_but_for_rounding(
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what the compiler imports
 def test_without_a_c_compiler_training_goes_on(
     tiny_train: TrainConfig,
     ball_cohort: Cohort,
