@@ -150,6 +150,17 @@ def test_overflow_ends_the_run_with_a_finite_score_and_sound_weights(
     assert list(TrainingRun(changed(tiny_train, base_rate=1e30), ball_cohort, str(tmp_path))) == []
 
 
+def test_a_network_that_diverged_in_the_last_step_fails_in_its_validation(
+    tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path
+) -> None:
+    config = changed(tiny_train, base_rate=1e30).model_copy(update={"steps_per_epoch": 1})
+    (record,) = TrainingRun(config, ball_cohort, str(tmp_path))
+    assert record.objective == 0.0 and record.failure == (
+        "the network's probabilities are not finite in epoch 1, its validation; lower optim.base_rate"
+    )
+    assert TrainingRun(config, ball_cohort, str(tmp_path)).is_finished
+
+
 def test_a_broken_normalisation_is_a_failure_at_the_first_step(
     tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path
 ) -> None:
@@ -203,7 +214,7 @@ def test_one_crop_that_does_not_fit_ends_the_run_in_words(
     refuse_more_than(0, monkeypatch)
     (record,) = TrainingRun(tiny_train, ball_cohort, str(tmp_path))
     assert record.failure == (
-        "memory ran out with one crop at a time in epoch 1, step 1; lower net.width or patch.shape"
+        "memory ran out with one crop at a time in epoch 1, step 1; lower net.width or patch.shape, or free memory"
     )
 
 

@@ -23,7 +23,7 @@ from renalnet.log import get_logger
 from renalnet.nets import build_net
 from renalnet.train.records import EpochRecord, PartialEpoch, best_of, write_log
 from renalnet.train.state import differences, environment, put_tensors, tensors_of
-from renalnet.train.step import Stepper, learning_rate
+from renalnet.train.step import PROBABILITIES_NOT_FINITE, Stepper, learning_rate
 from renalnet.train.validate import Validation
 
 _log = get_logger(__name__)
@@ -91,7 +91,7 @@ class TrainingRun:
         )
         self.records: list[EpochRecord] = []
         self.partial = PartialEpoch()
-        self._looked, self._unsaved_s, self._unreported_s = 0.0, 0.0, 0.0
+        self._looked, self._unsaved_s, self._unreported_s, self._waited_s = 0.0, 0.0, 0.0, 0.0
         self._resume()
 
     def __iter__(self) -> Iterator[EpochRecord]:
@@ -135,11 +135,13 @@ class TrainingRun:
         self._looked = time.monotonic()
         self._stepper.begin_epoch(rate)
         self._make_steps()
+        is_trained = self.partial.steps == self.config.steps_per_epoch
+        is_validated = is_trained and self._validate()
         failure = self._stepper.failure
         if failure:
-            where = f"in epoch {epoch}, step {self.partial.steps + 1}"
-            return self.partial.failed(epoch, rate, f"{failure.what} {where}; {failure.remedy}")
-        if self.partial.steps < self.config.steps_per_epoch or not self._validate():
+            where = "its validation" if is_trained else f"step {self.partial.steps + 1}"
+            return self.partial.failed(epoch, rate, f"{failure.what} in epoch {epoch}, {where}; {failure.remedy}")
+        if not is_validated:
             self._save()
             return None
         return self.partial.ended(epoch, rate, self.voxels_per_step)
@@ -164,14 +166,18 @@ class TrainingRun:
             self._unreported_s = 0.0
 
     def _validate(self) -> bool:
-        """Score the validation patients that have not been; false where the run is to stop among them."""
+        """Score the validation patients that have not been; false where the run is to stop among them or failed."""
         scores = self.partial.scores
         while len(scores) < self.validation.num_cases:
             if self._should_stop():
                 return False
             if self._is_checkpoint_due:
                 self._save()
-            scores.append(self.validation.score(len(scores), self.net, self.device))
+            score = self.validation.score(len(scores), self.net, self.device)
+            if score is None:
+                self._stepper.failure = PROBABILITIES_NOT_FINITE
+                return False
+            scores.append(score)
             self.partial.validated_s += self._seconds()
         return True
 
@@ -186,8 +192,8 @@ class TrainingRun:
         seconds = self._seconds()
         self._unreported_s += seconds
         self.partial.trained_s += seconds
-        self.partial.waited_s += self._loader.waited_s
-        self._loader.waited_s = 0.0
+        self.partial.waited_s += self._loader.waited_s - self._waited_s
+        self._waited_s = self._loader.waited_s
 
     @property
     def _is_checkpoint_due(self) -> bool:

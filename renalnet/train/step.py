@@ -8,6 +8,7 @@ looks at it there, leaves the weights as they are from then on.
 import math
 from collections import deque
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -37,6 +38,15 @@ class Failure:
 
     what: str
     remedy: str
+
+
+_LOWER_THE_RATE: Final = "lower optim.base_rate"
+LOSS_NOT_FINITE: Final = Failure("the loss is not finite", _LOWER_THE_RATE)
+GRADIENT_NOT_FINITE: Final = Failure("the gradient is not finite", _LOWER_THE_RATE)
+PROBABILITIES_NOT_FINITE: Final = Failure("the network's probabilities are not finite", _LOWER_THE_RATE)
+OUT_OF_MEMORY: Final = Failure(
+    "memory ran out with one crop at a time", "lower net.width or patch.shape, or free memory"
+)
 
 
 class Stepper:
@@ -121,7 +131,7 @@ class Stepper:
 
     def _halve(self) -> None:
         if self.micro_batch == 1:
-            self.failure = Failure("memory ran out with one crop at a time", "lower net.width or patch.shape")
+            self.failure = OUT_OF_MEMORY
             return
         before, self.micro_batch = self.micro_batch, math.ceil(self.micro_batch / 2)
         _log.warning(
@@ -146,8 +156,7 @@ class Stepper:
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 self._history.put_back(steps=1 + len(self._pending))
                 self._pending.clear()
-                what = "gradient" if math.isfinite(loss) else "loss"
-                self.failure = Failure(f"the {what} is not finite", "lower optim.base_rate")
+                self.failure = GRADIENT_NOT_FINITE if math.isfinite(loss) else LOSS_NOT_FINITE
                 break
             losses.append(loss)
         return losses

@@ -8,6 +8,7 @@ from renalnet.config import StitchConfig
 from renalnet.data.feed.patients import Patients
 from renalnet.data.manifest import Normalisation
 from renalnet.device import Device
+from renalnet.errors import InputError
 from renalnet.infer.stitch import Stitched, stitch, tile_starts
 from renalnet.metrics.overlap import dice
 from renalnet.nets import SegmentationNet
@@ -28,11 +29,18 @@ class Validation:
         shapes = self._patients.shapes[: self.num_cases].tolist()
         return sum(_num_sub_volumes(shape, self._config) for shape in shapes)
 
-    def score(self, number: int, net: SegmentationNet, device: Device) -> tuple[float, float]:
-        """Dice of kidney and tumor of a patient; the next is decoded meanwhile."""
+    def score(self, number: int, net: SegmentationNet, device: Device) -> tuple[float, float] | None:
+        """Dice of kidney and tumor of a patient; none where the network's probabilities are not finite.
+
+        The next patient is decoded meanwhile.
+        """
         self._patients.want(range(number, min(number + 2, self.num_cases)))
         patient = self._patients[number]
-        labels = segment(net, self._normalisation.apply(patient.image), self._config, device).labels
+        image = self._normalisation.apply(patient.image)
+        try:
+            labels = segment(net, image, self._config, device).labels
+        except InputError:  # the image is finite: whole numbers
+            return None
         return dice(patient.label == KIDNEY, labels == KIDNEY), dice(patient.label == TUMOR, labels == TUMOR)
 
     def __str__(self) -> str:
