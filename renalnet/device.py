@@ -18,6 +18,11 @@ class Device:
     torch_device: torch.device
     use_bfloat16: bool
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What convolutions compute in."""
+        return torch.bfloat16 if self.use_bfloat16 else torch.float32
+
     def place(self, net: Net) -> Net:
         """The network on the device; networks are built in channels-last layout, which they are fastest in."""
         return net.to(self.torch_device)

@@ -94,6 +94,8 @@ def _trial_row(record: TrialRecord, epochs: list[EpochRecord]) -> dict[str, Any]
         "network": record.network,
         "state": record.state,
         "objective": best.objective if best else None,
+        "dice_kidney": best.dice_kidney if best else None,
+        "dice_tumor": best.dice_tumor if best else None,
         "best_epoch": best.epoch if best else None,
         "epochs": len(epochs),
         "planned_epochs": record.train["epochs"],

@@ -19,6 +19,7 @@ from renalnet import log
 from renalnet.config import TrainConfig, parse
 from renalnet.data.cohort import load_cohort
 from renalnet.data.store import Store
+from renalnet.machine import keep_memory
 from renalnet.train import EpochRecord, TrainingRun
 from study import layout
 from study.search import BEST, FAILURE
@@ -30,6 +31,7 @@ class Trial(tune.Trainable):
     def setup(self, config: dict[str, Any], *, store: Store, results: str, describe: dict[str, Any]) -> None:
         """Join the node's one decoded copy of the store's patients and start, or resume, the trial's run."""
         log.configure()
+        keep_memory()
         torch.set_num_threads(math.ceil(self.trial_resources.required_resources.get("CPU", 1)))
         self._is_stepping, self._is_to_leave = False, False
         self._end_of_ray = signal.signal(signal.SIGTERM, self._on_sigterm)

@@ -10,6 +10,7 @@ from renalnet.device import Device, pick_device
 from renalnet.infer.components import largest_component
 from renalnet.infer.crf import refine
 from renalnet.nets import SegmentationNet, build_net
+from renalnet.nets.folded import folded
 from renalnet.train import segment
 from renalnet.types import HuArray, LabelArray, Triple
 
@@ -19,6 +20,7 @@ class Model:
     """A trained network with all that its use needs."""
 
     net: SegmentationNet
+    """Folded: for inference only."""
     normalisation: Normalisation
     device: Device
     config: dict[str, Any]
@@ -48,7 +50,7 @@ def load_bundle(folder: str) -> Model:
     net = build_net(train.net)
     net.load_state_dict(weights)
     device = pick_device(train.precision)
-    return Model(device.place(net).eval(), Normalisation(**config["normalisation"]), device, config)
+    return Model(folded(device.place(net), device.dtype), Normalisation(**config["normalisation"]), device, config)
 
 
 def segment_roi(model: Model, image: HuArray, spacing_mm: Triple, stitch: StitchConfig, crf: CrfConfig) -> Stages:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from renalnet.nets.fused import normalise
 from renalnet.types import NUM_CLASSES, Shape
 
 StepKind: TypeAlias = Literal["window", "upsample", "interpolate", "cells", "whole"]
@@ -32,6 +33,7 @@ class PathStep:
 
 
 POOL: Final = PathStep("window", size=2, stride=2)
+_SMALL_KERNEL: Final = 2
 
 
 def convolution_step(size: int = 3, stride: int = 1, dilation: int = 1) -> PathStep:
@@ -104,57 +106,69 @@ def crop(x: Tensor, size: Sequence[int]) -> Tensor:
     return x[..., : size[0], : size[1], : size[2]]
 
 
-def channels_last(x: Tensor) -> Tensor:
-    """`x` (B, C, …) in channels-last memory, the fastest order on every device.
+def channels_last(image: Tensor) -> Tensor:
+    """A one-channel image (B, 1, …) whose strides say channels-last, the fastest order on every device.
 
-    Convolutions keep it, but a one-channel image does not show it, so a network calls this behind its stem.
+    With one channel both orders are the same memory, and PyTorch takes it for the other one. Convolutions keep it.
     """
-    return x.contiguous(memory_format=torch.channels_last_3d if x.ndim == 5 else torch.channels_last)
+    return image.contiguous().squeeze(1).unsqueeze(-1).movedim(-1, 1)
 
 
-class ConvNorm(nn.Sequential):
-    """Convolution and BatchNorm, with a ReLU unless the result is to be added to something first."""
+class ConvNorm(nn.Module):
+    """Convolution, BatchNorm, a residual that is added where there is one, and a ReLU unless it is left out."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, *, dilation: int = 1, activate: bool = True
-    ) -> None:
-        super().__init__(
-            nn.Conv3d(
-                in_channels,
-                out_channels,
-                kernel,
-                padding=dilation * (kernel // 2),
-                dilation=dilation,
-                bias=False,
-            ),
-            nn.BatchNorm3d(out_channels),
-        )
-        if activate:
-            self.append(nn.ReLU(inplace=True))
+    def __init__(self, convolution: nn.Conv2d | nn.Conv3d, *, rectify: bool = True) -> None:
+        """Norm the channels of `convolution`, in two dimensions or three as it is."""
+        super().__init__()
+        kind = nn.BatchNorm2d if isinstance(convolution, nn.Conv2d) else nn.BatchNorm3d
+        self.convolution = convolution
+        self.norm = kind(convolution.out_channels)
+        self.rectify = rectify
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """(B, in, …) and `residual` (B, out, …) to (B, out, …)."""
+        return normalise(self.convolution(x), self.norm, residual, rectify=self.rectify)
 
 
-class ResidualBlock(nn.Module):
+def conv_norm(in_channels: int, out_channels: int, kernel: int, *, dilation: int = 1, rectify: bool = True) -> ConvNorm:
+    """`ConvNorm` in three dimensions, padded to keep the map's size."""
+    padding = dilation * (kernel // 2)
+    convolution = nn.Conv3d(in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=False)
+    return ConvNorm(convolution, rectify=rectify)
+
+
+class Bottleneck(nn.Module):
+    """Three convolutions whose sum with the input, projected where the width changes, is rectified (He et al. 2016)."""
+
+    def __init__(self, body: Sequence[ConvNorm], projection: ConvNorm | None) -> None:
+        super().__init__()
+        self.body = nn.ModuleList(body)
+        self.projection = projection
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, …) to (B, out, …)."""
+        reduce, widen, restore = self.body
+        shortcut = x if self.projection is None else self.projection(x)
+        y: Tensor = restore(widen(reduce(x)), shortcut)
+        return y
+
+
+class ResidualBlock(Bottleneck):
     """Bottleneck of three convolutions, 1×1×1, 3×3×3 dilated, 1×1×1, at half the block's width inside.
 
-    The sum is activated last; a 1×1×1 projection carries the input where the width changes (He et al. 2016;
-    paper, II.A.1 names residual blocks of 39 convolutions in all, the rest is reconstruction).
+    The sum is activated last; a 1×1×1 projection carries the input where the width changes (paper, II.A.1 names
+    residual blocks of 39 convolutions in all, the rest is reconstruction).
     """
 
     def __init__(self, in_channels: int, out_channels: int, dilation: int = 1) -> None:
-        super().__init__()
         inner = max(1, out_channels // 2)
-        self.body = nn.Sequential(
-            ConvNorm(in_channels, inner, 1),
-            ConvNorm(inner, inner, 3, dilation=dilation),
-            ConvNorm(inner, out_channels, 1, activate=False),
+        body = (
+            conv_norm(in_channels, inner, 1),
+            conv_norm(inner, inner, 3, dilation=dilation),
+            conv_norm(inner, out_channels, 1),
         )
-        self.projection = (
-            nn.Identity() if in_channels == out_channels else ConvNorm(in_channels, out_channels, 1, activate=False)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in, D, H, W) to (B, out, D, H, W)."""
-        return F.relu(self.body(x) + self.projection(x), inplace=True)
+        same = in_channels == out_channels
+        super().__init__(body, None if same else conv_norm(in_channels, out_channels, 1, rectify=False))
 
 
 class Deconvolution(nn.ConvTranspose3d):
@@ -169,8 +183,11 @@ class Deconvolution(nn.ConvTranspose3d):
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(B, in, D, H, W) to (B, out, kernel·D, kernel·H, kernel·W), cropped at the end to `output_size`."""
-        batch, channels, depth, height, width = input.shape
         kernel = self.kernel_size[0]
+        if kernel <= _SMALL_KERNEL and not torch.is_grad_enabled():  # only then PyTorch's own is the faster
+            whole = super().forward(input)
+            return whole if output_size is None else crop(whole, output_size)
+        batch, channels, depth, height, width = input.shape
         weight = self.weight.permute(2, 3, 4, 1, 0).reshape(-1, channels)
         bias = None if self.bias is None else self.bias.repeat(kernel**3)
         cells = F.linear(input.permute(0, 2, 3, 4, 1), weight, bias)
@@ -193,7 +210,7 @@ class GraduallyEnhancedFeature(nn.Module):
     def __init__(self, deep_channels: int, skip_channels: int, out_channels: int) -> None:
         super().__init__()
         self.deconvolution = Deconvolution(deep_channels, out_channels, 2)
-        self.fusion = ConvNorm(out_channels + skip_channels, out_channels, 1)
+        self.fusion = conv_norm(out_channels + skip_channels, out_channels, 1)
         self.enhancement = ResidualBlock(out_channels, out_channels)
 
     def forward(self, deep: Tensor, skip: Tensor) -> Tensor:

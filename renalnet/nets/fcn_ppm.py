@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from renalnet.config import NetConfig
 from renalnet.nets.blocks import (
     POOL,
-    ConvNorm,
     GraduallyEnhancedFeature,
     PathStep,
     ResidualBlock,
     SegmentationNet,
     channels_last,
+    conv_norm,
     convolution_step,
 )
 from renalnet.nets.ppm import PyramidPooling
@@ -36,7 +36,7 @@ class FcnPpm(SegmentationNet):
         # convolution reads memory it never wrote (torch 2.13, processor).
         super().__init__((4, 4, 4), (12, 8, 8), full, auxiliary)
         self.config = config
-        self.stem = ConvNorm(1, full, 3)
+        self.stem = conv_norm(1, full, 3)
         self.at_full = _stage(full, full, (1,) * num_full)
         self.at_half = _stage(full, half, (1,) * num_half)
         self.at_quarter = _stage(half, quarter, config.dilations)
@@ -47,7 +47,7 @@ class FcnPpm(SegmentationNet):
 
     def features(self, image: Tensor) -> list[Tensor]:
         """Features of full, half and quarter resolution, the last from the pyramid pooling module."""
-        full = self.at_full(channels_last(self.stem(image)))
+        full = self.at_full(self.stem(channels_last(image)))
         half = self.at_half(self.pool(full))
         pooled = self.pyramid(self.at_quarter(self.pool(half)))
         half = self.to_half(pooled, half)

@@ -21,9 +21,9 @@ class PyramidBranch(nn.Module):
         self.convolution = nn.Conv3d(in_channels, out_channels, 1)
         self.deconvolution = Deconvolution(out_channels, out_channels, kernel)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in, D, H, W) to (B, out, D, H, W)."""
-        pooled = F.relu(self.convolution(average_cells(x, self.kernel)))
+    def forward(self, x: Tensor, wide: Tensor) -> Tensor:
+        """(B, in, D, H, W), and the same in the format that is averaged in, to (B, out, D, H, W)."""
+        pooled = F.relu(self.convolution(average_cells(wide, self.kernel).to(x.dtype)))
         restored: Tensor = self.deconvolution(pooled, list(x.shape[2:]))
         return restored
 
@@ -45,17 +45,17 @@ class PyramidPooling(nn.Module):
         """(B, C, D, H, W) to (B, `out_channels`, D, H, W)."""
         if not self.branches:
             return x
-        return torch.cat([x, *(branch(x) for branch in self.branches)], dim=1)
+        # Sums need float32, and pooling has no bfloat16 kernel on a processor.
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        return torch.cat([x, *(branch(x, wide) for branch in self.branches)], dim=1)
 
 
 def average_cells(x: Tensor, kernel: int) -> Tensor:
     """Means over cubes of `kernel` voxels, (B, C, ⌈D/kernel⌉, ⌈H/kernel⌉, ⌈W/kernel⌉).
 
-    A cube that reaches over the end of the map averages the real voxels in it only. Computed in float32, as
-    pooling has no bfloat16 kernel on a processor; the result has the dtype of `x`.
+    A cube that reaches over the end of the map averages the real voxels in it only.
     """
     # A window larger than the map is refused by PyTorch; cut to the map it holds the same real voxels.
     window = [min(kernel, size) for size in x.shape[2:]]
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    pooled = F.avg_pool3d(wide, window, stride=window, ceil_mode=True, count_include_pad=False)
-    return pooled.to(x.dtype)
+    pooled = F.avg_pool3d(x, window, stride=window, ceil_mode=True, count_include_pad=False)
+    return pooled.contiguous(memory_format=torch.channels_last_3d)

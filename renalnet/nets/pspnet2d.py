@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from renalnet.config import NetConfig
-from renalnet.nets.blocks import PathStep, SegmentationNet, channels_last, convolution_step
+from renalnet.nets.blocks import Bottleneck, ConvNorm, PathStep, SegmentationNet, channels_last, convolution_step
+from renalnet.nets.fused import normalise
 
 _STAGES = ((3, 1), (4, 1), (6, 2), (3, 4))
 """Blocks and dilation of each stage; the last three have twice the channels of the one before."""
@@ -40,7 +41,7 @@ class PspNet2d(SegmentationNet):
         for index, (num_blocks, dilation) in enumerate(_STAGES):
             inner = width * 2**index
             for _ in range(num_blocks):
-                self.stages.append(_Bottleneck(channels, inner, dilation))
+                self.stages.append(_bottleneck(channels, inner, dilation))
                 channels = 4 * inner
         self.bins = nn.ModuleList(_Bin(channels, channels // len(_BINS), size) for size in _BINS)
         self.fusion = _conv_norm(2 * channels, 8 * width, 3)
@@ -49,7 +50,7 @@ class PspNet2d(SegmentationNet):
         """The fused feature at a quarter of the in-plane size, as (B, C, D, H/4, W/4)."""
         batch, _, depth, height, width = image.shape
         slices = image.transpose(1, 2).reshape(batch * depth, 1, height, width)
-        x = self.stages(channels_last(self.stem(slices)))
+        x = self.stages(self.stem(channels_last(slices)))
         fused: Tensor = self.fusion(torch.cat([x, *(pool(x) for pool in self.bins)], dim=1))
         return [fused.view(batch, depth, *fused.shape[1:]).transpose(1, 2)]
 
@@ -65,23 +66,16 @@ class PspNet2d(SegmentationNet):
         return (*stem, *stages, PathStep("whole"), convolution_step(), PathStep("interpolate", 4))
 
 
-class _Bottleneck(nn.Module):
-    """Three convolutions, the last of four times the inner width, as in ResNet-50 (He et al. 2016)."""
-
-    def __init__(self, in_channels: int, inner: int, dilation: int) -> None:
-        super().__init__()
-        out_channels = 4 * inner
-        self.body = nn.Sequential(
-            _conv_norm(in_channels, inner, 1),
-            _conv_norm(inner, inner, 3, dilation=dilation),
-            _conv_norm(inner, out_channels, 1, activate=False),
-        )
-        self.projection = (
-            nn.Identity() if in_channels == out_channels else _conv_norm(in_channels, out_channels, 1, activate=False)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.body(x) + self.projection(x), inplace=True)
+def _bottleneck(in_channels: int, inner: int, dilation: int) -> Bottleneck:
+    """The last convolution has four times the inner width, as in ResNet-50 (He et al. 2016)."""
+    out_channels = 4 * inner
+    body = (
+        _conv_norm(in_channels, inner, 1),
+        _conv_norm(inner, inner, 3, dilation=dilation),
+        _conv_norm(inner, out_channels, 1),
+    )
+    same = in_channels == out_channels
+    return Bottleneck(body, None if same else _conv_norm(in_channels, out_channels, 1, rectify=False))
 
 
 class _Bin(nn.Module):
@@ -96,7 +90,7 @@ class _Bin(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         pooled = self.convolution(F.adaptive_avg_pool2d(x, self.size))
         enlarged = F.interpolate(pooled, size=x.shape[2:], mode="bilinear")
-        return F.relu(self.norm(enlarged), inplace=True)
+        return normalise(enlarged, self.norm)
 
 
 def _conv_norm(
@@ -106,12 +100,9 @@ def _conv_norm(
     *,
     stride: int = 1,
     dilation: int = 1,
-    activate: bool = True,
-) -> nn.Sequential:
-    """The 2D twin of `blocks.ConvNorm`."""
+    rectify: bool = True,
+) -> ConvNorm:
+    """The 2D twin of `blocks.conv_norm`."""
     padding = dilation * (kernel // 2)
-    layers: list[nn.Module] = [
-        nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, bias=False),
-        nn.BatchNorm2d(out_channels),
-    ]
-    return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if activate else []))
+    convolution = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, bias=False)
+    return ConvNorm(convolution, rectify=rectify)

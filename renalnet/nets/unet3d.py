@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from renalnet.config import NetConfig
 from renalnet.nets.blocks import (
     POOL,
-    ConvNorm,
     Deconvolution,
     PathStep,
     SegmentationNet,
     channels_last,
+    conv_norm,
     convolution_step,
 )
 
@@ -34,8 +34,8 @@ class UNet3d(SegmentationNet):
         # Three slices at the coarsest level at least, for the reason given in `FcnPpm`.
         super().__init__((8, 8, 8), (24, 16, 16), head_channels=widths[0])
         first = max(1, widths[0] // 2)
-        self.stem = ConvNorm(1, first, 3)
-        self.encoder = nn.ModuleList([ConvNorm(first, widths[0], 3)])
+        self.stem = conv_norm(1, first, 3)
+        self.encoder = nn.ModuleList([conv_norm(first, widths[0], 3)])
         self.ups, self.decoder = nn.ModuleList(), nn.ModuleList()
         for before, after in pairwise(widths):
             self.encoder.append(_two_convolutions(before, before, after))
@@ -45,7 +45,7 @@ class UNet3d(SegmentationNet):
 
     def features(self, image: Tensor) -> list[Tensor]:
         """The feature of full resolution; this network has no auxiliary heads."""
-        features = [self.encoder[0](channels_last(self.stem(image)))]
+        features = [self.encoder[0](self.stem(channels_last(image)))]
         for convolutions in list(self.encoder)[1:]:
             features.append(convolutions(self.pool(features[-1])))
         x = features.pop()
@@ -60,4 +60,4 @@ class UNet3d(SegmentationNet):
 
 
 def _two_convolutions(in_channels: int, inner: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(ConvNorm(in_channels, inner, 3), ConvNorm(inner, out_channels, 3))
+    return nn.Sequential(conv_norm(in_channels, inner, 3), conv_norm(inner, out_channels, 3))

@@ -58,6 +58,8 @@ class Trial:
     network: str
     state: str
     objective: float | None = None
+    dice_kidney: float | None = None
+    dice_tumor: float | None = None
     best_epoch: int | None = None
     epochs: int = 0
     planned_epochs: int = 0

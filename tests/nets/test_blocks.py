@@ -17,7 +17,7 @@ def test_residual_block_holds_three_convolutions_at_half_width_inside():
 
 
 def test_residual_block_projects_only_where_the_width_changes():
-    assert isinstance(ResidualBlock(8, 8).projection, nn.Identity)
+    assert ResidualBlock(8, 8).projection is None
     assert ResidualBlock(4, 8)(torch.ones(1, 4, 3, 5, 2)).shape == (1, 8, 3, 5, 2)
 
 

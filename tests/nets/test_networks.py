@@ -31,7 +31,7 @@ def test_the_papers_network_has_13_blocks_39_convolutions_and_2_poolings():
 @pytest.mark.parametrize("dilations", [(), (1, 1, 2, 2, 4, 4), (3, 1)])
 def test_kernels_and_dilations_are_as_set(kernels, dilations):
     net = net_of(encoder_blocks=(1, 0, len(dilations)), dilations=dilations, ppm_kernels=kernels)
-    assert tuple(block.body[1][0].dilation[0] for block in net.at_quarter) == dilations
+    assert tuple(block.body[1].convolution.dilation[0] for block in net.at_quarter) == dilations
     assert tuple(branch.kernel for branch in net.pyramid.branches) == kernels
     assert net(torch.zeros(1, 1, 8, 8, 12)).shape == (1, 3, 8, 8, 12)
 

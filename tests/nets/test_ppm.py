@@ -24,11 +24,18 @@ def test_a_constant_map_stays_constant_on_odd_sizes(kernel):
 
 
 def test_averages_bfloat16_with_float32_sums():
+    """Ones with one in sixteen 3, less 1.125: nothing is left of the mean if it is summed in eight bits."""
+    pyramid = PyramidPooling(1, (16,))
+    with torch.no_grad():
+        pyramid.branches[0].convolution.weight.fill_(1)
+        pyramid.branches[0].convolution.bias.fill_(-1)
+        pyramid.branches[0].deconvolution.weight.fill_(1)
+        pyramid.branches[0].deconvolution.bias.zero_()
     x = torch.ones(1, 1, 16, 16, 16, dtype=torch.bfloat16)
     x[..., 0] = 3
-    cell = average_cells(x, 16)
+    cell = pyramid.bfloat16()(x)[0, 1]
     assert cell.dtype == torch.bfloat16
-    assert cell.item() == 1.125
+    assert torch.equal(cell, torch.full_like(cell, 0.125))
 
 
 def test_branch_by_hand():

@@ -24,8 +24,8 @@ class TensorMaker:
         self._scale = np.float32(1 / hu_range)
         self._offset = np.float32(-normalisation.hu_min / hu_range - normalisation.mean)
         self._image = torch.empty(0)
-        if device.torch_device.type == "cuda":
-            self._copies = torch.cuda.Stream(device.torch_device)  # type: ignore[no-untyped-call]
+        on_gpu = device.torch_device.type == "cuda"
+        self._copies = torch.cuda.Stream(device.torch_device) if on_gpu else None  # type: ignore[no-untyped-call]
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Normalised float32 images (B, 1, D, H, W) and labels (B, D, H, W), on the device.
@@ -52,13 +52,13 @@ class TensorMaker:
         return self._image, batch.label
 
     def _on_gpu(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Waits for the copies, since the batch's memory is filled again, but not for what the GPU computes."""
+        """Copies beside the computing stream, so that the network goes on with the batch before meanwhile."""
         device = self._device.torch_device
         with torch.cuda.stream(self._copies):
-            image = batch.image.to(device, non_blocking=True)
-            label = batch.label.to(device, non_blocking=True)
-        self._copies.synchronize()
+            image, label = (values.to(device, non_blocking=True) for values in (batch.image, batch.label))
+        assert self._copies is not None
+        self._copies.synchronize()  # the batch's memory is filled again; this waits for the copies alone
         computing = torch.cuda.current_stream(device)
-        for copied in (image, label):
-            copied.record_stream(computing)  # else its memory would be given to the next copy while it is computed with
+        for values in (image, label):
+            values.record_stream(computing)  # its memory may not go to another copy before the network is done
         return image.float().mul_(float(self._scale)).add_(float(self._offset)), label

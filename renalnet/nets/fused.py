@@ -1,0 +1,182 @@
+"""BatchNorm, a sum and a ReLU as one step, which on a processor costs a fraction of PyTorch's three.
+
+Narrow layers spend their time in passes over memory, not in convolutions. On a processor, training passes features
+in channels-last memory through `fused.cpp`; everything else, and a machine where that was not compiled, takes
+PyTorch's own operations, which give the same numbers but for rounding.
+"""
+
+import ctypes
+import sys
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from renalnet.log import get_logger
+
+BatchNorm: TypeAlias = nn.BatchNorm2d | nn.BatchNorm3d
+_MODULE: Final = "renalnet.nets._fused"
+_SUFFIXES: Final = {torch.bfloat16: "bfloat16", torch.float32: "float32"}
+_LAYOUTS: Final = {4: torch.channels_last, 5: torch.channels_last_3d}
+_VERSION: Final = 1
+"""Of the interface of `fused.cpp`: a library of another one, not compiled anew, counts as missing."""
+_log = get_logger(__name__)
+
+
+def normalise(x: Tensor, norm: BatchNorm, residual: Tensor | None = None, *, rectify: bool = True) -> Tensor:
+    """ReLU(norm(x) + residual), each but the norm where asked for.
+
+    Args:
+        x: (B, C, …); its memory may be overwritten in evaluation.
+        norm: in training it takes its statistics from `x` and remembers them, as PyTorch's does.
+        residual: of the shape and type of `x`.
+        rectify: end with a ReLU.
+    """
+    if norm.training and _is_fusable(x, residual):
+        y: Tensor = _NormAct.apply(x, norm.weight, norm.bias, residual, norm, rectify)  # type: ignore[no-untyped-call]
+        return y
+    y = norm(x)
+    if residual is not None:
+        y = y + residual
+    return F.relu(y, inplace=True) if rectify else y
+
+
+def shift_and_rectify(x: Tensor, shift: Tensor, residual: Tensor | None = None, *, rectify: bool = True) -> Tensor:
+    """ReLU(x + shift + residual), for evaluation, in the memory of `x`.
+
+    Args:
+        x: (B, C, …), overwritten.
+        shift: (C,), float32.
+        residual: of the shape and type of `x`.
+        rectify: end with a ReLU.
+    """
+    if _is_fusable(x, residual):
+        _call("activate", x, x, residual, torch.ones_like(shift), shift, int(rectify), x)
+        return x
+    x += shift.to(x.dtype).view(-1, *[1] * (x.ndim - 2))
+    if residual is not None:
+        x += residual
+    return F.relu(x, inplace=True) if rectify else x
+
+
+@cache
+def is_compiled() -> bool:
+    """Whether this installation holds the compiled part; where it does not, that is said once."""
+    if _library() is not None:
+        return True
+    _log.warning(
+        "the compiled part of renalnet is missing: training on a processor takes PyTorch's own BatchNorm and about "
+        "one and a half times as long; install renalnet (anew) where a C++ compiler is at hand"
+    )
+    return False
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
+    libraries = map(ctypes.CDLL, _files())
+    return next((library for library in libraries if _version_of(library) == _VERSION), None)
+
+
+def _files() -> Iterator[str]:
+    """Beside this file, or in an installed package: a Ray job runs in a copy of the sources alone."""
+    spec = find_spec(_MODULE)
+    if spec and spec.origin:
+        yield spec.origin
+    package, name = _MODULE.rsplit(".", 1)
+    for entry in sys.path:
+        yield from map(str, Path(entry, *package.split(".")).glob(f"{name}.*.so"))
+
+
+def _version_of(library: ctypes.CDLL) -> int:
+    return int(library.version()) if hasattr(library, "version") else 0
+
+
+def _is_fusable(x: Tensor, residual: Tensor | None) -> bool:
+    if x.device.type != "cpu" or x.dtype not in _SUFFIXES or torch.compiler.is_compiling():
+        return False
+    layout = _LAYOUTS.get(x.ndim)
+    if layout is None or not x.is_contiguous(memory_format=layout):
+        return False
+    return (residual is None or _is_alike(residual, x, layout)) and is_compiled()
+
+
+def _is_alike(x: Tensor, other: Tensor, layout: torch.memory_format) -> bool:
+    return x.dtype == other.dtype and x.shape == other.shape and x.is_contiguous(memory_format=layout)
+
+
+class _NormAct(torch.autograd.Function):
+    """The training step of a BatchNorm with what follows it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, norm: BatchNorm, rectify: bool
+    ) -> Tensor:
+        mean, variance = _statistics(x)
+        _remember(norm, mean, variance, x.numel() // x.shape[1])
+        scale = weight.double() * (variance + norm.eps).rsqrt()
+        shift = bias.double() - mean * scale
+        y = torch.empty_like(x)
+        _call("activate", x, x, residual, scale.float(), shift.float(), int(rectify), y)
+        ctx.save_for_backward(x, y if rectify else None, weight, mean, variance)
+        ctx.eps, ctx.has_residual = norm.eps, residual is not None
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+        x, y, weight, mean, variance = ctx.saved_tensors
+        grad_y, count = _as(x, grad_y), x.numel() // x.shape[1]
+        middle = mean.float()
+        total, product = torch.empty_like(mean), torch.empty_like(mean)
+        _call("gradient_sums", x, grad_y, y, x, middle, after=(total, product))
+        inverse_sd = (variance + ctx.eps).rsqrt()
+        of_grad = weight.double() * inverse_sd
+        of_x = -of_grad * inverse_sd.square() * product / count
+        constant = -of_grad * total / count
+        grad_x = torch.empty_like(x)
+        # Where nothing was cut off, the gradient itself passes to the residual.
+        grad_residual = torch.empty_like(x) if ctx.has_residual and y is not None else None
+        values = of_grad.float(), of_x.float(), constant.float()
+        _call("backward", x, grad_y, y, x, middle, *values, grad_x, grad_residual)
+        if ctx.has_residual and y is None:
+            grad_residual = grad_y
+        return grad_x, (product * inverse_sd).float(), total.float(), grad_residual, None, None
+
+
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel, float64."""
+    mean, variance = torch.empty(2, x.shape[1], dtype=torch.float64)
+    _call("statistics", x, x, after=(mean, variance))
+    return mean, variance
+
+
+@torch.no_grad()
+def _remember(norm: BatchNorm, mean: Tensor, variance: Tensor, count: int) -> None:
+    """Running statistics for evaluation; their variance is the unbiased one, as PyTorch's."""
+    if norm.running_mean is None or norm.running_var is None or norm.momentum is None:
+        return
+    norm.running_mean.lerp_(mean.to(norm.running_mean), norm.momentum)
+    norm.running_var.lerp_((variance * (count / max(count - 1, 1))).to(norm.running_var), norm.momentum)
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+
+
+def _as(x: Tensor, other: Tensor) -> Tensor:
+    """`other` in the type and the memory layout of `x`."""
+    return other.to(x.dtype).contiguous(memory_format=_LAYOUTS[x.ndim])
+
+
+def _call(name: str, like: Tensor, *values: Tensor | int | None, after: tuple[Tensor, ...] = ()) -> None:
+    """Call a function of the library on `values`, the sizes of `like`, and `after`."""
+    channels = like.shape[1]
+    sizes = ctypes.c_int64(like.numel() // channels), ctypes.c_int64(channels), torch.get_num_threads()
+    function = getattr(_library(), f"{name}_{_SUFFIXES[like.dtype]}")
+    function(*map(_argument, values), *sizes, *map(_argument, after))
+
+
+def _argument(value: Tensor | int | None) -> Any:
+    return ctypes.c_void_p(value.data_ptr()) if isinstance(value, Tensor) else value
