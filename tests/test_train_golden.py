@@ -12,6 +12,7 @@ from conftest import ball_roi
 from renalnet.config import PrepareConfig
 from renalnet.data.cohort import load_cohort
 from renalnet.data.store_writer import write_store
+from renalnet.nets import fused
 from renalnet.presets import quick
 from renalnet.train import TrainingRun
 from renalnet.types import Split
@@ -20,11 +21,12 @@ GOLDEN = Path(__file__).parent / "golden" / "quick_losses.json"
 NUM_STEPS = 12
 TOLERANCE = 1e-4
 """Relative. At the preset's rate a difference in rounding grows a hundredfold in a few steps, so that losses are kept
-for each instruction set and PyTorch; the first loss, of the first weights, is the same on all."""
+for each PyTorch, instruction set and kind of BatchNorm; the first loss, of the first weights, is the same on all."""
 
 
 def kind() -> str:
-    return f"{'.'.join(torch.__version__.split('.')[:2])} {torch.backends.cpu.get_cpu_capability()}"
+    norms = "fused" if fused.is_compiled() else "plain"
+    return f"{'.'.join(torch.__version__.split('.')[:2])} {torch.backends.cpu.get_cpu_capability()} {norms}"
 
 
 def test_first_losses_of_the_quick_preset(tmp_path: Path) -> None:

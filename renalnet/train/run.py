@@ -223,7 +223,7 @@ class TrainingRun:
         return {
             "run": self._run_fingerprint(),
             "step": self.step,
-            "environment": environment(self._stepper, str(self.device)),
+            "environment": environment(self._stepper, self.device),
             "micro_batch": self._stepper.micro_batch,
             "partial": asdict(self.partial),
             "records": [asdict(record) for record in self.records],
@@ -264,6 +264,6 @@ class TrainingRun:
             raise CheckpointError(
                 f"{self.folder} holds another run (its configuration or data differ); choose an empty folder"
             )
-        changed = differences(found.meta["environment"], environment(self._stepper, str(self.device)))
+        changed = differences(found.meta["environment"], environment(self._stepper, self.device))
         if changed:
             _log.warning("%s goes on under other conditions: it will not repeat bit for bit (%s)", self.folder, changed)

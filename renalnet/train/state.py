@@ -7,6 +7,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from renalnet.device import Device
+from renalnet.nets import fused
 from renalnet.train.step import Stepper
 
 _MODEL: Final = "model."
@@ -27,14 +29,15 @@ def put_tensors(stepper: Stepper, tensors: Mapping[str, Tensor]) -> None:
         buffer.copy_(tensors[f"{_MOMENTUM}{name}"])
 
 
-def environment(stepper: Stepper, device: str) -> dict[str, str | int | bool]:
+def environment(stepper: Stepper, device: Device) -> dict[str, str | int | bool]:
     """What decides the rounding of a run besides its configuration and data."""
     return {
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "processor": _processor(),
-        "device": device,
+        "device": str(device),
         "compiled": stepper.forward.is_compiled,
+        "fused": device.torch_device.type == "cpu" and fused.is_compiled(),
     }
 
 
