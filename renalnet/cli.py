@@ -216,12 +216,14 @@ def train(
     from renalnet.data.atlas import ATLAS_FILE
     from renalnet.data.cohort import load_cohort
     from renalnet.data.store import open_store
+    from renalnet.machine import keep_memory
     from renalnet.presets import train_preset
     from renalnet.storage import absolute, join, write_bytes
     from renalnet.train import TrainingRun
     from renalnet.train.watch import Watch
 
     torch.set_num_threads(threads)
+    keep_memory()
     prepared = open_store(store)
     describe = {"roi": prepared.manifest.config.model_dump(mode="json"), "data": prepared.fingerprint}
     config = override(train_preset(preset), set_ or [])
