@@ -1,5 +1,6 @@
 """Compiled training, and what becomes of it where compiling fails."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from renalnet.config import TrainConfig
 from renalnet.data.cohort import Cohort
 from renalnet.device import Device, pick_device
 from renalnet.nets import build_net
-from renalnet.train import TrainingRun
+from renalnet.train import StepReport, TrainingRun
 from renalnet.train.forward import TrainingForward
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # what the compiler imports uses it
@@ -19,6 +20,10 @@ LATER = "the network could not be compiled"
 
 def one_epoch(config: TrainConfig, choice: str) -> TrainConfig:
     return config.model_copy(update={"compile": choice, "epochs": 1, "steps_per_epoch": 2})
+
+
+def losses_to(losses: list[float]) -> Callable[[StepReport], None]:
+    return lambda report: losses.append(report.loss)
 
 
 def test_auto_compiles_on_a_gpu_only(tiny_train: TrainConfig) -> None:
@@ -74,11 +79,15 @@ def test_an_error_of_the_network_is_not_the_compilers(
 def test_compiled_training_is_the_same_but_for_rounding(
     tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (plain,) = TrainingRun(one_epoch(tiny_train, "off"), ball_cohort, str(tmp_path / "off"))
-    run = TrainingRun(one_epoch(tiny_train, "on"), ball_cohort, str(tmp_path / "on"))
-    (compiled,) = run
+    plain: list[float] = []
+    compiled: list[float] = []
+    list(TrainingRun(one_epoch(tiny_train, "off"), ball_cohort, str(tmp_path / "off"), on_step=losses_to(plain)))
+    run = TrainingRun(one_epoch(tiny_train, "on"), ball_cohort, str(tmp_path / "on"), on_step=losses_to(compiled))
+    list(run)
     assert run.is_compiled and LATER not in caplog.text
-    assert compiled.loss == pytest.approx(plain.loss, rel=1e-4)
+    assert compiled[0] == pytest.approx(plain[0], rel=1e-5)
+    # Behind a step, since rounding grows through narrow layers' BatchNorm; the step itself takes off 3 %.
+    assert compiled[1] == pytest.approx(plain[1], rel=1e-3)
 
 
 @pytest.mark.slow
