@@ -1,10 +1,11 @@
 """Checkpoints and model bundles: safetensors with JSON beside them, never a pickle.
 
-A checkpoint is written tensors first, JSON last, each renamed into place; the JSON names the tensors' checksum, so a
-checkpoint that was cut short is recognised and the one before it is taken.
+A checkpoint is written tensors first, JSON last, each renamed into place; the JSON holds a checksum of both, so a
+checkpoint that was cut short or altered is recognised and the one before it is taken.
 """
 
 import hashlib
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,9 @@ from renalnet.log import get_logger
 Tensors = dict[str, torch.Tensor]
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
-_PATTERN = re.compile(r"checkpoint-(\d{6})\.json")
+_PATTERN = re.compile(r"checkpoint-(\d{6,})\.json")
+_HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+"""What `storage` leaves of a file whose writer was killed."""
 _log = get_logger(__name__)
 
 
@@ -35,14 +38,20 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, num_kept: int = 2) -> None:
-    """Write a checkpoint, then remove all but the newest `num_kept`."""
-    stem = f"checkpoint-{checkpoint.step:06d}"
+    """Write a checkpoint, then remove all but the newest `num_kept` up to it, and what a killed writer left.
+
+    Those of later steps go too: a run comes back behind them only where they are damaged.
+    """
     content = _encode(checkpoint.tensors)
-    storage.write_bytes(storage.join(folder, f"{stem}.safetensors"), content)
-    storage.write_json(storage.join(folder, f"{stem}.json"), {"sha256": _digest(content), **checkpoint.meta})
-    for step in _steps(folder)[:-num_kept]:
-        storage.delete(storage.join(folder, f"checkpoint-{step:06d}.json"))
-        storage.delete(storage.join(folder, f"checkpoint-{step:06d}.safetensors"))
+    storage.write_bytes(_tensors_of(folder, checkpoint.step), content)
+    digest = _digest(content, checkpoint.meta)
+    storage.write_json(_json_of(folder, checkpoint.step), {"sha256": digest, **checkpoint.meta})
+    kept = [step for step in _steps(folder) if step <= checkpoint.step][-num_kept:]
+    for step in set(_steps(folder)) - set(kept):
+        storage.delete(_json_of(folder, step))
+        storage.delete(_tensors_of(folder, step))
+    for name in filter(_HALF_WRITTEN.fullmatch, storage.list_names(folder)):
+        storage.delete(storage.join(folder, name))
 
 
 def load_checkpoint(folder: str | Path) -> Checkpoint | None:
@@ -79,10 +88,21 @@ def load_model(folder: str | Path) -> tuple[Tensors, dict[str, Any]]:
 
 
 def _load(folder: str | Path, step: int) -> Checkpoint:
-    stem = storage.join(folder, f"checkpoint-{step:06d}")
-    meta = storage.read_json(f"{stem}.json")
-    tensors = _decode(storage.read_bytes(f"{stem}.safetensors"), meta["sha256"], f"{stem}.safetensors")
-    return Checkpoint(step, tensors, meta)
+    where = _tensors_of(folder, step)
+    meta = storage.read_json(_json_of(folder, step))
+    if not isinstance(meta, dict) or "sha256" not in meta:
+        raise CheckpointError(f"{_json_of(folder, step)} holds no checksum; restore it or take another checkpoint")
+    sha256 = meta.pop("sha256")
+    content = storage.read_bytes(where)
+    return Checkpoint(step, _decode(content, sha256, where, meta), meta)
+
+
+def _json_of(folder: str | Path, step: int) -> str:
+    return storage.join(folder, f"checkpoint-{step:06d}.json")
+
+
+def _tensors_of(folder: str | Path, step: int) -> str:
+    return storage.join(folder, f"checkpoint-{step:06d}.safetensors")
 
 
 def _steps(folder: str | Path) -> list[int]:
@@ -95,8 +115,8 @@ def _encode(tensors: Tensors) -> bytes:
     return bytes(save(plain))
 
 
-def _decode(content: bytes, sha256: str, where: str) -> Tensors:
-    if _digest(content) != sha256:
+def _decode(content: bytes, sha256: str, where: str, meta: dict[str, Any] | None = None) -> Tensors:
+    if _digest(content, meta) != sha256:
         raise CheckpointError(f"{where} does not match its checksum; restore it or take another checkpoint")
     try:
         return dict(load(content))
@@ -104,5 +124,9 @@ def _decode(content: bytes, sha256: str, where: str) -> Tensors:
         raise CheckpointError(f"{where} is no safetensors file ({error}); take another checkpoint") from error
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _digest(content: bytes, meta: dict[str, Any] | None = None) -> str:
+    """Of the tensors, and of the JSON values beside them where they count."""
+    digest = hashlib.sha256(content)
+    if meta is not None:
+        digest.update(json.dumps(meta, sort_keys=True).encode())
+    return digest.hexdigest()

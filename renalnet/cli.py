@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from renalnet.command import num_cores, stage_progress
+from renalnet.command import num_cores, stage_progress, step_progress, stop_signals
 from renalnet.presets import PREPARE_PRESETS, TRAIN_PRESETS
 
 if TYPE_CHECKING:
@@ -200,32 +200,46 @@ def train(
     preset: Annotated[str, typer.Option(help=f"Start from: {', '.join(TRAIN_PRESETS)}.")] = "paper",
     set_: Set = None,
     threads: Annotated[int, typer.Option(help="Processor threads.")] = NUM_WORKERS,
+    stop_after: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many steps, and forecast the rest.")
+    ] = None,
 ) -> None:
-    """Train one network on a store, without Ray."""
+    """Train one network on a store, without Ray. Interrupted, it goes on when the command is repeated.
+
+    SIGTERM and Ctrl-C write a checkpoint first (exit codes 143 and 130); a run that is killed loses at most
+    `checkpoint_every_s` seconds. Loss and Dice are in OUT/epochs.jsonl and OUT/tensorboard.
+    """
     import torch
 
     from renalnet.config import override
     from renalnet.data.atlas import ATLAS_FILE
     from renalnet.data.cohort import load_cohort
     from renalnet.data.store import open_store
+    from renalnet.machine import keep_memory
     from renalnet.presets import train_preset
     from renalnet.storage import absolute, join, write_bytes
     from renalnet.train import TrainingRun
+    from renalnet.train.watch import Watch
 
     torch.set_num_threads(threads)
+    keep_memory()
     prepared = open_store(store)
     describe = {"roi": prepared.manifest.config.model_dump(mode="json"), "data": prepared.fingerprint}
     config = override(train_preset(preset), set_ or [])
-    run = TrainingRun(config, load_cohort(prepared, config.loader), absolute(out), describe=describe)
     console = Console()
-    for record in run:
-        console.print(
-            f"epoch {record.epoch:2d} of {config.epochs}  loss {record.loss:.4f}  "
-            f"Dice kidney {record.dice_kidney:.3f}  tumor {record.dice_tumor:.3f}  "
-            f"rate {record.learning_rate:g}  {record.seconds:.0f} s  waiting for data {record.data_wait_share:.0%}  "
-            f"{record.failure}",
-            soft_wrap=True,
+    with stop_signals() as stop, step_progress() as show:
+        watch = Watch(console, show, lambda: stop.is_made, stop_after)
+        run = TrainingRun(
+            config,
+            load_cohort(prepared, config.loader),
+            absolute(out),
+            describe=describe,
+            should_stop=watch.should_stop,
+            on_step=watch.on_step,
         )
+        watch.follow(run)
+    if not run.is_finished:
+        raise typer.Exit(stop.exit_code)
     best = run.best
     if best is None:
         console.print(f"no epoch ended well: {run.records[-1].failure}")

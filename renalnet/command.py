@@ -1,13 +1,15 @@
-"""What every command line shares: exit codes, one-line errors, logging, progress."""
+"""What every command line shares: exit codes, one-line errors, logging, progress, stopping when asked to."""
 
 import io
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from types import FrameType
 from typing import Final, NoReturn
 
 import typer
@@ -91,6 +93,88 @@ def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
             progress.update(tasks[stage], completed=done, total=total)
 
         yield show
+
+
+@contextmanager
+def step_progress() -> Iterator[Callable[[str, int, int, str], None]]:
+    """A bar on stderr of the part of a job that is under way, told (part, done, total, words); none without a terminal.
+
+    Lines printed meanwhile on the same terminal come out above it.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda *_: None
+        return
+    words_column = TextColumn("{task.fields[words]}")
+    columns = (
+        TextColumn("{task.description:>8}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        words_column,
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as progress:
+        task = progress.add_task("", total=None, words="")
+        shown = ""
+
+        def show(part: str, done: int, total: int, words: str) -> None:
+            nonlocal shown
+            if part != shown:
+                progress.reset(task, total=total, completed=done)
+                shown = part
+            progress.update(task, description=part, completed=done, total=total, words=words)
+
+        yield show
+
+
+@dataclass
+class StopRequest:
+    """Whether a signal has asked this process to stop."""
+
+    signal_number: int = 0
+
+    @property
+    def is_made(self) -> bool:
+        """Whether one has come."""
+        return self.signal_number != 0
+
+    @property
+    def exit_code(self) -> int:
+        """What shells give a process that the signal ended: 143 for SIGTERM, 130 for SIGINT; 0 without one."""
+        return 128 + self.signal_number if self.is_made else 0
+
+
+@contextmanager
+def stop_signals() -> Iterator[StopRequest]:
+    """Inside, the first SIGTERM or SIGINT asks to stop at the next good moment; a second one acts as ever."""
+    request = StopRequest()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def give_back() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def ask(number: int, _: FrameType | None) -> None:
+        request.signal_number = number
+        give_back()
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield request
+    finally:
+        give_back()
+
+
+def duration_words(seconds: float) -> str:
+    """A duration in its two largest units: 12 s, 4 min 10 s, 3 h 20 min, 11 d 19 h."""
+    rest = round(seconds)
+    parts: list[tuple[int, str]] = []
+    for name, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, rest = divmod(rest, size)
+        if parts or count or name == "s":
+            parts.append((count, name))
+    return " ".join(f"{count} {name}" for place, (count, name) in enumerate(parts[:2]) if count or not place)
 
 
 class _RateColumn(ProgressColumn):

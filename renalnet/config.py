@@ -153,6 +153,9 @@ class OptimConfig(Section):
     """Factor of each step (reconstruction: the paper names only the steps)."""
     batch_size: int = Field(4, ge=1)
     """Crops a step."""
+    micro_batch: int = Field(0, ge=0)
+    """Crops that go through the network at once, whose gradients are added up to the batch's; 0 means the whole batch.
+    Where memory runs out the run halves it by itself. BatchNorm sees so many crops at a time."""
     clip_norm: float = Field(10.0, gt=0)
     """Gradients longer than this are shortened to it, so that one odd crop cannot end a run (reconstruction)."""
 
@@ -301,6 +304,10 @@ class TrainConfig(Section):
     """Initial weights, order of crops and flips follow from it."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """`auto` takes bfloat16 where the device computes in it, float32 elsewhere."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Whether the network is compiled for training; `auto`: on a GPU only, a processor gains nothing."""
+    checkpoint_every_s: float = Field(120.0, ge=0)
+    """Seconds between checkpoints within an epoch; 0: after each step. Each epoch's end is kept too."""
 
 
 _YAML_ERRORS = (yaml.YAMLError, ValueError, KeyError, AttributeError, RecursionError)

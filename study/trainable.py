@@ -1,12 +1,15 @@
 """A trial: renalnet's training run, one epoch a step, in an actor that Ray Tune reuses for the next trial.
 
 A trial's checkpoints are the run's own, in the trial's folder of the results. A trial that is started again, by Ray
-after a lost node or by a new driver after a lost one, goes on from there.
+after a lost node or by a new driver after a lost one, goes on from there. Where Ray ends the process with SIGTERM, as
+when it drains a node, the run first writes a checkpoint, for which Ray leaves a few seconds.
 """
 
 import math
+import signal
 from collections.abc import Iterator
 from dataclasses import asdict
+from types import FrameType
 from typing import Any
 
 import torch
@@ -30,6 +33,8 @@ class Trial(tune.Trainable):
         log.configure()
         keep_memory()
         torch.set_num_threads(math.ceil(self.trial_resources.required_resources.get("CPU", 1)))
+        self._is_stepping, self._is_to_leave = False, False
+        self._end_of_ray = signal.signal(signal.SIGTERM, self._on_sigterm)
         self._results, self._describe = results, describe
         self._cohort = load_cohort(store, _train_config(config).loader)  # the same for all trials of a study
         self._start(config)
@@ -41,7 +46,12 @@ class Trial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Train the next epoch; a run whose epochs are all on disk reports its last one again."""
-        record = next(self._epochs, None) or self._run.records[-1]
+        self._is_stepping = True
+        record = next(self._epochs, None)
+        self._is_stepping = False
+        if self._is_to_leave:
+            self._leave()
+        record = record or self._run.records[-1]
         best = self._run.best
         ended = len(self._run.records) >= self._run.config.epochs or bool(record.failure)
         values = asdict(record)
@@ -59,8 +69,25 @@ class Trial(tune.Trainable):
 
     def _start(self, config: dict[str, Any]) -> None:
         folder = layout.trial_folder(self._results, config["name"])
-        self._run = TrainingRun(_train_config(config), self._cohort, folder, describe=self._describe)
+        self._run = TrainingRun(
+            _train_config(config),
+            self._cohort,
+            folder,
+            describe=self._describe,
+            should_stop=lambda: self._is_to_leave,
+        )
         self._epochs: Iterator[EpochRecord] = iter(self._run)
+
+    def _on_sigterm(self, _: int, __: FrameType | None) -> None:
+        self._is_to_leave = True
+        if not self._is_stepping:
+            self._leave()
+
+    def _leave(self) -> None:
+        """End the process as Ray would have."""
+        if callable(self._end_of_ray):
+            self._end_of_ray(signal.SIGTERM, None)
+        raise SystemExit(128 + signal.SIGTERM)
 
 
 def _train_config(config: dict[str, Any]) -> TrainConfig:

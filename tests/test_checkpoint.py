@@ -36,6 +36,49 @@ def test_truncated_one_is_skipped_for_the_one_before(tmp_path: Path, caplog: pyt
     assert "checkpoint 2 of" in caplog.text and "damaged" in caplog.text
 
 
+def test_altered_values_are_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save_steps(tmp_path, 1, 2)
+    path = tmp_path / "checkpoint-000002.json"
+    path.write_text(path.read_text().replace('"step": 2', '"step": 3'))
+    found = load_checkpoint(tmp_path)
+    assert found is not None and found.step == 1
+    assert "does not match its checksum" in caplog.text
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"sha256": '])
+def test_json_that_is_no_checkpoints_is_skipped(content: str, tmp_path: Path) -> None:
+    save_steps(tmp_path, 1, 2)
+    (tmp_path / "checkpoint-000002.json").write_text(content)
+    found = load_checkpoint(tmp_path)
+    assert found is not None and found.step == 1
+
+
+def test_damaged_ones_of_later_steps_go_when_a_run_comes_from_behind(tmp_path: Path) -> None:
+    save_steps(tmp_path, 5, 8, 9)
+    for step in (8, 9):
+        (tmp_path / f"checkpoint-{step:06d}.safetensors").write_bytes(b"")
+    save_steps(tmp_path, 6)
+    found = load_checkpoint(tmp_path)
+    assert found is not None and found.step == 6
+    assert [path.name for path in sorted(tmp_path.glob("*"))] == [
+        "checkpoint-000006.json",
+        "checkpoint-000006.safetensors",
+    ]
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".model.safetensors.0123abcd.tmp").write_bytes(b"half")
+    (tmp_path / ".notes").write_text("someone's")
+    save_steps(tmp_path, 1)
+    assert sorted(path.name for path in tmp_path.glob(".*")) == [".notes"]
+
+
+def test_more_than_a_million_steps_are_in_order(tmp_path: Path) -> None:
+    save_steps(tmp_path, 999999, 1000000)
+    found = load_checkpoint(tmp_path)
+    assert found is not None and found.step == 1000000
+
+
 def test_no_checkpoint(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "none") is None
 

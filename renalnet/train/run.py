@@ -1,0 +1,269 @@
+"""A run in a folder: steps, validation, checkpoints.
+
+A batch is a function of the seed and the step's number, and so is how it is augmented. The number of the step that
+comes next is therefore the loader's position and the state of all generators at once, and a checkpoint needs no other.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from renalnet import checkpoint as checkpoints
+from renalnet.checkpoint import Checkpoint
+from renalnet.config import LoaderConfig, Section, TrainConfig, fingerprint
+from renalnet.data.augment import Augmenter
+from renalnet.data.cohort import Cohort
+from renalnet.data.feed.tensors import TensorMaker
+from renalnet.data.loader import PatchLoader
+from renalnet.device import pick_device
+from renalnet.errors import CheckpointError, StoreError
+from renalnet.log import get_logger
+from renalnet.nets import build_net
+from renalnet.train.records import EpochRecord, PartialEpoch, best_of, write_log
+from renalnet.train.state import differences, environment, put_tensors, tensors_of
+from renalnet.train.step import PROBABILITIES_NOT_FINITE, Stepper, learning_rate
+from renalnet.train.validate import Validation
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """A step whose loss is known."""
+
+    epoch: int
+    """From 1."""
+    step: int
+    """Of the epoch, from 1."""
+    loss: float
+    seconds: float
+    """Since the step before, waiting for data and checkpoints included."""
+
+
+class TrainingRun:
+    """A run in a folder. Iterating trains what the folder does not hold yet and yields each epoch's record.
+
+    A run that is killed goes on from its newest checkpoint and ends with the weights of an undisturbed one, bit for
+    bit, on the same kind of processor with the same PyTorch and as many threads; where these differ, it says so.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        cohort: Cohort,
+        folder: str,
+        *,
+        describe: dict[str, Any] | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_step: Callable[[StepReport], None] = lambda _: None,
+    ):
+        """Start the run of `folder`, or go on from its newest whole checkpoint.
+
+        Args:
+            config: the run; a folder that holds another run's checkpoint is refused.
+            cohort: decoded training and validation patients.
+            folder: any path that `storage` knows.
+            describe: values to keep in the model's `config.json`, such as how its ROIs were cut.
+            should_stop: asked between steps and between validation patients; where it says so, the run writes a
+                checkpoint and iterating ends, with `is_finished` false.
+            on_step: told of each step.
+
+        Raises:
+            CheckpointError: the folder belongs to another run.
+            StoreError: there is no training or no validation patient.
+        """
+        if not len(cohort.validation):
+            raise StoreError("no validation ROI in the store; prepare it with a validation share, or --splits")
+        self.config, self.folder = config, folder
+        self._cohort, self._describe = cohort, describe or {}
+        self._should_stop, self._on_step = should_stop, on_step
+        self.device = pick_device(config.precision)
+        self.net = self.device.place(build_net(config.net, config.seed))
+        augmenter = Augmenter(config.augment, cohort.normalisation, config.seed)
+        tensors = TensorMaker(cohort.normalisation, self.device, augmenter)
+        self._stepper = Stepper(self.net, config, self.device, tensors)
+        for_gpu = self.device.torch_device.type == "cuda"
+        self._loader = PatchLoader(cohort.train, config, fill_hu=cohort.normalisation.hu_min, for_gpu=for_gpu)
+        self.validation = Validation(
+            cohort.validation, cohort.normalisation, config.stitch, config.max_validation_cases
+        )
+        self.records: list[EpochRecord] = []
+        self.partial = PartialEpoch()
+        self._looked, self._unsaved_s, self._unreported_s, self._waited_s = 0.0, 0.0, 0.0, 0.0
+        self._resume()
+
+    def __iter__(self) -> Iterator[EpochRecord]:
+        while not (self.is_finished or self._should_stop()):
+            record = self._train_epoch()
+            if record is None:
+                return
+            self._end_epoch(record)
+            yield record
+
+    @property
+    def step(self) -> int:
+        """Steps that have been made; the number, from 0, of the one that comes next."""
+        num_ended = sum(not record.failure for record in self.records)
+        return num_ended * self.config.steps_per_epoch + self.partial.steps
+
+    @property
+    def voxels_per_step(self) -> int:
+        """Voxels of the crops of a step."""
+        return self.config.optim.batch_size * math.prod(self.config.patch.shape)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the network is compiled for training."""
+        return self._stepper.forward.is_compiled
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do: all epochs have ended, or the last one failed."""
+        return len(self.records) >= self.config.epochs or bool(self.records and self.records[-1].failure)
+
+    @property
+    def best(self) -> EpochRecord | None:
+        """The epoch with the highest objective, the first of equals; none before an epoch has ended well."""
+        return best_of(self.records)
+
+    def _train_epoch(self) -> EpochRecord | None:
+        """The rest of the epoch that is under way; none where the run is to stop within it."""
+        epoch = len(self.records) + 1
+        rate = learning_rate(self.config, epoch)
+        self._looked = time.monotonic()
+        self._stepper.begin_epoch(rate)
+        self._make_steps()
+        is_trained = self.partial.steps == self.config.steps_per_epoch
+        is_validated = is_trained and self._validate()
+        failure = self._stepper.failure
+        if failure:
+            where = "its validation" if is_trained else f"step {self.partial.steps + 1}"
+            return self.partial.failed(epoch, rate, f"{failure.what} in epoch {epoch}, {where}; {failure.remedy}")
+        if not is_validated:
+            self._save()
+            return None
+        return self.partial.ended(epoch, rate, self.voxels_per_step)
+
+    def _make_steps(self) -> None:
+        """The epoch's steps that have not been made, as far as the run goes on."""
+        num_steps = self.config.steps_per_epoch - self.partial.steps
+        for batch in self._loader.batches(self.step, num_steps):
+            losses = self._stepper.step(batch)
+            self._look_after_step()
+            self._count(losses)
+            if self._stepper.failure or self._should_stop():
+                break
+            if self._is_checkpoint_due:
+                self._save()
+        self._count(self._stepper.flush())
+
+    def _count(self, losses: Iterable[float]) -> None:
+        for loss in losses:
+            self.partial.add(loss)
+            self._on_step(StepReport(len(self.records) + 1, self.partial.steps, loss, self._unreported_s))
+            self._unreported_s = 0.0
+
+    def _validate(self) -> bool:
+        """Score the validation patients that have not been; false where the run is to stop among them or failed."""
+        scores = self.partial.scores
+        while len(scores) < self.validation.num_cases:
+            if self._should_stop():
+                return False
+            if self._is_checkpoint_due:
+                self._save()
+            score = self.validation.score(len(scores), self.net, self.device)
+            if score is None:
+                self._stepper.failure = PROBABILITIES_NOT_FINITE
+                return False
+            scores.append(score)
+            self.partial.validated_s += self._seconds()
+        return True
+
+    def _seconds(self) -> float:
+        """Since the last look at the clock."""
+        now = time.monotonic()
+        passed, self._looked = now - self._looked, now
+        self._unsaved_s += passed
+        return passed
+
+    def _look_after_step(self) -> None:
+        seconds = self._seconds()
+        self._unreported_s += seconds
+        self.partial.trained_s += seconds
+        self.partial.waited_s += self._loader.waited_s - self._waited_s
+        self._waited_s = self._loader.waited_s
+
+    @property
+    def _is_checkpoint_due(self) -> bool:
+        return self._unsaved_s >= self.config.checkpoint_every_s
+
+    def _end_epoch(self, record: EpochRecord) -> None:
+        """Keep an epoch: first the checkpoint, from which a resumed run mends the model and the log behind it."""
+        self.records.append(record)
+        if not record.failure:
+            self.partial = PartialEpoch()
+        self._save()
+        self._write_behind_checkpoint()
+
+    def _write_behind_checkpoint(self) -> None:
+        """The best model, where it is that of the checkpoint, and the log."""
+        if self.records and not self.partial.steps and self.records[-1] is self.best:
+            checkpoints.save_model(self.folder, dict(self.net.state_dict()), self._bundle_config(self.records[-1]))
+        write_log(self.folder, self.records)
+
+    def _save(self) -> None:
+        """Write a checkpoint of what is known; a step that fails meanwhile is met by the next look at `failure`."""
+        self._count(self._stepper.flush())
+        checkpoints.save_checkpoint(self.folder, Checkpoint(self.step, tensors_of(self._stepper), self._meta()))
+        self._unsaved_s = 0.0
+
+    def _meta(self) -> dict[str, Any]:
+        return {
+            "run": self._run_fingerprint(),
+            "step": self.step,
+            "environment": environment(self._stepper, self.device),
+            "micro_batch": self._stepper.micro_batch,
+            "partial": asdict(self.partial),
+            "records": [asdict(record) for record in self.records],
+        }
+
+    def _bundle_config(self, record: EpochRecord) -> dict[str, Any]:
+        return {
+            "train": self.config.model_dump(mode="json"),
+            "normalisation": asdict(self._cohort.normalisation),
+            "device": str(self.device),
+            "epoch": record.epoch,
+            "validation": {"dice_kidney": record.dice_kidney, "dice_tumor": record.dice_tumor},
+            **self._describe,
+        }
+
+    def _run_fingerprint(self) -> str:
+        """Of all that decides the weights but for rounding, which the environment's differences tell.
+
+        More epochs of the same run are the same run; so is another rhythm of checkpoints, and compiled code.
+        """
+        loader = LoaderConfig(window=self.config.loader.window, visit=self.config.loader.visit)
+        free = {"epochs": 1, "checkpoint_every_s": 0.0, "compile": "auto", "loader": loader}
+        same_run: Section = self.config.model_copy(update=free)
+        return f"{fingerprint(same_run)}-{self._cohort.fingerprint}"
+
+    def _resume(self) -> None:
+        found = checkpoints.load_checkpoint(self.folder)
+        if found is not None:
+            self._require_same_run(found)
+            self.records = [EpochRecord(**record) for record in found.meta["records"]]
+            self.partial = PartialEpoch(**found.meta["partial"])
+            self._stepper.micro_batch = found.meta["micro_batch"]
+            put_tensors(self._stepper, found.tensors)
+            self._write_behind_checkpoint()
+
+    def _require_same_run(self, found: Checkpoint) -> None:
+        if found.meta["run"] != self._run_fingerprint():
+            raise CheckpointError(
+                f"{self.folder} holds another run (its configuration or data differ); choose an empty folder"
+            )
+        changed = differences(found.meta["environment"], environment(self._stepper, self.device))
+        if changed:
+            _log.warning("%s goes on under other conditions: it will not repeat bit for bit (%s)", self.folder, changed)

@@ -1,0 +1,61 @@
+"""What of a run is kept in its checkpoints, and what tells whether it will repeat bit for bit."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from renalnet.device import Device
+from renalnet.nets import fused
+from renalnet.train.step import Stepper
+
+_MODEL: Final = "model."
+_MOMENTUM: Final = "momentum."
+
+
+def tensors_of(stepper: Stepper) -> dict[str, Tensor]:
+    """Weights and momentum by name."""
+    weights = {f"{_MODEL}{name}": tensor for name, tensor in stepper.net.state_dict().items()}
+    return weights | {f"{_MOMENTUM}{name}": tensor for name, tensor in _momentum(stepper).items()}
+
+
+def put_tensors(stepper: Stepper, tensors: Mapping[str, Tensor]) -> None:
+    """Weights and momentum as `tensors_of` gave them."""
+    weights = {name.removeprefix(_MODEL): tensor for name, tensor in tensors.items() if name.startswith(_MODEL)}
+    stepper.net.load_state_dict(weights)
+    for name, buffer in _momentum(stepper).items():
+        buffer.copy_(tensors[f"{_MOMENTUM}{name}"])
+
+
+def environment(stepper: Stepper, device: Device) -> dict[str, str | int | bool]:
+    """What decides the rounding of a run besides its configuration and data."""
+    return {
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "processor": _processor(),
+        "device": str(device),
+        "compiled": stepper.forward.is_compiled,
+        "fused": device.torch_device.type == "cpu" and fused.is_compiled(),
+    }
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What is not as it was, in words; empty where all is."""
+    return ", ".join(
+        f"{name} {before.get(name)} then, {now[name]} now" for name in now if before.get(name) != now[name]
+    )
+
+
+def _momentum(stepper: Stepper) -> dict[str, Tensor]:
+    state = stepper.optimizer.state
+    return {name: state[parameter]["momentum_buffer"] for name, parameter in stepper.net.named_parameters()}
+
+
+def _processor() -> str:
+    """The kind of processor: its name, where the system tells, and the instructions that PyTorch uses of it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{next(names, 'unknown')}, {torch.backends.cpu.get_cpu_capability()}"

@@ -1,0 +1,184 @@
+"""One step of SGD: as many crops at a time as memory holds, and none that would spoil the weights.
+
+On a GPU nothing here waits for it but the look at a step's loss, which is taken when the next step is under way.
+Weights are safe meanwhile: a loss or gradient that is not finite raises a flag on the device, and the optimiser, which
+looks at it there, leaves the weights as they are from then on.
+"""
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from renalnet.config import TrainConfig
+from renalnet.data.feed.tensors import TensorMaker
+from renalnet.data.loader import Batch
+from renalnet.device import Device
+from renalnet.log import get_logger
+from renalnet.losses import sum_of_weights, supervised_loss
+from renalnet.nets import SegmentationNet
+from renalnet.train.forward import TrainingForward
+from renalnet.train.memory import BufferHistory, is_out_of_memory
+
+_log = get_logger(__name__)
+
+
+def learning_rate(config: TrainConfig, epoch: int) -> float:
+    """The multistep schedule: the base rate, multiplied by `rate_decay` after each milestone (epoch from 1)."""
+    passed = sum(epoch > milestone for milestone in config.optim.milestones)
+    return config.optim.base_rate * config.optim.rate_decay**passed
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why no step can follow."""
+
+    what: str
+    remedy: str
+
+
+_LOWER_THE_RATE: Final = "lower optim.base_rate"
+LOSS_NOT_FINITE: Final = Failure("the loss is not finite", _LOWER_THE_RATE)
+GRADIENT_NOT_FINITE: Final = Failure("the gradient is not finite", _LOWER_THE_RATE)
+PROBABILITIES_NOT_FINITE: Final = Failure("the network's probabilities are not finite", _LOWER_THE_RATE)
+OUT_OF_MEMORY: Final = Failure(
+    "memory ran out with one crop at a time", "lower net.width or patch.shape, or free memory"
+)
+
+
+class Stepper:
+    """Network and optimiser of a run. Steps return the losses that have become known; `failure` says when to end."""
+
+    def __init__(self, net: SegmentationNet, config: TrainConfig, device: Device, tensors: TensorMaker) -> None:
+        self.net, self._config, self._device, self._tensors = net, config, device, tensors
+        self.forward = TrainingForward(net, device, config.compile)
+        self.optimizer = torch.optim.SGD(
+            net.parameters(),
+            lr=config.optim.base_rate,
+            momentum=config.optim.momentum,
+            weight_decay=config.optim.weight_decay,
+            fused=True,
+        )
+        for parameter in net.parameters():  # as the first step would make it, but known before it
+            self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        self._is_bad = torch.zeros((), device=device.torch_device)
+        """1 from the first loss or gradient on that is not finite."""
+        self.optimizer.found_inf = self._is_bad  # type: ignore[attr-defined]
+        self._history = BufferHistory(net.buffers())
+        self._pending: deque[_Report] = deque()
+        self._num_late = 1 if device.torch_device.type == "cuda" else 0
+        self.micro_batch = min(config.optim.micro_batch or config.optim.batch_size, config.optim.batch_size)
+        """Crops that go through the network at once."""
+        self.failure: Failure | None = None
+
+    def begin_epoch(self, rate: float) -> None:
+        """Train at this learning rate from now on."""
+        self.net.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def step(self, batch: Batch) -> list[float]:
+        """Train on a batch; the losses now known: this step's, or on a GPU the one before's."""
+        self._history.take()
+        while self.failure is None:
+            report = self._attempt(batch)
+            if report is not None:
+                self._pending.append(_Report.sent(report))
+                break
+            self._undo()
+        return self._known(0 if self.failure else self._num_late)
+
+    def flush(self) -> list[float]:
+        """The losses not yet returned, waiting for them."""
+        return self._known(0)
+
+    def _attempt(self, batch: Batch) -> Tensor | None:
+        """Loss and length of the gradient, or none where the step is to be tried again, in another way."""
+        try:
+            return self._compute(batch)
+        except (RuntimeError, MemoryError) as error:
+            self._adapt(error)
+        return None  # here and not above: the error holds the memory of the failed attempt
+
+    def _compute(self, batch: Batch) -> Tensor:
+        image, label = self._tensors(batch)
+        weights = self._config.loss.weights
+        whole = sum_of_weights(label, weights)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = []
+        parts = zip(torch.split(image, self.micro_batch), torch.split(label, self.micro_batch), strict=True)
+        for images, labels in parts:
+            loss = supervised_loss(self.forward(images), labels, weights, whole)
+            loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self._config.optim.clip_norm)
+        report = torch.stack([torch.stack(losses).sum(), norm])
+        torch.maximum(self._is_bad, (~report.isfinite()).any().float(), out=self._is_bad)
+        self.optimizer.step()
+        return report
+
+    def _adapt(self, error: RuntimeError | MemoryError) -> None:
+        """Do less at a time, or without a compiler; raises what neither can mend."""
+        if is_out_of_memory(error):
+            self._halve()
+        elif self.forward.is_compiled and isinstance(error, RuntimeError):
+            self.forward.without_compiling(error)
+        else:
+            raise error
+
+    def _halve(self) -> None:
+        if self.micro_batch == 1:
+            self.failure = OUT_OF_MEMORY
+            return
+        before, self.micro_batch = self.micro_batch, math.ceil(self.micro_batch / 2)
+        _log.warning(
+            "memory ran out with %d crops at a time: gradients are added up over several passes, and batch statistics "
+            "are now of %s",
+            before,
+            f"{self.micro_batch} crops" if self.micro_batch > 1 else "1 crop",
+        )
+
+    def _undo(self) -> None:
+        """Forget a failed attempt, which ended before the optimiser."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self._history.put_back()
+        if self._device.torch_device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _known(self, num_left: int) -> list[float]:
+        """Losses of all steps but the last `num_left`, up to one that failed."""
+        losses: list[float] = []
+        while len(self._pending) > num_left:
+            loss, norm = self._pending.popleft().read()
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                self._history.put_back(steps=1 + len(self._pending))
+                self._pending.clear()
+                self.failure = GRADIENT_NOT_FINITE if math.isfinite(loss) else LOSS_NOT_FINITE
+                break
+            losses.append(loss)
+        return losses
+
+
+@dataclass(frozen=True)
+class _Report:
+    """Loss and length of the gradient of a step, on their way from the device."""
+
+    values: Tensor
+    arrival: torch.cuda.Event | None
+
+    @classmethod
+    def sent(cls, values: Tensor) -> "_Report":
+        if values.device.type != "cuda":
+            return cls(values, None)
+        copy, arrival = values.to("cpu", non_blocking=True), torch.cuda.Event()  # type: ignore[no-untyped-call]
+        arrival.record()
+        return cls(copy, arrival)
+
+    def read(self) -> tuple[float, float]:
+        if self.arrival is not None:
+            self.arrival.synchronize()
+        loss, norm = self.values.tolist()
+        return loss, norm

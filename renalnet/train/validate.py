@@ -1,0 +1,66 @@
+"""Validation in the loop, by the same stitched inference as in the final stage."""
+
+import math
+
+from torch import Tensor
+
+from renalnet.config import StitchConfig
+from renalnet.data.feed.patients import Patients
+from renalnet.data.manifest import Normalisation
+from renalnet.device import Device
+from renalnet.errors import InputError
+from renalnet.infer.stitch import Stitched, stitch, tile_starts
+from renalnet.metrics.overlap import dice
+from renalnet.nets import SegmentationNet
+from renalnet.types import KIDNEY, TUMOR, FloatArray
+
+
+class Validation:
+    """The validation patients that are looked at each epoch, always the same first ones."""
+
+    def __init__(self, patients: Patients, normalisation: Normalisation, config: StitchConfig, max_cases: int) -> None:
+        """`max_cases` patients at most; 0 means all."""
+        self._patients, self._normalisation, self._config = patients, normalisation, config
+        self.num_cases = min(max_cases or len(patients), len(patients))
+
+    @property
+    def num_sub_volumes(self) -> int:
+        """Sub-volumes that go through the network each epoch."""
+        shapes = self._patients.shapes[: self.num_cases].tolist()
+        return sum(_num_sub_volumes(shape, self._config) for shape in shapes)
+
+    def score(self, number: int, net: SegmentationNet, device: Device) -> tuple[float, float] | None:
+        """Dice of kidney and tumor of a patient; none where the network's probabilities are not finite.
+
+        The next patient is decoded meanwhile.
+        """
+        self._patients.want(range(number, min(number + 2, self.num_cases)))
+        patient = self._patients[number]
+        image = self._normalisation.apply(patient.image)
+        try:
+            labels = segment(net, image, self._config, device).labels
+        except InputError:  # the image is finite: whole numbers
+            return None
+        return dice(patient.label == KIDNEY, labels == KIDNEY), dice(patient.label == TUMOR, labels == TUMOR)
+
+    def __str__(self) -> str:
+        """What it costs, in words."""
+        tile = "×".join(map(str, self._config.tile))
+        return f"{self.num_cases} of {len(self._patients)} patients, {self.num_sub_volumes} sub-volumes of {tile}"
+
+
+def segment(net: SegmentationNet, image: FloatArray, config: StitchConfig, device: Device) -> Stitched:
+    """Stitched inference over a normalised ROI (z, y, x), the same in training and in the final stage (paper, II.B)."""
+    net.eval()
+
+    def forward(tile: Tensor) -> Tensor:
+        with device.autocast():
+            logits: Tensor = net(device.tensor(tile))
+        return logits.float()
+
+    return stitch(forward, image, config, device=device.torch_device)
+
+
+def _num_sub_volumes(shape: list[int], config: StitchConfig) -> int:
+    axes = zip(shape, config.tile, config.stride, strict=True)
+    return math.prod(len(tile_starts(length, tile, step)) for length, tile, step in axes)

@@ -1,0 +1,141 @@
+"""What a person sees of a run on the command line, and how they stop it."""
+
+from collections.abc import Callable
+from typing import Final
+
+import torch
+from rich.console import Console
+
+from renalnet.command import duration_words
+from renalnet.train.board import open_board
+from renalnet.train.records import EpochRecord
+from renalnet.train.run import StepReport, TrainingRun
+
+SLOW_STEPS: Final = 5
+"""The first steps of a process, which are slower, do not count for a forecast."""
+
+
+class Watch:
+    """Follows a run: a line at its start, one an epoch, a bar of the epoch's steps, and where it stopped."""
+
+    def __init__(
+        self,
+        console: Console,
+        show: Callable[[str, int, int, str], None],
+        is_asked_to_stop: Callable[[], bool],
+        stop_after: int | None = None,
+    ) -> None:
+        """Follow nothing yet.
+
+        Args:
+            console: for the lines.
+            show: the bar, as of `command.step_progress`.
+            is_asked_to_stop: whether a signal has come.
+            stop_after: steps to make; none: all.
+        """
+        self._console, self._show = console, show
+        self._is_asked_to_stop, self._stop_after = is_asked_to_stop, stop_after
+        self._step_s: list[float] = []
+        self._run: TrainingRun | None = None
+
+    def should_stop(self) -> bool:
+        """For the run: a signal has come, or the steps asked for are made."""
+        return self._is_asked_to_stop() or (self._stop_after is not None and len(self._step_s) >= self._stop_after)
+
+    def on_step(self, report: StepReport) -> None:
+        """For the run: show the step."""
+        self._step_s.append(report.seconds)
+        if self._run is not None:
+            partial, num_steps = self._run.partial, self._run.config.steps_per_epoch
+            rate = _rate_words(partial.steps * self._run.voxels_per_step, partial.trained_s)
+            words = f"loss {partial.loss_sum / partial.steps:.4f}  {rate}"
+            self._show(f"epoch {report.epoch}", report.step, num_steps, words)
+
+    def follow(self, run: TrainingRun) -> None:
+        """Train to the end, or until it is to stop."""
+        self._run = run
+        self._print(opening(run))
+        with open_board(run.folder, run.records) as add_point:
+            for record in run:
+                self._print(epoch_line(record, run))
+                add_point(record)
+        if not run.is_finished:
+            self._print(self._where_it_stopped(run))
+
+    def _where_it_stopped(self, run: TrainingRun) -> str:
+        epoch, num_steps = len(run.records) + 1, run.config.steps_per_epoch
+        if self._is_asked_to_stop() or not self._step_s:
+            where = f"epoch {epoch}, step {run.partial.steps} of {num_steps}"
+            return f"stopped in {where}; the same command goes on from there"
+        return forecast(run, self._step_s)
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def opening(run: TrainingRun) -> str:
+    """Network, device, length, and what validation costs each epoch."""
+    config = run.config
+    num_parameters = sum(parameter.numel() for parameter in run.net.parameters())
+    compiled = ", compiled" if run.is_compiled else ""
+    begun = f"; goes on behind step {_count_words(run.step)}" if run.step else ""
+    return (
+        f"{config.net.name}, {_count_words(num_parameters)} parameters; {run.device}{compiled}, "
+        f"{_counted(torch.get_num_threads(), 'thread')}; {_counted(config.epochs, 'epoch')} of "
+        f"{_counted(config.steps_per_epoch, 'step')} of {_counted(config.optim.batch_size, 'crop')}; "
+        f"validation: {run.validation}{begun}"
+    )
+
+
+def epoch_line(record: EpochRecord, run: TrainingRun) -> str:
+    """An epoch in a line, with the time that the others will take."""
+    num_left = run.config.epochs - record.epoch
+    if record.failure:
+        return f"epoch {record.epoch:2d} of {run.config.epochs}  {record.failure}"
+    left = f"  {duration_words(num_left * _mean_seconds(run))} left" if num_left else ""
+    return (
+        f"epoch {record.epoch:2d} of {run.config.epochs}  loss {record.loss:.4f}  "
+        f"Dice kidney {record.dice_kidney:.3f}  tumor {record.dice_tumor:.3f}  "
+        f"learning rate {record.learning_rate:g}  {_rate_words(record.voxels_per_s)}  "
+        f"waiting for data {record.data_wait_share:.0%}  {duration_words(record.seconds)}{left}"
+    )
+
+
+def forecast(run: TrainingRun, step_s: list[float]) -> str:
+    """How long the rest of a run takes, by the time of its last steps and, if an epoch has ended, its validation."""
+    skipped = SLOW_STEPS if len(step_s) > SLOW_STEPS else 0
+    seconds = sum(step_s[skipped:]) / len(step_s[skipped:])
+    total = run.config.epochs * run.config.steps_per_epoch
+    validation_s = _validation_s(run)
+    left_s = (total - run.step) * seconds + (run.config.epochs - len(run.records)) * (validation_s or 0.0)
+    seconds_words = f"{seconds:.1f}" if seconds >= 1 else f"{seconds:.3f}"
+    left_out = f" (the first {skipped} left out)" if skipped else ""
+    return (
+        f"{_count_words(run.step)} of {_count_words(total)} steps done; {seconds_words} s a step{left_out}: the rest "
+        f"takes about {duration_words(left_s)} on this machine, validation "
+        f"{'not counted' if validation_s is None else 'counted'}; the same command goes on"
+    )
+
+
+def _validation_s(run: TrainingRun) -> float | None:
+    """Of the last epoch that has ended, in seconds."""
+    if not run.records or not run.records[-1].voxels_per_s:
+        return None
+    record = run.records[-1]
+    return max(record.seconds - run.config.steps_per_epoch * run.voxels_per_step / record.voxels_per_s, 0.0)
+
+
+def _mean_seconds(run: TrainingRun) -> float:
+    return sum(record.seconds for record in run.records) / len(run.records)
+
+
+def _rate_words(num_voxels: float, seconds: float = 1.0) -> str:
+    return f"{num_voxels / seconds / 1e6:.2f} Mvoxel/s" if seconds else ""
+
+
+def _count_words(number: int) -> str:
+    return f"{number:,}".replace(",", " ")
+
+
+def _counted(number: int, name: str) -> str:
+    return f"{_count_words(number)} {name}{'s' if number != 1 else ''}"

@@ -1,0 +1,55 @@
+"""A trial in a real actor of a real local Ray."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import ray
+from ray import tune
+
+from renalnet.checkpoint import load_checkpoint
+from renalnet.config import TrainConfig
+from renalnet.data.store import Store
+from study import layout
+from study.trainable import Trial
+
+
+@pytest.fixture
+def local_ray(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning")  # Ray's own
+def test_a_trial_that_is_terminated_writes_a_checkpoint_first(
+    local_ray: None, tiny_train: TrainConfig, ball_store: Store, tmp_path: Path
+) -> None:
+    train = tiny_train.model_copy(update={"epochs": 1, "steps_per_epoch": 1000, "checkpoint_every_s": 1e9})
+    config = {"name": "fcn_ppm-0000", "train": train.model_dump(mode="json")}
+    trial = tune.with_parameters(Trial, store=ball_store, results=str(tmp_path), describe={})
+
+    class Told(trial):  # type: ignore[misc, valid-type]
+        """Says what process it is in; outside of Tune it has no resources."""
+
+        trial_resources = tune.PlacementGroupFactory([{"CPU": 1}])
+
+        def process(self) -> int:
+            return os.getpid()
+
+    actor = ray.remote(num_cpus=1)(Told).remote(config)
+    process = ray.get(actor.process.remote())
+    step = actor.train.remote()
+    time.sleep(2)  # some steps, of which nothing is written
+    assert load_checkpoint(layout.trial_folder(str(tmp_path), "fcn_ppm-0000")) is None
+    os.kill(process, signal.SIGTERM)
+    with pytest.raises(ray.exceptions.RayActorError):
+        ray.get(step)
+    found = load_checkpoint(layout.trial_folder(str(tmp_path), "fcn_ppm-0000"))
+    assert found is not None and 0 < found.step < 1000
