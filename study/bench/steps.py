@@ -66,7 +66,7 @@ class Contender:
     """A network that can be trained and asked."""
 
     def __init__(self, job: StepJob) -> None:
-        self._job = job
+        self.job = job
         found = pick_device()
         self._device = Device(found.torch_device, found.use_bfloat16 and job.is_fast)
         self._net = self._device.place(_built(job))
@@ -108,13 +108,13 @@ class Contender:
 
     def check(self) -> float:
         """Write the logits and the gradient of the first weights; the loss after a step. To be called first."""
-        folder = Path(self._job.folder)
-        np.save(folder / f"{self._job.contender}-logits.npy", self.infer().float().cpu().numpy())
+        folder = Path(self.job.folder)
+        np.save(folder / f"{self.job.contender}-logits.npy", self.infer().float().cpu().numpy())
         self.train()
         gradients = [
             parameter.grad.flatten().cpu() for parameter in self._net.parameters() if parameter.grad is not None
         ]
-        np.save(folder / f"{self._job.contender}-gradient.npy", torch.cat(gradients).numpy())
+        np.save(folder / f"{self.job.contender}-gradient.npy", torch.cat(gradients).numpy())
         return self.train()
 
     def gflop(self) -> tuple[float, float]:
@@ -140,7 +140,7 @@ class Contender:
 
     def _batch(self, shape: Shape, batch_size: int) -> tuple[Tensor, Tensor]:
         image, label = (part.to(self._device.torch_device) for part in painted(shape, batch_size))
-        return (self._device.tensor(image) if self._job.is_fast else image), label
+        return (self._device.tensor(image) if self.job.is_fast else image), label
 
     def _timed(self, work: Callable[[], object]) -> float:
         self._wait()
