@@ -13,7 +13,7 @@ from renalnet.command import run
 from renalnet.config import override
 from renalnet.errors import ConfigError, nearest
 from renalnet.log import get_logger
-from study.bench import growth, loader, localise, stream
+from study.bench import growth, loader, localise, network, stream
 from study.bench.size import Size
 from study.bench.table import Row, as_json, print_table
 
@@ -22,6 +22,7 @@ BENCHES: Final[dict[str, Callable[[Size, Path], Iterator[Row]]]] = {
     "stream": stream.rows,
     "prepare": growth.rows,
     "localise": localise.rows,
+    "network": network.rows,
 }
 _TABLE_WIDTH: Final = 150
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -37,7 +38,10 @@ def bench(
         typer.Option("--set", help=f"key=value over the sizes; repeatable. Keys: {', '.join(Size.model_fields)}."),
     ] = None,
 ) -> None:
-    """Measure on seeded synthetic images in a temporary folder (TMPDIR); about half an hour on two cores."""
+    """Measure on seeded synthetic images in a temporary folder (TMPDIR); about 40 minutes on two cores.
+
+    `network` takes five of them: training steps and inferences beside plain PyTorch and MONAI's SegResNet.
+    """
     size = override(Size(), set_ or [])
     rows = [row for name in names or BENCHES for row in _rows(name, size)]
     print_table(rows, Console(width=max(Console().width, _TABLE_WIDTH)))

@@ -163,12 +163,12 @@ def run(job: Job, feed: Feed) -> dict[str, float]:
         "first_s": marks[min(1, job.batches)] - job.started,
         "total_s": marks[-1] - job.started,
         "patches_per_s": rate,
-        "peak_mb": _peak_mb(),
+        "peak_mb": peak_mb(),
     }
 
 
-def _peak_mb() -> float:
-    """Not from `getrusage`, whose peak holds that of the process which started this one."""
+def peak_mb() -> float:
+    """Peak memory of this process; that of `getrusage` holds the peak of the process which started it."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 

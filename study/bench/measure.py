@@ -5,9 +5,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from renalnet.errors import ResultsError
 from study.bench.contenders import Job
@@ -18,7 +19,7 @@ Process = subprocess.Popen[str]
 def measure(job: Job) -> dict[str, float]:
     """What a fresh process measures. Raises ResultsError where it fails."""
     with _started(job) as process:
-        return _result(process, job)
+        return answer(process, job.contender, job)
 
 
 def memory_mb(job: Job, num_processes: int, shared: Path | None = None) -> float:
@@ -40,14 +41,18 @@ def _held_mb(job: Job, num_processes: int, shared: Path | None) -> float:
     with ExitStack() as stack:
         processes = [stack.enter_context(_started(job)) for _ in range(num_processes)]
         for process in processes:
-            _result(process, job)
+            answer(process, job.contender, job)
         return (sum(map(_own_bytes, processes)) + (_folder_bytes(shared) if shared else 0)) / 2**20
 
 
+def _started(job: Job) -> AbstractContextManager[Process]:
+    return started("study.bench.contenders", asdict(replace(job, started=time.monotonic())))
+
+
 @contextmanager
-def _started(job: Job) -> Iterator[Process]:
-    job = replace(job, started=time.monotonic())
-    command = [sys.executable, "-m", "study.bench.contenders", json.dumps(asdict(job))]
+def started(module: str, job: dict[str, Any]) -> Iterator[Process]:
+    """A process of a module that takes its job as JSON; its input ends, and it is waited for, behind the block."""
+    command = [sys.executable, "-m", module, json.dumps(job)]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -57,12 +62,21 @@ def _started(job: Job) -> Iterator[Process]:
         process.communicate()
 
 
-def _result(process: Process, job: Job) -> dict[str, float]:
+def ask(process: Process, word: str, contender: str, job: object) -> dict[str, float]:
+    """What a process answers to a word. Raises ResultsError as `answer` does."""
+    assert process.stdin
+    process.stdin.write(f"{word}\n")
+    process.stdin.flush()
+    return answer(process, contender, job)
+
+
+def answer(process: Process, contender: str, job: object) -> dict[str, float]:
+    """The next line that a process writes. Raises ResultsError, naming its contender and job, where it has failed."""
     assert process.stdout and process.stderr
     line = process.stdout.readline()
     if not line:
         last = process.stderr.read().strip().splitlines()[-1:]
-        raise ResultsError(f"benchmark of {job.contender} failed: {' '.join(last)}; run {job} by itself")
+        raise ResultsError(f"benchmark of {contender} failed: {' '.join(last)}; run {job} by itself")
     return dict(json.loads(line))
 
 

@@ -24,3 +24,9 @@ class Size(Section):
     """Sizes of the cohorts that are prepared and streamed, to see what grows with them; their ROIs are small."""
     abdomens: PositiveInt = 120
     """Whole-abdomen CTs in which kidneys are searched."""
+    network_shape: Voxels = (64, 152, 152)
+    """Voxels (z, y, x) of an image that networks are timed on; multiples of 8, so that none is padded."""
+    network_batch: PositiveInt = 1
+    """Images a training step and an inference."""
+    network_rounds: PositiveInt = 3
+    """Training steps and inferences of each network; the median counts."""
