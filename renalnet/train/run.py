@@ -21,6 +21,7 @@ from renalnet.device import pick_device
 from renalnet.errors import CheckpointError, StoreError
 from renalnet.log import get_logger
 from renalnet.nets import build_net
+from renalnet.nets.folded import folded
 from renalnet.train.records import EpochRecord, PartialEpoch, best_of, write_log
 from renalnet.train.state import differences, environment, put_tensors, tensors_of
 from renalnet.train.step import PROBABILITIES_NOT_FINITE, Stepper, learning_rate
@@ -167,13 +168,13 @@ class TrainingRun:
 
     def _validate(self) -> bool:
         """Score the validation patients that have not been; false where the run is to stop among them or failed."""
-        scores = self.partial.scores
+        scores, net = self.partial.scores, folded(self.net, self.device.dtype)  # as the final stage has it
         while len(scores) < self.validation.num_cases:
             if self._should_stop():
                 return False
             if self._is_checkpoint_due:
                 self._save()
-            score = self.validation.score(len(scores), self.net, self.device)
+            score = self.validation.score(len(scores), net, self.device)
             if score is None:
                 self._stepper.failure = PROBABILITIES_NOT_FINITE
                 return False
