@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from renalnet import storage
+from renalnet.config import LossConfig, OptimConfig
 from renalnet.train import LOG_FILE, EpochRecord
 from study import layout
 
@@ -103,7 +104,7 @@ def _trial_row(record: TrialRecord, epochs: list[EpochRecord]) -> dict[str, Any]
         "gpu_hours": hours * record.gpus,
         "cpu_hours": hours * record.cpus,
         "reason": record.reason,
-        "is_paper_point": record.trial == 0,
+        "is_paper_point": _is_paper_point(record),
         "ppm_kernels": record.point.get("ppm_kernels", ""),
         "weight_tumor": loss["tumor"],
         "weight_kidney": loss["kidney"],
@@ -111,6 +112,12 @@ def _trial_row(record: TrialRecord, epochs: list[EpochRecord]) -> dict[str, Any]
         "milestones": "-".join(map(str, record.train["optim"]["milestones"])),
         "config": json.dumps(record.train),
     }
+
+
+def _is_paper_point(record: TrialRecord) -> bool:
+    """Whether a study's first trial has the paper's weights and steps; a study may start from others."""
+    loss, milestones = LossConfig(**record.train["loss"]), tuple(record.train["optim"]["milestones"])
+    return record.trial == 0 and loss == LossConfig() and milestones == OptimConfig().milestones
 
 
 def _curve_row(record: TrialRecord, epoch: EpochRecord) -> dict[str, Any]:

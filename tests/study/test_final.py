@@ -48,6 +48,22 @@ def test_tables_sum_hours_and_name_the_best_epoch(tmp_path: Path) -> None:
     assert [row["epoch"] for row in curves] == [1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("background", "milestones", "is_papers"),
+    [(0.2, [3, 5, 7], True), (1.0, [3, 5, 7], False), (0.2, [5, 7, 8], False)],
+)
+def test_only_the_papers_weights_and_steps_are_its_point(
+    background: float, milestones: list[int], is_papers: bool, tmp_path: Path
+) -> None:
+    loss = {**TRAIN["loss"], "background": background}
+    train = {**TRAIN, "loss": loss, "optim": {"milestones": milestones}}
+    for number in (0, 1):
+        write_record(str(tmp_path), TrialRecord(number, "fcn_ppm", "complete", {}, train))
+    write_tables(str(tmp_path))
+    trials = read_parquet(storage.join(tmp_path, layout.TRIALS_TABLE))
+    assert [trial["is_paper_point"] for trial in trials] == [is_papers, False]
+
+
 def test_tables_are_made_of_records_from_before_waiting_was_measured(tmp_path: Path) -> None:
     keep_trial(tmp_path, "fcn_ppm", 0, [0.1, 0.5])
     log = tmp_path / "trials" / "fcn_ppm-0000" / "epochs.jsonl"
