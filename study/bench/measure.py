@@ -1,10 +1,11 @@
 """Contenders in processes of their own: how long they take, and what memory they hold together."""
 
 import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -50,11 +51,22 @@ def _started(job: Job) -> AbstractContextManager[Process]:
 
 
 @contextmanager
-def started(module: str, job: dict[str, Any]) -> Iterator[Process]:
-    """A process of a module that takes its job as JSON; its input ends, and it is waited for, behind the block."""
+def started(module: str, job: dict[str, Any], environment: Mapping[str, str] | None = None) -> Iterator[Process]:
+    """A process of a module that takes its job as JSON; its input ends, and it is waited for, behind the block.
+
+    Args:
+        module: run as a program.
+        job: its argument.
+        environment: variables beside those of this process.
+    """
     command = [sys.executable, "-m", module, json.dumps(job)]
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(environment or {})},
     )
     try:
         yield process
