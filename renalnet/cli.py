@@ -199,7 +199,7 @@ def train(
     out: Annotated[str, typer.Option(help="Folder of the run; the same command again resumes it.")],
     preset: Annotated[str, typer.Option(help=f"Start from: {', '.join(TRAIN_PRESETS)}.")] = "paper",
     set_: Set = None,
-    threads: Annotated[int, typer.Option(help="Processor threads.")] = NUM_WORKERS,
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = NUM_WORKERS,
     stop_after: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many steps, and forecast the rest.")
     ] = None,

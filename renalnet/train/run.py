@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from renalnet import checkpoint as checkpoints
+from renalnet import storage
 from renalnet.checkpoint import Checkpoint
 from renalnet.config import LoaderConfig, Section, TrainConfig, fingerprint
 from renalnet.data.augment import Augmenter
@@ -72,7 +73,7 @@ class TrainingRun:
             on_step: told of each step.
 
         Raises:
-            CheckpointError: the folder belongs to another run.
+            CheckpointError: the folder belongs to another run, or none of its checkpoints is whole.
             StoreError: there is no training or no validation patient.
         """
         if not len(cohort.validation):
@@ -252,13 +253,22 @@ class TrainingRun:
 
     def _resume(self) -> None:
         found = checkpoints.load_checkpoint(self.folder)
-        if found is not None:
+        if found is None:
+            self._require_no_model()
+        else:
             self._require_same_run(found)
             self.records = [EpochRecord(**record) for record in found.meta["records"]]
             self.partial = PartialEpoch(**found.meta["partial"])
             self._stepper.micro_batch = found.meta["micro_batch"]
             put_tensors(self._stepper, found.tensors)
             self._write_behind_checkpoint()
+
+    def _require_no_model(self) -> None:
+        """A model without a checkpoint is another's, such as the best one of a study, and would be overwritten."""
+        if storage.exists(storage.join(self.folder, checkpoints.MODEL_FILE)):
+            raise CheckpointError(
+                f"{self.folder} holds a model ({checkpoints.MODEL_FILE}) and no checkpoint; choose an empty folder"
+            )
 
     def _require_same_run(self, found: Checkpoint) -> None:
         if found.meta["run"] != self._run_fingerprint():
