@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from renalnet.command import num_cores, stage_progress, step_progress, stop_signals
+from renalnet.command import LOST_RESOURCE, num_cores, stage_progress, step_progress, stop_signals
 from renalnet.presets import PREPARE_PRESETS, TRAIN_PRESETS
 
 if TYPE_CHECKING:
@@ -240,13 +240,14 @@ def train(
         watch.follow(run)
     if not run.is_finished:
         raise typer.Exit(stop.exit_code)
-    best = run.best
-    if best is None:
-        console.print(f"no epoch ended well: {run.records[-1].failure}")
-        raise typer.Exit(1)
-    if prepared.manifest.atlas:  # so that `predict` works with this folder alone
+    best, failure = run.best, run.records[-1].failure
+    if best and prepared.manifest.atlas:  # so that `predict` works with this folder alone
         write_bytes(join(out, ATLAS_FILE), prepared.read_beside(prepared.manifest.atlas))
-    console.print(f"best epoch {best.epoch}; model in {out}")
+    if best:
+        console.print(f"best epoch {best.epoch}; model in {out}")
+    if failure:
+        console.print(f"{'the run ended early' if best else 'no epoch ended well'}: {failure}")
+        raise typer.Exit(LOST_RESOURCE)
 
 
 @app.command()
