@@ -119,13 +119,13 @@ def step_progress() -> Iterator[Callable[[str, int, int, str], None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as progress:
-        task = progress.add_task("", total=None, words="")
+        task = progress.add_task("", total=None, words="", visible=False)
         shown = ""
 
         def show(part: str, done: int, total: int, words: str) -> None:
             nonlocal shown
             if part != shown:
-                progress.reset(task, total=total, completed=done)
+                progress.reset(task, total=total, completed=done, visible=True)
                 shown = part
             progress.update(task, description=part, completed=done, total=total, words=words)
 
