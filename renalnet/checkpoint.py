@@ -55,12 +55,21 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, num_kept: int = 
 
 
 def load_checkpoint(folder: str | Path) -> Checkpoint | None:
-    """The newest checkpoint that is whole; damaged ones are skipped with a warning. None where there is none."""
-    for step in reversed(_steps(folder)):
+    """The newest checkpoint that is whole; damaged ones are skipped with a warning. None where there is none.
+
+    Raises:
+        CheckpointError: all are damaged, so that a run does not begin anew over what it had reached.
+    """
+    steps = _steps(folder)
+    for step in reversed(steps):
         try:
             return _load(folder, step)
         except (RenalnetError, FileNotFoundError) as error:
-            _log.warning("checkpoint %d of %s is damaged (%s); taking the one before it", step, folder, error)
+            _log.warning("checkpoint %d of %s is damaged (%s); looking for one before it", step, folder, error)
+    if steps:
+        raise CheckpointError(
+            f"{folder}: none of its checkpoints is whole ({len(steps)} damaged); restore one, or choose an empty folder"
+        )
     return None
 
 

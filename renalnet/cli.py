@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from renalnet.command import num_cores, stage_progress, step_progress, stop_signals
+from renalnet.command import LOST_RESOURCE, num_cores, stage_progress, step_progress, stop_signals
 from renalnet.presets import PREPARE_PRESETS, TRAIN_PRESETS
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def train(
     out: Annotated[str, typer.Option(help="Folder of the run; the same command again resumes it.")],
     preset: Annotated[str, typer.Option(help=f"Start from: {', '.join(TRAIN_PRESETS)}.")] = "paper",
     set_: Set = None,
-    threads: Annotated[int, typer.Option(help="Processor threads.")] = NUM_WORKERS,
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = NUM_WORKERS,
     stop_after: Annotated[
         int | None, typer.Option(min=1, help="Stop after so many steps, and forecast the rest.")
     ] = None,
@@ -240,13 +240,14 @@ def train(
         watch.follow(run)
     if not run.is_finished:
         raise typer.Exit(stop.exit_code)
-    best = run.best
-    if best is None:
-        console.print(f"no epoch ended well: {run.records[-1].failure}")
-        raise typer.Exit(1)
-    if prepared.manifest.atlas:  # so that `predict` works with this folder alone
+    best, failure = run.best, run.records[-1].failure
+    if best and prepared.manifest.atlas:  # so that `predict` works with this folder alone
         write_bytes(join(out, ATLAS_FILE), prepared.read_beside(prepared.manifest.atlas))
-    console.print(f"best epoch {best.epoch}; model in {out}")
+    if best:
+        console.print(f"best epoch {best.epoch}; model in {out}")
+    if failure:
+        console.print(f"{'the run ended early' if best else 'no epoch ended well'}: {failure}")
+        raise typer.Exit(LOST_RESOURCE)
 
 
 @app.command()

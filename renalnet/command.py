@@ -1,5 +1,6 @@
 """What every command line shares: exit codes, one-line errors, logging, progress, stopping when asked to."""
 
+import errno
 import io
 import os
 import signal
@@ -35,6 +36,8 @@ from renalnet.storage import FULL
 LOST_RESOURCE = 1
 USER_ERROR = 2
 """Exit code for what the user can mend; 0 is done, 1 a bug or a lost resource."""
+_OF_THE_PATH: Final = (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+"""What Python has no exception of its own for, and another path mends."""
 LINE_EVERY_S: Final = 30.0
 
 
@@ -53,6 +56,8 @@ def run(app: typer.Typer) -> NoReturn:
     except OSError as error:
         if error.errno in FULL:
             fail(f"{error}: the disk or a quota is full; make room, then repeat the command", LOST_RESOURCE)
+        if error.errno in _OF_THE_PATH:
+            fail(f"{error}; name a path that may be read and written")
         if error.errno is not None:
             raise
         fail(f"{error}; check the storage's address, and that you may read and write there")  # pyarrow's
@@ -114,13 +119,13 @@ def step_progress() -> Iterator[Callable[[str, int, int, str], None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as progress:
-        task = progress.add_task("", total=None, words="")
+        task = progress.add_task("", total=None, words="", visible=False)
         shown = ""
 
         def show(part: str, done: int, total: int, words: str) -> None:
             nonlocal shown
             if part != shown:
-                progress.reset(task, total=total, completed=done)
+                progress.reset(task, total=total, completed=done, visible=True)
                 shown = part
             progress.update(task, description=part, completed=done, total=total, words=words)
 

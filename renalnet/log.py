@@ -1,6 +1,15 @@
 """Logging: library code asks for a logger, command lines alone configure it."""
 
 import logging
+import sys
+
+
+class _Stderr(logging.Handler):
+    """Writes to what stderr is when a message comes: while a bar is shown, to what prints lines above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(f"{self.format(record)}\n")
+        sys.stderr.flush()
 
 
 def get_logger(name: str) -> logging.Logger:
@@ -10,7 +19,7 @@ def get_logger(name: str) -> logging.Logger:
 
 def configure(verbose: bool = False) -> None:
     """Send the project's messages to stderr; called by command lines only."""
-    handler = logging.StreamHandler()
+    handler = _Stderr()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     for root in ("renalnet", "study"):
         logger = logging.getLogger(root)

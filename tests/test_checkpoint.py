@@ -79,6 +79,14 @@ def test_more_than_a_million_steps_are_in_order(tmp_path: Path) -> None:
     assert found is not None and found.step == 1000000
 
 
+def test_a_folder_of_damaged_ones_alone_is_refused(tmp_path: Path) -> None:
+    save_steps(tmp_path, 1, 2)
+    for step in (1, 2):
+        (tmp_path / f"checkpoint-{step:06d}.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"none of its checkpoints is whole \(2 damaged\); restore one"):
+        load_checkpoint(tmp_path)
+
+
 def test_no_checkpoint(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "none") is None
 

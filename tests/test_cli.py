@@ -71,9 +71,11 @@ def test_label_value_7(tmp_path: Path) -> None:
         (("study.report", "no/such/results"), ("no/such/results",)),
         (("renalnet", "describe", "--preset", "papre"), ("did you mean 'paper'",)),
         (("renalnet", "nonsense"), ("nonsense",)),
+        (("renalnet", "train", "store", "--out", "no/such/run", "--threads", "0"), ("--threads", "greater")),
         (("study.run", "--data", "README.md"), ("README.md",)),
         (("study.run", "--results", "README.md/results"), ("README.md/results",)),
         (("renalnet", "phantom"), ("--out",)),
+        (("renalnet", "store", "verify", "n" * 300), ("too long", "name a path")),
         (("renalnet", "store", "verify", "no/such/store"), ("no store here",)),
     ],
 )

@@ -1,6 +1,9 @@
 """`renalnet train` as a person meets it: stopped, out of room, forecast, and what it shows."""
 
+import contextlib
+import io
 import json
+import logging
 import os
 import pty
 import re
@@ -16,8 +19,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from renalnet import command
-from renalnet.checkpoint import load_checkpoint
+from renalnet import command, log
+from renalnet.checkpoint import load_checkpoint, save_checkpoint
 from renalnet.config import TrainConfig
 from renalnet.data.cohort import Cohort
 from renalnet.data.store import Store
@@ -84,6 +87,29 @@ def test_a_full_disk_is_one_line_and_the_command_goes_on_with_room(ball_store: S
     first, second = load_checkpoint(tmp_path / "run"), load_checkpoint(tmp_path / "other")
     assert first is not None and second is not None
     assert all(torch.equal(first.tensors[name], second.tensors[name]) for name in first.tensors)
+
+
+def test_messages_go_to_what_stderr_is_when_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    for root in map(logging.getLogger, ("renalnet", "study")):
+        for name in ("handlers", "level", "propagate"):
+            monkeypatch.setattr(root, name, getattr(root, name))
+    log.configure()
+    above_the_bar = io.StringIO()
+    with contextlib.redirect_stderr(above_the_bar):
+        log.get_logger("renalnet.train").warning("memory ran out")
+    assert above_the_bar.getvalue().endswith(" memory ran out\n")
+
+
+def test_a_run_that_ended_early_keeps_its_best_model_and_says_so_each_time(ball_store: Store, tmp_path: Path) -> None:
+    assert run(words(ball_store, tmp_path / "run", "epochs=1")).returncode == 0
+    found = load_checkpoint(tmp_path / "run")
+    assert found is not None
+    failed = {**found.meta["records"][0], "epoch": 2, "failure": "the loss is not finite"}
+    found.meta["records"].append(failed)
+    save_checkpoint(tmp_path / "run", found)
+    done = run(words(ball_store, tmp_path / "run", "epochs=3"))
+    assert done.returncode == 1
+    assert "best epoch 1; model in" in done.stdout and "the run ended early: the loss is not finite" in done.stdout
 
 
 def test_a_terminal_shows_a_bar_with_loss_and_rate(ball_store: Store, tmp_path: Path) -> None:

@@ -218,6 +218,37 @@ def test_one_crop_that_does_not_fit_ends_the_run_in_words(
     )
 
 
+def test_a_run_that_memory_ended_goes_on_when_there_is_some(
+    tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_train.model_copy(update={"epochs": 1})
+    with monkeypatch.context() as patch:
+        refuse_more_than(0, patch)
+        list(TrainingRun(config, ball_cohort, str(tmp_path)))
+    run = TrainingRun(config, ball_cohort, str(tmp_path))
+    assert run.step == 0 and not run.is_finished
+    (record,) = run
+    assert not record.failure and run.is_finished
+
+
+def test_a_validation_that_does_not_fit_fails_in_words_and_is_made_when_it_does(
+    tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(*_: object) -> Tensor:
+        raise allocator_error()
+
+    config = tiny_train.model_copy(update={"epochs": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(SegmentationNet, "forward", no_room)
+        (record,) = TrainingRun(config, ball_cohort, str(tmp_path))
+    assert record.failure.startswith("memory ran out with one sub-volume at a time in epoch 1, its validation; lower")
+    run = TrainingRun(config, ball_cohort, str(tmp_path))
+    assert run.step == config.steps_per_epoch and not run.is_finished
+    (record,) = run
+    (undisturbed,) = TrainingRun(config, ball_cohort, str(tmp_path / "other"))
+    assert (record.loss, record.dice_kidney) == (undisturbed.loss, undisturbed.dice_kidney)
+
+
 def test_other_errors_are_nobodys_memory(
     tiny_train: TrainConfig, ball_cohort: Cohort, monkeypatch: pytest.MonkeyPatch
 ) -> None:

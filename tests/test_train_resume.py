@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from renalnet.checkpoint import load_checkpoint, load_model
+from renalnet.checkpoint import load_checkpoint, load_model, save_model
 from renalnet.config import TrainConfig
 from renalnet.data.cohort import Cohort
+from renalnet.errors import CheckpointError
 from renalnet.train import StepReport, TrainingRun
 
 
@@ -144,3 +145,11 @@ def test_a_checkpoint_tells_where_it_is(tiny_train: TrainConfig, ball_cohort: Co
     assert (told["step"], told["micro_batch"], told["partial"]["steps"]) == (2, 2, 2)
     assert told["environment"]["threads"] == torch.get_num_threads()
     assert told["environment"]["torch"] == torch.__version__
+
+
+def test_a_model_without_checkpoints_is_not_overwritten(
+    tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path
+) -> None:
+    save_model(tmp_path, {"w": torch.arange(3.0)}, {"epoch": 4})
+    with pytest.raises(CheckpointError, match=r"holds a model \(model.safetensors\) and no checkpoint"):
+        TrainingRun(tiny_train, ball_cohort, str(tmp_path))

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from renalnet import checkpoint as checkpoints
+from renalnet import storage
 from renalnet.checkpoint import Checkpoint
 from renalnet.config import LoaderConfig, Section, TrainConfig, fingerprint
 from renalnet.data.augment import Augmenter
@@ -20,11 +21,18 @@ from renalnet.data.loader import PatchLoader
 from renalnet.device import pick_device
 from renalnet.errors import CheckpointError, StoreError
 from renalnet.log import get_logger
-from renalnet.nets import build_net
+from renalnet.nets import SegmentationNet, build_net
 from renalnet.nets.folded import folded
+from renalnet.train.memory import is_out_of_memory
 from renalnet.train.records import EpochRecord, PartialEpoch, best_of, write_log
 from renalnet.train.state import differences, environment, put_tensors, tensors_of
-from renalnet.train.step import PROBABILITIES_NOT_FINITE, Stepper, learning_rate
+from renalnet.train.step import (
+    MEMORY_RAN_OUT,
+    OUT_OF_MEMORY_AT_VALIDATION,
+    PROBABILITIES_NOT_FINITE,
+    Stepper,
+    learning_rate,
+)
 from renalnet.train.validate import Validation
 
 _log = get_logger(__name__)
@@ -72,7 +80,7 @@ class TrainingRun:
             on_step: told of each step.
 
         Raises:
-            CheckpointError: the folder belongs to another run.
+            CheckpointError: the folder belongs to another run, or none of its checkpoints is whole.
             StoreError: there is no training or no validation patient.
         """
         if not len(cohort.validation):
@@ -174,13 +182,25 @@ class TrainingRun:
                 return False
             if self._is_checkpoint_due:
                 self._save()
-            score = self.validation.score(len(scores), net, self.device)
+            score = self._score(len(scores), net)
             if score is None:
-                self._stepper.failure = PROBABILITIES_NOT_FINITE
                 return False
             scores.append(score)
             self.partial.validated_s += self._seconds()
         return True
+
+    def _score(self, number: int, net: SegmentationNet) -> tuple[float, float] | None:
+        """Dice of a validation patient; none where it cannot be known, which is a failure of the run."""
+        try:
+            score = self.validation.score(number, net, self.device)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self._stepper.failure = OUT_OF_MEMORY_AT_VALIDATION
+            return None
+        if score is None:
+            self._stepper.failure = PROBABILITIES_NOT_FINITE
+        return score
 
     def _seconds(self) -> float:
         """Since the last look at the clock."""
@@ -252,13 +272,24 @@ class TrainingRun:
 
     def _resume(self) -> None:
         found = checkpoints.load_checkpoint(self.folder)
-        if found is not None:
+        if found is None:
+            self._require_no_model()
+        else:
             self._require_same_run(found)
-            self.records = [EpochRecord(**record) for record in found.meta["records"]]
+            records = [EpochRecord(**record) for record in found.meta["records"]]
+            # Memory may have been freed since; the checkpoint is of before what did not fit.
+            self.records = [record for record in records if not record.failure.startswith(MEMORY_RAN_OUT)]
             self.partial = PartialEpoch(**found.meta["partial"])
             self._stepper.micro_batch = found.meta["micro_batch"]
             put_tensors(self._stepper, found.tensors)
             self._write_behind_checkpoint()
+
+    def _require_no_model(self) -> None:
+        """A model without a checkpoint is another's, such as the best one of a study, and would be overwritten."""
+        if storage.exists(storage.join(self.folder, checkpoints.MODEL_FILE)):
+            raise CheckpointError(
+                f"{self.folder} holds a model ({checkpoints.MODEL_FILE}) and no checkpoint; choose an empty folder"
+            )
 
     def _require_same_run(self, found: Checkpoint) -> None:
         if found.meta["run"] != self._run_fingerprint():

@@ -44,8 +44,13 @@ _LOWER_THE_RATE: Final = "lower optim.base_rate"
 LOSS_NOT_FINITE: Final = Failure("the loss is not finite", _LOWER_THE_RATE)
 GRADIENT_NOT_FINITE: Final = Failure("the gradient is not finite", _LOWER_THE_RATE)
 PROBABILITIES_NOT_FINITE: Final = Failure("the network's probabilities are not finite", _LOWER_THE_RATE)
+MEMORY_RAN_OUT: Final = "memory ran out"
+"""What failures begin with that may be gone when the command is repeated."""
 OUT_OF_MEMORY: Final = Failure(
-    "memory ran out with one crop at a time", "lower net.width or patch.shape, or free memory"
+    f"{MEMORY_RAN_OUT} with one crop at a time", "lower net.width or patch.shape, or free memory"
+)
+OUT_OF_MEMORY_AT_VALIDATION: Final = Failure(
+    f"{MEMORY_RAN_OUT} with one sub-volume at a time", "lower net.width or stitch.tile, or free memory"
 )
 
 
