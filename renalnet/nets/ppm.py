@@ -45,8 +45,10 @@ class PyramidPooling(nn.Module):
         """(B, C, D, H, W) to (B, `out_channels`, D, H, W)."""
         if not self.branches:
             return x
-        # Sums need float32, and pooling has no bfloat16 kernel on a processor.
+        # Sums need float32, and pooling on a processor has no bfloat16 kernel and copies from channels-last each time.
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        if x.device.type == "cpu":
+            wide = wide.contiguous()
         return torch.cat([x, *(branch(x, wide) for branch in self.branches)], dim=1)
 
 
