@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ball_roi
+from balls import ball_roi
 
 from renalnet.config import PrepareConfig
 from renalnet.data.cohort import load_cohort
