@@ -53,9 +53,8 @@ class Trial(tune.Trainable):
             self._leave()
         record = record or self._run.records[-1]
         best = self._run.best
-        ended = len(self._run.records) >= self._run.config.epochs or bool(record.failure)
-        values = asdict(record)
-        return {**values, FAILURE: record.failure, BEST: best.objective if best else 0.0, "done": ended}
+        reached = best.objective if best else 0.0
+        return {**asdict(record), FAILURE: record.failure, BEST: reached, "done": self._run.is_finished}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing for Ray to keep: the run has written its own checkpoint."""
