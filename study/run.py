@@ -1,12 +1,10 @@
 """`python -m study.run`: the whole study, from a cohort to the report; the same command again resumes."""
 
-import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import ray
 import typer
-from ray import tune
 from rich.console import Console
 
 from renalnet import storage
@@ -14,7 +12,6 @@ from renalnet.checkpoint import CONFIG_FILE, MODEL_FILE
 from renalnet.command import num_cores, run
 from renalnet.config import merge, override, read_file
 from renalnet.data.atlas import ATLAS_FILE
-from renalnet.data.cohort import load_cohort
 from renalnet.data.phantom import write_cohort
 from renalnet.data.prepare import local_pool, prepare
 from renalnet.data.request import Request
@@ -33,7 +30,7 @@ from study.presets import STUDY_PRESETS, study_preset
 from study.schedule import NetworkAsha
 from study.search import NetworkSearch
 from study.tasks import check_address, connected, find_slots, inside_job, segment_all
-from study.trainable import Trial
+from study.tuner import fit
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 _log = get_logger("study.run")  # `__name__` is `__main__` here
@@ -145,33 +142,11 @@ def _search_and_finish(manifest: StudyManifest, config: StudyConfig, results: st
 def run_search(config: StudyConfig, results: str, store: Store, slots: Slots, widths: dict[NetName, int]) -> None:
     """Run every trial that has not ended yet."""
     journal = storage.join(results, layout.JOURNAL)
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's tables cut trials off; the searcher logs each one's end
     searcher = NetworkSearch(config, results, journal, widths, slots)
     if searcher.num_left == 0:
         return
     _log.info("%d of %d trials to run, %d at a time", searcher.num_left, searcher.num_planned, slots.num_slots)
-    describe = {"roi": store.manifest.config.model_dump(mode="json"), "data": store.fingerprint}
-    load_cohort(store, config.train.loader).close()  # what does not fit is refused here, not by every trial
-    trial = tune.with_parameters(Trial, store=store, results=results, describe=describe)
-    tune.Tuner(
-        tune.with_resources(trial, {"cpu": slots.cpus, "gpu": slots.gpus}),
-        tune_config=tune.TuneConfig(
-            search_alg=searcher,
-            scheduler=NetworkAsha(config, results),
-            num_samples=-1,
-            max_concurrent_trials=slots.num_slots,
-            reuse_actors=True,
-            trial_name_creator=_trial_name,
-            trial_dirname_creator=_trial_name,
-        ),
-        run_config=tune.RunConfig(
-            name="tune",
-            storage_path=results,
-            failure_config=tune.FailureConfig(max_failures=config.resources.max_failures),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-            verbose=0,
-        ),
-    ).fit()
+    fit(searcher, NetworkAsha(config, results), config, results, store, slots)
     if searcher.num_left:
         raise KeyboardInterrupt  # Tune returns as if all were done; the test patients must not be read now
 
@@ -181,10 +156,6 @@ def network_widths(config: StudyConfig) -> dict[NetName, int]:
     net, shape = config.train.net, config.train.patch.shape
     scaled: dict[NetName, int] = {name: equal_cost_width(name, net, shape) for name in config.search.baselines}
     return {"fcn_ppm": net.width, **scaled}
-
-
-def _trial_name(trial: Any) -> str:
-    return str(trial.config["name"])
 
 
 def _write_best(results: str, store: Store, winner: str, final: FinalConfig) -> None:

@@ -26,7 +26,21 @@ HOME_OF_ITK = {
     "renalnet.infer.pipeline",
 }
 HOME_OF_PYDICOM = {f"renalnet.data.dicom.{name}" for name in ("file", "pixels", "segmentation", "series")}
-HOME_OF_RAY = {f"study.{name}" for name in ("search", "schedule", "trainable", "tasks", "run", "dashboard")}
+HOME_OF_RAY = {
+    f"study.{name}"
+    for name in (
+        "search",
+        "samplers",
+        "schedule",
+        "trainable",
+        "tuner",
+        "tasks",
+        "run",
+        "dashboard",
+        "journal",
+        "repeats",
+    )
+}
 MODULES = sorted([*ROOT.glob("renalnet/**/*.py"), *ROOT.glob("study/**/*.py")])
 
 
