@@ -1,9 +1,10 @@
 """A trial: renalnet's training run, one epoch a step, in an actor that Ray Tune reuses for the next trial.
 
 Every epoch is reported once: a trial that goes on first reports those that are on disk and that the searcher has not
-heard of, so that none passes a rung unjudged because its driver died in between. A trial's checkpoints are the run's own, in the trial's folder of the results. A trial that is started again, by Ray
-after a lost node or by a new driver after a lost one, goes on from there. Where Ray ends the process with SIGTERM, as
-when it drains a node, the run first writes a checkpoint, for which Ray leaves a few seconds.
+heard of, so that none passes a rung unjudged because its driver died in between. A trial's checkpoints are the run's
+own, in the trial's folder of the results. A trial that is started again, by Ray after a lost node or by a new driver
+after a lost one, goes on from there. Where Ray ends the process with SIGTERM, as when it drains a node, the run first
+writes a checkpoint, for which Ray leaves a few seconds.
 """
 
 import math
