@@ -40,6 +40,9 @@ HOME_OF_RAY = {
         "dashboard",
         "journal",
         "repeats",
+        "bench.overhead",
+        "bench.replay",
+        "bench.sleeper",
     )
 }
 MODULES = sorted([*ROOT.glob("renalnet/**/*.py"), *ROOT.glob("study/**/*.py")])
