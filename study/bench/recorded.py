@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from study.collect import read_parquet
 from study.config import StudyConfig
 from study.space import Choice, Domain, Point, Real, domains, first_point
 
-NETWORK = "fcn_ppm"
+NETWORK: Final = "fcn_ppm"
 
 
 @dataclass(frozen=True)
