@@ -26,7 +26,7 @@ HOME_OF_ITK = {
     "renalnet.infer.pipeline",
 }
 HOME_OF_PYDICOM = {f"renalnet.data.dicom.{name}" for name in ("file", "pixels", "segmentation", "series")}
-HOME_OF_RAY = {
+HOME_OF_RAY = {"cluster.submit", "cluster.upload"} | {
     f"study.{name}"
     for name in (
         "search",
