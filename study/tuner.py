@@ -1,5 +1,6 @@
 """One run of Ray Tune: a searcher's trials, in actors that are used again, until the searcher has no more."""
 
+import logging
 import os
 from typing import Any
 
@@ -9,8 +10,11 @@ from ray.tune.search import Searcher
 
 from renalnet.data.cohort import load_cohort
 from renalnet.data.store import Store
+from renalnet.log import get_logger
 from study.config import Slots, StudyConfig
 from study.trainable import Trial
+
+_log = get_logger(__name__)
 
 
 def fit(
@@ -53,9 +57,25 @@ def run_trials(
             storage_path=results,
             failure_config=tune.FailureConfig(max_failures=max_failures),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            callbacks=[_Losses(max_failures)],
             verbose=0,
         ),
     ).fit()
+
+
+class _Losses(tune.Callback):
+    """A line for each trial that was lost with its process or node and goes on, where Tune prints Ray's traceback."""
+
+    def __init__(self, max_failures: int) -> None:
+        self._max_failures = max_failures
+        logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Tune starts the trial again."""
+        _log.warning(
+            "%s lost its process or node, %d of at most %d times; it goes on from its last checkpoint",
+            *(_trial_name(trial), trial.num_failures, self._max_failures),
+        )
 
 
 def _trial_name(trial: Any) -> str:
