@@ -70,7 +70,7 @@ class _Losses(tune.Callback):
         self._max_failures = max_failures
         logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
 
-    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+    def on_trial_recover(self, *, trial: Any, **_: Any) -> None:
         """Tune starts the trial again."""
         _log.warning(
             "%s lost its process or node, %d of at most %d times; it goes on from its last checkpoint",
