@@ -42,12 +42,17 @@ def resolve(path: str | Path) -> tuple[fs.FileSystem, str]:
     """The file system of a path or URI and the path on it; local paths are made absolute.
 
     Raises:
-        InputError: the URI's scheme is unknown.
+        InputError: the URI's scheme is unknown, or it holds credentials.
     """
     text = str(path)
     if "://" not in text:
         return fs.LocalFileSystem(), str(Path(text).absolute())
     parts = urlsplit(text)
+    if parts.password:  # it would be kept in manifests and shown in logs
+        raise InputError(
+            f"a URI of '{parts.hostname}' holds credentials; leave them out and set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or the storage's own variables, on every node"
+        )
     try:
         filesystem, root = _root(parts._replace(path="/").geturl())
     except (ValueError, OSError) as error:
@@ -66,9 +71,14 @@ def _below(root: str, parts: SplitResult) -> str:
     return f"{root.rstrip('/')}/{parts.path.lstrip('/')}".rstrip("/") or "/"
 
 
+def is_remote(path: str | Path) -> bool:
+    """Whether a path leads off the mounted file systems, to an object store."""
+    return not isinstance(resolve(path)[0], fs.LocalFileSystem)
+
+
 def absolute(path: str | Path) -> str:
-    """A local path made absolute; a URI as it is."""
-    return str(path) if "://" in str(path) else str(Path(path).absolute())
+    """A local path, also one with file:// before it, made absolute; another URI as it is."""
+    return str(path) if is_remote(path) else resolve(path)[1]
 
 
 def join(path: str | Path, *parts: str) -> str:
