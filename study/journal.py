@@ -1,10 +1,10 @@
 """Optuna's journal, a file of the results folder, also where that lies on an object store.
 
 Optuna appends to a file, which an object store cannot. There the driver, alone under the study's lease, keeps the file
-in a temporary folder of its own disk: fetched first, so that what is stored wins, and uploaded whole, as often as every
-`UPLOAD_EVERY_S` where it has grown. The searcher waits for an upload (`flush`) before a trial's first record is written:
-no trial exists that the stored journal does not know. What a killed driver had not uploaded yet is how trials went in
-its last seconds; their own records and logs hold that, and the next driver tells Optuna of it.
+in a temporary folder of its own disk: fetched first, so that what is stored wins, and uploaded whole, every
+`UPLOAD_EVERY_S` while it grows. The searcher waits for an upload (`flush`) before a trial's first record is written: no
+trial exists that the stored journal does not know. What a killed driver had not uploaded yet is how trials went in its
+last seconds; their own records and logs hold that, and the next driver tells Optuna of it.
 """
 
 import json
@@ -144,7 +144,7 @@ class _ReadOnly(BaseJournalBackend):
             self._read_at = time.monotonic()
         return [json.loads(line) for line in self._lines[log_number_from:]]
 
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+    def append_logs(self, _: list[dict[str, Any]]) -> None:
         """Raises ResultsError: the study's driver alone writes."""
         raise ResultsError(f"{self._path} is opened to be read; only the study's own command changes it")
 

@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 from ray.tune.search import Searcher
 
@@ -24,6 +22,7 @@ from study import layout, space
 from study.collect import State, TrialRecord, find_record, read_epochs, read_records, write_record, write_tables
 from study.config import Slots, StudyConfig
 from study.extend import open_study
+from study.journal import StudyJournal
 from study.retention import Retention
 from study.samplers import draw, make_sampler, num_points
 
@@ -38,14 +37,19 @@ class NetworkSearch(Searcher):
     """Suggests trials network by network until each has its number; unfinished ones of an earlier run come first."""
 
     def __init__(
-        self, config: StudyConfig, results: str, journal: str, widths: Mapping[NetName, Mapping[int, int]], slots: Slots
+        self,
+        config: StudyConfig,
+        results: str,
+        journal: StudyJournal,
+        widths: Mapping[NetName, Mapping[int, int]],
+        slots: Slots,
     ) -> None:
         """Open, or create, the studies of a results folder.
 
         Args:
             config: the whole study.
             results: the results folder, any path that `storage` knows.
-            journal: a local path for Optuna's journal.
+            journal: the folder's, open until the search has ended.
             widths: for each network, its own width for each of 3D_FCN_PPM's.
             slots: what a trial occupies.
         """
@@ -56,9 +60,9 @@ class NetworkSearch(Searcher):
         self._widths = widths
         self._slots = slots
         self._domains = {network: space.domains(config.space, network) for network in self._networks}
-        storage = JournalStorage(JournalFileBackend(journal))
+        self._journal = journal
         self._studies = {
-            network: open_study(storage, config, results, network, self._domains[network]) for network in self._networks
+            network: open_study(journal, config, results, network, self._domains[network]) for network in self._networks
         }
         self._retention = Retention(results, config.search.kept_models)
         self._unfinished = self._settle()
@@ -83,6 +87,7 @@ class NetworkSearch(Searcher):
         trial, network = trial_and_network
         record = self._record(trial, network)
         self._running[trial_id] = trial, record
+        self._journal.flush()  # no trial exists that the stored journal does not know
         write_record(self._results, record)
         return {"name": record.name, "network": network, "train": record.train, **record.point}
 

@@ -7,6 +7,7 @@ from ray import tune
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from renalnet import storage
 from renalnet.data.cohort import load_cohort
 from renalnet.data.store import Store
 from study.config import Slots, StudyConfig
@@ -43,12 +44,20 @@ def fit(
         ),
         run_config=tune.RunConfig(
             name="tune",
-            storage_path=results,
+            **_tune_storage(results),
             failure_config=tune.FailureConfig(max_failures=config.resources.max_failures),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             verbose=0,
         ),
     ).fit()
+
+
+def _tune_storage(results: str) -> dict[str, Any]:
+    """Where Tune keeps what it writes; each node opens an object store with its own credentials."""
+    if not storage.is_remote(results):
+        return {"storage_path": results}
+    filesystem, path = storage.resolve(results)
+    return {"storage_path": path, "storage_filesystem": filesystem}
 
 
 def _trial_name(trial: Any) -> str:
