@@ -117,6 +117,10 @@ class _Uploaded(_Local):
         finally:
             self._release()
 
+    def __reduce__(self) -> tuple[type["_Uploaded"], tuple[str]]:
+        """Tune pickles its searcher with all that it holds, and nobody reads that."""
+        return _Uploaded, (self._target,)
+
     def _upload_now_and_then(self) -> None:
         is_failing = False
         while not self._ended.wait(UPLOAD_EVERY_S):
