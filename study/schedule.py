@@ -13,7 +13,7 @@ from typing import Any
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from renalnet.types import NetName
-from study.collect import read_epochs, read_records
+from study.collect import read_curves, read_records
 from study.config import StudyConfig
 from study.search import BEST, OBJECTIVE
 
@@ -45,9 +45,11 @@ class NetworkScheduler(FIFOScheduler):
         self._rules = {network: _RULES[config.search.pruner](config) for network in networks}
         self._on_prune = on_prune
         self._known: set[str] = set()
-        for record in read_records(results):
+        records = read_records(results)
+        curves = read_curves(results, records)
+        for record in records:
             best = 0.0
-            for epoch in read_epochs(results, record.name):
+            for epoch in curves[record.name]:
                 best = max(best, epoch.objective)
                 if not epoch.failure and epoch.epoch < config.train.epochs:
                     self._remember(record.network, record.name, _result(epoch.epoch, epoch.objective, best))

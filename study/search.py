@@ -19,7 +19,7 @@ from renalnet.log import get_logger
 from renalnet.train import EpochRecord
 from renalnet.types import NetName
 from study import layout, space
-from study.collect import State, TrialRecord, find_record, read_epochs, read_records, write_record, write_tables
+from study.collect import State, Tables, TrialRecord, find_record, read_curves, read_epochs, read_records, write_record
 from study.config import Slots, StudyConfig
 from study.extend import open_study
 from study.journal import StudyJournal
@@ -66,7 +66,7 @@ class NetworkSearch(Searcher):
         }
         self._retention = Retention(results, config.search.kept_models)
         self._unfinished = self._settle()
-        self._tables_written = time.monotonic()
+        self._tables, self._tables_written = Tables(results), time.monotonic()
         self._running: dict[str, tuple[Trial, TrialRecord]] = {}
 
     @property
@@ -167,14 +167,14 @@ class NetworkSearch(Searcher):
     def _refresh_tables(self) -> None:
         """Tables for a report of a running study, at most twice a minute, since all trials are read for them."""
         if time.monotonic() - self._tables_written > TABLES_EVERY_S:
-            write_tables(self._results)
+            self._tables.write()
             self._tables_written = time.monotonic()
 
     def _settle(self) -> list[tuple[NetName, int]]:
         """Tell Optuna of trials whose end was kept but not told; returns those that have not ended."""
         ended = {record.name: record for record in read_records(self._results) if record.state != "running"}
-        for record in ended.values():
-            self._retention.add(record.network, record.name, _best(read_epochs(self._results, record.name)))
+        for name, epochs in read_curves(self._results, ended.values()).items():
+            self._retention.add(ended[name].network, name, _best(epochs))
         unfinished = []
         for network, study in self._studies.items():
             for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
