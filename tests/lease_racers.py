@@ -7,6 +7,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import boto3  # noqa: F401  before there are many who would each import it
+
 from renalnet.errors import BusyError
 from renalnet.lease import Lease
 
