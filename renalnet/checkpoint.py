@@ -7,6 +7,7 @@ checkpoint that was cut short or altered is recognised and the one before it is 
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,11 +47,12 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, num_kept: int = 
     storage.write_bytes(_tensors_of(folder, checkpoint.step), content)
     digest = _digest(content, checkpoint.meta)
     storage.write_json(_json_of(folder, checkpoint.step), {"sha256": digest, **checkpoint.meta})
-    kept = [step for step in _steps(folder) if step <= checkpoint.step][-num_kept:]
-    for step in set(_steps(folder)) - set(kept):
+    names = storage.list_names(folder)
+    kept = [step for step in _steps(names) if step <= checkpoint.step][-num_kept:]
+    for step in set(_steps(names)) - set(kept):
         storage.delete(_json_of(folder, step))
         storage.delete(_tensors_of(folder, step))
-    for name in filter(_HALF_WRITTEN.fullmatch, storage.list_names(folder)):
+    for name in filter(_HALF_WRITTEN.fullmatch, names):
         storage.delete(storage.join(folder, name))
 
 
@@ -60,7 +62,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint | None:
     Raises:
         CheckpointError: all are damaged, so that a run does not begin anew over what it had reached.
     """
-    steps = _steps(folder)
+    steps = _steps(storage.list_names(folder))
     for step in reversed(steps):
         try:
             return _load(folder, step)
@@ -75,7 +77,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint | None:
 
 def has_checkpoint(folder: str | Path) -> bool:
     """Whether there is one, whole or not."""
-    return bool(_steps(folder))
+    return bool(_steps(storage.list_names(folder)))
 
 
 def save_model(folder: str | Path, tensors: Tensors, config: dict[str, Any]) -> None:
@@ -119,8 +121,8 @@ def _tensors_of(folder: str | Path, step: int) -> str:
     return storage.join(folder, f"checkpoint-{step:06d}.safetensors")
 
 
-def _steps(folder: str | Path) -> list[int]:
-    matches = (_PATTERN.fullmatch(name) for name in storage.list_names(folder))
+def _steps(names: Iterable[str]) -> list[int]:
+    matches = (_PATTERN.fullmatch(name) for name in names)
     return sorted(int(match[1]) for match in matches if match)
 
 

@@ -20,7 +20,7 @@ from renalnet.metrics.intensity import fit_inside_rule, fit_window_rule
 from renalnet.metrics.table import measure
 from renalnet.types import HuArray, LabelArray, Split
 from study import layout
-from study.collect import read_epochs, read_parquet, read_records, write_parquet
+from study.collect import read_curves, read_parquet, read_records, write_parquet
 from study.config import FinalConfig, StudyConfig
 
 Role: TypeAlias = Literal["winner", "baseline", "appendix"]
@@ -106,10 +106,12 @@ def find_candidates(results: str, config: StudyConfig) -> list[Candidate]:
     Raises:
         ResultsError: no trial of 3D_FCN_PPM has trained an epoch.
     """
+    records = read_records(results)
+    curves = read_curves(results, records)
     trained = [
         Candidate(record.network, record.name, max(epoch.objective for epoch in epochs))
-        for record in read_records(results)
-        if (epochs := [epoch for epoch in read_epochs(results, record.name) if not epoch.failure])
+        for record in records
+        if (epochs := [epoch for epoch in curves[record.name] if not epoch.failure])
     ]
     trained.sort(key=lambda candidate: -candidate.objective)
     ours = [candidate for candidate in trained if candidate.network == OURS]

@@ -1,6 +1,8 @@
 """`python -m study.run`: the whole study, from a cohort to the report; the same command again resumes."""
 
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, TypeAlias
 
 import ray
@@ -15,6 +17,7 @@ from renalnet.data.atlas import ATLAS_FILE
 from renalnet.data.phantom import write_cohort
 from renalnet.data.prepare import local_pool, prepare
 from renalnet.data.request import Request
+from renalnet.data.store import MANIFEST as STORE_MANIFEST
 from renalnet.data.store import Store, open_store
 from renalnet.errors import ConfigError, StoreError
 from renalnet.lease import Lease
@@ -26,6 +29,7 @@ from study.card import model_card
 from study.collect import write_tables
 from study.config import FinalConfig, Slots, StudyConfig
 from study.final import run_final
+from study.journal import open_journal
 from study.manifest import StudyManifest
 from study.presets import STUDY_PRESETS, study_preset
 from study.schedule import NetworkScheduler
@@ -62,7 +66,7 @@ def study(
         with connected() as dashboard:
             manifest.update(ray_dashboard=dashboard)
             _search_and_finish(manifest, settings, folder, store)
-        report = write_report(Path(folder))
+        report = write_report(folder)
     print_report(report, Console())
 
 
@@ -79,13 +83,13 @@ def _settings(preset: str, config: str | None, assignments: list[str]) -> StudyC
 
 
 def _results_folder(results: str | None, preset: str) -> str:
-    """An absolute local path. A job's working directory is deleted with the job, so results never go there."""
+    """An absolute path or a URI. A job's working directory is deleted with the job, so results never go there."""
     if results is None:
         return str(Path.home() / "renalnet-results" / preset) if inside_job() else storage.absolute(f"results/{preset}")
-    if "://" in results:
-        raise ConfigError(f"--results {results}: give a path that every node sees, such as an NFS mount; not a URI")
-    if inside_job() and not Path(results).is_absolute():
-        raise ConfigError(f"--results {results}: inside a submitted job this must be an absolute path, or it is lost")
+    if inside_job() and "://" not in results and not Path(results).is_absolute():
+        raise ConfigError(
+            f"--results {results}: inside a submitted job this must be an absolute path or a URI, or it is lost"
+        )
     return storage.absolute(results)
 
 
@@ -112,19 +116,28 @@ def _given_store(manifest: StudyManifest, path: str) -> Store:
 
 def _embedded_store(manifest: StudyManifest, config: StudyConfig, results: str) -> Store:
     """The synthetic cohort in the results folder: painted and prepared, or taken as it is there."""
-    cohort, path = storage.join(results, "cohort"), storage.join(results, "store")
-    workers = num_cores()
-    with manifest.timed("phantom"):
-        _log.info("painting %d synthetic patients", config.phantom.num_cases)
-        write_cohort(Path(cohort), config.phantom, workers=workers)
-    if not storage.exists(storage.join(path, "manifest.json")):
-        with manifest.timed("prepare"):
-            _log.info("cutting their regions of interest")
-            with local_pool(workers) as pool:
-                prepare(Request(cohort, path, config.prepare), pool)
+    path = storage.join(results, "store")
+    if not storage.is_remote(results):
+        _paint_and_prepare(manifest, config, Path(results) / "cohort", path)
+    elif not storage.exists(storage.join(path, STORE_MANIFEST)):
+        with TemporaryDirectory(prefix="renalnet-cohort-") as cohort:  # scans are painted as local files
+            _paint_and_prepare(manifest, config, Path(cohort), path)
     store = open_store(path)
     manifest.describe_data(store, "synthetic phantoms", synthetic=True)
     return store
+
+
+def _paint_and_prepare(manifest: StudyManifest, config: StudyConfig, cohort: Path, store: str) -> None:
+    """Do what an earlier call has not done."""
+    workers = num_cores()
+    with manifest.timed("phantom"):
+        _log.info("painting %d synthetic patients", config.phantom.num_cases)
+        write_cohort(cohort, config.phantom, workers=workers)
+    if not storage.exists(storage.join(store, STORE_MANIFEST)):
+        with manifest.timed("prepare"):
+            _log.info("cutting their regions of interest")
+            with local_pool(workers) as pool:
+                prepare(Request(str(cohort), store, config.prepare), pool)
 
 
 def _search_and_finish(manifest: StudyManifest, config: StudyConfig, results: str, store: Store) -> None:
@@ -146,15 +159,15 @@ def _search_and_finish(manifest: StudyManifest, config: StudyConfig, results: st
 
 def run_search(config: StudyConfig, results: str, store: Store, slots: Slots, widths: Widths) -> None:
     """Run every trial that has not ended yet."""
-    journal = storage.join(results, layout.JOURNAL)
-    searcher = NetworkSearch(config, results, journal, widths, slots)
-    if searcher.num_left == 0:
-        return
-    _log.info("%d of %d trials to run, %d at a time", searcher.num_left, searcher.num_planned, slots.num_slots)
-    scheduler = NetworkScheduler(config, results, searcher.heard(), searcher.on_prune)
-    fit(searcher, scheduler, config, results, store, slots)
-    if searcher.num_left:
-        raise KeyboardInterrupt  # Tune returns as if all were done; the test patients must not be read now
+    with closing(open_journal(results)) as journal:
+        searcher = NetworkSearch(config, results, journal, widths, slots)
+        if searcher.num_left == 0:
+            return
+        _log.info("%d of %d trials to run, %d at a time", searcher.num_left, searcher.num_planned, slots.num_slots)
+        scheduler = NetworkScheduler(config, results, searcher.heard(), searcher.on_prune)
+        fit(searcher, scheduler, config, results, store, slots)
+        if searcher.num_left:
+            raise KeyboardInterrupt  # Tune returns as if all were done; the test patients must not be read now
 
 
 def network_widths(config: StudyConfig) -> Widths:

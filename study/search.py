@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 from ray.tune.search import Searcher
 
@@ -21,9 +19,10 @@ from renalnet.log import get_logger
 from renalnet.train import EpochRecord
 from renalnet.types import NetName
 from study import layout, space
-from study.collect import State, TrialRecord, find_record, read_epochs, read_records, write_record, write_tables
+from study.collect import State, Tables, TrialRecord, find_record, read_curves, read_epochs, read_records, write_record
 from study.config import Slots, StudyConfig
 from study.extend import open_study
+from study.journal import StudyJournal
 from study.retention import Retention
 from study.samplers import draw, make_sampler, num_points
 
@@ -40,14 +39,19 @@ class NetworkSearch(Searcher):
     """Suggests trials network by network until each has its number; unfinished ones of an earlier run come first."""
 
     def __init__(
-        self, config: StudyConfig, results: str, journal: str, widths: Mapping[NetName, Mapping[int, int]], slots: Slots
+        self,
+        config: StudyConfig,
+        results: str,
+        journal: StudyJournal,
+        widths: Mapping[NetName, Mapping[int, int]],
+        slots: Slots,
     ) -> None:
         """Open, or create, the studies of a results folder.
 
         Args:
             config: the whole study.
             results: the results folder, any path that `storage` knows.
-            journal: a local path for Optuna's journal.
+            journal: the folder's, open until the search has ended.
             widths: for each network, its own width for each of 3D_FCN_PPM's.
             slots: what a trial occupies.
         """
@@ -58,13 +62,13 @@ class NetworkSearch(Searcher):
         self._widths = widths
         self._slots = slots
         self._domains = {network: space.domains(config.space, network) for network in self._networks}
-        storage = JournalStorage(JournalFileBackend(journal))
+        self._journal = journal
         self._studies = {
-            network: open_study(storage, config, results, network, self._domains[network]) for network in self._networks
+            network: open_study(journal, config, results, network, self._domains[network]) for network in self._networks
         }
         self._retention = Retention(results, config.search.kept_models)
         self._unfinished = self._settle()
-        self._tables_written = time.monotonic()
+        self._tables, self._tables_written = Tables(results), time.monotonic()
         self._running: dict[str, tuple[Trial, TrialRecord]] = {}
 
     @property
@@ -85,6 +89,7 @@ class NetworkSearch(Searcher):
         trial, network = trial_and_network
         record = self._record(trial, network)
         self._running[trial_id] = trial, record
+        self._journal.flush()  # no trial exists that the stored journal does not know
         write_record(self._results, record)
         heard = self._heard(trial)
         return {"name": record.name, "network": network, "train": record.train, HEARD: heard, **record.point}
@@ -175,14 +180,14 @@ class NetworkSearch(Searcher):
     def _refresh_tables(self) -> None:
         """Tables for a report of a running study, at most twice a minute, since all trials are read for them."""
         if time.monotonic() - self._tables_written > TABLES_EVERY_S:
-            write_tables(self._results)
+            self._tables.write()
             self._tables_written = time.monotonic()
 
     def _settle(self) -> list[tuple[NetName, int]]:
         """Tell Optuna of trials whose end was kept but not told; returns those that have not ended."""
         ended = {record.name: record for record in read_records(self._results) if record.state != "running"}
-        for record in ended.values():
-            self._retention.add(record.network, record.name, _best(read_epochs(self._results, record.name)))
+        for name, epochs in read_curves(self._results, ended.values()).items():
+            self._retention.add(ended[name].network, name, _best(epochs))
         unfinished = []
         for network, study in self._studies.items():
             for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):

@@ -8,6 +8,7 @@ from ray import tune
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from renalnet import storage
 from renalnet.data.cohort import load_cohort
 from renalnet.data.store import Store
 from renalnet.log import get_logger
@@ -54,7 +55,7 @@ def run_trials(
         ),
         run_config=tune.RunConfig(
             name="tune",
-            storage_path=results,
+            **_tune_storage(results),
             failure_config=tune.FailureConfig(max_failures=max_failures),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             callbacks=[_Losses(max_failures)],
@@ -76,6 +77,14 @@ class _Losses(tune.Callback):
             "%s lost its process or node, %d of at most %d times; it goes on from its last checkpoint",
             *(_trial_name(trial), trial.num_failures, self._max_failures),
         )
+
+
+def _tune_storage(results: str) -> dict[str, Any]:
+    """Where Tune keeps what it writes; each node opens an object store with its own credentials."""
+    if not storage.is_remote(results):
+        return {"storage_path": results}
+    filesystem, path = storage.resolve(results)
+    return {"storage_path": path, "storage_filesystem": filesystem}
 
 
 def _trial_name(trial: Any) -> str:

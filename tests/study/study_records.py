@@ -11,6 +11,7 @@ from renalnet.train import LOG_FILE, EpochRecord
 from renalnet.types import NetName
 from study import layout
 from study.config import Slots, StudyConfig
+from study.journal import open_journal
 from study.search import NetworkSearch
 
 TRAIN = {"epochs": 5, "loss": {"tumor": 2, "kidney": 1, "background": 0.2}, "optim": {"milestones": [3, 5, 7]}}
@@ -37,7 +38,7 @@ WIDTHS: dict[NetName, dict[int, int]] = {"fcn_ppm": {4: 4}, "unet3d": {4: 4}, "p
 
 
 def searcher(config: StudyConfig, folder: Path) -> NetworkSearch:
-    return NetworkSearch(config, str(folder), str(folder / "optuna.journal"), WIDTHS, Slots(1, 0.0, 2))
+    return NetworkSearch(config, str(folder), open_journal(str(folder)), WIDTHS, Slots(1, 0.0, 2))
 
 
 def end(search: NetworkSearch, folder: Path, trial_id: str, name: str, *objectives: float, failure: str = "") -> None:
