@@ -58,6 +58,11 @@ class SearchConfig(Section):
     reduction_factor: int = Field(3, ge=2)
     """At each rung the best 1/reduction_factor of the trials go on."""
 
+    @property
+    def budget(self) -> dict[NetName, int]:
+        """Trials of each network, in the order in which they run."""
+        return {"fcn_ppm": self.num_trials, **dict.fromkeys(self.baselines, self.baseline_trials)}
+
     @model_validator(mode="after")
     def _baselines_are_others(self) -> Self:
         if "fcn_ppm" in self.baselines or len(set(self.baselines)) < len(self.baselines):

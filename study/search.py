@@ -55,7 +55,7 @@ class NetworkSearch(Searcher):
         self._widths = widths
         self._slots = slots
         storage = JournalStorage(JournalFileBackend(journal))
-        self._studies = {network: self._open_study(storage, network) for network in self._budget()}
+        self._studies = {network: self._open_study(storage, network) for network in self._config.search.budget}
         self._unfinished = self._settle()
         self._tables_written = time.monotonic()
         self._running: dict[str, tuple[Trial, TrialRecord]] = {}
@@ -63,7 +63,7 @@ class NetworkSearch(Searcher):
     @property
     def num_planned(self) -> int:
         """Trials of the whole study."""
-        return sum(self._budget().values())
+        return sum(self._config.search.budget.values())
 
     @property
     def num_left(self) -> int:
@@ -164,10 +164,6 @@ class NetworkSearch(Searcher):
         studies = self._studies.values()
         return sum(trial.state.is_finished() for study in studies for trial in study.get_trials(deepcopy=False))
 
-    def _budget(self) -> dict[NetName, int]:
-        search = self._config.search
-        return {"fcn_ppm": search.num_trials, **dict.fromkeys(search.baselines, search.baseline_trials)}
-
     def _open_study(self, storage: JournalStorage, network: NetName) -> optuna.Study:
         study = optuna.create_study(
             study_name=network,
@@ -191,7 +187,7 @@ class NetworkSearch(Searcher):
         if self._unfinished:
             network, number = self._unfinished.pop(0)
             return self._trial(network, number), network
-        for network, budget in self._budget().items():
+        for network, budget in self._config.search.budget.items():
             study = self._studies[network]
             asked = [t for t in study.get_trials(deepcopy=False) if t.state != TrialState.WAITING]
             if len(asked) < budget:
