@@ -36,7 +36,7 @@ HOME_OF_RAY = {
         "tuner",
         "tasks",
         "run",
-        "dashboard",
+        "dashboard.reader",
         "journal",
         "repeats",
     )
