@@ -75,6 +75,11 @@ class Progress:
         """Trials that train no more."""
         return sum(self.counts.get(state, 0) for state in ENDED)
 
+    @property
+    def is_ended(self) -> bool:
+        """Whether every planned trial has ended; the final stage may still run."""
+        return self.num_ended >= self.num_planned
+
 
 class StudyFollower:
     """Follows the trials of a results folder. One that has ended is read once, one that runs at every look."""
@@ -141,14 +146,15 @@ def progress_line(progress: Progress) -> str:
     """A study's state in one line of words."""
     count = progress.counts.get
     states = [f"{count(state)} {state}" for state in ("pruned", "failed", "running") if count(state)]
-    spent = f"{progress.spent_hours:.2f} {progress.device}-hours spent, {progress.saved_hours:.2f} saved by pruning"
+    saved = f"{hours_words(progress.saved_hours)} saved by pruning"
+    spent = f"{hours_words(progress.spent_hours)} {progress.device}-hours spent, {saved}"
     left = "" if progress.left_s is None else f"about {duration_words(progress.left_s)} of search left"
     parts = (
         ", ".join([f"{progress.num_ended} of {progress.num_planned} trials ended", *states]),
         best_words(progress.best),
         spent,
         f"waiting for data {progress.wait_share:.0%}",
-        "search ended" if progress.num_ended >= progress.num_planned else left,
+        "search ended" if progress.is_ended else left,
     )
     return " · ".join(filter(None, parts))
 
@@ -160,6 +166,11 @@ def best_words(best: TrialFigures | None) -> str:
     epoch = best.best
     dice = f"Dice kidney {epoch.dice_kidney:.3f}, tumor {epoch.dice_tumor:.3f}"
     return f"best {best.name} {epoch.objective:.3f} ({dice})"
+
+
+def hours_words(hours: float) -> str:
+    """Three digits, more where they count whole hours."""
+    return f"{hours:.0f}" if hours >= 100 else f"{hours:.3g}"
 
 
 def _objective(trial: TrialFigures) -> float:

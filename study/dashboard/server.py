@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from renalnet.errors import ConfigError
 from study.dashboard.overview import Overview
+from study.progress import hours_words
 
 HOST: Final = "127.0.0.1"
 LOCAL_NAMES: Final = ("127.0.0.1", "localhost")
@@ -51,6 +52,7 @@ def render(overview: Overview) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
+    environment.filters["hours"] = hours_words
     return environment.get_template("page.html").render(overview=overview)
 
 

@@ -9,7 +9,7 @@ from study_records import TRAIN, keep_epochs
 from renalnet.train import EpochRecord
 from study.collect import State, TrialRecord, write_record
 from study.config import Slots, StudyConfig
-from study.progress import StudyFollower, figures_of, progress_line, progress_of
+from study.progress import StudyFollower, figures_of, hours_words, progress_line, progress_of
 
 ONE_SLOT = Slots(cpus=2, gpus=0.0, num_slots=1)
 
@@ -59,7 +59,7 @@ def test_before_the_first_epoch_nothing_is_foretold(four: StudyConfig, tmp_path:
     progress = StudyFollower(four, str(tmp_path), ONE_SLOT).look()
     assert progress.left_s is None
     assert progress_line(progress) == (
-        "0 of 4 trials ended, 1 running · 0.00 CPU-hours spent, 0.00 saved by pruning · waiting for data 0%"
+        "0 of 4 trials ended, 1 running · 0 CPU-hours spent, 0 saved by pruning · waiting for data 0%"
     )
 
 
@@ -95,8 +95,13 @@ def test_an_ended_study_says_so(four: StudyConfig, tmp_path: Path) -> None:
     keep(tmp_path, 3, "failed", [])
     assert progress_line(StudyFollower(four, str(tmp_path), ONE_SLOT).look()) == (
         "4 of 4 trials ended, 1 failed · best fcn_ppm-0002 0.500 (Dice kidney 0.500, tumor 0.500) · "
-        "15.00 CPU-hours spent, 0.00 saved by pruning · waiting for data 0% · search ended"
+        "15 CPU-hours spent, 0 saved by pruning · waiting for data 0% · search ended"
     )
+
+
+@pytest.mark.parametrize(("hours", "words"), [(0.00312, "0.00312"), (0.0, "0"), (15.04, "15"), (1234.5, "1234")])
+def test_hours_have_three_digits(hours: float, words: str) -> None:
+    assert hours_words(hours) == words
 
 
 def test_ended_trials_are_read_once_and_running_ones_again(four: StudyConfig, tmp_path: Path) -> None:
