@@ -49,12 +49,13 @@ def write_record(results: str, record: TrialRecord) -> None:
 
 def read_records(results: str) -> list[TrialRecord]:
     """All records of a study, by network and number."""
-    found = (read_record(results, name) for name in storage.list_names(storage.join(results, "trials")))
-    return [record for record in found if record]
+    folder = storage.join(results, "trials")
+    paths = (storage.join(folder, name, layout.TRIAL_RECORD) for name in storage.list_names(folder))
+    return [TrialRecord(**storage.read_json(path)) for path in paths if storage.exists(path)]
 
 
-def read_record(results: str, name: str) -> TrialRecord | None:
-    """A trial's record; none where the folder of that name has none."""
+def find_record(results: str, name: str) -> TrialRecord | None:
+    """A trial's record; none where it has not started."""
     path = storage.join(layout.trial_folder(results, name), layout.TRIAL_RECORD)
     return TrialRecord(**storage.read_json(path)) if storage.exists(path) else None
 

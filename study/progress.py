@@ -9,9 +9,10 @@ from renalnet import storage
 from renalnet.command import duration_words
 from renalnet.train import EpochRecord
 from renalnet.train.records import best_of
-from study.collect import State, TrialRecord, read_epochs, read_record
+from study.collect import State, TrialRecord, find_record, read_epochs
 from study.config import Slots, StudyConfig
 from study.final import OURS
+from study.plan import planned_trials
 
 ENDED: Final[tuple[State, ...]] = ("complete", "pruned", "failed")
 
@@ -107,7 +108,7 @@ class StudyFollower:
         return trials
 
     def _figures(self, name: str) -> TrialFigures | None:
-        record = read_record(self._results, name)
+        record = find_record(self._results, name)
         return figures_of(record, read_epochs(self._results, name)) if record else None
 
 
@@ -131,7 +132,7 @@ def progress_of(trials: Sequence[TrialFigures], config: StudyConfig, slots: Slot
     seconds = sum(trial.seconds for trial in trials)
     scored = [trial for trial in trials if trial.best and trial.network == OURS]
     return Progress(
-        num_planned=sum(config.search.budget.values()),
+        num_planned=sum(planned_trials(config).values()),
         counts=Counter(trial.state for trial in trials),
         best=max(scored, key=_objective, default=None),
         device="GPU" if slots.gpus else "CPU",
@@ -186,11 +187,11 @@ def _left_s(trials: Sequence[TrialFigures], config: StudyConfig, num_slots: int)
     if not any(trial.num_epochs for trial in trials):
         return None
     works: list[float] = []
-    for network, budget in config.search.budget.items():
+    for network, number in planned_trials(config).items():
         ours = [trial for trial in trials if trial.network == network]
         seconds = _epoch_s(ours) or _epoch_s(trials)
         running = [trial.num_epochs for trial in ours if not trial.has_ended]
-        begun = [*running, *[0] * (budget - len(ours))]
+        begun = [*running, *[0] * (number - len(ours))]
         works += [seconds * (_expected_epochs(ours, reached, config.train.epochs) - reached) for reached in begun]
     return max(sum(works) / num_slots, *works, 0.0)
 

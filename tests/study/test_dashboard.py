@@ -13,7 +13,7 @@ import pytest
 from browser import BROWSER, Page, browse
 from optuna.trial import TrialState
 from optuna_dashboard import wsgi
-from study_records import keep_epochs
+from study_records import end, keep_epochs, searcher
 
 from renalnet.errors import ConfigError, ResultsError
 from study.config import Slots, StudyConfig
@@ -21,7 +21,6 @@ from study.dashboard.overview import StudyWindow, ray_dashboard, slots_of
 from study.dashboard.reader import JournalReader, open_reader
 from study.dashboard.server import LiveViews, open_server
 from study.manifest import StudyManifest
-from study.search import NetworkSearch
 
 TO_READ_S = 30.0
 
@@ -33,9 +32,7 @@ class Study:
         self.folder = folder
         self.manifest = StudyManifest(str(folder), config, None)
         self.manifest.update(machine={"num_cpus": 2, "num_gpus": 0})
-        widths = {"fcn_ppm": 4, "unet3d": 4, "pspnet2d": 4}
-        slots = Slots(1, 0.0, 2)
-        self.search = NetworkSearch(config, str(folder), str(folder / "optuna.journal"), widths, slots)  # type: ignore[arg-type]
+        self.search = searcher(config, folder)
 
     def begin(self, number: int) -> str:
         asked = self.search.suggest(str(number))
@@ -43,8 +40,7 @@ class Study:
         return str(asked["name"])
 
     def end(self, number: int, name: str, *objectives: float) -> None:
-        keep_epochs(self.folder, name, list(objectives))
-        self.search.on_trial_complete(str(number), {"objective": 0.0})
+        end(self.search, self.folder, str(number), name, *objectives)
 
     def finish(self) -> None:
         for number in range(6):
