@@ -12,6 +12,7 @@ from study.config import Slots, StudyConfig
 from study.measure import Measured, NetworkCost
 from study.plan import planned_trials
 from study.progress import hours_words
+from study.pruning import rung_epochs
 
 LOG_BYTES_A_TRIAL: Final = 12_000
 LOG_BYTES_AN_EPOCH: Final = 3_700
@@ -124,11 +125,11 @@ def halving_share(num_trials: int, num_epochs: int, grace_epochs: int, reduction
     two rungs are trained by those who went on at the first. Where there are more rungs this is some per cent too low:
     who went on late at the first one had to be better. A search that learns prunes less, too.
     """
-    reached, trained, rung = float(num_trials), 0.0, 0
-    while (next_rung := rung * reduction_factor if rung else grace_epochs) < num_epochs:
-        trained += reached * (next_rung - rung)
-        reached, rung = _num_going_on(reached, reduction_factor), next_rung
-    return (trained + reached * (num_epochs - rung)) / (num_trials * num_epochs)
+    reached, trained, begun = float(num_trials), 0.0, 0
+    for rung in rung_epochs(grace_epochs, reduction_factor, num_epochs):
+        trained += reached * (rung - begun)
+        reached, begun = _num_going_on(reached, reduction_factor), rung
+    return (trained + reached * (num_epochs - begun)) / (num_trials * num_epochs)
 
 
 def _num_going_on(reached: float, reduction_factor: int) -> float:
@@ -163,7 +164,7 @@ def forecast_lines(config: StudyConfig, cluster: Cluster, slots: Slots, measured
     """The configuration, the cluster, what was measured and what follows, a line each."""
     yield from _meaning(config, slots)
     yield (
-        f"cluster     {cluster.num_nodes} nodes, {cluster.num_gpus} GPUs, {cluster.num_cpus} processors: "
+        f"cluster     nodes {cluster.num_nodes}, GPUs {cluster.num_gpus}, processors {cluster.num_cpus}: "
         f"{slots.num_slots} trials at once"
     )
     yield from _measurement(measured)
@@ -173,7 +174,7 @@ def forecast_lines(config: StudyConfig, cluster: Cluster, slots: Slots, measured
 def _meaning(config: StudyConfig, slots: Slots) -> Iterator[str]:
     train, trials = config.train, planned_trials(config)
     shape = "×".join(map(str, train.patch.shape))
-    yield f"study       {config.preset}: {', '.join(f'{number} trials of {name}' for name, number in trials.items())}"
+    yield f"study       {config.preset}: {', '.join(f'{name} {number}' for name, number in trials.items())} trials"
     yield f"space       {'; '.join(_domain_words(*item) for item in space.domains(config.space, 'fcn_ppm').items())}"
     yield (
         f"a trial     {train.epochs} epochs of {train.steps_per_epoch} steps of {train.optim.batch_size} crops of "
@@ -204,16 +205,14 @@ def _devices(slots: Slots) -> str:
 
 
 def _pruning(config: StudyConfig) -> str:
-    search, epochs = config.search, config.train.epochs
-    if search.pruner == "none" or search.grace_epochs >= epochs:
+    search = config.search
+    rungs = rung_epochs(search.grace_epochs, search.reduction_factor, config.train.epochs)
+    if search.pruner == "none" or not rungs:
         return "nothing is pruned"
     if search.pruner == "median":
         return f"from epoch {search.grace_epochs} on, trials below the median are pruned"
-    rungs, rung = [], search.grace_epochs
-    while rung < epochs:
-        rungs.append(str(rung))
-        rung *= search.reduction_factor
-    return f"behind epoch {', '.join(rungs)} the best 1/{search.reduction_factor} of a network's trials go on"
+    behind = ", ".join(map(str, rungs))
+    return f"behind epoch {behind} the best 1/{search.reduction_factor} of a network's trials go on"
 
 
 def _measurement(measured: Measured) -> Iterator[str]:

@@ -13,6 +13,7 @@ from study.collect import State, TrialRecord, find_record, read_epochs
 from study.config import Slots, StudyConfig
 from study.final import OURS
 from study.plan import planned_trials
+from study.pruning import saved_by_pruning
 
 ENDED: Final[tuple[State, ...]] = ("complete", "pruned", "failed")
 
@@ -47,9 +48,7 @@ class TrialFigures:
     @property
     def saved_hours(self) -> float:
         """What the epochs that a pruned trial did not train would have cost, at its own mean time an epoch."""
-        if self.state != "pruned" or not self.num_epochs:
-            return 0.0
-        return self.hours / self.num_epochs * (self.planned_epochs - self.num_epochs)
+        return saved_by_pruning(self.hours, self.num_epochs, self.planned_epochs) if self.state == "pruned" else 0.0
 
 
 @dataclass(frozen=True)

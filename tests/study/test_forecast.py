@@ -106,13 +106,13 @@ def test_the_forecast_in_words(tiny_study: StudyConfig) -> None:
     lines = list(forecast_lines(tiny_study, Cluster(3, 12, 3), Slots(4, 1.0, 3), networks))
     text = "\n".join(lines)
     for words in (
-        "4 trials of fcn_ppm, 1 trials of unet3d, 1 trials of pspnet2d",
+        "fcn_ppm 4, unet3d 1, pspnet2d 1 trials",
         "3 sets of pooling kernels (1-2, 1, none)",
         "tumor_weight 1 to 4 on a log scale",
         "first_step 3 to 5",
         "5 epochs of 4 steps of 2 crops of 8×16×16 on 1 GPU and 4 processors",
         "behind epoch 2 the best 1/3 of a network's trials go on",
-        "3 nodes, 3 GPUs, 12 processors: 3 trials at once",
+        "nodes 3, GPUs 3, processors 12: 3 trials at once",
         "fcn_ppm on cpu: 2 s a step, 3 s a validation patient, 10 s a patient of the final stage",
         "6; one that is not pruned takes fcn_ppm 1 min 10 s",
         "memory      5 MB of decoded patients a node",
