@@ -29,12 +29,14 @@ from study.card import model_card
 from study.collect import write_tables
 from study.config import FinalConfig, Slots, StudyConfig
 from study.final import run_final
+from study.forecast import forecast_lines
 from study.journal import open_journal
 from study.manifest import StudyManifest
+from study.measure import MeasureJob
 from study.presets import STUDY_PRESETS, study_preset
 from study.schedule import NetworkScheduler
 from study.search import NetworkSearch
-from study.tasks import check_address, connected, find_slots, inside_job, segment_all
+from study.tasks import check_address, connected, find_cluster, find_slots, inside_job, measure_on_slot, segment_all
 from study.tuner import fit
 
 Widths: TypeAlias = dict[NetName, dict[int, int]]
@@ -50,6 +52,7 @@ def study(
     set_: Annotated[list[str] | None, typer.Option("--set", help="key.sub=value laid over both; repeatable.")] = None,
     data: Annotated[str | None, typer.Option(help="A prepared store; default: a synthetic cohort is painted.")] = None,
     results: Annotated[str | None, typer.Option(help="Results folder; default: results/PRESET.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Forecast hours, time and disk; write nothing.")] = False,
 ) -> None:
     """Search, final stage and report. The same command again goes on where the last one stopped."""
     from study.report import print_report, write_report
@@ -60,6 +63,9 @@ def study(
     check_address()
     if store_path:
         _check_store(open_store(store_path), settings)
+    if dry_run:
+        _print_forecast(settings, store_path)
+        return
     with Lease(storage.join(folder, layout.LEASE)):
         manifest = StudyManifest(folder, settings, store_path)
         store = _given_store(manifest, store_path) if store_path else _embedded_store(manifest, settings, folder)
@@ -73,6 +79,17 @@ def study(
 def main() -> None:
     """Entry point."""
     run(app)
+
+
+def _print_forecast(config: StudyConfig, store_path: str | None) -> None:
+    """What the configuration means and will take on the cluster at hand."""
+    with connected():
+        slots = find_slots(config.resources)
+        widths = {network: own[config.train.net.width] for network, own in network_widths(config).items()}
+        _log.info("measuring some steps of each network")
+        measured = measure_on_slot(MeasureJob(config, widths, store_path, slots.cpus), slots)
+        for line in forecast_lines(config, find_cluster(), slots, measured):
+            typer.echo(line)
 
 
 def _settings(preset: str, config: str | None, assignments: list[str]) -> StudyConfig:

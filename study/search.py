@@ -23,8 +23,9 @@ from study.collect import State, Tables, TrialRecord, find_record, read_curves, 
 from study.config import Slots, StudyConfig
 from study.extend import open_study
 from study.journal import StudyJournal
+from study.plan import planned_trials
 from study.retention import Retention
-from study.samplers import draw, make_sampler, num_points
+from study.samplers import draw, make_sampler
 
 OBJECTIVE = "objective"
 BEST = "best_objective"
@@ -216,19 +217,10 @@ class NetworkSearch(Searcher):
         return ("fcn_ppm", *self._config.search.baselines)
 
     def _budget(self) -> dict[NetName, int]:
-        """Trials of each network: as many as were asked for, and no more than there are points or have been begun."""
-        search = self._config.search
-        asked: dict[NetName, int] = dict.fromkeys(self._networks, search.baseline_trials)
-        asked["fcn_ppm"] = search.num_trials
+        """Trials of each network: as many as are planned, and no fewer than have been begun."""
         return {
-            network: max(int(min(number, self._num_points(network))), self._num_begun(network))
-            for network, number in asked.items()
+            network: max(number, self._num_begun(network)) for network, number in planned_trials(self._config).items()
         }
-
-    def _num_points(self, network: NetName) -> float:
-        """Points that there are to draw, with the one that a search starts from."""
-        first = space.first_point(self._config.train, self._config.space, network)
-        return num_points(self._config.search, self._domains[network]) + (first is not None)
 
     def _num_begun(self, network: NetName) -> int:
         trials = self._studies[network].get_trials(deepcopy=False)

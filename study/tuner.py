@@ -2,7 +2,8 @@
 
 import logging
 import os
-from typing import Any
+import time
+from typing import Any, Final
 
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
@@ -13,8 +14,10 @@ from renalnet.data.cohort import load_cohort
 from renalnet.data.store import Store
 from renalnet.log import get_logger
 from study.config import Slots, StudyConfig
+from study.progress import StudyFollower, progress_line
 from study.trainable import Trial
 
+LINE_EVERY_S: Final = 60.0
 _log = get_logger(__name__)
 
 
@@ -34,13 +37,14 @@ def fit(
     describe = {"roi": store.manifest.config.model_dump(mode="json"), "data": store.fingerprint}
     load_cohort(store, config.train.loader).close()  # what does not fit is refused here, not by every trial
     trial = tune.with_parameters(Trial, store=store, results=results, describe=describe)
-    run_trials(trial, searcher, scheduler, results, slots, config.resources.max_failures)
+    run_trials(trial, searcher, scheduler, config, results, slots)
 
 
 def run_trials(
-    trainable: type, searcher: Searcher, scheduler: TrialScheduler, results: str, slots: Slots, max_failures: int
+    trainable: type, searcher: Searcher, scheduler: TrialScheduler, config: StudyConfig, results: str, slots: Slots
 ) -> None:
     """Run a trainable, whatever it does, at each point that the searcher suggests."""
+    max_failures = config.resources.max_failures
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's tables cut trials off; the searcher logs each one's end
     tune.Tuner(
         tune.with_resources(trainable, {"cpu": slots.cpus, "gpu": slots.gpus}),
@@ -58,7 +62,7 @@ def run_trials(
             **_tune_storage(results),
             failure_config=tune.FailureConfig(max_failures=max_failures),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-            callbacks=[_Losses(max_failures)],
+            callbacks=[_Losses(max_failures), _Live(StudyFollower(config, results, slots))],
             verbose=0,
         ),
     ).fit()
@@ -77,6 +81,19 @@ class _Losses(tune.Callback):
             "%s lost its process or node, %d of at most %d times; it goes on from its last checkpoint",
             *(_trial_name(trial), trial.num_failures, self._max_failures),
         )
+
+
+class _Live(tune.Callback):
+    """A line with the state of the study, every `LINE_EVERY_S`."""
+
+    def __init__(self, follower: StudyFollower) -> None:
+        self._follower, self._said = follower, time.monotonic()
+
+    def on_step_end(self, **_: Any) -> None:
+        """Tune has handled an event."""
+        if time.monotonic() - self._said >= LINE_EVERY_S:
+            _log.info("%s", progress_line(self._follower.look()))
+            self._said = time.monotonic()
 
 
 def _tune_storage(results: str) -> dict[str, Any]:

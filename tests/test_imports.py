@@ -37,7 +37,7 @@ HOME_OF_RAY = {"cluster.submit", "cluster.upload"} | {
         "tuner",
         "tasks",
         "run",
-        "dashboard",
+        "dashboard.reader",
         "journal",
         "repeats",
         "bench.overhead",

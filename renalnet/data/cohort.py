@@ -52,13 +52,13 @@ def load_cohort(store: Store, config: LoaderConfig | None = None) -> Cohort:
     """
     config = config or LoaderConfig()
     budget = int(config.memory_mb * _MB) if config.memory_mb else memory_bytes() // _DEFAULT_SHARE
-    held = _num_bytes(store, "train")
+    held = num_bytes(store, "train")
     fits = held <= budget
     if not fits:
         held = _window_bytes(store, budget, config.window)
     train = _patients(store, "train", config.decoders, fits=fits)
     # Validation goes through the patients one by one: where they do not fit, that one and the next are held.
-    fits = _num_bytes(store, "validation") <= budget - held
+    fits = num_bytes(store, "validation") <= budget - held
     validation = _patients(store, "validation", config.decoders, fits=fits)
     return Cohort(train, validation, store.normalisation, store.fingerprint)
 
@@ -80,7 +80,7 @@ def _patients(store: Store, split: Split, num_threads: int, *, fits: bool) -> Pa
 
 def _shared(store: Store, split: Split, source: Source) -> NodeCopy | None:
     """The node's copy; none, and said so, where there is no room for it."""
-    place = find_room(copy_name(store, split), _num_bytes(store, split))
+    place = find_room(copy_name(store, split), num_bytes(store, split))
     if place is None:
         _log.warning(
             "no room in /dev/shm or the temporary folder to share the %s patients: each process holds its own", split
@@ -106,5 +106,6 @@ def _num_slabs(store: Store, split: Split) -> NDArray[np.int64]:
     return -(-store.index.shapes(split)[:, 0] // store.manifest.config.slab_slices)
 
 
-def _num_bytes(store: Store, split: Split) -> int:
+def num_bytes(store: Store, split: Split) -> int:
+    """Bytes of a split's decoded patients."""
     return int(copy_bytes(store.index.shapes(split), _num_slabs(store, split)).sum())

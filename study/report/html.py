@@ -22,6 +22,7 @@ _FILTERS = {
     "duration": words.duration,
     "weights": words.weights,
     "counts": words.counts,
+    "saved": words.saved,
     "moment": words.moment,
     "shell": shlex.quote,
     "lower_first": lambda text: text[:1].lower() + text[1:],

@@ -24,6 +24,7 @@ def tables_of(report: Report) -> dict[str, list[Cells]]:
         "detection": _detection(report),
         "patients": _patients(report),
         "patient_dice": _patient_dice(report),
+        "rungs": [asdict(row) for row in summary.rungs],
         "trials": [asdict(row) for row in results.trials or []],
         "learning_curves": [asdict(row) for row in results.epochs or []],
     }

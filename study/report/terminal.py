@@ -98,7 +98,11 @@ def _print_detection(detections: list[Detected], console: Console) -> None:
 def _print_cost(report: Report, console: Console) -> None:
     hours = report.summary.hours
     _say(console, f"Trials: {words.counts(report.summary.states)}")
-    _say(console, f"Hours: {hours.wall:.2f} wall · {hours.gpu:.2f} GPU · {hours.cpu:.2f} CPU")
+    for trial in report.summary.failed:
+        _say(console, f"  failed {trial.name}: {trial.reason or 'no reason was noted'}", style="yellow")
+    _say(console, f"Hours: {hours.wall:.2f} wall · {hours.gpu:.2f} GPU · {hours.cpu:.2f} CPU · {words.saved(hours)}")
+    for rung in report.summary.rungs:
+        _say(console, f"Rung {words.rung(rung)}")
     for warning in report.results.manifest.warnings:
         _say(console, f"Warning: {warning}", style="yellow")
     if report.page is not None:

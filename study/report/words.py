@@ -5,6 +5,7 @@ from datetime import datetime
 
 from renalnet.metrics.detection import Rate
 from study.report.rows import Trial
+from study.report.search import Hours, Rung
 from study.report.statistics import Difference, Estimate
 
 NONE = "–"
@@ -81,6 +82,18 @@ def configuration(trial: Trial) -> str:
     """The searched values of a trial on one line."""
     kernels = f"kernels {trial.ppm_kernels} · " if trial.ppm_kernels else ""
     return f"{kernels}weights {weights(trial)} · milestones {trial.milestones or NONE}"
+
+
+def saved(hours: Hours) -> str:
+    """What pruning saved, of GPUs where there are any."""
+    value, device = (hours.gpu_saved, "GPU") if hours.gpu else (hours.cpu_saved, "CPU")
+    return f"{value:.2f} {device} saved by pruning"
+
+
+def rung(value: Rung) -> str:
+    """How far the order at a rung was the final one."""
+    known = "not defined" if value.correlation is None else f"{value.correlation:.2f}"
+    return f"{value.network}, epoch {value.epoch}: rank correlation with the end {known} ({value.num} whole trials)"
 
 
 def counts(states: Mapping[str, int]) -> str:

@@ -55,7 +55,7 @@ def write_manifest(folder: Path, **changes: Any) -> None:
     content = {
         "study": "quick",
         "created": "2024-05-04T10:20:30+00:00",
-        "config": {"search": {"num_trials": 8}},
+        "config": {"search": {"num_trials": 8, "grace_epochs": 2, "reduction_factor": 3}},
         "config_fingerprint": "0123456789abcdef",
         "data": {
             "source": "synthetic phantoms",

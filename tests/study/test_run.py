@@ -15,6 +15,9 @@ from optuna.storages.journal import JournalFileBackend
 from renalnet.data.store import Store
 from renalnet.data.volume import grid_difference, read_volume
 from renalnet.infer.pipeline import load_bundle
+from study.config import StudyConfig
+from study.forecast import disk_bytes
+from study.measure import MeasureJob, measure_study
 
 ROOT = Path(__file__).parents[2]
 
@@ -124,3 +127,27 @@ def test_another_study_in_the_folder_is_refused(finished: Path, ball_store: Stor
     done = run(command(ball_store, tiny_file, finished, "--set", "seed=5"))
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and "holds another study" in done.stderr
+
+
+def test_the_disk_forecast_is_met(finished: Path, ball_store: Store, tiny_study: StudyConfig) -> None:
+    widths = json.loads((finished / "manifest.json").read_text())["widths"]
+    measured = measure_study(MeasureJob(tiny_study, widths, ball_store.path, num_threads=1))
+    disk = disk_bytes(tiny_study, measured, num_slots=0)
+    weights = num_bytes(finished, "trials/*/checkpoint-*", "trials/*/model.safetensors", "best/model.safetensors")
+    assert disk.weights == pytest.approx(weights, rel=0.1)
+    logs = num_bytes(finished, "tune/*/*", "trials/*/trial.json", "trials/*/epochs.jsonl", "optuna.journal")
+    assert disk.logs == pytest.approx(logs, rel=0.3)
+    masks = num_bytes(finished, "final/masks/*/*", "final/roi_labels/*/*", "final/views/*")
+    assert disk.masks == pytest.approx(masks, rel=0.5)
+
+
+def num_bytes(folder: Path, *patterns: str) -> int:
+    return sum(path.stat().st_size for pattern in patterns for path in folder.glob(pattern) if path.is_file())
+
+
+def test_a_dry_run_forecasts_and_writes_nothing(ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
+    done = run([*command(ball_store, tiny_file, tmp_path / "results"), "--dry-run"])
+    assert done.returncode == 0, done.stderr
+    for words in ("fcn_ppm 4, unet3d 1", "trials at once", "s a step", "wall time", "disk", "memory"):
+        assert words in done.stdout
+    assert not list(tmp_path.iterdir())
