@@ -76,6 +76,11 @@ def load_checkpoint(folder: str | Path) -> Checkpoint | None:
     return None
 
 
+def has_checkpoint(folder: str | Path) -> bool:
+    """Whether there is one, whole or not."""
+    return bool(_steps(folder))
+
+
 def save_model(folder: str | Path, tensors: Tensors, config: dict[str, Any]) -> None:
     """Write a model bundle: weights, and all that is needed to rebuild and use the network."""
     content = _encode(tensors)

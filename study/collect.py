@@ -54,6 +54,12 @@ def read_records(results: str) -> list[TrialRecord]:
     return [TrialRecord(**storage.read_json(path)) for path in paths if storage.exists(path)]
 
 
+def find_record(results: str, name: str) -> TrialRecord | None:
+    """A trial's record; none where it has not started."""
+    path = storage.join(layout.trial_folder(results, name), layout.TRIAL_RECORD)
+    return TrialRecord(**storage.read_json(path)) if storage.exists(path) else None
+
+
 def read_epochs(results: str, name: str) -> list[EpochRecord]:
     """The epochs that a trial has finished; none where it has not finished one."""
     path = storage.join(layout.trial_folder(results, name), LOG_FILE)

@@ -1,12 +1,26 @@
 """The configuration of a study: the method's own sections, and how they are searched."""
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from renalnet.config import CrfConfig, PhantomConfig, PrepareConfig, Section, StitchConfig, TrainConfig
 from renalnet.types import NetName
+
+RANGES: Final = (
+    "tumor_weight",
+    "background_weight",
+    "first_step",
+    "step_gap",
+    "base_rate",
+    "rate_decay",
+    "weight_decay",
+    "tumor_share",
+)
+"""Fields of the space from low to high."""
+CHOICES: Final = ("kernel_sets", "batch_size", "width")
+"""Fields of the space that list what to choose from."""
 
 
 class SpaceConfig(Section):
@@ -29,40 +43,80 @@ class SpaceConfig(Section):
     """Range of the first epoch at which the learning rate falls."""
     step_gap: tuple[int, int] = (1, 3)
     """Range of the epochs between two falls; three falls in all, as in the paper."""
+    base_rate: tuple[float, float] | None = None
+    """Range of the first epoch's learning rate, log scale; none, here and below: not searched."""
+    rate_decay: tuple[float, float] | None = None
+    """Range of the factor by which the rate falls, log scale."""
+    weight_decay: tuple[float, float] | None = None
+    """Range of the L2 regularisation, log scale."""
+    tumor_share: tuple[float, float] | None = None
+    """Range of the share of crops that are centred near a tumor."""
+    batch_size: tuple[int, ...] | None = None
+    """Crops a step to choose from."""
+    width: tuple[int, ...] | None = None
+    """Channels at full resolution to choose from; a baseline takes the width at which it costs as much."""
 
     @model_validator(mode="after")
     def _ranges(self) -> Self:
-        for name in ("tumor_weight", "background_weight", "first_step", "step_gap"):
-            low, high = getattr(self, name)
+        for name in RANGES:
+            low, high = getattr(self, name) or (1, 1)
             if not 0 < low <= high:
                 raise ValueError(f"{name} {(low, high)} must be a range from low to high, above 0")
-        if not self.kernel_sets or any(kernel < 1 for kernels in self.kernel_sets for kernel in kernels):
-            raise ValueError(f"kernel_sets {self.kernel_sets} must hold a set or more, of kernels of 1 or more")
+        for name in CHOICES:
+            values = getattr(self, name)
+            if values is not None and (not values or len(set(values)) < len(values)):
+                raise ValueError(f"{name} {values} must hold a value or more, each once")
+        if any(kernel < 1 for kernels in self.kernel_sets for kernel in kernels):
+            raise ValueError(f"kernel_sets {self.kernel_sets} must be sets of kernels of 1 or more")
         return self
+
+    def is_within(self, wider: "SpaceConfig") -> bool:
+        """Whether every point of this space is one of `wider`'s, and it searches the same parameters."""
+        ranges = [(getattr(self, name), getattr(wider, name)) for name in RANGES]
+        choices = [(getattr(self, name), getattr(wider, name)) for name in CHOICES]
+        return all((own is None) == (other is None) for own, other in ranges + choices) and (
+            all(own is None or other[0] <= own[0] <= own[1] <= other[1] for own, other in ranges)
+            and all(own is None or set(own) <= set(other) for own, other in choices)
+        )
 
 
 class SearchConfig(Section):
     """How the space is searched."""
 
     num_trials: int = Field(64, ge=1)
-    """Trials of 3D_FCN_PPM; the first one always runs the paper's own values."""
+    """Trials of 3D_FCN_PPM; the first one always runs the values of `train`, by default the paper's."""
     baseline_trials: int = Field(64, ge=1)
-    """Trials of each baseline, in the same space without the kernels; 1 runs it at the paper's values only."""
+    """Trials of each baseline, in the same space without the kernels; 1 runs it at the values of `train` only."""
     baselines: tuple[NetName, ...] = ("unet3d", "pspnet2d")
     """Networks to compare with."""
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    """Who draws the points: multivariate TPE, uniform draws, or a grid of `grid_levels` a range in random order."""
+    objective: Literal["mean", "pareto"] = "mean"
+    """`mean` of kidney and tumor Dice; `pareto` searches both at once, prunes nothing and ranks by the mean."""
     num_startup_trials: int = Field(10, ge=1)
     """Random trials before TPE learns from them."""
+    grid_levels: int = Field(3, ge=1)
+    """Values of each range in a grid, evenly spaced on its scale; whole numbers are taken one by one."""
+    scheduler: Literal["asha", "median", "none"] = "asha"
+    """Who prunes: successive halving, the median of the other trials' running means, or nobody."""
     grace_epochs: int = Field(6, ge=1)
     """No trial is pruned before this epoch; past the first learning-rate step of any trial, since before it those
     whose rate falls early lead."""
     reduction_factor: int = Field(3, ge=2)
-    """At each rung the best 1/reduction_factor of the trials go on."""
+    """At each rung the best 1/reduction_factor of the trials go on (`asha`)."""
+    kept_models: int = Field(5, ge=1)
+    """Trials of each network that keep weights and checkpoint: the best ones, and all that are running."""
 
     @model_validator(mode="after")
     def _baselines_are_others(self) -> Self:
         if "fcn_ppm" in self.baselines or len(set(self.baselines)) < len(self.baselines):
             raise ValueError(f"baselines {self.baselines} must be different networks, and not fcn_ppm")
         return self
+
+    @property
+    def pruner(self) -> Literal["asha", "median", "none"]:
+        """`scheduler`, but nobody where two objectives are searched at once: a rung has no order then."""
+        return "none" if self.objective == "pareto" else self.scheduler
 
 
 class ResourceConfig(Section):
@@ -72,6 +126,8 @@ class ResourceConfig(Section):
     """Processor slots, and threads, of a trial."""
     gpus_per_trial: float = Field(1.0, gt=0)
     """GPUs of a trial, where the cluster has any; a fraction shares one."""
+    max_concurrent: int = Field(0, ge=0)
+    """Trials at once at most; 0: as many as the cluster holds. With 1 a study repeats exactly, whatever befalls it."""
     max_failures: int = Field(2, ge=0)
     """Times that a trial whose process or node is lost goes on from its last checkpoint."""
 
@@ -110,26 +166,28 @@ class StudyConfig(Section):
     """The final stage."""
 
     @model_validator(mode="after")
-    def _train_is_searchable(self) -> Self:
-        """The first trial is a point of the space, and fields that the study sets itself are left alone."""
-        first, *_ = self.train.optim.milestones
-        for name, value, (low, high) in (
-            ("tumor_weight", self.train.loss.tumor, self.space.tumor_weight),
-            ("background_weight", self.train.loss.background, self.space.background_weight),
-            ("first_step", first, self.space.first_step),
-        ):
-            if not low <= value <= high:
-                raise ValueError(f"space.{name} {(low, high)} must hold the first trial's value {value}")
+    def _train_is_the_first_trial(self) -> Self:
+        """Fields that the study sets itself are left alone, and the first trial's three steps can be searched."""
         if self.train.net.name != "fcn_ppm" or self.train.seed:
             raise ValueError("train.net.name and train.seed are the study's own; set search.baselines and seed instead")
+        if len(self.train.optim.milestones) != 3:
+            raise ValueError(f"train.optim.milestones {self.train.optim.milestones} must be three, as the search's are")
         return self
 
     @model_validator(mode="after")
-    def _paper_is_searchable(self) -> Self:
-        if self.train.net.ppm_kernels not in self.space.kernel_sets:
-            raise ValueError(f"space.kernel_sets must hold train.net.ppm_kernels {self.train.net.ppm_kernels}")
-        if len(self.train.optim.milestones) != 3:
-            raise ValueError(f"train.optim.milestones {self.train.optim.milestones} must be three, as the search's are")
+    def _finalists_are_kept(self) -> Self:
+        if self.final.num_finalists > self.search.kept_models:
+            raise ValueError(
+                f"final.num_finalists {self.final.num_finalists} must not exceed search.kept_models "
+                f"{self.search.kept_models}, which says whose weights are kept"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _crops_have_a_centre(self) -> Self:
+        shares = (self.space.tumor_share or (0, 0))[1] + self.train.patch.kidney_share
+        if shares > 1:
+            raise ValueError(f"space.tumor_share and train.patch.kidney_share add up to {shares:g}, more than 1")
         return self
 
 

@@ -3,6 +3,8 @@
 from renalnet import storage
 
 MANIFEST = "manifest.json"
+LEASE = ".lease"
+"""Of the driver that writes the folder; hidden, so that a folder that holds nothing else is empty."""
 JOURNAL = "optuna.journal"
 TRIALS_TABLE = "trials.parquet"
 CURVES_TABLE = "curves.parquet"

@@ -16,6 +16,7 @@ from renalnet.data.store import Store
 from renalnet.errors import ResultsError
 from renalnet.types import SPLITS
 from study import layout
+from study.change import changes, refused_changes
 from study.config import StudyConfig
 
 REPORTED_PACKAGES = ("torch", "ray", "optuna", "numpy", "pyarrow", "SimpleITK", "pydensecrf2")
@@ -36,14 +37,13 @@ class StudyManifest:
             ResultsError: the folder holds another study, or something that is no study.
         """
         self._path = storage.join(results, layout.MANIFEST)
-        identity = {"config_fingerprint": fingerprint(config), "data_path": data}
         if storage.exists(self._path):
             self._values = storage.read_json(self._path)
-            self._refuse_other(results, identity)
+            self._go_on(results, config, data)
         elif [name for name in storage.list_names(results) if not name.startswith(".")]:
             raise ResultsError(f"{results} is not empty and holds no study; choose an empty folder with --results")
         else:
-            self._values = _first_values(config, identity)
+            self._values = _first_values(config, data)
         self.update(finished=False)
 
     def update(self, **values: Any) -> None:
@@ -86,29 +86,45 @@ class StudyManifest:
         }
         self.update(data=data, warnings=notes)
 
-    def _refuse_other(self, results: str, identity: dict[str, Any]) -> None:
-        for key, value in identity.items():
-            if self._values.get(key) != value:
-                raise ResultsError(
-                    f"{results} holds another study ({key} {self._values.get(key)}, this command's {value}); "
-                    "choose another folder with --results, or repeat that study's command: "
-                    f"{self._values.get('command', 'unknown')}"
-                )
+    def _go_on(self, results: str, config: StudyConfig, data: str | None) -> None:
+        """Take what has changed of the configuration, if a study may change it on its way."""
+        changed = changes(self._values.get("config", {}), config.model_dump(mode="json"))
+        refused = refused_changes(self._values.get("config", {}), config)
+        if self._values.get("data_path") != data:
+            refused.insert(0, f"data {self._values.get('data_path')} → {data}")
+        if refused:
+            more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
+            raise ResultsError(
+                f"{results} holds another study, in which {', '.join(refused[:3])}{more} cannot change; choose another "
+                f"folder with --results, or repeat that study's command: {self._values.get('command', 'unknown')}"
+            )
+        if changed:
+            entry = {"when": _now(), "changed": changed}
+            self._values["changes"] = [*self._values.get("changes", []), entry]
+            self._values |= _config_values(config)
 
 
-def _first_values(config: StudyConfig, identity: dict[str, Any]) -> dict[str, Any]:
+def _first_values(config: StudyConfig, data: str | None) -> dict[str, Any]:
     return {
         "study": config.preset,
-        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "created": _now(),
         "command": f"python -m study.run {shlex.join(sys.argv[1:])}".strip(),
-        "config": config.model_dump(mode="json"),
-        **identity,
+        **_config_values(config),
+        "data_path": data,
         "versions": versions(REPORTED_PACKAGES),
         "machine": {},
         "seeds": {"study": config.seed, "phantom": config.phantom.seed, "prepare": config.prepare.seed},
         "durations_s": {},
         "warnings": [],
     }
+
+
+def _config_values(config: StudyConfig) -> dict[str, Any]:
+    return {"config": config.model_dump(mode="json"), "config_fingerprint": fingerprint(config)}
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
 def _grouped(notes: Sequence[str], test_cases: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """`python -m study.run`: the whole study, from a cohort to the report; the same command again resumes."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import ray
 import typer
@@ -17,6 +17,7 @@ from renalnet.data.prepare import local_pool, prepare
 from renalnet.data.request import Request
 from renalnet.data.store import Store, open_store
 from renalnet.errors import ConfigError, StoreError
+from renalnet.lease import Lease
 from renalnet.log import get_logger
 from renalnet.nets.describe import equal_cost_width
 from renalnet.types import SPLITS, NetName
@@ -27,11 +28,13 @@ from study.config import FinalConfig, Slots, StudyConfig
 from study.final import run_final
 from study.manifest import StudyManifest
 from study.presets import STUDY_PRESETS, study_preset
-from study.schedule import NetworkAsha
+from study.schedule import NetworkScheduler
 from study.search import NetworkSearch
 from study.tasks import check_address, connected, find_slots, inside_job, segment_all
 from study.tuner import fit
 
+Widths: TypeAlias = dict[NetName, dict[int, int]]
+"""For each network, its own width for each of 3D_FCN_PPM's."""
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 _log = get_logger("study.run")  # `__name__` is `__main__` here
 
@@ -53,11 +56,12 @@ def study(
     check_address()
     if store_path:
         _check_store(open_store(store_path), settings)
-    manifest = StudyManifest(folder, settings, store_path)
-    store = _given_store(manifest, store_path) if store_path else _embedded_store(manifest, settings, folder)
-    with connected():
-        _search_and_finish(manifest, settings, folder, store)
-    report = write_report(Path(folder))
+    with Lease(storage.join(folder, layout.LEASE)):
+        manifest = StudyManifest(folder, settings, store_path)
+        store = _given_store(manifest, store_path) if store_path else _embedded_store(manifest, settings, folder)
+        with connected():
+            _search_and_finish(manifest, settings, folder, store)
+        report = write_report(Path(folder))
     print_report(report, Console())
 
 
@@ -126,7 +130,7 @@ def _search_and_finish(manifest: StudyManifest, config: StudyConfig, results: st
     slots = find_slots(config.resources)
     widths = network_widths(config)
     cluster = {f"num_{kind.lower()}s": int(ray.cluster_resources().get(kind, 0)) for kind in ("CPU", "GPU")}
-    manifest.update(machine=cluster, widths=widths)
+    manifest.update(machine=cluster, widths={network: own[config.train.net.width] for network, own in widths.items()})
     with manifest.timed("search"):
         run_search(config, results, store, slots, widths)
     write_tables(results)
@@ -139,23 +143,27 @@ def _search_and_finish(manifest: StudyManifest, config: StudyConfig, results: st
     storage.write_bytes(storage.join(layout.best_folder(results), "README.md"), model_card(results).encode())
 
 
-def run_search(config: StudyConfig, results: str, store: Store, slots: Slots, widths: dict[NetName, int]) -> None:
+def run_search(config: StudyConfig, results: str, store: Store, slots: Slots, widths: Widths) -> None:
     """Run every trial that has not ended yet."""
     journal = storage.join(results, layout.JOURNAL)
     searcher = NetworkSearch(config, results, journal, widths, slots)
     if searcher.num_left == 0:
         return
     _log.info("%d of %d trials to run, %d at a time", searcher.num_left, searcher.num_planned, slots.num_slots)
-    fit(searcher, NetworkAsha(config, results), config, results, store, slots)
+    fit(searcher, NetworkScheduler(config, results, searcher.on_prune), config, results, store, slots)
     if searcher.num_left:
         raise KeyboardInterrupt  # Tune returns as if all were done; the test patients must not be read now
 
 
-def network_widths(config: StudyConfig) -> dict[NetName, int]:
+def network_widths(config: StudyConfig) -> Widths:
     """Channels at full resolution: baselines get the width at which they cost what 3D_FCN_PPM costs."""
     net, shape = config.train.net, config.train.patch.shape
-    scaled: dict[NetName, int] = {name: equal_cost_width(name, net, shape) for name in config.search.baselines}
-    return {"fcn_ppm": net.width, **scaled}
+    ours = sorted({net.width, *(config.space.width or ())})
+    scaled: Widths = {
+        name: {width: equal_cost_width(name, net.model_copy(update={"width": width}), shape) for width in ours}
+        for name in config.search.baselines
+    }
+    return {"fcn_ppm": {width: width for width in ours}, **scaled}
 
 
 def _write_best(results: str, store: Store, winner: str, final: FinalConfig) -> None:

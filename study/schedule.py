@@ -1,70 +1,100 @@
-"""The scheduler: asynchronous successive halving (ASHA, Li et al. 2020), one set of rungs a network.
+"""The scheduler: who is pruned, network by network.
 
-Ray's own ASHA does the halving. Its rungs do not survive a restored experiment, so they are rebuilt from the epochs
-that every trial has on disk: a rung holds the value with which a trial reached it, and nothing else.
+Asynchronous successive halving (ASHA, Li et al. 2020) by default, or the median rule (Golovin et al. 2017), both as
+Ray has them. Their memory does not survive a restored experiment, so it is rebuilt from the epochs that every trial has
+on disk: a rung holds the value with which a trial reached it, the median rule what each trial reported, nothing else.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from renalnet.types import NetName
 from study.collect import read_epochs, read_records
 from study.config import StudyConfig
-from study.search import BEST
+from study.search import BEST, OBJECTIVE
 
 
 @dataclass(frozen=True)
 class _Named:
-    """What ASHA knows of a trial: an identity that, unlike Ray's own, stays the same when a study is resumed."""
+    """What a rule knows of a trial: an identity that, unlike Ray's own, stays the same when a study is resumed."""
 
     trial_id: str
 
 
-class NetworkAsha(FIFOScheduler):
-    """Prunes a trial that falls below the best 1/reduction_factor of its own network's trials at a rung.
+class NetworkScheduler(FIFOScheduler):
+    """Prunes a trial that does badly among its own network's trials.
 
-    Trials are compared by their best epoch so far, which is what a trial is worth in the end; a single epoch's value
-    jumps while the learning rate is high.
+    Under ASHA trials are compared by their best epoch so far, which is what a trial is worth in the end; a single
+    epoch's value jumps while the learning rate is high. A trial that fails, or trains to its end, is judged no more.
     """
 
-    def __init__(self, config: StudyConfig, results: str) -> None:
-        """Start with the rungs that the trials of `results` have reached so far."""
+    def __init__(self, config: StudyConfig, results: str, on_prune: Callable[[str, int], None]) -> None:
+        """Start with what the trials of `results` have reported so far.
+
+        Args:
+            config: which rule, and its numbers.
+            results: the results folder.
+            on_prune: told of a trial's name and epoch before Ray is, so that no kill in between can lose it.
+        """
         super().__init__()
         networks: list[NetName] = ["fcn_ppm", *config.search.baselines]
-        self._halvings = {network: _halving(config) for network in networks}
+        self._rules = {network: _RULES[config.search.pruner](config) for network in networks}
+        self._on_prune = on_prune
         self._known: set[str] = set()
         for record in read_records(results):
             best = 0.0
             for epoch in read_epochs(results, record.name):
                 best = max(best, epoch.objective)
-                self._decide(record.network, record.name, {"epoch": epoch.epoch, BEST: best})
+                if not epoch.failure and epoch.epoch < config.train.epochs:
+                    self._remember(record.network, record.name, _result(epoch.epoch, epoch.objective, best))
 
     def on_trial_result(self, _controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Continue, or stop where the trial's value is below its rung's cut."""
-        return self._decide(trial.config["network"], trial.config["name"], result)
+        """Continue, or stop where the network's rule says so."""
+        name, network = trial.config["name"], trial.config["network"]
+        if network not in self._rules or result["done"]:
+            return str(TrialScheduler.CONTINUE)
+        rule, named = self._joined(network, name)
+        decision = str(rule.on_trial_result(None, named, result))
+        if decision == TrialScheduler.STOP:
+            self._on_prune(name, result["epoch"])
+        return decision
 
     def rungs(self) -> dict[str, dict[int, dict[str, float]]]:
-        """By network and epoch of a rung, the value with which each trial reached it."""
+        """By network and epoch of a rung, the value with which each trial reached it; empty where nothing halves."""
         return {
-            network: {int(epoch): dict(values) for epoch, values in halving._brackets[0]._rungs}
-            for network, halving in self._halvings.items()
+            network: {int(epoch): dict(values) for epoch, values in rule._brackets[0]._rungs}
+            for network, rule in self._rules.items()
+            if isinstance(rule, ASHAScheduler)
         }
 
     def debug_string(self) -> str:
-        """Ray's description of each network's rungs."""
-        return "\n".join(f"{network}: {halving.debug_string()}" for network, halving in self._halvings.items())
+        """Ray's description of each network's rule."""
+        return "\n".join(f"{network}: {rule.debug_string()}" for network, rule in self._rules.items())
 
-    def _decide(self, network: str, name: str, result: dict[str, Any]) -> str:
-        halving, trial = self._halvings[network], _Named(name)  # type: ignore[index]
+    def _remember(self, network: str, name: str, result: dict[str, Any]) -> None:
+        rule, named = self._joined(network, name)
+        if isinstance(rule, MedianStoppingRule):
+            rule.on_trial_complete(None, named, result)  # keeps a result and decides nothing
+        else:
+            rule.on_trial_result(None, named, result)
+
+    def _joined(self, network: str, name: str) -> tuple[TrialScheduler, _Named]:
+        rule, named = self._rules[network], _Named(name)  # type: ignore[index]
         if name not in self._known:
             self._known.add(name)
-            halving.on_trial_add(None, trial)
-        return str(halving.on_trial_result(None, trial, result))
+            rule.on_trial_add(None, named)
+        return rule, named
 
 
-def _halving(config: StudyConfig) -> ASHAScheduler:
+def _result(epoch: int, objective: float, best: float) -> dict[str, Any]:
+    return {"epoch": epoch, OBJECTIVE: objective, BEST: best}
+
+
+def _halving(config: StudyConfig) -> TrialScheduler:
     return ASHAScheduler(
         time_attr="epoch",
         metric=BEST,
@@ -73,3 +103,20 @@ def _halving(config: StudyConfig) -> ASHAScheduler:
         grace_period=min(config.search.grace_epochs, config.train.epochs),
         reduction_factor=config.search.reduction_factor,
     )
+
+
+def _median(config: StudyConfig) -> TrialScheduler:
+    return MedianStoppingRule(
+        time_attr="epoch",
+        metric=OBJECTIVE,
+        mode="max",
+        grace_period=config.search.grace_epochs,
+        min_time_slice=math.inf,  # never pauses a trial for others
+    )
+
+
+def _nobody(_: StudyConfig) -> TrialScheduler:
+    return FIFOScheduler()
+
+
+_RULES: dict[str, Callable[[StudyConfig], TrialScheduler]] = {"asha": _halving, "median": _median, "none": _nobody}

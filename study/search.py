@@ -2,10 +2,8 @@
 
 Ray Tune asks for points and tells how trials went; Optuna's journal remembers. What Optuna is told is decided here: a
 finished trial as COMPLETE with its best epoch's objective, a pruned one as PRUNED with the values it reached, a failed
-one as FAIL. TPE ranks pruned trials below finished ones, so that budgets are not mixed.
-
-Each point is drawn by a sampler seeded with (seed, trial number): a study that was interrupted goes on with the points
-that the undisturbed one would have drawn from the same history.
+one as FAIL. TPE ranks pruned trials below finished ones, so that budgets are not mixed. Trials of another length are
+another Optuna study, `fcn_ppm-12-epochs`, for the same reason (`study.extend`).
 """
 
 import time
@@ -23,8 +21,11 @@ from renalnet.log import get_logger
 from renalnet.train import EpochRecord
 from renalnet.types import NetName
 from study import layout, space
-from study.collect import State, TrialRecord, read_epochs, read_records, write_record, write_tables
+from study.collect import State, TrialRecord, find_record, read_epochs, read_records, write_record, write_tables
 from study.config import Slots, StudyConfig
+from study.extend import open_study
+from study.retention import Retention
+from study.samplers import draw, make_sampler, num_points
 
 OBJECTIVE = "objective"
 BEST = "best_objective"
@@ -37,7 +38,7 @@ class NetworkSearch(Searcher):
     """Suggests trials network by network until each has its number; unfinished ones of an earlier run come first."""
 
     def __init__(
-        self, config: StudyConfig, results: str, journal: str, widths: Mapping[NetName, int], slots: Slots
+        self, config: StudyConfig, results: str, journal: str, widths: Mapping[NetName, Mapping[int, int]], slots: Slots
     ) -> None:
         """Open, or create, the studies of a results folder.
 
@@ -45,7 +46,7 @@ class NetworkSearch(Searcher):
             config: the whole study.
             results: the results folder, any path that `storage` knows.
             journal: a local path for Optuna's journal.
-            widths: channels at full resolution of each network.
+            widths: for each network, its own width for each of 3D_FCN_PPM's.
             slots: what a trial occupies.
         """
         super().__init__(metric=OBJECTIVE, mode="max")
@@ -54,8 +55,12 @@ class NetworkSearch(Searcher):
         self._results = results
         self._widths = widths
         self._slots = slots
+        self._domains = {network: space.domains(config.space, network) for network in self._networks}
         storage = JournalStorage(JournalFileBackend(journal))
-        self._studies = {network: self._open_study(storage, network) for network in self._budget()}
+        self._studies = {
+            network: open_study(storage, config, results, network, self._domains[network]) for network in self._networks
+        }
+        self._retention = Retention(results, config.search.kept_models)
         self._unfinished = self._settle()
         self._tables_written = time.monotonic()
         self._running: dict[str, tuple[Trial, TrialRecord]] = {}
@@ -84,7 +89,13 @@ class NetworkSearch(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Keep an epoch's objective as Optuna's intermediate value."""
         trial, _ = self._running[trial_id]
-        trial.report(result[OBJECTIVE], result["epoch"])
+        if self._has_intermediates:
+            trial.report(result[OBJECTIVE], result["epoch"])
+
+    def on_prune(self, name: str, epoch: int) -> None:
+        """Keep that a trial is pruned, before Ray ends it."""
+        record = next(record for _, record in self._running.values() if record.name == name)
+        write_record(self._results, record.ended("pruned", self._why_pruned(epoch)))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Keep in the trial's record how it ended, then tell Optuna; the run's own log says what it reached."""
@@ -93,6 +104,7 @@ class NetworkSearch(Searcher):
         ended = record.ended(*self._outcome(record, epochs, error or result is None))
         write_record(self._results, ended)
         self._tell(trial, ended, epochs)
+        self._retention.add(ended.network, ended.name, _best(epochs))
         self._log_end(ended, epochs)
         self._refresh_tables()
 
@@ -110,26 +122,43 @@ class NetworkSearch(Searcher):
         if epochs[-1].failure:
             return "failed", epochs[-1].failure
         if len(epochs) < record.train["epochs"]:
-            factor = self._config.search.reduction_factor
-            return "pruned", f"not among the best 1/{factor} of its network's trials at epoch {len(epochs)}"
+            return "pruned", self._why_pruned(len(epochs))
         return "complete", "all epochs trained"
+
+    def _why_pruned(self, epoch: int) -> str:
+        if self._config.search.pruner == "median":
+            return f"below the median of its network's trials at epoch {epoch}"
+        factor = self._config.search.reduction_factor
+        return f"not among the best 1/{factor} of its network's trials at epoch {epoch}"
 
     def _tell(self, trial: Trial, record: TrialRecord, epochs: Sequence[EpochRecord]) -> None:
         study = self._study_of(record.network)
-        known = study.get_trials(deepcopy=False)[trial.number].intermediate_values
-        objectives = {epoch.epoch: epoch.objective for epoch in epochs if not epoch.failure}
-        for epoch in objectives.keys() - known.keys():  # Ray keeps the value that a trial is pruned for to itself
-            trial.report(objectives[epoch], epoch)
+        whole = [epoch for epoch in epochs if not epoch.failure]
+        if self._has_intermediates:
+            known = study.get_trials(deepcopy=False)[trial.number].intermediate_values
+            for epoch in whole:  # Ray keeps the value that a trial is pruned for to itself
+                if epoch.epoch not in known:
+                    trial.report(epoch.objective, epoch.epoch)
         if record.state == "complete":
-            study.tell(trial, max(objectives.values()), TrialState.COMPLETE)
+            study.tell(trial, self._values(max(whole, key=lambda epoch: epoch.objective)), TrialState.COMPLETE)
         else:
             study.tell(trial, state=TrialState.PRUNED if record.state == "pruned" else TrialState.FAIL)
 
+    def _values(self, best: EpochRecord) -> list[float]:
+        """What Optuna is told of a finished trial's best epoch."""
+        if self._config.search.objective == "pareto":
+            return [best.dice_kidney, best.dice_tumor]
+        return [best.objective]
+
+    @property
+    def _has_intermediates(self) -> bool:
+        """Optuna takes none where there is more than one objective."""
+        return self._config.search.objective == "mean"
+
     def _log_end(self, record: TrialRecord, epochs: Sequence[EpochRecord]) -> None:
-        best = max((epoch.objective for epoch in epochs), default=0.0)
         _log.info(
             "%3d of %d trials  %-14s %-8s  best objective %.3f  (%s)",
-            *(self._num_ended(), self.num_planned, record.name, record.state, best, record.reason),
+            *(self._num_ended(), self.num_planned, record.name, record.state, _best(epochs), record.reason),
         )
 
     def _refresh_tables(self) -> None:
@@ -141,6 +170,8 @@ class NetworkSearch(Searcher):
     def _settle(self) -> list[tuple[NetName, int]]:
         """Tell Optuna of trials whose end was kept but not told; returns those that have not ended."""
         ended = {record.name: record for record in read_records(self._results) if record.state != "running"}
+        for record in ended.values():
+            self._retention.add(record.network, record.name, _best(read_epochs(self._results, record.name)))
         unfinished = []
         for network, study in self._studies.items():
             for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -154,7 +185,7 @@ class NetworkSearch(Searcher):
     def _trial(self, network: NetName, number: int) -> Trial:
         """A trial that an earlier driver asked for; what it had not drawn yet is drawn as it would have been."""
         study = self._studies[network]
-        study.sampler = self._sampler(number)
+        study.sampler = self._sampler(network, number)
         return Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)
 
     def _study_of(self, network: str) -> optuna.Study:
@@ -164,55 +195,64 @@ class NetworkSearch(Searcher):
         studies = self._studies.values()
         return sum(trial.state.is_finished() for study in studies for trial in study.get_trials(deepcopy=False))
 
+    @property
+    def _networks(self) -> tuple[NetName, ...]:
+        return ("fcn_ppm", *self._config.search.baselines)
+
     def _budget(self) -> dict[NetName, int]:
+        """Trials of each network: as many as were asked for, and no more than there are points or have been begun."""
         search = self._config.search
-        return {"fcn_ppm": search.num_trials, **dict.fromkeys(search.baselines, search.baseline_trials)}
+        asked: dict[NetName, int] = dict.fromkeys(self._networks, search.baseline_trials)
+        asked["fcn_ppm"] = search.num_trials
+        return {
+            network: max(int(min(number, self._num_points(network))), self._num_begun(network))
+            for network, number in asked.items()
+        }
 
-    def _open_study(self, storage: JournalStorage, network: NetName) -> optuna.Study:
-        study = optuna.create_study(
-            study_name=network,
-            storage=storage,
-            direction="maximize",
-            load_if_exists=True,
-            sampler=self._sampler(0),
-        )
-        study.enqueue_trial(space.paper_point(self._config.train, network), skip_if_exists=True)
-        return study
+    def _num_points(self, network: NetName) -> float:
+        """Points that there are to draw, with the one that a search starts from."""
+        first = space.first_point(self._config.train, self._config.space, network)
+        return num_points(self._config.search, self._domains[network]) + (first is not None)
 
-    def _sampler(self, number: int) -> optuna.samplers.TPESampler:
-        return optuna.samplers.TPESampler(
-            n_startup_trials=self._config.search.num_startup_trials,
-            multivariate=True,
-            constant_liar=True,
-            seed=(self._config.seed * 1_000_003 + number) % 2**32,
-        )
+    def _num_begun(self, network: NetName) -> int:
+        trials = self._studies[network].get_trials(deepcopy=False)
+        return sum(trial.state != TrialState.WAITING for trial in trials)
+
+    def _sampler(self, network: NetName, number: int) -> optuna.samplers.BaseSampler:
+        return make_sampler(self._config.search, self._domains[network], self._config.seed, number)
 
     def _next_trial(self) -> tuple[Trial, NetName] | None:
         if self._unfinished:
             network, number = self._unfinished.pop(0)
             return self._trial(network, number), network
         for network, budget in self._budget().items():
-            study = self._studies[network]
-            asked = [t for t in study.get_trials(deepcopy=False) if t.state != TrialState.WAITING]
-            if len(asked) < budget:
-                study.sampler = self._sampler(len(asked))
+            study, number = self._studies[network], self._num_begun(network)
+            if number < budget:
+                study.sampler = self._sampler(network, number)
                 return study.ask(), network
         return None
 
     def _record(self, trial: Trial, network: NetName) -> TrialRecord:
-        point = space.suggest(trial, self._config.space, network)
-        train = self.train_config(network, point)
+        """The record of a trial that starts: that of its first start, if it has one."""
+        known = find_record(self._results, layout.trial_name(network, trial.number))
+        point = draw(trial, self._domains[network]) if known is None else known.point
+        train = self._train_config(network, point).model_dump(mode="json") if known is None else known.train
         return TrialRecord(
             trial=trial.number,
             network=network,
             state="running",
             point=point,
-            train=train.model_dump(mode="json"),
+            train=train,
             cpus=self._slots.cpus,
             gpus=self._slots.gpus,
         )
 
-    def train_config(self, network: NetName, point: space.Point) -> TrainConfig:
+    def _train_config(self, network: NetName, point: space.Point) -> TrainConfig:
         """The training run of a point; every trial of a study shares the study's seed."""
         base = self._config.train.model_copy(update={"seed": self._config.seed})
-        return space.configure(base, self._config.space, network, self._widths[network], point)
+        return space.configure(base, network, self._widths[network], point)
+
+
+def _best(epochs: Sequence[EpochRecord]) -> float:
+    """The best objective of a trial; 0 of one that has finished no epoch."""
+    return max((epoch.objective for epoch in epochs), default=0.0)

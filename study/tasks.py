@@ -57,7 +57,7 @@ def find_slots(config: ResourceConfig) -> Slots:
             f"no node has the {config.cpus_per_trial} processors and {gpus:g} GPUs of a trial; lower "
             "resources.cpus_per_trial or resources.gpus_per_trial"
         )
-    return Slots(config.cpus_per_trial, gpus, num_slots)
+    return Slots(config.cpus_per_trial, gpus, min(num_slots, config.max_concurrent or num_slots))
 
 
 def _slots_of(node: Mapping[str, float], cpus: int, gpus: float) -> int:

@@ -20,7 +20,9 @@ def test_same_study_goes_on(tiny_study: StudyConfig, tmp_path: Path) -> None:
 
 def test_other_configuration_is_refused(tiny_study: StudyConfig, tmp_path: Path) -> None:
     StudyManifest(str(tmp_path), tiny_study, None)
-    with pytest.raises(ResultsError, match=r"holds another study .* choose another folder with --results"):
+    with pytest.raises(
+        ResultsError, match=r"another study, in which seed 0 → 1 cannot change; choose another folder with"
+    ):
         StudyManifest(str(tmp_path), tiny_study.model_copy(update={"seed": 1}), None)
 
 

@@ -6,12 +6,18 @@ from study_records import keep_epochs
 
 from study.collect import TrialRecord, write_record
 from study.config import StudyConfig
-from study.schedule import NetworkAsha
+from study.schedule import NetworkScheduler
 
 
-def decide(asha: NetworkAsha, name: str, epoch: int, objective: float) -> str:
+def decide(asha: NetworkScheduler, name: str, epoch: int, objective: float) -> str:
     trial: Any = SimpleNamespace(config={"name": name, "network": name.rsplit("-", 1)[0]}, trial_id="ray's own")
-    return asha.on_trial_result(None, trial, {"epoch": epoch, "best_objective": objective})
+    return asha.on_trial_result(
+        None, trial, {"epoch": epoch, "objective": objective, "best_objective": objective, "done": False}
+    )
+
+
+def scheduler(config: StudyConfig, folder: Path, pruned: dict[str, int] | None = None) -> NetworkScheduler:
+    return NetworkScheduler(config, str(folder), ({} if pruned is None else pruned).__setitem__)
 
 
 def keep(results: Path, name: str, objectives: list[float]) -> None:
@@ -21,7 +27,7 @@ def keep(results: Path, name: str, objectives: list[float]) -> None:
 
 
 def test_worse_trial_stops_at_the_rung(tiny_study: StudyConfig, tmp_path: Path) -> None:
-    asha = NetworkAsha(tiny_study, str(tmp_path))
+    asha = scheduler(tiny_study, tmp_path)
     assert decide(asha, "fcn_ppm-0000", 1, 0.1) == "CONTINUE"
     assert decide(asha, "fcn_ppm-0000", 2, 0.5) == "CONTINUE"
     assert decide(asha, "fcn_ppm-0001", 1, 0.0) == "CONTINUE"
@@ -30,24 +36,24 @@ def test_worse_trial_stops_at_the_rung(tiny_study: StudyConfig, tmp_path: Path) 
 
 
 def test_networks_do_not_compete(tiny_study: StudyConfig, tmp_path: Path) -> None:
-    asha = NetworkAsha(tiny_study, str(tmp_path))
+    asha = scheduler(tiny_study, tmp_path)
     decide(asha, "fcn_ppm-0000", 2, 0.9)
     assert decide(asha, "unet3d-0000", 2, 0.1) == "CONTINUE"
 
 
 def test_last_epoch_is_no_stop(tiny_study: StudyConfig, tmp_path: Path) -> None:
-    asha = NetworkAsha(tiny_study, str(tmp_path))
+    asha = scheduler(tiny_study, tmp_path)
     assert [decide(asha, "fcn_ppm-0000", epoch, 0.5) for epoch in range(1, 6)] == ["CONTINUE"] * 5
 
 
 def test_rungs_survive_the_driver(tiny_study: StudyConfig, tmp_path: Path) -> None:
     curves = {"fcn_ppm-0000": [0.1, 0.5, 0.6, 0.7], "fcn_ppm-0001": [0.2, 0.3], "unet3d-0000": [0.1]}
-    before = NetworkAsha(tiny_study, str(tmp_path))
+    before = scheduler(tiny_study, tmp_path)
     for name, objectives in curves.items():
         keep(tmp_path, name, objectives)
         for epoch, objective in enumerate(objectives, start=1):
             decide(before, name, epoch, objective)
-    after = NetworkAsha(tiny_study, str(tmp_path))
+    after = scheduler(tiny_study, tmp_path)
     assert after.rungs() == before.rungs()
     assert after.rungs()["fcn_ppm"][2] == {"fcn_ppm-0000": 0.5, "fcn_ppm-0001": 0.3}
     assert decide(after, "fcn_ppm-0002", 2, 0.4) == "STOP"

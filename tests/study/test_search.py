@@ -16,7 +16,7 @@ from study.config import Slots, StudyConfig
 from study.search import NetworkSearch
 from study.space import kernel_name
 
-WIDTHS: dict[NetName, int] = {"fcn_ppm": 4, "unet3d": 4, "pspnet2d": 4}
+WIDTHS: dict[NetName, dict[int, int]] = {"fcn_ppm": {4: 4}, "unet3d": {4: 4}, "pspnet2d": {4: 4}}
 
 
 def searcher(config: StudyConfig, folder: Path) -> NetworkSearch:
