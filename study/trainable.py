@@ -18,6 +18,7 @@ from ray import tune
 from renalnet import log
 from renalnet.config import TrainConfig, parse
 from renalnet.data.cohort import load_cohort
+from renalnet.data.folds import Fold
 from renalnet.data.store import Store
 from renalnet.machine import keep_memory
 from renalnet.train import EpochRecord, TrainingRun
@@ -35,12 +36,17 @@ class Trial(tune.Trainable):
         torch.set_num_threads(math.ceil(self.trial_resources.required_resources.get("CPU", 1)))
         self._is_stepping, self._is_to_leave = False, False
         self._end_of_ray = signal.signal(signal.SIGTERM, self._on_sigterm)
-        self._results, self._describe = results, describe
-        self._cohort = load_cohort(store, _train_config(config).loader)  # the same for all trials of a study
+        self._store, self._results, self._describe = store, results, describe
+        self._fold = _fold(config)
+        self._cohort = load_cohort(store, _train_config(config).loader, self._fold)
         self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Become the next trial without starting a new process."""
+        """Become the next trial without starting a new process; patients change with the fold only."""
+        if _fold(new_config) != self._fold:
+            self._fold = _fold(new_config)
+            self._cohort.close()
+            self._cohort = load_cohort(self._store, _train_config(new_config).loader, self._fold)
         self._start(new_config)
         return True
 
@@ -87,6 +93,12 @@ class Trial(tune.Trainable):
         if callable(self._end_of_ray):
             self._end_of_ray(signal.SIGTERM, None)
         raise SystemExit(128 + signal.SIGTERM)
+
+
+def _fold(config: dict[str, Any]) -> Fold | None:
+    """Of a finalist that is repeated on a fold; none of other trials, which learn from the store's own splits."""
+    number = config.get("fold")
+    return None if number is None else Fold(number, config["num_folds"], config["train"]["seed"])
 
 
 def _train_config(config: dict[str, Any]) -> TrainConfig:

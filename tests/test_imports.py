@@ -30,6 +30,7 @@ HOME_OF_RAY = {
     f"study.{name}"
     for name in (
         "search",
+        "repeat_search",
         "samplers",
         "schedule",
         "trainable",
@@ -38,7 +39,6 @@ HOME_OF_RAY = {
         "run",
         "dashboard",
         "journal",
-        "repeats",
     )
 }
 MODULES = sorted([*ROOT.glob("renalnet/**/*.py"), *ROOT.glob("study/**/*.py")])
