@@ -65,8 +65,6 @@ def _create(storage: BaseStorage, config: StudyConfig, network: NetName, *, is_f
         directions=["maximize"] * (2 if config.search.objective == "pareto" else 1),
         load_if_exists=True,
     )
-    if config.search.objective == "pareto":
-        study.set_metric_names(["kidney Dice", "tumor Dice"])
     study.set_user_attr(EPOCHS, config.train.epochs)
     return study
 

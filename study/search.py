@@ -90,8 +90,7 @@ class NetworkSearch(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Keep an epoch's objective as Optuna's intermediate value."""
         trial, _ = self._running[trial_id]
-        if self._has_intermediates:
-            trial.report(result[OBJECTIVE], result["epoch"])
+        self._report(trial, {result["epoch"]: result[OBJECTIVE]})
 
     def on_prune(self, name: str, epoch: int) -> None:
         """Keep that a trial is pruned, before Ray ends it."""
@@ -125,11 +124,7 @@ class NetworkSearch(Searcher):
     def _tell(self, trial: Trial, record: TrialRecord, epochs: Sequence[EpochRecord]) -> None:
         study = self._study_of(record.network)
         whole = [epoch for epoch in epochs if not epoch.failure]
-        if self._has_intermediates:
-            known = study.get_trials(deepcopy=False)[trial.number].intermediate_values
-            for epoch in whole:  # Ray keeps the value that a trial is pruned for to itself
-                if epoch.epoch not in known:
-                    trial.report(epoch.objective, epoch.epoch)
+        self._report(trial, {epoch.epoch: epoch.objective for epoch in whole})  # Ray keeps a pruned one's last value
         if record.state == "complete":
             study.tell(trial, self._values(max(whole, key=lambda epoch: epoch.objective)), TrialState.COMPLETE)
         else:
@@ -141,10 +136,13 @@ class NetworkSearch(Searcher):
             return [best.dice_kidney, best.dice_tumor]
         return [best.objective]
 
-    @property
-    def _has_intermediates(self) -> bool:
-        """Optuna takes none where there is more than one objective."""
-        return self._config.search.objective == "mean"
+    def _report(self, trial: Trial, objectives: Mapping[int, float]) -> None:
+        """Keep an epoch's objective as Optuna's intermediate value, once; it takes none of two objectives."""
+        if self._config.search.objective == "pareto":
+            return
+        known = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        for epoch in objectives.keys() - known.keys():
+            trial.report(objectives[epoch], epoch)
 
     def _log_end(self, record: TrialRecord, epochs: Sequence[EpochRecord]) -> None:
         _log.info(

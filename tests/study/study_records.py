@@ -1,4 +1,4 @@
-"""Writes what a trial leaves behind, without training."""
+"""Writes what a trial leaves behind, without training, and tells a searcher of it."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -6,10 +6,13 @@ from pathlib import Path
 import torch
 
 from renalnet import storage
-from renalnet.checkpoint import save_model
+from renalnet.checkpoint import Checkpoint, save_checkpoint, save_model
 from renalnet.train import LOG_FILE, EpochRecord
+from renalnet.types import NetName
 from study import layout
 from study.collect import TrialRecord, write_record
+from study.config import Slots, StudyConfig
+from study.search import NetworkSearch
 
 TRAIN = {
     "epochs": 5,
@@ -51,3 +54,25 @@ def keep_repeat(results: Path, planned: TrialRecord, objectives: list[float], re
     keep_epochs(results, planned.name, objectives, reason)
     if objectives:
         keep_model(results, planned.name, sum(map(ord, planned.name)))
+
+
+def keep_checkpoint(results: Path, name: str) -> None:
+    """Weights of one number, as a checkpoint and as a model, and an epoch's log."""
+    save_checkpoint(layout.trial_folder(str(results), name), Checkpoint(1, {"w": torch.zeros(1)}, {}))
+    keep_model(results, name)
+    keep_epochs(results, name, [0.1])
+
+
+WIDTHS: dict[NetName, dict[int, int]] = {"fcn_ppm": {4: 4}, "unet3d": {4: 4}, "pspnet2d": {4: 4}}
+
+
+def searcher(config: StudyConfig, folder: Path) -> NetworkSearch:
+    return NetworkSearch(config, str(folder), str(folder / "optuna.journal"), WIDTHS, Slots(1, 0.0, 2))
+
+
+def end(search: NetworkSearch, folder: Path, trial_id: str, name: str, *objectives: float, failure: str = "") -> None:
+    """What Ray tells of a trial that ends: the last value of a pruned one comes with its end only."""
+    keep_epochs(folder, name, list(objectives), failure)
+    for epoch, objective in enumerate(objectives[:-1], start=1):
+        search.on_trial_result(trial_id, {"epoch": epoch, "objective": objective})
+    search.on_trial_complete(trial_id, {"epoch": len(objectives)})

@@ -57,3 +57,39 @@ def test_rungs_survive_the_driver(tiny_study: StudyConfig, tmp_path: Path) -> No
     assert after.rungs() == before.rungs()
     assert after.rungs()["fcn_ppm"][2] == {"fcn_ppm-0000": 0.5, "fcn_ppm-0001": 0.3}
     assert decide(after, "fcn_ppm-0002", 2, 0.4) == "STOP"
+
+
+def test_prunes_are_told_before_ray_knows(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    pruned: dict[str, int] = {}
+    asha = scheduler(tiny_study, tmp_path, pruned)
+    decide(asha, "fcn_ppm-0000", 2, 0.5)
+    decide(asha, "fcn_ppm-0001", 2, 0.4)
+    assert pruned == {"fcn_ppm-0001": 2}
+
+
+def test_a_failed_trial_and_a_last_epoch_are_on_no_rung(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    """The rungs that a new driver rebuilds are those of the old one, which was not asked about them."""
+    keep(tmp_path, "fcn_ppm-0000", [0.5, 0.6, 0.7, 0.8, 0.9])
+    write_record(str(tmp_path), TrialRecord(1, "fcn_ppm", "failed", {}, {}))
+    keep_epochs(tmp_path, "fcn_ppm-0001", [0.9], failure="loss not finite")
+    longest = tiny_study.model_copy(update={"search": tiny_study.search.model_copy(update={"grace_epochs": 5})})
+    assert scheduler(tiny_study, tmp_path).rungs()["fcn_ppm"] == {2: {"fcn_ppm-0000": 0.6}, 6: {}}
+    assert scheduler(longest, tmp_path).rungs()["fcn_ppm"] == {5: {}}
+
+
+def test_median_rule_and_its_memory(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    """Three trials at 0.5, 0.6, 0.7: the median of their means at epoch 2 is 0.6."""
+    search = {"scheduler": "median", "grace_epochs": 2}
+    config = tiny_study.model_copy(update={"search": tiny_study.search.model_copy(update=search)})
+    for number, value in enumerate([0.5, 0.6, 0.7]):
+        keep(tmp_path, f"fcn_ppm-{number:04d}", [value] * 4)
+    median = scheduler(config, tmp_path)
+    assert [decide(median, "fcn_ppm-0003", epoch, 0.59) for epoch in (1, 2)] == ["CONTINUE", "STOP"]
+    assert [decide(median, "fcn_ppm-0004", epoch, 0.61) for epoch in (1, 2)] == ["CONTINUE", "CONTINUE"]
+    assert decide(median, "unet3d-0000", 2, 0.1) == "CONTINUE" and median.rungs() == {}
+
+
+def test_nobody_prunes_two_objectives(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    config = tiny_study.model_copy(update={"search": tiny_study.search.model_copy(update={"objective": "pareto"})})
+    none = scheduler(config, tmp_path)
+    assert [decide(none, f"fcn_ppm-{n:04d}", 2, 0.9 - n / 10) for n in range(5)] == ["CONTINUE"] * 5

@@ -8,19 +8,11 @@ import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
-from study_records import keep_epochs
+from study_records import end, keep_checkpoint, keep_epochs, searcher
 
-from renalnet.types import NetName
 from study.collect import read_records, write_record
-from study.config import Slots, StudyConfig
-from study.search import NetworkSearch
+from study.config import StudyConfig
 from study.space import kernel_name
-
-WIDTHS: dict[NetName, dict[int, int]] = {"fcn_ppm": {4: 4}, "unet3d": {4: 4}, "pspnet2d": {4: 4}}
-
-
-def searcher(config: StudyConfig, folder: Path) -> NetworkSearch:
-    return NetworkSearch(config, str(folder), str(folder / "optuna.journal"), WIDTHS, Slots(1, 0.0, 2))
 
 
 def study_of(folder: Path, network: str) -> optuna.Study:
@@ -46,14 +38,6 @@ def test_budget_is_kept_for_each_network(tiny_study: StudyConfig, tmp_path: Path
         "unet3d-0000",
         "pspnet2d-0000",
     ]
-
-
-def end(search: NetworkSearch, folder: Path, trial_id: str, name: str, *objectives: float, failure: str = "") -> None:
-    """What Ray tells of a trial that ends: the last value of a pruned one comes with its end only."""
-    keep_epochs(folder, name, list(objectives), failure)
-    for epoch, objective in enumerate(objectives[:-1], start=1):
-        search.on_trial_result(trial_id, {"epoch": epoch, "objective": objective})
-    search.on_trial_complete(trial_id, {"epoch": len(objectives)})
 
 
 @pytest.mark.parametrize(
@@ -127,3 +111,39 @@ def test_interrupted_search_draws_the_points_of_the_undisturbed(tiny_study: Stud
         return drawn
 
     assert points(tmp_path / "a", interrupt=False) == points(tmp_path / "b", interrupt=True)
+
+
+def test_two_objectives(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    pareto = tiny_study.model_copy(update={"search": tiny_study.search.model_copy(update={"objective": "pareto"})})
+    assert pareto.search.pruner == "none"
+    search = searcher(pareto, tmp_path)
+    for number in range(4):
+        search.suggest(str(number))
+        end(search, tmp_path, str(number), f"fcn_ppm-{number:04d}", 0.1, 0.2 + number / 10, 0.1, 0.1, 0.1)
+    study = study_of(tmp_path, "fcn_ppm")
+    assert [trial.values for trial in study.trials] == [[0.2 + n / 10] * 2 for n in range(4)]
+    assert [trial.number for trial in study.best_trials] == [3]
+
+
+def test_pruned_trial_is_kept_before_ray_ends_it(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    """A driver that is killed between the decision and the trial's end does not train it on."""
+    search = searcher(tiny_study, tmp_path)
+    search.suggest("a")
+    keep_epochs(tmp_path, "fcn_ppm-0000", [0.1, 0.2])
+    search.on_prune("fcn_ppm-0000", 2)
+    again = searcher(tiny_study, tmp_path)
+    assert again.num_left == 5
+    trial = study_of(tmp_path, "fcn_ppm").trials[0]
+    assert trial.state == TrialState.PRUNED and trial.intermediate_values == {1: 0.1, 2: 0.2}
+
+
+def test_only_the_best_keep_their_weights(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    few = tiny_study.model_copy(update={"search": tiny_study.search.model_copy(update={"kept_models": 2})})
+    search = searcher(few, tmp_path)
+    for number in range(4):
+        search.suggest(str(number))
+        name = f"fcn_ppm-{number:04d}"
+        keep_checkpoint(tmp_path, name)
+        end(search, tmp_path, str(number), name, *[[0.5, 0.1, 0.3, 0.9][number]] * 5)
+    weights = tmp_path.glob("trials/*/model.safetensors")
+    assert {path.parent.name for path in weights} == {"fcn_ppm-0000", "fcn_ppm-0003"}

@@ -1,0 +1,98 @@
+"""A study that goes on as a longer or narrower one, the searcher told by hand what Ray Tune would tell it."""
+
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from study_records import end, keep_checkpoint, searcher
+
+from study import extend
+from study.collect import TrialRecord, find_record
+from study.config import StudyConfig
+
+COMPLETE, PRUNED, FAIL, RUNNING = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING
+
+
+def changed(config: StudyConfig, **sections: dict[str, object]) -> StudyConfig:
+    update = {name: getattr(config, name).model_copy(update=values) for name, values in sections.items()}
+    return config.model_copy(update=update)
+
+
+def states(folder: Path, name: str) -> list[TrialState]:
+    storage = JournalStorage(JournalFileBackend(str(folder / "optuna.journal")))
+    return [trial.state for trial in optuna.load_study(study_name=name, storage=storage).trials]
+
+
+@pytest.fixture
+def ended(tiny_study: StudyConfig, tmp_path: Path) -> StudyConfig:
+    """Of 3D_FCN_PPM: complete with its checkpoint, complete without, pruned at epoch 2, failed."""
+    search = searcher(tiny_study, tmp_path)
+    for number, (objectives, failure) in enumerate(
+        [([0.3, 0.7, 0.6, 0.5, 0.4], ""), ([0.2] * 5, ""), ([0.1, 0.1], ""), ([0.1], "loss not finite")]
+    ):
+        search.suggest(str(number))
+        end(search, tmp_path, str(number), f"fcn_ppm-{number:04d}", *objectives, failure=failure)
+    keep_checkpoint(tmp_path, "fcn_ppm-0000")
+    return tiny_study
+
+
+def test_more_trials(ended: StudyConfig, tmp_path: Path) -> None:
+    search = searcher(changed(ended, search={"num_trials": 6}), tmp_path)
+    names = [
+        suggested["name"] for suggested in (search.suggest("a"), search.suggest("b")) if isinstance(suggested, dict)
+    ]
+    assert names == ["fcn_ppm-0004", "fcn_ppm-0005"]
+    assert states(tmp_path, "fcn_ppm")[:4] == [COMPLETE, COMPLETE, PRUNED, FAIL]
+
+
+def test_fewer_trials_than_have_run_are_those_that_have_run(ended: StudyConfig, tmp_path: Path) -> None:
+    search = searcher(changed(ended, search={"num_trials": 2, "baselines": ()}), tmp_path)
+    assert (search.num_planned, search.num_left) == (4, 0)
+
+
+def test_longer_trials(ended: StudyConfig, tmp_path: Path) -> None:
+    longer = changed(ended, train={"epochs": 8}, search={"baselines": ()})
+    search = searcher(longer, tmp_path)
+    assert states(tmp_path, "fcn_ppm") == [COMPLETE, COMPLETE, PRUNED, FAIL]
+    assert states(tmp_path, "fcn_ppm-8-epochs") == [RUNNING, PRUNED, PRUNED, FAIL]
+    assert search.num_left == 1
+    first = search.suggest("x")
+    assert isinstance(first, dict) and first["name"] == "fcn_ppm-0000" and first["train"]["epochs"] == 8
+    assert search.suggest("y") == "FINISHED"
+    end(search, tmp_path, "x", "fcn_ppm-0000", 0.3, 0.7, 0.6, 0.5, 0.4, 0.5, 0.8, 0.1)
+    assert states(tmp_path, "fcn_ppm-8-epochs")[0] == COMPLETE
+    let_go = find_record(str(tmp_path), "fcn_ppm-0001")
+    assert let_go is not None and (let_go.state, let_go.train["epochs"]) == ("pruned", 8)
+    assert "weights were let go before trials became 8 epochs long" in let_go.reason
+
+
+def test_driver_killed_while_it_lengthens(ended: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    longer = changed(ended, train={"epochs": 8})
+    real, calls = extend.write_record, []
+
+    def killed(results: str, record: TrialRecord) -> None:
+        calls.append(record.name)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        real(results, record)
+
+    monkeypatch.setattr(extend, "write_record", killed)
+    with pytest.raises(KeyboardInterrupt):
+        searcher(longer, tmp_path)
+    monkeypatch.setattr(extend, "write_record", real)
+    searcher(longer, tmp_path)
+    assert states(tmp_path, "fcn_ppm-8-epochs") == [RUNNING, PRUNED, PRUNED, FAIL]
+
+
+def test_narrower_space(ended: StudyConfig, tmp_path: Path) -> None:
+    narrow = changed(ended, search={"num_trials": 12}, space={"tumor_weight": (1.0, 1.5), "kernel_sets": ((1,),)})
+    search = searcher(narrow, tmp_path)
+    for number in range(8):
+        suggested = search.suggest(str(number))
+        assert isinstance(suggested, dict) and 1 <= suggested["tumor_weight"] <= 1.5
+        assert suggested["train"]["net"]["ppm_kernels"] == [1]
+        end(search, tmp_path, str(number), suggested["name"], *[0.5] * 5)
+    assert states(tmp_path, "fcn_ppm")[4:] == [COMPLETE] * 8
