@@ -63,7 +63,8 @@ def study(
     with Lease(storage.join(folder, layout.LEASE)):
         manifest = StudyManifest(folder, settings, store_path)
         store = _given_store(manifest, store_path) if store_path else _embedded_store(manifest, settings, folder)
-        with connected():
+        with connected() as dashboard:
+            manifest.update(ray_dashboard=dashboard)
             _search_and_finish(manifest, settings, folder, store)
         report = write_report(Path(folder))
     print_report(report, Console())
@@ -159,7 +160,8 @@ def run_search(config: StudyConfig, results: str, store: Store, slots: Slots, wi
     if searcher.num_left == 0:
         return
     _log.info("%d of %d trials to run, %d at a time", searcher.num_left, searcher.num_planned, slots.num_slots)
-    fit(searcher, NetworkScheduler(config, results, searcher.on_prune), config, results, store, slots)
+    scheduler = NetworkScheduler(config, results, searcher.heard(), searcher.on_prune)
+    fit(searcher, scheduler, config, results, store, slots)
     if searcher.num_left:
         raise KeyboardInterrupt  # Tune returns as if all were done; the test patients must not be read now
 

@@ -31,6 +31,8 @@ from study.samplers import draw, make_sampler, num_points
 OBJECTIVE = "objective"
 BEST = "best_objective"
 FAILURE = "failure"
+HEARD = "heard"
+"""How many epochs of a trial the searcher has heard of: those that it trained before its driver was lost."""
 TABLES_EVERY_S = 30.0
 _log = get_logger(__name__)
 
@@ -85,7 +87,15 @@ class NetworkSearch(Searcher):
         record = self._record(trial, network)
         self._running[trial_id] = trial, record
         write_record(self._results, record)
-        return {"name": record.name, "network": network, "train": record.train, **record.point}
+        heard = self._heard(trial)
+        return {"name": record.name, "network": network, "train": record.train, HEARD: heard, **record.point}
+
+    def heard(self) -> dict[str, int]:
+        """Epochs that have been heard, and so judged, of each trial that has not ended."""
+        return {
+            layout.trial_name(network, number): self._heard(self._trial(network, number))
+            for network, number in self._unfinished
+        }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Keep an epoch's objective as Optuna's intermediate value."""
@@ -140,9 +150,12 @@ class NetworkSearch(Searcher):
         """Keep an epoch's objective as Optuna's intermediate value, once; it takes none of two objectives."""
         if self._config.search.objective == "pareto":
             return
-        known = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
-        for epoch in objectives.keys() - known.keys():
-            trial.report(objectives[epoch], epoch)
+        for epoch in sorted(objectives):
+            if epoch > self._heard(trial):
+                trial.report(objectives[epoch], epoch)
+
+    def _heard(self, trial: Trial) -> int:
+        return max(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values, default=0)
 
     def _log_end(self, record: TrialRecord, epochs: Sequence[EpochRecord]) -> None:
         _log.info(

@@ -28,17 +28,20 @@ def inside_job() -> bool:
 
 
 @contextmanager
-def connected() -> Iterator[None]:
-    """Join the cluster of RAY_ADDRESS, else start a Ray on this machine that ends with the block."""
+def connected() -> Iterator[str]:
+    """Join the cluster of RAY_ADDRESS, else start a Ray on this machine that ends with the block.
+
+    Yields where Ray's dashboard is, `127.0.0.1:8265`; nothing where there is none.
+    """
     address = os.environ.get("RAY_ADDRESS")
     if address:
-        ray.init(address, logging_level="WARNING", log_to_driver=False)
+        context = ray.init(address, logging_level="WARNING", log_to_driver=False)
     else:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # on loopback only, and gone with this command
-        ray.init("local", include_dashboard=False, logging_level="WARNING", log_to_driver=False)
+        context = ray.init("local", include_dashboard=False, logging_level="WARNING", log_to_driver=False)
     try:
-        yield
+        yield str(context.dashboard_url or "")
     finally:
         ray.shutdown()
 

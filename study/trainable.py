@@ -1,14 +1,17 @@
 """A trial: renalnet's training run, one epoch a step, in an actor that Ray Tune reuses for the next trial.
 
-A trial's checkpoints are the run's own, in the trial's folder of the results. A trial that is started again, by Ray
-after a lost node or by a new driver after a lost one, goes on from there. Where Ray ends the process with SIGTERM, as
-when it drains a node, the run first writes a checkpoint, for which Ray leaves a few seconds.
+Every epoch is reported once: a trial that goes on first reports those that are on disk and that the searcher has not
+heard of, so that none passes a rung unjudged because its driver died in between. A trial's checkpoints are the run's
+own, in the trial's folder of the results. A trial that is started again, by Ray after a lost node or by a new driver
+after a lost one, goes on from there. Where Ray ends the process with SIGTERM, as when it drains a node, the run first
+writes a checkpoint, for which Ray leaves a few seconds.
 """
 
 import math
 import signal
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import chain
 from types import FrameType
 from typing import Any
 
@@ -21,9 +24,9 @@ from renalnet.data.cohort import load_cohort
 from renalnet.data.folds import Fold
 from renalnet.data.store import Store
 from renalnet.machine import keep_memory
-from renalnet.train import EpochRecord, TrainingRun
+from renalnet.train import EpochRecord, TrainingRun, best_of
 from study import layout
-from study.search import BEST, FAILURE
+from study.search import BEST, FAILURE, HEARD
 
 
 class Trial(tune.Trainable):
@@ -51,16 +54,18 @@ class Trial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train the next epoch; a run whose epochs are all on disk reports its last one again."""
+        """Report the next epoch, trained now or before; a run without one reports its last one again."""
         self._is_stepping = True
         record = next(self._epochs, None)
         self._is_stepping = False
         if self._is_to_leave:
             self._leave()
-        record = record or self._run.records[-1]
-        best = self._run.best
+        records = self._run.records
+        record = record or records[-1]
+        best = best_of(records[: record.epoch])
         reached = best.objective if best else 0.0
-        return {**asdict(record), FAILURE: record.failure, BEST: reached, "done": self._run.is_finished}
+        is_last = self._run.is_finished and record is records[-1]
+        return {**asdict(record), FAILURE: record.failure, BEST: reached, "done": is_last}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing for Ray to keep: the run has written its own checkpoint."""
@@ -81,7 +86,8 @@ class Trial(tune.Trainable):
             describe=self._describe,
             should_stop=lambda: self._is_to_leave,
         )
-        self._epochs: Iterator[EpochRecord] = iter(self._run)
+        unheard = self._run.records[config.get(HEARD, 0) :]
+        self._epochs: Iterator[EpochRecord] = chain(unheard, self._run)
 
     def _on_sigterm(self, _: int, __: FrameType | None) -> None:
         self._is_to_leave = True

@@ -29,6 +29,7 @@ HOME_OF_PYDICOM = {f"renalnet.data.dicom.{name}" for name in ("file", "pixels", 
 HOME_OF_RAY = {
     f"study.{name}"
     for name in (
+        "extend",
         "search",
         "repeat_search",
         "samplers",

@@ -1,10 +1,6 @@
 """Real studies on a real local Ray, started as a person starts them."""
 
 import json
-import os
-import signal
-import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +8,7 @@ import optuna
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from study_command import ROOT, command, rows, run
+from study_command import command, rows, run
 
 from renalnet.data.store import Store
 from renalnet.data.volume import grid_difference, read_volume
@@ -110,32 +106,3 @@ def test_another_study_in_the_folder_is_refused(finished: Path, ball_store: Stor
     done = run(command(ball_store, tiny_file, finished, "--set", "seed=5"))
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and "holds another study" in done.stderr
-
-
-@pytest.mark.slow
-def test_killed_study_completes_with_the_planned_trials(ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
-    arguments = command(ball_store, tiny_file, tmp_path / "r", "--set", "train.steps_per_epoch=12")
-    driver = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    ended = wait_for_an_end(tmp_path / "r", driver)
-    os.kill(driver.pid, signal.SIGKILL)
-    driver.wait()
-    before = {name: (tmp_path / "r" / "trials" / name / "epochs.jsonl").stat().st_mtime_ns for name in ended}
-    done = run(arguments)
-    assert done.returncode == 0, done.stderr
-    trials = rows(tmp_path / "r" / "trials.parquet")
-    assert len(trials) == 6 and {trial["state"] for trial in trials} <= {"complete", "pruned"}
-    for name, written in before.items():
-        assert (tmp_path / "r" / "trials" / name / "epochs.jsonl").stat().st_mtime_ns == written
-    assert (tmp_path / "r" / "report.html").exists()
-
-
-def wait_for_an_end(results: Path, driver: subprocess.Popen[bytes]) -> list[str]:
-    """Names of the trials that have ended, as soon as one has."""
-    for _ in range(600):
-        assert driver.poll() is None, "the study ended before it could be killed"
-        records = [json.loads(path.read_text()) for path in results.glob("trials/*/trial.json")]
-        ended = [f"{r['network']}-{r['trial']:04d}" for r in records if r["state"] in ("complete", "pruned")]
-        if ended:
-            return ended
-        time.sleep(0.2)
-    raise AssertionError("no trial ended in two minutes")

@@ -75,6 +75,27 @@ def test_repeats_go_on_where_they_were_killed(killed_and_finished: tuple[Path, d
 
 
 @pytest.mark.slow
+def test_each_repeat_learned_from_its_own_patients(killed_and_finished: tuple[Path, dict[str, int]]) -> None:
+    results, _ = killed_and_finished
+    for name, record in records(results).items():
+        (_, newest) = sorted((results / "trials" / name).glob("checkpoint-*.json"))
+        learned_from = read(newest)["run"].partition("-")[2]
+        is_on_fold = f"-fold-{record['fold']}-of-2-seed-0" in learned_from
+        assert is_on_fold == (record["fold"] is not None) and ("fold" in learned_from) == is_on_fold
+
+
+@pytest.mark.slow
+def test_a_kill_changes_nothing(
+    killed_and_finished: tuple[Path, dict[str, int]], ball_store: Store, tiny_file: Path, tmp_path: Path
+) -> None:
+    results, _ = killed_and_finished
+    undisturbed = run(command(ball_store, tiny_file, tmp_path / "r", *REPEATED))
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    ours, theirs = (read(folder / "final" / "selection.json") for folder in (results, tmp_path / "r"))
+    assert ours == theirs, "the same runs with the same weights and objectives, and the same winner"
+
+
+@pytest.mark.slow
 def test_ensembles_of_seeds_go_to_the_final_stage(killed_and_finished: tuple[Path, dict[str, int]]) -> None:
     results, _ = killed_and_finished
     selection = read(results / "final" / "selection.json")
