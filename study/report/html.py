@@ -16,6 +16,7 @@ from study.report.summary import SHORT_TITLES, STAGES, TITLES
 
 _FILTERS = {
     "mean_sd": words.mean_sd,
+    "spread": words.spread,
     "number": words.number,
     "signed": words.signed,
     "p_value": words.p_value,
@@ -47,6 +48,7 @@ def render(report: Report, charts: Mapping[str, str], sprites: Sequence[Sprite])
             report=report,
             summary=summary,
             manifest=report.results.manifest,
+            chosen=report.results.selection,
             winner=summary.winner,
             standing=summary.winner_standing,
             trials=trials,

@@ -124,6 +124,9 @@ class Summary:
     margins: list[Margin]
     patients: list[Patient]
     states: dict[str, int]
+    """Of the search's trials."""
+    repeat_states: dict[str, int]
+    """Of the finalists' repeats."""
     hours: Hours
     missing: list[str]
     """What is not there yet, in words."""
@@ -156,6 +159,7 @@ def summarise(results: Results, settings: Settings) -> Summary:
         margins=margins_of(final, settings),
         patients=patients_of(final),
         states=dict(Counter(trial.state for trial in results.trials or [])),
+        repeat_states=dict(Counter(repeat.state for repeat in results.repeats)),
         hours=_hours(results),
         missing=missing_pieces(results),
     )
@@ -278,7 +282,7 @@ def find_winner(trials: Iterable[Trial], checkpoint: str | None) -> Trial | None
 
 
 def _hours(results: Results) -> Hours:
-    trials = results.trials or []
+    trials = [*(results.trials or []), *results.repeats]
     seconds = sum(value or 0.0 for value in results.manifest.durations_s.values())
     return Hours(
         gpu=sum(trial.gpu_hours for trial in trials),

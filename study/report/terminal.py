@@ -98,6 +98,8 @@ def _print_detection(detections: list[Detected], console: Console) -> None:
 def _print_cost(report: Report, console: Console) -> None:
     hours = report.summary.hours
     _say(console, f"Trials: {words.counts(report.summary.states)}")
+    if report.summary.repeat_states:
+        _say(console, f"Repeats of finalists: {words.counts(report.summary.repeat_states)}")
     _say(console, f"Hours: {hours.wall:.2f} wall · {hours.gpu:.2f} GPU · {hours.cpu:.2f} CPU")
     for warning in report.results.manifest.warnings:
         _say(console, f"Warning: {warning}", style="yellow")

@@ -4,18 +4,23 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from renalnet.metrics.detection import Rate
-from study.report.rows import Trial
+from study.report.rows import Spread, Trial
 from study.report.statistics import Difference, Estimate
 
 NONE = "–"
 
 
-def mean_sd(value: Estimate | None, digits: int = 3) -> str:
-    """`0.912 ± 0.031`; a single patient has no sd."""
+def mean_sd(value: Estimate | Spread | None, digits: int = 3) -> str:
+    """`0.912 ± 0.031`; a single patient or run has no sd."""
     if value is None:
         return NONE
     spread = "" if value.sd is None else f" ± {value.sd:.{digits}f}"
     return f"{value.mean:.{digits}f}{spread}"
+
+
+def spread(value: Spread | None) -> str:
+    """`0.912 ± 0.031 (3)`, with the number of runs."""
+    return NONE if value is None else f"{mean_sd(value)} ({value.num})"
 
 
 def interval(low: float, high: float, digits: int = 3) -> str:
