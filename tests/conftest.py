@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from balls import ball_roi
 
+from cluster.local import LocalCluster
+from cluster.node import NodeSize
 from renalnet.config import NetConfig, OptimConfig, PatchConfig, PrepareConfig, StitchConfig, TrainConfig
 from renalnet.data.cohort import Cohort, load_cohort
 from renalnet.data.store import Store
@@ -78,3 +80,10 @@ def s3_server() -> Iterator[str]:
 def s3_uri(s3_server: str, tmp_path: Path) -> str:
     """An empty folder of that bucket, a new one for each test."""
     return f"s3://scans/{tmp_path.name}?endpoint_override={s3_server}&scheme=http&region=us-east-1"
+
+
+@pytest.fixture(scope="module")
+def ray_head() -> Iterator[LocalCluster]:
+    """A Ray head of two processor slots, with a token, on ports of its own."""
+    with LocalCluster(1, NodeSize(cpus=2, gpus=0)) as cluster:
+        yield cluster

@@ -1,0 +1,117 @@
+"""One Ray node as processes of this machine: a session of its own, which can be stopped, or killed as a whole."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+STOP_TIMEOUT_S: Final = 15.0
+_PR_SET_PDEATHSIG: Final = 1
+"""Of linux/prctl.h: the signal that a process gets when its parent ends."""
+_LIBC: Final = ctypes.CDLL(None)
+
+
+@dataclass(frozen=True)
+class NodeSize:
+    """What each node offers to trials."""
+
+    cpus: int = 1
+    """Processor slots."""
+    gpus: int = 1
+    """GPUs; on a machine without any they are numbers only, by which Ray places trials."""
+    object_store_mb: int = 200
+    """Shared memory for Ray's objects, MiB."""
+
+
+class RayNode:
+    """`ray start --block` and all processes that it started."""
+
+    def __init__(self, folder: Path, ip: str, size: NodeSize, options: Sequence[str], environment: Mapping[str, str]):
+        """Start it.
+
+        Args:
+            folder: its temporary folder: short, since sockets with limited paths lie below, and not shared with
+                another node, which would remove the job's files there when it dies.
+            ip: its address, one of 127.0.0.0/8, so that Ray takes nodes of one machine for several machines.
+            size: what it offers.
+            options: further words of `ray start`.
+            environment: its variables.
+        """
+        self.ip = ip
+        self.log = folder / "start.log"
+        folder.mkdir(parents=True)
+        words = [ray_program(), "start", "--block", "--disable-usage-stats", f"--temp-dir={folder}"]
+        words += [f"--node-ip-address={ip}", f"--num-cpus={size.cpus}", f"--num-gpus={size.gpus}"]
+        words += [f"--object-store-memory={size.object_store_mb << 20}", *options]
+        with self.log.open("wb") as log:
+            self._process = spawn(words, environment, log.fileno())
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has neither been stopped nor died."""
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """SIGKILL to all of its processes at once, as when a machine loses its power."""
+        while members := list(_session_members(self._process.pid)):
+            for pid in members:
+                _signal(pid, signal.SIGKILL)
+        self._process.wait()
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM to the process that ends the others."""
+        if self.runs:
+            self._process.terminate()
+
+    def wait_stopped(self) -> None:
+        """Wait until all have ended; after `STOP_TIMEOUT_S` kill those that have not."""
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while time.monotonic() < deadline and (self.runs or any(_session_members(self._process.pid))):
+            time.sleep(0.1)
+        self.kill()
+
+
+def ray_program() -> str:
+    """The `ray` of this Python's environment."""
+    return str(Path(sys.executable).with_name("ray"))
+
+
+def spawn(words: Sequence[str], environment: Mapping[str, str], output: int | None = None) -> subprocess.Popen[bytes]:
+    """Start a command in a session of its own; it gets SIGTERM if this thread dies without stopping it."""
+    return subprocess.Popen(
+        words,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,  # the terminal's interrupt reaches this process alone
+        preexec_fn=_end_with_parent,  # noqa: PLW1509 - one system call, which takes no lock
+    )
+
+
+def _end_with_parent() -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _session_members(session: int) -> Iterator[int]:
+    """Processes of a session that have not ended; a worker whose raylet is gone still belongs to it."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, _, member_of = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(member_of) == session and state != "Z":
+            yield int(folder.name)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
