@@ -8,13 +8,14 @@ chosen, and would look better there than it is. Folds only tell how good a confi
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from statistics import fmean, stdev
 from typing import Any, Final
 
 from renalnet import storage
 from renalnet.checkpoint import MODEL_FILE, model_digest
 from renalnet.errors import ResultsError
-from renalnet.train import best_of
+from renalnet.train import EpochRecord, best_of
 from study import layout
 from study.collect import TrialRecord, find_record, read_epochs, read_records
 from study.config import StudyConfig
@@ -93,13 +94,12 @@ def find_finalists(results: str, config: StudyConfig) -> list[TrialRecord]:
     Raises:
         ResultsError: no trial of 3D_FCN_PPM has a trained network.
     """
-    runs = [run for record in read_records(results) if (run := _run_of(results, record)).has_model]
-    runs.sort(key=lambda run: -run.objective)
-    ours = [run.record for run in runs if run.record.network == OURS]
+    ranked = _ranked(results)
+    ours = _best_of(results, ranked, OURS, config.final.num_finalists)
     if not ours:
         raise ResultsError(f"{results}: no trial of {OURS} has finished an epoch; each trials/*/trial.json says why")
-    baselines = (_first_of(network, runs) for network in config.search.baselines)
-    return [*ours[: config.final.num_finalists], *(record for record in baselines if record)]
+    baselines = (_best_of(results, ranked, network, 1) for network in config.search.baselines)
+    return [*ours, *chain.from_iterable(baselines)]
 
 
 def find_candidates(results: str, config: StudyConfig) -> list[Candidate]:
@@ -124,14 +124,29 @@ def _members_of(runs: Sequence[Run]) -> tuple[str, ...]:
     return tuple(run.record.name for run in runs if run.has_model and not run.is_on_fold)
 
 
+def _ranked(results: str) -> list[TrialRecord]:
+    """The search's trials that have finished an epoch, the best first."""
+    reached = [(best.objective, record) for record in read_records(results) if (best := _best_epoch(results, record))]
+    return [record for _, record in sorted(reached, key=lambda pair: -pair[0])]
+
+
+def _best_of(results: str, ranked: Iterable[TrialRecord], network: str, number: int) -> list[TrialRecord]:
+    """The first of a network's trials whose weights were not let go."""
+    kept = (record for record in ranked if record.network == network and _has_model(results, record))
+    return list(islice(kept, number))
+
+
 def _run_of(results: str, record: TrialRecord) -> Run:
-    best = best_of(read_epochs(results, record.name))
-    model = storage.join(layout.trial_folder(results, record.name), MODEL_FILE)
-    return Run(record, best.objective if best else 0.0, best is not None and storage.exists(model))
+    best = _best_epoch(results, record)
+    return Run(record, best.objective if best else 0.0, best is not None and _has_model(results, record))
 
 
-def _first_of(network: str, runs: Iterable[Run]) -> TrialRecord | None:
-    return next((run.record for run in runs if run.record.network == network), None)
+def _best_epoch(results: str, record: TrialRecord) -> EpochRecord | None:
+    return best_of(read_epochs(results, record.name))
+
+
+def _has_model(results: str, record: TrialRecord) -> bool:
+    return storage.exists(storage.join(layout.trial_folder(results, record.name), MODEL_FILE))
 
 
 def _repeat(finalist: TrialRecord, train: dict[str, Any], fold: int | None = None, num_folds: int = 0) -> TrialRecord:

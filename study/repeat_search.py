@@ -61,6 +61,7 @@ class RepeatSearch(Searcher):
             *(self._num_planned - self.num_left, self._num_planned, ended.name, ended.state),
             *(best.objective if best else 0.0, ended.reason),
         )
+        write_tables(self._results)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the records hold the whole state."""
@@ -81,6 +82,5 @@ def run_repeats(config: StudyConfig, results: str, store: Store, slots: Slots) -
         return
     _log.info("%d of %d repeats of the finalists to run", searcher.num_left, len(planned))
     fit(searcher, FIFOScheduler(), config, results, store, slots)
-    write_tables(results)
     if searcher.num_left:
         raise KeyboardInterrupt  # Tune returns as if all were done; the test patients must not be read now

@@ -106,6 +106,7 @@ def _check_store(store: Store, config: StudyConfig) -> None:
             f"{store.path} was prepared at {spacing} mm, the preset '{config.preset}' works at "
             f"{config.prepare.spacing_mm}; choose the preset it was prepared with, or --set prepare.spacing_mm"
         )
+    check_folds(config, store)
 
 
 def _given_store(manifest: StudyManifest, path: str) -> Store:
@@ -127,12 +128,12 @@ def _embedded_store(manifest: StudyManifest, config: StudyConfig, results: str) 
             with local_pool(workers) as pool:
                 prepare(Request(cohort, path, config.prepare), pool)
     store = open_store(path)
+    check_folds(config, store)
     manifest.describe_data(store, "synthetic phantoms", synthetic=True)
     return store
 
 
 def _search_and_finish(manifest: StudyManifest, config: StudyConfig, results: str, store: Store) -> None:
-    check_folds(config, store)
     slots = find_slots(config.resources)
     widths = network_widths(config)
     cluster = {f"num_{kind.lower()}s": int(ray.cluster_resources().get(kind, 0)) for kind in ("CPU", "GPU")}

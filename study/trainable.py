@@ -83,7 +83,7 @@ class Trial(tune.Trainable):
             _train_config(config),
             self._cohort,
             folder,
-            describe=self._describe,
+            describe=self._describe | ({"fold": str(self._fold)} if self._fold else {}),
             should_stop=lambda: self._is_to_leave,
         )
         unheard = self._run.records[config.get(HEARD, 0) :]

@@ -89,6 +89,7 @@ def test_each_repeat_learned_from_its_own_patients(killed_and_finished: tuple[Pa
         learned_from = read(newest)["run"].partition("-")[2]
         is_on_fold = f"-fold-{record['fold']}-of-2-seed-0" in learned_from
         assert is_on_fold == (record["fold"] is not None) and ("fold" in learned_from) == is_on_fold
+        assert ("fold" in read(results / "trials" / name / "config.json")) == is_on_fold
 
 
 @pytest.mark.slow
