@@ -47,9 +47,9 @@ class Trial(tune.Trainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Become the next trial without starting a new process; patients change with the fold only."""
         if _fold(new_config) != self._fold:
-            self._fold = _fold(new_config)
-            self._cohort.close()
+            self._fold, before = _fold(new_config), self._cohort
             self._cohort = load_cohort(self._store, _train_config(new_config).loader, self._fold)
+            before.close()  # only now: the node's copies, which folds share, would go with their last user
         self._start(new_config)
         return True
 

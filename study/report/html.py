@@ -17,6 +17,7 @@ from study.report.summary import SHORT_TITLES, STAGES, TITLES
 _FILTERS = {
     "mean_sd": words.mean_sd,
     "spread": words.spread,
+    "ensemble": words.ensemble,
     "number": words.number,
     "signed": words.signed,
     "p_value": words.p_value,

@@ -79,11 +79,13 @@ class Selection(BaseModel):
     @property
     def is_repeated(self) -> bool:
         """Whether a candidate has been run more than once."""
-        return any(found.over_folds or (found.over_seeds and found.over_seeds.num > 1) for found in self.of_all())
+        return any(
+            found.over_folds or (found.over_seeds and found.over_seeds.num > 1) for found in self.candidates.values()
+        )
 
-    def of_all(self) -> list[Finalist]:
-        """The candidates without their names."""
-        return list(self.candidates.values())
+    def num_members(self, name: str) -> int:
+        """Networks that vote for a candidate; 0 where it is not known."""
+        return len(self.candidates[name].members) if name in self.candidates else 0
 
 
 @dataclass(frozen=True)

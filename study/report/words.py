@@ -88,6 +88,11 @@ def configuration(trial: Trial) -> str:
     return f"{kernels}weights {weights(trial)} · milestones {trial.milestones or NONE}"
 
 
+def ensemble(num_members: int) -> str:
+    """` · ensemble of 3 networks`; nothing of a single one."""
+    return f" · ensemble of {num_members} networks" if num_members > 1 else ""
+
+
 def counts(states: Mapping[str, int]) -> str:
     """`7 complete · 2 pruned · 1 failed`, in a fixed order, unknown states last."""
     order = ["complete", "pruned", "failed", "running"]

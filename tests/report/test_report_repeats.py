@@ -48,6 +48,7 @@ def test_spread_is_shown_beside_the_finalists(repeated: Report) -> None:
     assert "<th>Objective over seeds</th><th>Objective over folds</th>" in page
     assert "<td>0.810 ± 0.014 (2)</td><td>0.750 (1)</td>" in page
     assert "Repeats: 3 complete · 1 failed" in page
+    assert f"{WINNER} · ensemble of 2 networks" in page
     rows = list(csv.DictReader(io.StringIO((Path(repeated.results.path) / "tables" / "selection.csv").read_text())))
     spread = {row["checkpoint"]: (row["objective_over_seeds_mean"], row["objective_over_folds_sd"]) for row in rows}
     assert spread == {WINNER: ("0.81", ""), "fcn_ppm-0000": ("", "")}
@@ -56,7 +57,9 @@ def test_spread_is_shown_beside_the_finalists(repeated: Report) -> None:
 def test_the_terminal_counts_repeats(repeated: Report) -> None:
     console = Console(record=True, width=140, file=io.StringIO())
     print_report(repeated, console)
-    assert "Repeats of finalists: 3 complete · 1 failed" in console.export_text()
+    text = console.export_text()
+    assert "Repeats of finalists: 3 complete · 1 failed" in text
+    assert "milestones 4-7 · ensemble of 2 networks" in text
 
 
 def test_a_study_without_repeats_says_nothing_of_them(page: str) -> None:
