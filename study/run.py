@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from renalnet import storage
-from renalnet.checkpoint import CONFIG_FILE, MODEL_FILE
+from renalnet.checkpoint import CONFIG_FILE, copy_models
 from renalnet.command import num_cores, run
 from renalnet.config import merge, override, read_file
 from renalnet.data.atlas import ATLAS_FILE
@@ -25,6 +25,7 @@ from renalnet.log import get_logger
 from renalnet.nets.describe import equal_cost_width
 from renalnet.types import SPLITS, NetName
 from study import layout
+from study.candidates import Candidate
 from study.card import model_card
 from study.collect import write_tables
 from study.config import FinalConfig, Slots, StudyConfig
@@ -34,8 +35,11 @@ from study.journal import open_journal
 from study.manifest import StudyManifest
 from study.measure import MeasureJob
 from study.presets import STUDY_PRESETS, study_preset
+from study.repeat_search import run_repeats
+from study.repeats import check_folds, num_repeats
 from study.schedule import NetworkScheduler
 from study.search import NetworkSearch
+from study.selection import earlier_readings
 from study.tasks import check_address, connected, find_cluster, find_slots, inside_job, measure_on_slot, segment_all
 from study.tuner import fit
 
@@ -123,6 +127,7 @@ def _check_store(store: Store, config: StudyConfig) -> None:
             f"{store.path} was prepared at {spacing} mm, the preset '{config.preset}' works at "
             f"{config.prepare.spacing_mm}; choose the preset it was prepared with, or --set prepare.spacing_mm"
         )
+    check_folds(config, store)
 
 
 def _given_store(manifest: StudyManifest, path: str) -> Store:
@@ -140,6 +145,7 @@ def _embedded_store(manifest: StudyManifest, config: StudyConfig, results: str) 
         with TemporaryDirectory(prefix="renalnet-cohort-") as cohort:  # scans are painted as local files
             _paint_and_prepare(manifest, config, Path(cohort), path)
     store = open_store(path)
+    check_folds(config, store)
     manifest.describe_data(store, "synthetic phantoms", synthetic=True)
     return store
 
@@ -165,12 +171,16 @@ def _search_and_finish(manifest: StudyManifest, config: StudyConfig, results: st
     with manifest.timed("search"):
         run_search(config, results, store, slots, widths)
     write_tables(results)
+    if num_repeats(config):
+        with manifest.timed("repeats"):
+            run_repeats(config, results, store, slots)
     with manifest.timed("final"):
         _log.info("final stage: full inference on validation, then on test patients")
         winner = run_final(config, results, store, lambda jobs: segment_all(jobs, slots))
         _write_best(results, store, winner, config.final)
+    manifest.warn(earlier_readings(results))
     device = storage.read_json(storage.join(layout.best_folder(results), CONFIG_FILE))["device"]
-    manifest.update(finished=True, winner=winner, machine={**cluster, "device": device})
+    manifest.update(finished=True, winner=winner.name, machine={**cluster, "device": device})
     storage.write_bytes(storage.join(layout.best_folder(results), "README.md"), model_card(results).encode())
 
 
@@ -198,12 +208,11 @@ def network_widths(config: StudyConfig) -> Widths:
     return {"fcn_ppm": {width: width for width in ours}, **scaled}
 
 
-def _write_best(results: str, store: Store, winner: str, final: FinalConfig) -> None:
-    """The winner's bundle, with the atlases that find a kidney in a new scan."""
-    source, best = layout.trial_folder(results, winner), layout.best_folder(results)
-    storage.write_bytes(storage.join(best, MODEL_FILE), storage.read_bytes(storage.join(source, MODEL_FILE)))
-    bundle = storage.read_json(storage.join(source, CONFIG_FILE))
-    storage.write_json(storage.join(best, CONFIG_FILE), {**bundle, "final": final.model_dump(mode="json")})
+def _write_best(results: str, store: Store, winner: Candidate, final: FinalConfig) -> None:
+    """The winner's bundle, all its members, with the atlases that find a kidney in a new scan."""
+    best = layout.best_folder(results)
+    members = [layout.trial_folder(results, name) for name in winner.members]
+    copy_models(members, best, {"final": final.model_dump(mode="json")})
     if store.manifest.atlas:
         storage.write_bytes(storage.join(best, ATLAS_FILE), store.read_beside(store.manifest.atlas))
 

@@ -19,10 +19,11 @@ from renalnet.log import get_logger
 from renalnet.train import EpochRecord
 from renalnet.types import NetName
 from study import layout, space
-from study.collect import State, Tables, TrialRecord, find_record, read_curves, read_epochs, read_records, write_record
+from study.collect import Tables, TrialRecord, find_record, read_curves, read_epochs, read_records, write_record
 from study.config import Slots, StudyConfig
 from study.extend import open_study
 from study.journal import StudyJournal
+from study.outcome import outcome
 from study.plan import planned_trials
 from study.retention import Retention
 from study.samplers import draw, make_sampler
@@ -116,7 +117,8 @@ class NetworkSearch(Searcher):
         """Keep in the trial's record how it ended, then tell Optuna; the run's own log says what it reached."""
         trial, record = self._running.pop(trial_id)
         epochs = read_epochs(self._results, record.name)
-        ended = record.ended(*self._outcome(record, epochs, error or result is None))
+        was_lost, short = error or result is None, self._why_pruned(len(epochs))
+        ended = record.ended(*outcome(self._results, record, epochs, was_lost=was_lost, short=("pruned", short)))
         write_record(self._results, ended)
         self._tell(trial, ended, epochs)
         self._retention.add(ended.network, ended.name, _best(epochs))
@@ -128,17 +130,6 @@ class NetworkSearch(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: the journal holds the searcher's whole state."""
-
-    def _outcome(self, record: TrialRecord, epochs: Sequence[EpochRecord], was_lost: bool) -> tuple[State, str]:
-        if was_lost:
-            return "failed", f"it raised an error or its process was lost; see tune/{record.name}/error.txt"
-        if not epochs:
-            return "failed", f"its epochs are not seen here: {self._results} must be a folder that all nodes share"
-        if epochs[-1].failure:
-            return "failed", epochs[-1].failure
-        if len(epochs) < record.train["epochs"]:
-            return "pruned", self._why_pruned(len(epochs))
-        return "complete", "all epochs trained"
 
     def _why_pruned(self, epoch: int) -> str:
         if self._config.search.pruner == "median":

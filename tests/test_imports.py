@@ -31,6 +31,7 @@ HOME_OF_RAY = {"cluster.submit", "cluster.upload"} | {
     for name in (
         "extend",
         "search",
+        "repeat_search",
         "samplers",
         "schedule",
         "trainable",
@@ -39,7 +40,6 @@ HOME_OF_RAY = {"cluster.submit", "cluster.upload"} | {
         "run",
         "dashboard.reader",
         "journal",
-        "repeats",
         "bench.overhead",
         "bench.replay",
         "bench.sleeper",

@@ -1,16 +1,14 @@
 """Real studies on a real local Ray, started as a person starts them."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import optuna
-import pyarrow.parquet as pq
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from study_command import command, rows, run
 
 from renalnet.data.store import Store
 from renalnet.data.volume import grid_difference, read_volume
@@ -18,17 +16,6 @@ from renalnet.infer.pipeline import load_bundle
 from study.config import StudyConfig
 from study.forecast import disk_bytes
 from study.measure import MeasureJob, measure_study
-
-ROOT = Path(__file__).parents[2]
-
-
-def command(store: Store, config: Path, results: Path, *more: str) -> list[str]:
-    options = ["--preset", "quick", "--config", str(config), "--data", store.path, "--results", str(results), *more]
-    return [sys.executable, "-m", "study.run", *options]
-
-
-def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT, timeout=240, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +26,6 @@ def finished(ball_store: Store, tiny_file: Path, tmp_path_factory: pytest.TempPa
     assert done.returncode == 0, done.stderr
     (results / "terminal.txt").write_text(done.stdout)
     return results
-
-
-def rows(path: Path) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = pq.read_table(path).to_pylist()
-    return found
 
 
 def test_every_trial_is_accounted_for(finished: Path) -> None:
