@@ -1,5 +1,6 @@
 """The searcher of finalists' repeats: it searches nothing, hands out the runs that are left and keeps how they end."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
@@ -70,7 +71,7 @@ class RepeatSearch(Searcher):
         """Nothing: the records hold the whole state."""
 
 
-def run_repeats(config: StudyConfig, results: str, store: Store, slots: Slots) -> None:
+def run_repeats(config: StudyConfig, results: str, store: Store, slots: Slots, check: Callable[[], None]) -> None:
     """Run every repeat of the finalists that has not ended yet.
 
     Raises:
@@ -81,6 +82,6 @@ def run_repeats(config: StudyConfig, results: str, store: Store, slots: Slots) -
     if searcher.num_left == 0:
         return
     _log.info("%d of %d repeats of the finalists to run", searcher.num_left, len(planned))
-    fit(searcher, FIFOScheduler(), config, results, store, slots)
+    fit(searcher, FIFOScheduler(), config, results, store, slots, check)
     if searcher.num_left:
         raise KeyboardInterrupt  # Tune returns as if all were done; the test patients must not be read now

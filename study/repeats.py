@@ -16,13 +16,6 @@ from study.collect import TrialRecord, find_record
 from study.config import StudyConfig
 
 
-def num_repeats(config: StudyConfig) -> int:
-    """Runs beside the search's, if every network has a finalist."""
-    final = config.final
-    over_seeds = (final.seeds - 1) * (final.num_finalists + len(config.search.baselines))
-    return over_seeds + final.folds * final.num_finalists
-
-
 def plan_repeats(config: StudyConfig, results: str) -> list[TrialRecord]:
     """All repeats of a study whose search has ended, as they begin.
 

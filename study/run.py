@@ -1,5 +1,6 @@
 """`python -m study.run`: the whole study, from a cohort to the report; the same command again resumes."""
 
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,9 +35,10 @@ from study.forecast import forecast_lines
 from study.journal import open_journal
 from study.manifest import StudyManifest
 from study.measure import MeasureJob
+from study.plan import planned_repeats
 from study.presets import STUDY_PRESETS, study_preset
 from study.repeat_search import run_repeats
-from study.repeats import check_folds, num_repeats
+from study.repeats import check_folds
 from study.schedule import NetworkScheduler
 from study.search import NetworkSearch
 from study.selection import earlier_readings
@@ -70,12 +72,12 @@ def study(
     if dry_run:
         _print_forecast(settings, store_path)
         return
-    with Lease(storage.join(folder, layout.LEASE)):
+    with Lease(storage.join(folder, layout.LEASE)) as lease:
         manifest = StudyManifest(folder, settings, store_path)
         store = _given_store(manifest, store_path) if store_path else _embedded_store(manifest, settings, folder)
         with connected() as dashboard:
             manifest.update(ray_dashboard=dashboard)
-            _search_and_finish(manifest, settings, folder, store)
+            _search_and_finish(manifest, settings, folder, store, lease.check)
         report = write_report(folder)
     print_report(report, Console())
 
@@ -163,17 +165,21 @@ def _paint_and_prepare(manifest: StudyManifest, config: StudyConfig, cohort: Pat
                 prepare(Request(str(cohort), store, config.prepare), pool)
 
 
-def _search_and_finish(manifest: StudyManifest, config: StudyConfig, results: str, store: Store) -> None:
+def _search_and_finish(
+    manifest: StudyManifest, config: StudyConfig, results: str, store: Store, check: Callable[[], None]
+) -> None:
+    """What the trials, the repeats and the final stage leave; `check` raises where another driver has taken over."""
     slots = find_slots(config.resources)
     widths = network_widths(config)
     cluster = {f"num_{kind.lower()}s": int(ray.cluster_resources().get(kind, 0)) for kind in ("CPU", "GPU")}
     manifest.update(machine=cluster, widths={network: own[config.train.net.width] for network, own in widths.items()})
     with manifest.timed("search"):
-        run_search(config, results, store, slots, widths)
+        run_search(config, results, store, slots, widths, check)
     write_tables(results)
-    if num_repeats(config):
+    if sum(planned_repeats(config).values()):
         with manifest.timed("repeats"):
-            run_repeats(config, results, store, slots)
+            run_repeats(config, results, store, slots, check)
+    check()
     with manifest.timed("final"):
         _log.info("final stage: full inference on validation, then on test patients")
         winner = run_final(config, results, store, lambda jobs: segment_all(jobs, slots))
@@ -184,7 +190,9 @@ def _search_and_finish(manifest: StudyManifest, config: StudyConfig, results: st
     storage.write_bytes(storage.join(layout.best_folder(results), "README.md"), model_card(results).encode())
 
 
-def run_search(config: StudyConfig, results: str, store: Store, slots: Slots, widths: Widths) -> None:
+def run_search(
+    config: StudyConfig, results: str, store: Store, slots: Slots, widths: Widths, check: Callable[[], None]
+) -> None:
     """Run every trial that has not ended yet."""
     with closing(open_journal(results)) as journal:
         searcher = NetworkSearch(config, results, journal, widths, slots)
@@ -192,7 +200,7 @@ def run_search(config: StudyConfig, results: str, store: Store, slots: Slots, wi
             return
         _log.info("%d of %d trials to run, %d at a time", searcher.num_left, searcher.num_planned, slots.num_slots)
         scheduler = NetworkScheduler(config, results, searcher.heard(), searcher.on_prune)
-        fit(searcher, scheduler, config, results, store, slots)
+        fit(searcher, scheduler, config, results, store, slots, check)
         if searcher.num_left:
             raise KeyboardInterrupt  # Tune returns as if all were done; the test patients must not be read now
 

@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from ray import tune
@@ -22,7 +23,13 @@ _log = get_logger(__name__)
 
 
 def fit(
-    searcher: Searcher, scheduler: TrialScheduler, config: StudyConfig, results: str, store: Store, slots: Slots
+    searcher: Searcher,
+    scheduler: TrialScheduler,
+    config: StudyConfig,
+    results: str,
+    store: Store,
+    slots: Slots,
+    check: Callable[[], None],
 ) -> None:
     """Train every trial that the searcher suggests.
 
@@ -33,15 +40,22 @@ def fit(
         results: the results folder.
         store: whose patients the trials learn from.
         slots: what a trial occupies, and how many there may be at once.
+        check: asked now and then; what it raises ends all trials.
     """
     describe = {"roi": store.manifest.config.model_dump(mode="json"), "data": store.fingerprint}
     load_cohort(store, config.train.loader).close()  # what does not fit is refused here, not by every trial
     trial = tune.with_parameters(Trial, store=store, results=results, describe=describe)
-    run_trials(trial, searcher, scheduler, config, results, slots)
+    run_trials(trial, searcher, scheduler, config, results, slots, check)
 
 
 def run_trials(
-    trainable: type, searcher: Searcher, scheduler: TrialScheduler, config: StudyConfig, results: str, slots: Slots
+    trainable: type,
+    searcher: Searcher,
+    scheduler: TrialScheduler,
+    config: StudyConfig,
+    results: str,
+    slots: Slots,
+    check: Callable[[], None],
 ) -> None:
     """Run a trainable, whatever it does, at each point that the searcher suggests."""
     max_failures = config.resources.max_failures
@@ -62,7 +76,7 @@ def run_trials(
             **_tune_storage(results),
             failure_config=tune.FailureConfig(max_failures=max_failures),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-            callbacks=[_Losses(max_failures), _Live(StudyFollower(config, results, slots))],
+            callbacks=[_Losses(max_failures), _Live(StudyFollower(config, results, slots), check)],
             verbose=0,
         ),
     ).fit()
@@ -84,14 +98,15 @@ class _Losses(tune.Callback):
 
 
 class _Live(tune.Callback):
-    """A line with the state of the study, every `LINE_EVERY_S`."""
+    """Every `LINE_EVERY_S` a line with the state of the study, if it is still this driver's."""
 
-    def __init__(self, follower: StudyFollower) -> None:
-        self._follower, self._said = follower, time.monotonic()
+    def __init__(self, follower: StudyFollower, check: Callable[[], None]) -> None:
+        self._follower, self._check, self._said = follower, check, time.monotonic()
 
     def on_step_end(self, **_: Any) -> None:
         """Tune has handled an event."""
         if time.monotonic() - self._said >= LINE_EVERY_S:
+            self._check()
             _log.info("%s", progress_line(self._follower.look()))
             self._said = time.monotonic()
 

@@ -79,7 +79,7 @@ def _main(arguments: Sequence[str]) -> None:
     scheduler = NetworkScheduler(config, results, searcher.heard(), searcher.on_prune)
     sleeper = tune.with_parameters(Sleeper, results=results, seconds=seconds, weights_kb=weights_kb)
     began = time.monotonic()
-    run_trials(sleeper, searcher, scheduler, config, results, slots)
+    run_trials(sleeper, searcher, scheduler, config, results, slots, lambda: None)
     took = time.monotonic() - began
     ray.shutdown()
     if searcher.num_left:

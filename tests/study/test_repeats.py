@@ -9,8 +9,9 @@ from renalnet.data.store import Store
 from renalnet.errors import ConfigError
 from study.collect import find_record, write_record
 from study.config import FinalConfig, Slots, StudyConfig
+from study.plan import planned_repeats as numbers_of_repeats
 from study.repeat_search import RepeatSearch
-from study.repeats import check_folds, left_of, num_repeats, plan_repeats
+from study.repeats import check_folds, left_of, plan_repeats
 
 SLOTS = Slots(1, 0.0, 2)
 
@@ -43,7 +44,7 @@ ORDER = [
 def test_every_finalists_first_repeat_comes_first(config: StudyConfig, results: Path) -> None:
     planned = plan_repeats(config, str(results))
     assert [record.name for record in planned] == ORDER
-    assert num_repeats(config) == len(ORDER) + 1  # with a trained pspnet2d
+    assert sum(numbers_of_repeats(config).values()) == len(ORDER) + 1  # with a trained pspnet2d
 
 
 def test_one_fold_is_refused() -> None:
