@@ -1,6 +1,5 @@
 """`python -m cluster.local`: a Ray cluster of many nodes on this machine, for trying out and for tests."""
 
-import json
 import os
 import secrets
 import shlex
@@ -10,8 +9,6 @@ import socket
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +18,7 @@ from typing import Annotated, Any, Final, Self
 import typer
 
 from cluster.node import NodeSize, RayNode, spawn
+from cluster.wait import alive_nodes
 from renalnet.command import run
 from renalnet.errors import ClusterError
 from renalnet.log import get_logger
@@ -152,22 +150,11 @@ class LocalCluster:
 
     def _wait_for(self, node: RayNode) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
-        while node.ip not in self._alive():
+        while node.ip not in alive_nodes(self.dashboard, self._token).values():
             _check(node)
             if time.monotonic() > deadline:
                 raise ClusterError(f"node {node.ip} did not join within {START_TIMEOUT_S:.0f} s; see {_tail(node)}")
             time.sleep(0.2)
-
-    def _alive(self) -> set[str]:
-        """Addresses of the nodes that the head knows as alive; none while it does not answer."""
-        request = urllib.request.Request(f"{self.dashboard}/api/v0/nodes?limit={2 * MAX_NODES}")
-        request.add_header("Authorization", f"Bearer {self._token}")
-        try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                nodes: list[dict[str, Any]] = json.load(answer)["data"]["result"]["result"]
-        except (OSError, urllib.error.HTTPError):
-            return set()
-        return {node["node_ip"] for node in nodes if node["state"] == "ALIVE"}
 
 
 @app.command(context_settings={"allow_interspersed_args": False})
