@@ -17,7 +17,7 @@
 #SBATCH --output=slurm-%x-%j.log
 set -euo pipefail
 
-[ $# -gt 0 ] || { echo "error: no command; sbatch $0 python -m study.run --preset paper ..." >&2; exit 2; }
+[ $# -gt 0 ] || { echo "error: no command; sbatch cluster/slurm.sh python -m study.run --preset paper ..." >&2; exit 2; }
 cd "${SLURM_SUBMIT_DIR:-$PWD}"
 export PATH="${RENALNET_ENV:-$PWD/.venv}/bin:$PATH"
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
