@@ -16,7 +16,7 @@ from study.trainable import Trial
 def fit(
     searcher: Searcher, scheduler: TrialScheduler, config: StudyConfig, results: str, store: Store, slots: Slots
 ) -> None:
-    """Run every trial that the searcher suggests.
+    """Train every trial that the searcher suggests.
 
     Args:
         searcher: names trials and hears how they end.
@@ -26,12 +26,19 @@ def fit(
         store: whose patients the trials learn from.
         slots: what a trial occupies, and how many there may be at once.
     """
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's tables cut trials off; the searcher logs each one's end
     describe = {"roi": store.manifest.config.model_dump(mode="json"), "data": store.fingerprint}
     load_cohort(store, config.train.loader).close()  # what does not fit is refused here, not by every trial
     trial = tune.with_parameters(Trial, store=store, results=results, describe=describe)
+    run_trials(trial, searcher, scheduler, results, slots, config.resources.max_failures)
+
+
+def run_trials(
+    trainable: type, searcher: Searcher, scheduler: TrialScheduler, results: str, slots: Slots, max_failures: int
+) -> None:
+    """Run a trainable, whatever it does, at each point that the searcher suggests."""
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's tables cut trials off; the searcher logs each one's end
     tune.Tuner(
-        tune.with_resources(trial, {"cpu": slots.cpus, "gpu": slots.gpus}),
+        tune.with_resources(trainable, {"cpu": slots.cpus, "gpu": slots.gpus}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=scheduler,
@@ -44,7 +51,7 @@ def fit(
         run_config=tune.RunConfig(
             name="tune",
             storage_path=results,
-            failure_config=tune.FailureConfig(max_failures=config.resources.max_failures),
+            failure_config=tune.FailureConfig(max_failures=max_failures),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             verbose=0,
         ),

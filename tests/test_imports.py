@@ -40,6 +40,9 @@ HOME_OF_RAY = {"cluster.submit", "cluster.upload"} | {
         "dashboard",
         "journal",
         "repeats",
+        "bench.overhead",
+        "bench.replay",
+        "bench.sleeper",
     )
 }
 PACKAGES = ("renalnet", "study", "cluster")
