@@ -26,7 +26,7 @@ from renalnet.log import get_logger
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 _log = get_logger("cluster.local")  # `__name__` is `__main__` here
 
-START_TIMEOUT_S: Final = 120.0
+START_TIMEOUT_S: Final = 180.0
 MAX_NODES: Final = 250
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -151,9 +151,12 @@ class LocalCluster:
     def _wait_for(self, node: RayNode) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         while node.ip not in alive_nodes(self.dashboard, self._token).values():
-            _check(node)
+            if not node.start_again():
+                _check(node)
             if time.monotonic() > deadline:
-                raise ClusterError(f"node {node.ip} did not join within {START_TIMEOUT_S:.0f} s; see {_tail(node)}")
+                raise ClusterError(
+                    f"node {node.ip} did not join within {START_TIMEOUT_S:.0f} s; it said: {node.output}"
+                )
             time.sleep(0.2)
 
 
@@ -207,11 +210,7 @@ def _stay_up(cluster: LocalCluster) -> None:
 
 def _check(node: RayNode) -> None:
     if not node.runs:
-        raise ClusterError(f"node {node.ip} has ended; it said: {_tail(node)}")
-
-
-def _tail(node: RayNode) -> str:
-    return node.log.read_text(encoding="utf-8", errors="replace")[-500:]
+        raise ClusterError(f"node {node.ip} has ended; it said: {node.output}")
 
 
 @contextmanager

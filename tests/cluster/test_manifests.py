@@ -235,6 +235,13 @@ def test_every_pod_has_equal_requests_and_limits_and_shared_memory(job: dict[str
         assert {"name": "memory", "mountPath": "/dev/shm"} in mounts(pod)
 
 
+def test_the_shell_is_as_locked_as_the_study_and_sees_its_volume(job: dict[str, Any]) -> None:
+    shell, head = read("kuberay/shell.yaml")["spec"], pods(job)[0]
+    assert shell["securityContext"] == head["securityContext"]
+    assert shell["containers"][0]["securityContext"] == head["containers"][0]["securityContext"]
+    assert mounts(shell)[0] == mounts(head)[0] and shell["volumes"][0] == head["volumes"][0]
+
+
 def test_the_volume_is_the_one_that_the_pods_mount(job: dict[str, Any]) -> None:
     volume = read("kuberay/volume.yaml")
     assert volume["kind"] == "PersistentVolumeClaim" and volume["spec"]["accessModes"] == ["ReadWriteMany"]
@@ -284,6 +291,7 @@ def test_versions_are_those_of_pyproject(ray_version: str, job: dict[str, Any]) 
     image = f"REGISTRY/renalnet:{project['version']}"
     assert {pod["containers"][0]["image"] for pod in pods(job)} == {image}
     assert read("aws.yaml")["docker"]["image"] == image
+    assert read("kuberay/shell.yaml")["spec"]["containers"][0]["image"] == image
     dockerfile = (CLUSTER / "Dockerfile").read_text(encoding="utf-8")
     assert image in dockerfile
     for path in CLUSTER.rglob("*"):
