@@ -10,10 +10,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Final, Self
 
 import typer
 
@@ -223,7 +223,7 @@ def _signals_handled(handler: Callable[[int, FrameType | None], object] | signal
             signal.signal(number, old)
 
 
-def _signals_raised() -> Any:
+def _signals_raised() -> AbstractContextManager[None]:
     """Inside, a signal that would end this process at once ends it through its blocks."""
 
     def leave(number: int, _: FrameType | None) -> None:

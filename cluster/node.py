@@ -51,7 +51,7 @@ class RayNode:
         self._words = [ray_program(), "start", "--block", "--disable-usage-stats", f"--temp-dir={folder}"]
         self._words += [f"--node-ip-address={ip}", f"--num-cpus={size.cpus}", f"--num-gpus={size.gpus}"]
         self._words += [f"--object-store-memory={size.object_store_mb << 20}", *options]
-        self._starts_left = MAX_STARTS
+        self._starts_left, self._is_gone = MAX_STARTS, False
         self._process = self._start()
 
     @property
@@ -70,15 +70,16 @@ class RayNode:
             return False
         self.kill()
         shutil.rmtree(self._folder)
-        self._process = self._start()
+        self._process, self._is_gone = self._start(), False
         return True
 
     def kill(self) -> None:
         """SIGKILL to all of its processes at once, as when a machine loses its power."""
-        while members := list(_session_members(self._process.pid)):
+        while members := self._members():
             for pid in members:
                 _signal(pid, signal.SIGKILL)
         self._process.wait()
+        self._is_gone = True  # from here on the number may be another process's
 
     def ask_to_stop(self) -> None:
         """SIGTERM to the process that ends the others."""
@@ -88,9 +89,12 @@ class RayNode:
     def wait_stopped(self) -> None:
         """Wait until all have ended; after `STOP_TIMEOUT_S` kill those that have not."""
         deadline = time.monotonic() + STOP_TIMEOUT_S
-        while time.monotonic() < deadline and (self.runs or any(_session_members(self._process.pid))):
+        while time.monotonic() < deadline and (self.runs or self._members()):
             time.sleep(0.1)
         self.kill()
+
+    def _members(self) -> list[int]:
+        return [] if self._is_gone else list(_session_members(self._process.pid))
 
     @property
     def _log(self) -> Path:
