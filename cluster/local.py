@@ -1,6 +1,5 @@
 """`python -m cluster.local`: a Ray cluster of many nodes on this machine, for trying out and for tests."""
 
-import json
 import os
 import secrets
 import shlex
@@ -10,17 +9,16 @@ import socket
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Final, Self
 
 import typer
 
 from cluster.node import NodeSize, RayNode, spawn
+from cluster.wait import alive_nodes
 from renalnet.command import run
 from renalnet.errors import ClusterError
 from renalnet.log import get_logger
@@ -28,7 +26,7 @@ from renalnet.log import get_logger
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 _log = get_logger("cluster.local")  # `__name__` is `__main__` here
 
-START_TIMEOUT_S: Final = 120.0
+START_TIMEOUT_S: Final = 180.0
 MAX_NODES: Final = 250
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -152,22 +150,14 @@ class LocalCluster:
 
     def _wait_for(self, node: RayNode) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
-        while node.ip not in self._alive():
-            _check(node)
+        while node.ip not in alive_nodes(self.dashboard, self._token).values():
+            if not node.start_again():
+                _check(node)
             if time.monotonic() > deadline:
-                raise ClusterError(f"node {node.ip} did not join within {START_TIMEOUT_S:.0f} s; see {_tail(node)}")
+                raise ClusterError(
+                    f"node {node.ip} did not join within {START_TIMEOUT_S:.0f} s; it said: {node.output}"
+                )
             time.sleep(0.2)
-
-    def _alive(self) -> set[str]:
-        """Addresses of the nodes that the head knows as alive; none while it does not answer."""
-        request = urllib.request.Request(f"{self.dashboard}/api/v0/nodes?limit={2 * MAX_NODES}")
-        request.add_header("Authorization", f"Bearer {self._token}")
-        try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                nodes: list[dict[str, Any]] = json.load(answer)["data"]["result"]["result"]
-        except (OSError, urllib.error.HTTPError):
-            return set()
-        return {node["node_ip"] for node in nodes if node["state"] == "ALIVE"}
 
 
 @app.command(context_settings={"allow_interspersed_args": False})
@@ -220,11 +210,7 @@ def _stay_up(cluster: LocalCluster) -> None:
 
 def _check(node: RayNode) -> None:
     if not node.runs:
-        raise ClusterError(f"node {node.ip} has ended; it said: {_tail(node)}")
-
-
-def _tail(node: RayNode) -> str:
-    return node.log.read_text(encoding="utf-8", errors="replace")[-500:]
+        raise ClusterError(f"node {node.ip} has ended; it said: {node.output}")
 
 
 @contextmanager
@@ -237,7 +223,7 @@ def _signals_handled(handler: Callable[[int, FrameType | None], object] | signal
             signal.signal(number, old)
 
 
-def _signals_raised() -> Any:
+def _signals_raised() -> AbstractContextManager[None]:
     """Inside, a signal that would end this process at once ends it through its blocks."""
 
     def leave(number: int, _: FrameType | None) -> None:

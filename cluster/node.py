@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Final
 
 STOP_TIMEOUT_S: Final = 15.0
+MAX_STARTS: Final = 3
+_TOO_SLOW: Final = "timed out during startup"
 _PR_SET_PDEATHSIG: Final = 1
 """Of linux/prctl.h: the signal that a process gets when its parent ends."""
 _LIBC: Final = ctypes.CDLL(None)
@@ -44,25 +47,39 @@ class RayNode:
             environment: its variables.
         """
         self.ip = ip
-        self.log = folder / "start.log"
-        folder.mkdir(parents=True)
-        words = [ray_program(), "start", "--block", "--disable-usage-stats", f"--temp-dir={folder}"]
-        words += [f"--node-ip-address={ip}", f"--num-cpus={size.cpus}", f"--num-gpus={size.gpus}"]
-        words += [f"--object-store-memory={size.object_store_mb << 20}", *options]
-        with self.log.open("wb") as log:
-            self._process = spawn(words, environment, log.fileno())
+        self._folder, self._environment = folder, environment
+        self._words = [ray_program(), "start", "--block", "--disable-usage-stats", f"--temp-dir={folder}"]
+        self._words += [f"--node-ip-address={ip}", f"--num-cpus={size.cpus}", f"--num-gpus={size.gpus}"]
+        self._words += [f"--object-store-memory={size.object_store_mb << 20}", *options]
+        self._starts_left, self._is_gone = MAX_STARTS, False
+        self._process = self._start()
 
     @property
     def runs(self) -> bool:
         """Whether it has neither been stopped nor died."""
         return self._process.poll() is None
 
+    @property
+    def output(self) -> str:
+        """The end of what `ray start` said."""
+        return self._log.read_text(encoding="utf-8", errors="replace")[-500:]
+
+    def start_again(self) -> bool:
+        """Start it anew where it gave up because the machine was too slow for Ray's 30 seconds; False if not so."""
+        if not self._starts_left or self.runs or _TOO_SLOW not in self.output:
+            return False
+        self.kill()
+        shutil.rmtree(self._folder)
+        self._process, self._is_gone = self._start(), False
+        return True
+
     def kill(self) -> None:
         """SIGKILL to all of its processes at once, as when a machine loses its power."""
-        while members := list(_session_members(self._process.pid)):
+        while members := self._members():
             for pid in members:
                 _signal(pid, signal.SIGKILL)
         self._process.wait()
+        self._is_gone = True  # from here on the number may be another process's
 
     def ask_to_stop(self) -> None:
         """SIGTERM to the process that ends the others."""
@@ -72,9 +89,22 @@ class RayNode:
     def wait_stopped(self) -> None:
         """Wait until all have ended; after `STOP_TIMEOUT_S` kill those that have not."""
         deadline = time.monotonic() + STOP_TIMEOUT_S
-        while time.monotonic() < deadline and (self.runs or any(_session_members(self._process.pid))):
+        while time.monotonic() < deadline and (self.runs or self._members()):
             time.sleep(0.1)
         self.kill()
+
+    def _members(self) -> list[int]:
+        return [] if self._is_gone else list(_session_members(self._process.pid))
+
+    @property
+    def _log(self) -> Path:
+        return self._folder / "start.log"
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self._starts_left -= 1
+        self._folder.mkdir(parents=True)
+        with self._log.open("wb") as log:
+            return spawn(self._words, self._environment, log.fileno())
 
 
 def ray_program() -> str:

@@ -13,6 +13,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from cluster.upload import MIB, check_upload
+from cluster.wait import ADDRESS, DEFAULT_ADDRESS
 from renalnet.command import LOST_RESOURCE, fail, run
 from renalnet.errors import ClusterError
 from renalnet.log import get_logger
@@ -20,7 +21,6 @@ from renalnet.log import get_logger
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 _log = get_logger("cluster.submit")  # `__name__` is `__main__` here
 
-ADDRESS: Final = "RAY_API_SERVER_ADDRESS"
 AGENT_WAIT_S: Final = 60.0
 """How long a head that has just started may take until it can run a job."""
 _TOKEN_HOME: Final = "RAY_AUTH_TOKEN, or ~/.ray/auth_token with RAY_AUTH_MODE=token"
@@ -29,7 +29,7 @@ _TOKEN_HOME: Final = "RAY_AUTH_TOKEN, or ~/.ray/auth_token with RAY_AUTH_MODE=to
 @app.command(context_settings={"allow_interspersed_args": False})
 def submit(
     command: Annotated[list[str], typer.Argument(help="What the job runs, after `--`.")],
-    address: Annotated[str, typer.Option(envvar=ADDRESS, help="Ray's dashboard.")] = "http://127.0.0.1:8265",
+    address: Annotated[str, typer.Option(envvar=ADDRESS, help="Ray's dashboard.")] = DEFAULT_ADDRESS,
     working_dir: Annotated[Path, typer.Option(help="Folder that is uploaded and that the job runs in.")] = Path(),
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Leave once the job is accepted.")] = False,
 ) -> None:

@@ -128,6 +128,8 @@ class ResourceConfig(Section):
     """GPUs of a trial, where the cluster has any; a fraction shares one."""
     max_concurrent: int = Field(0, ge=0)
     """Trials at once at most; 0: as many as the cluster holds. With 1 a study repeats exactly, whatever befalls it."""
+    scale_to: int = Field(0, ge=0)
+    """Trials at once that a cluster which starts nodes on demand grows to; 0: the nodes at hand are all there are."""
     max_failures: int = Field(2, ge=0)
     """Times that a trial whose process or node is lost goes on from its last checkpoint."""
 
