@@ -115,6 +115,7 @@ def _tune_storage(results: str) -> dict[str, Any]:
     """Where Tune keeps what it writes; each node opens an object store with its own credentials."""
     if not storage.is_remote(results):
         return {"storage_path": results}
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "300")  # each time Tune uploads the files of all trials anew
     filesystem, path = storage.resolve(results)
     return {"storage_path": path, "storage_filesystem": filesystem}
 
