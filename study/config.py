@@ -95,15 +95,17 @@ class SearchConfig(Section):
     """`mean` of kidney and tumor Dice; `pareto` searches both at once, prunes nothing and ranks by the mean."""
     num_startup_trials: int = Field(10, ge=1)
     """Random trials before TPE learns from them."""
+    good_share: float = Field(0.25, gt=0, le=0.5)
+    """Share of the trials so far that TPE takes for good; Optuna's own tenth follows the noise of short runs."""
     grid_levels: int = Field(3, ge=1)
     """Values of each range in a grid, evenly spaced on its scale; whole numbers are taken one by one."""
     scheduler: Literal["asha", "median", "none"] = "asha"
     """Who prunes: successive halving, the median of the other trials' running means, or nobody."""
-    grace_epochs: int = Field(6, ge=1)
-    """No trial is pruned before this epoch; past the first learning-rate step of any trial, since before it those
-    whose rate falls early lead."""
-    reduction_factor: int = Field(3, ge=2)
-    """At each rung the best 1/reduction_factor of the trials go on (`asha`)."""
+    grace_epochs: int = Field(1, ge=1)
+    """A trial is first judged so many epochs after its own first learning-rate step. Before it, those lead whose rate
+    falls early; behind it, trials are compared at the same distance from their step, whatever epoch that is."""
+    reduction_factor: int = Field(4, ge=2)
+    """At each rung, grace_epochs · reduction_factor^k behind the step, the best 1/reduction_factor go on (`asha`)."""
     kept_models: int = Field(5, ge=1)
     """Trials of each network that keep weights and checkpoint: the best ones, and all that are running."""
 

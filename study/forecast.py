@@ -1,7 +1,7 @@
 """What a study will take, before it starts: trials, device-hours, wall time, disk, memory; and all of it in words."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +12,7 @@ from study.config import Slots, StudyConfig
 from study.measure import Measured, NetworkCost
 from study.plan import num_finalists, planned_repeats, planned_trials
 from study.progress import hours_words
-from study.pruning import rung_epochs
+from study.pruning import rung_ages
 
 LOG_BYTES_A_TRIAL: Final = 12_000
 LOG_BYTES_AN_EPOCH: Final = 3_700
@@ -109,21 +109,33 @@ def expected_share(config: StudyConfig, num_trials: int) -> float | None:
         return None
     if config.search.pruner == "none":
         return 1.0
-    return halving_share(num_trials, config.train.epochs, config.search.grace_epochs, config.search.reduction_factor)
+    first, last = config.space.first_step
+    shares = [
+        halving_share(num_trials, config.train.epochs, _rung_epochs(config, step), config.search.reduction_factor)
+        for step in range(first, last + 1)
+    ]
+    return sum(shares) / len(shares)
 
 
-def halving_share(num_trials: int, num_epochs: int, grace_epochs: int, reduction_factor: int) -> float:
+def _rung_epochs(config: StudyConfig, first_step: int) -> list[int]:
+    search = config.search
+    ages = rung_ages(search.grace_epochs, search.reduction_factor, config.train.epochs, first_step)
+    return [first_step + age for age in ages]
+
+
+def halving_share(num_trials: int, num_epochs: int, rung_epochs: Sequence[int], reduction_factor: int) -> float:
     """The part of all epochs that trials train under asynchronous successive halving, if they come in no order.
 
-    Rungs lie at epochs grace·r^k for k = 0, 1, … . A trial that reaches a rung as its (m+1)th goes on if it is not
-    below the quantile 1 - 1/r of the m values there. That quantile lies (1 - 1/r)(m - 1) places above the least value,
-    and the new value falls into each of the m + 1 gaps between them with the same chance, so that it goes on with
-    chance (m - (1 - 1/r)(m - 1)) / (m + 1): 1 for the first, 1/2 for the second, 1/r in the long run. Epochs between
-    two rungs are trained by those who went on at the first. Where there are more rungs this is some per cent too low:
-    who went on late at the first one had to be better. A search that learns prunes less, too.
+    Rungs lie at the given epochs, for trials of one first learning-rate step. A trial that reaches a rung as its
+    (m+1)th goes on if it is not below the quantile 1 - 1/r of the m values there. That quantile lies
+    (1 - 1/r)(m - 1) places above the least value, and the new value falls into each of the m + 1 gaps between them with
+    the same chance, so that it goes on with chance (m - (1 - 1/r)(m - 1)) / (m + 1): 1 for the first, 1/2 for the
+    second, 1/r in the long run. Epochs between two rungs are trained by those who went on at the first. Where there are
+    more rungs this is some per cent too low: who went on late at the first one had to be better. A search that learns
+    prunes less, too.
     """
     reached, trained, begun = float(num_trials), 0.0, 0
-    for rung in rung_epochs(grace_epochs, reduction_factor, num_epochs):
+    for rung in rung_epochs:
         trained += reached * (rung - begun)
         reached, begun = _num_going_on(reached, reduction_factor), rung
     return (trained + reached * (num_epochs - begun)) / (num_trials * num_epochs)
@@ -210,13 +222,13 @@ def _devices(slots: Slots) -> str:
 
 def _pruning(config: StudyConfig) -> str:
     search = config.search
-    rungs = rung_epochs(search.grace_epochs, search.reduction_factor, config.train.epochs)
-    if search.pruner == "none" or not rungs:
+    ages = rung_ages(search.grace_epochs, search.reduction_factor, config.train.epochs, config.space.first_step[0])
+    if search.pruner == "none" or not ages:
         return "nothing is pruned"
+    behind = "epochs after a trial's first learning-rate step"
     if search.pruner == "median":
-        return f"from epoch {search.grace_epochs} on, trials below the median are pruned"
-    behind = ", ".join(map(str, rungs))
-    return f"behind epoch {behind} the best 1/{search.reduction_factor} of a network's trials go on"
+        return f"from {search.grace_epochs} {behind} on, trials below the median are pruned"
+    return f"{', '.join(map(str, ages))} {behind} the best 1/{search.reduction_factor} of a network's trials go on"
 
 
 def _measurement(measured: Measured) -> Iterator[str]:

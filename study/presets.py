@@ -11,8 +11,7 @@ from study.config import FinalConfig, SearchConfig, SpaceConfig, StudyConfig
 SHORT_SEARCH: dict[str, Any] = {"tumor_weight": (1.0, 4.0), "background_weight": (0.2, 1.0), "first_step": (3, 5)}
 """A handful of trials can search only the neighbourhood of the paper's weights and steps."""
 
-SHORT_SCHEDULE: dict[str, Any] = {"baseline_trials": 1, "num_startup_trials": 4, "grace_epochs": 6}
-"""Past the first fall of the learning rate in every trial: before it, a rung favours those that fall early."""
+SHORT_SCHEDULE: dict[str, Any] = {"baseline_trials": 1, "num_startup_trials": 4}
 
 
 def paper() -> StudyConfig:

@@ -6,6 +6,7 @@ earlier trials went: they are the same in whatever order trials end.
 """
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -44,13 +45,23 @@ def make_sampler(search: SearchConfig, searched: Mapping[str, Domain], seed: int
         return _Grid(grid(searched, search.grid_levels), seed=seed)  # which decides how all trials number the points
     if search.sampler == "random":
         return _WithinSpace(RandomSampler(seed=own_seed), searched, own_seed, is_joint=False)
-    tpe = TPESampler(
-        n_startup_trials=search.num_startup_trials,
-        multivariate=True,
-        constant_liar=True,
-        seed=own_seed,
-    )
+    tpe = _tpe(search, own_seed)
     return _WithinSpace(tpe, searched, own_seed, is_joint=True)
+
+
+def _tpe(search: SearchConfig, seed: int) -> TPESampler:
+    def num_good(num_trials: int) -> int:
+        return math.ceil(search.good_share * num_trials)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # Optuna 5 still takes `gamma`, and says that 6 will not
+        return TPESampler(
+            n_startup_trials=search.num_startup_trials,
+            multivariate=True,
+            constant_liar=True,
+            gamma=num_good,
+            seed=seed,
+        )
 
 
 def num_points(search: SearchConfig, searched: Mapping[str, Domain]) -> float:

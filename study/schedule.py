@@ -8,14 +8,18 @@ on disk: a rung holds the value with which a trial reached it, the median rule w
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from renalnet.types import NetName
 from study.collect import read_curves, read_records
 from study.config import StudyConfig
+from study.pruning import age_of
 from study.search import BEST, OBJECTIVE
+
+AGE: Final = "age"
+"""Time, as Ray's rules count it."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,9 @@ class _Named:
 class NetworkScheduler(FIFOScheduler):
     """Prunes a trial that does badly among its own network's trials.
 
-    Under ASHA trials are compared by their best epoch so far, which is what a trial is worth in the end; a single
-    epoch's value jumps while the learning rate is high. A trial that fails, or trains to its end, is judged no more.
+    Trials are compared at the same age, the epochs since their own first learning-rate step (`study.pruning`), under
+    ASHA by their best epoch so far, which is what a trial is worth in the end; a single epoch's value jumps while the
+    learning rate is high. A trial that fails, or trains to its end, is judged no more.
     """
 
     def __init__(
@@ -55,7 +60,8 @@ class NetworkScheduler(FIFOScheduler):
             for epoch in curves[record.name]:
                 best = max(best, epoch.objective)
                 if not epoch.failure and epoch.epoch <= last:
-                    self._remember(record.network, record.name, _result(epoch.epoch, epoch.objective, best))
+                    seen = {"epoch": epoch.epoch, OBJECTIVE: epoch.objective, BEST: best}
+                    self._remember(record.network, record.name, _aged(seen, record.train))
 
     def on_trial_result(self, _controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Continue, or stop where the network's rule says so."""
@@ -63,15 +69,15 @@ class NetworkScheduler(FIFOScheduler):
         if result["done"] or result["epoch"] <= self._heard.get(name, 0):  # reported anew by a restarted actor
             return str(TrialScheduler.CONTINUE)
         rule, named = self._joined(network, name, result["epoch"])
-        decision = str(rule.on_trial_result(None, named, result))
+        decision = str(rule.on_trial_result(None, named, _aged(result, trial.config["train"])))
         if decision == TrialScheduler.STOP:
             self._on_prune(name, result["epoch"])
         return decision
 
     def rungs(self) -> dict[str, dict[int, dict[str, float]]]:
-        """By network and epoch of a rung, the value with which each trial reached it; empty where nothing halves."""
+        """By network and age of a rung, the value with which each trial reached it; empty where nothing halves."""
         return {
-            network: {int(epoch): dict(values) for epoch, values in rule._brackets[0]._rungs}
+            network: {int(age): dict(values) for age, values in rule._brackets[0]._rungs}
             for network, rule in self._rules.items()
             if isinstance(rule, ASHAScheduler)
         }
@@ -95,24 +101,24 @@ class NetworkScheduler(FIFOScheduler):
         return rule, named
 
 
-def _result(epoch: int, objective: float, best: float) -> dict[str, Any]:
-    return {"epoch": epoch, OBJECTIVE: objective, BEST: best}
+def _aged(result: Mapping[str, Any], train: Mapping[str, Any]) -> dict[str, Any]:
+    return {**result, AGE: age_of(result["epoch"], train["optim"]["milestones"])}
 
 
 def _halving(config: StudyConfig) -> TrialScheduler:
     return ASHAScheduler(
-        time_attr="epoch",
+        time_attr=AGE,
         metric=BEST,
         mode="max",
-        max_t=config.train.epochs + 1,  # a trial ends by itself; ASHA must not count its last epoch as a stop
-        grace_period=min(config.search.grace_epochs, config.train.epochs),
+        max_t=max(config.train.epochs, config.search.grace_epochs) + 1,  # no trial gets so old: each ends by itself
+        grace_period=config.search.grace_epochs,
         reduction_factor=config.search.reduction_factor,
     )
 
 
 def _median(config: StudyConfig) -> TrialScheduler:
     return MedianStoppingRule(
-        time_attr="epoch",
+        time_attr=AGE,
         metric=OBJECTIVE,
         mode="max",
         grace_period=config.search.grace_epochs,

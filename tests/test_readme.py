@@ -18,7 +18,7 @@ from renalnet.data.volume import grid_difference, read_volume
 ROOT = Path(__file__).parents[1]
 SHORT = {
     "train": {"net": {"width": 4}, "epochs": 2, "steps_per_epoch": 4, "optim": {"batch_size": 2}},
-    "search": {"num_trials": 2, "grace_epochs": 1},
+    "search": {"num_trials": 2},
 }
 
 

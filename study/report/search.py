@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from study.pruning import rung_epochs, saved_by_pruning
+from study.pruning import rung_ages, saved_by_pruning
 from study.report.rows import Epoch, Manifest, Results, Trial
 from study.report.statistics import rank_correlation
 
@@ -25,7 +25,8 @@ class Rung:
     """Whether the order of a network's trials at a rung is that of their end."""
 
     network: str
-    epoch: int
+    age: int
+    """Epochs since each trial's own first learning-rate step."""
     correlation: float | None
     """Spearman's, between the best objective so far and the final one; none where it is not defined."""
     num: int
@@ -55,21 +56,42 @@ def rungs_of(manifest: Manifest, trials: Sequence[Trial], epochs: Sequence[Epoch
     search = manifest.config.get("search", {})
     if not {"grace_epochs", "reduction_factor"} <= search.keys():
         return []
-    curves: dict[str, list[list[float]]] = {}
+    curves: dict[str, list[_Curve]] = {}
     for trial in trials:
         if trial.state == "complete":
-            curves.setdefault(trial.network, []).append(_objectives(trial, epochs))
+            curves.setdefault(trial.network, []).append(_curve(trial, epochs))
     return [
-        _rung(network, epoch, own)
+        _rung(network, age, own)
         for network, own in curves.items()
         if len(own) > 1
-        for epoch in rung_epochs(search["grace_epochs"], search["reduction_factor"], min(map(len, own)))
+        for age in _ages(search["grace_epochs"], search["reduction_factor"], own)
     ]
 
 
-def _rung(network: str, epoch: int, curves: Sequence[Sequence[float]]) -> Rung:
-    correlation = rank_correlation([max(curve[:epoch]) for curve in curves], [max(curve) for curve in curves])
-    return Rung(network, epoch, correlation, len(curves))
+@dataclass(frozen=True)
+class _Curve:
+    first_step: int
+    objectives: Sequence[float]
+
+    def best_at(self, age: int) -> float:
+        return max(self.objectives[: self.first_step + age])
+
+
+def _ages(grace_epochs: int, reduction_factor: int, curves: Sequence[_Curve]) -> list[int]:
+    """Rungs that every one of the trials has passed."""
+    found = [rung_ages(grace_epochs, reduction_factor, len(c.objectives), c.first_step) for c in curves]
+    return min(found, key=len)
+
+
+def _rung(network: str, age: int, curves: Sequence[_Curve]) -> Rung:
+    correlation = rank_correlation([c.best_at(age) for c in curves], [max(c.objectives) for c in curves])
+    return Rung(network, age, correlation, len(curves))
+
+
+def _curve(trial: Trial, epochs: Iterable[Epoch]) -> _Curve:
+    """A trial's objectives; one whose steps are not known is taken as if its rate fell before the first epoch."""
+    first_step = trial.milestones.partition("-")[0]
+    return _Curve(int(first_step) if first_step.isdigit() else 0, _objectives(trial, epochs))
 
 
 def _objectives(trial: Trial, epochs: Iterable[Epoch]) -> list[float]:

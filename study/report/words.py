@@ -98,7 +98,8 @@ def saved(hours: Hours) -> str:
 def rung(value: Rung) -> str:
     """How far the order at a rung was the final one."""
     known = "not defined" if value.correlation is None else f"{value.correlation:.2f}"
-    return f"{value.network}, epoch {value.epoch}: rank correlation with the end {known} ({value.num} whole trials)"
+    where = f"{value.network}, {value.age} epochs behind the first step"
+    return f"{where}: rank correlation with the end {known} ({value.num} whole trials)"
 
 
 def ensemble(num_members: int) -> str:

@@ -1,12 +1,13 @@
 """Rungs, hours and failures of the search, by hand and against scipy."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from study.pruning import rung_epochs, saved_by_pruning
+from study.pruning import rung_ages, saved_by_pruning
 from study.report import Report
 from study.report.rows import Epoch, Manifest, Trial
 from study.report.search import Rung, rungs_of
@@ -64,11 +65,24 @@ def test_pruned_trials_and_lonely_ones_have_no_rung() -> None:
 
 
 @pytest.mark.parametrize(
-    ("grace", "factor", "epochs", "rungs"),
-    [(3, 3, 27, [3, 9]), (3, 3, 28, [3, 9, 27]), (9, 3, 9, []), (1, 2, 5, [1, 2, 4])],
+    ("grace", "factor", "epochs", "first_step", "rungs"),
+    [
+        (3, 3, 27, 0, [3, 9]),
+        (3, 3, 28, 0, [3, 9, 27]),
+        (9, 3, 9, 0, []),
+        (1, 2, 5, 0, [1, 2, 4]),
+        (1, 2, 9, 4, [1, 2, 4]),
+    ],
 )
-def test_rungs_lie_before_the_end(grace: int, factor: int, epochs: int, rungs: list[int]) -> None:
-    assert rung_epochs(grace, factor, epochs) == rungs
+def test_rungs_lie_before_the_end(grace: int, factor: int, epochs: int, first_step: int, rungs: list[int]) -> None:
+    assert rung_ages(grace, factor, epochs, first_step) == rungs
+
+
+def test_rungs_count_from_each_trials_own_step() -> None:
+    """Steps behind epochs 1 and 2; at age 1 the bests are 0.5 and 0.4, in the end 0.5 and 0.9."""
+    trials, epochs = curves([0.1, 0.5, 0.2], [0.3, 0.1, 0.4, 0.9])
+    stepped = [replace(trial, milestones=steps) for trial, steps in zip(trials, ("1-2-3", "2-3-4"), strict=True)]
+    assert rungs_of(MANIFEST, stepped, epochs) == [Rung("net", 1, pytest.approx(-1.0), 2)]
 
 
 def test_pruning_saves_missing_epochs() -> None:

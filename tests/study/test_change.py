@@ -42,7 +42,7 @@ def test_what_may_change(assignment: str) -> None:
         ("space.tumor_weight=[1, 5]", "space.tumor_weight [1.0, 4.0] → [1.0, 5.0]"),
         ("space.base_rate=[0.1, 0.2]", "space.base_rate None → [0.1, 0.2]"),
         ("search.sampler=random", "search.sampler tpe → random"),
-        ("search.grace_epochs=7", "search.grace_epochs 6 → 7"),
+        ("search.grace_epochs=7", "search.grace_epochs 1 → 7"),
         ("seed=4", "seed 0 → 4"),
         ("train.optim.momentum=0.5", "train.optim.momentum 0.9 → 0.5"),
         ("final.crf.iterations=0", "final.crf.iterations 5 → 0"),

@@ -49,23 +49,23 @@ def test_gpu_hours_count_fractions(tiny_study: StudyConfig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("num_trials", "epochs", "grace", "factor", "share"),
+    ("num_trials", "epochs", "rungs", "factor", "share"),
     [
-        (1, 9, 3, 3, 1.0),  # the first at a rung always goes on
-        (2, 9, 3, 3, (2 * 3 + 1.5 * 6) / 18),  # the second by even chance
-        (3, 9, 3, 2, (3 * 3 + 2 * 3 + 1.5 * 3) / 27),  # 1 + 1/2 + 1/2 pass the first rung, 1 + 1/2 the second
-        (64, 9, 9, 3, 1.0),  # the only rung is the end
+        (1, 9, [3], 3, 1.0),  # the first at a rung always goes on
+        (2, 9, [3], 3, (2 * 3 + 1.5 * 6) / 18),  # the second by even chance
+        (3, 9, [3, 6], 2, (3 * 3 + 2 * 3 + 1.5 * 3) / 27),  # 1 + 1/2 + 1/2 pass the first rung, 1 + 1/2 the second
+        (64, 9, [], 3, 1.0),
     ],
 )
-def test_share_of_epochs_by_hand(num_trials: int, epochs: int, grace: int, factor: int, share: float) -> None:
-    assert halving_share(num_trials, epochs, grace, factor) == pytest.approx(share)
+def test_share_of_epochs_by_hand(num_trials: int, epochs: int, rungs: list[int], factor: int, share: float) -> None:
+    assert halving_share(num_trials, epochs, rungs, factor) == pytest.approx(share)
 
 
-@pytest.mark.parametrize(("epochs", "most_below"), [(9, 0.02), (27, 0.1)])
-def test_share_of_epochs_is_that_of_rays_own_halving(epochs: int, most_below: float) -> None:
+@pytest.mark.parametrize(("epochs", "rungs", "most_below"), [(9, [3], 0.02), (27, [3, 9], 0.1)])
+def test_share_of_epochs_is_that_of_rays_own_halving(epochs: int, rungs: list[int], most_below: float) -> None:
     generator = np.random.default_rng(0)
     trained = [count for _ in range(200) for count in halved(generator.random(64), epochs)]
-    assert halving_share(64, epochs, 3, 3) == pytest.approx(np.mean(trained) / epochs, rel=most_below)
+    assert halving_share(64, epochs, rungs, 3) == pytest.approx(np.mean(trained) / epochs, rel=most_below)
 
 
 def halved(values: NDArray[np.float64], epochs: int) -> Iterator[int]:
@@ -79,7 +79,7 @@ def halved(values: NDArray[np.float64], epochs: int) -> Iterator[int]:
 
 
 def test_share_of_epochs_in_the_long_run() -> None:
-    assert halving_share(10**6, 9, 3, 3) == pytest.approx((3 + 6 / 3) / 9, rel=1e-3)
+    assert halving_share(10**6, 9, [3], 3) == pytest.approx((3 + 6 / 3) / 9, rel=1e-3)
 
 
 def test_the_median_rule_is_not_foretold(tiny_study: StudyConfig) -> None:
@@ -109,9 +109,9 @@ def test_the_forecast_in_words(tiny_study: StudyConfig) -> None:
         "fcn_ppm 4, unet3d 1, pspnet2d 1 trials",
         "3 sets of pooling kernels (1-2, 1, none)",
         "tumor_weight 1 to 4 on a log scale",
-        "first_step 3 to 5",
+        "first_step 1 to 3",
         "5 epochs of 4 steps of 2 crops of 8×16×16 on 1 GPU and 4 processors",
-        "behind epoch 2 the best 1/3 of a network's trials go on",
+        "1, 3 epochs after a trial's first learning-rate step the best 1/3 of a network's trials go on",
         "nodes 3, GPUs 3, processors 12: 3 trials at once",
         "fcn_ppm on cpu: 2 s a step, 3 s a validation patient, 10 s a patient of the final stage",
         "6; one that is not pruned takes fcn_ppm 1 min 10 s",

@@ -8,9 +8,13 @@ from study.collect import TrialRecord, write_record
 from study.config import StudyConfig
 from study.schedule import NetworkScheduler
 
+STEP_AT_1 = {"optim": {"milestones": [1, 2, 3]}}
+"""A trial is one epoch old at its second epoch."""
+
 
 def decide(asha: NetworkScheduler, name: str, epoch: int, objective: float) -> str:
-    trial: Any = SimpleNamespace(config={"name": name, "network": name.rsplit("-", 1)[0]}, trial_id="ray's own")
+    config = {"name": name, "network": name.rsplit("-", 1)[0], "train": STEP_AT_1}
+    trial: Any = SimpleNamespace(config=config, trial_id="ray's own")
     return asha.on_trial_result(
         None, trial, {"epoch": epoch, "objective": objective, "best_objective": objective, "done": False}
     )
@@ -24,7 +28,7 @@ def scheduler(
 
 def keep(results: Path, name: str, objectives: list[float]) -> None:
     network, number = name.rsplit("-", 1)
-    write_record(str(results), TrialRecord(int(number), network, "running", {}, {}))
+    write_record(str(results), TrialRecord(int(number), network, "running", {}, STEP_AT_1))
     keep_epochs(results, name, objectives)
 
 
@@ -57,7 +61,7 @@ def test_rungs_survive_the_driver(tiny_study: StudyConfig, tmp_path: Path) -> No
             decide(before, name, epoch, objective)
     after = scheduler(tiny_study, tmp_path)
     assert after.rungs() == before.rungs()
-    assert after.rungs()["fcn_ppm"][2] == {"fcn_ppm-0000": 0.5, "fcn_ppm-0001": 0.3}
+    assert after.rungs()["fcn_ppm"][1] == {"fcn_ppm-0000": 0.5, "fcn_ppm-0001": 0.3}
     assert decide(after, "fcn_ppm-0002", 2, 0.4) == "STOP"
 
 
@@ -72,16 +76,16 @@ def test_prunes_are_told_before_ray_knows(tiny_study: StudyConfig, tmp_path: Pat
 def test_a_failed_trial_and_a_last_epoch_are_on_no_rung(tiny_study: StudyConfig, tmp_path: Path) -> None:
     """The rungs that a new driver rebuilds are those of the old one, which was not asked about them."""
     keep(tmp_path, "fcn_ppm-0000", [0.5, 0.6, 0.7, 0.8, 0.9])
-    write_record(str(tmp_path), TrialRecord(1, "fcn_ppm", "failed", {}, {}))
+    write_record(str(tmp_path), TrialRecord(1, "fcn_ppm", "failed", {}, STEP_AT_1))
     keep_epochs(tmp_path, "fcn_ppm-0001", [0.9], failure="loss not finite")
-    longest = tiny_study.model_copy(update={"search": tiny_study.search.model_copy(update={"grace_epochs": 5})})
-    assert scheduler(tiny_study, tmp_path).rungs()["fcn_ppm"] == {2: {"fcn_ppm-0000": 0.6}, 6: {}}
-    assert scheduler(longest, tmp_path).rungs()["fcn_ppm"] == {5: {}}
+    longest = tiny_study.model_copy(update={"search": tiny_study.search.model_copy(update={"grace_epochs": 4})})
+    assert scheduler(tiny_study, tmp_path).rungs()["fcn_ppm"] == {1: {"fcn_ppm-0000": 0.6}, 3: {"fcn_ppm-0000": 0.8}}
+    assert scheduler(longest, tmp_path).rungs()["fcn_ppm"] == {4: {}}
 
 
 def test_median_rule_and_its_memory(tiny_study: StudyConfig, tmp_path: Path) -> None:
     """Three trials at 0.5, 0.6, 0.7: the median of their means at epoch 2 is 0.6."""
-    search = {"scheduler": "median", "grace_epochs": 2}
+    search = {"scheduler": "median"}
     config = tiny_study.model_copy(update={"search": tiny_study.search.model_copy(update=search)})
     for number, value in enumerate([0.5, 0.6, 0.7]):
         keep(tmp_path, f"fcn_ppm-{number:04d}", [value] * 4)
@@ -102,7 +106,19 @@ def test_an_epoch_that_nobody_judged_is_judged(tiny_study: StudyConfig, tmp_path
     keep(tmp_path, "fcn_ppm-0000", [0.5] * 5)
     keep(tmp_path, "fcn_ppm-0001", [0.4, 0.4])
     unjudged = scheduler(tiny_study, tmp_path, heard={"fcn_ppm-0001": 1})
-    assert unjudged.rungs()["fcn_ppm"][2] == {"fcn_ppm-0000": 0.5}
+    assert unjudged.rungs()["fcn_ppm"][1] == {"fcn_ppm-0000": 0.5}
     assert decide(unjudged, "fcn_ppm-0001", 2, 0.4) == "STOP"
     judged = scheduler(tiny_study, tmp_path, heard={"fcn_ppm-0001": 2})
     assert decide(judged, "fcn_ppm-0001", 2, 0.4) == "CONTINUE"
+
+
+def test_trials_are_compared_at_the_same_distance_from_their_step(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    """A trial whose rate falls behind epoch 3 is judged at epoch 4, against what others had at epoch 2."""
+    asha = scheduler(tiny_study, tmp_path)
+    decide(asha, "fcn_ppm-0000", 2, 0.5)
+    late: Any = SimpleNamespace(
+        config={"name": "fcn_ppm-0001", "network": "fcn_ppm", "train": {"optim": {"milestones": [3, 4, 5]}}}
+    )
+    values = {"objective": 0.4, "best_objective": 0.4, "done": False}
+    decisions = [asha.on_trial_result(None, late, {"epoch": epoch, **values}) for epoch in range(1, 5)]
+    assert decisions == ["CONTINUE", "CONTINUE", "CONTINUE", "STOP"]
