@@ -9,10 +9,11 @@ from renalnet import storage
 from renalnet.command import duration_words
 from renalnet.train import EpochRecord
 from renalnet.train.records import best_of
+from renalnet.types import NetName
 from study.candidates import OURS
 from study.collect import State, TrialRecord, find_record, read_epochs
 from study.config import Slots, StudyConfig
-from study.plan import planned_trials
+from study.plan import planned_repeats, planned_trials
 from study.pruning import saved_by_pruning
 
 ENDED: Final[tuple[State, ...]] = ("complete", "pruned", "failed")
@@ -34,6 +35,8 @@ class TrialFigures:
     num_devices: float
     """GPUs that it occupies; processors where it has no GPU."""
     best: EpochRecord | None
+    is_repeat: bool = False
+    """Whether it is a finalist's further run, which nobody prunes, and no trial of the search."""
 
     @property
     def has_ended(self) -> bool:
@@ -56,6 +59,7 @@ class Progress:
     """A study at one moment."""
 
     num_planned: int
+    """Trials of the search and repeats of its finalists."""
     counts: Mapping[State, int]
     """Trials that have begun, by state."""
     best: TrialFigures | None
@@ -68,7 +72,7 @@ class Progress:
     wait_share: float
     """Part of the epochs' time that went by waiting for data, 0-1."""
     left_s: float | None
-    """Of the search; none before an epoch has been measured."""
+    """Of the search and the repeats; none before an epoch has been measured."""
 
     @property
     def num_ended(self) -> int:
@@ -123,15 +127,16 @@ def figures_of(record: TrialRecord, epochs: Sequence[EpochRecord]) -> TrialFigur
         waited_s=sum(epoch.seconds * epoch.data_wait_share for epoch in epochs),
         num_devices=record.gpus or record.cpus,
         best=best_of(epochs),
+        is_repeat=bool(record.repeat_of),
     )
 
 
 def progress_of(trials: Sequence[TrialFigures], config: StudyConfig, slots: Slots) -> Progress:
     """What the trials' figures come to."""
     seconds = sum(trial.seconds for trial in trials)
-    scored = [trial for trial in trials if trial.best and trial.network == OURS]
+    scored = [trial for trial in trials if trial.best and trial.network == OURS and not trial.is_repeat]
     return Progress(
-        num_planned=sum(planned_trials(config).values()),
+        num_planned=sum(planned_trials(config).values()) + sum(_num_repeats(trials, config).values()),
         counts=Counter(trial.state for trial in trials),
         best=max(scored, key=_objective, default=None),
         device="GPU" if slots.gpus else "CPU",
@@ -180,19 +185,37 @@ def _objective(trial: TrialFigures) -> float:
 def _left_s(trials: Sequence[TrialFigures], config: StudyConfig, num_slots: int) -> float | None:
     """Seconds until the last trial ends: the work left, shared by the slots, but no less than the longest trial's.
 
-    A trial is expected to train as many epochs as those that have ended and got as far as it has did on average, each
-    in its network's mean time; where none has, or nothing was measured, all its epochs, in the study's mean time.
+    A trial of the search is expected to train as many epochs as those that have ended and got as far as it has did on
+    average, each in its network's mean time; where none has, or nothing was measured, all its epochs, in the study's
+    mean time. Repeats train all of theirs.
     """
     if not any(trial.num_epochs for trial in trials):
         return None
     works: list[float] = []
+    repeats, epochs = _num_repeats(trials, config), config.train.epochs
     for network, number in planned_trials(config).items():
         ours = [trial for trial in trials if trial.network == network]
         seconds = _epoch_s(ours) or _epoch_s(trials)
-        running = [trial.num_epochs for trial in ours if not trial.has_ended]
-        begun = [*running, *[0] * (number - len(ours))]
-        works += [seconds * (_expected_epochs(ours, reached, config.train.epochs) - reached) for reached in begun]
+        searched = [trial for trial in ours if not trial.is_repeat]
+        again = [trial for trial in ours if trial.is_repeat]
+        lengths = [
+            *(_expected_epochs(searched, reached, epochs) - reached for reached in _reached(searched, number)),
+            *(max(epochs - reached, 0) for reached in _reached(again, repeats[network])),
+        ]
+        works += [seconds * length for length in lengths]
     return max(sum(works) / num_slots, *works, 0.0)
+
+
+def _reached(begun: Sequence[TrialFigures], number: int) -> list[int]:
+    """Epochs behind each of `number` planned runs that have not ended."""
+    running = [trial.num_epochs for trial in begun if not trial.has_ended]
+    return [*running, *[0] * (number - len(begun))]
+
+
+def _num_repeats(trials: Sequence[TrialFigures], config: StudyConfig) -> dict[NetName, int]:
+    """Planned repeats of each network, and no fewer than there are: of those who were finalists once, too."""
+    known = Counter(trial.network for trial in trials if trial.is_repeat)
+    return {network: max(number, known[network]) for network, number in planned_repeats(config).items()}
 
 
 def _epoch_s(trials: Sequence[TrialFigures]) -> float:

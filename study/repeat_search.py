@@ -10,7 +10,7 @@ from ray.tune.search import Searcher
 from renalnet.data.store import Store
 from renalnet.log import get_logger
 from renalnet.train import best_of
-from study.collect import State, TrialRecord, read_epochs, write_record, write_tables
+from study.collect import State, Tables, TrialRecord, read_epochs, write_record
 from study.config import Slots, StudyConfig
 from study.outcome import outcome
 from study.repeats import left_of, plan_repeats
@@ -29,6 +29,7 @@ class RepeatSearch(Searcher):
         super().__init__(metric=OBJECTIVE, mode="max")
         self._results, self._num_planned, self._slots = results, len(planned), slots
         self._waiting = left_of(planned, results)
+        self._tables = Tables(results)
         self._running: dict[str, TrialRecord] = {}
 
     @property
@@ -62,7 +63,7 @@ class RepeatSearch(Searcher):
             *(self._num_planned - self.num_left, self._num_planned, ended.name, ended.state),
             *(best.objective if best else 0.0, ended.reason),
         )
-        write_tables(self._results)
+        self._tables.write()
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the records hold the whole state."""
@@ -73,6 +74,13 @@ class RepeatSearch(Searcher):
 
 def run_repeats(config: StudyConfig, results: str, store: Store, slots: Slots, check: Callable[[], None]) -> None:
     """Run every repeat of the finalists that has not ended yet.
+
+    Args:
+        config: the whole study.
+        results: the results folder.
+        store: whose patients the runs learn from.
+        slots: what a run occupies.
+        check: called now and then; raises where this driver must stop.
 
     Raises:
         ResultsError: no trial of 3D_FCN_PPM has a trained network.

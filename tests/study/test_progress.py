@@ -122,3 +122,34 @@ def test_the_wait_share_weighs_epochs_by_their_time() -> None:
     ]
     progress = progress_of([figures_of(record, epochs)], StudyConfig(), ONE_SLOT)
     assert progress.wait_share == pytest.approx((50 + 30) / 400)
+
+
+def keep_again(results: Path, number: int, seed: int, state: State, objectives: list[float]) -> None:
+    train = {**TRAIN, "seed": seed}
+    record = TrialRecord(number, "fcn_ppm", state, {}, train, cpus=2.0, repeat_of=f"fcn_ppm-{number:04d}")
+    write_record(str(results), record)
+    keep_epochs(results, record.name, objectives)
+
+
+def test_repeats_are_counted_and_are_never_the_best_trial(four: StudyConfig, tmp_path: Path) -> None:
+    final = four.final.model_copy(update={"seeds": 2, "folds": 2, "num_finalists": 1})
+    repeated = four.model_copy(update={"final": final})
+    for number in range(3):
+        keep(tmp_path, number, "complete", [0.5] * 5)
+    keep(tmp_path, 3, "pruned", [0.1])
+    follower = StudyFollower(repeated, str(tmp_path), ONE_SLOT)
+    before = follower.look()
+    assert (before.num_ended, before.num_planned, before.left_s) == (4, 7, 3 * 5 * 1800)
+    keep_again(tmp_path, 0, 1, "running", [0.9, 0.9])
+    after = follower.look()
+    assert (after.num_ended, after.num_planned, after.left_s) == (4, 7, (3 + 2 * 5) * 1800)
+    assert after.best and after.best.name == "fcn_ppm-0000"
+    assert not after.is_ended
+
+
+def test_repeats_of_earlier_finalists_are_in_the_count(four: StudyConfig, tmp_path: Path) -> None:
+    for number in range(4):
+        keep(tmp_path, number, "complete", [0.5] * 5)
+    keep_again(tmp_path, 0, 1, "complete", [0.5] * 5)
+    progress = StudyFollower(four, str(tmp_path), ONE_SLOT).look()
+    assert (progress.num_ended, progress.num_planned, progress.left_s) == (5, 5, 0)
