@@ -28,8 +28,16 @@ class ResultsError(RenalnetError, ValueError):
     """A results folder that is missing, incomplete or belongs to another study."""
 
 
+class ClusterError(RenalnetError, RuntimeError):
+    """A Ray cluster that does not start, does not answer or refuses."""
+
+
 class BusyError(RenalnetError, RuntimeError):
     """A folder that another process is writing."""
+
+
+class LostError(RenalnetError, RuntimeError):
+    """Something that the work needs went away in its middle; the same command goes on when it is back. Exit code 1."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

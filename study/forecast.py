@@ -10,7 +10,7 @@ from renalnet.types import NetName
 from study import space
 from study.config import Slots, StudyConfig
 from study.measure import Measured, NetworkCost
-from study.plan import planned_trials
+from study.plan import num_finalists, planned_repeats, planned_trials
 from study.progress import hours_words
 from study.pruning import rung_epochs
 
@@ -70,9 +70,10 @@ def forecast(config: StudyConfig, measured: Measured, slots: Slots) -> Forecast:
     looked_at = config.train.max_validation_cases or measured.data.num_cases["validation"]
     trial_s = {name: trial_seconds(config, cost, looked_at) for name, cost in measured.networks.items()}
     shares = {name: expected_share(config, number) for name, number in trials.items()}
-    most_s = sum(number * trial_s[name] for name, number in trials.items())
+    repeats_s = sum(number * trial_s[name] for name, number in planned_repeats(config).items())
+    most_s = sum(number * trial_s[name] for name, number in trials.items()) + repeats_s
     is_known = all(share is not None for share in shares.values())
-    expected_s = sum(number * trial_s[name] * (shares[name] or 0.0) for name, number in trials.items())
+    expected_s = sum(number * trial_s[name] * (shares[name] or 0.0) for name, number in trials.items()) + repeats_s
     longest_s = max(trial_s.values())
     final_s, final_wall_s = final_seconds(config, measured, slots.num_slots)
     hours = (slots.gpus or slots.cpus) / 3600
@@ -94,16 +95,12 @@ def trial_seconds(config: StudyConfig, cost: NetworkCost, num_validation: int) -
 
 
 def final_seconds(config: StudyConfig, measured: Measured, num_slots: int) -> tuple[float, float]:
-    """The final stage in seconds of a slot and of the clock: each checkpoint's patients of a split share the slots."""
+    """The final stage in seconds of a slot and of the clock: each candidate's patients of a split share the slots."""
     cases = [measured.data.num_cases[split] for split in ("validation", "test")]
     costs = [measured.networks["fcn_ppm"].final_s] * num_finalists(config)
     costs += [measured.networks[name].final_s for name in config.search.baselines]
-    return sum(costs) * sum(cases), sum(costs) * sum(math.ceil(number / num_slots) for number in cases)
-
-
-def num_finalists(config: StudyConfig) -> int:
-    """Checkpoints of 3D_FCN_PPM that compete in the final stage."""
-    return min(config.final.num_finalists, planned_trials(config)["fcn_ppm"])
+    total = sum(costs) * config.final.seeds  # each member of an ensemble segments
+    return total * sum(cases), total * sum(math.ceil(number / num_slots) for number in cases)
 
 
 def expected_share(config: StudyConfig, num_trials: int) -> float | None:
@@ -146,12 +143,14 @@ def disk_bytes(config: StudyConfig, measured: Measured, num_slots: int) -> Disk:
     sizes = {
         name: CHECKPOINTS_A_TRIAL * cost.checkpoint_bytes + cost.model_bytes for name, cost in measured.networks.items()
     }
-    kept = sum(min(config.search.kept_models, number) * sizes[name] for name, number in trials.items())
+    repeats = planned_repeats(config)
+    numbers = {name: min(config.search.kept_models, number) + repeats[name] for name, number in trials.items()}
+    kept = sum(number * sizes[name] for name, number in numbers.items())
     data = measured.data
     num_masks = num_finalists(config) + len(config.search.baselines)
     masks = num_masks * (data.num_cases["validation"] + data.num_cases["test"]) * data.mask_bytes
     views = data.num_cases["test"] * (data.view_bytes + len(trials) * data.mask_bytes // 2)
-    best = measured.networks["fcn_ppm"].model_bytes
+    best = config.final.seeds * measured.networks["fcn_ppm"].model_bytes
     return Disk(
         weights=kept + best + min(num_slots, sum(trials.values())) * max(sizes.values()),
         logs=sum(trials.values()) * (LOG_BYTES_A_TRIAL + config.train.epochs * LOG_BYTES_AN_EPOCH),
@@ -181,10 +180,15 @@ def _meaning(config: StudyConfig, slots: Slots) -> Iterator[str]:
         f"{shape} on {_devices(slots)}"
     )
     yield f"search      {config.search.sampler}, seed {config.seed}; {_pruning(config)}"
-    yield (
-        f"finalists   {num_finalists(config)} of fcn_ppm and the best of each baseline, by full inference; weights of "
-        f"the best {config.search.kept_models} of each network are kept"
-    )
+    yield f"finalists   {_finalists(config)}; weights of the best {config.search.kept_models} of each network are kept"
+
+
+def _finalists(config: StudyConfig) -> str:
+    final, repeats = config.final, sum(planned_repeats(config).values())
+    runs = f", each over {final.seeds} seeds" if final.seeds > 1 else ""
+    folds = f" and those of fcn_ppm on {final.folds} folds" if final.folds else ""
+    more = f" ({repeats} further runs)" if repeats else ""
+    return f"{num_finalists(config)} of fcn_ppm and the best of each baseline{runs}{folds}{more}, by full inference"
 
 
 def _domain_words(name: str, domain: space.Domain) -> str:

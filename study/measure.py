@@ -141,7 +141,7 @@ class _Bench:
             pass
         self.device = str(run.device)
         net = folded(run.net, run.device.dtype)
-        model = Model(net, self.cohort.normalisation, run.device, {})
+        model = Model((net,), self.cohort.normalisation, run.device, {})
         final = self.final
         return NetworkCost(
             step_s=step_seconds(clock.step_s)[0],

@@ -1,4 +1,4 @@
-"""How many trials a study plans."""
+"""How many runs a study plans."""
 
 from renalnet.types import NetName
 from study.config import StudyConfig
@@ -12,6 +12,19 @@ def planned_trials(config: StudyConfig) -> dict[NetName, int]:
     asked: dict[NetName, int] = dict.fromkeys(("fcn_ppm", *search.baselines), search.baseline_trials)
     asked["fcn_ppm"] = search.num_trials
     return {network: int(min(number, _num_points(config, network))) for network, number in asked.items()}
+
+
+def planned_repeats(config: StudyConfig) -> dict[NetName, int]:
+    """Runs of each network beside the search's, if every network has its finalists: over seeds, and ours on folds."""
+    final = config.final
+    repeats: dict[NetName, int] = dict.fromkeys(("fcn_ppm", *config.search.baselines), final.seeds - 1)
+    repeats["fcn_ppm"] = num_finalists(config) * (final.seeds - 1 + final.folds)
+    return repeats
+
+
+def num_finalists(config: StudyConfig) -> int:
+    """Configurations of 3D_FCN_PPM that compete in the final stage."""
+    return min(config.final.num_finalists, planned_trials(config)["fcn_ppm"])
 
 
 def _num_points(config: StudyConfig, network: NetName) -> float:

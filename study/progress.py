@@ -9,9 +9,9 @@ from renalnet import storage
 from renalnet.command import duration_words
 from renalnet.train import EpochRecord
 from renalnet.train.records import best_of
+from study.candidates import OURS
 from study.collect import State, TrialRecord, find_record, read_epochs
 from study.config import Slots, StudyConfig
-from study.final import OURS
 from study.plan import planned_trials
 from study.pruning import saved_by_pruning
 

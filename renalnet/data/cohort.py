@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from renalnet.config import LoaderConfig
 from renalnet.data.feed.node_copy import LAYOUT, NodeCopy, copy_bytes, find_room
 from renalnet.data.feed.node_folder import NodeFolder
-from renalnet.data.feed.patients import Patients, Source, StoreSource
+from renalnet.data.feed.patients import Dealt, Patients, Source, StoreSource
 from renalnet.data.feed.sampler import ENTER_AHEAD
+from renalnet.data.folds import DEALT, Fold, in_fold
 from renalnet.data.manifest import Normalisation
 from renalnet.data.store import Store
 from renalnet.errors import ConfigError
@@ -36,7 +37,7 @@ class Cohort:
     validation: Patients
     normalisation: Normalisation
     fingerprint: str
-    """Changes when any voxel of the store changes."""
+    """Changes when any voxel of the store changes, and with the fold."""
 
     def close(self) -> None:
         """Give up what is decoded; the node's copy goes with its last user. The end of the process does so too."""
@@ -44,14 +45,16 @@ class Cohort:
         self.validation.close()
 
 
-def load_cohort(store: Store, config: LoaderConfig | None = None) -> Cohort:
-    """The training and validation patients of a store; none is decoded yet.
+def load_cohort(store: Store, config: LoaderConfig | None = None, fold: Fold | None = None) -> Cohort:
+    """The training and validation patients of a store, or of a fold of it; none is decoded yet.
 
     Raises:
-        ConfigError: the shuffle window does not fit into the memory budget.
+        ConfigError: the shuffle window does not fit into the memory budget, or there are fewer patients than folds.
     """
     config = config or LoaderConfig()
     budget = int(config.memory_mb * _MB) if config.memory_mb else memory_bytes() // _DEFAULT_SHARE
+    if fold:
+        return _fold_cohort(store, config, fold, budget)
     held = num_bytes(store, "train")
     fits = held <= budget
     if not fits:
@@ -63,6 +66,38 @@ def load_cohort(store: Store, config: LoaderConfig | None = None) -> Cohort:
     return Cohort(train, validation, store.normalisation, store.fingerprint)
 
 
+def _fold_cohort(store: Store, config: LoaderConfig, fold: Fold, budget: int) -> Cohort:
+    """A fold takes its patients from the node's copies of the whole splits: however many folds, they are there once.
+
+    Where those do not fit, both of the fold's parts are streamed.
+    """
+    dealt = in_fold(store, fold)
+    fits = sum(num_bytes(store, split) for split in DEALT) <= budget
+    if not fits:
+        _window_bytes(dealt, budget, config.window)
+    places = _places(store, fits=fits)
+    train, validation = (
+        Patients(
+            Dealt(tuple(places[case] for case in dealt.cases(split))),
+            dealt.index.shapes(split),
+            dealt.index.counts(split),
+            num_threads=config.decoders,
+            keep_all=fits,
+        )
+        for split in DEALT
+    )
+    return Cohort(train, validation, store.normalisation, f"{store.fingerprint}-{fold}")
+
+
+def _places(store: Store, *, fits: bool) -> dict[str, tuple[Source, int]]:
+    """Where each training or validation patient is read, and its number there."""
+    places: dict[str, tuple[Source, int]] = {}
+    for split in DEALT:
+        source = _source(store, split, fits=fits)
+        places |= {case: (source, number) for number, case in enumerate(store.cases(split))}
+    return places
+
+
 def copy_name(store: Store, split: Split) -> str:
     """Of the folder with a node's copy of a split, below `node_folder.private_home` of its place."""
     return f"{store.fingerprint}-{split}-{LAYOUT}"
@@ -70,12 +105,16 @@ def copy_name(store: Store, split: Split) -> str:
 
 def _patients(store: Store, split: Split, num_threads: int, *, fits: bool) -> Patients:
     """A split's patients: all of them once a node where they fit, else those that each process wants."""
-    cases = tuple(store.cases(split))
-    source: Source = StoreSource(store, cases)
-    if cases and fits:
-        source = _shared(store, split, source) or source
+    source = _source(store, split, fits=fits)
     shapes, counts = store.index.shapes(split), store.index.counts(split)
     return Patients(source, shapes, counts, num_threads=num_threads, keep_all=fits)
+
+
+def _source(store: Store, split: Split, *, fits: bool) -> Source:
+    """The node's copy of a split where it fits and there is room, else the store itself."""
+    cases = tuple(store.cases(split))
+    source = StoreSource(store, cases)
+    return (_shared(store, split, source) or source) if cases and fits else source
 
 
 def _shared(store: Store, split: Split, source: Source) -> NodeCopy | None:

@@ -16,6 +16,8 @@ from study.report.summary import SHORT_TITLES, STAGES, TITLES
 
 _FILTERS = {
     "mean_sd": words.mean_sd,
+    "spread": words.spread,
+    "ensemble": words.ensemble,
     "number": words.number,
     "signed": words.signed,
     "p_value": words.p_value,
@@ -48,6 +50,7 @@ def render(report: Report, charts: Mapping[str, str], sprites: Sequence[Sprite])
             report=report,
             summary=summary,
             manifest=report.results.manifest,
+            chosen=report.results.selection,
             winner=summary.winner,
             standing=summary.winner_standing,
             trials=trials,

@@ -33,8 +33,8 @@ class Rung:
 
 
 def hours_of(results: Results) -> Hours:
-    """What all trials have cost."""
-    trials = results.trials or []
+    """What all trials and repeats have cost."""
+    trials = [*(results.trials or []), *results.repeats]
     pruned = [trial for trial in trials if trial.state == "pruned"]
     return Hours(
         gpu=sum(trial.gpu_hours for trial in trials),

@@ -116,6 +116,9 @@ class Summary:
     margins: list[Margin]
     patients: list[Patient]
     states: dict[str, int]
+    """Of the search's trials."""
+    repeat_states: dict[str, int]
+    """Of the finalists' repeats."""
     hours: Hours
     rungs: list[Rung]
     failed: list[Trial]
@@ -150,6 +153,7 @@ def summarise(results: Results, settings: Settings) -> Summary:
         margins=margins_of(final, settings),
         patients=patients_of(final),
         states=dict(Counter(trial.state for trial in results.trials or [])),
+        repeat_states=dict(Counter(repeat.state for repeat in results.repeats)),
         hours=hours_of(results),
         rungs=rungs_of(results.manifest, results.trials or [], results.epochs or []),
         failed=failed_trials(results.trials or []),
