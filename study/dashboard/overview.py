@@ -95,9 +95,11 @@ def slots_of(manifest: Mapping[str, Any], config: StudyConfig) -> Slots:
 
 def ray_dashboard(manifest: Mapping[str, Any], environ: Mapping[str, str]) -> str:
     """The address of Ray's dashboard: as the study's driver noted it, else on the head of RAY_ADDRESS."""
-    noted = str(manifest["machine"].get("ray_dashboard") or "")
+    noted = str(manifest.get("ray_dashboard") or "")
     address = environ.get("RAY_ADDRESS", "")
-    if noted or address.startswith("http"):
-        return noted or address
+    if noted:
+        return f"http://{noted}"
+    if address.startswith("http"):
+        return address
     host = urlsplit(address if "://" in address else f"//{address}").hostname
     return f"http://{host}:{RAY_PORT}" if host and host != "auto" else ""
