@@ -97,8 +97,8 @@ def trial_seconds(config: StudyConfig, cost: NetworkCost, num_validation: int) -
 def final_seconds(config: StudyConfig, measured: Measured, num_slots: int) -> tuple[float, float]:
     """The final stage in seconds of a slot and of the clock: each candidate's patients of a split share the slots."""
     cases = [measured.data.num_cases[split] for split in ("validation", "test")]
-    candidates: list[NetName] = ["fcn_ppm"] * num_finalists(config) + list(config.search.baselines)
-    costs = [measured.networks[name].final_s * config.final.seeds for name in candidates]  # a member a seed
+    costs = [measured.networks["fcn_ppm"].final_s] * num_finalists(config)
+    costs += [measured.networks[name].final_s for name in config.search.baselines]
     total = sum(costs) * config.final.seeds  # each member of an ensemble segments
     return total * sum(cases), total * sum(math.ceil(number / num_slots) for number in cases)
 

@@ -103,6 +103,10 @@ class _Live(tune.Callback):
     def __init__(self, follower: StudyFollower, check: Callable[[], None]) -> None:
         self._follower, self._check, self._said = follower, check, time.monotonic()
 
+    def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
+        """Tune pickles its callbacks with all that they hold, and nobody reads that."""
+        return tune.Callback, ()
+
     def on_step_end(self, **_: Any) -> None:
         """Tune has handled an event."""
         if time.monotonic() - self._said >= LINE_EVERY_S:

@@ -97,9 +97,7 @@ def ray_dashboard(manifest: Mapping[str, Any], environ: Mapping[str, str]) -> st
     """The address of Ray's dashboard: as the study's driver noted it, else on the head of RAY_ADDRESS."""
     noted = str(manifest.get("ray_dashboard") or "")
     address = environ.get("RAY_ADDRESS", "")
-    if noted:
-        return f"http://{noted}"
-    if address.startswith("http"):
-        return address
+    if noted or address.startswith("http"):
+        return noted or address
     host = urlsplit(address if "://" in address else f"//{address}").hostname
     return f"http://{host}:{RAY_PORT}" if host and host != "auto" else ""

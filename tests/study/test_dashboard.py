@@ -95,7 +95,7 @@ def test_only_this_machine_is_answered(study: Study) -> None:
 
 
 def test_the_first_page_says_how_the_study_is(study: Study) -> None:
-    study.manifest.update(ray_dashboard="head:8265")
+    study.manifest.update(ray_dashboard="http://head:8265")
     name = study.begin(0)
     study.end(0, name, 0.1, 0.2)
     study.begin(1)
@@ -123,7 +123,7 @@ def test_a_study_that_begins_anew_is_read_anew(study: Study) -> None:
 @pytest.mark.parametrize(
     ("noted", "address", "url"),
     [
-        ("head:8265", "", "http://head:8265"),
+        ("http://head:8265", "", "http://head:8265"),
         ("", "http://head:8265", "http://head:8265"),
         ("", "ray://head:10001", "http://head:8265"),
         ("", "10.0.0.1:6379", "http://10.0.0.1:8265"),
