@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,9 @@ def test_own_data_commands(tmp_path: Path) -> None:
     )
     with serving, contextlib.closing(serving.stdout):  # type: ignore[type-var]
         assert "4 of 4 trials ended" in serving.stdout.readline()  # type: ignore[union-attr]
+        url = serving.stdout.readline().split()[-1]  # type: ignore[union-attr]
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            assert answer.status == 200
         serving.send_signal(signal.SIGINT)
     assert serving.returncode == 0
     run(extension, tmp_path)
