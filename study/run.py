@@ -187,6 +187,7 @@ def _search_and_finish(
     slots = find_slots(config.resources)
     widths = network_widths(config)
     cluster = {f"num_{kind.lower()}s": int(ray.cluster_resources().get(kind, 0)) for kind in ("CPU", "GPU")}
+    cluster["num_slots"] = slots.num_slots
     manifest.update(machine=cluster, widths={network: own[config.train.net.width] for network, own in widths.items()})
     with manifest.timed("search"):
         run_search(config, results, store, slots, widths, check)

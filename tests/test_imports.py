@@ -38,7 +38,6 @@ HOME_OF_RAY = {"cluster.submit", "cluster.upload"} | {
         "tuner",
         "tasks",
         "run",
-        "dashboard.reader",
         "journal",
         "bench.overhead",
         "bench.replay",

@@ -10,8 +10,8 @@ import typer
 from renalnet import storage
 from renalnet.command import run
 from study.dashboard.overview import Overview, StudyWindow
-from study.dashboard.reader import open_reader
 from study.dashboard.server import HOST, LiveViews, open_server
+from study.journal import read_journal
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -30,7 +30,7 @@ def dashboard(
 
     folder = storage.absolute(results)
     window = StudyWindow(folder)
-    views = LiveViews(wsgi(open_reader(folder)), window.look)
+    views = LiveViews(wsgi(read_journal(folder)), window.look)
     with open_server(views, port) as server:
         url = f"http://{HOST}:{server.server_port}"
         _say(url, window.look())

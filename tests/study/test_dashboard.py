@@ -11,15 +11,14 @@ from pathlib import Path
 
 import pytest
 from browser import BROWSER, Page, browse
-from optuna.trial import TrialState
 from optuna_dashboard import wsgi
 from study_records import end, keep_epochs, searcher
 
 from renalnet.errors import ConfigError, ResultsError
 from study.config import Slots, StudyConfig
 from study.dashboard.overview import StudyWindow, ray_dashboard, slots_of
-from study.dashboard.reader import JournalReader, open_reader
 from study.dashboard.server import LiveViews, open_server
+from study.journal import read_journal
 from study.manifest import StudyManifest
 
 TO_READ_S = 30.0
@@ -56,7 +55,7 @@ def study(tiny_study: StudyConfig, tmp_path: Path) -> Study:
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    views = LiveViews(wsgi(open_reader(str(folder))), StudyWindow(str(folder)).look)
+    views = LiveViews(wsgi(read_journal(str(folder))), StudyWindow(str(folder)).look)
     with open_server(views, 0) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -77,42 +76,6 @@ def answer(url: str, method: str = "GET", host: str | None = None) -> tuple[int,
             return error.code, error.read().decode()
 
 
-def test_the_reader_shows_what_the_driver_wrote_and_leaves_half_a_line(study: Study) -> None:
-    name = study.begin(0)
-    study.end(0, name, 0.1, 0.2)
-    path = study.folder / "optuna.journal"
-    path.write_bytes(path.read_bytes() + b'{"op_code": 4, "wor')
-    storage = open_reader(str(study.folder))
-    assert [frozen.study_name for frozen in storage.get_all_studies()] == ["fcn_ppm", "unet3d", "pspnet2d"]
-    (trial,) = storage.get_all_trials(0)
-    assert trial.state == TrialState.PRUNED
-    assert trial.intermediate_values == {1: 0.1, 2: 0.2}
-
-
-def test_the_reader_follows_a_growing_journal(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("study.dashboard.reader.READ_EVERY_S", 0.0)
-    storage = open_reader(str(study.folder))
-    study.begin(0)
-    study.begin(1)
-    assert [trial.state for trial in storage.get_all_trials(0)] == [TrialState.RUNNING] * 2
-
-
-def test_the_reader_fetches_a_journal_at_most_every_two_seconds(study: Study) -> None:
-    reader = JournalReader(str(study.folder / "optuna.journal"))
-    before = len(list(reader.read_logs(0)))
-    study.begin(0)
-    assert len(list(reader.read_logs(0))) == before
-
-
-def test_the_reader_reads_from_an_object_store(study: Study, s3_uri: str) -> None:
-    from renalnet import storage
-
-    study.begin(0)
-    journal = (study.folder / "optuna.journal").read_bytes()
-    storage.write_bytes(storage.join(s3_uri, "optuna.journal"), journal)
-    assert len(open_reader(s3_uri).get_all_trials(0)) == 1
-
-
 def test_nothing_is_written(study: Study) -> None:
     study.begin(0)
     before = (study.folder / "optuna.journal").read_bytes()
@@ -121,8 +84,6 @@ def test_nothing_is_written(study: Study) -> None:
         for path, method in (("api/studies/0", "DELETE"), ("api/studies", "POST"), ("api/trials/0/tell", "POST")):
             status, body = answer(f"{url}/{path}", method)
             assert (status, json.loads(body)["reason"][:29]) == (403, "this view is for reading only")
-    with pytest.raises(ResultsError, match="shown here, not written"):
-        open_reader(str(study.folder)).create_new_study([], "mine")
     assert (study.folder / "optuna.journal").read_bytes() == before
     assert {path.name for path in study.folder.iterdir()} == {"manifest.json", "optuna.journal", "trials"}
 
@@ -134,7 +95,7 @@ def test_only_this_machine_is_answered(study: Study) -> None:
 
 
 def test_the_first_page_says_how_the_study_is(study: Study) -> None:
-    study.manifest.update(machine={"num_cpus": 2, "num_gpus": 0}, ray_dashboard="http://head:8265")
+    study.manifest.update(ray_dashboard="http://head:8265")
     name = study.begin(0)
     study.end(0, name, 0.1, 0.2)
     study.begin(1)
@@ -193,12 +154,12 @@ def test_slots_are_those_of_the_cluster_that_ran_it(
 def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="holds no study"):
         StudyWindow(str(tmp_path))
-    with pytest.raises(ResultsError, match="holds no search"):
-        open_reader(str(tmp_path))
+    with pytest.raises(ResultsError, match=r"holds no optuna\.journal"):
+        read_journal(str(tmp_path))
 
 
 def test_a_port_that_is_taken_is_refused(study: Study) -> None:
-    views = LiveViews(wsgi(open_reader(str(study.folder))), StudyWindow(str(study.folder)).look)
+    views = LiveViews(wsgi(read_journal(str(study.folder))), StudyWindow(str(study.folder)).look)
     with (
         open_server(views, 0) as server,
         pytest.raises(ConfigError, match=f"--port {server.server_port}.*another port"),

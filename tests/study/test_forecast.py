@@ -93,6 +93,14 @@ def test_the_median_rule_is_not_foretold(tiny_study: StudyConfig) -> None:
     assert "below the median are pruned" in lines and "with pruning" not in lines
 
 
+def test_repeats_of_finalists_are_whole_runs(tiny_study: StudyConfig) -> None:
+    final = tiny_study.final.model_copy(update={"seeds": 3, "folds": 4})
+    config = changed(tiny_study, scheduler="none").model_copy(update={"final": final})
+    found = forecast(config, measured("fcn_ppm", "unet3d", "pspnet2d"), Slots(1, 1.0, 1))
+    num_repeats = 2 * (2 + 4) + 2 + 2
+    assert found.most_wall_s == (6 + num_repeats) * 70 + 4 * 3 * 10 * (2 + 3)  # ensembles of three
+
+
 def test_weights_are_those_kept_and_those_that_run(tiny_study: StudyConfig) -> None:
     config = changed(tiny_study, kept_models=3)
     disk = disk_bytes(config, measured("fcn_ppm", "unet3d", "pspnet2d"), num_slots=4)
