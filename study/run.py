@@ -64,9 +64,9 @@ def study(
     with Lease(storage.join(folder, layout.LEASE)):
         manifest = StudyManifest(folder, settings, store_path)
         store = _given_store(manifest, store_path) if store_path else _embedded_store(manifest, settings, folder)
+        with connected(), _storage_may_fail(folder):
+            _search_and_finish(manifest, settings, folder, store)
         with _storage_may_fail(folder):
-            with connected():
-                _search_and_finish(manifest, settings, folder, store)
             report = write_report(folder)
     print_report(report, Console())
 
@@ -103,7 +103,7 @@ def _storage_may_fail(results: str) -> Iterator[None]:
         if error.errno is not None or not storage.is_remote(results):
             raise
         raise LostError(
-            f"{results}: the storage failed in mid-study ({error}); lost are the epochs under way, kept is all that had "
+            f"{results}: the storage failed in mid-study ({error}); lost are the epochs under way, kept is what had "
             "ended; repeat the command when it answers again"
         ) from error
 
