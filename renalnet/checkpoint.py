@@ -7,7 +7,7 @@ checkpoint that was cut short or altered is recognised and the one before it is 
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from renalnet.log import get_logger
 Tensors = dict[str, torch.Tensor]
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
+NUM_MEMBERS = "num_members"
+"""Of an ensemble, in the configuration of its bundle; absent where the bundle is of one network."""
 _PATTERN = re.compile(r"checkpoint-(\d{6,})\.json")
 _HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 """What `storage` leaves of a file whose writer was killed."""
@@ -93,14 +95,59 @@ def load_model(folder: str | Path) -> tuple[Tensors, dict[str, Any]]:
     Raises:
         CheckpointError: the folder is no bundle, or its weights do not match its configuration.
     """
+    config = _read_config(folder)
     try:
-        config = storage.read_json(storage.join(folder, CONFIG_FILE))
         content = storage.read_bytes(storage.join(folder, MODEL_FILE))
     except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{folder} holds no model ({MODEL_FILE} and {CONFIG_FILE}); name the `best` folder of a study"
-        ) from error
+        raise _no_model(folder) from error
     return _decode(content, config["sha256"], f"{folder}/{MODEL_FILE}"), config
+
+
+def copy_models(folders: Sequence[str], target: str | Path, more: dict[str, Any]) -> None:
+    """Make the bundle of an ensemble out of its members' own bundles; the first one's configuration comes last.
+
+    Args:
+        folders: a bundle of one network each; the first is the one that says how the ensemble is used.
+        target: the folder of the new bundle.
+        more: values laid over the first one's configuration.
+
+    Raises:
+        CheckpointError: one of `folders` is no bundle, or its weights do not match its configuration.
+    """
+    for number in range(len(folders), 0, -1):
+        tensors, config = load_model(folders[number - 1])
+        first = {**more, NUM_MEMBERS: len(folders)} if number == 1 else {}
+        save_model(member_folder(target, number), tensors, {**config, **first})
+
+
+def member_folder(folder: str | Path, number: int) -> str:
+    """Where a model bundle keeps a member of its ensemble, by number from 1: the first one is the bundle itself."""
+    return str(folder) if number == 1 else storage.join(folder, "members", str(number))
+
+
+def member_folders(folder: str | Path) -> list[str]:
+    """The folders of all members of a model bundle. Raises CheckpointError where the folder is no bundle."""
+    num_members = _read_config(folder).get(NUM_MEMBERS, 1)
+    return [member_folder(folder, number) for number in range(1, num_members + 1)]
+
+
+def model_digest(folder: str | Path) -> str:
+    """The sha256 of a model bundle's weights. Raises CheckpointError where the folder is no bundle."""
+    return str(_read_config(folder)["sha256"])
+
+
+def _read_config(folder: str | Path) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = storage.read_json(storage.join(folder, CONFIG_FILE))
+    except FileNotFoundError as error:
+        raise _no_model(folder) from error
+    return config
+
+
+def _no_model(folder: str | Path) -> CheckpointError:
+    return CheckpointError(
+        f"{folder} holds no model ({MODEL_FILE} and {CONFIG_FILE}); name the `best` folder of a study"
+    )
 
 
 def _load(folder: str | Path, step: int) -> Checkpoint:

@@ -28,6 +28,10 @@ class ResultsError(RenalnetError, ValueError):
     """A results folder that is missing, incomplete or belongs to another study."""
 
 
+class ClusterError(RenalnetError, RuntimeError):
+    """A Ray cluster that does not start, does not answer or refuses."""
+
+
 class BusyError(RenalnetError, RuntimeError):
     """A folder that another process is writing."""
 

@@ -13,7 +13,7 @@ class _Stderr(logging.Handler):
 
 
 def get_logger(name: str) -> logging.Logger:
-    """The logger of a module, below the project's own root `renalnet` or `study`."""
+    """The logger of a module, below one of the project's own roots, the packages."""
     return logging.getLogger(name)
 
 
@@ -21,7 +21,7 @@ def configure(verbose: bool = False) -> None:
     """Send the project's messages to stderr; called by command lines only."""
     handler = _Stderr()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
-    for root in ("renalnet", "study"):
+    for root in ("renalnet", "study", "cluster"):
         logger = logging.getLogger(root)
         logger.handlers = [handler]
         logger.setLevel(logging.DEBUG if verbose else logging.INFO)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from renalnet import storage
 from renalnet.config import LossConfig, OptimConfig
-from renalnet.train import LOG_FILE, EpochRecord
+from renalnet.train import LOG_FILE, EpochRecord, best_of
 from study import layout
 
 State = Literal["running", "complete", "pruned", "failed"]
@@ -37,11 +37,26 @@ class TrialRecord:
     """Why it ended."""
     cpus: float = 0.0
     gpus: float = 0.0
+    repeat_of: str = ""
+    """The finalist that is run again here, with another seed or on a fold; empty for a trial of the search."""
+    fold: int | None = None
+    """Of a run on a fold: which one is validated on, from 0."""
+    num_folds: int = 0
+    """Of a run on a fold: into how many the patients are dealt."""
 
     @property
     def name(self) -> str:
-        """`fcn_ppm-0003`."""
+        """`fcn_ppm-0003`; of a repeat `fcn_ppm-0003-seed-1` or `fcn_ppm-0003-fold-0-of-5`."""
+        if self.fold is not None:
+            return layout.fold_repeat_name(self.repeat_of, self.fold, self.num_folds)
+        if self.repeat_of:
+            return layout.seed_repeat_name(self.repeat_of, self.seed)
         return layout.trial_name(self.network, self.trial)
+
+    @property
+    def seed(self) -> int:
+        """Of the run; a fold's is that of the deal, too."""
+        return int(self.train["seed"])
 
     def ended(self, state: State, reason: str) -> "TrialRecord":
         """The record with its end."""
@@ -54,7 +69,12 @@ def write_record(results: str, record: TrialRecord) -> None:
 
 
 def read_records(results: str) -> list[TrialRecord]:
-    """All records of a study, by network and number."""
+    """The records of the search's trials, by network and number; finalists' repeats are no trials of the search."""
+    return [record for record in read_all_records(results) if not record.repeat_of]
+
+
+def read_all_records(results: str) -> list[TrialRecord]:
+    """The records of the search's trials and of finalists' repeats, by name."""
     return [record for record in _each(partial(find_record, results), _trial_names(results)) if record]
 
 
@@ -135,7 +155,7 @@ def _each(read: Callable[[str], Read], names: Iterable[str]) -> list[Read]:
 
 
 def _trial_row(record: TrialRecord, epochs: list[EpochRecord]) -> dict[str, Any]:
-    best = max((e for e in epochs if not e.failure), key=lambda epoch: epoch.objective, default=None)
+    best = best_of(epochs)
     hours = sum(epoch.seconds for epoch in epochs) / 3600
     loss = record.train["loss"]
     return {
@@ -160,7 +180,13 @@ def _trial_row(record: TrialRecord, epochs: list[EpochRecord]) -> dict[str, Any]
         "weight_background": loss["background"],
         "milestones": "-".join(map(str, record.train["optim"]["milestones"])),
         "config": json.dumps(record.train),
+        **_about_repeat(record),
     }
+
+
+def _about_repeat(record: TrialRecord) -> dict[str, Any]:
+    """Columns of both tables: empty `repeat_of` for a trial of the search, null `fold` where it is no fold's run."""
+    return {"repeat_of": record.repeat_of, "seed": record.seed, "fold": record.fold}
 
 
 def _is_paper_point(record: TrialRecord) -> bool:
@@ -172,4 +198,5 @@ def _is_paper_point(record: TrialRecord) -> bool:
 def _curve_row(record: TrialRecord, epoch: EpochRecord) -> dict[str, Any]:
     values = asdict(epoch)
     del values["failure"]
-    return {"trial": record.trial, "name": record.name, "network": record.network, **values}
+    about = {"trial": record.trial, "name": record.name, "network": record.network, **_about_repeat(record)}
+    return {**about, **values}

@@ -6,7 +6,7 @@ on disk: a rung holds the value with which a trial reached it, the median rule w
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,34 +32,37 @@ class NetworkScheduler(FIFOScheduler):
     epoch's value jumps while the learning rate is high. A trial that fails, or trains to its end, is judged no more.
     """
 
-    def __init__(self, config: StudyConfig, results: str, on_prune: Callable[[str, int], None]) -> None:
+    def __init__(
+        self, config: StudyConfig, results: str, heard: Mapping[str, int], on_prune: Callable[[str, int], None]
+    ) -> None:
         """Start with what the trials of `results` have reported so far.
 
         Args:
             config: which rule, and its numbers.
             results: the results folder.
+            heard: of trials that have not ended, the epochs that have been judged; later ones will be reported.
             on_prune: told of a trial's name and epoch before Ray is, so that no kill in between can lose it.
         """
         super().__init__()
         networks: list[NetName] = ["fcn_ppm", *config.search.baselines]
         self._rules = {network: _RULES[config.search.pruner](config) for network in networks}
         self._on_prune = on_prune
-        self._known: set[str] = set()
+        self._heard: dict[str, int] = {}
         records = read_records(results)
         curves = read_curves(results, records)
         for record in records:
-            best = 0.0
+            best, last = 0.0, min(heard.get(record.name, config.train.epochs), config.train.epochs - 1)
             for epoch in curves[record.name]:
                 best = max(best, epoch.objective)
-                if not epoch.failure and epoch.epoch < config.train.epochs:
+                if not epoch.failure and epoch.epoch <= last:
                     self._remember(record.network, record.name, _result(epoch.epoch, epoch.objective, best))
 
     def on_trial_result(self, _controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Continue, or stop where the network's rule says so."""
         name, network = trial.config["name"], trial.config["network"]
-        if network not in self._rules or result["done"]:
+        if result["done"] or result["epoch"] <= self._heard.get(name, 0):  # reported anew by a restarted actor
             return str(TrialScheduler.CONTINUE)
-        rule, named = self._joined(network, name)
+        rule, named = self._joined(network, name, result["epoch"])
         decision = str(rule.on_trial_result(None, named, result))
         if decision == TrialScheduler.STOP:
             self._on_prune(name, result["epoch"])
@@ -78,17 +81,17 @@ class NetworkScheduler(FIFOScheduler):
         return "\n".join(f"{network}: {rule.debug_string()}" for network, rule in self._rules.items())
 
     def _remember(self, network: str, name: str, result: dict[str, Any]) -> None:
-        rule, named = self._joined(network, name)
+        rule, named = self._joined(network, name, result["epoch"])
         if isinstance(rule, MedianStoppingRule):
             rule.on_trial_complete(None, named, result)  # keeps a result and decides nothing
         else:
             rule.on_trial_result(None, named, result)
 
-    def _joined(self, network: str, name: str) -> tuple[TrialScheduler, _Named]:
+    def _joined(self, network: str, name: str, epoch: int) -> tuple[TrialScheduler, _Named]:
         rule, named = self._rules[network], _Named(name)  # type: ignore[index]
-        if name not in self._known:
-            self._known.add(name)
+        if name not in self._heard:
             rule.on_trial_add(None, named)
+        self._heard[name] = epoch
         return rule, named
 
 

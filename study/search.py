@@ -19,16 +19,20 @@ from renalnet.log import get_logger
 from renalnet.train import EpochRecord
 from renalnet.types import NetName
 from study import layout, space
-from study.collect import State, Tables, TrialRecord, find_record, read_curves, read_epochs, read_records, write_record
+from study.collect import Tables, TrialRecord, find_record, read_curves, read_epochs, read_records, write_record
 from study.config import Slots, StudyConfig
 from study.extend import open_study
 from study.journal import StudyJournal
+from study.outcome import outcome
+from study.plan import planned_trials
 from study.retention import Retention
-from study.samplers import draw, make_sampler, num_points
+from study.samplers import draw, make_sampler
 
 OBJECTIVE = "objective"
 BEST = "best_objective"
 FAILURE = "failure"
+HEARD = "heard"
+"""How many epochs of a trial the searcher has heard of: those that it trained before its driver was lost."""
 TABLES_EVERY_S = 30.0
 _log = get_logger(__name__)
 
@@ -89,7 +93,15 @@ class NetworkSearch(Searcher):
         self._running[trial_id] = trial, record
         self._journal.flush()  # no trial exists that the stored journal does not know
         write_record(self._results, record)
-        return {"name": record.name, "network": network, "train": record.train, **record.point}
+        heard = self._heard(trial)
+        return {"name": record.name, "network": network, "train": record.train, HEARD: heard, **record.point}
+
+    def heard(self) -> dict[str, int]:
+        """Epochs that have been heard, and so judged, of each trial that has not ended."""
+        return {
+            layout.trial_name(network, number): self._heard(self._trial(network, number))
+            for network, number in self._unfinished
+        }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Keep an epoch's objective as Optuna's intermediate value."""
@@ -105,7 +117,8 @@ class NetworkSearch(Searcher):
         """Keep in the trial's record how it ended, then tell Optuna; the run's own log says what it reached."""
         trial, record = self._running.pop(trial_id)
         epochs = read_epochs(self._results, record.name)
-        ended = record.ended(*self._outcome(record, epochs, error or result is None))
+        was_lost, short = error or result is None, self._why_pruned(len(epochs))
+        ended = record.ended(*outcome(self._results, record, epochs, was_lost=was_lost, short=("pruned", short)))
         write_record(self._results, ended)
         self._tell(trial, ended, epochs)
         self._retention.add(ended.network, ended.name, _best(epochs))
@@ -117,17 +130,6 @@ class NetworkSearch(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: the journal holds the searcher's whole state."""
-
-    def _outcome(self, record: TrialRecord, epochs: Sequence[EpochRecord], was_lost: bool) -> tuple[State, str]:
-        if was_lost:
-            return "failed", f"it raised an error or its process was lost; see tune/{record.name}/error.txt"
-        if not epochs:
-            return "failed", f"its epochs are not seen here: {self._results} must be a folder that all nodes share"
-        if epochs[-1].failure:
-            return "failed", epochs[-1].failure
-        if len(epochs) < record.train["epochs"]:
-            return "pruned", self._why_pruned(len(epochs))
-        return "complete", "all epochs trained"
 
     def _why_pruned(self, epoch: int) -> str:
         if self._config.search.pruner == "median":
@@ -154,9 +156,12 @@ class NetworkSearch(Searcher):
         """Keep an epoch's objective as Optuna's intermediate value, once; it takes none of two objectives."""
         if self._config.search.objective == "pareto":
             return
-        known = trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values
-        for epoch in objectives.keys() - known.keys():
-            trial.report(objectives[epoch], epoch)
+        for epoch in sorted(objectives):
+            if epoch > self._heard(trial):
+                trial.report(objectives[epoch], epoch)
+
+    def _heard(self, trial: Trial) -> int:
+        return max(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values, default=0)
 
     def _log_end(self, record: TrialRecord, epochs: Sequence[EpochRecord]) -> None:
         _log.info(
@@ -203,19 +208,10 @@ class NetworkSearch(Searcher):
         return ("fcn_ppm", *self._config.search.baselines)
 
     def _budget(self) -> dict[NetName, int]:
-        """Trials of each network: as many as were asked for, and no more than there are points or have been begun."""
-        search = self._config.search
-        asked: dict[NetName, int] = dict.fromkeys(self._networks, search.baseline_trials)
-        asked["fcn_ppm"] = search.num_trials
+        """Trials of each network: as many as are planned, and no fewer than have been begun."""
         return {
-            network: max(int(min(number, self._num_points(network))), self._num_begun(network))
-            for network, number in asked.items()
+            network: max(number, self._num_begun(network)) for network, number in planned_trials(self._config).items()
         }
-
-    def _num_points(self, network: NetName) -> float:
-        """Points that there are to draw, with the one that a search starts from."""
-        first = space.first_point(self._config.train, self._config.space, network)
-        return num_points(self._config.search, self._domains[network]) + (first is not None)
 
     def _num_begun(self, network: NetName) -> int:
         trials = self._studies[network].get_trials(deepcopy=False)

@@ -15,6 +15,8 @@ from renalnet.machine import keep_memory
 from renalnet.workers import DIED, Job, Result
 from study.config import ResourceConfig, Slots
 from study.final import Row, SegmentJob, segment_case
+from study.forecast import Cluster
+from study.measure import Measured, MeasureJob, measure_study
 
 NODE_LOSSES: Final = 2
 """Times that a task whose node or process is lost is tried again."""
@@ -28,17 +30,20 @@ def inside_job() -> bool:
 
 
 @contextmanager
-def connected() -> Iterator[None]:
-    """Join the cluster of RAY_ADDRESS, else start a Ray on this machine that ends with the block."""
+def connected() -> Iterator[str]:
+    """Join the cluster of RAY_ADDRESS, else start a Ray on this machine that ends with the block.
+
+    Yields where Ray's dashboard is, `http://127.0.0.1:8265`; nothing where there is none.
+    """
     address = os.environ.get("RAY_ADDRESS")
     if address:
-        ray.init(address, logging_level="WARNING", log_to_driver=False)
+        context = ray.init(address, logging_level="WARNING", log_to_driver=False)
     else:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # on loopback only, and gone with this command
-        ray.init("local", include_dashboard=False, logging_level="WARNING", log_to_driver=False)
+        context = ray.init("local", include_dashboard=False, logging_level="WARNING", log_to_driver=False)
     try:
-        yield
+        yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
     finally:
         ray.shutdown()
 
@@ -46,18 +51,36 @@ def connected() -> Iterator[None]:
 def find_slots(config: ResourceConfig) -> Slots:
     """One GPU a trial (or the configured fraction) where the cluster has GPUs, processor slots where it has none.
 
+    At least `scale_to` of them, for which a cluster that starts nodes on demand then does.
+
     Raises:
         ConfigError: no node is large enough for a trial.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     gpus = config.gpus_per_trial if any(node.get("GPU") for node in nodes) else 0.0
     num_slots = sum(_slots_of(node, config.cpus_per_trial, gpus) for node in nodes)
+    if config.scale_to and not num_slots:
+        gpus = config.gpus_per_trial  # the nodes that trials run on are yet to come
+    num_slots = max(num_slots, config.scale_to)
     if not num_slots:
         raise ConfigError(
             f"no node has the {config.cpus_per_trial} processors and {gpus:g} GPUs of a trial; lower "
-            "resources.cpus_per_trial or resources.gpus_per_trial"
+            "resources.cpus_per_trial or resources.gpus_per_trial; name resources.scale_to where nodes start on demand"
         )
     return Slots(config.cpus_per_trial, gpus, min(num_slots, config.max_concurrent or num_slots))
+
+
+def find_cluster() -> Cluster:
+    """The nodes that are there now, and what they hold."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    num_cpus, num_gpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU"))
+    return Cluster(len(nodes), num_cpus, num_gpus)
+
+
+def measure_on_slot(job: MeasureJob, slots: Slots) -> Measured:
+    """`measure_study` as a Ray task in a trial's slot, on some node."""
+    (measured,) = RayPool(slots).map(measure_study, [job])
+    return measured
 
 
 def _slots_of(node: Mapping[str, float], cpus: int, gpus: float) -> int:

@@ -1,14 +1,17 @@
 """A trial: renalnet's training run, one epoch a step, in an actor that Ray Tune reuses for the next trial.
 
-A trial's checkpoints are the run's own, in the trial's folder of the results. A trial that is started again, by Ray
-after a lost node or by a new driver after a lost one, goes on from there. Where Ray ends the process with SIGTERM, as
-when it drains a node, the run first writes a checkpoint, for which Ray leaves a few seconds.
+Every epoch is reported once: a trial that goes on first reports those that are on disk and that the searcher has not
+heard of, so that none passes a rung unjudged because its driver died in between. A trial's checkpoints are the run's
+own, in the trial's folder of the results. A trial that is started again, by Ray after a lost node or by a new driver
+after a lost one, goes on from there. Where Ray ends the process with SIGTERM, as when it drains a node, the run first
+writes a checkpoint, for which Ray leaves a few seconds.
 """
 
 import math
 import signal
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import chain
 from types import FrameType
 from typing import Any
 
@@ -18,11 +21,12 @@ from ray import tune
 from renalnet import log
 from renalnet.config import TrainConfig, parse
 from renalnet.data.cohort import load_cohort
+from renalnet.data.folds import Fold
 from renalnet.data.store import Store
 from renalnet.machine import keep_memory
-from renalnet.train import EpochRecord, TrainingRun
+from renalnet.train import EpochRecord, TrainingRun, best_of
 from study import layout
-from study.search import BEST, FAILURE
+from study.search import BEST, FAILURE, HEARD
 
 
 class Trial(tune.Trainable):
@@ -35,26 +39,33 @@ class Trial(tune.Trainable):
         torch.set_num_threads(math.ceil(self.trial_resources.required_resources.get("CPU", 1)))
         self._is_stepping, self._is_to_leave = False, False
         self._end_of_ray = signal.signal(signal.SIGTERM, self._on_sigterm)
-        self._results, self._describe = results, describe
-        self._cohort = load_cohort(store, _train_config(config).loader)  # the same for all trials of a study
+        self._store, self._results, self._describe = store, results, describe
+        self._fold = _fold(config)
+        self._cohort = load_cohort(store, _train_config(config).loader, self._fold)
         self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Become the next trial without starting a new process."""
+        """Become the next trial without starting a new process; patients change with the fold only."""
+        if _fold(new_config) != self._fold:
+            self._fold, before = _fold(new_config), self._cohort
+            self._cohort = load_cohort(self._store, _train_config(new_config).loader, self._fold)
+            before.close()  # only now: the node's copies, which folds share, would go with their last user
         self._start(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train the next epoch; a run whose epochs are all on disk reports its last one again."""
+        """Report the next epoch, trained now or before; a run without one reports its last one again."""
         self._is_stepping = True
         record = next(self._epochs, None)
         self._is_stepping = False
         if self._is_to_leave:
             self._leave()
-        record = record or self._run.records[-1]
-        best = self._run.best
+        records = self._run.records
+        record = record or records[-1]
+        best = best_of(records[: record.epoch])
         reached = best.objective if best else 0.0
-        return {**asdict(record), FAILURE: record.failure, BEST: reached, "done": self._run.is_finished}
+        is_last = self._run.is_finished and record is records[-1]
+        return {**asdict(record), FAILURE: record.failure, BEST: reached, "done": is_last}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing for Ray to keep: the run has written its own checkpoint."""
@@ -72,10 +83,11 @@ class Trial(tune.Trainable):
             _train_config(config),
             self._cohort,
             folder,
-            describe=self._describe,
+            describe=self._describe | ({"fold": str(self._fold)} if self._fold else {}),
             should_stop=lambda: self._is_to_leave,
         )
-        self._epochs: Iterator[EpochRecord] = iter(self._run)
+        unheard = self._run.records[config.get(HEARD, 0) :]
+        self._epochs: Iterator[EpochRecord] = chain(unheard, self._run)
 
     def _on_sigterm(self, _: int, __: FrameType | None) -> None:
         self._is_to_leave = True
@@ -87,6 +99,12 @@ class Trial(tune.Trainable):
         if callable(self._end_of_ray):
             self._end_of_ray(signal.SIGTERM, None)
         raise SystemExit(128 + signal.SIGTERM)
+
+
+def _fold(config: dict[str, Any]) -> Fold | None:
+    """Of a finalist that is repeated on a fold; none of other trials, which learn from the store's own splits."""
+    number = config.get("fold")
+    return None if number is None else Fold(number, config["num_folds"], config["train"]["seed"])
 
 
 def _train_config(config: dict[str, Any]) -> TrainConfig:

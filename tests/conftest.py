@@ -6,13 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from balls import ball_roi
+from tiny import TINY
 
-from renalnet.config import NetConfig, OptimConfig, PatchConfig, PrepareConfig, StitchConfig, TrainConfig
+from cluster.local import LocalCluster
+from cluster.node import NodeSize
+from renalnet.config import NetConfig, OptimConfig, PatchConfig, PrepareConfig, StitchConfig, TrainConfig, merge
 from renalnet.data.cohort import Cohort, load_cohort
 from renalnet.data.store import Store
 from renalnet.data.store_writer import write_store
 from renalnet.types import Split
+from study.config import StudyConfig
+from study.presets import quick
 
 
 @pytest.fixture(scope="session")
@@ -30,6 +36,18 @@ def ball_cohort(ball_store: Store) -> Iterator[Cohort]:
     cohort = load_cohort(ball_store)
     yield cohort
     cohort.close()
+
+
+@pytest.fixture(scope="session")
+def tiny_study() -> StudyConfig:
+    return merge(quick(), TINY, "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return path
 
 
 @pytest.fixture
@@ -78,3 +96,10 @@ def s3_server() -> Iterator[str]:
 def s3_uri(s3_server: str, tmp_path: Path) -> str:
     """An empty folder of that bucket, a new one for each test."""
     return f"s3://scans/{tmp_path.name}?endpoint_override={s3_server}&scheme=http&region=us-east-1"
+
+
+@pytest.fixture(scope="module")
+def ray_head() -> Iterator[LocalCluster]:
+    """A Ray head of two processor slots, with a token, on ports of its own."""
+    with LocalCluster(1, NodeSize(cpus=2, gpus=0)) as cluster:
+        yield cluster

@@ -26,22 +26,27 @@ HOME_OF_ITK = {
     "renalnet.infer.pipeline",
 }
 HOME_OF_PYDICOM = {f"renalnet.data.dicom.{name}" for name in ("file", "pixels", "segmentation", "series")}
-HOME_OF_RAY = {
+HOME_OF_RAY = {"cluster.submit", "cluster.upload"} | {
     f"study.{name}"
     for name in (
+        "extend",
         "search",
+        "repeat_search",
         "samplers",
         "schedule",
         "trainable",
         "tuner",
         "tasks",
         "run",
-        "dashboard",
+        "dashboard.reader",
         "journal",
-        "repeats",
+        "bench.overhead",
+        "bench.replay",
+        "bench.sleeper",
     )
 }
-MODULES = sorted([*ROOT.glob("renalnet/**/*.py"), *ROOT.glob("study/**/*.py")])
+PACKAGES = ("renalnet", "study", "cluster")
+MODULES = sorted(path for package in PACKAGES for path in ROOT.glob(f"{package}/**/*.py"))
 
 
 def name_of(path: Path) -> str:
@@ -56,7 +61,7 @@ def imported_by(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     known = {name_of(module) for module in MODULES}
-    return {name for name in names if name in known or not name.startswith(("renalnet", "study"))}
+    return {name for name in names if name in known or not name.startswith(PACKAGES)}
 
 
 def layer_of(module: str) -> int:
@@ -73,7 +78,7 @@ def package_of(module: str) -> str:
 def test_imports_follow_the_layers(path: Path) -> None:
     module = name_of(path)
     ours = {name for name in imported_by(path) if name.startswith("renalnet.")}
-    if module.startswith("study") or module in (
+    if module.startswith(("study", "cluster")) or module in (
         "renalnet",
         "renalnet.data",
         "renalnet.infer",
@@ -92,6 +97,8 @@ def test_heavy_libraries_stay_at_home(path: Path) -> None:
     module, names = name_of(path), {name.split(".")[0] for name in imported_by(path)}
     if module.startswith("renalnet"):
         assert not names & {"ray", "optuna", "matplotlib", "study"}
+    if not module.startswith("cluster"):
+        assert "cluster" not in names
     if module not in HOME_OF_RAY:
         assert not names & {"ray", "optuna"}
     if module not in HOME_OF_ITK:

@@ -1,6 +1,6 @@
 """How much is measured."""
 
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 
 from renalnet.config import Section, Voxels
 
@@ -30,3 +30,19 @@ class Size(Section):
     """Images a training step and an inference."""
     network_rounds: PositiveInt = 3
     """Training steps and inferences of each network; the median counts."""
+    long_trials: PositiveInt = 128
+    """Sleeping trials on few slots."""
+    long_trial_s: PositiveFloat = 30.0
+    """Of one of these."""
+    long_slots: PositiveInt = 8
+    """Of these at once."""
+    short_trials: PositiveInt = 1000
+    """Sleeping trials on many slots, of one epoch each."""
+    short_trial_s: PositiveFloat = 1.0
+    """Of one of these."""
+    short_slots: PositiveInt = 16
+    """Of these at once."""
+    kept_trials: PositiveInt = 200
+    """Trials that write weights, of which the best are kept."""
+    replays: PositiveInt = 50
+    """Seeds of each search that is replayed on recorded curves."""

@@ -1,34 +1,21 @@
 """Real studies on a real local Ray, started as a person starts them."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import optuna
-import pyarrow.parquet as pq
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from study_command import command, rows, run
 
 from renalnet.data.store import Store
 from renalnet.data.volume import grid_difference, read_volume
 from renalnet.infer.pipeline import load_bundle
-
-ROOT = Path(__file__).parents[2]
-
-
-def command(store: Store, config: Path, results: Path, *more: str) -> list[str]:
-    options = ["--preset", "quick", "--config", str(config), "--data", store.path, "--results", str(results), *more]
-    return [sys.executable, "-m", "study.run", *options]
-
-
-def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT, timeout=240, check=False)
+from study.config import StudyConfig
+from study.forecast import disk_bytes
+from study.measure import MeasureJob, measure_study
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +26,6 @@ def finished(ball_store: Store, tiny_file: Path, tmp_path_factory: pytest.TempPa
     assert done.returncode == 0, done.stderr
     (results / "terminal.txt").write_text(done.stdout)
     return results
-
-
-def rows(path: Path) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = pq.read_table(path).to_pylist()
-    return found
 
 
 def test_every_trial_is_accounted_for(finished: Path) -> None:
@@ -129,30 +111,25 @@ def test_another_study_in_the_folder_is_refused(finished: Path, ball_store: Stor
     assert done.stderr.count("\n") == 1 and "holds another study" in done.stderr
 
 
-@pytest.mark.slow
-def test_killed_study_completes_with_the_planned_trials(ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
-    arguments = command(ball_store, tiny_file, tmp_path / "r", "--set", "train.steps_per_epoch=12")
-    driver = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    ended = wait_for_an_end(tmp_path / "r", driver)
-    os.kill(driver.pid, signal.SIGKILL)
-    driver.wait()
-    before = {name: (tmp_path / "r" / "trials" / name / "epochs.jsonl").stat().st_mtime_ns for name in ended}
-    done = run(arguments)
+def test_the_disk_forecast_is_met(finished: Path, ball_store: Store, tiny_study: StudyConfig) -> None:
+    widths = json.loads((finished / "manifest.json").read_text())["widths"]
+    measured = measure_study(MeasureJob(tiny_study, widths, ball_store.path, num_threads=1))
+    disk = disk_bytes(tiny_study, measured, num_slots=0)
+    weights = num_bytes(finished, "trials/*/checkpoint-*", "trials/*/model.safetensors", "best/model.safetensors")
+    assert disk.weights == pytest.approx(weights, rel=0.1)
+    logs = num_bytes(finished, "tune/*/*", "trials/*/trial.json", "trials/*/epochs.jsonl", "optuna.journal")
+    assert disk.logs == pytest.approx(logs, rel=0.3)
+    masks = num_bytes(finished, "final/masks/*/*", "final/roi_labels/*/*", "final/views/*")
+    assert disk.masks == pytest.approx(masks, rel=0.5)
+
+
+def num_bytes(folder: Path, *patterns: str) -> int:
+    return sum(path.stat().st_size for pattern in patterns for path in folder.glob(pattern) if path.is_file())
+
+
+def test_a_dry_run_forecasts_and_writes_nothing(ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
+    done = run([*command(ball_store, tiny_file, tmp_path / "results"), "--dry-run"])
     assert done.returncode == 0, done.stderr
-    trials = rows(tmp_path / "r" / "trials.parquet")
-    assert len(trials) == 6 and {trial["state"] for trial in trials} <= {"complete", "pruned"}
-    for name, written in before.items():
-        assert (tmp_path / "r" / "trials" / name / "epochs.jsonl").stat().st_mtime_ns == written
-    assert (tmp_path / "r" / "report.html").exists()
-
-
-def wait_for_an_end(results: Path, driver: subprocess.Popen[bytes]) -> list[str]:
-    """Names of the trials that have ended, as soon as one has."""
-    for _ in range(600):
-        assert driver.poll() is None, "the study ended before it could be killed"
-        records = [json.loads(path.read_text()) for path in results.glob("trials/*/trial.json")]
-        ended = [f"{r['network']}-{r['trial']:04d}" for r in records if r["state"] in ("complete", "pruned")]
-        if ended:
-            return ended
-        time.sleep(0.2)
-    raise AssertionError("no trial ended in two minutes")
+    for words in ("fcn_ppm 4, unet3d 1", "trials at once", "s a step", "wall time", "disk", "memory"):
+        assert words in done.stdout
+    assert not list(tmp_path.iterdir())

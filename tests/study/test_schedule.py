@@ -16,8 +16,10 @@ def decide(asha: NetworkScheduler, name: str, epoch: int, objective: float) -> s
     )
 
 
-def scheduler(config: StudyConfig, folder: Path, pruned: dict[str, int] | None = None) -> NetworkScheduler:
-    return NetworkScheduler(config, str(folder), ({} if pruned is None else pruned).__setitem__)
+def scheduler(
+    config: StudyConfig, folder: Path, pruned: dict[str, int] | None = None, heard: dict[str, int] | None = None
+) -> NetworkScheduler:
+    return NetworkScheduler(config, str(folder), heard or {}, ({} if pruned is None else pruned).__setitem__)
 
 
 def keep(results: Path, name: str, objectives: list[float]) -> None:
@@ -93,3 +95,14 @@ def test_nobody_prunes_two_objectives(tiny_study: StudyConfig, tmp_path: Path) -
     config = tiny_study.model_copy(update={"search": tiny_study.search.model_copy(update={"objective": "pareto"})})
     none = scheduler(config, tmp_path)
     assert [decide(none, f"fcn_ppm-{n:04d}", 2, 0.9 - n / 10) for n in range(5)] == ["CONTINUE"] * 5
+
+
+def test_an_epoch_that_nobody_judged_is_judged(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    """A driver that died before it heard of epoch 2 is asked by the next one, once."""
+    keep(tmp_path, "fcn_ppm-0000", [0.5] * 5)
+    keep(tmp_path, "fcn_ppm-0001", [0.4, 0.4])
+    unjudged = scheduler(tiny_study, tmp_path, heard={"fcn_ppm-0001": 1})
+    assert unjudged.rungs()["fcn_ppm"][2] == {"fcn_ppm-0000": 0.5}
+    assert decide(unjudged, "fcn_ppm-0001", 2, 0.4) == "STOP"
+    judged = scheduler(tiny_study, tmp_path, heard={"fcn_ppm-0001": 2})
+    assert decide(judged, "fcn_ppm-0001", 2, 0.4) == "CONTINUE"

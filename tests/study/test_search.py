@@ -82,7 +82,7 @@ def test_unfinished_trials_come_first_with_the_same_point(tiny_study: StudyConfi
     end(killed, tmp_path, "a", "fcn_ppm-0000", *[0.5] * 5)
     again = searcher(tiny_study, tmp_path)
     assert again.num_left == 5
-    assert again.suggest("x") == second != first
+    assert again.suggest("x") == second != first and again.heard() == {}
     third = again.suggest("y")
     assert isinstance(third, dict) and third["name"] == "fcn_ppm-0002"
     end(again, tmp_path, "x", "fcn_ppm-0001", *[0.6] * 5)
@@ -147,3 +147,14 @@ def test_only_the_best_keep_their_weights(tiny_study: StudyConfig, tmp_path: Pat
         end(search, tmp_path, str(number), name, *[[0.5, 0.1, 0.3, 0.9][number]] * 5)
     weights = tmp_path.glob("trials/*/model.safetensors")
     assert {path.parent.name for path in weights} == {"fcn_ppm-0000", "fcn_ppm-0003"}
+
+
+def test_a_trial_that_goes_on_says_what_was_heard_of_it(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    killed = searcher(tiny_study, tmp_path)
+    killed.suggest("a")
+    killed.on_trial_result("a", {"epoch": 1, "objective": 0.1})
+    keep_epochs(tmp_path, "fcn_ppm-0000", [0.1, 0.2])
+    again = searcher(tiny_study, tmp_path)
+    assert again.heard() == {"fcn_ppm-0000": 1}
+    suggested = again.suggest("x")
+    assert isinstance(suggested, dict) and suggested["heard"] == 1

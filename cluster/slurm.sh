@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# A Ray cluster inside a Slurm job, with a command on it. From a clone with its environment in .venv:
+#   sbatch cluster/slurm.sh python -m study.run --preset paper --data /shared/store --results /shared/results/kidneys \
+#     --set resources.cpus_per_trial=8
+# The time limit ends nothing: the driver is told before it, the job is put back into the queue, and resumes.
+#SBATCH --job-name=renalnet
+#SBATCH --nodes=4
+#SBATCH --ntasks-per-node=1
+#SBATCH --cpus-per-task=8
+#SBATCH --gpus-per-node=1
+#SBATCH --mem=64G
+#SBATCH --time=24:00:00
+#SBATCH --signal=B:TERM@300
+#SBATCH --requeue
+#SBATCH --no-kill
+#SBATCH --open-mode=append
+#SBATCH --output=slurm-%x-%j.log
+set -euo pipefail
+
+[ $# -gt 0 ] || { echo "error: no command; sbatch cluster/slurm.sh python -m study.run --preset paper ..." >&2; exit 2; }
+cd "${SLURM_SUBMIT_DIR:-$PWD}"
+export PATH="${RENALNET_ENV:-$PWD/.venv}/bin:$PATH"
+export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
+RAY_AUTH_TOKEN=$(python -c "import secrets; print(secrets.token_hex(32))")
+export RAY_AUTH_TOKEN
+
+# Ports and folders of this job alone, since nodes may be shared with another one.
+port=$((20000 + SLURM_JOB_ID % 10000))
+dashboard=$((30000 + SLURM_JOB_ID % 10000))
+client=$((40000 + SLURM_JOB_ID % 10000))
+folder=/tmp/ray-$SLURM_JOB_ID
+mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+head=${nodes[0]}
+head_ip=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{print $1}')
+export RAY_ADDRESS=$head_ip:$port RAY_API_SERVER_ADDRESS=http://127.0.0.1:$dashboard
+
+steps=()
+start_node() {  # NUMBER, further words of `ray start`
+  srun --nodes=1 --ntasks=1 --nodelist="${nodes[$1]}" --export=ALL \
+    ray start --block --num-cpus="${SLURM_CPUS_PER_TASK:-1}" --temp-dir="$folder-$1" "${@:2}" &
+  steps+=("$!")
+}
+
+take_down() {
+  kill -TERM "${steps[@]}" 2>/dev/null || true
+  wait "${steps[@]}" 2>/dev/null || true
+  rm -rf "$folder"-*
+}
+trap take_down EXIT
+
+start_node 0 --head --port="$port" --node-ip-address="$head_ip" --ray-client-server-port="$client" \
+  --dashboard-host=127.0.0.1 --dashboard-port="$dashboard"
+python -m cluster.wait --nodes 1
+for number in "${!nodes[@]}"; do
+  [ "$number" -eq 0 ] || start_node "$number" --address="$RAY_ADDRESS"
+done
+python -m cluster.wait --nodes "${#nodes[@]}"
+
+told=no
+"$@" &
+driver=$!
+trap 'told=yes; kill -TERM "$driver"' TERM
+code=0
+wait "$driver" || code=$?
+while kill -0 "$driver" 2>/dev/null; do  # a signal has ended `wait`, not the driver
+  code=0
+  wait "$driver" || code=$?
+done
+if [ "$told" = yes ] && [ "$code" -ne 0 ]; then
+  echo "the time limit is near: back into the queue, to resume"
+  scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"

@@ -1,0 +1,180 @@
+"""A submission that is checked before it is uploaded, and what it says where it is refused."""
+
+import http.server
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from cluster.local import LocalCluster
+from cluster.upload import check_upload, packed_sizes, upload_bytes
+from renalnet.errors import ClusterError
+
+ROOT = Path(__file__).parents[2]
+
+
+def submit(
+    environment: Mapping[str, str], *words: str, options: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cluster.submit", *options, "--", *words]
+    return subprocess.run(
+        command, cwd=ROOT, env=dict(environment), capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 2 and done.stdout == ""
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "Traceback" not in done.stderr
+    return lines[0]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A small folder whose job says where it ran."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "job.py").write_text(
+        "import pathlib, sys; print('job in', pathlib.Path.cwd()); sys.exit(len(sys.argv) - 1)"
+    )
+    return folder
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A folder with ignored files in every way that Ray knows."""
+    texts = {
+        ".gitignore": "*.so\nresults/*\n!results/README.md\nbuild/\n",
+        ".rayignore": "/scans\n",
+        "kept.py": "x" * 1000,
+        "results/README.md": "kept",
+        "results/large": "left out",
+        "library.so": "left out",
+        "build/object": "left out",
+        "scans/case": "left out",
+        "nested/scans/kept": "the rule names the top alone",
+        "nested/.gitignore": "local\n",
+        "nested/local": "left out",
+        "nested/ä long näme": "kept",
+        ".git/config": "left out",
+        ".venv/lib": "left out",
+        "nested/__pycache__/a.pyc": "left out",
+    }
+    for name, text in texts.items():
+        path = tmp_path / "tree" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path / "tree"
+
+
+def test_the_files_and_bytes_are_those_that_ray_packs(tree: Path, tmp_path: Path) -> None:
+    from zipfile import ZipFile
+
+    from ray._private.ray_constants import get_runtime_env_default_excludes
+    from ray._private.runtime_env.packaging import create_package
+
+    target = tmp_path / "package.zip"
+    create_package(str(tree), target, include_gitignore=True, excludes=get_runtime_env_default_excludes())
+    with ZipFile(target) as package:
+        names = [name for name in package.namelist() if not name.endswith("/")]
+    sizes = packed_sizes(tree)
+    assert sorted(sizes) == sorted(names)
+    assert {"kept.py", "nested/scans/kept", "nested/ä long näme"} < set(sizes)
+    assert not [name for name in sizes if "left out" in (tree / name).read_text()]
+    assert 0 <= target.stat().st_size - upload_bytes(sizes) < 200  # an ignored folder may leave an empty entry
+
+
+def test_gitignore_is_not_heeded_where_ray_is_told_so(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", "1")
+    assert {"library.so", "nested/local"} < set(packed_sizes(tree))
+
+
+def test_a_clone_of_this_project_is_small() -> None:
+    assert check_upload(ROOT) < 20 << 20
+
+
+def test_a_large_folder_is_refused_before_anything_is_sent(project: Path) -> None:
+    for name, size in (("weights.bin", 140 << 20), ("scan.nii", 9 << 20), ("small.bin", 1 << 20)):
+        with (project / name).open("wb") as file:
+            file.truncate(size)
+    environment = {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9", "PATH": "/usr/bin:/bin"}  # no head is asked
+    told = one_line(submit(environment, "python", "job.py", options=("--working-dir", str(project))))
+    assert "would upload 150.0 MiB, a Ray head takes 100 MiB; move away or name in .rayignore: " in told
+    assert told.endswith(": weights.bin (140.0 MiB), scan.nii (9.0 MiB), small.bin (1.0 MiB), job.py (0.0 MiB)")
+
+
+def test_only_the_largest_files_are_named(project: Path) -> None:
+    for number in range(8):
+        (project / f"file{number}").write_bytes(b"x" * (1000 * number + 1000))
+    with pytest.raises(ClusterError, match=r"file7 .*file6 .*file5 .*file4 .*file3 \([^)]*\), and 4 smaller files$"):
+        check_upload(project, limit_bytes=1000)
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match="is not a folder; name a clone of the project"):
+        check_upload(tmp_path / "missing")
+
+
+def test_a_job_s_words_are_shown_and_its_end_is_the_exit_code(ray_head: LocalCluster, project: Path) -> None:
+    where = ("--working-dir", str(project))
+    done = submit(ray_head.environment, "python", "job.py", options=where)
+    assert done.returncode == 0, done.stderr
+    assert "job in " in done.stdout and str(project) not in done.stdout
+    failed = submit(ray_head.environment, "python", "job.py", "a word", "another", "third", options=where)
+    assert failed.returncode == 1
+    assert failed.stderr.splitlines()[-1].endswith("failed: Job entrypoint command failed with exit code 3")
+
+
+def test_without_waiting_the_job_s_name_is_told(ray_head: LocalCluster, project: Path) -> None:
+    done = submit(ray_head.environment, "python", "job.py", options=("--no-wait", "--working-dir", str(project)))
+    assert done.returncode == 0 and done.stdout == ""
+    assert "`ray job logs --follow raysubmit_" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"RAY_AUTH_TOKEN": "f" * 64},
+            "refuses the token, which is another cluster's; put its own into RAY_AUTH_TOKEN",
+        ),
+        ({"RAY_AUTH_TOKEN": ""}, "asks for a token and none was found; put the cluster's into RAY_AUTH_TOKEN"),
+        ({"RAY_AUTH_MODE": "disabled"}, "asks for a token and none was found"),
+    ],
+    ids=["wrong", "none", "off"],
+)
+def test_a_submission_without_the_token_is_refused(
+    ray_head: LocalCluster, project: Path, changes: dict[str, str], expected: str
+) -> None:
+    environment = ray_head.environment | changes | {"HOME": str(project)}
+    told = one_line(submit(environment, "python", "job.py", options=("--working-dir", str(project))))
+    assert expected in told and ray_head.dashboard in told
+
+
+def test_no_head_is_told(project: Path) -> None:
+    environment = {"PATH": "/usr/bin:/bin", "RAY_AUTH_MODE": "disabled"}
+    options = ("--address", "127.0.0.1:9", "--working-dir", str(project))
+    assert "no Ray head answers at http://127.0.0.1:9; start one" in one_line(
+        submit(environment, "true", options=options)
+    )
+
+
+@pytest.fixture
+def other_server() -> Iterator[str]:
+    """A web server that knows nothing of Ray."""
+    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_another_server_is_told_apart(other_server: str, project: Path) -> None:
+    environment = {"PATH": "/usr/bin:/bin", "RAY_AUTH_MODE": "disabled"}
+    done = submit(environment, "true", options=("--address", other_server, "--working-dir", str(project)))
+    assert f"{other_server} takes no jobs: 501" in one_line(done)
