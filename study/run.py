@@ -75,10 +75,10 @@ def study(
     with Lease(storage.join(folder, layout.LEASE)) as lease:
         manifest = StudyManifest(folder, settings, store_path)
         store = _given_store(manifest, store_path) if store_path else _embedded_store(manifest, settings, folder)
+        with connected() as dashboard, _storage_may_fail(folder):
+            manifest.update(ray_dashboard=dashboard)
+            _search_and_finish(manifest, settings, folder, store, lease.check)
         with _storage_may_fail(folder):
-            with connected() as dashboard:
-                manifest.update(ray_dashboard=dashboard)
-                _search_and_finish(manifest, settings, folder, store, lease.check)
             report = write_report(folder)
     print_report(report, Console())
 
