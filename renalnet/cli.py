@@ -215,6 +215,7 @@ def train(
     from renalnet.data.atlas import ATLAS_FILE
     from renalnet.data.cohort import load_cohort
     from renalnet.data.store import open_store
+    from renalnet.lease import Lease
     from renalnet.machine import keep_memory
     from renalnet.presets import train_preset
     from renalnet.storage import absolute, join, write_bytes
@@ -227,12 +228,13 @@ def train(
     describe = {"roi": prepared.manifest.config.model_dump(mode="json"), "data": prepared.fingerprint}
     config = override(train_preset(preset), set_ or [])
     console = Console()
-    with stop_signals() as stop, step_progress() as show:
+    folder = absolute(out)
+    with Lease(join(folder, ".lease")), stop_signals() as stop, step_progress() as show:
         watch = Watch(console, show, lambda: stop.is_made, stop_after)
         run = TrainingRun(
             config,
             load_cohort(prepared, config.loader),
-            absolute(out),
+            folder,
             describe=describe,
             should_stop=watch.should_stop,
             on_step=watch.on_step,

@@ -6,7 +6,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -42,12 +42,17 @@ def resolve(path: str | Path) -> tuple[fs.FileSystem, str]:
     """The file system of a path or URI and the path on it; local paths are made absolute.
 
     Raises:
-        InputError: the URI's scheme is unknown.
+        InputError: the URI's scheme is unknown, or it holds credentials.
     """
     text = str(path)
     if "://" not in text:
         return fs.LocalFileSystem(), str(Path(text).absolute())
     parts = urlsplit(text)
+    if parts.password:  # it would be kept in manifests and shown in logs
+        raise InputError(
+            f"a URI of '{parts.hostname}' holds credentials; leave them out and set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, or the storage's own variables, on every node"
+        )
     try:
         filesystem, root = _root(parts._replace(path="/").geturl())
     except (ValueError, OSError) as error:
@@ -58,6 +63,8 @@ def resolve(path: str | Path) -> tuple[fs.FileSystem, str]:
 @lru_cache(maxsize=16)
 def _root(uri: str) -> tuple[fs.FileSystem, str]:
     """The file system of a URI without path; made once, since an object store's keeps its connections."""
+    if uri.startswith("s3://"):  # one request for a small file instead of three
+        uri += f"{'&' if '?' in uri else '?'}allow_delayed_open=true"
     filesystem, inner = fs.FileSystem.from_uri(uri)
     return filesystem, inner
 
@@ -66,9 +73,14 @@ def _below(root: str, parts: SplitResult) -> str:
     return f"{root.rstrip('/')}/{parts.path.lstrip('/')}".rstrip("/") or "/"
 
 
+def is_remote(path: str | Path) -> bool:
+    """Whether a path leads off the mounted file systems, to an object store."""
+    return not isinstance(resolve(path)[0], fs.LocalFileSystem)
+
+
 def absolute(path: str | Path) -> str:
-    """A local path made absolute; a URI as it is."""
-    return str(path) if "://" in str(path) else str(Path(path).absolute())
+    """A local path, also one with file:// before it, made absolute; another URI as it is."""
+    return str(path) if is_remote(path) else resolve(path)[1]
 
 
 def join(path: str | Path, *parts: str) -> str:
@@ -114,15 +126,25 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 def _write_local(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = temporary_name(path)
     try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
+        write_through(temporary, content)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporary_name(path: Path) -> Path:
+    """A name beside a local file, for its next content until that is whole."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def write_through(path: Path, content: bytes) -> None:
+    """Write a local file and see it to the disk."""
+    with path.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def read_json(path: str | Path) -> Any:
@@ -141,7 +163,7 @@ def write_json(path: str | Path, value: Any) -> None:
 def delete(path: str | Path) -> None:
     """Remove a file if it is there."""
     filesystem, inner = resolve(path)
-    if filesystem.get_file_info(inner).type == fs.FileType.File:
+    with suppress(FileNotFoundError):
         filesystem.delete_file(inner)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from renalnet import storage
+from renalnet.checkpoint import CONFIG_FILE, member_folders, model_digest
 from renalnet.data.atlas import ATLAS_FILE, load_atlases
 from study import layout
 from study.collect import read_parquet
@@ -17,7 +18,8 @@ def model_card(results: str) -> str:
     winner, data = manifest["winner"], manifest["data"]
     rows = read_parquet(layout.final_path(results, METRICS))
     test = [r for r in rows if r["checkpoint"] == winner and r["split"] == "test" and r["stage"] == "final"]
-    config = storage.read_json(storage.join(layout.best_folder(results), "config.json"))
+    config = storage.read_json(storage.join(layout.best_folder(results), CONFIG_FILE))
+    members = member_folders(layout.best_folder(results))
     return "\n".join(
         [
             f"# 3D_FCN_PPM, {winner} of study '{manifest['study']}'",
@@ -42,12 +44,20 @@ def model_card(results: str) -> str:
             "",
             "## Training",
             "",
+            *_ensemble(members),
             f"- pooling kernels {config['train']['net']['ppm_kernels']}, class weights {config['train']['loss']}",
             f"- learning-rate steps {config['train']['optim']['milestones']}, best epoch {config['epoch']}",
-            f"- weights sha256 {config['sha256']}",
+            f"- weights sha256 {', '.join(model_digest(member) for member in members)}",
             "",
         ]
     )
+
+
+def _ensemble(members: list[str]) -> list[str]:
+    """A line where more than one network votes."""
+    seeds = [storage.read_json(storage.join(member, CONFIG_FILE))["train"]["seed"] for member in members]
+    together = f"- {len(members)} networks of the seeds {', '.join(map(str, seeds))} vote in one ballot; the first:"
+    return [together] if len(members) > 1 else []
 
 
 def _row(label: str, rows: list[dict[str, Any]]) -> str:

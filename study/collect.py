@@ -1,18 +1,24 @@
 """The records that trials leave behind, and the two tables made of them."""
 
 import json
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Final, Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from renalnet import storage
 from renalnet.config import LossConfig, OptimConfig
-from renalnet.train import LOG_FILE, EpochRecord
+from renalnet.train import LOG_FILE, EpochRecord, best_of
 from study import layout
 
 State = Literal["running", "complete", "pruned", "failed"]
+Read = TypeVar("Read")
+_NUM_READERS: Final = 16
+"""Files asked for at once: an object store answers many as quickly as one."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +37,26 @@ class TrialRecord:
     """Why it ended."""
     cpus: float = 0.0
     gpus: float = 0.0
+    repeat_of: str = ""
+    """The finalist that is run again here, with another seed or on a fold; empty for a trial of the search."""
+    fold: int | None = None
+    """Of a run on a fold: which one is validated on, from 0."""
+    num_folds: int = 0
+    """Of a run on a fold: into how many the patients are dealt."""
 
     @property
     def name(self) -> str:
-        """`fcn_ppm-0003`."""
+        """`fcn_ppm-0003`; of a repeat `fcn_ppm-0003-seed-1` or `fcn_ppm-0003-fold-0-of-5`."""
+        if self.fold is not None:
+            return layout.fold_repeat_name(self.repeat_of, self.fold, self.num_folds)
+        if self.repeat_of:
+            return layout.seed_repeat_name(self.repeat_of, self.seed)
         return layout.trial_name(self.network, self.trial)
+
+    @property
+    def seed(self) -> int:
+        """Of the run; a fold's is that of the deal, too."""
+        return int(self.train["seed"])
 
     def ended(self, state: State, reason: str) -> "TrialRecord":
         """The record with its end."""
@@ -48,34 +69,67 @@ def write_record(results: str, record: TrialRecord) -> None:
 
 
 def read_records(results: str) -> list[TrialRecord]:
-    """All records of a study, by network and number."""
-    folder = storage.join(results, "trials")
-    paths = (storage.join(folder, name, layout.TRIAL_RECORD) for name in storage.list_names(folder))
-    return [TrialRecord(**storage.read_json(path)) for path in paths if storage.exists(path)]
+    """The records of the search's trials, by network and number; finalists' repeats are no trials of the search."""
+    return [record for record in read_all_records(results) if not record.repeat_of]
+
+
+def read_all_records(results: str) -> list[TrialRecord]:
+    """The records of the search's trials and of finalists' repeats, by name."""
+    return [record for record in _each(partial(find_record, results), _trial_names(results)) if record]
 
 
 def find_record(results: str, name: str) -> TrialRecord | None:
     """A trial's record; none where it has not started."""
-    path = storage.join(layout.trial_folder(results, name), layout.TRIAL_RECORD)
-    return TrialRecord(**storage.read_json(path)) if storage.exists(path) else None
+    try:
+        return TrialRecord(**storage.read_json(storage.join(layout.trial_folder(results, name), layout.TRIAL_RECORD)))
+    except FileNotFoundError:
+        return None
 
 
 def read_epochs(results: str, name: str) -> list[EpochRecord]:
     """The epochs that a trial has finished; none where it has not finished one."""
-    path = storage.join(layout.trial_folder(results, name), LOG_FILE)
-    if not storage.exists(path):
+    try:
+        lines = storage.read_bytes(storage.join(layout.trial_folder(results, name), LOG_FILE)).splitlines()
+    except FileNotFoundError:
         return []
-    return [EpochRecord(**json.loads(line)) for line in storage.read_bytes(path).splitlines()]
+    return [EpochRecord(**json.loads(line)) for line in lines]
+
+
+def read_curves(results: str, records: Iterable[TrialRecord]) -> dict[str, list[EpochRecord]]:
+    """`read_epochs` of many trials, by name, at the pace of an object store that is asked many things at once."""
+    names = [record.name for record in records]
+    return dict(zip(names, _each(partial(read_epochs, results), names), strict=True))
 
 
 def write_tables(results: str) -> None:
     """Write `trials.parquet` and `curves.parquet` from the records as they stand."""
-    records = read_records(results)
-    epochs = {record.name: read_epochs(results, record.name) for record in records}
-    trials = [_trial_row(record, epochs[record.name]) for record in records]
-    curves = [_curve_row(record, epoch) for record in records for epoch in epochs[record.name] if not epoch.failure]
-    write_parquet(storage.join(results, layout.TRIALS_TABLE), trials)
-    write_parquet(storage.join(results, layout.CURVES_TABLE), curves)
+    Tables(results).write()
+
+
+class Tables:
+    """The two tables of a results folder, for one who writes them again and again: an ended trial is read once."""
+
+    def __init__(self, results: str) -> None:
+        """Nothing is read yet."""
+        self._results = results
+        self._ended: dict[str, tuple[TrialRecord, list[EpochRecord]]] = {}
+
+    def write(self) -> None:
+        """Write both from the records as they stand."""
+        trials = self._read()
+        curves = [_curve_row(record, epoch) for record, epochs in trials for epoch in epochs if not epoch.failure]
+        write_parquet(storage.join(self._results, layout.TRIALS_TABLE), [_trial_row(*trial) for trial in trials])
+        write_parquet(storage.join(self._results, layout.CURVES_TABLE), curves)
+
+    def _read(self) -> list[tuple[TrialRecord, list[EpochRecord]]]:
+        """Every trial with its epochs, by network and number."""
+        names = _trial_names(self._results)
+        read = partial(find_record, self._results)
+        records = [record for record in _each(read, [name for name in names if name not in self._ended]) if record]
+        epochs = read_curves(self._results, records)
+        known = self._ended | {record.name: (record, epochs[record.name]) for record in records}
+        self._ended = {name: trial for name, trial in known.items() if trial[0].state != "running"}
+        return [known[name] for name in names if name in known]
 
 
 def write_parquet(path: str, rows: list[dict[str, Any]]) -> None:
@@ -91,8 +145,17 @@ def read_parquet(path: str) -> list[dict[str, Any]]:
     return rows
 
 
+def _trial_names(results: str) -> list[str]:
+    return storage.list_names(storage.join(results, "trials"))
+
+
+def _each(read: Callable[[str], Read], names: Iterable[str]) -> list[Read]:
+    with ThreadPoolExecutor(_NUM_READERS) as pool:
+        return list(pool.map(read, names))
+
+
 def _trial_row(record: TrialRecord, epochs: list[EpochRecord]) -> dict[str, Any]:
-    best = max((e for e in epochs if not e.failure), key=lambda epoch: epoch.objective, default=None)
+    best = best_of(epochs)
     hours = sum(epoch.seconds for epoch in epochs) / 3600
     loss = record.train["loss"]
     return {
@@ -117,7 +180,13 @@ def _trial_row(record: TrialRecord, epochs: list[EpochRecord]) -> dict[str, Any]
         "weight_background": loss["background"],
         "milestones": "-".join(map(str, record.train["optim"]["milestones"])),
         "config": json.dumps(record.train),
+        **_about_repeat(record),
     }
+
+
+def _about_repeat(record: TrialRecord) -> dict[str, Any]:
+    """Columns of both tables: empty `repeat_of` for a trial of the search, null `fold` where it is no fold's run."""
+    return {"repeat_of": record.repeat_of, "seed": record.seed, "fold": record.fold}
 
 
 def _is_paper_point(record: TrialRecord) -> bool:
@@ -129,4 +198,5 @@ def _is_paper_point(record: TrialRecord) -> bool:
 def _curve_row(record: TrialRecord, epoch: EpochRecord) -> dict[str, Any]:
     values = asdict(epoch)
     del values["failure"]
-    return {"trial": record.trial, "name": record.name, "network": record.network, **values}
+    about = {"trial": record.trial, "name": record.name, "network": record.network, **_about_repeat(record)}
+    return {**about, **values}

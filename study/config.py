@@ -142,7 +142,18 @@ class FinalConfig(Section):
     crf: CrfConfig = CrfConfig()
     """The dense conditional random field."""
     num_finalists: int = Field(5, ge=1)
-    """Best checkpoints of 3D_FCN_PPM that compete on the validation patients."""
+    """Configurations of 3D_FCN_PPM, the best of the search, that compete on the validation patients."""
+    seeds: int = Field(1, ge=1)
+    """Runs of each finalist, and of the best of each baseline, over as many seeds: the search's own and the next ones;
+    their networks are an ensemble. 1: none beside the search's."""
+    folds: int = Field(0, ge=0)
+    """Runs of each finalist on folds of the training and validation patients, 2 or more; 0: none."""
+
+    @model_validator(mode="after")
+    def _folds_are_some(self) -> Self:
+        if self.folds == 1:
+            raise ValueError("folds 1 would leave nobody to train on; it must be 2 or more, or 0 for none")
+        return self
 
 
 class StudyConfig(Section):

@@ -1,10 +1,12 @@
 """The final stage: the winner is fixed on the validation patients, then the test patients are read once.
 
-Candidates are the best checkpoints of 3D_FCN_PPM and the best of each baseline. All go over the validation patients by
-the paper's full inference; the winner is the 3D_FCN_PPM checkpoint with the highest mean of kidney and tumor Dice
-there. Then winner, baselines and, as an appendix, the other checkpoints go over the test patients.
+Candidates are the best configurations of 3D_FCN_PPM and the best of each baseline, each by the ensemble of its runs
+over seeds (`study.candidates`). All go over the validation patients by the paper's full inference; the winner is the
+3D_FCN_PPM candidate with the highest mean of kidney and tumor Dice there. Then winner, baselines and, as an appendix,
+the other candidates go over the test patients.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
@@ -15,34 +17,24 @@ from renalnet import storage
 from renalnet.data.store import Store, open_store
 from renalnet.data.volume import Volume, to_source, write_volume
 from renalnet.errors import ResultsError
-from renalnet.infer.pipeline import Stages, load_bundle, segment_roi
+from renalnet.infer.pipeline import Stages, load_ensemble, segment_roi
 from renalnet.metrics.intensity import fit_inside_rule, fit_window_rule
 from renalnet.metrics.table import measure
 from renalnet.types import HuArray, LabelArray, Split
 from study import layout
-from study.collect import read_epochs, read_parquet, read_records, write_parquet
+from study.candidates import OURS, Candidate, find_candidates
+from study.collect import read_parquet, write_parquet
 from study.config import FinalConfig, StudyConfig
+from study.selection import fix_winner
 
 Role: TypeAlias = Literal["winner", "baseline", "appendix"]
 Row: TypeAlias = dict[str, Any]
-OURS: Final = "fcn_ppm"
-SELECTION: Final = "selection.json"
 METRICS: Final = "metrics.parquet"
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A trained checkpoint that takes part in the final stage."""
-
-    network: str
-    name: str
-    objective: float
-    """Best epoch's, in the training loop."""
-
-
-@dataclass(frozen=True)
 class SegmentJob:
-    """One patient through one checkpoint: a task for any process that sees the store and the results."""
+    """One patient through one candidate: a task for any process that sees the store and the results."""
 
     results: str
     store: str
@@ -58,7 +50,7 @@ Segmenter: TypeAlias = Callable[[Sequence[SegmentJob]], Iterable[list[Row]]]
 def segment_case(job: SegmentJob) -> list[Row]:
     """Segment a patient, keep the mask, and measure every stage: a row a stage and label."""
     roi = open_store(job.store).read(job.case)
-    model = load_bundle(layout.trial_folder(job.results, job.candidate.name))
+    model = load_ensemble([layout.trial_folder(job.results, name) for name in job.candidate.members])
     stages = segment_roi(model, roi.image, roi.spacing_mm, job.config.stitch, job.config.crf)
     on_source = to_source(Volume(stages.final, roi.grid), roi.source)
     write_volume(layout.mask_path(job.results, job.candidate.name, job.case), on_source)
@@ -77,10 +69,11 @@ def segment_case(job: SegmentJob) -> list[Row]:
     ]
 
 
-def run_final(config: StudyConfig, results: str, store: Store, segment_all: Segmenter) -> str:
-    """Run the final stage and write all that the report needs; the winner's name.
+def run_final(config: StudyConfig, results: str, store: Store, segment_all: Segmenter) -> Candidate:
+    """Run the final stage and write all that the report needs; returns the winner.
 
-    What an interrupted stage has measured is not measured again, and a winner once fixed stays.
+    What an interrupted stage has measured is not measured again, and a winner once fixed stays, unless the study has
+    been extended since and has other candidates.
 
     Raises:
         ResultsError: no trial of 3D_FCN_PPM has a checkpoint, or there are no validation or test patients.
@@ -88,7 +81,7 @@ def run_final(config: StudyConfig, results: str, store: Store, segment_all: Segm
     candidates = find_candidates(results, config)
     stage = _Stage(config, results, store, segment_all)
     validation = [row for candidate in candidates for row in stage.measure("validation", candidate)]
-    winner = _fix_winner(results, candidates, validation)
+    winner = fix_winner(results, candidates, _scores(candidates, validation))
     order = sorted(candidates, key=lambda candidate: (candidate.name != winner, candidate.network == OURS))
     test = [row for candidate in order for row in stage.measure("test", candidate)]
     roles = {candidate.name: _role(candidate, winner) for candidate in candidates}
@@ -97,29 +90,7 @@ def run_final(config: StudyConfig, results: str, store: Store, segment_all: Segm
     shown = [candidate for candidate in order if roles[candidate.name] != "appendix"]
     for case in store.cases("test"):
         _write_view(results, store, case, shown)
-    return winner
-
-
-def find_candidates(results: str, config: StudyConfig) -> list[Candidate]:
-    """The best `num_finalists` checkpoints of 3D_FCN_PPM and the best one of each baseline, by best epoch.
-
-    Raises:
-        ResultsError: no trial of 3D_FCN_PPM has trained an epoch.
-    """
-    trained = [
-        Candidate(record.network, record.name, max(epoch.objective for epoch in epochs))
-        for record in read_records(results)
-        if (epochs := [epoch for epoch in read_epochs(results, record.name) if not epoch.failure])
-    ]
-    trained.sort(key=lambda candidate: -candidate.objective)
-    ours = [candidate for candidate in trained if candidate.network == OURS]
-    if not ours:
-        raise ResultsError(f"{results}: no trial of {OURS} has finished an epoch; each trials/*/trial.json says why")
-    baselines = [
-        next((candidate for candidate in trained if candidate.network == network), None)
-        for network in config.search.baselines
-    ]
-    return ours[: config.final.num_finalists] + [baseline for baseline in baselines if baseline]
+    return next(candidate for candidate in candidates if candidate.name == winner)
 
 
 @dataclass(frozen=True)
@@ -130,10 +101,13 @@ class _Stage:
     segment_all: Segmenter
 
     def measure(self, split: Split, candidate: Candidate) -> list[Row]:
-        """The rows of a checkpoint over a split; read back where they have been written."""
-        path = layout.part_path(self.results, split, candidate.name)
+        """The rows of a candidate over a split; read back where they were written for the same weights."""
+        folder = layout.parts_folder(self.results)
+        path = storage.join(folder, layout.part_name(split, candidate.name, candidate.digest))
         if storage.exists(path):
             return read_parquet(path)
+        for name in _parts_of(folder, split, candidate.name):  # of other weights, whose masks are written over now
+            storage.delete(storage.join(folder, name))
         cases = self.store.cases(split)
         if not cases:
             raise ResultsError(f"{self.store.path}: no {split} patients; prepare the store with some")
@@ -144,20 +118,19 @@ class _Stage:
         return rows
 
 
-def _fix_winner(results: str, candidates: Sequence[Candidate], validation: Sequence[Row]) -> str:
-    path = layout.final_path(results, SELECTION)
-    if storage.exists(path):
-        return str(storage.read_json(path)["winner"])
-    scores = {
-        candidate.name: float(
-            np.mean([r["dice"] for r in validation if r["checkpoint"] == candidate.name and r["stage"] == "final"])
-        )
+def _parts_of(folder: str, split: Split, name: str) -> list[str]:
+    """Whatever weights a candidate had."""
+    pattern = re.compile(layout.part_name(split, re.escape(name), "[0-9a-f]+"))
+    return [part for part in storage.list_names(folder) if pattern.fullmatch(part)]
+
+
+def _scores(candidates: Sequence[Candidate], validation: Sequence[Row]) -> dict[str, float]:
+    """Mean Dice of both labels over the patients, after the last stage."""
+    final = [row for row in validation if row["stage"] == "final"]
+    return {
+        candidate.name: float(np.mean([row["dice"] for row in final if row["checkpoint"] == candidate.name]))
         for candidate in candidates
     }
-    ours = [candidate.name for candidate in candidates if candidate.network == OURS]
-    winner = max(ours, key=lambda name: scores[name])
-    storage.write_json(path, {"winner": winner, "rule": "mean validation Dice of kidney and tumor", "scores": scores})
-    return winner
 
 
 def _role(candidate: Candidate, winner: str) -> Role:

@@ -21,6 +21,16 @@ def trial_name(network: str, number: int) -> str:
     return f"{network}-{number:04d}"
 
 
+def seed_repeat_name(of: str, seed: int) -> str:
+    """Of another run of a finalist with another seed, `fcn_ppm-0003-seed-1`."""
+    return f"{of}-seed-{seed}"
+
+
+def fold_repeat_name(of: str, fold: int, num_folds: int) -> str:
+    """Of another run of a finalist on a fold, counted from 0: `fcn_ppm-0003-fold-0-of-5`."""
+    return f"{of}-fold-{fold}-of-{num_folds}"
+
+
 def mask_path(results: str, name: str, case: str) -> str:
     """A predicted mask on the grid of its scan."""
     return storage.join(results, "final", "masks", name, f"{case}.nii.gz")
@@ -31,14 +41,24 @@ def roi_labels_path(results: str, name: str, case: str) -> str:
     return storage.join(results, "final", "roi_labels", name, f"{case}.npz")
 
 
-def part_path(results: str, split: str, name: str) -> str:
-    """The measures of one checkpoint on one split, from which an interrupted final stage goes on."""
-    return storage.join(results, "final", "parts", f"{split}-{name}.parquet")
+def parts_folder(results: str) -> str:
+    """Where the measures of single candidates lie, from which an interrupted final stage goes on."""
+    return storage.join(results, "final", "parts")
+
+
+def part_name(split: str, name: str, digest: str) -> str:
+    """The measures of one candidate on one split; `digest` is that of its weights."""
+    return f"{split}-{name}-{digest}.parquet"
+
+
+def final_folder(results: str) -> str:
+    """Where the final stage writes."""
+    return storage.join(results, "final")
 
 
 def final_path(results: str, name: str) -> str:
     """A file of the final stage."""
-    return storage.join(results, "final", name)
+    return storage.join(final_folder(results), name)
 
 
 def view_path(results: str, case: str) -> str:

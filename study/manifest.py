@@ -51,6 +51,10 @@ class StudyManifest:
         self._values |= values
         storage.write_json(self._path, self._values)
 
+    def warn(self, warnings: Sequence[str]) -> None:
+        """Add what is to be known of the study's results to the warnings, each once."""
+        self.update(warnings=list(dict.fromkeys([*self._values["warnings"], *warnings])))
+
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
         """Add the duration of the block to the stage's, also where the block ends in an error."""

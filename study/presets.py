@@ -16,14 +16,17 @@ SHORT_SCHEDULE: dict[str, Any] = {"baseline_trials": 1, "num_startup_trials": 4,
 
 
 def paper() -> StudyConfig:
-    """The paper's numbers; baselines get the same search as the network itself."""
-    return StudyConfig(preset="paper", prepare=presets.prepare_paper(), train=presets.paper())
+    """The paper's numbers; baselines get the same search as the network itself, and three seeds as its finalists do."""
+    return StudyConfig(
+        preset="paper", prepare=presets.prepare_paper(), train=presets.paper(), final=FinalConfig(seeds=3)
+    )
 
 
 def anatomy() -> StudyConfig:
     """For a cohort painted on real label maps: at most 40 minutes on two processor cores.
 
-    Baselines run once, at the paper's values, with widths scaled to the cost of 3D_FCN_PPM.
+    Baselines run once, at the paper's values, with widths scaled to the cost of 3D_FCN_PPM. Finalists are not repeated:
+    a second seed would add five runs to the search's ten.
     """
     train = presets.anatomy()
     return StudyConfig(

@@ -1,6 +1,9 @@
 """`python -m study.run`: the whole study, from a cohort to the report; the same command again resumes."""
 
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, TypeAlias
 
 import ray
@@ -8,13 +11,14 @@ import typer
 from rich.console import Console
 
 from renalnet import storage
-from renalnet.checkpoint import CONFIG_FILE, MODEL_FILE
+from renalnet.checkpoint import CONFIG_FILE, copy_models
 from renalnet.command import num_cores, run
 from renalnet.config import merge, override, read_file
 from renalnet.data.atlas import ATLAS_FILE
 from renalnet.data.phantom import write_cohort
 from renalnet.data.prepare import local_pool, prepare
 from renalnet.data.request import Request
+from renalnet.data.store import MANIFEST as STORE_MANIFEST
 from renalnet.data.store import Store, open_store
 from renalnet.errors import ConfigError, StoreError
 from renalnet.lease import Lease
@@ -22,15 +26,23 @@ from renalnet.log import get_logger
 from renalnet.nets.describe import equal_cost_width
 from renalnet.types import SPLITS, NetName
 from study import layout
+from study.candidates import Candidate
 from study.card import model_card
 from study.collect import write_tables
 from study.config import FinalConfig, Slots, StudyConfig
 from study.final import run_final
+from study.forecast import forecast_lines
+from study.journal import open_journal
 from study.manifest import StudyManifest
+from study.measure import MeasureJob
+from study.plan import planned_repeats
 from study.presets import STUDY_PRESETS, study_preset
+from study.repeat_search import run_repeats
+from study.repeats import check_folds
 from study.schedule import NetworkScheduler
 from study.search import NetworkSearch
-from study.tasks import check_address, connected, find_slots, inside_job, segment_all
+from study.selection import earlier_readings
+from study.tasks import check_address, connected, find_cluster, find_slots, inside_job, measure_on_slot, segment_all
 from study.tuner import fit
 
 Widths: TypeAlias = dict[NetName, dict[int, int]]
@@ -46,6 +58,7 @@ def study(
     set_: Annotated[list[str] | None, typer.Option("--set", help="key.sub=value laid over both; repeatable.")] = None,
     data: Annotated[str | None, typer.Option(help="A prepared store; default: a synthetic cohort is painted.")] = None,
     results: Annotated[str | None, typer.Option(help="Results folder; default: results/PRESET.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Forecast hours, time and disk; write nothing.")] = False,
 ) -> None:
     """Search, final stage and report. The same command again goes on where the last one stopped."""
     from study.report import print_report, write_report
@@ -56,19 +69,33 @@ def study(
     check_address()
     if store_path:
         _check_store(open_store(store_path), settings)
-    with Lease(storage.join(folder, layout.LEASE)):
+    if dry_run:
+        _print_forecast(settings, store_path)
+        return
+    with Lease(storage.join(folder, layout.LEASE)) as lease:
         manifest = StudyManifest(folder, settings, store_path)
         store = _given_store(manifest, store_path) if store_path else _embedded_store(manifest, settings, folder)
         with connected() as dashboard:
             manifest.update(ray_dashboard=dashboard)
-            _search_and_finish(manifest, settings, folder, store)
-        report = write_report(Path(folder))
+            _search_and_finish(manifest, settings, folder, store, lease.check)
+        report = write_report(folder)
     print_report(report, Console())
 
 
 def main() -> None:
     """Entry point."""
     run(app)
+
+
+def _print_forecast(config: StudyConfig, store_path: str | None) -> None:
+    """What the configuration means and will take on the cluster at hand."""
+    with connected():
+        slots = find_slots(config.resources)
+        widths = {network: own[config.train.net.width] for network, own in network_widths(config).items()}
+        _log.info("measuring some steps of each network")
+        measured = measure_on_slot(MeasureJob(config, widths, store_path, slots.cpus), slots)
+        for line in forecast_lines(config, find_cluster(), slots, measured):
+            typer.echo(line)
 
 
 def _settings(preset: str, config: str | None, assignments: list[str]) -> StudyConfig:
@@ -79,13 +106,13 @@ def _settings(preset: str, config: str | None, assignments: list[str]) -> StudyC
 
 
 def _results_folder(results: str | None, preset: str) -> str:
-    """An absolute local path. A job's working directory is deleted with the job, so results never go there."""
+    """An absolute path or a URI. A job's working directory is deleted with the job, so results never go there."""
     if results is None:
         return str(Path.home() / "renalnet-results" / preset) if inside_job() else storage.absolute(f"results/{preset}")
-    if "://" in results:
-        raise ConfigError(f"--results {results}: give a path that every node sees, such as an NFS mount; not a URI")
-    if inside_job() and not Path(results).is_absolute():
-        raise ConfigError(f"--results {results}: inside a submitted job this must be an absolute path, or it is lost")
+    if inside_job() and "://" not in results and not Path(results).is_absolute():
+        raise ConfigError(
+            f"--results {results}: inside a submitted job this must be an absolute path or a URI, or it is lost"
+        )
     return storage.absolute(results)
 
 
@@ -102,6 +129,7 @@ def _check_store(store: Store, config: StudyConfig) -> None:
             f"{store.path} was prepared at {spacing} mm, the preset '{config.preset}' works at "
             f"{config.prepare.spacing_mm}; choose the preset it was prepared with, or --set prepare.spacing_mm"
         )
+    check_folds(config, store)
 
 
 def _given_store(manifest: StudyManifest, path: str) -> Store:
@@ -112,49 +140,69 @@ def _given_store(manifest: StudyManifest, path: str) -> Store:
 
 def _embedded_store(manifest: StudyManifest, config: StudyConfig, results: str) -> Store:
     """The synthetic cohort in the results folder: painted and prepared, or taken as it is there."""
-    cohort, path = storage.join(results, "cohort"), storage.join(results, "store")
-    workers = num_cores()
-    with manifest.timed("phantom"):
-        _log.info("painting %d synthetic patients", config.phantom.num_cases)
-        write_cohort(Path(cohort), config.phantom, workers=workers)
-    if not storage.exists(storage.join(path, "manifest.json")):
-        with manifest.timed("prepare"):
-            _log.info("cutting their regions of interest")
-            with local_pool(workers) as pool:
-                prepare(Request(cohort, path, config.prepare), pool)
+    path = storage.join(results, "store")
+    if not storage.is_remote(results):
+        _paint_and_prepare(manifest, config, Path(results) / "cohort", path)
+    elif not storage.exists(storage.join(path, STORE_MANIFEST)):
+        with TemporaryDirectory(prefix="renalnet-cohort-") as cohort:  # scans are painted as local files
+            _paint_and_prepare(manifest, config, Path(cohort), path)
     store = open_store(path)
+    check_folds(config, store)
     manifest.describe_data(store, "synthetic phantoms", synthetic=True)
     return store
 
 
-def _search_and_finish(manifest: StudyManifest, config: StudyConfig, results: str, store: Store) -> None:
+def _paint_and_prepare(manifest: StudyManifest, config: StudyConfig, cohort: Path, store: str) -> None:
+    """Do what an earlier call has not done."""
+    workers = num_cores()
+    with manifest.timed("phantom"):
+        _log.info("painting %d synthetic patients", config.phantom.num_cases)
+        write_cohort(cohort, config.phantom, workers=workers)
+    if not storage.exists(storage.join(store, STORE_MANIFEST)):
+        with manifest.timed("prepare"):
+            _log.info("cutting their regions of interest")
+            with local_pool(workers) as pool:
+                prepare(Request(str(cohort), store, config.prepare), pool)
+
+
+def _search_and_finish(
+    manifest: StudyManifest, config: StudyConfig, results: str, store: Store, check: Callable[[], None]
+) -> None:
+    """What the trials, the repeats and the final stage leave; `check` raises where another driver has taken over."""
     slots = find_slots(config.resources)
     widths = network_widths(config)
     cluster = {f"num_{kind.lower()}s": int(ray.cluster_resources().get(kind, 0)) for kind in ("CPU", "GPU")}
     manifest.update(machine=cluster, widths={network: own[config.train.net.width] for network, own in widths.items()})
     with manifest.timed("search"):
-        run_search(config, results, store, slots, widths)
+        run_search(config, results, store, slots, widths, check)
     write_tables(results)
+    if sum(planned_repeats(config).values()):
+        with manifest.timed("repeats"):
+            run_repeats(config, results, store, slots, check)
+    check()
     with manifest.timed("final"):
         _log.info("final stage: full inference on validation, then on test patients")
         winner = run_final(config, results, store, lambda jobs: segment_all(jobs, slots))
         _write_best(results, store, winner, config.final)
+    manifest.warn(earlier_readings(results))
     device = storage.read_json(storage.join(layout.best_folder(results), CONFIG_FILE))["device"]
-    manifest.update(finished=True, winner=winner, machine={**cluster, "device": device})
+    manifest.update(finished=True, winner=winner.name, machine={**cluster, "device": device})
     storage.write_bytes(storage.join(layout.best_folder(results), "README.md"), model_card(results).encode())
 
 
-def run_search(config: StudyConfig, results: str, store: Store, slots: Slots, widths: Widths) -> None:
+def run_search(
+    config: StudyConfig, results: str, store: Store, slots: Slots, widths: Widths, check: Callable[[], None]
+) -> None:
     """Run every trial that has not ended yet."""
-    journal = storage.join(results, layout.JOURNAL)
-    searcher = NetworkSearch(config, results, journal, widths, slots)
-    if searcher.num_left == 0:
-        return
-    _log.info("%d of %d trials to run, %d at a time", searcher.num_left, searcher.num_planned, slots.num_slots)
-    scheduler = NetworkScheduler(config, results, searcher.heard(), searcher.on_prune)
-    fit(searcher, scheduler, config, results, store, slots)
-    if searcher.num_left:
-        raise KeyboardInterrupt  # Tune returns as if all were done; the test patients must not be read now
+    with closing(open_journal(results)) as journal:
+        searcher = NetworkSearch(config, results, journal, widths, slots)
+        if searcher.num_left == 0:
+            return
+        _log.info("%d of %d trials to run, %d at a time", searcher.num_left, searcher.num_planned, slots.num_slots)
+        scheduler = NetworkScheduler(config, results, searcher.heard(), searcher.on_prune)
+        fit(searcher, scheduler, config, results, store, slots, check)
+        if searcher.num_left:
+            raise KeyboardInterrupt  # Tune returns as if all were done; the test patients must not be read now
 
 
 def network_widths(config: StudyConfig) -> Widths:
@@ -168,12 +216,11 @@ def network_widths(config: StudyConfig) -> Widths:
     return {"fcn_ppm": {width: width for width in ours}, **scaled}
 
 
-def _write_best(results: str, store: Store, winner: str, final: FinalConfig) -> None:
-    """The winner's bundle, with the atlases that find a kidney in a new scan."""
-    source, best = layout.trial_folder(results, winner), layout.best_folder(results)
-    storage.write_bytes(storage.join(best, MODEL_FILE), storage.read_bytes(storage.join(source, MODEL_FILE)))
-    bundle = storage.read_json(storage.join(source, CONFIG_FILE))
-    storage.write_json(storage.join(best, CONFIG_FILE), {**bundle, "final": final.model_dump(mode="json")})
+def _write_best(results: str, store: Store, winner: Candidate, final: FinalConfig) -> None:
+    """The winner's bundle, all its members, with the atlases that find a kidney in a new scan."""
+    best = layout.best_folder(results)
+    members = [layout.trial_folder(results, name) for name in winner.members]
+    copy_models(members, best, {"final": final.model_dump(mode="json")})
     if store.manifest.atlas:
         storage.write_bytes(storage.join(best, ATLAS_FILE), store.read_beside(store.manifest.atlas))
 

@@ -13,7 +13,7 @@ from typing import Any
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
 from renalnet.types import NetName
-from study.collect import read_epochs, read_records
+from study.collect import read_curves, read_records
 from study.config import StudyConfig
 from study.search import BEST, OBJECTIVE
 
@@ -48,9 +48,11 @@ class NetworkScheduler(FIFOScheduler):
         self._rules = {network: _RULES[config.search.pruner](config) for network in networks}
         self._on_prune = on_prune
         self._heard: dict[str, int] = {}
-        for record in read_records(results):
+        records = read_records(results)
+        curves = read_curves(results, records)
+        for record in records:
             best, last = 0.0, min(heard.get(record.name, config.train.epochs), config.train.epochs - 1)
-            for epoch in read_epochs(results, record.name):
+            for epoch in curves[record.name]:
                 best = max(best, epoch.objective)
                 if not epoch.failure and epoch.epoch <= last:
                     self._remember(record.network, record.name, _result(epoch.epoch, epoch.objective, best))

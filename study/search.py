@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState
 from ray.tune.search import Searcher
 
@@ -21,11 +19,14 @@ from renalnet.log import get_logger
 from renalnet.train import EpochRecord
 from renalnet.types import NetName
 from study import layout, space
-from study.collect import State, TrialRecord, find_record, read_epochs, read_records, write_record, write_tables
+from study.collect import Tables, TrialRecord, find_record, read_curves, read_epochs, read_records, write_record
 from study.config import Slots, StudyConfig
 from study.extend import open_study
+from study.journal import StudyJournal
+from study.outcome import outcome
+from study.plan import planned_trials
 from study.retention import Retention
-from study.samplers import draw, make_sampler, num_points
+from study.samplers import draw, make_sampler
 
 OBJECTIVE = "objective"
 BEST = "best_objective"
@@ -40,14 +41,19 @@ class NetworkSearch(Searcher):
     """Suggests trials network by network until each has its number; unfinished ones of an earlier run come first."""
 
     def __init__(
-        self, config: StudyConfig, results: str, journal: str, widths: Mapping[NetName, Mapping[int, int]], slots: Slots
+        self,
+        config: StudyConfig,
+        results: str,
+        journal: StudyJournal,
+        widths: Mapping[NetName, Mapping[int, int]],
+        slots: Slots,
     ) -> None:
         """Open, or create, the studies of a results folder.
 
         Args:
             config: the whole study.
             results: the results folder, any path that `storage` knows.
-            journal: a local path for Optuna's journal.
+            journal: the folder's, open until the search has ended.
             widths: for each network, its own width for each of 3D_FCN_PPM's.
             slots: what a trial occupies.
         """
@@ -58,13 +64,13 @@ class NetworkSearch(Searcher):
         self._widths = widths
         self._slots = slots
         self._domains = {network: space.domains(config.space, network) for network in self._networks}
-        storage = JournalStorage(JournalFileBackend(journal))
+        self._journal = journal
         self._studies = {
-            network: open_study(storage, config, results, network, self._domains[network]) for network in self._networks
+            network: open_study(journal, config, results, network, self._domains[network]) for network in self._networks
         }
         self._retention = Retention(results, config.search.kept_models)
         self._unfinished = self._settle()
-        self._tables_written = time.monotonic()
+        self._tables, self._tables_written = Tables(results), time.monotonic()
         self._running: dict[str, tuple[Trial, TrialRecord]] = {}
 
     @property
@@ -85,6 +91,7 @@ class NetworkSearch(Searcher):
         trial, network = trial_and_network
         record = self._record(trial, network)
         self._running[trial_id] = trial, record
+        self._journal.flush()  # no trial exists that the stored journal does not know
         write_record(self._results, record)
         heard = self._heard(trial)
         return {"name": record.name, "network": network, "train": record.train, HEARD: heard, **record.point}
@@ -110,7 +117,8 @@ class NetworkSearch(Searcher):
         """Keep in the trial's record how it ended, then tell Optuna; the run's own log says what it reached."""
         trial, record = self._running.pop(trial_id)
         epochs = read_epochs(self._results, record.name)
-        ended = record.ended(*self._outcome(record, epochs, error or result is None))
+        was_lost, short = error or result is None, self._why_pruned(len(epochs))
+        ended = record.ended(*outcome(self._results, record, epochs, was_lost=was_lost, short=("pruned", short)))
         write_record(self._results, ended)
         self._tell(trial, ended, epochs)
         self._retention.add(ended.network, ended.name, _best(epochs))
@@ -122,17 +130,6 @@ class NetworkSearch(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: the journal holds the searcher's whole state."""
-
-    def _outcome(self, record: TrialRecord, epochs: Sequence[EpochRecord], was_lost: bool) -> tuple[State, str]:
-        if was_lost:
-            return "failed", f"it raised an error or its process was lost; see tune/{record.name}/error.txt"
-        if not epochs:
-            return "failed", f"its epochs are not seen here: {self._results} must be a folder that all nodes share"
-        if epochs[-1].failure:
-            return "failed", epochs[-1].failure
-        if len(epochs) < record.train["epochs"]:
-            return "pruned", self._why_pruned(len(epochs))
-        return "complete", "all epochs trained"
 
     def _why_pruned(self, epoch: int) -> str:
         if self._config.search.pruner == "median":
@@ -175,14 +172,14 @@ class NetworkSearch(Searcher):
     def _refresh_tables(self) -> None:
         """Tables for a report of a running study, at most twice a minute, since all trials are read for them."""
         if time.monotonic() - self._tables_written > TABLES_EVERY_S:
-            write_tables(self._results)
+            self._tables.write()
             self._tables_written = time.monotonic()
 
     def _settle(self) -> list[tuple[NetName, int]]:
         """Tell Optuna of trials whose end was kept but not told; returns those that have not ended."""
         ended = {record.name: record for record in read_records(self._results) if record.state != "running"}
-        for record in ended.values():
-            self._retention.add(record.network, record.name, _best(read_epochs(self._results, record.name)))
+        for name, epochs in read_curves(self._results, ended.values()).items():
+            self._retention.add(ended[name].network, name, _best(epochs))
         unfinished = []
         for network, study in self._studies.items():
             for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -211,19 +208,10 @@ class NetworkSearch(Searcher):
         return ("fcn_ppm", *self._config.search.baselines)
 
     def _budget(self) -> dict[NetName, int]:
-        """Trials of each network: as many as were asked for, and no more than there are points or have been begun."""
-        search = self._config.search
-        asked: dict[NetName, int] = dict.fromkeys(self._networks, search.baseline_trials)
-        asked["fcn_ppm"] = search.num_trials
+        """Trials of each network: as many as are planned, and no fewer than have been begun."""
         return {
-            network: max(int(min(number, self._num_points(network))), self._num_begun(network))
-            for network, number in asked.items()
+            network: max(number, self._num_begun(network)) for network, number in planned_trials(self._config).items()
         }
-
-    def _num_points(self, network: NetName) -> float:
-        """Points that there are to draw, with the one that a search starts from."""
-        first = space.first_point(self._config.train, self._config.space, network)
-        return num_points(self._config.search, self._domains[network]) + (first is not None)
 
     def _num_begun(self, network: NetName) -> int:
         trials = self._studies[network].get_trials(deepcopy=False)

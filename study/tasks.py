@@ -15,6 +15,8 @@ from renalnet.machine import keep_memory
 from renalnet.workers import DIED, Job, Result
 from study.config import ResourceConfig, Slots
 from study.final import Row, SegmentJob, segment_case
+from study.forecast import Cluster
+from study.measure import Measured, MeasureJob, measure_study
 
 NODE_LOSSES: Final = 2
 """Times that a task whose node or process is lost is tried again."""
@@ -66,6 +68,19 @@ def find_slots(config: ResourceConfig) -> Slots:
             "resources.cpus_per_trial or resources.gpus_per_trial; name resources.scale_to where nodes start on demand"
         )
     return Slots(config.cpus_per_trial, gpus, min(num_slots, config.max_concurrent or num_slots))
+
+
+def find_cluster() -> Cluster:
+    """The nodes that are there now, and what they hold."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    num_cpus, num_gpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU"))
+    return Cluster(len(nodes), num_cpus, num_gpus)
+
+
+def measure_on_slot(job: MeasureJob, slots: Slots) -> Measured:
+    """`measure_study` as a Ray task in a trial's slot, on some node."""
+    (measured,) = RayPool(slots).map(measure_study, [job])
+    return measured
 
 
 def _slots_of(node: Mapping[str, float], cpus: int, gpus: float) -> int:

@@ -21,6 +21,7 @@ from ray import tune
 from renalnet import log
 from renalnet.config import TrainConfig, parse
 from renalnet.data.cohort import load_cohort
+from renalnet.data.folds import Fold
 from renalnet.data.store import Store
 from renalnet.machine import keep_memory
 from renalnet.train import EpochRecord, TrainingRun, best_of
@@ -38,12 +39,17 @@ class Trial(tune.Trainable):
         torch.set_num_threads(math.ceil(self.trial_resources.required_resources.get("CPU", 1)))
         self._is_stepping, self._is_to_leave = False, False
         self._end_of_ray = signal.signal(signal.SIGTERM, self._on_sigterm)
-        self._results, self._describe = results, describe
-        self._cohort = load_cohort(store, _train_config(config).loader)  # the same for all trials of a study
+        self._store, self._results, self._describe = store, results, describe
+        self._fold = _fold(config)
+        self._cohort = load_cohort(store, _train_config(config).loader, self._fold)
         self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Become the next trial without starting a new process."""
+        """Become the next trial without starting a new process; patients change with the fold only."""
+        if _fold(new_config) != self._fold:
+            self._fold, before = _fold(new_config), self._cohort
+            self._cohort = load_cohort(self._store, _train_config(new_config).loader, self._fold)
+            before.close()  # only now: the node's copies, which folds share, would go with their last user
         self._start(new_config)
         return True
 
@@ -77,7 +83,7 @@ class Trial(tune.Trainable):
             _train_config(config),
             self._cohort,
             folder,
-            describe=self._describe,
+            describe=self._describe | ({"fold": str(self._fold)} if self._fold else {}),
             should_stop=lambda: self._is_to_leave,
         )
         unheard = self._run.records[config.get(HEARD, 0) :]
@@ -93,6 +99,12 @@ class Trial(tune.Trainable):
         if callable(self._end_of_ray):
             self._end_of_ray(signal.SIGTERM, None)
         raise SystemExit(128 + signal.SIGTERM)
+
+
+def _fold(config: dict[str, Any]) -> Fold | None:
+    """Of a finalist that is repeated on a fold; none of other trials, which learn from the store's own splits."""
+    number = config.get("fold")
+    return None if number is None else Fold(number, config["num_folds"], config["train"]["seed"])
 
 
 def _train_config(config: dict[str, Any]) -> TrainConfig:

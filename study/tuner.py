@@ -1,20 +1,35 @@
 """One run of Ray Tune: a searcher's trials, in actors that are used again, until the searcher has no more."""
 
+import logging
 import os
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, Final
 
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from renalnet import storage
 from renalnet.data.cohort import load_cohort
 from renalnet.data.store import Store
+from renalnet.log import get_logger
 from study.config import Slots, StudyConfig
+from study.progress import StudyFollower, progress_line
 from study.trainable import Trial
+
+LINE_EVERY_S: Final = 60.0
+_log = get_logger(__name__)
 
 
 def fit(
-    searcher: Searcher, scheduler: TrialScheduler, config: StudyConfig, results: str, store: Store, slots: Slots
+    searcher: Searcher,
+    scheduler: TrialScheduler,
+    config: StudyConfig,
+    results: str,
+    store: Store,
+    slots: Slots,
+    check: Callable[[], None],
 ) -> None:
     """Train every trial that the searcher suggests.
 
@@ -25,17 +40,25 @@ def fit(
         results: the results folder.
         store: whose patients the trials learn from.
         slots: what a trial occupies, and how many there may be at once.
+        check: asked now and then; what it raises ends all trials.
     """
     describe = {"roi": store.manifest.config.model_dump(mode="json"), "data": store.fingerprint}
     load_cohort(store, config.train.loader).close()  # what does not fit is refused here, not by every trial
     trial = tune.with_parameters(Trial, store=store, results=results, describe=describe)
-    run_trials(trial, searcher, scheduler, results, slots, config.resources.max_failures)
+    run_trials(trial, searcher, scheduler, config, results, slots, check)
 
 
 def run_trials(
-    trainable: type, searcher: Searcher, scheduler: TrialScheduler, results: str, slots: Slots, max_failures: int
+    trainable: type,
+    searcher: Searcher,
+    scheduler: TrialScheduler,
+    config: StudyConfig,
+    results: str,
+    slots: Slots,
+    check: Callable[[], None],
 ) -> None:
     """Run a trainable, whatever it does, at each point that the searcher suggests."""
+    max_failures = config.resources.max_failures
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's tables cut trials off; the searcher logs each one's end
     tune.Tuner(
         tune.with_resources(trainable, {"cpu": slots.cpus, "gpu": slots.gpus}),
@@ -50,12 +73,50 @@ def run_trials(
         ),
         run_config=tune.RunConfig(
             name="tune",
-            storage_path=results,
+            **_tune_storage(results),
             failure_config=tune.FailureConfig(max_failures=max_failures),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            callbacks=[_Losses(max_failures), _Live(StudyFollower(config, results, slots), check)],
             verbose=0,
         ),
     ).fit()
+
+
+class _Losses(tune.Callback):
+    """A line for each trial that was lost with its process or node and goes on, where Tune prints Ray's traceback."""
+
+    def __init__(self, max_failures: int) -> None:
+        self._max_failures = max_failures
+        logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
+
+    def on_trial_recover(self, *, trial: Any, **_: Any) -> None:
+        """Tune starts the trial again."""
+        _log.warning(
+            "%s lost its process or node, %d of at most %d times; it goes on from its last checkpoint",
+            *(_trial_name(trial), trial.num_failures, self._max_failures),
+        )
+
+
+class _Live(tune.Callback):
+    """Every `LINE_EVERY_S` a line with the state of the study, if it is still this driver's."""
+
+    def __init__(self, follower: StudyFollower, check: Callable[[], None]) -> None:
+        self._follower, self._check, self._said = follower, check, time.monotonic()
+
+    def on_step_end(self, **_: Any) -> None:
+        """Tune has handled an event."""
+        if time.monotonic() - self._said >= LINE_EVERY_S:
+            self._check()
+            _log.info("%s", progress_line(self._follower.look()))
+            self._said = time.monotonic()
+
+
+def _tune_storage(results: str) -> dict[str, Any]:
+    """Where Tune keeps what it writes; each node opens an object store with its own credentials."""
+    if not storage.is_remote(results):
+        return {"storage_path": results}
+    filesystem, path = storage.resolve(results)
+    return {"storage_path": path, "storage_filesystem": filesystem}
 
 
 def _trial_name(trial: Any) -> str:

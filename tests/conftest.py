@@ -6,15 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from balls import ball_roi
+from tiny import TINY
 
 from cluster.local import LocalCluster
 from cluster.node import NodeSize
-from renalnet.config import NetConfig, OptimConfig, PatchConfig, PrepareConfig, StitchConfig, TrainConfig
+from renalnet.config import NetConfig, OptimConfig, PatchConfig, PrepareConfig, StitchConfig, TrainConfig, merge
 from renalnet.data.cohort import Cohort, load_cohort
 from renalnet.data.store import Store
 from renalnet.data.store_writer import write_store
 from renalnet.types import Split
+from study.config import StudyConfig
+from study.presets import quick
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +36,18 @@ def ball_cohort(ball_store: Store) -> Iterator[Cohort]:
     cohort = load_cohort(ball_store)
     yield cohort
     cohort.close()
+
+
+@pytest.fixture(scope="session")
+def tiny_study() -> StudyConfig:
+    return merge(quick(), TINY, "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return path
 
 
 @pytest.fixture

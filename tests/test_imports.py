@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = {
-    0: ("types", "errors", "log", "storage"),
+    0: ("types", "errors", "log", "storage", "exclusive"),
     1: ("config", "presets", "checkpoint", "command", "device", "lease", "workers", "machine"),
     2: ("data", "nets", "losses", "metrics", "infer.stitch", "infer.crf", "infer.components"),
     3: ("train", "plan", "quality"),
@@ -31,15 +31,15 @@ HOME_OF_RAY = {"cluster.submit", "cluster.upload"} | {
     for name in (
         "extend",
         "search",
+        "repeat_search",
         "samplers",
         "schedule",
         "trainable",
         "tuner",
         "tasks",
         "run",
-        "dashboard",
+        "dashboard.reader",
         "journal",
-        "repeats",
         "bench.overhead",
         "bench.replay",
         "bench.sleeper",

@@ -54,7 +54,7 @@ def predictor() -> Predictor:
     atlases = [make_atlas(f"p{i}", p.image, p.label, prepare, synthetic=True) for i, p in enumerate(painted)]
     device = pick_device("float32")
     net = device.place(build_net(NetConfig(width=4, ppm_kernels=(1, 2)))).eval()
-    model = Model(net, Normalisation(-200, 500, 0.3), device, {})
+    model = Model((net,), Normalisation(-200, 500, 0.3), device, {})
     return Predictor(model, atlases, prepare, StitchConfig(tile=(16, 32, 32), stride=(16, 32, 32)), CrfConfig())
 
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from renalnet.config import LoaderConfig
 from renalnet.data.feed.node_copy import LAYOUT, NodeCopy, copy_bytes, find_room
 from renalnet.data.feed.node_folder import NodeFolder
-from renalnet.data.feed.patients import Patients, Source, StoreSource
+from renalnet.data.feed.patients import Dealt, Patients, Source, StoreSource
 from renalnet.data.feed.sampler import ENTER_AHEAD
+from renalnet.data.folds import DEALT, Fold, in_fold
 from renalnet.data.manifest import Normalisation
 from renalnet.data.store import Store
 from renalnet.errors import ConfigError
@@ -36,7 +37,7 @@ class Cohort:
     validation: Patients
     normalisation: Normalisation
     fingerprint: str
-    """Changes when any voxel of the store changes."""
+    """Changes when any voxel of the store changes, and with the fold."""
 
     def close(self) -> None:
         """Give up what is decoded; the node's copy goes with its last user. The end of the process does so too."""
@@ -44,23 +45,57 @@ class Cohort:
         self.validation.close()
 
 
-def load_cohort(store: Store, config: LoaderConfig | None = None) -> Cohort:
-    """The training and validation patients of a store; none is decoded yet.
+def load_cohort(store: Store, config: LoaderConfig | None = None, fold: Fold | None = None) -> Cohort:
+    """The training and validation patients of a store, or of a fold of it; none is decoded yet.
 
     Raises:
-        ConfigError: the shuffle window does not fit into the memory budget.
+        ConfigError: the shuffle window does not fit into the memory budget, or there are fewer patients than folds.
     """
     config = config or LoaderConfig()
     budget = int(config.memory_mb * _MB) if config.memory_mb else memory_bytes() // _DEFAULT_SHARE
-    held = _num_bytes(store, "train")
+    if fold:
+        return _fold_cohort(store, config, fold, budget)
+    held = num_bytes(store, "train")
     fits = held <= budget
     if not fits:
         held = _window_bytes(store, budget, config.window)
     train = _patients(store, "train", config.decoders, fits=fits)
     # Validation goes through the patients one by one: where they do not fit, that one and the next are held.
-    fits = _num_bytes(store, "validation") <= budget - held
+    fits = num_bytes(store, "validation") <= budget - held
     validation = _patients(store, "validation", config.decoders, fits=fits)
     return Cohort(train, validation, store.normalisation, store.fingerprint)
+
+
+def _fold_cohort(store: Store, config: LoaderConfig, fold: Fold, budget: int) -> Cohort:
+    """A fold takes its patients from the node's copies of the whole splits: however many folds, they are there once.
+
+    Where those do not fit, both of the fold's parts are streamed.
+    """
+    dealt = in_fold(store, fold)
+    fits = sum(num_bytes(store, split) for split in DEALT) <= budget
+    if not fits:
+        _window_bytes(dealt, budget, config.window)
+    places = _places(store, fits=fits)
+    train, validation = (
+        Patients(
+            Dealt(tuple(places[case] for case in dealt.cases(split))),
+            dealt.index.shapes(split),
+            dealt.index.counts(split),
+            num_threads=config.decoders,
+            keep_all=fits,
+        )
+        for split in DEALT
+    )
+    return Cohort(train, validation, store.normalisation, f"{store.fingerprint}-{fold}")
+
+
+def _places(store: Store, *, fits: bool) -> dict[str, tuple[Source, int]]:
+    """Where each training or validation patient is read, and its number there."""
+    places: dict[str, tuple[Source, int]] = {}
+    for split in DEALT:
+        source = _source(store, split, fits=fits)
+        places |= {case: (source, number) for number, case in enumerate(store.cases(split))}
+    return places
 
 
 def copy_name(store: Store, split: Split) -> str:
@@ -70,17 +105,21 @@ def copy_name(store: Store, split: Split) -> str:
 
 def _patients(store: Store, split: Split, num_threads: int, *, fits: bool) -> Patients:
     """A split's patients: all of them once a node where they fit, else those that each process wants."""
-    cases = tuple(store.cases(split))
-    source: Source = StoreSource(store, cases)
-    if cases and fits:
-        source = _shared(store, split, source) or source
+    source = _source(store, split, fits=fits)
     shapes, counts = store.index.shapes(split), store.index.counts(split)
     return Patients(source, shapes, counts, num_threads=num_threads, keep_all=fits)
 
 
+def _source(store: Store, split: Split, *, fits: bool) -> Source:
+    """The node's copy of a split where it fits and there is room, else the store itself."""
+    cases = tuple(store.cases(split))
+    source = StoreSource(store, cases)
+    return (_shared(store, split, source) or source) if cases and fits else source
+
+
 def _shared(store: Store, split: Split, source: Source) -> NodeCopy | None:
     """The node's copy; none, and said so, where there is no room for it."""
-    place = find_room(copy_name(store, split), _num_bytes(store, split))
+    place = find_room(copy_name(store, split), num_bytes(store, split))
     if place is None:
         _log.warning(
             "no room in /dev/shm or the temporary folder to share the %s patients: each process holds its own", split
@@ -106,5 +145,6 @@ def _num_slabs(store: Store, split: Split) -> NDArray[np.int64]:
     return -(-store.index.shapes(split)[:, 0] // store.manifest.config.slab_slices)
 
 
-def _num_bytes(store: Store, split: Split) -> int:
+def num_bytes(store: Store, split: Split) -> int:
+    """Bytes of a split's decoded patients."""
     return int(copy_bytes(store.index.shapes(split), _num_slabs(store, split)).sum())

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, Final
@@ -161,6 +161,12 @@ class CaseIndex:
     def splits(self) -> dict[str, Split]:
         """The split of each case."""
         return dict(zip(*(self.table.column(name).to_pylist() for name in ("case", "split")), strict=True))
+
+    def with_splits(self, splits: Mapping[str, Split]) -> "CaseIndex":
+        """The same patients, some of them in other splits."""
+        changed = [splits.get(case, split) for case, split in self.splits().items()]
+        place = self.table.column_names.index("split")
+        return CaseIndex(self.table.set_column(place, INDEX_SCHEMA.field("split"), pa.array(changed, pa.string())))
 
     def entry(self, case: str) -> CaseEntry:
         """The entry of a case. Raises KeyError for an unknown one."""

@@ -67,15 +67,15 @@ def _refuse_moves(named: Mapping[str, Split], kept: Mapping[str, Split]) -> None
 
 def _draw(cases: list[str], split: Split, share: float, seed: int, *, least: int, is_empty: bool) -> list[str]:
     """The cases below the threshold; one at least for an empty split of some share; `least` cases are left."""
-    ranked = sorted(cases, key=lambda case: _position(case, split, seed))
-    below = sum(_position(case, split, seed) < share for case in cases)
+    ranked = sorted(cases, key=lambda case: position(case, split, seed))
+    below = sum(position(case, split, seed) < share for case in cases)
     wanted = max(below, 1) if is_empty and share > 0 else below if share > 0 else 0
     return ranked[: max(min(wanted, len(cases) - least), 0)]
 
 
-def _position(case: str, split: Split, seed: int) -> float:
+def position(case: str, purpose: str, seed: int) -> float:
     """A number in [0, 1) that depends on nothing but its arguments."""
-    digest = hashlib.sha256(f"{seed}:{split}:{case}".encode()).digest()
+    digest = hashlib.sha256(f"{seed}:{purpose}:{case}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2.0**64
 
 

@@ -6,11 +6,13 @@ SimpleITK reads, turns, resamples and writes; it is imported where it is used.
 import os
 import uuid
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from renalnet import storage
 from renalnet.data.grid import GRID_TOLERANCE_MM, IDENTITY, OBLIQUE_TOLERANCE, Grid, Volume, grid_difference
 from renalnet.data.image.file import READERS, WRITTEN_ENDINGS, check_written
 from renalnet.data.image.quiet import quiet_stderr
@@ -65,16 +67,22 @@ def read_volume(path: str | Path) -> Volume:
 def write_volume(path: str | Path, volume: Volume) -> None:
     """Write an image under a temporary name, check that all of it is there, and rename it.
 
-    The ending of `path` chooses the format.
+    The ending of `path`, a local path or a URI, chooses the format.
 
     Raises:
         InputError: the ending is of no format that keeps an image in one file, so that it could not be written whole
             or not at all; or the format cannot hold the image.
         OSError: the file cannot be made, or the disk or a quota is full; `path` is as it was before.
     """
-    target = Path(path)
+    target = Path(storage.resolve(path)[1])
     if not target.name.lower().endswith(WRITTEN_ENDINGS):
         raise InputError(f"{path}: is no image in one file; choose an ending of {', '.join(WRITTEN_ENDINGS)}")
+    if storage.is_remote(path):
+        with TemporaryDirectory(prefix="renalnet-") as folder:  # SimpleITK writes local files only
+            local = Path(folder) / target.name
+            _write_whole(local, volume, target)
+            storage.write_bytes(path, local.read_bytes())
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{uuid.uuid4().hex[:8]}.{target.name}")  # keeps the ending, which SimpleITK reads
     try:

@@ -1,12 +1,18 @@
-"""The paper's full inference: sub-volumes, majority vote, dense CRF, 18-connectivity (paper, II.B)."""
+"""The paper's full inference: sub-volumes, majority vote, dense CRF, 18-connectivity (paper, II.B).
 
-from dataclasses import dataclass
+A model is one network or an ensemble. All networks of an ensemble are in memory at once, with the activations of one;
+what an ROI takes beside that does not depend on their number.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from renalnet import checkpoint
 from renalnet.config import CrfConfig, StitchConfig, TrainConfig, parse
 from renalnet.data.manifest import Normalisation
 from renalnet.device import Device, pick_device
+from renalnet.errors import CheckpointError
 from renalnet.infer.components import largest_component
 from renalnet.infer.crf import refine
 from renalnet.nets import SegmentationNet, build_net
@@ -17,14 +23,14 @@ from renalnet.types import HuArray, LabelArray, Triple
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network with all that its use needs."""
+    """A trained network, or an ensemble of them, with all that its use needs."""
 
-    net: SegmentationNet
+    nets: tuple[SegmentationNet, ...]
     """Folded: for inference only."""
     normalisation: Normalisation
     device: Device
     config: dict[str, Any]
-    """The bundle's `config.json`."""
+    """The bundle's `config.json`, the first member's."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +46,37 @@ class Stages:
 
 
 def load_bundle(folder: str) -> Model:
-    """Rebuild the network of a model bundle.
+    """Rebuild the network of a model bundle, or all networks of its ensemble.
 
     Raises:
         CheckpointError: the folder is no bundle or is damaged.
     """
+    return load_ensemble(checkpoint.member_folders(folder))
+
+
+def load_ensemble(folders: Sequence[str]) -> Model:
+    """An ensemble of the networks in some folders, the first of which says how the ensemble is used.
+
+    Raises:
+        CheckpointError: a folder is no bundle or is damaged, or a member expects other intensities.
+    """
+    first, *others = (_load_member(folder) for folder in folders)
+    for folder, other in zip(folders[1:], others, strict=True):
+        if other.normalisation != first.normalisation:
+            raise CheckpointError(
+                f"{folder} expects intensities by {other.normalisation}, {folders[0]} by {first.normalisation}; the "
+                "members of an ensemble must have learned from the same store"
+            )
+    return replace(first, nets=tuple(net for member in (first, *others) for net in member.nets))
+
+
+def _load_member(folder: str) -> Model:
     weights, config = checkpoint.load_model(folder)
     train = parse(TrainConfig, config["train"], f"{folder}/{checkpoint.CONFIG_FILE}")
     net = build_net(train.net)
     net.load_state_dict(weights)
     device = pick_device(train.precision)
-    return Model(folded(device.place(net), device.dtype), Normalisation(**config["normalisation"]), device, config)
+    return Model((folded(device.place(net), device.dtype),), Normalisation(**config["normalisation"]), device, config)
 
 
 def segment_roi(model: Model, image: HuArray, spacing_mm: Triple, stitch: StitchConfig, crf: CrfConfig) -> Stages:
@@ -63,6 +89,6 @@ def segment_roi(model: Model, image: HuArray, spacing_mm: Triple, stitch: Stitch
         stitch: sub-volumes and their overlap.
         crf: the dense CRF; 0 iterations leave the vote as it is.
     """
-    voted = segment(model.net, model.normalisation.apply(image), stitch, model.device)
+    voted = segment(model.nets, model.normalisation.apply(image), stitch, model.device)
     refined = refine(voted.probability, image, spacing_mm, crf)
     return Stages(voted.labels, refined, largest_component(refined))

@@ -3,9 +3,11 @@
 A voxel gets one vote from each sub-volume that covers it. The paper does not say how ties end; here they go
 to the tied class of larger summed probability (reconstruction). A mean of probabilities alone would not be
 a vote: one very sure sub-volume could overrule two mildly sure ones.
+
+An ensemble's networks vote in one ballot: each gives its own votes for its sub-volumes, and all are counted together.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -45,7 +47,6 @@ def tile_starts(length: int, tile: int, stride: int) -> tuple[int, ...]:
     return (*range(0, last, stride), last)
 
 
-@torch.inference_mode()
 def stitch(
     forward: Forward,
     image: FloatArray,
@@ -54,31 +55,45 @@ def stitch(
     batch_size: int = 1,
     device: torch.device = _CPU,
 ) -> Stitched:
-    """Run `forward` over the overlapping sub-volumes of an ROI and let them vote.
+    """Run `forward` over the overlapping sub-volumes of an ROI and let them vote: `stitch_all` of one."""
+    return stitch_all([forward], image, config, batch_size=batch_size, device=device)
+
+
+@torch.inference_mode()
+def stitch_all(
+    forwards: Sequence[Forward],
+    image: FloatArray,
+    config: StitchConfig,
+    *,
+    batch_size: int = 1,
+    device: torch.device = _CPU,
+) -> Stitched:
+    """Run each of `forwards` over the overlapping sub-volumes of an ROI and let all of them vote in one ballot.
 
     Args:
-        forward: (B, 1, d, h, w) float32 on `device` to logits (B, 3, d, h, w) of any float type.
+        forwards: one or more of (B, 1, d, h, w) float32 on `device` to logits (B, 3, d, h, w) of any float type.
         image: normalised intensities (z, y, x). Where it is shorter than a tile, tiles are as short as it is.
         config: size and step of the sub-volumes, in voxels (z, y, x).
-        batch_size: most sub-volumes at once; the result does not depend on it if `forward` treats each alone.
-        device: where sub-volumes and sums live: some tens of bytes a voxel, however many sub-volumes there
-            are.
+        batch_size: most sub-volumes at once; the result does not depend on it if `forwards` treat each alone.
+        device: where sub-volumes and sums live: some tens of bytes a voxel, however many sub-volumes and
+            members there are.
 
     Raises:
-        InputError: the network gave a probability that is not finite.
+        InputError: a network gave a probability that is not finite.
     """
     voxels = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)).to(device)
     tiling = _tiling(image.shape, config)
-    votes = torch.zeros((NUM_CLASSES, *voxels.shape), dtype=tiling.vote_type, device=device)
+    most_votes = int(tiling.cover.max()) * len(forwards)
+    votes = torch.zeros((NUM_CLASSES, *voxels.shape), dtype=_vote_type(most_votes), device=device)
     sums = torch.zeros((NUM_CLASSES, *voxels.shape), dtype=torch.float32, device=device)
-    for first in range(0, len(tiling.regions), batch_size):
+    for forward, first in product(forwards, range(0, len(tiling.regions), batch_size)):
         regions = tiling.regions[first : first + batch_size]
         logits = forward(torch.stack([voxels[region] for region in regions])[:, None])
         for region, probability in zip(regions, logits.float().softmax(dim=1), strict=True):
             _cast(votes, sums, region, probability)
     _require_finite(sums)
     labels = _settle(votes, sums)
-    sums /= tiling.cover.to(device)
+    sums /= (tiling.cover * len(forwards)).to(device)
     return Stitched(labels.cpu().numpy(), _arranged(sums, labels).cpu().numpy())
 
 
@@ -88,9 +103,9 @@ class _Tiling:
     cover: Tensor
     """Tiles that cover each voxel (z, y, x)."""
 
-    @property
-    def vote_type(self) -> torch.dtype:
-        return torch.uint8 if int(self.cover.max()) < 256 else torch.int32
+
+def _vote_type(most_votes: int) -> torch.dtype:
+    return torch.uint8 if most_votes < 256 else torch.int32
 
 
 def _tiling(shape: tuple[int, ...], config: StitchConfig) -> _Tiling:

@@ -1,6 +1,7 @@
 """Validation in the loop, by the same stitched inference as in the final stage."""
 
 import math
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -9,7 +10,7 @@ from renalnet.data.feed.patients import Patients
 from renalnet.data.manifest import Normalisation
 from renalnet.device import Device
 from renalnet.errors import InputError
-from renalnet.infer.stitch import Stitched, stitch, tile_starts
+from renalnet.infer.stitch import Forward, Stitched, stitch_all, tile_starts
 from renalnet.metrics.overlap import dice
 from renalnet.nets import SegmentationNet
 from renalnet.types import KIDNEY, TUMOR, FloatArray
@@ -38,7 +39,7 @@ class Validation:
         patient = self._patients[number]
         image = self._normalisation.apply(patient.image)
         try:
-            labels = segment(net, image, self._config, device).labels
+            labels = segment([net], image, self._config, device).labels
         except InputError:  # the image is finite: whole numbers
             return None
         return dice(patient.label == KIDNEY, labels == KIDNEY), dice(patient.label == TUMOR, labels == TUMOR)
@@ -49,8 +50,16 @@ class Validation:
         return f"{self.num_cases} of {len(self._patients)} patients, {self.num_sub_volumes} sub-volumes of {tile}"
 
 
-def segment(net: SegmentationNet, image: FloatArray, config: StitchConfig, device: Device) -> Stitched:
-    """Stitched inference over a normalised ROI (z, y, x), the same in training and in the final stage (paper, II.B)."""
+def segment(nets: Sequence[SegmentationNet], image: FloatArray, config: StitchConfig, device: Device) -> Stitched:
+    """Stitched inference over a normalised ROI (z, y, x), the same in training and in the final stage (paper, II.B).
+
+    Several networks are an ensemble that votes in one ballot, one network after the other.
+    """
+    forwards = [_forward(net, device) for net in nets]
+    return stitch_all(forwards, image, config, device=device.torch_device)
+
+
+def _forward(net: SegmentationNet, device: Device) -> Forward:
     net.eval()
 
     def forward(tile: Tensor) -> Tensor:
@@ -58,7 +67,7 @@ def segment(net: SegmentationNet, image: FloatArray, config: StitchConfig, devic
             logits: Tensor = net(device.tensor(tile))
         return logits.float()
 
-    return stitch(forward, image, config, device=device.torch_device)
+    return forward
 
 
 def _num_sub_volumes(shape: list[int], config: StitchConfig) -> int:

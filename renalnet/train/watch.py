@@ -103,8 +103,7 @@ def epoch_line(record: EpochRecord, run: TrainingRun) -> str:
 
 def forecast(run: TrainingRun, step_s: list[float]) -> str:
     """How long the rest of a run takes, by the time of its last steps and, if an epoch has ended, its validation."""
-    skipped = SLOW_STEPS if len(step_s) > SLOW_STEPS else 0
-    seconds = sum(step_s[skipped:]) / len(step_s[skipped:])
+    seconds, skipped = step_seconds(step_s)
     total = run.config.epochs * run.config.steps_per_epoch
     validation_s = _validation_s(run)
     left_s = (total - run.step) * seconds + (run.config.epochs - len(run.records)) * (validation_s or 0.0)
@@ -115,6 +114,12 @@ def forecast(run: TrainingRun, step_s: list[float]) -> str:
         f"takes about {duration_words(left_s)} on this machine, validation "
         f"{'not counted' if validation_s is None else 'counted'}; the same command goes on"
     )
+
+
+def step_seconds(step_s: list[float]) -> tuple[float, int]:
+    """Mean time of a process's steps without the first, slower ones, and how many those were."""
+    skipped = SLOW_STEPS if len(step_s) > SLOW_STEPS else 0
+    return sum(step_s[skipped:]) / len(step_s[skipped:]), skipped
 
 
 def _validation_s(run: TrainingRun) -> float | None:

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from renalnet import storage
 from renalnet.config import override
 from renalnet.errors import ResultsError
 from study.bench.size import Size
@@ -65,6 +64,7 @@ def _main(arguments: Sequence[str]) -> None:
     from ray import tune
 
     from study.bench.sleeper import Sleeper
+    from study.journal import open_journal
     from study.schedule import NetworkScheduler
     from study.search import NetworkSearch
     from study.tuner import run_trials
@@ -75,11 +75,11 @@ def _main(arguments: Sequence[str]) -> None:
     Path(results).mkdir(parents=True)
     ray.init("local", num_cpus=num_slots, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     slots = Slots(1, 0.0, num_slots)
-    searcher = NetworkSearch(config, results, storage.join(results, "journal"), {"fcn_ppm": {16: 16}}, slots)
+    searcher = NetworkSearch(config, results, open_journal(results), {"fcn_ppm": {16: 16}}, slots)
     scheduler = NetworkScheduler(config, results, searcher.heard(), searcher.on_prune)
     sleeper = tune.with_parameters(Sleeper, results=results, seconds=seconds, weights_kb=weights_kb)
     began = time.monotonic()
-    run_trials(sleeper, searcher, scheduler, results, slots, 0)
+    run_trials(sleeper, searcher, scheduler, config, results, slots, lambda: None)
     took = time.monotonic() - began
     ray.shutdown()
     if searcher.num_left:

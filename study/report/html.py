@@ -16,12 +16,15 @@ from study.report.summary import SHORT_TITLES, STAGES, TITLES
 
 _FILTERS = {
     "mean_sd": words.mean_sd,
+    "spread": words.spread,
+    "ensemble": words.ensemble,
     "number": words.number,
     "signed": words.signed,
     "p_value": words.p_value,
     "duration": words.duration,
     "weights": words.weights,
     "counts": words.counts,
+    "saved": words.saved,
     "moment": words.moment,
     "shell": shlex.quote,
     "lower_first": lambda text: text[:1].lower() + text[1:],
@@ -47,6 +50,7 @@ def render(report: Report, charts: Mapping[str, str], sprites: Sequence[Sprite])
             report=report,
             summary=summary,
             manifest=report.results.manifest,
+            chosen=report.results.selection,
             winner=summary.winner,
             standing=summary.winner_standing,
             trials=trials,

@@ -49,6 +49,45 @@ class Manifest(BaseModel):
     finished: bool = False
 
 
+class Spread(BaseModel):
+    """Objectives of a configuration's runs; one run has no sd."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    mean: float
+    sd: float | None = None
+    num: int
+
+
+class Finalist(BaseModel):
+    """What `final/selection.json` says of a candidate's runs beside the validation patients' Dice."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    members: tuple[str, ...] = ()
+    over_seeds: Spread | None = None
+    over_folds: Spread | None = None
+
+
+class Selection(BaseModel):
+    """`final/selection.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    candidates: dict[str, Finalist] = {}
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether a candidate has been run more than once."""
+        return any(
+            found.over_folds or (found.over_seeds and found.over_seeds.num > 1) for found in self.candidates.values()
+        )
+
+    def num_members(self, name: str) -> int:
+        """Networks that vote for a candidate; 0 where it is not known."""
+        return len(self.candidates[name].members) if name in self.candidates else 0
+
+
 @dataclass(frozen=True)
 class Trial:
     """A trial of the study; a field with a default may be null or absent in the file."""
@@ -74,6 +113,10 @@ class Trial:
     weight_background: float | None = None
     milestones: str = ""
     config: str = ""
+    repeat_of: str = ""
+    """The finalist that is run again here; empty for a trial of the search."""
+    seed: int | None = None
+    fold: int | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +133,7 @@ class Epoch:
     objective: float | None = None
     learning_rate: float | None = None
     seconds: float = 0.0
+    repeat_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,7 +181,12 @@ class Results:
     path: str
     manifest: Manifest
     trials: list[Trial] | None
+    """Of the search."""
+    repeats: list[Trial]
+    """Finalists run again, over seeds and on folds."""
     epochs: list[Epoch] | None
+    """Of the search's trials."""
+    selection: Selection
     measurements: list[Measurement] | None
     view_cases: list[str]
 
@@ -152,11 +201,14 @@ def load_results(path: str | Path) -> Results:
         ResultsError: it has no manifest, or a file in it is damaged or lacks columns.
     """
     views = list_names(join(path, "final", "views"))
+    trials, epochs = _read_rows(join(path, "trials.parquet"), Trial), _read_rows(join(path, "curves.parquet"), Epoch)
     return Results(
         path=str(path),
         manifest=_read_manifest(path),
-        trials=_read_rows(join(path, "trials.parquet"), Trial),
-        epochs=_read_rows(join(path, "curves.parquet"), Epoch),
+        trials=None if trials is None else [trial for trial in trials if not trial.repeat_of],
+        repeats=[trial for trial in trials or [] if trial.repeat_of],
+        epochs=None if epochs is None else [epoch for epoch in epochs if not epoch.repeat_of],
+        selection=_read_selection(path),
         measurements=_read_rows(join(path, "final", "metrics.parquet"), Measurement),
         view_cases=[name.removesuffix(".npz") for name in views if name.endswith(".npz")],
     )
@@ -198,6 +250,16 @@ def _read_manifest(path: str | Path) -> Manifest:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ResultsError(f"{path}/manifest.json: {key}: {first['msg']}; restore it or run the study again") from error
+
+
+def _read_selection(path: str | Path) -> Selection:
+    where = join(path, "final", "selection.json")
+    try:
+        return Selection.model_validate(read_json(where))
+    except FileNotFoundError:
+        return Selection()
+    except (OSError, InputError, ValidationError) as error:
+        raise ResultsError(f"{where} cannot be read ({error}); run the study's final stage again") from error
 
 
 def _read_rows(path: str, row_type: type[Row]) -> list[Row] | None:

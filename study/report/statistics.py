@@ -70,6 +70,18 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float], settings: 
     return Difference(float(differences.mean()), low, high, _signed_rank_p(differences), len(differences))
 
 
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Spearman's rank correlation, -1 to 1, of two equally long sequences, equal values sharing their mean rank.
+
+    None for fewer than two values, or where all of a sequence are equal.
+    """
+    from scipy import stats
+
+    if len(set(first)) < 2 or len(set(second)) < 2:
+        return None
+    return float(stats.pearsonr(stats.rankdata(first), stats.rankdata(second)).statistic)
+
+
 def _signed_rank_p(differences: Values) -> float:
     from scipy import stats
 

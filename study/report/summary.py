@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from study.report.paper import TABLE_ONE, PaperRow
 from study.report.rows import Measurement, Results, Trial
+from study.report.search import Hours, Rung, failed_trials, hours_of, rungs_of
 from study.report.statistics import Difference, Estimate, Settings, estimate, paired_difference
 
 TITLES: Final[dict[str, str]] = {
@@ -101,15 +102,6 @@ class Patient:
 
 
 @dataclass(frozen=True)
-class Hours:
-    """Cost of the study; wall hours as the manifest's durations add up."""
-
-    gpu: float
-    cpu: float
-    wall: float
-
-
-@dataclass(frozen=True)
 class Summary:
     """All that the terminal table and the page say."""
 
@@ -124,7 +116,12 @@ class Summary:
     margins: list[Margin]
     patients: list[Patient]
     states: dict[str, int]
+    """Of the search's trials."""
+    repeat_states: dict[str, int]
+    """Of the finalists' repeats."""
     hours: Hours
+    rungs: list[Rung]
+    failed: list[Trial]
     missing: list[str]
     """What is not there yet, in words."""
 
@@ -156,7 +153,10 @@ def summarise(results: Results, settings: Settings) -> Summary:
         margins=margins_of(final, settings),
         patients=patients_of(final),
         states=dict(Counter(trial.state for trial in results.trials or [])),
-        hours=_hours(results),
+        repeat_states=dict(Counter(repeat.state for repeat in results.repeats)),
+        hours=hours_of(results),
+        rungs=rungs_of(results.manifest, results.trials or [], results.epochs or []),
+        failed=failed_trials(results.trials or []),
         missing=missing_pieces(results),
     )
 
@@ -275,16 +275,6 @@ def find_winner(trials: Iterable[Trial], checkpoint: str | None) -> Trial | None
         return next((trial for trial in trials if trial.name == checkpoint), None)
     scored = [trial for trial in trials if trial.network == "fcn_ppm" and trial.objective is not None]
     return max(scored, key=lambda trial: trial.objective or 0.0, default=None)
-
-
-def _hours(results: Results) -> Hours:
-    trials = results.trials or []
-    seconds = sum(value or 0.0 for value in results.manifest.durations_s.values())
-    return Hours(
-        gpu=sum(trial.gpu_hours for trial in trials),
-        cpu=sum(trial.cpu_hours for trial in trials),
-        wall=seconds / 3600,
-    )
 
 
 def missing_pieces(results: Results) -> list[str]:

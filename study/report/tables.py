@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from study.report.contents import Report
+from study.report.rows import Finalist
 from study.report.statistics import Estimate
 from study.report.summary import Standing
 
@@ -18,13 +19,15 @@ def tables_of(report: Report) -> dict[str, list[Cells]]:
     tables: dict[str, list[Cells]] = {
         "table_one": [_standing(row) for row in summary.standings],
         "appendix": [_standing(row) for row in summary.appendix],
-        "selection": [_standing(row) for row in summary.selection],
+        "selection": [_standing(row) | _spreads(report, row) for row in summary.selection],
         "stages": [_standing(row) for row in summary.stages],
         "differences": _differences(report),
         "detection": _detection(report),
         "patients": _patients(report),
         "patient_dice": _patient_dice(report),
+        "rungs": [asdict(row) for row in summary.rungs],
         "trials": [asdict(row) for row in results.trials or []],
+        "repeats": [asdict(row) for row in results.repeats],
         "learning_curves": [asdict(row) for row in results.epochs or []],
     }
     return {name: rows for name, rows in tables.items() if rows}
@@ -57,6 +60,18 @@ def _standing(row: Standing) -> Cells:
         "paper_dice_tumor": paper.dice_tumor if paper else None,
         "paper_distance_kidney_px": paper.distance_kidney_px[0] if paper else None,
         "paper_distance_tumor_px": paper.distance_tumor_px[0] if paper else None,
+    }
+
+
+def _spreads(report: Report, row: Standing) -> Cells:
+    """Objectives of a candidate's runs over seeds and on folds."""
+    found = report.results.selection.candidates.get(row.contestant.checkpoint, Finalist())
+    spreads = {"over_seeds": found.over_seeds, "over_folds": found.over_folds}
+    parts = ("mean", "sd", "num")
+    return {
+        f"objective_{name}_{part}": getattr(spread, part) if spread else None
+        for name, spread in spreads.items()
+        for part in parts
     }
 
 

@@ -75,7 +75,8 @@ def _print_winner(report: Report, console: Console) -> None:
     if winner is not None:
         label = "Best trial so far" if summary.is_provisional else "Winner"
         paper = " (the paper's own point)" if winner.is_paper_point else ""
-        _say(console, f"{label}: {winner.name}{paper} · {words.configuration(winner)}", style="bold")
+        together = words.ensemble(report.results.selection.num_members(winner.name))
+        _say(console, f"{label}: {winner.name}{paper} · {words.configuration(winner)}{together}", style="bold")
     for stage in summary.stages:
         values = f"kidney {words.mean_sd(stage.dice_kidney)}, tumour {words.mean_sd(stage.dice_tumor)}"
         _say(console, f"  Dice, {STAGES.get(stage.stage, stage.stage)}: {values}")
@@ -98,7 +99,13 @@ def _print_detection(detections: list[Detected], console: Console) -> None:
 def _print_cost(report: Report, console: Console) -> None:
     hours = report.summary.hours
     _say(console, f"Trials: {words.counts(report.summary.states)}")
-    _say(console, f"Hours: {hours.wall:.2f} wall · {hours.gpu:.2f} GPU · {hours.cpu:.2f} CPU")
+    if report.summary.repeat_states:
+        _say(console, f"Repeats of finalists: {words.counts(report.summary.repeat_states)}")
+    for trial in report.summary.failed:
+        _say(console, f"  failed {trial.name}: {trial.reason or 'no reason was noted'}", style="yellow")
+    _say(console, f"Hours: {hours.wall:.2f} wall · {hours.gpu:.2f} GPU · {hours.cpu:.2f} CPU · {words.saved(hours)}")
+    for rung in report.summary.rungs:
+        _say(console, f"Rung {words.rung(rung)}")
     for warning in report.results.manifest.warnings:
         _say(console, f"Warning: {warning}", style="yellow")
     if report.page is not None:

@@ -4,18 +4,24 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from renalnet.metrics.detection import Rate
-from study.report.rows import Trial
+from study.report.rows import Spread, Trial
+from study.report.search import Hours, Rung
 from study.report.statistics import Difference, Estimate
 
 NONE = "–"
 
 
-def mean_sd(value: Estimate | None, digits: int = 3) -> str:
-    """`0.912 ± 0.031`; a single patient has no sd."""
+def mean_sd(value: Estimate | Spread | None, digits: int = 3) -> str:
+    """`0.912 ± 0.031`; a single patient or run has no sd."""
     if value is None:
         return NONE
     spread = "" if value.sd is None else f" ± {value.sd:.{digits}f}"
     return f"{value.mean:.{digits}f}{spread}"
+
+
+def spread(value: Spread | None) -> str:
+    """`0.912 ± 0.031 (3)`, with the number of runs."""
+    return NONE if value is None else f"{mean_sd(value)} ({value.num})"
 
 
 def interval(low: float, high: float, digits: int = 3) -> str:
@@ -81,6 +87,23 @@ def configuration(trial: Trial) -> str:
     """The searched values of a trial on one line."""
     kernels = f"kernels {trial.ppm_kernels} · " if trial.ppm_kernels else ""
     return f"{kernels}weights {weights(trial)} · milestones {trial.milestones or NONE}"
+
+
+def saved(hours: Hours) -> str:
+    """What pruning saved, of GPUs where there are any."""
+    value, device = (hours.gpu_saved, "GPU") if hours.gpu else (hours.cpu_saved, "CPU")
+    return f"{value:.2f} {device} saved by pruning"
+
+
+def rung(value: Rung) -> str:
+    """How far the order at a rung was the final one."""
+    known = "not defined" if value.correlation is None else f"{value.correlation:.2f}"
+    return f"{value.network}, epoch {value.epoch}: rank correlation with the end {known} ({value.num} whole trials)"
+
+
+def ensemble(num_members: int) -> str:
+    """` · ensemble of 3 networks`; nothing of a single one."""
+    return f" · ensemble of {num_members} networks" if num_members > 1 else ""
 
 
 def counts(states: Mapping[str, int]) -> str:

@@ -3,9 +3,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from balls import ball_roi
 
 from renalnet.config import LoaderConfig, PrepareConfig
-from renalnet.data.cohort import load_cohort
+from renalnet.data.cohort import copy_name, load_cohort
+from renalnet.data.feed.node_copy import find_room
+from renalnet.data.folds import Fold, in_fold
 from renalnet.data.store import Store
 from renalnet.data.store_writer import write_store
 from renalnet.errors import ConfigError
@@ -58,3 +61,49 @@ def test_patients_are_those_of_the_store_clipped(ball_store: Store) -> None:
             assert patients.counts[number].tolist() == np.bincount(roi.label.ravel(), minlength=3).tolist()
     assert cohort.fingerprint == ball_store.fingerprint
     cohort.close()
+
+
+@pytest.fixture
+def mixed_store(ball_store: Store, tmp_path: Path) -> Store:
+    """Five training and two validation patients who differ, and a test patient."""
+    splits: list[Split] = ["train", "validation", "train", "test", "train", "validation", "train", "train"]
+    rois = [ball_roi(f"case_{number:05d}", split, number) for number, split in enumerate(splits)]
+    return write_store(tmp_path / "store", rois, PrepareConfig(spacing_mm=(2.0, 2.0, 2.0), localise="cut"))
+
+
+@pytest.mark.parametrize("budget", [7, 6], ids=["shared", "streamed"])
+def test_a_fold_has_its_patients_whatever_the_memory(mixed_store: Store, budget: int) -> None:
+    fold = Fold(1, 3, seed=4)
+    cohort = load_cohort(mixed_store, LoaderConfig(memory_mb=budget * PATIENT_KB * KB, window=1), fold)
+    for split, patients in (("train", cohort.train), ("validation", cohort.validation)):
+        cases = in_fold(mixed_store, fold).cases(split)
+        assert len(cases) == len(patients)
+        for number, case in enumerate(cases):
+            roi = mixed_store.read(case)
+            assert np.array_equal(patients[number].image, np.clip(roi.image, -200, 500))
+            assert patients.counts[number].tolist() == np.bincount(roi.label.ravel(), minlength=3).tolist()
+            assert patients.shapes[number].tolist() == list(roi.image.shape)
+            assert patients[number].image.flags.writeable == (budget == 6)
+    cohort.close()
+
+
+def test_folds_and_the_whole_share_the_nodes_copies(mixed_store: Store) -> None:
+    whole = load_cohort(mixed_store)
+    folds = [load_cohort(mixed_store, fold=Fold(number, 3, seed=4)) for number in range(3)]
+    for cohort in (whole, *folds):
+        _ = [cohort.train[number] for number in range(len(cohort.train))]
+    place = find_room(copy_name(mixed_store, "train"), 1)
+    assert place is not None
+    copies = [path.name for path in place.parent.glob(f"{mixed_store.fingerprint}-*") if path.is_dir()]
+    assert sorted(copies) == sorted(copy_name(mixed_store, split) for split in ("train", "validation"))
+    for cohort in (whole, *folds):
+        cohort.close()
+    assert not list(place.parent.glob(f"{mixed_store.fingerprint}-*"))
+
+
+def test_each_fold_is_another_run(mixed_store: Store) -> None:
+    folds = [None, Fold(0, 3, 4), Fold(1, 3, 4), Fold(0, 2, 4), Fold(0, 3, 5)]
+    cohorts = [load_cohort(mixed_store, fold=fold) for fold in folds]
+    assert len({cohort.fingerprint for cohort in cohorts}) == len(folds)
+    for cohort in cohorts:
+        cohort.close()

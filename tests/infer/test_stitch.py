@@ -6,7 +6,7 @@ import torch
 
 from renalnet.config import StitchConfig
 from renalnet.errors import InputError
-from renalnet.infer.stitch import stitch, tile_starts
+from renalnet.infer.stitch import stitch, stitch_all, tile_starts
 
 
 def ask(x):
@@ -33,19 +33,19 @@ def middle(answers, **kwargs):
     return int(got.labels[2, 0, 0]), got.probability[:, 2, 0, 0]
 
 
-def brute_force(image, config):
+def brute_force(image, config, forwards=(ask,)):
     """Each voxel's vote and mean probability, voxel by voxel and tile by tile, as the text states them."""
     sizes = [min(tile, length) for tile, length in zip(config.tile, image.shape, strict=True)]
     starts = [tile_starts(n, t, s) for n, t, s in zip(image.shape, config.tile, config.stride, strict=True)]
     answers = {}
-    for corner in itertools.product(*starts):
+    for forward, corner in itertools.product(forwards, itertools.product(*starts)):
         box = tuple(slice(at, at + size) for at, size in zip(corner, sizes, strict=True))
-        answers[corner] = ask(torch.from_numpy(image[box][None, None].copy())).softmax(1)[0].numpy()
+        answers[forward, corner] = forward(torch.from_numpy(image[box][None, None].copy())).softmax(1)[0].numpy()
     labels, mean = np.zeros(image.shape, np.uint8), np.zeros((3, *image.shape))
     for voxel in np.ndindex(image.shape):
         seen = [
             answer[(slice(None), *np.subtract(voxel, corner))]
-            for corner, answer in answers.items()
+            for (_, corner), answer in answers.items()
             if all(0 <= v - c < size for v, c, size in zip(voxel, corner, sizes, strict=True))
         ]
         total = np.sum(seen, axis=0, dtype=np.float32)
@@ -163,3 +163,61 @@ def test_the_image_is_left_as_it_was():
 def test_a_diverged_network_is_refused():
     with pytest.raises(InputError, match="not finite in 8 of 8 voxels"):
         stitch(lambda x: ask(x) * torch.nan, np.zeros((2, 2, 2), np.float32), StitchConfig())
+
+
+def other(x):
+    """A second opinion."""
+    return ask(1 - x).roll(1, dims=1)
+
+
+def third(x):
+    return ask(x * 0.5) - 0.2
+
+
+def test_an_ensemble_votes_in_one_ballot():
+    config = StitchConfig(tile=(5, 6, 4), stride=(2, 3, 3))
+    image = np.random.default_rng(4).uniform(-1, 2, (11, 9, 8)).astype(np.float32)
+    forwards = (ask, other, third)
+    got = stitch_all(forwards, image, config, batch_size=3)
+    labels, mean = brute_force(image, config, forwards)
+    np.testing.assert_array_equal(got.labels, labels)
+    np.testing.assert_allclose(np.sort(got.probability, axis=0), np.sort(mean, axis=0), atol=1e-5)
+    alone = np.stack([stitch(forward, image, config).labels for forward in forwards])
+    of_labels = np.stack([(alone == label).sum(axis=0) for label in range(3)]).argmax(axis=0)
+    assert (of_labels != labels).any()  # a vote of the members' labels is another rule
+
+
+def test_sub_volumes_count_and_not_members():
+    """Two members are for 0 by two of three, the third is for 1 by all: five votes to four for 1."""
+    for_0, for_1 = (0.6, 0.4, 0.0), (0.4, 0.6, 0.0)
+    forwards = [scripted(answers) for answers in ([for_0, for_0, for_1], [for_0, for_0, for_1], [for_1] * 3)]
+    config = StitchConfig(tile=(3, 1, 1), stride=(1, 1, 1))
+    got = stitch_all(forwards, np.zeros((5, 1, 1), np.float32), config)
+    assert got.labels[2, 0, 0] == got.probability[:, 2, 0, 0].argmax() == 1
+    np.testing.assert_allclose(np.sort(got.probability[:, 2, 0, 0]), [0, 4.4 / 9, 4.6 / 9], atol=1e-6)
+
+
+def test_a_tie_between_members_goes_to_the_larger_sum():
+    forwards = [scripted([(0.9, 0.1, 0.0)]), scripted([(0.2, 0.0, 0.8)])]
+    got = stitch_all(forwards, np.zeros((1, 1, 1), np.float32), StitchConfig(tile=(1, 1, 1), stride=(1, 1, 1)))
+    assert got.labels.item() == 0
+    np.testing.assert_allclose(got.probability.ravel(), [0.55, 0.05, 0.4], atol=1e-6)
+
+
+def test_an_ensemble_of_one_is_the_network_alone_bit_for_bit():
+    config = StitchConfig(tile=(4, 4, 4), stride=(3, 2, 1))
+    image = np.random.default_rng(6).normal(size=(9, 7, 6)).astype(np.float32)
+    one, twice = stitch(ask, image, config), stitch_all([ask, ask], image, config)
+    np.testing.assert_array_equal(stitch_all([ask], image, config).probability, one.probability)
+    np.testing.assert_array_equal(twice.labels, one.labels)  # the same votes twice change no majority
+
+
+def test_more_than_255_votes_of_members_are_counted():
+    """200 tiles of one member for 0, and 100 of the other; 100 of the other for 1."""
+    config = StitchConfig(tile=(200, 1, 1), stride=(1, 1, 1))
+    for_0, for_1 = (0.9, 0.1, 0.0), (0.1, 0.9, 0.0)
+    num_tiles = 401 - 200 + 1
+    forwards = [scripted([for_0] * num_tiles), scripted([for_0, for_1] * num_tiles)]
+    got = stitch_all(forwards, np.zeros((401, 1, 1), np.float32), config, batch_size=50)
+    assert got.labels[200, 0, 0] == 0
+    np.testing.assert_allclose(got.probability[:, 200, 0, 0], [0.7, 0.3, 0.0], atol=1e-5)

@@ -55,7 +55,7 @@ def write_manifest(folder: Path, **changes: Any) -> None:
     content = {
         "study": "quick",
         "created": "2024-05-04T10:20:30+00:00",
-        "config": {"search": {"num_trials": 8}},
+        "config": {"search": {"num_trials": 8, "grace_epochs": 2, "reduction_factor": 3}},
         "config_fingerprint": "0123456789abcdef",
         "data": {
             "source": "synthetic phantoms",
@@ -190,6 +190,28 @@ def metric_rows() -> list[dict[str, Any]]:
             values = {"split": "validation", "checkpoint": checkpoint, "role": role}
             rows.append(metric_row("case_00099", "fcn_ppm", label, dice, **values))
     return rows
+
+
+def repeat_rows() -> list[dict[str, Any]]:
+    """Rows of `trials.parquet` for the two best configurations run again: a seed and a fold each, one failed."""
+    first, second = (row for row in trial_rows() if row["name"] in (WINNER, "fcn_ppm-0000"))
+    kinds = (("seed-1", {"seed": 1}), ("fold-0-of-2", {"seed": 0, "fold": 0}))
+    return [
+        {**row, "name": f"{row['name']}-{kind}", "repeat_of": row["name"], "state": state, **about}
+        for row, states in ((first, ("complete", "complete")), (second, ("complete", "failed")))
+        for (kind, about), state in zip(kinds, states, strict=True)
+    ]
+
+
+def selection() -> dict[str, Any]:
+    """`final/selection.json` of a study with these repeats."""
+    seeds = {"mean": 0.81, "sd": 0.014, "num": 2}
+    folds = {"mean": 0.75, "sd": None, "num": 1}
+    return {
+        "winner": WINNER,
+        "scores": {WINNER: 0.87, "fcn_ppm-0000": 0.84},
+        "candidates": {WINNER: {"over_seeds": seeds, "over_folds": folds, "members": [WINNER, f"{WINNER}-seed-1"]}},
+    }
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:

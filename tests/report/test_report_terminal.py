@@ -45,7 +45,9 @@ def test_a_narrow_terminal_puts_the_paper_below(written: Report) -> None:
         "weights tumour 3.1, kidney 1.1, background 0.2 · milestones 4-7",
         "patients: sensitivity 1.000 (0.610 to 1.000), 6 of 6",
         "Trials: 5 complete · 2 pruned · 1 failed",
-        "Hours: 0.13 wall · 0.00 GPU · 2.00 CPU",
+        "Hours: 0.13 wall · 0.00 GPU · 2.00 CPU · 2.50 CPU saved by pruning",
+        "failed fcn_ppm-0004: RuntimeError: <i>out of memory</i>",
+        "Rung fcn_ppm, epoch 6: rank correlation with the end 1.00 (3 whole trials)",
         "report.html",
     ],
 )

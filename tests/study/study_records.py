@@ -10,10 +10,17 @@ from renalnet.checkpoint import Checkpoint, save_checkpoint, save_model
 from renalnet.train import LOG_FILE, EpochRecord
 from renalnet.types import NetName
 from study import layout
+from study.collect import TrialRecord, write_record
 from study.config import Slots, StudyConfig
+from study.journal import open_journal
 from study.search import NetworkSearch
 
-TRAIN = {"epochs": 5, "loss": {"tumor": 2, "kidney": 1, "background": 0.2}, "optim": {"milestones": [3, 5, 7]}}
+TRAIN = {
+    "epochs": 5,
+    "seed": 0,
+    "loss": {"tumor": 2, "kidney": 1, "background": 0.2},
+    "optim": {"milestones": [3, 5, 7]},
+}
 
 
 def keep_epochs(results: Path, name: str, objectives: list[float], failure: str = "") -> None:
@@ -25,11 +32,35 @@ def keep_epochs(results: Path, name: str, objectives: list[float], failure: str 
     storage.write_bytes(storage.join(layout.trial_folder(str(results), name), LOG_FILE), lines.encode())
 
 
+def keep_model(results: Path, name: str, weight: float = 0.0) -> None:
+    """A bundle of one weight."""
+    save_model(layout.trial_folder(str(results), name), {"w": torch.tensor([weight])}, {})
+
+
+def keep_trial(
+    results: Path, network: str, number: int, objectives: list[float], failure: str = "", has_model: bool = True
+) -> TrialRecord:
+    """A trial of the search that has ended, with its log and, if it finished an epoch, a model."""
+    record = TrialRecord(number, network, "complete", {}, TRAIN, cpus=2)
+    write_record(str(results), record)
+    keep_epochs(results, record.name, objectives, failure)
+    if objectives and has_model:
+        keep_model(results, record.name, number)
+    return record
+
+
+def keep_repeat(results: Path, planned: TrialRecord, objectives: list[float], reason: str = "") -> None:
+    """A repeat that has ended, failed where there is a reason, with its log and, if it finished an epoch, a model."""
+    write_record(str(results), planned.ended("failed" if reason else "complete", reason))
+    keep_epochs(results, planned.name, objectives, reason)
+    if objectives:
+        keep_model(results, planned.name, sum(map(ord, planned.name)))
+
+
 def keep_checkpoint(results: Path, name: str) -> None:
     """Weights of one number, as a checkpoint and as a model, and an epoch's log."""
-    folder, tensors = layout.trial_folder(str(results), name), {"w": torch.zeros(1)}
-    save_checkpoint(folder, Checkpoint(1, tensors, {}))
-    save_model(folder, tensors, {})
+    save_checkpoint(layout.trial_folder(str(results), name), Checkpoint(1, {"w": torch.zeros(1)}, {}))
+    keep_model(results, name)
     keep_epochs(results, name, [0.1])
 
 
@@ -37,7 +68,7 @@ WIDTHS: dict[NetName, dict[int, int]] = {"fcn_ppm": {4: 4}, "unet3d": {4: 4}, "p
 
 
 def searcher(config: StudyConfig, folder: Path) -> NetworkSearch:
-    return NetworkSearch(config, str(folder), str(folder / "optuna.journal"), WIDTHS, Slots(1, 0.0, 2))
+    return NetworkSearch(config, str(folder), open_journal(str(folder)), WIDTHS, Slots(1, 0.0, 2))
 
 
 def end(search: NetworkSearch, folder: Path, trial_id: str, name: str, *objectives: float, failure: str = "") -> None:

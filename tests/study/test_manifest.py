@@ -53,3 +53,15 @@ def test_warnings_are_grouped_by_what_they_say(tiny_study: StudyConfig, ball_sto
     StudyManifest(str(tmp_path), tiny_study, "/one").describe_data(store, "balls", synthetic=True)
     warnings = storage.read_json(tmp_path / "manifest.json")["warnings"]
     assert warnings == ["window grown: a, case_00006 (test)", "few patients"]
+
+
+def test_warnings_of_the_results_join_those_of_the_data_once(
+    tiny_study: StudyConfig, ball_store: Store, tmp_path: Path
+) -> None:
+    noted = replace(ball_store, manifest=replace(ball_store.manifest, notes=("noise",)))
+    for _ in range(2):
+        manifest = StudyManifest(str(tmp_path), tiny_study, None)
+        manifest.describe_data(noted, "balls", synthetic=True)
+        manifest.warn(["test patients were read before"])
+        manifest.warn(["test patients were read before"])
+        assert storage.read_json(tmp_path / "manifest.json")["warnings"] == ["noise", "test patients were read before"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from test_run import ROOT, command, rows, run
+from study_command import ROOT, command, rows, run
 
 from renalnet.data.store import Store
 

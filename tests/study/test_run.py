@@ -1,31 +1,21 @@
 """Real studies on a real local Ray, started as a person starts them."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import optuna
-import pyarrow.parquet as pq
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from study_command import command, rows, run
 
 from renalnet.data.store import Store
 from renalnet.data.volume import grid_difference, read_volume
 from renalnet.infer.pipeline import load_bundle
-
-ROOT = Path(__file__).parents[2]
-
-
-def command(store: Store, config: Path, results: Path, *more: str) -> list[str]:
-    options = ["--preset", "quick", "--config", str(config), "--data", store.path, "--results", str(results), *more]
-    return [sys.executable, "-m", "study.run", *options]
-
-
-def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT, timeout=240, check=False)
+from study.config import StudyConfig
+from study.forecast import disk_bytes
+from study.measure import MeasureJob, measure_study
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +26,6 @@ def finished(ball_store: Store, tiny_file: Path, tmp_path_factory: pytest.TempPa
     assert done.returncode == 0, done.stderr
     (results / "terminal.txt").write_text(done.stdout)
     return results
-
-
-def rows(path: Path) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = pq.read_table(path).to_pylist()
-    return found
 
 
 def test_every_trial_is_accounted_for(finished: Path) -> None:
@@ -124,3 +109,27 @@ def test_another_study_in_the_folder_is_refused(finished: Path, ball_store: Stor
     done = run(command(ball_store, tiny_file, finished, "--set", "seed=5"))
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and "holds another study" in done.stderr
+
+
+def test_the_disk_forecast_is_met(finished: Path, ball_store: Store, tiny_study: StudyConfig) -> None:
+    widths = json.loads((finished / "manifest.json").read_text())["widths"]
+    measured = measure_study(MeasureJob(tiny_study, widths, ball_store.path, num_threads=1))
+    disk = disk_bytes(tiny_study, measured, num_slots=0)
+    weights = num_bytes(finished, "trials/*/checkpoint-*", "trials/*/model.safetensors", "best/model.safetensors")
+    assert disk.weights == pytest.approx(weights, rel=0.1)
+    logs = num_bytes(finished, "tune/*/*", "trials/*/trial.json", "trials/*/epochs.jsonl", "optuna.journal")
+    assert disk.logs == pytest.approx(logs, rel=0.3)
+    masks = num_bytes(finished, "final/masks/*/*", "final/roi_labels/*/*", "final/views/*")
+    assert disk.masks == pytest.approx(masks, rel=0.5)
+
+
+def num_bytes(folder: Path, *patterns: str) -> int:
+    return sum(path.stat().st_size for pattern in patterns for path in folder.glob(pattern) if path.is_file())
+
+
+def test_a_dry_run_forecasts_and_writes_nothing(ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
+    done = run([*command(ball_store, tiny_file, tmp_path / "results"), "--dry-run"])
+    assert done.returncode == 0, done.stderr
+    for words in ("fcn_ppm 4, unet3d 1", "trials at once", "s a step", "wall time", "disk", "memory"):
+        assert words in done.stdout
+    assert not list(tmp_path.iterdir())

@@ -53,3 +53,35 @@ def test_a_trial_that_is_terminated_writes_a_checkpoint_first(
         ray.get(step)
     found = load_checkpoint(layout.trial_folder(str(tmp_path), "fcn_ppm-0000"))
     assert found is not None and 0 < found.step < 1000
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning")  # Ray's own
+def test_an_actor_changes_its_patients_with_the_fold_only(
+    local_ray: None, tiny_train: TrainConfig, ball_store: Store, tmp_path: Path
+) -> None:
+    train = tiny_train.model_dump(mode="json")
+    trial = tune.with_parameters(Trial, store=ball_store, results=str(tmp_path), describe={})
+
+    class Told(trial):  # type: ignore[misc, valid-type]
+        """Says whose patients it has; outside of Tune it has no resources."""
+
+        trial_resources = tune.PlacementGroupFactory([{"CPU": 1}])
+
+        def become(self, name: str, about: dict[str, int]) -> tuple[int, str]:
+            self.reset_config({"name": name, "train": train, **about})
+            return id(self._cohort), self._cohort.fingerprint
+
+    actor = ray.remote(num_cpus=1)(Told).remote({"name": "first", "train": train})
+    folds = [{}, {"fold": 0, "num_folds": 3}, {"fold": 0, "num_folds": 3}, {"fold": 1, "num_folds": 3}, {}]
+    told = [ray.get(actor.become.remote(f"trial-{number}", fold)) for number, fold in enumerate(folds)]
+    whole = ball_store.fingerprint
+    assert [fingerprint for _, fingerprint in told] == [
+        whole,
+        f"{whole}-fold-0-of-3-seed-0",
+        f"{whole}-fold-0-of-3-seed-0",
+        f"{whole}-fold-1-of-3-seed-0",
+        whole,
+    ]
+    assert told[1] == told[2]
+    ray.get(actor.train.remote())

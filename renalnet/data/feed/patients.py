@@ -58,6 +58,24 @@ class StoreSource:
         """Nothing is held."""
 
 
+@dataclass(frozen=True)
+class Dealt:
+    """Patients of other sources under new numbers: of the copies that a node has already, for instance."""
+
+    places: tuple[tuple[Source, int], ...]
+    """For each patient its source, and its number there."""
+
+    def read(self, number: int) -> Patient:
+        """See `Source`."""
+        source, there = self.places[number]
+        return source.read(there)
+
+    def close(self) -> None:
+        """Close every source, which may be done twice."""
+        for source in {id(source): source for source, _ in self.places}.values():
+            source.close()
+
+
 class Patients:
     """The patients of a split, in the order of their names; `patients[number]` decodes, or waits for who decodes."""
 

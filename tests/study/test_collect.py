@@ -1,41 +1,14 @@
-"""Choosing candidates and the winner, by hand-made records."""
+"""The two tables of trials, by hand-made records."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from study_records import TRAIN, keep_epochs
+from study_records import TRAIN, keep_repeat, keep_trial
 
 from renalnet import storage
-from renalnet.errors import ResultsError
 from study import layout
-from study.collect import TrialRecord, read_parquet, write_record, write_tables
-from study.config import StudyConfig
-from study.final import find_candidates
-
-
-def keep_trial(results: Path, network: str, number: int, objectives: list[float], failure: str = "") -> None:
-    record = TrialRecord(number, network, "complete", {}, TRAIN, cpus=2)
-    write_record(str(results), record)
-    keep_epochs(results, record.name, objectives, failure)
-
-
-def test_candidates_are_the_best_of_each_network(tiny_study: StudyConfig, tmp_path: Path) -> None:
-    for number, objectives in enumerate([[0.1, 0.5], [0.7, 0.2], [0.6]]):
-        keep_trial(tmp_path, "fcn_ppm", number, objectives)
-    keep_trial(tmp_path, "unet3d", 0, [0.3])
-    keep_trial(tmp_path, "unet3d", 1, [0.4])
-    found = find_candidates(str(tmp_path), tiny_study)
-    assert [(c.name, c.objective) for c in found] == [
-        ("fcn_ppm-0001", 0.7),
-        ("fcn_ppm-0002", 0.6),
-        ("unet3d-0001", 0.4),
-    ]
-
-
-def test_failed_epochs_do_not_count(tiny_study: StudyConfig, tmp_path: Path) -> None:
-    keep_trial(tmp_path, "fcn_ppm", 0, [], failure="loss not finite")
-    with pytest.raises(ResultsError, match="no trial of fcn_ppm has finished an epoch"):
-        find_candidates(str(tmp_path), tiny_study)
+from study.collect import TrialRecord, read_parquet, read_records, write_record, write_tables
 
 
 def test_tables_sum_hours_and_name_the_best_epoch(tmp_path: Path) -> None:
@@ -72,3 +45,28 @@ def test_tables_are_made_of_records_from_before_waiting_was_measured(tmp_path: P
     assert log.read_text().count("data_wait_share") == 1
     curves = read_parquet(storage.join(tmp_path, layout.CURVES_TABLE))
     assert [row["data_wait_share"] for row in curves] == [0.0, 0.0]
+
+
+def test_repeats_are_in_the_tables_and_are_no_trials_of_the_search(tmp_path: Path) -> None:
+    trial = keep_trial(tmp_path, "fcn_ppm", 3, [0.1, 0.5])
+    again = replace(trial, train={**trial.train, "seed": 1}, repeat_of=trial.name)
+    keep_repeat(tmp_path, again, [0.2])
+    keep_repeat(tmp_path, replace(trial, repeat_of=trial.name, fold=1, num_folds=4), [0.3])
+    assert [record.name for record in read_records(str(tmp_path))] == ["fcn_ppm-0003"]
+    write_tables(str(tmp_path))
+    for table, num_epochs in ((layout.TRIALS_TABLE, (1, 1, 1)), (layout.CURVES_TABLE, (2, 1, 1))):
+        rows = read_parquet(storage.join(tmp_path, table))
+        keys = [(row["name"], row["repeat_of"], row["seed"], row["fold"]) for row in rows]
+        assert [(key, keys.count(key)) for key in dict.fromkeys(keys)] == [
+            (("fcn_ppm-0003", "", 0, None), num_epochs[0]),
+            (("fcn_ppm-0003-fold-1-of-4", "fcn_ppm-0003", 0, 1), num_epochs[1]),
+            (("fcn_ppm-0003-seed-1", "fcn_ppm-0003", 1, None), num_epochs[2]),
+        ]
+
+
+def test_records_of_before_there_were_repeats_are_read(tmp_path: Path) -> None:
+    keep_trial(tmp_path, "fcn_ppm", 0, [0.5])
+    path = tmp_path / "trials" / "fcn_ppm-0000" / "trial.json"
+    values = {key: value for key, value in storage.read_json(path).items() if "fold" not in key and "repeat" not in key}
+    storage.write_json(path, values)
+    assert [record.name for record in read_records(str(tmp_path))] == ["fcn_ppm-0000"]

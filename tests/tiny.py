@@ -1,15 +1,8 @@
 """A study of seconds: four trials and two baselines on the balls of `ball_store`."""
 
-from pathlib import Path
+from typing import Any, Final
 
-import pytest
-import yaml
-
-from renalnet.config import merge
-from study.config import StudyConfig
-from study.presets import quick
-
-TINY = {
+TINY: Final[dict[str, Any]] = {
     "train": {
         "net": {"width": 4, "ppm_kernels": [1, 2]},
         "optim": {"base_rate": 0.05, "batch_size": 2},
@@ -24,15 +17,3 @@ TINY = {
     "prepare": {"spacing_mm": [2.0, 2.0, 2.0]},
     "final": {"stitch": {"tile": [8, 20, 20], "stride": [4, 10, 10]}, "num_finalists": 2},
 }
-
-
-@pytest.fixture(scope="session")
-def tiny_study() -> StudyConfig:
-    return merge(quick(), TINY, "tiny")
-
-
-@pytest.fixture(scope="session")
-def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("config") / "tiny.yaml"
-    path.write_text(yaml.safe_dump(TINY))
-    return path

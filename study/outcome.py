@@ -1,0 +1,29 @@
+"""How a trial ended, by what it has on disk."""
+
+from collections.abc import Sequence
+
+from renalnet.train import EpochRecord
+from study.collect import State, TrialRecord
+
+
+def outcome(
+    results: str, record: TrialRecord, epochs: Sequence[EpochRecord], *, was_lost: bool, short: tuple[State, str]
+) -> tuple[State, str]:
+    """State and reason of a trial that runs no more.
+
+    Args:
+        results: the results folder.
+        record: the trial's.
+        epochs: that it has finished.
+        was_lost: Ray says that it raised an error or was lost too often.
+        short: what it is if it has not trained all of its epochs.
+    """
+    if was_lost:
+        return "failed", f"it raised an error or its process was lost; see tune/{record.name}/error.txt"
+    if not epochs:
+        return "failed", f"its epochs are not seen here: {results} must be a folder that all nodes share"
+    if epochs[-1].failure:
+        return "failed", epochs[-1].failure
+    if len(epochs) < record.train["epochs"]:
+        return short
+    return "complete", "all epochs trained"

@@ -1,0 +1,112 @@
+"""A study on four nodes loses a node, a trial's process and its driver; it ends as if nothing had happened."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.local import LocalCluster
+from cluster.node import NodeSize
+from renalnet.data.store import Store
+
+ROOT = Path(__file__).parents[2]
+OPTIONS = [
+    "search.num_trials=14",
+    "search.sampler=random",
+    "search.scheduler=none",
+    "train.steps_per_epoch=24",
+    "train.checkpoint_every_s=1",
+]
+"""With the two baselines 16 trials; random points, none pruned, so that no order of events decides anything."""
+
+
+def command(store: Store, config: Path, results: Path) -> list[str]:
+    settings = [word for option in OPTIONS for word in ("--set", option)]
+    paths = ["--config", str(config), "--data", store.path, "--results", str(results)]
+    return [sys.executable, "-m", "study.run", "--preset", "quick", *paths, *settings]
+
+
+def epochs(results: Path) -> dict[str, list[dict[str, Any]]]:
+    """The epochs on disk of each trial."""
+    logs = results.glob("trials/*/epochs.jsonl")
+    return {path.parent.name: [json.loads(line) for line in path.read_text().splitlines()] for path in logs}
+
+
+def wait_for_ends(results: Path, number: int, driver: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        assert driver.poll() is None, "the study ended before it could be disturbed"
+        records = [json.loads(path.read_text()) for path in results.glob("trials/*/trial.json")]
+        if sum(record["state"] == "complete" for record in records) >= number:
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"{number} trials did not end in five minutes")
+
+
+def trial_processes(driver: "subprocess.Popen[bytes]") -> list[int]:
+    """Processes of this cluster's trials, by what Ray calls them and the token that they were started with."""
+    token = Path(f"/proc/{driver.pid}/environ").read_bytes().split(b"RAY_AUTH_TOKEN=")[1].split(b"\0")[0]
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"Trainable" in (path / "cmdline").read_bytes() and token in (path / "environ").read_bytes():
+                found.append(int(path.name))
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+def outcome(results: Path) -> tuple[list[tuple[Any, ...]], list[dict[str, Any]], str]:
+    """What does not depend on the clock: trials, measures of the final stage, the winner's weights."""
+    trials = pq.read_table(results / "trials.parquet").to_pylist()
+    names = ("name", "state", "objective", "dice_kidney", "dice_tumor", "best_epoch", "epochs", "config")
+    metrics = pq.read_table(results / "final" / "metrics.parquet").to_pylist()
+    best = json.loads((results / "best" / "config.json").read_text())
+    return sorted(tuple(row[name] for name in names) for row in trials), metrics, best["sha256"]
+
+
+@pytest.mark.slow
+def test_four_nodes_lose_what_can_be_lost(ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
+    disturbed, quiet = tmp_path / "disturbed", tmp_path / "quiet"
+    words = command(ball_store, tiny_file, disturbed)
+    with LocalCluster(4, NodeSize(cpus=1, gpus=1)) as cluster:
+        driver = subprocess.Popen(
+            words, cwd=ROOT, env=cluster.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        wait_for_ends(disturbed, 3, driver)
+        cluster.kill_node(3)
+        wait_for_ends(disturbed, 5, driver)
+        os.kill(trial_processes(driver)[0], signal.SIGKILL)
+        wait_for_ends(disturbed, 8, driver)
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+        before = epochs(disturbed)
+        done = subprocess.run(
+            words, cwd=ROOT, env=cluster.environment, capture_output=True, text=True, timeout=500, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    with LocalCluster(4, NodeSize(cpus=1, gpus=1)) as cluster:
+        same = subprocess.run(
+            command(ball_store, tiny_file, quiet),
+            cwd=ROOT,
+            env=cluster.environment,
+            capture_output=True,
+            text=True,
+            timeout=500,
+            check=False,
+        )
+        assert same.returncode == 0, same.stderr
+    after = epochs(disturbed)
+    assert len(after) == 16 and {len(own) for own in after.values()} == {5}
+    for name, own in before.items():  # an epoch that was trained again would have taken another time
+        assert after[name][: len(own)] == own
+    nodes = {json.loads(line)["node_ip"] for p in disturbed.glob("tune/*/result.json") for line in p.open()}
+    assert nodes == {"127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"}
+    assert outcome(disturbed) == outcome(quiet)

@@ -1,0 +1,44 @@
+"""A run of Ray Tune on a real local Ray, with trials that sleep."""
+
+from pathlib import Path
+
+import pytest
+import ray
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler
+from study_records import searcher
+
+from renalnet.errors import BusyError
+from study import tuner
+from study.bench.sleeper import Sleeper
+from study.collect import read_records
+from study.config import Slots, StudyConfig
+
+
+@pytest.fixture
+def local_ray(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning")  # Ray's own
+def test_a_driver_that_has_lost_its_lease_stops(
+    local_ray: None, tiny_study: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuner, "LINE_EVERY_S", 0.0)
+    asked: list[int] = []
+
+    def check() -> None:
+        asked.append(len(read_records(str(tmp_path))))
+        if asked[-1] == 2:
+            raise BusyError("another process is writing here")
+
+    search = searcher(tiny_study, tmp_path)
+    sleeper = tune.with_parameters(Sleeper, results=str(tmp_path), seconds=0.1, weights_kb=0)
+    with pytest.raises(BusyError):
+        tuner.run_trials(sleeper, search, FIFOScheduler(), tiny_study, str(tmp_path), Slots(1, 0.0, 2), check)
+    assert len(read_records(str(tmp_path))) < search.num_planned
