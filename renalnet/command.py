@@ -30,7 +30,7 @@ from rich.text import Text
 from typer.exceptions import TyperException
 
 from renalnet import log
-from renalnet.errors import RenalnetError
+from renalnet.errors import LostError, RenalnetError
 from renalnet.storage import FULL
 
 LOST_RESOURCE = 1
@@ -49,6 +49,8 @@ def run(app: typer.Typer) -> NoReturn:
             stream.reconfigure(errors="replace")  # a terminal that cannot show a sign shows another one
     try:
         sys.exit(app(standalone_mode=False) or 0)
+    except LostError as error:
+        fail(str(error), LOST_RESOURCE)
     except RenalnetError as error:
         fail(str(error))
     except (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:

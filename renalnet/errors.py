@@ -36,6 +36,10 @@ class BusyError(RenalnetError, RuntimeError):
     """A folder that another process is writing."""
 
 
+class LostError(RenalnetError, RuntimeError):
+    """Something that the work needs went away in its middle; the same command goes on when it is back. Exit code 1."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint naming the known word nearest to `name`, or listing the known ones if none is near."""
     options = sorted(known)

@@ -1,7 +1,7 @@
 """`python -m study.run`: the whole study, from a cohort to the report; the same command again resumes."""
 
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, TypeAlias
@@ -20,7 +20,7 @@ from renalnet.data.prepare import local_pool, prepare
 from renalnet.data.request import Request
 from renalnet.data.store import MANIFEST as STORE_MANIFEST
 from renalnet.data.store import Store, open_store
-from renalnet.errors import ConfigError, StoreError
+from renalnet.errors import ConfigError, LostError, StoreError
 from renalnet.lease import Lease
 from renalnet.log import get_logger
 from renalnet.nets.describe import equal_cost_width
@@ -75,10 +75,11 @@ def study(
     with Lease(storage.join(folder, layout.LEASE)) as lease:
         manifest = StudyManifest(folder, settings, store_path)
         store = _given_store(manifest, store_path) if store_path else _embedded_store(manifest, settings, folder)
-        with connected() as dashboard:
-            manifest.update(ray_dashboard=dashboard)
-            _search_and_finish(manifest, settings, folder, store, lease.check)
-        report = write_report(folder)
+        with _storage_may_fail(folder):
+            with connected() as dashboard:
+                manifest.update(ray_dashboard=dashboard)
+                _search_and_finish(manifest, settings, folder, store, lease.check)
+            report = write_report(folder)
     print_report(report, Console())
 
 
@@ -114,6 +115,20 @@ def _results_folder(results: str | None, preset: str) -> str:
             f"--results {results}: inside a submitted job this must be an absolute path or a URI, or it is lost"
         )
     return storage.absolute(results)
+
+
+@contextmanager
+def _storage_may_fail(results: str) -> Iterator[None]:
+    """Inside, an object store that stops to answer ends the study with what that means. Raises LostError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None or not storage.is_remote(results):
+            raise
+        raise LostError(
+            f"{results}: the storage failed in mid-study ({error}); lost are the epochs under way, kept is all that "
+            "had ended; repeat the command when it answers again"
+        ) from error
 
 
 def _check_store(store: Store, config: StudyConfig) -> None:

@@ -33,7 +33,7 @@ def inside_job() -> bool:
 def connected() -> Iterator[str]:
     """Join the cluster of RAY_ADDRESS, else start a Ray on this machine that ends with the block.
 
-    Yields where Ray's dashboard is, `127.0.0.1:8265`; nothing where there is none.
+    Yields where Ray's dashboard is, `http://127.0.0.1:8265`; nothing where there is none.
     """
     address = os.environ.get("RAY_ADDRESS")
     if address:
@@ -43,7 +43,7 @@ def connected() -> Iterator[str]:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # on loopback only, and gone with this command
         context = ray.init("local", include_dashboard=False, logging_level="WARNING", log_to_driver=False)
     try:
-        yield str(context.dashboard_url or "")
+        yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
     finally:
         ray.shutdown()
 

@@ -103,6 +103,10 @@ class _Live(tune.Callback):
     def __init__(self, follower: StudyFollower, check: Callable[[], None]) -> None:
         self._follower, self._check, self._said = follower, check, time.monotonic()
 
+    def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
+        """Tune pickles its callbacks with all that they hold, and nobody reads that."""
+        return tune.Callback, ()
+
     def on_step_end(self, **_: Any) -> None:
         """Tune has handled an event."""
         if time.monotonic() - self._said >= LINE_EVERY_S:
@@ -115,6 +119,7 @@ def _tune_storage(results: str) -> dict[str, Any]:
     """Where Tune keeps what it writes; each node opens an object store with its own credentials."""
     if not storage.is_remote(results):
         return {"storage_path": results}
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "300")  # each time Tune uploads the files of all trials anew
     filesystem, path = storage.resolve(results)
     return {"storage_path": path, "storage_filesystem": filesystem}
 

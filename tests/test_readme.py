@@ -1,10 +1,13 @@
 """The README's commands, run to the letter but for settings that make the study short."""
 
+import contextlib
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -27,31 +30,54 @@ def commands(heading: str) -> list[str]:
     return [line.split("  #")[0].strip() for line in block[1].splitlines() if line.startswith("python -m")]
 
 
+def words_of(line: str, folder: Path) -> list[str]:
+    """A command as it is run here: with a short configuration, and the dashboard on a free port."""
+    short = folder / "short.yaml"
+    short.write_text(yaml.safe_dump(SHORT))
+    more = {"study.run": ["--config", str(short)], "study.dashboard": ["--port", "0", "--no-browser"]}
+    _, _, module, *words = shlex.split(line)
+    return [sys.executable, "-m", module, *words, *more.get(module, [])]
+
+
+def run(line: str, folder: Path) -> str:
+    """What a command prints. It must succeed."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        words_of(line, folder), cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, f"{line}\n{done.stderr}"
+    return done.stdout
+
+
 @pytest.mark.slow
 def test_own_data_commands(tmp_path: Path) -> None:
-    short = tmp_path / "short.yaml"
-    short.write_text(yaml.safe_dump(SHORT))
     found = commands("Your own data")
     assert len(found) == 6
     for line in found:
-        words = shlex.split(line)[1:] + (["--config", str(short)] if "study.run" in line else [])
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        done = subprocess.run(
-            [sys.executable, *words],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        run(line, tmp_path)
+    forecast, dashboard, extension = commands("Before, during and after a study")
+    assert "wall time" in run(forecast, tmp_path)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    serving = subprocess.Popen(
+        words_of(dashboard, tmp_path), cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    with serving, contextlib.closing(serving.stdout):  # type: ignore[type-var]
+        assert "4 of 4 trials ended" in serving.stdout.readline()  # type: ignore[union-attr]
+        url = serving.stdout.readline().split()[-1]  # type: ignore[union-attr]
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            assert answer.status == 200
+        serving.send_signal(signal.SIGINT)
+    assert serving.returncode == 0
+    run(extension, tmp_path)
+    assert len(list((tmp_path / "results" / "mine" / "trials").glob("fcn_ppm-*/trial.json"))) == 10
     mask, scan = tmp_path / "masks" / "imaging.nii.gz", tmp_path / "cohort" / "case_00000" / "imaging.nii.gz"
     assert grid_difference(read_volume(mask).grid, read_volume(scan).grid) is None
     assert (tmp_path / "results" / "mine" / "report.html").exists()
 
 
-@pytest.mark.parametrize("command", ["renalnet", "study.run", "study.report"])
+@pytest.mark.parametrize(
+    "command", ["renalnet", "study.run", "study.report", "study.dashboard", "cluster.local", "cluster.submit"]
+)
 def test_help_shows_defaults(command: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", command, "--help"], cwd=ROOT, capture_output=True, text=True, check=False

@@ -95,7 +95,7 @@ def slots_of(manifest: Mapping[str, Any], config: StudyConfig) -> Slots:
 
 def ray_dashboard(manifest: Mapping[str, Any], environ: Mapping[str, str]) -> str:
     """The address of Ray's dashboard: as the study's driver noted it, else on the head of RAY_ADDRESS."""
-    noted = str(manifest["machine"].get("ray_dashboard") or "")
+    noted = str(manifest.get("ray_dashboard") or "")
     address = environ.get("RAY_ADDRESS", "")
     if noted or address.startswith("http"):
         return noted or address

@@ -134,7 +134,7 @@ def test_only_this_machine_is_answered(study: Study) -> None:
 
 
 def test_the_first_page_says_how_the_study_is(study: Study) -> None:
-    study.manifest.update(machine={"num_cpus": 2, "num_gpus": 0, "ray_dashboard": "http://head:8265"})
+    study.manifest.update(machine={"num_cpus": 2, "num_gpus": 0}, ray_dashboard="http://head:8265")
     name = study.begin(0)
     study.end(0, name, 0.1, 0.2)
     study.begin(1)
@@ -171,7 +171,7 @@ def test_a_study_that_begins_anew_is_read_anew(study: Study) -> None:
     ],
 )
 def test_where_rays_dashboard_is(noted: str, address: str, url: str) -> None:
-    assert ray_dashboard({"machine": {"ray_dashboard": noted}}, {"RAY_ADDRESS": address}) == url
+    assert ray_dashboard({"ray_dashboard": noted}, {"RAY_ADDRESS": address}) == url
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from ray.tune.schedulers import FIFOScheduler
 from study_records import searcher
 
 from renalnet.errors import BusyError
+from renalnet.lease import Lease
 from study import tuner
 from study.bench.sleeper import Sleeper
 from study.collect import read_records
@@ -30,15 +31,15 @@ def test_a_driver_that_has_lost_its_lease_stops(
     local_ray: None, tiny_study: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tuner, "LINE_EVERY_S", 0.0)
-    asked: list[int] = []
-
-    def check() -> None:
-        asked.append(len(read_records(str(tmp_path))))
-        if asked[-1] == 2:
-            raise BusyError("another process is writing here")
-
     search = searcher(tiny_study, tmp_path)
     sleeper = tune.with_parameters(Sleeper, results=str(tmp_path), seconds=0.1, weights_kb=0)
-    with pytest.raises(BusyError):
-        tuner.run_trials(sleeper, search, FIFOScheduler(), tiny_study, str(tmp_path), Slots(1, 0.0, 2), check)
+    with Lease(str(tmp_path / ".lease")) as lease:
+
+        def check() -> None:
+            if len(read_records(str(tmp_path))) == 2:
+                (tmp_path / ".lease").unlink()  # as if another driver had taken it for gone
+            lease.check()
+
+        with pytest.raises(BusyError):
+            tuner.run_trials(sleeper, search, FIFOScheduler(), tiny_study, str(tmp_path), Slots(1, 0.0, 2), check)
     assert len(read_records(str(tmp_path))) < search.num_planned

@@ -1,0 +1,118 @@
+"""A real study whose results lie on a real S3-compatible server."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from pyarrow import fs
+
+from renalnet import storage
+from renalnet.data.store import Store, open_store
+from study import layout
+from study.collect import read_parquet, read_records
+from study.config import StudyConfig
+from study.journal import read_journal
+from study.manifest import StudyManifest
+from study.run import _embedded_store
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(store: Store, config: Path, results: str) -> list[str]:
+    options = ["--preset", "quick", "--config", str(config), "--data", store.path, "--results", results]
+    return [sys.executable, "-m", "study.run", *options, "--set", "train.steps_per_epoch=12"]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """With a place for temporary files of its own."""
+    folder.mkdir(exist_ok=True)
+    return {**os.environ, "TMPDIR": str(folder), "RAY_AUTH_MODE": "disabled"}
+
+
+def run(arguments: list[str], scratch: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        arguments, capture_output=True, text=True, cwd=ROOT, timeout=400, check=False, env=environment(scratch)
+    )
+
+
+def log_of(results: str, name: str) -> fs.FileInfo:
+    filesystem, inner = storage.resolve(storage.join(layout.trial_folder(results, name), "epochs.jsonl"))
+    return filesystem.get_file_info(inner)
+
+
+def kill_after_an_end(arguments: list[str], results: str, scratch: Path) -> list[str]:
+    """Start a study and kill its driver as soon as a trial has ended; the names of those that have."""
+    with (scratch / "killed.txt").open("w") as said:
+        driver = subprocess.Popen(arguments, cwd=ROOT, stdout=said, stderr=said, env=environment(scratch))
+        for _ in range(600):
+            assert driver.poll() is None, (scratch / "killed.txt").read_text()
+            ended = [record.name for record in read_records(results) if record.state in ("complete", "pruned")]
+            if ended:
+                os.kill(driver.pid, signal.SIGKILL)
+                driver.wait()
+                return ended
+            time.sleep(0.5)
+    raise AssertionError("no trial ended in five minutes")
+
+
+@pytest.mark.slow
+def test_a_killed_study_goes_on_from_the_bucket_alone(
+    ball_store: Store, tiny_file: Path, tmp_path: Path, s3_uri: str
+) -> None:
+    arguments = command(ball_store, tiny_file, s3_uri)
+    environment(tmp_path / "first")
+    ended = kill_after_an_end(arguments, s3_uri, tmp_path / "first")
+    before = {name: log_of(s3_uri, name).mtime_ns for name in ended}
+    done = run(arguments, tmp_path / "second")
+    assert done.returncode == 0, done.stderr
+    trials = read_parquet(storage.join(s3_uri, layout.TRIALS_TABLE))
+    assert len(trials) == 6 and {trial["state"] for trial in trials} <= {"complete", "pruned"}
+    assert {name: log_of(s3_uri, name).mtime_ns for name in ended} == before
+    ours = optuna.load_study(study_name="fcn_ppm", storage=read_journal(s3_uri))
+    states = {trial["trial"]: trial["state"] for trial in trials if trial["network"] == "fcn_ppm"}
+    assert {trial.number: trial.state.name.lower() for trial in ours.trials} == states
+    names = storage.list_names(s3_uri)
+    assert {"best", "final", "figures", "manifest.json", "report.html", "tables", "trials", "tune"} <= set(names)
+    assert layout.LEASE not in names
+    assert not list((tmp_path / "second").glob("renalnet-*")), "nothing of the study stays on the disk"
+    report = run([sys.executable, "-m", "study.report", s3_uri, "--no-write"], tmp_path / "third")
+    assert report.returncode == 0, report.stderr
+    assert "Table I" in report.stdout and "4 complete" in report.stdout.replace("5 complete", "4 complete")
+    said = json.dumps(storage.read_json(storage.join(s3_uri, layout.MANIFEST))) + done.stderr + done.stdout
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] not in said
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (("//scans/", "//nosuch/"), "bucket does not exist"),
+        (("//scans/", "//key:hidden@scans/"), "holds credentials; leave them out"),
+        (("endpoint_override=", "endpoint_overide="), "cannot open"),
+    ],
+)
+def test_a_bucket_that_cannot_be_used_is_one_line(
+    ball_store: Store, tiny_file: Path, tmp_path: Path, s3_uri: str, change: tuple[str, str], reason: str
+) -> None:
+    done = run(command(ball_store, tiny_file, s3_uri.replace(*change)), tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and reason in done.stderr and "hidden" not in done.stderr
+
+
+def test_the_cohort_of_a_study_on_an_object_store_is_painted_beside_no_results(
+    tiny_study: StudyConfig, s3_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    phantom = tiny_study.phantom.model_copy(update={"num_cases": 6})
+    config = tiny_study.model_copy(update={"phantom": phantom})
+    first = _embedded_store(StudyManifest(s3_uri, config, None), config, s3_uri)
+    assert sorted(storage.list_names(s3_uri)) == ["manifest.json", "store"]
+    assert list(tmp_path.iterdir()) == []
+    again = _embedded_store(StudyManifest(s3_uri, config, None), config, s3_uri)
+    assert again.fingerprint == first.fingerprint == open_store(storage.join(s3_uri, "store")).fingerprint
