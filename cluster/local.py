@@ -26,7 +26,7 @@ from renalnet.log import get_logger
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 _log = get_logger("cluster.local")  # `__name__` is `__main__` here
 
-START_TIMEOUT_S: Final = 180.0
+START_TIMEOUT_S: Final = 300.0
 MAX_NODES: Final = 250
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -26,7 +26,14 @@ def modules() -> set[str]:
 
 
 def test_modules_are_there() -> None:
-    assert {"cluster.local", "cluster.submit", "cluster.wait", "study.run", "study.report"} <= modules()
+    assert {
+        "cluster.local",
+        "cluster.submit",
+        "cluster.wait",
+        "study.run",
+        "study.report",
+        "study.dashboard",
+    } <= modules()
     ours = {name for name in modules() if name.split(".")[0] in ("renalnet", "study", "cluster")}
     assert not [name for name in ours if find_spec(name) is None]
 

@@ -1,6 +1,7 @@
 """A cluster of many nodes on one machine: where tasks run, what survives a node's death, and that nothing is left."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,6 +137,8 @@ def test_nothing_outlives_a_killed_command(tmp_path: Path) -> None:
     while time.monotonic() < deadline and any(processes_naming(folder) for folder in folders):
         time.sleep(0.2)
     assert folders and not any(processes_naming(folder) for folder in folders)
+    for folder in folders:
+        shutil.rmtree(folder)  # what only the killed process would have removed
 
 
 def wait_for(mark: Path) -> None:
