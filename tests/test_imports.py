@@ -120,6 +120,7 @@ def test_heavy_libraries_stay_at_home(path: Path) -> None:
         ("renalnet.infer.pipeline", ("ray", "optuna", "matplotlib", "SimpleITK", "pydensecrf")),
         ("renalnet.cli", ("torch", "ray", "optuna", "SimpleITK", "pydicom")),
         ("study.report", ("torch", "ray", "optuna")),
+        ("study.bench.__main__", ("ray", "optuna", "monai", "torchio")),
         ("study.bench.loader", ("torch", "ray", "optuna", "monai", "torchio")),
     ],
 )

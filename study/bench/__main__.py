@@ -17,6 +17,13 @@ from study.bench import growth, loader, localise, network, overhead, stream
 from study.bench.size import Size
 from study.bench.table import Row, as_json, print_table
 
+
+def _replayed(size: Size, folder: Path) -> Iterator[Row]:
+    from study.bench import replay  # needs Ray and Optuna, which the other rows do without
+
+    return replay.rows(size, folder)
+
+
 BENCHES: Final[dict[str, Callable[[Size, Path], Iterator[Row]]]] = {
     "loader": loader.rows,
     "stream": stream.rows,
@@ -24,6 +31,7 @@ BENCHES: Final[dict[str, Callable[[Size, Path], Iterator[Row]]]] = {
     "localise": localise.rows,
     "network": network.rows,
     "study": overhead.rows,
+    "search": _replayed,
 }
 _TABLE_WIDTH: Final = 150
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -39,9 +47,10 @@ def bench(
         typer.Option("--set", help=f"key=value over the sizes; repeatable. Keys: {', '.join(Size.model_fields)}."),
     ] = None,
 ) -> None:
-    """Measure on seeded synthetic images in a temporary folder (TMPDIR); about 40 minutes on two cores.
+    """Measure on seeded synthetic images in a temporary folder (TMPDIR); about an hour on two cores.
 
-    `network` takes five of them: training steps and inferences beside plain PyTorch and MONAI's SegResNet.
+    `network` takes five minutes of it: training steps and inferences beside plain PyTorch and MONAI's SegResNet.
+    `study` runs sleeping trials for fifteen; `search` replays searches on the curves in results/evidence/search.
     """
     size = override(Size(), set_ or [])
     rows = [row for name in names or BENCHES for row in _rows(name, size)]

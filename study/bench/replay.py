@@ -6,10 +6,13 @@ recorded point. Samplers and rules are those of a study; nothing is trained.
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import fmean
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -18,20 +21,50 @@ import optuna
 from optuna.trial import TrialState, create_trial
 
 from renalnet.command import num_cores
-from study.bench.recorded import NETWORK, Curve, Recorded, unit
-from study.config import StudyConfig
+from renalnet.config import merge, read_file
+from study.bench.recorded import NETWORK, Curve, Recorded, read_recorded, unit
+from study.bench.size import Size
+from study.bench.table import Row
+from study.config import SearchConfig, StudyConfig
+from study.presets import quick
 from study.samplers import CHOICES, distribution, draw, first_choices, make_sampler
 from study.schedule import NetworkScheduler
 from study.search import BEST, OBJECTIVE
-from study.space import Point
+from study.space import FIRST_STEP, Point
 
 MARGIN: Final = 0.01
 """A search has arrived where a trial's tumor Dice lies no more than this below the best configuration's."""
+CURVES: Final = Path(__file__).parents[2] / "results" / "evidence" / "search"
+"""The recorded study: its tables, and the configuration that it was run with."""
+SEARCHES: Final = {
+    "random, ASHA": SearchConfig(sampler="random"),
+    "TPE, nothing pruned": SearchConfig(scheduler="none"),
+    "TPE, median rule": SearchConfig(scheduler="median"),
+    "ours: TPE, ASHA": SearchConfig(),
+}
+RANDOM: Final = SearchConfig(sampler="random", scheduler="none")
+
+
+def rows(size: Size, _: Path) -> Iterator[Row]:
+    """What searches need beside random points that are all trained to their end. Raises ResultsError."""
+    config = merge(quick(), read_file(CURVES / "curves.yaml"), str(CURVES))
+    recorded = read_recorded(CURVES, config)
+    seeds = f"{size.replays} seeds, {size.replay_slots} slots, {len(recorded.curves)} recorded trials"
+    random = hours_to_best(recorded, _searching(config, RANDOM), size.replay_slots, size.replays)
+    for name, search in SEARCHES.items():
+        hours = hours_to_best(recorded, _searching(config, search), size.replay_slots, size.replays)
+        note = f"{seeds}; medians {np.median(hours):.3g} and {np.median(random):.3g} h"
+        what = f"hours to the best tumor Dice - {MARGIN}: {name}"
+        yield Row("search", what, "h", fmean(hours), "random points", fmean(random), "less", note)
+
+
+def _searching(config: StudyConfig, search: SearchConfig) -> StudyConfig:
+    return config.model_copy(update={"search": search})
 
 
 def hours_to_best(recorded: Recorded, config: StudyConfig, num_slots: int, num_seeds: int) -> list[float]:
-    """GPU-hours that a search takes, for each of so many seeds."""
-    with ProcessPoolExecutor(num_cores()) as pool:
+    """Device-hours that a search takes, for each of so many seeds."""
+    with ProcessPoolExecutor(num_cores(), get_context("spawn")) as pool:
         epochs = pool.map(partial(_epochs_to_best, recorded, config, num_slots), range(num_seeds))
         return [number * recorded.epoch_hours for number in epochs]
 
@@ -133,5 +166,6 @@ class Replay:
             BEST: max(objectives),
             "done": False,
         }
-        named = SimpleNamespace(config={"name": trial.name, "network": NETWORK})
+        train = {"optim": {"milestones": [trial.curve.point[FIRST_STEP]]}}
+        named = SimpleNamespace(config={"name": trial.name, "network": NETWORK, "train": train})
         return self._scheduler.on_trial_result(None, named, dict(result))

@@ -46,3 +46,5 @@ class Size(Section):
     """Trials that write weights, of which the best are kept."""
     replays: PositiveInt = 50
     """Seeds of each search that is replayed on recorded curves."""
+    replay_slots: PositiveInt = 4
+    """Trials at once in these."""

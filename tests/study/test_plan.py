@@ -15,7 +15,7 @@ from study.plan import planned_trials
         # not those of `train`, which come first.
         (
             {"sampler": "grid", "grid_levels": 1, "num_trials": 900, "baseline_trials": 900},
-            {"fcn_ppm": 82, "unet3d": 28, "pspnet2d": 28},
+            {"fcn_ppm": 37, "unet3d": 13, "pspnet2d": 13},
         ),
     ],
 )
