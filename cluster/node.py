@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 STOP_TIMEOUT_S: Final = 15.0
-MAX_STARTS: Final = 3
+MAX_STARTS: Final = 8
 _TOO_SLOW: Final = "timed out during startup"
 _PR_SET_PDEATHSIG: Final = 1
 """Of linux/prctl.h: the signal that a process gets when its parent ends."""

@@ -34,7 +34,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_a_node_that_started_too_slowly_is_started_again_a_few_times(start: Start, tmp_path: Path) -> None:
+def test_a_node_that_started_too_slowly_is_started_again_some_times(start: Start, tmp_path: Path) -> None:
     node = start("echo The current node timed out during startup.; exit 1")
     for _ in range(MAX_STARTS - 1):
         wait_for(lambda: not node.runs)
