@@ -86,7 +86,7 @@ class Progress:
 
 
 class StudyFollower:
-    """Follows the search's trials in a results folder. One that has ended is read once, one that runs at every look."""
+    """Follows the trials and repeats of a results folder; one that has ended is read once, others at every look."""
 
     def __init__(self, config: StudyConfig, results: str, slots: Slots) -> None:
         """Look at nothing yet.
@@ -112,7 +112,7 @@ class StudyFollower:
 
     def _figures(self, name: str) -> TrialFigures | None:
         record = find_record(self._results, name)
-        return figures_of(record, read_epochs(self._results, name)) if record and not record.repeat_of else None
+        return figures_of(record, read_epochs(self._results, name)) if record else None
 
 
 def figures_of(record: TrialRecord, epochs: Sequence[EpochRecord]) -> TrialFigures:

@@ -99,13 +99,6 @@ def test_an_ended_study_says_so(four: StudyConfig, tmp_path: Path) -> None:
     )
 
 
-def test_repeats_of_finalists_are_no_trials_of_the_search(four: StudyConfig, tmp_path: Path) -> None:
-    keep(tmp_path, 0, "complete", [0.5] * 5)
-    train = {**TRAIN, "seed": 1}
-    write_record(str(tmp_path), TrialRecord(0, "fcn_ppm", "running", {}, train, repeat_of="fcn_ppm-0000"))
-    assert StudyFollower(four, str(tmp_path), ONE_SLOT).look().counts == {"complete": 1}
-
-
 @pytest.mark.parametrize(("hours", "words"), [(0.00312, "0.00312"), (0.0, "0"), (15.04, "15"), (1234.5, "1234")])
 def test_hours_have_three_digits(hours: float, words: str) -> None:
     assert hours_words(hours) == words
