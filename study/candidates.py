@@ -17,7 +17,7 @@ from renalnet.checkpoint import MODEL_FILE, model_digest
 from renalnet.errors import ResultsError
 from renalnet.train import EpochRecord, best_of
 from study import layout
-from study.collect import TrialRecord, find_record, read_curves, read_epochs, read_records
+from study.collect import TrialRecord, find_record, read_curves, read_epochs, read_records, survives
 from study.config import StudyConfig
 
 OURS: Final = "fcn_ppm"
@@ -125,10 +125,11 @@ def _members_of(runs: Sequence[Run]) -> tuple[str, ...]:
 
 
 def _ranked(results: str) -> list[TrialRecord]:
-    """The search's trials that have finished an epoch, the best first."""
+    """The search's trials that have finished an epoch and did not fail by themselves, the best first."""
     records = read_records(results)
     curves = read_curves(results, records)
-    reached = [(best.objective, record) for record in records if (best := best_of(curves[record.name]))]
+    alive = [record for record in records if survives(curves[record.name])]
+    reached = [(best.objective, record) for record in alive if (best := best_of(curves[record.name]))]
     return [record for _, record in sorted(reached, key=lambda pair: -pair[0])]
 
 

@@ -59,7 +59,7 @@ def _is_longer(key: str, old: Any, new: Any) -> bool:
 
 
 def _is_narrower(key: str, before: Mapping[str, Any], config: StudyConfig) -> bool:
-    if not key.startswith("space."):
+    if not key.startswith("space.") or config.search.sampler == "grid":  # a narrower grid has other points
         return False
     try:
         return config.space.is_within(parse(SpaceConfig, before["space"]))

@@ -1,7 +1,7 @@
 """The records that trials leave behind, and the two tables made of them."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -101,6 +101,11 @@ def read_curves(results: str, records: Iterable[TrialRecord]) -> dict[str, list[
     return dict(zip(names, _each(partial(read_epochs, results), names), strict=True))
 
 
+def survives(epochs: Sequence[EpochRecord]) -> bool:
+    """Whether a trial's network may be used: it has finished an epoch, and none of them failed."""
+    return bool(epochs) and not epochs[-1].failure
+
+
 def write_tables(results: str) -> None:
     """Write `trials.parquet` and `curves.parquet` from the records as they stand."""
     Tables(results).write()
@@ -146,7 +151,8 @@ def read_parquet(path: str) -> list[dict[str, Any]]:
 
 
 def _trial_names(results: str) -> list[str]:
-    return storage.list_names(storage.join(results, "trials"))
+    """Folders of trials; a stray file among them is none."""
+    return [name for name, size in storage.list_sizes(storage.join(results, "trials")).items() if size is None]
 
 
 def _each(read: Callable[[str], Read], names: Iterable[str]) -> list[Read]:

@@ -1,9 +1,9 @@
 """The configuration of a study: the method's own sections, and how they are searched."""
 
 from dataclasses import dataclass
-from typing import Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from renalnet.config import CrfConfig, PhantomConfig, PrepareConfig, Section, StitchConfig, TrainConfig
 from renalnet.types import NetName
@@ -51,9 +51,9 @@ class SpaceConfig(Section):
     """Range of the L2 regularisation, log scale."""
     tumor_share: tuple[float, float] | None = None
     """Range of the share of crops that are centred near a tumor."""
-    batch_size: tuple[int, ...] | None = None
+    batch_size: tuple[PositiveInt, ...] | None = None
     """Crops a step to choose from."""
-    width: tuple[int, ...] | None = None
+    width: tuple[Annotated[int, Field(ge=4)], ...] | None = None
     """Channels at full resolution to choose from; a baseline takes the width at which it costs as much."""
 
     @model_validator(mode="after")
@@ -66,6 +66,8 @@ class SpaceConfig(Section):
             values = getattr(self, name)
             if values is not None and (not values or len(set(values)) < len(values)):
                 raise ValueError(f"{name} {values} must hold a value or more, each once")
+        if self.rate_decay and self.rate_decay[1] >= 1:
+            raise ValueError(f"rate_decay {self.rate_decay} must lie below 1, or the rate would not fall")
         if any(kernel < 1 for kernels in self.kernel_sets for kernel in kernels):
             raise ValueError(f"kernel_sets {self.kernel_sets} must be sets of kernels of 1 or more")
         return self
@@ -95,8 +97,6 @@ class SearchConfig(Section):
     """`mean` of kidney and tumor Dice; `pareto` searches both at once, prunes nothing and ranks by the mean."""
     num_startup_trials: int = Field(10, ge=1)
     """Random trials before TPE learns from them."""
-    good_share: float = Field(0.25, gt=0, le=0.5)
-    """Share of the trials so far that TPE takes for good; Optuna's own tenth follows the noise of short runs."""
     grid_levels: int = Field(3, ge=1)
     """Values of each range in a grid, evenly spaced on its scale; whole numbers are taken one by one."""
     scheduler: Literal["asha", "median", "none"] = "asha"

@@ -37,7 +37,8 @@ def open_study(
     if found is not None and found.user_attrs.get(_WHOLE):
         return found
     study = found or _create(storage, config, network, is_first=not earlier)
-    shorter = [other for other in earlier if other.user_attrs[EPOCHS] < config.train.epochs]
+    whole = [other for other in earlier if other.user_attrs.get(_WHOLE)]  # not one whose driver was killed beginning it
+    shorter = [other for other in whole if other.user_attrs[EPOCHS] < config.train.epochs]
     if shorter:
         longest = max(shorter, key=lambda other: int(other.user_attrs[EPOCHS]))
         _take_over(longest, study, results, config.train.epochs)
@@ -79,6 +80,9 @@ def _take_over(shorter: optuna.Study, study: optuna.Study, results: str, epochs:
             longer = _lengthened(record, results, epochs)
             write_record(results, longer)
             study.add_trial(_copy(frozen, _STATES[longer.state]))
+    for frozen in shorter.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        state = TrialState.PRUNED if frozen.intermediate_values else TrialState.FAIL
+        shorter.tell(frozen.number, state=state)  # it goes on in the longer study alone
 
 
 def _lengthened(record: TrialRecord, results: str, epochs: int) -> TrialRecord:

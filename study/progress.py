@@ -136,7 +136,7 @@ def progress_of(trials: Sequence[TrialFigures], config: StudyConfig, slots: Slot
     seconds = sum(trial.seconds for trial in trials)
     scored = [trial for trial in trials if trial.best and trial.network == OURS and not trial.is_repeat]
     return Progress(
-        num_planned=sum(planned_trials(config).values()) + sum(_num_repeats(trials, config).values()),
+        num_planned=sum(_num_trials(trials, config).values()) + sum(_num_repeats(trials, config).values()),
         counts=Counter(trial.state for trial in trials),
         best=max(scored, key=_objective, default=None),
         device="GPU" if slots.gpus else "CPU",
@@ -193,7 +193,7 @@ def _left_s(trials: Sequence[TrialFigures], config: StudyConfig, num_slots: int)
         return None
     works: list[float] = []
     repeats, epochs = _num_repeats(trials, config), config.train.epochs
-    for network, number in planned_trials(config).items():
+    for network, number in _num_trials(trials, config).items():
         ours = [trial for trial in trials if trial.network == network]
         seconds = _epoch_s(ours) or _epoch_s(trials)
         searched = [trial for trial in ours if not trial.is_repeat]
@@ -210,6 +210,12 @@ def _reached(begun: Sequence[TrialFigures], number: int) -> list[int]:
     """Epochs behind each of `number` planned runs that have not ended."""
     running = [trial.num_epochs for trial in begun if not trial.has_ended]
     return [*running, *[0] * (number - len(begun))]
+
+
+def _num_trials(trials: Sequence[TrialFigures], config: StudyConfig) -> dict[NetName, int]:
+    """Planned trials of each network, and no fewer than have begun."""
+    known = Counter(trial.network for trial in trials if not trial.is_repeat)
+    return {network: max(number, known[network]) for network, number in planned_trials(config).items()}
 
 
 def _num_repeats(trials: Sequence[TrialFigures], config: StudyConfig) -> dict[NetName, int]:

@@ -1,11 +1,14 @@
 """Whose weights a study keeps: the best trials of each network, and all that are running."""
 
 import re
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from renalnet import storage
 from renalnet.checkpoint import CONFIG_FILE, MODEL_FILE
+from renalnet.train import EpochRecord
 from study import layout
+from study.collect import TrialRecord, survives
 
 _WEIGHTS: Final = re.compile(rf"checkpoint-\d+\.(json|safetensors)|{re.escape(MODEL_FILE)}|{re.escape(CONFIG_FILE)}")
 
@@ -18,12 +21,22 @@ class Retention:
         self._results, self._num_kept = results, num_kept
         self._kept: dict[str, list[tuple[float, str]]] = {}
 
-    def add(self, network: str, name: str, objective: float) -> None:
-        """A trial has ended with the best objective that it reached; of equals the one known first is kept."""
-        best = sorted([*self._kept.get(network, []), (objective, name)], key=lambda entry: -entry[0])
-        self._kept[network] = best[: self._num_kept]
-        for _, loser in best[self._num_kept :]:
+    def add(self, record: TrialRecord, epochs: Sequence[EpochRecord]) -> None:
+        """A trial has ended. One that failed by itself is let go; of equals the one of the lower number is kept."""
+        if not survives(epochs):
+            self._release(record.name)
+            return
+        best = max(epoch.objective for epoch in epochs)
+        ranked = sorted([*self._kept.get(record.network, []), (-best, record.name)])
+        self._kept[record.network] = ranked[: self._num_kept]
+        for _, loser in ranked[self._num_kept :]:
             self._release(loser)
+
+    def find(self, trials: Iterable[tuple[TrialRecord, Sequence[EpochRecord]]]) -> None:
+        """Trials that ended under an earlier driver: those that still have their weights hold a place."""
+        for record, epochs in trials:
+            if storage.exists(storage.join(layout.trial_folder(self._results, record.name), MODEL_FILE)):
+                self.add(record, epochs)
 
     def _release(self, name: str) -> None:
         folder = layout.trial_folder(self._results, name)

@@ -1,6 +1,6 @@
 """`python -m study.run`: the whole study, from a cohort to the report; the same command again resumes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,7 +30,7 @@ from study.candidates import Candidate
 from study.card import model_card
 from study.collect import write_tables
 from study.config import FinalConfig, Slots, StudyConfig
-from study.final import run_final
+from study.final import Row, SegmentJob, run_final
 from study.forecast import forecast_lines
 from study.journal import open_journal
 from study.manifest import StudyManifest
@@ -58,7 +58,7 @@ def study(
     set_: Annotated[list[str] | None, typer.Option("--set", help="key.sub=value laid over both; repeatable.")] = None,
     data: Annotated[str | None, typer.Option(help="A prepared store; default: a synthetic cohort is painted.")] = None,
     results: Annotated[str | None, typer.Option(help="Results folder; default: results/PRESET.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Forecast hours, time and disk; write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Forecast a whole new study; write nothing.")] = False,
 ) -> None:
     """Search, final stage and report. The same command again goes on where the last one stopped."""
     from study.report import print_report, write_report
@@ -186,6 +186,11 @@ def _search_and_finish(
     """What the trials, the repeats and the final stage leave; `check` raises where another driver has taken over."""
     slots = find_slots(config.resources)
     widths = network_widths(config)
+
+    def segment(jobs: Sequence[SegmentJob]) -> Iterator[list[Row]]:
+        check()
+        return segment_all(jobs, slots)
+
     cluster = {f"num_{kind.lower()}s": int(ray.cluster_resources().get(kind, 0)) for kind in ("CPU", "GPU")}
     cluster["num_slots"] = slots.num_slots
     manifest.update(machine=cluster, widths={network: own[config.train.net.width] for network, own in widths.items()})
@@ -198,7 +203,7 @@ def _search_and_finish(
     check()
     with manifest.timed("final"):
         _log.info("final stage: full inference on validation, then on test patients")
-        winner = run_final(config, results, store, lambda jobs: segment_all(jobs, slots))
+        winner = run_final(config, results, store, segment)
         _write_best(results, store, winner, config.final)
     manifest.warn(earlier_readings(results))
     device = storage.read_json(storage.join(layout.best_folder(results), CONFIG_FILE))["device"]

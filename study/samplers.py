@@ -6,7 +6,6 @@ earlier trials went: they are the same in whatever order trials end.
 """
 
 import math
-import warnings
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -22,11 +21,14 @@ from optuna.distributions import (
 from optuna.samplers import BaseSampler, GridSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from renalnet.errors import ConfigError
 from study.config import SearchConfig
 from study.space import Choice, Domain, Point, Real, Whole
 
 REDRAWS: Final = 64
 """Draws of a choice before one that is still allowed is taken uniformly, where the space was narrowed."""
+MOST_POINTS: Final = 20_000
+"""Of a grid, which Optuna lists as a whole for each trial."""
 CHOICES: Final = "choices"
 """Attribute of an Optuna study: the options that each choice had when it began, which Optuna does not let change."""
 
@@ -45,23 +47,13 @@ def make_sampler(search: SearchConfig, searched: Mapping[str, Domain], seed: int
         return _Grid(grid(searched, search.grid_levels), seed=seed)  # which decides how all trials number the points
     if search.sampler == "random":
         return _WithinSpace(RandomSampler(seed=own_seed), searched, own_seed, is_joint=False)
-    tpe = _tpe(search, own_seed)
+    tpe = TPESampler(
+        n_startup_trials=search.num_startup_trials,
+        multivariate=True,
+        constant_liar=True,
+        seed=own_seed,
+    )
     return _WithinSpace(tpe, searched, own_seed, is_joint=True)
-
-
-def _tpe(search: SearchConfig, seed: int) -> TPESampler:
-    def num_good(num_trials: int) -> int:
-        return math.ceil(search.good_share * num_trials)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # Optuna 5 still takes `gamma`, and says that 6 will not
-        return TPESampler(
-            n_startup_trials=search.num_startup_trials,
-            multivariate=True,
-            constant_liar=True,
-            gamma=num_good,
-            seed=seed,
-        )
 
 
 def num_points(search: SearchConfig, searched: Mapping[str, Domain]) -> float:
@@ -94,8 +86,15 @@ def first_choices(searched: Mapping[str, Domain]) -> dict[str, list[Any]]:
 
 
 def grid(searched: Mapping[str, Domain], num_levels: int) -> dict[str, list[Any]]:
-    """The values of each parameter in a grid search."""
-    return {name: _levels(domain, num_levels) for name, domain in searched.items()}
+    """The values of each parameter in a grid search. Raises ConfigError where they make too many points."""
+    levels = {name: _levels(domain, num_levels) for name, domain in searched.items()}
+    number = math.prod(map(len, levels.values()))
+    if number > MOST_POINTS:
+        raise ConfigError(
+            f"a grid of {number} points is more than {MOST_POINTS}; lower search.grid_levels, search fewer parameters, "
+            "or take another search.sampler"
+        )
+    return levels
 
 
 def _levels(domain: Domain, num_levels: int) -> list[Any]:

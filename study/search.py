@@ -121,7 +121,7 @@ class NetworkSearch(Searcher):
         ended = record.ended(*outcome(self._results, record, epochs, was_lost=was_lost, short=("pruned", short)))
         write_record(self._results, ended)
         self._tell(trial, ended, epochs)
-        self._retention.add(ended.network, ended.name, _best(epochs))
+        self._retention.add(ended, epochs)
         self._log_end(ended, epochs)
         self._refresh_tables()
 
@@ -178,8 +178,8 @@ class NetworkSearch(Searcher):
     def _settle(self) -> list[tuple[NetName, int]]:
         """Tell Optuna of trials whose end was kept but not told; returns those that have not ended."""
         ended = {record.name: record for record in read_records(self._results) if record.state != "running"}
-        for name, epochs in read_curves(self._results, ended.values()).items():
-            self._retention.add(ended[name].network, name, _best(epochs))
+        curves = read_curves(self._results, ended.values())
+        self._retention.find((ended[name], epochs) for name, epochs in curves.items())
         unfinished = []
         for network, study in self._studies.items():
             for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):

@@ -52,6 +52,12 @@ def test_what_may_not(assignment: str, words: str) -> None:
     assert change(assignment)[1] == [words]
 
 
+def test_a_grid_is_not_narrowed() -> None:
+    grid = override(study_preset("quick"), ["search.sampler=grid"])
+    narrow = override(grid, ["space.tumor_weight=[1.5, 3]"])
+    assert refused_changes(grid.model_dump(mode="json"), narrow) == ["space.tumor_weight [1.0, 4.0] → [1.5, 3.0]"]
+
+
 def test_configuration_of_another_version() -> None:
     refused = refused_changes({"space": {"unknown": 1}}, StudyConfig())
     assert refused and any("space.unknown 1 → None" in words for words in refused)

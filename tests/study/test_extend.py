@@ -87,6 +87,42 @@ def test_driver_killed_while_it_lengthens(ended: StudyConfig, tmp_path: Path, mo
     assert states(tmp_path, "fcn_ppm-8-epochs") == [RUNNING, PRUNED, PRUNED, FAIL]
 
 
+@pytest.mark.parametrize("num_added", [1, 2, 4])
+def test_driver_killed_while_it_lengthens_to_a_length_that_is_given_up(
+    ended: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_added: int
+) -> None:
+    """The next, longer study starts from the last one that is whole."""
+    real, added = optuna.Study.add_trial, []
+
+    def killed(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        if len(added) == num_added:
+            raise KeyboardInterrupt
+        added.append(trial)
+        real(study, trial)
+
+    monkeypatch.setattr(optuna.Study, "add_trial", killed)
+    half = changed(ended, train={"epochs": 8}, search={"baselines": ()})
+    if num_added < 4:
+        with pytest.raises(KeyboardInterrupt):
+            searcher(half, tmp_path)
+    else:
+        searcher(half, tmp_path)
+    monkeypatch.setattr(optuna.Study, "add_trial", real)
+    search = searcher(changed(half, train={"epochs": 10}), tmp_path)
+    assert states(tmp_path, "fcn_ppm-10-epochs") == [RUNNING, PRUNED, PRUNED, FAIL]
+    assert search.num_left == 1
+
+
+def test_a_trial_that_runs_goes_on_in_the_longer_study_alone(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    search = searcher(changed(tiny_study, search={"baselines": ()}), tmp_path)
+    for name in ("a", "b"):
+        search.suggest(name)
+    search.on_trial_result("a", {"epoch": 1, "objective": 0.1})
+    searcher(changed(tiny_study, train={"epochs": 8}, search={"baselines": ()}), tmp_path)
+    assert states(tmp_path, "fcn_ppm")[:2] == [PRUNED, FAIL]
+    assert states(tmp_path, "fcn_ppm-8-epochs") == [RUNNING, RUNNING]
+
+
 def test_narrower_space(ended: StudyConfig, tmp_path: Path) -> None:
     narrow = changed(ended, search={"num_trials": 12}, space={"tumor_weight": (1.0, 1.5), "kernel_sets": ((1,),)})
     search = searcher(narrow, tmp_path)

@@ -67,7 +67,7 @@ def test_baselines_have_no_kernels_and_their_own_width() -> None:
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
 def test_every_point_is_a_valid_run(sampler: str) -> None:
-    search = SearchConfig.model_validate({"sampler": sampler, "num_startup_trials": 5, "grid_levels": 2})
+    search = SearchConfig.model_validate({"sampler": sampler, "num_startup_trials": 5, "grid_levels": 1})
     for point in points(EVERYTHING, search, 20):
         config = configure(TrainConfig(), "fcn_ppm", OWN_WIDTHS, point)
         assert TrainConfig.model_validate(config.model_dump()) == config
@@ -83,6 +83,11 @@ def test_grid_draws_each_point_once() -> None:
     assert num_points(search, searched) == 2 * 2 * 2 * 2  # kernels, tumor, two gaps
     drawn = points(space, search, 16)
     assert len({tuple(point.values()) for point in drawn}) == 16
+
+
+def test_a_grid_of_too_many_points_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"points is more than 20000; lower search\.grid_levels"):
+        grid(domains(EVERYTHING, "fcn_ppm"), 4)
 
 
 def test_random_points_do_not_depend_on_the_values() -> None:
@@ -151,6 +156,9 @@ def test_narrower_space() -> None:
         ("space.tumor_weight=[4, 1]", "must be a range from low to high"),
         ("space.step_gap=[0, 1]", "must be a range from low to high, above 0"),
         ("space.batch_size=[4, 4]", "a value or more, each once"),
+        ("space.batch_size=[0, 2]", "greater than or equal to 1|greater than 0"),
+        ("space.width=[3]", "greater than or equal to 4"),
+        ("space.rate_decay=[0.1, 1.0]", "must lie below 1"),
         ("space.kernel_sets=[]", "a value or more, each once"),
         ("space.kernel_sets=[[0]]", "kernels of 1 or more"),
         ("space.tumor_share=[0.2, 0.7]", "add up to 1.05, more than 1"),
