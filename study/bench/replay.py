@@ -27,6 +27,7 @@ from study.bench.size import Size
 from study.bench.table import Row
 from study.config import SearchConfig, StudyConfig
 from study.presets import quick
+from study.report.statistics import rank_correlation
 from study.samplers import CHOICES, distribution, draw, first_choices, make_sampler
 from study.schedule import NetworkScheduler
 from study.search import BEST, OBJECTIVE
@@ -49,6 +50,7 @@ def rows(size: Size, _: Path) -> Iterator[Row]:
     """What searches need beside random points that are all trained to their end. Raises ResultsError."""
     config = merge(quick(), read_file(CURVES / "curves.yaml"), str(CURVES))
     recorded = read_recorded(CURVES, config)
+    yield from _first_rung(recorded)
     seeds = f"{size.replays} seeds, {size.replay_slots} slots, {len(recorded.curves)} recorded trials"
     random = hours_to_best(recorded, _searching(config, RANDOM), size.replay_slots, size.replays)
     for name, search in SEARCHES.items():
@@ -56,6 +58,17 @@ def rows(size: Size, _: Path) -> Iterator[Row]:
         note = f"{seeds}; medians {np.median(hours):.3g} and {np.median(random):.3g} h"
         what = f"hours to the best tumor Dice - {MARGIN}: {name}"
         yield Row("search", what, "h", fmean(hours), "random points", fmean(random), "less", note)
+
+
+def _first_rung(recorded: Recorded) -> Iterator[Row]:
+    """How well the order at the first rung is the final one, beside the order at one epoch for all."""
+    final = [max(curve.objectives) for curve in recorded.curves]
+    epochs = [curve.point[FIRST_STEP] + SearchConfig().grace_epochs for curve in recorded.curves]
+    ours = rank_correlation([max(c.objectives[:n]) for c, n in zip(recorded.curves, epochs, strict=True)], final)
+    for fixed in (round(fmean(epochs)), max(epochs)):
+        theirs = rank_correlation([max(curve.objectives[:fixed]) for curve in recorded.curves], final)
+        note = f"at the rung trials are {fmean(epochs):.1f} epochs old on average"
+        yield Row("search", "rank correlation with the end", "", ours, f"all at epoch {fixed}", theirs, "more", note)
 
 
 def _searching(config: StudyConfig, search: SearchConfig) -> StudyConfig:
@@ -104,10 +117,10 @@ class Replay:
         self._num_started = 0
 
     def run(self, num_slots: int) -> int:
-        """Epochs that are trained until a trial is as good as the best configuration less `MARGIN`."""
+        """Epochs that are trained until a trial is as good as the best configuration less `MARGIN`; all, if none is."""
         target = self.recorded.best_tumor_dice - MARGIN
         running: list[_Running] = []
-        while True:
+        while running or self._free:
             while len(running) < num_slots and self._free:
                 running.append(self._start())
             for trial in list(running):
@@ -116,6 +129,7 @@ class Replay:
                     return self._epochs
                 if self._has_ended(trial):
                     running.remove(trial)
+        return self._epochs
 
     def _start(self) -> _Running:
         """Draw a point, as number so and so of the study, and take the nearest trial that is left."""
