@@ -135,6 +135,14 @@ class ResourceConfig(Section):
     max_failures: int = Field(2, ge=0)
     """Times that a trial whose process or node is lost goes on from its last checkpoint."""
 
+    @model_validator(mode="after")
+    def _gpus_are_whole_above_one(self) -> Self:
+        if self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
+            raise ValueError(
+                f"gpus_per_trial {self.gpus_per_trial:g}: Ray shares one GPU; name a fraction up to 1, or whole GPUs"
+            )
+        return self
+
 
 class FinalConfig(Section):
     """The final stage: the paper's full inference on the best checkpoints."""
