@@ -131,7 +131,7 @@ class ResourceConfig(Section):
     max_concurrent: int = Field(0, ge=0)
     """Trials at once at most; 0: as many as the cluster holds. With 1 a study repeats exactly, whatever befalls it."""
     scale_to: int = Field(0, ge=0)
-    """Trials at once that a cluster which starts nodes on demand grows to; 0: the nodes at hand are all there are."""
+    """Trials at once, on GPUs, that a cluster which starts nodes on demand grows to; 0: no nodes but those at hand."""
     max_failures: int = Field(2, ge=0)
     """Times that a trial whose process or node is lost goes on from its last checkpoint."""
 

@@ -51,17 +51,14 @@ def connected() -> Iterator[str]:
 def find_slots(config: ResourceConfig) -> Slots:
     """One GPU a trial (or the configured fraction) where the cluster has GPUs, processor slots where it has none.
 
-    At least `scale_to` of them, for which a cluster that starts nodes on demand then does.
+    With `scale_to` at least so many, on GPUs though none is there yet: one that starts nodes on demand then does.
 
     Raises:
         ConfigError: no node is large enough for a trial.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    gpus = config.gpus_per_trial if any(node.get("GPU") for node in nodes) else 0.0
-    num_slots = sum(_slots_of(node, config.cpus_per_trial, gpus) for node in nodes)
-    if config.scale_to and not num_slots:
-        gpus = config.gpus_per_trial  # the nodes that trials run on are yet to come
-    num_slots = max(num_slots, config.scale_to)
+    gpus = config.gpus_per_trial if config.scale_to or any(node.get("GPU") for node in nodes) else 0.0
+    num_slots = max(sum(_slots_of(node, config.cpus_per_trial, gpus) for node in nodes), config.scale_to)
     if not num_slots:
         raise ConfigError(
             f"no node has the {config.cpus_per_trial} processors and {gpus:g} GPUs of a trial; lower "
