@@ -5,12 +5,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from renalnet.errors import ConfigError, InputError, RenalnetError
+from renalnet.errors import ConfigError, InputError, LostError, RenalnetError
 from renalnet.machine import keep_memory
 from renalnet.workers import DIED, Job, Result
 from study.config import ResourceConfig, Slots
@@ -76,7 +76,7 @@ def find_cluster() -> Cluster:
 
 def measure_on_slot(job: MeasureJob, slots: Slots) -> Measured:
     """`measure_study` as a Ray task in a trial's slot, on some node."""
-    (measured,) = RayPool(slots).map(measure_study, [job])
+    (measured,) = RayPool(slots, lost=_lost_measure).map(measure_study, [job])
     return measured
 
 
@@ -95,9 +95,17 @@ def check_address() -> None:
 class RayPool:
     """A `renalnet.workers.JobPool` of Ray tasks: the same functions, on every node of the cluster."""
 
-    def __init__(self, slots: Slots, start: Callable[[], None] | None = None) -> None:
-        """A job occupies a slot; twice as many as there are slots wait at most. `start` is called before each job."""
-        self._slots, self._start = slots, start
+    def __init__(
+        self,
+        slots: Slots,
+        start: Callable[[], None] | None = None,
+        lost: Callable[[Any], RenalnetError] | None = None,
+    ) -> None:
+        """A job occupies a slot; twice as many as there are slots wait at most. `start` is called before each job.
+
+        `lost` is the error of a job whose processes died, without which its file is to blame.
+        """
+        self._slots, self._start, self._lost = slots, start, lost or _damaged
         self._task = _apply.options(num_cpus=slots.cpus, num_gpus=slots.gpus, max_retries=NODE_LOSSES)
 
     def map(
@@ -110,10 +118,13 @@ class RayPool:
         pending: deque[tuple[Job, Any]] = deque()
         for job in jobs:
             if len(pending) >= 2 * self._slots.num_slots:
-                yield _result(*pending.popleft(), died)
+                yield _result(*pending.popleft(), died or self._raise_lost)
             pending.append((job, self._task.remote(function, job, self._start)))
         while pending:
-            yield _result(*pending.popleft(), died)
+            yield _result(*pending.popleft(), died or self._raise_lost)
+
+    def _raise_lost(self, job: Any) -> NoReturn:
+        raise self._lost(job)
 
 
 @ray.remote
@@ -123,23 +134,40 @@ def _apply(function: Callable[[Job], Result], job: Job, start: Callable[[], None
     return function(job)
 
 
-def _result(job: Job, task: Any, died: Callable[[Job], Result] | None) -> Result:
+def _result(job: Job, task: Any, died: Callable[[Job], Result]) -> Result:
     try:
         value: Result = ray.get(task)
     except RayTaskError as error:
         if isinstance(error.cause, RenalnetError | OSError):
             raise error.cause from None
         raise
-    except RayError as error:  # its process, its node or what it gave back is lost
-        if died:
-            return died(job)
-        raise InputError(f"{job}: {DIED}") from error
+    except RayError:  # its process, its node or what it gave back is lost
+        return died(job)
     return value
+
+
+def _damaged(job: Any) -> InputError:
+    return InputError(f"{job}: {DIED}")
+
+
+def _lost_case(job: SegmentJob) -> LostError:
+    return _lost_work(f"case {job.case} ({job.candidate.name})")
+
+
+def _lost_measure(job: MeasureJob) -> LostError:
+    return _lost_work(f"measuring {', '.join(job.widths)}")
+
+
+def _lost_work(what: str) -> LostError:
+    return LostError(
+        f"{what}: lost with its process or node, {NODE_LOSSES + 1} times at most; look at the nodes and their memory, "
+        "then repeat the command"
+    )
 
 
 def segment_all(jobs: Sequence[SegmentJob], slots: Slots) -> Iterator[list[Row]]:
     """Run the jobs as Ray tasks, each in a trial's slot; yields their rows in order."""
-    return RayPool(slots).map(partial(_segment, num_threads=slots.cpus), jobs)
+    return RayPool(slots, lost=_lost_case).map(partial(_segment, num_threads=slots.cpus), jobs)
 
 
 def _segment(job: SegmentJob, num_threads: int) -> list[Row]:
