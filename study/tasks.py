@@ -1,6 +1,7 @@
 """Joining Ray, and the work that runs as Ray tasks, a patient a task: preparing scans, the final stage."""
 
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,9 +9,9 @@ from functools import partial
 from typing import Any, Final, NoReturn
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import AuthenticationError, RayError, RayTaskError
 
-from renalnet.errors import ConfigError, InputError, LostError, RenalnetError
+from renalnet.errors import ClusterError, ConfigError, InputError, LostError, RenalnetError
 from renalnet.machine import keep_memory
 from renalnet.workers import DIED, Job, Result
 from study.config import ResourceConfig, Slots
@@ -20,6 +21,7 @@ from study.measure import Measured, MeasureJob, measure_study
 
 NODE_LOSSES: Final = 2
 """Times that a task whose node or process is lost is tried again."""
+KNOCK_S: Final = 20.0
 JOB_MARK: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets this for the command of a submitted job."""
 
@@ -34,10 +36,13 @@ def connected() -> Iterator[str]:
     """Join the cluster of RAY_ADDRESS, else start a Ray on this machine that ends with the block.
 
     Yields where Ray's dashboard is, `http://127.0.0.1:8265`; nothing where there is none.
+
+    Raises:
+        ClusterError: no cluster is at RAY_ADDRESS, or it refuses the token.
     """
     address = os.environ.get("RAY_ADDRESS")
     if address:
-        context = ray.init(address, logging_level="WARNING", log_to_driver=False)
+        context = _join(address)
     else:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # on loopback only, and gone with this command
@@ -46,6 +51,28 @@ def connected() -> Iterator[str]:
         yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
     finally:
         ray.shutdown()
+
+
+def _join(address: str) -> Any:
+    try:
+        _knock(address)
+        return ray.init(address, logging_level="WARNING", log_to_driver=False)
+    except AuthenticationError as error:
+        raise ClusterError(
+            f"RAY_ADDRESS={address} refuses the token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the cluster's own"
+        ) from error
+    except (RayError, OSError, RuntimeError, ValueError) as error:
+        raise ClusterError(
+            f"RAY_ADDRESS={address}: no cluster joined ({str(error).strip().partition(chr(10))[0]}); name HOST:PORT of "
+            "its head, with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN where it asks for one; unset it for this machine"
+        ) from error
+
+
+def _knock(address: str) -> None:
+    """Connect once to HOST:PORT: Ray itself tries for minutes, then ends the process. Raises OSError, ValueError."""
+    host, _, port = address.rpartition(":")
+    if host and "://" not in address:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
 
 
 def find_slots(config: ResourceConfig) -> Slots:

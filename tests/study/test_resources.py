@@ -4,9 +4,9 @@ import pytest
 import ray
 
 from renalnet.config import parse
-from renalnet.errors import ConfigError
+from renalnet.errors import ClusterError, ConfigError
 from study.config import ResourceConfig, StudyConfig
-from study.tasks import find_slots
+from study.tasks import connected, find_slots
 
 
 @pytest.mark.parametrize("gpus", [0.25, 1.0, 2.0])
@@ -35,3 +35,13 @@ def test_a_growing_cluster_is_asked_for_gpus(
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": head}])
     slots = find_slots(ResourceConfig(cpus_per_trial=2, scale_to=scale_to))
     assert (slots.gpus, slots.num_slots) == expected
+
+
+@pytest.mark.parametrize("address", ["foo", "127.0.0.1:9", "127.0.0.1:port"])
+def test_an_address_without_a_cluster_is_refused(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with (
+        pytest.raises(ClusterError, match=rf"^RAY_ADDRESS={address}: no cluster joined .* RAY_AUTH_TOKEN"),
+        connected(),
+    ):
+        pass
