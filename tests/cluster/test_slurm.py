@@ -1,5 +1,6 @@
 """The Slurm script: real Ray nodes on this machine behind stand-ins for Slurm's own programs."""
 
+import io
 import os
 import re
 import signal
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from cluster.local import LocalCluster
+from cluster.wait import alive_nodes, wait
+from renalnet.errors import ClusterError
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "cluster" / "slurm.sh"
@@ -131,3 +134,16 @@ def test_waiting_for_no_cluster_ends_in_one_line() -> None:
     ]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stderr.startswith("error: no node at http://127.0.0.1:9 after 0 s")
+
+
+@pytest.mark.parametrize(("address", "named"), [("foo", "http://foo"), ("http://foo:port", "http://foo:port")])
+def test_waiting_takes_any_address(monkeypatch: pytest.MonkeyPatch, address: str, named: str) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "")
+    with pytest.raises(ClusterError, match=f"^no node at {named} after 0 s; .* name its dashboard by --address"):
+        wait(nodes=1, timeout_s=0.0, address=address)
+
+
+@pytest.mark.parametrize("words", ["[]", '{"data": []}', '{"data": {"result": {"result": ["a"]}}}', "no JSON"])
+def test_another_server_s_words_are_no_nodes(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: io.BytesIO(words.encode()))
+    assert alive_nodes("http://127.0.0.1:9", "") == {}
