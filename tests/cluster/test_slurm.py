@@ -19,10 +19,11 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "cluster" / "slurm.sh"
 SRUN = """#!/usr/bin/env bash
 while [[ $1 == --* ]]; do [[ $1 == --nodelist=* ]] && node=${1#*=}; shift; done
-echo "$node $*" >> "$SHIM_LOG"
+echo "$node ${SRUN_CPUS_PER_TASK:-} cpus:" $* >> "$SHIM_LOG"
 case "$1 $2" in
-  "hostname --ip-address") echo "127.0.0.2" ;;
-  "ray start") exec "$@" --node-ip-address="127.0.0.${node#node}" --object-store-memory=100000000 ;;
+  "getent ahostsv4") [ -n "${NO_NAMES:-}" ] || echo "127.0.0.2 STREAM $3" ;;
+  "hostname -I") echo "127.0.0.2 172.17.0.1" ;;
+  "bash -c") exec "$@" --node-ip-address="127.0.0.${node#node}" --object-store-memory=100000000 ;;
   *) exec "$@" ;;
 esac
 """
@@ -86,9 +87,10 @@ def test_a_command_finds_all_nodes_and_everything_ends_with_it(environment: dict
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 5, done.stderr
     assert "nodes ['127.0.0.2', '127.0.0.3']" in done.stdout and "slots 6.0" in done.stdout
-    head, worker = (line for line in started(environment) if "ray start" in line)
-    assert head.startswith("node2 ") and "--dashboard-host=127.0.0.1" in head
-    assert worker.startswith("node3 ") and "--address=127.0.0.2:" in worker
+    assert started(environment)[1] == "node3 3 cpus: getent ahostsv4 node2"
+    head, worker = (line for line in started(environment) if "run_node ()" in line)
+    assert head.startswith("node2 3 cpus: ") and "--dashboard-host=127.0.0.1" in head
+    assert worker.startswith("node3 3 cpus: ") and "--address=127.0.0.2:" in worker
     assert not [line for line in started(environment) if "requeue" in line]
     assert not folders_left()
 
