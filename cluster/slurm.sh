@@ -20,6 +20,7 @@ set -euo pipefail
 [ $# -gt 0 ] || { echo "error: no command; sbatch cluster/slurm.sh python -m study.run --preset paper ..." >&2; exit 2; }
 cd "${SLURM_SUBMIT_DIR:-$PWD}"
 export PATH="${RENALNET_ENV:-$PWD/.venv}/bin:$PATH"
+export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}  # since Slurm 22.05, srun does not take it from the job
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
 RAY_AUTH_TOKEN=$(python -c "import secrets; print(secrets.token_hex(32))")
 export RAY_AUTH_TOKEN
@@ -31,20 +32,35 @@ client=$((40000 + SLURM_JOB_ID % 10000))
 folder=/tmp/ray-$SLURM_JOB_ID
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]}
-head_ip=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{print $1}')
+# As the last node resolves it: on the head itself, its own name may be 127.0.1.1.
+head_ip=$(srun --nodes=1 --ntasks=1 --nodelist="${nodes[-1]}" getent ahostsv4 "$head" | awk 'NR == 1 {print $1}' || true)
+[ -n "$head_ip" ] || head_ip=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname -I | awk '{print $1}')
 export RAY_ADDRESS=$head_ip:$port RAY_API_SERVER_ADDRESS=http://127.0.0.1:$dashboard
+
+run_node() {  # FOLDER, further words of `ray start`; on a node, whose folder goes with it
+  ray start --block --temp-dir="$1" "${@:2}" &
+  ray=$!
+  trap 'kill -TERM "$ray"' TERM
+  code=0
+  wait "$ray" || code=$?
+  while kill -0 "$ray" 2>/dev/null; do
+    code=0
+    wait "$ray" || code=$?
+  done
+  rm -rf "$1"
+  exit "$code"
+}
 
 steps=()
 start_node() {  # NUMBER, further words of `ray start`
   srun --nodes=1 --ntasks=1 --nodelist="${nodes[$1]}" --export=ALL \
-    ray start --block --num-cpus="${SLURM_CPUS_PER_TASK:-1}" --temp-dir="$folder-$1" "${@:2}" &
+    bash -c "$(declare -f run_node); run_node \"\$@\"" ray "$folder-$1" --num-cpus="$SRUN_CPUS_PER_TASK" "${@:2}" &
   steps+=("$!")
 }
 
 take_down() {
   kill -TERM "${steps[@]}" 2>/dev/null || true
   wait "${steps[@]}" 2>/dev/null || true
-  rm -rf "$folder"-*
 }
 trap take_down EXIT
 

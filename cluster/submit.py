@@ -13,7 +13,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from cluster.upload import MIB, check_upload
-from cluster.wait import ADDRESS, DEFAULT_ADDRESS
+from cluster.wait import ADDRESS, DEFAULT_ADDRESS, with_scheme
 from renalnet.command import LOST_RESOURCE, fail, run
 from renalnet.errors import ClusterError
 from renalnet.log import get_logger
@@ -54,7 +54,7 @@ def connect(address: str) -> JobSubmissionClient:
     Raises:
         ClusterError: nothing answers there, it is no Ray, or it refuses the token.
     """
-    address = address if "://" in address else f"http://{address}"
+    address = with_scheme(address)
     os.environ[ADDRESS] = address  # over the argument Ray prefers the environment, where another may be named
     try:
         return JobSubmissionClient(address)

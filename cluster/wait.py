@@ -3,8 +3,8 @@
 import json
 import os
 import time
-import urllib.error
 import urllib.request
+from http.client import HTTPException
 from typing import Annotated, Any, Final
 
 import typer
@@ -23,15 +23,20 @@ _POLL_S: Final = 0.2
 
 
 def alive_nodes(dashboard: str, token: str) -> dict[str, str]:
-    """The nodes that the head knows as alive, with the address of each; none while it does not answer."""
+    """The nodes that the head knows as alive, with the address of each; none while no Ray head answers."""
     request = urllib.request.Request(f"{dashboard}/api/v0/nodes?limit={MAX_NODES}")
     request.add_header("Authorization", f"Bearer {token}")
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
             nodes: list[dict[str, Any]] = json.load(answer)["data"]["result"]["result"]
-    except (OSError, urllib.error.HTTPError):
+        return {node["node_id"]: node["node_ip"] for node in nodes if node["state"] == "ALIVE"}
+    except (OSError, HTTPException, ValueError, LookupError, TypeError):  # the latter ones: another server's words
         return {}
-    return {node["node_id"]: node["node_ip"] for node in nodes if node["state"] == "ALIVE"}
+
+
+def with_scheme(address: str) -> str:
+    """The address of a dashboard as `http://HOST:PORT`, of which the first part may be left out."""
+    return address if "://" in address else f"http://{address}"
 
 
 @app.command()
@@ -44,12 +49,15 @@ def wait(
 
     Exit code 2 if none is there in time; with some, the study begins on these.
     """
+    address = with_scheme(address)
     token = os.environ.get("RAY_AUTH_TOKEN", "")
     deadline = time.monotonic() + timeout_s
     while (found := len(alive_nodes(address, token))) < nodes and time.monotonic() < deadline:
         time.sleep(_POLL_S)
     if not found:
-        raise ClusterError(f"no node at {address} after {timeout_s:g} s; look into the output of `ray start`")
+        raise ClusterError(
+            f"no node at {address} after {timeout_s:g} s; see what `ray start` says, or name its dashboard by --address"
+        )
     _log.info("%d of %d nodes", found, nodes)
 
 

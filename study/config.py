@@ -131,9 +131,17 @@ class ResourceConfig(Section):
     max_concurrent: int = Field(0, ge=0)
     """Trials at once at most; 0: as many as the cluster holds. With 1 a study repeats exactly, whatever befalls it."""
     scale_to: int = Field(0, ge=0)
-    """Trials at once that a cluster which starts nodes on demand grows to; 0: the nodes at hand are all there are."""
+    """Trials at once, on GPUs, that a cluster which starts nodes on demand grows to; 0: no nodes but those at hand."""
     max_failures: int = Field(2, ge=0)
     """Times that a trial whose process or node is lost goes on from its last checkpoint."""
+
+    @model_validator(mode="after")
+    def _gpus_are_whole_above_one(self) -> Self:
+        if self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
+            raise ValueError(
+                f"gpus_per_trial {self.gpus_per_trial:g}: Ray shares one GPU; name a fraction up to 1, or whole GPUs"
+            )
+        return self
 
 
 class FinalConfig(Section):

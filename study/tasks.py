@@ -1,16 +1,17 @@
 """Joining Ray, and the work that runs as Ray tasks, a patient a task: preparing scans, the final stage."""
 
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import AuthenticationError, RayError, RayTaskError
 
-from renalnet.errors import ConfigError, InputError, RenalnetError
+from renalnet.errors import ClusterError, ConfigError, InputError, LostError, RenalnetError
 from renalnet.machine import keep_memory
 from renalnet.workers import DIED, Job, Result
 from study.config import ResourceConfig, Slots
@@ -20,6 +21,7 @@ from study.measure import Measured, MeasureJob, measure_study
 
 NODE_LOSSES: Final = 2
 """Times that a task whose node or process is lost is tried again."""
+KNOCK_S: Final = 20.0
 JOB_MARK: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets this for the command of a submitted job."""
 
@@ -34,10 +36,13 @@ def connected() -> Iterator[str]:
     """Join the cluster of RAY_ADDRESS, else start a Ray on this machine that ends with the block.
 
     Yields where Ray's dashboard is, `http://127.0.0.1:8265`; nothing where there is none.
+
+    Raises:
+        ClusterError: no cluster is at RAY_ADDRESS, or it refuses the token.
     """
     address = os.environ.get("RAY_ADDRESS")
     if address:
-        context = ray.init(address, logging_level="WARNING", log_to_driver=False)
+        context = _join(address)
     else:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # on loopback only, and gone with this command
@@ -48,20 +53,39 @@ def connected() -> Iterator[str]:
         ray.shutdown()
 
 
+def _join(address: str) -> Any:
+    try:
+        _knock(address)
+        return ray.init(address, logging_level="WARNING", log_to_driver=False)
+    except AuthenticationError as error:
+        raise ClusterError(
+            f"RAY_ADDRESS={address} refuses the token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the cluster's own"
+        ) from error
+    except (RayError, OSError, RuntimeError, ValueError) as error:
+        raise ClusterError(
+            f"RAY_ADDRESS={address}: no cluster joined ({str(error).strip().partition(chr(10))[0]}); name HOST:PORT of "
+            "its head, with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN where it asks for one; unset it for this machine"
+        ) from error
+
+
+def _knock(address: str) -> None:
+    """Connect once to HOST:PORT: Ray itself tries for minutes, then ends the process. Raises OSError, ValueError."""
+    host, _, port = address.rpartition(":")
+    if host and "://" not in address:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
+
+
 def find_slots(config: ResourceConfig) -> Slots:
     """One GPU a trial (or the configured fraction) where the cluster has GPUs, processor slots where it has none.
 
-    At least `scale_to` of them, for which a cluster that starts nodes on demand then does.
+    With `scale_to` at least so many, on GPUs though none is there yet: one that starts nodes on demand then does.
 
     Raises:
         ConfigError: no node is large enough for a trial.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    gpus = config.gpus_per_trial if any(node.get("GPU") for node in nodes) else 0.0
-    num_slots = sum(_slots_of(node, config.cpus_per_trial, gpus) for node in nodes)
-    if config.scale_to and not num_slots:
-        gpus = config.gpus_per_trial  # the nodes that trials run on are yet to come
-    num_slots = max(num_slots, config.scale_to)
+    gpus = config.gpus_per_trial if config.scale_to or any(node.get("GPU") for node in nodes) else 0.0
+    num_slots = max(sum(_slots_of(node, config.cpus_per_trial, gpus) for node in nodes), config.scale_to)
     if not num_slots:
         raise ConfigError(
             f"no node has the {config.cpus_per_trial} processors and {gpus:g} GPUs of a trial; lower "
@@ -79,7 +103,7 @@ def find_cluster() -> Cluster:
 
 def measure_on_slot(job: MeasureJob, slots: Slots) -> Measured:
     """`measure_study` as a Ray task in a trial's slot, on some node."""
-    (measured,) = RayPool(slots).map(measure_study, [job])
+    (measured,) = RayPool(slots, lost=_lost_measure).map(measure_study, [job])
     return measured
 
 
@@ -98,9 +122,17 @@ def check_address() -> None:
 class RayPool:
     """A `renalnet.workers.JobPool` of Ray tasks: the same functions, on every node of the cluster."""
 
-    def __init__(self, slots: Slots, start: Callable[[], None] | None = None) -> None:
-        """A job occupies a slot; twice as many as there are slots wait at most. `start` is called before each job."""
-        self._slots, self._start = slots, start
+    def __init__(
+        self,
+        slots: Slots,
+        start: Callable[[], None] | None = None,
+        lost: Callable[[Any], RenalnetError] | None = None,
+    ) -> None:
+        """A job occupies a slot; twice as many as there are slots wait at most. `start` is called before each job.
+
+        `lost` is the error of a job whose processes died, without which its file is to blame.
+        """
+        self._slots, self._start, self._lost = slots, start, lost or _damaged
         self._task = _apply.options(num_cpus=slots.cpus, num_gpus=slots.gpus, max_retries=NODE_LOSSES)
 
     def map(
@@ -113,10 +145,13 @@ class RayPool:
         pending: deque[tuple[Job, Any]] = deque()
         for job in jobs:
             if len(pending) >= 2 * self._slots.num_slots:
-                yield _result(*pending.popleft(), died)
+                yield _result(*pending.popleft(), died or self._raise_lost)
             pending.append((job, self._task.remote(function, job, self._start)))
         while pending:
-            yield _result(*pending.popleft(), died)
+            yield _result(*pending.popleft(), died or self._raise_lost)
+
+    def _raise_lost(self, job: Any) -> NoReturn:
+        raise self._lost(job)
 
 
 @ray.remote
@@ -126,23 +161,40 @@ def _apply(function: Callable[[Job], Result], job: Job, start: Callable[[], None
     return function(job)
 
 
-def _result(job: Job, task: Any, died: Callable[[Job], Result] | None) -> Result:
+def _result(job: Job, task: Any, died: Callable[[Job], Result]) -> Result:
     try:
         value: Result = ray.get(task)
     except RayTaskError as error:
         if isinstance(error.cause, RenalnetError | OSError):
             raise error.cause from None
         raise
-    except RayError as error:  # its process, its node or what it gave back is lost
-        if died:
-            return died(job)
-        raise InputError(f"{job}: {DIED}") from error
+    except RayError:  # its process, its node or what it gave back is lost
+        return died(job)
     return value
+
+
+def _damaged(job: Any) -> InputError:
+    return InputError(f"{job}: {DIED}")
+
+
+def _lost_case(job: SegmentJob) -> LostError:
+    return _lost_work(f"case {job.case} ({job.candidate.name})")
+
+
+def _lost_measure(job: MeasureJob) -> LostError:
+    return _lost_work(f"measuring {', '.join(job.widths)}")
+
+
+def _lost_work(what: str) -> LostError:
+    return LostError(
+        f"{what}: lost with its process or node, {NODE_LOSSES + 1} times at most; look at the nodes and their memory, "
+        "then repeat the command"
+    )
 
 
 def segment_all(jobs: Sequence[SegmentJob], slots: Slots) -> Iterator[list[Row]]:
     """Run the jobs as Ray tasks, each in a trial's slot; yields their rows in order."""
-    return RayPool(slots).map(partial(_segment, num_threads=slots.cpus), jobs)
+    return RayPool(slots, lost=_lost_case).map(partial(_segment, num_threads=slots.cpus), jobs)
 
 
 def _segment(job: SegmentJob, num_threads: int) -> list[Row]:

@@ -43,7 +43,7 @@ class StudyWindow:
     def __init__(self, results: str) -> None:
         """Look at nothing yet. Raises ResultsError where no study is there."""
         self._results = results
-        self._manifest: dict[str, Any] = {}
+        self._manifest: dict[str, Any] = {}  # no study's: `read_manifest` refuses it
         self._turn()
 
     def look(self) -> Overview:
@@ -73,11 +73,17 @@ class StudyWindow:
 
 
 def read_manifest(results: str) -> dict[str, Any]:
-    """The study's manifest. Raises ResultsError where there is none."""
+    """The study's manifest. Raises ResultsError where there is none, or one that no study wrote."""
     path = storage.join(results, layout.MANIFEST)
     if not storage.exists(path):
         raise ResultsError(f"{results} holds no study (no {layout.MANIFEST}); name the folder that study.run wrote")
-    return dict(storage.read_json(path))
+    manifest = storage.read_json(path)
+    wanted: dict[str, type] = {"study": str, "config": dict, "machine": dict}
+    known = manifest if isinstance(manifest, dict) else {}
+    wrong = [key for key, kind in wanted.items() if not isinstance(known.get(key), kind)]
+    if wrong:
+        raise ResultsError(f"{path} is no study's: {', '.join(wrong)} missing or damaged; name the folder of study.run")
+    return known
 
 
 def left_words(progress: Progress) -> str:

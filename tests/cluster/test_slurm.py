@@ -1,5 +1,6 @@
 """The Slurm script: real Ray nodes on this machine behind stand-ins for Slurm's own programs."""
 
+import io
 import os
 import re
 import signal
@@ -11,15 +12,18 @@ from pathlib import Path
 import pytest
 
 from cluster.local import LocalCluster
+from cluster.wait import alive_nodes, wait
+from renalnet.errors import ClusterError
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "cluster" / "slurm.sh"
 SRUN = """#!/usr/bin/env bash
 while [[ $1 == --* ]]; do [[ $1 == --nodelist=* ]] && node=${1#*=}; shift; done
-echo "$node $*" >> "$SHIM_LOG"
+echo "$node ${SRUN_CPUS_PER_TASK:-} cpus:" $* >> "$SHIM_LOG"
 case "$1 $2" in
-  "hostname --ip-address") echo "127.0.0.2" ;;
-  "ray start") exec "$@" --node-ip-address="127.0.0.${node#node}" --object-store-memory=100000000 ;;
+  "getent ahostsv4") [ -n "${NO_NAMES:-}" ] || echo "127.0.0.2 STREAM $3" ;;
+  "hostname -I") echo "127.0.0.2 172.17.0.1" ;;
+  "bash -c") exec "$@" --node-ip-address="127.0.0.${node#node}" --object-store-memory=100000000 ;;
   *) exec "$@" ;;
 esac
 """
@@ -83,9 +87,10 @@ def test_a_command_finds_all_nodes_and_everything_ends_with_it(environment: dict
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 5, done.stderr
     assert "nodes ['127.0.0.2', '127.0.0.3']" in done.stdout and "slots 6.0" in done.stdout
-    head, worker = (line for line in started(environment) if "ray start" in line)
-    assert head.startswith("node2 ") and "--dashboard-host=127.0.0.1" in head
-    assert worker.startswith("node3 ") and "--address=127.0.0.2:" in worker
+    assert started(environment)[1] == "node3 3 cpus: getent ahostsv4 node2"
+    head, worker = (line for line in started(environment) if "run_node ()" in line)
+    assert head.startswith("node2 3 cpus: ") and "--dashboard-host=127.0.0.1" in head
+    assert worker.startswith("node3 3 cpus: ") and "--address=127.0.0.2:" in worker
     assert not [line for line in started(environment) if "requeue" in line]
     assert not folders_left()
 
@@ -96,7 +101,8 @@ def test_before_the_time_limit_the_command_is_told_and_the_job_goes_back_into_th
 ) -> None:
     mark = tmp_path / "began"
     driver = f"import pathlib, time; pathlib.Path({str(mark)!r}).touch(); time.sleep(600)"
-    with subprocess.Popen([str(SCRIPT), "python", "-c", driver], env=environment, start_new_session=True) as job:
+    nameless = environment | {"NO_NAMES": "1"}  # the head is found by its own list of addresses
+    with subprocess.Popen([str(SCRIPT), "python", "-c", driver], env=nameless, start_new_session=True) as job:
         wait_for(mark)
         job.send_signal(signal.SIGTERM)  # to the script alone, as --signal=B: does
         assert job.wait(timeout=120) == 143
@@ -131,3 +137,16 @@ def test_waiting_for_no_cluster_ends_in_one_line() -> None:
     ]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stderr.startswith("error: no node at http://127.0.0.1:9 after 0 s")
+
+
+@pytest.mark.parametrize(("address", "named"), [("foo", "http://foo"), ("http://foo:port", "http://foo:port")])
+def test_waiting_takes_any_address(monkeypatch: pytest.MonkeyPatch, address: str, named: str) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "")
+    with pytest.raises(ClusterError, match=f"^no node at {named} after 0 s; .* name its dashboard by --address"):
+        wait(nodes=1, timeout_s=0.0, address=address)
+
+
+@pytest.mark.parametrize("words", ["[]", '{"data": []}', '{"data": {"result": {"result": ["a"]}}}', "no JSON"])
+def test_another_server_s_words_are_no_nodes(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: io.BytesIO(words.encode()))
+    assert alive_nodes("http://127.0.0.1:9", "") == {}

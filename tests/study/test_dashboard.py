@@ -201,3 +201,18 @@ def test_a_running_study_in_a_browser(study: Study, tmp_path: Path) -> None:
 
     with served(study.folder) as url:
         assert browse(tmp_path, visit).complaints == []
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("{}", "study, config, machine"),
+        ("[1]", "study, config, machine"),
+        ('{"config": {}, "machine": {}}', "study"),
+        ('{"study": "quick", "config": [], "machine": {}}', "config"),
+    ],
+)
+def test_a_manifest_that_no_study_wrote_is_refused(tmp_path: Path, text: str, wrong: str) -> None:
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(ResultsError, match=f"manifest.json is no study's: {wrong} missing or damaged; name the folder"):
+        StudyWindow(str(tmp_path))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -16,9 +17,12 @@ from renalnet.data.prepare import local_pool, prepare
 from renalnet.data.request import Request
 from renalnet.data.store import open_store
 from renalnet.data.volume import Grid, Volume, write_volume
-from renalnet.errors import InputError
-from study.config import Slots
-from study.tasks import RayPool, connected
+from renalnet.errors import InputError, LostError
+from study.candidates import Candidate
+from study.config import Slots, StudyConfig
+from study.final import SegmentJob
+from study.measure import MeasureJob
+from study.tasks import RayPool, connected, measure_on_slot, segment_all
 
 ROOT = Path(__file__).parents[2]
 CUT = PrepareConfig(spacing_mm=None, localise="cut", num_atlases=1)
@@ -35,6 +39,11 @@ def fail_on_two(job: int) -> int:
     if job == 3:
         raise InputError(f"{job} is refused")
     return job
+
+
+def die(_: object, num_threads: int = 1) -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
 
 
 def write_scans(folder: Path) -> Path:
@@ -67,6 +76,19 @@ def test_a_task_whose_process_dies_is_a_result_and_errors_travel(pool: RayPool) 
         list(pool.map(fail_on_two, [2]))
     with pytest.raises(InputError, match="3 is refused"):
         list(pool.map(fail_on_two, [3]))
+
+
+def test_lost_work_of_a_study_is_named_and_not_blamed_on_a_file(
+    pool: RayPool, monkeypatch: pytest.MonkeyPatch, tiny_study: StudyConfig
+) -> None:
+    monkeypatch.setattr("study.tasks._segment", die)
+    monkeypatch.setattr("study.tasks.measure_study", die)
+    slots, candidate = Slots(1, 0.0, 2), Candidate("fcn_ppm", "trial_a", (), "digest")
+    with pytest.raises(LostError, match=r"^case case_7 \(trial_a\): lost with its process or node") as told:
+        list(segment_all([SegmentJob("results", "store", "case_7", candidate, tiny_study.final)], slots))
+    assert len(str(told.value)) < 200
+    with pytest.raises(LostError, match=r"^measuring fcn_ppm, unet3d: lost with its process or node"):
+        measure_on_slot(MeasureJob(tiny_study, {"fcn_ppm": 2, "unet3d": 2}, None, 1), slots)
 
 
 def test_tasks_and_processes_write_the_same_store(pool: RayPool, tmp_path: Path) -> None:
