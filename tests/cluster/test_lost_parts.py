@@ -23,6 +23,7 @@ OPTIONS = [
     "search.scheduler=none",
     "train.steps_per_epoch=24",
     "train.checkpoint_every_s=1",
+    "resources.max_failures=8",  # a busy machine lets Ray give up nodes that are only slow
 ]
 """With the two baselines 16 trials; random points, none pruned, so that no order of events decides anything."""
 
