@@ -1,6 +1,5 @@
 """The README's commands, run to the letter but for settings that make the study short."""
 
-import contextlib
 import os
 import re
 import shlex
@@ -61,13 +60,14 @@ def test_own_data_commands(tmp_path: Path) -> None:
     serving = subprocess.Popen(
         words_of(dashboard, tmp_path), cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
     )
-    with serving, contextlib.closing(serving.stdout):  # type: ignore[type-var]
+    with serving:
         assert "4 of 4 trials ended" in serving.stdout.readline()  # type: ignore[union-attr]
         url = serving.stdout.readline().split()[-1]  # type: ignore[union-attr]
         with urllib.request.urlopen(url, timeout=60) as answer:
             assert answer.status == 200
         serving.send_signal(signal.SIGINT)
-    assert serving.returncode == 0
+        said, _ = serving.communicate(timeout=60)
+    assert serving.returncode == 0 and said.endswith("ended\n")
     run(extension, tmp_path)
     assert len(list((tmp_path / "results" / "mine" / "trials").glob("fcn_ppm-*/trial.json"))) == 10
     mask, scan = tmp_path / "masks" / "imaging.nii.gz", tmp_path / "cohort" / "case_00000" / "imaging.nii.gz"
