@@ -64,6 +64,7 @@ def test_nodes_share_the_tasks_and_outlive_a_killed_one() -> None:
     assert not Path(folder).exists()
 
 
+@pytest.mark.slow
 def test_only_the_token_opens_the_dashboard_and_only_the_user_reads_it(ray_head: LocalCluster) -> None:
     with pytest.raises(urllib.error.HTTPError, match="401") as refused:
         urllib.request.urlopen(f"{ray_head.dashboard}/api/jobs/", timeout=10)
@@ -101,6 +102,7 @@ def test_a_head_that_cannot_start_is_told_and_leaves_nothing() -> None:
     assert not cluster.environment_file.parent.exists()
 
 
+@pytest.mark.slow
 def test_the_command_s_exit_code_is_passed_on() -> None:
     done = subprocess.run(
         local("sh", "-c", "echo $RAY_ADDRESS; exit 7"),
@@ -114,6 +116,7 @@ def test_the_command_s_exit_code_is_passed_on() -> None:
     assert done.stdout.startswith("127.0.0.2:")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_reaches_the_command_and_everything_ends(tmp_path: Path, number: signal.Signals, code: int) -> None:
     mark = tmp_path / "began"

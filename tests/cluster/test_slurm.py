@@ -117,6 +117,7 @@ def wait_for(mark: Path) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_waiting_says_how_many_nodes_there_are(ray_head: LocalCluster) -> None:
     words = [sys.executable, "-m", "cluster.wait", "--nodes", "2", "--timeout-s", "1"]
     done = subprocess.run(words, cwd=ROOT, env=ray_head.environment, capture_output=True, text=True, check=False)

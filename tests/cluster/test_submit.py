@@ -118,6 +118,7 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
         check_upload(tmp_path / "missing")
 
 
+@pytest.mark.slow
 def test_a_job_s_words_are_shown_and_its_end_is_the_exit_code(ray_head: LocalCluster, project: Path) -> None:
     where = ("--working-dir", str(project))
     done = submit(ray_head.environment, "python", "job.py", options=where)
@@ -128,12 +129,14 @@ def test_a_job_s_words_are_shown_and_its_end_is_the_exit_code(ray_head: LocalClu
     assert failed.stderr.splitlines()[-1].endswith("failed: Job entrypoint command failed with exit code 3")
 
 
+@pytest.mark.slow
 def test_without_waiting_the_job_s_name_is_told(ray_head: LocalCluster, project: Path) -> None:
     done = submit(ray_head.environment, "python", "job.py", options=("--no-wait", "--working-dir", str(project)))
     assert done.returncode == 0 and done.stdout == ""
     assert "`ray job logs --follow raysubmit_" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [

@@ -127,6 +127,7 @@ def num_bytes(folder: Path, *patterns: str) -> int:
     return sum(path.stat().st_size for pattern in patterns for path in folder.glob(pattern) if path.is_file())
 
 
+@pytest.mark.slow
 def test_a_dry_run_forecasts_and_writes_nothing(ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
     done = run([*command(ball_store, tiny_file, tmp_path / "results"), "--dry-run"])
     assert done.returncode == 0, done.stderr

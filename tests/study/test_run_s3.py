@@ -112,6 +112,7 @@ def test_a_bucket_that_cannot_be_used_is_one_line(
     assert done.stderr.count("\n") == 1 and reason in done.stderr and "hidden" not in done.stderr
 
 
+@pytest.mark.slow
 def test_the_cohort_of_a_study_on_an_object_store_is_painted_beside_no_results(
     tiny_study: StudyConfig, s3_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
