@@ -2,8 +2,30 @@
 
 from collections.abc import Sequence
 
+from renalnet.log import get_logger
 from renalnet.train import EpochRecord
 from study.collect import State, TrialRecord
+
+_log = get_logger(__name__)
+
+
+class SecondStarts:
+    """Which lost trials are handed out once more.
+
+    Ray Tune starts a trial that it loses again, as often as it is told, but for one whose process dies in the moment in
+    which it takes it over from another trial: that one it gives up at once.
+    """
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+
+    def allows(self, name: str) -> bool:
+        """Whether a trial that Tune has given up is handed out again: the first time that this is asked, and said."""
+        if name in self._given:
+            return False
+        self._given.add(name)
+        _log.warning("%s was given up by Ray Tune; it is started once more, from its last checkpoint", name)
+        return True
 
 
 def outcome(

@@ -12,7 +12,7 @@ from renalnet.log import get_logger
 from renalnet.train import best_of
 from study.collect import State, Tables, TrialRecord, read_epochs, write_record
 from study.config import Slots, StudyConfig
-from study.outcome import outcome
+from study.outcome import SecondStarts, outcome
 from study.repeats import left_of, plan_repeats
 from study.search import OBJECTIVE
 from study.tuner import fit
@@ -31,6 +31,7 @@ class RepeatSearch(Searcher):
         self._waiting = left_of(planned, results)
         self._tables = Tables(results)
         self._running: dict[str, TrialRecord] = {}
+        self._again = SecondStarts()
 
     @property
     def num_left(self) -> int:
@@ -38,9 +39,9 @@ class RepeatSearch(Searcher):
         return len(self._waiting) + len(self._running)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next run's configuration; `FINISHED` after the last."""
+        """The next run's configuration; `FINISHED` when all have ended, none while some run."""
         if not self._waiting:
-            return str(Searcher.FINISHED)
+            return None if self._running else str(Searcher.FINISHED)
         record = replace(self._waiting.pop(0), cpus=self._slots.cpus, gpus=self._slots.gpus)
         self._running[trial_id] = record
         write_record(self._results, record)
@@ -55,6 +56,9 @@ class RepeatSearch(Searcher):
         record = self._running.pop(trial_id)
         epochs = read_epochs(self._results, record.name)
         was_lost = error or result is None
+        if was_lost and self._again.allows(record.name):
+            self._waiting.insert(0, record)
+            return
         ended = record.ended(*outcome(self._results, record, epochs, was_lost=was_lost, short=_CUT_SHORT))
         write_record(self._results, ended)
         best = best_of(epochs)

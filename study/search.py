@@ -23,7 +23,7 @@ from study.collect import Tables, TrialRecord, find_record, read_curves, read_ep
 from study.config import Slots, StudyConfig
 from study.extend import open_study
 from study.journal import StudyJournal
-from study.outcome import outcome
+from study.outcome import SecondStarts, outcome
 from study.plan import planned_trials
 from study.retention import Retention
 from study.samplers import draw, make_sampler
@@ -72,6 +72,7 @@ class NetworkSearch(Searcher):
         self._unfinished = self._settle()
         self._tables, self._tables_written = Tables(results), time.monotonic()
         self._running: dict[str, tuple[Trial, TrialRecord]] = {}
+        self._again = SecondStarts()
 
     @property
     def num_planned(self) -> int:
@@ -84,10 +85,10 @@ class NetworkSearch(Searcher):
         return self.num_planned - self._num_ended()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next trial's configuration; `FINISHED` when every network has its number of trials."""
+        """The next trial's configuration; `FINISHED` when every network's trials have ended, none while some run."""
         trial_and_network = self._next_trial()
         if trial_and_network is None:
-            return str(Searcher.FINISHED)
+            return None if self._running else str(Searcher.FINISHED)
         trial, network = trial_and_network
         record = self._record(trial, network)
         self._running[trial_id] = trial, record
@@ -118,6 +119,10 @@ class NetworkSearch(Searcher):
         trial, record = self._running.pop(trial_id)
         epochs = read_epochs(self._results, record.name)
         was_lost, short = error or result is None, self._why_pruned(len(epochs))
+        if was_lost and self._again.allows(record.name):
+            network = next(network for network in self._networks if network == record.network)
+            self._unfinished.insert(0, (network, record.trial))
+            return
         ended = record.ended(*outcome(self._results, record, epochs, was_lost=was_lost, short=("pruned", short)))
         write_record(self._results, ended)
         self._tell(trial, ended, epochs)

@@ -61,8 +61,8 @@ def test_longer_trials(ended: StudyConfig, tmp_path: Path) -> None:
     assert search.num_left == 1
     first = search.suggest("x")
     assert isinstance(first, dict) and first["name"] == "fcn_ppm-0000" and first["train"]["epochs"] == 8
-    assert search.suggest("y") == "FINISHED"
     end(search, tmp_path, "x", "fcn_ppm-0000", 0.3, 0.7, 0.6, 0.5, 0.4, 0.5, 0.8, 0.1)
+    assert search.suggest("y") == "FINISHED"
     assert states(tmp_path, "fcn_ppm-8-epochs")[0] == COMPLETE
     let_go = find_record(str(tmp_path), "fcn_ppm-0001")
     assert let_go is not None and (let_go.state, let_go.train["epochs"]) == ("pruned", 8)

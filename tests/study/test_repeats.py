@@ -83,7 +83,7 @@ def test_searcher_hands_out_what_is_left(config: StudyConfig, results: Path) -> 
     search = RepeatSearch(str(results), planned, SLOTS)
     told = [search.suggest(str(number)) for number in range(7)]
     assert [one["name"] for one in told if isinstance(one, dict)] == ORDER[1:]
-    assert told[-1] == "FINISHED" and search.num_left == 6
+    assert told[-1] is None and search.num_left == 6
     fold = told[2]
     assert isinstance(fold, dict)
     assert (fold["fold"], fold["num_folds"], fold["train"]["seed"], fold["network"]) == (0, 2, 0, "fcn_ppm")
@@ -103,6 +103,10 @@ def test_ends_are_recorded(
 ) -> None:
     search = RepeatSearch(str(results), plan_repeats(config, str(results)), SLOTS)
     search.suggest("a")
+    if was_lost:
+        search.on_trial_complete("a", None, error=True)
+        again = search.suggest("a")
+        assert isinstance(again, dict) and again["name"] == ORDER[0]
     keep_epochs(results, ORDER[0], objectives, failure)
     search.on_trial_complete("a", {"epoch": len(objectives)}, error=was_lost)
     record = find_record(str(results), ORDER[0])

@@ -32,7 +32,7 @@ def test_first_trial_is_the_papers(tiny_study: StudyConfig, tmp_path: Path) -> N
 def test_budget_is_kept_for_each_network(tiny_study: StudyConfig, tmp_path: Path) -> None:
     search = searcher(tiny_study, tmp_path)
     names = [search.suggest(str(number)) for number in range(7)]
-    assert names[-1] == "FINISHED"
+    assert names[-1] is None  # until they have ended
     assert [n["name"] for n in names if isinstance(n, dict)] == [
         *(f"fcn_ppm-{number:04d}" for number in range(4)),
         "unet3d-0000",
@@ -68,12 +68,18 @@ def test_ends_are_told_and_recorded(
     assert list(trial.intermediate_values.values()) == list(objectives)
 
 
-def test_lost_trial_is_failed(tiny_study: StudyConfig, tmp_path: Path) -> None:
+def test_a_trial_that_ray_gives_up_is_handed_out_once_more_and_then_failed(
+    tiny_study: StudyConfig, tmp_path: Path
+) -> None:
     search = searcher(tiny_study, tmp_path)
-    search.suggest("a")
-    keep_epochs(tmp_path, "fcn_ppm-0000", [0.5])
+    first = search.suggest("a")
     search.on_trial_complete("a", None, error=True)
-    assert read_records(str(tmp_path))[0].state == "failed"
+    assert read_records(str(tmp_path))[0].state == "running" and search.num_left == 6
+    assert search.suggest("b") == first
+    keep_epochs(tmp_path, "fcn_ppm-0000", [0.5])
+    search.on_trial_complete("b", None, error=True)
+    assert read_records(str(tmp_path))[0].state == "failed" and search.num_left == 5
+    assert study_of(tmp_path, "fcn_ppm").trials[0].state == TrialState.FAIL
 
 
 def test_unfinished_trials_come_first_with_the_same_point(tiny_study: StudyConfig, tmp_path: Path) -> None:
