@@ -21,7 +21,7 @@ OPTIONS = [
     "search.num_trials=14",
     "search.sampler=random",
     "search.scheduler=none",
-    "train.steps_per_epoch=24",
+    "train.steps_per_epoch=80",  # longer than a process takes to start, so that every node gets some
     "train.checkpoint_every_s=1",
     "resources.max_failures=8",  # a busy machine lets Ray give up nodes that are only slow
 ]
