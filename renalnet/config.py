@@ -252,11 +252,19 @@ class StitchConfig(Section):
     """Voxels of a sub-volume; 64 slices in the paper."""
     stride: Voxels = (16, 75, 75)
     """Step from one sub-volume to the next; 16 slices give inner voxels four votes (reconstruction)."""
+    combine: Literal["vote", "mean", "gaussian"] = "vote"
+    """Where sub-volumes overlap: the paper's majority vote; the mean of their probabilities; that mean with a Gaussian
+    weight that falls from the middle of a sub-volume to its faces, as in nnU-Net."""
+    mirror: tuple[Literal["z", "y", "x"], ...] = ()
+    """Axes along which each sub-volume is also looked at mirrored, in all combinations: its probability is the mean of
+    them, its time 2, 4 or 8 times as long."""
 
     @model_validator(mode="after")
     def _covers(self) -> Self:
         if any(not 1 <= step <= size for step, size in zip(self.stride, self.tile, strict=True)):
             raise ValueError(f"stride {self.stride} must lie between 1 and tile {self.tile} on each axis")
+        if len(set(self.mirror)) < len(self.mirror):
+            raise ValueError(f"mirror {self.mirror} must name each axis once")
         return self
 
 

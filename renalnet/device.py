@@ -3,12 +3,14 @@
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 Net = TypeVar("Net", bound=nn.Module)
+_ALLOCATORS_WORDS: Final = ("can't allocate memory", "not enough memory", "bad_alloc", "could not create a memory")
+"""What processors' allocators say in a plain RuntimeError: PyTorch's on Linux and Windows, C++'s and oneDNN's."""
 
 
 @dataclass(frozen=True)
@@ -54,3 +56,10 @@ def _has_bfloat16(device: torch.device) -> bool:
     cpuinfo = Path("/proc/cpuinfo")  # without these instructions the processor emulates bfloat16, slower than float32
     flags = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
     return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, of the device or the host, is exhausted."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _ALLOCATORS_WORDS)

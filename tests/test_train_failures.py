@@ -19,11 +19,11 @@ from renalnet.data.feed.tensors import TensorMaker
 from renalnet.data.loader import PatchLoader
 from renalnet.data.manifest import Normalisation
 from renalnet.data.store import Store
-from renalnet.device import pick_device
+from renalnet.device import is_out_of_memory, pick_device
 from renalnet.losses import supervised_loss
 from renalnet.nets import SegmentationNet, build_net
 from renalnet.train import TrainingRun
-from renalnet.train.memory import BufferHistory, is_out_of_memory
+from renalnet.train.memory import BufferHistory
 from renalnet.train.step import Stepper
 
 ROOT = Path(__file__).parents[1]

@@ -89,6 +89,6 @@ def segment_roi(model: Model, image: HuArray, spacing_mm: Triple, stitch: Stitch
         stitch: sub-volumes and their overlap.
         crf: the dense CRF; 0 iterations leave the vote as it is.
     """
-    voted = segment(model.nets, model.normalisation.apply(image), stitch, model.device)
+    voted = segment(model.nets, image, model.normalisation, stitch, model.device)
     refined = refine(voted.probability, image, spacing_mm, crf)
     return Stages(voted.labels, refined, largest_component(refined))

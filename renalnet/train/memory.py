@@ -1,20 +1,9 @@
 """Running out of memory: how it shows, and what is put back before a step is tried again."""
 
 from collections.abc import Iterable
-from typing import Final
 
 import torch
 from torch import Tensor
-
-_ALLOCATORS_WORDS: Final = ("can't allocate memory", "not enough memory", "bad_alloc", "could not create a memory")
-"""What processors' allocators say in a plain RuntimeError: PyTorch's on Linux and Windows, C++'s and oneDNN's."""
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory, of the device or the host, is exhausted."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _ALLOCATORS_WORDS)
 
 
 class BufferHistory:

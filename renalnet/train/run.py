@@ -18,12 +18,11 @@ from renalnet.data.augment import Augmenter
 from renalnet.data.cohort import Cohort
 from renalnet.data.feed.tensors import TensorMaker
 from renalnet.data.loader import PatchLoader
-from renalnet.device import pick_device
+from renalnet.device import is_out_of_memory, pick_device
 from renalnet.errors import CheckpointError, StoreError
 from renalnet.log import get_logger
 from renalnet.nets import SegmentationNet, build_net
 from renalnet.nets.folded import folded
-from renalnet.train.memory import is_out_of_memory
 from renalnet.train.records import EpochRecord, PartialEpoch, best_of, write_log
 from renalnet.train.state import differences, environment, put_tensors, tensors_of
 from renalnet.train.step import (

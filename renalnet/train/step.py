@@ -16,12 +16,12 @@ from torch import Tensor
 from renalnet.config import TrainConfig
 from renalnet.data.feed.tensors import TensorMaker
 from renalnet.data.loader import Batch
-from renalnet.device import Device
+from renalnet.device import Device, is_out_of_memory
 from renalnet.log import get_logger
 from renalnet.losses import sum_of_weights, supervised_loss
 from renalnet.nets import SegmentationNet
 from renalnet.train.forward import TrainingForward
-from renalnet.train.memory import BufferHistory, is_out_of_memory
+from renalnet.train.memory import BufferHistory
 
 _log = get_logger(__name__)
 

@@ -10,10 +10,10 @@ from renalnet.data.feed.patients import Patients
 from renalnet.data.manifest import Normalisation
 from renalnet.device import Device
 from renalnet.errors import InputError
-from renalnet.infer.stitch import Forward, Stitched, stitch_all, tile_starts
+from renalnet.infer.stitch import Forward, Stitched, stitch, tile_starts
 from renalnet.metrics.overlap import dice
 from renalnet.nets import SegmentationNet
-from renalnet.types import KIDNEY, TUMOR, FloatArray
+from renalnet.types import KIDNEY, TUMOR, HuArray
 
 
 class Validation:
@@ -37,9 +37,8 @@ class Validation:
         """
         self._patients.want(range(number, min(number + 2, self.num_cases)))
         patient = self._patients[number]
-        image = self._normalisation.apply(patient.image)
         try:
-            labels = segment([net], image, self._config, device).labels
+            labels = segment([net], patient.image, self._normalisation, self._config, device).labels
         except InputError:  # the image is finite: whole numbers
             return None
         return dice(patient.label == KIDNEY, labels == KIDNEY), dice(patient.label == TUMOR, labels == TUMOR)
@@ -50,13 +49,19 @@ class Validation:
         return f"{self.num_cases} of {len(self._patients)} patients, {self.num_sub_volumes} sub-volumes of {tile}"
 
 
-def segment(nets: Sequence[SegmentationNet], image: FloatArray, config: StitchConfig, device: Device) -> Stitched:
-    """Stitched inference over a normalised ROI (z, y, x), the same in training and in the final stage (paper, II.B).
+def segment(
+    nets: Sequence[SegmentationNet],
+    image: HuArray,
+    normalisation: Normalisation,
+    config: StitchConfig,
+    device: Device,
+) -> Stitched:
+    """Stitched inference over an ROI (z, y, x) in HU, the same in training and in the final stage (paper, II.B).
 
-    Several networks are an ensemble that votes in one ballot, one network after the other.
+    Several networks are an ensemble that votes in one ballot.
     """
     forwards = [_forward(net, device) for net in nets]
-    return stitch_all(forwards, image, config, device=device.torch_device)
+    return stitch(forwards, image, config, normalise=normalisation.apply, device=device.torch_device)
 
 
 def _forward(net: SegmentationNet, device: Device) -> Forward:
@@ -65,7 +70,7 @@ def _forward(net: SegmentationNet, device: Device) -> Forward:
     def forward(tile: Tensor) -> Tensor:
         with device.autocast():
             logits: Tensor = net(device.tensor(tile))
-        return logits.float()
+        return logits
 
     return forward
 
