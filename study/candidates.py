@@ -13,8 +13,9 @@ from statistics import fmean, stdev
 from typing import Any, Final
 
 from renalnet import storage
-from renalnet.checkpoint import MODEL_FILE, model_digest
-from renalnet.errors import ResultsError
+from renalnet.checkpoint import MODEL_FILE, load_model, model_digest
+from renalnet.config import Section, fingerprint
+from renalnet.errors import RenalnetError, ResultsError
 from renalnet.train import EpochRecord, best_of
 from study import layout
 from study.collect import TrialRecord, find_record, read_curves, read_epochs, read_records, survives
@@ -49,7 +50,7 @@ class Candidate:
     runs: tuple[Run, ...]
     """The search's own, then its repeats."""
     digest: str
-    """Changes with any weight of any member."""
+    """Changes with any weight of any member, and with how the final stage uses them."""
 
     @property
     def objective(self) -> float:
@@ -115,7 +116,8 @@ def find_candidates(results: str, config: StudyConfig) -> list[Candidate]:
 def _candidate(results: str, config: StudyConfig, finalist: TrialRecord) -> Candidate:
     repeats = (find_record(results, record.name) for record in planned_repeats(config, finalist))
     runs = tuple(_run_of(results, record) for record in (finalist, *repeats) if record)
-    digest = _joint_digest(layout.trial_folder(results, name) for name in _members_of(runs))
+    folders = [layout.trial_folder(results, name) for name in _members_of(runs)]
+    digest = _joint_digest(folders, config.final.inference)
     return Candidate(finalist.network, finalist.name, runs, digest)
 
 
@@ -133,8 +135,30 @@ def _ranked(results: str) -> list[TrialRecord]:
     return [record for _, record in sorted(reached, key=lambda pair: -pair[0])]
 
 
+def damaged_models(results: str, config: StudyConfig) -> list[str]:
+    """A line for each checkpoint that would have taken part in the final stage if it were whole."""
+    ranked = _ranked(results)
+    numbers = {OURS: config.final.num_finalists, **dict.fromkeys(config.search.baselines, 1)}
+    before = [record for network, number in numbers.items() for record in _until(results, ranked, network, number)]
+    repeats = [repeat for record in before for repeat in planned_repeats(config, record) if repeat.fold is None]
+    broken = [(record, _damage(results, record)) for record in (*before, *repeats)]
+    return [_damage_in_words(record, damage) for record, damage in broken if damage]
+
+
+def _damage_in_words(record: TrialRecord, damage: str) -> str:
+    instead = "the other networks of its ensemble vote without it" if record.repeat_of else "the next best trial is used"
+    return f"final stage: the checkpoint of {record.name} is damaged ({damage}); {instead}"
+
+
+def _until(results: str, ranked: Iterable[TrialRecord], network: str, number: int) -> list[TrialRecord]:
+    """A network's trials down to the last that takes part, be their weights whole or not."""
+    mine = [record for record in ranked if record.network == network]
+    last = _best_of(results, mine, network, number)
+    return mine[: mine.index(last[-1]) + 1] if len(last) == number else mine
+
+
 def _best_of(results: str, ranked: Iterable[TrialRecord], network: str, number: int) -> list[TrialRecord]:
-    """The first of a network's trials whose weights were not let go."""
+    """The first of a network's trials whose weights are whole and were not let go."""
     kept = (record for record in ranked if record.network == network and _has_model(results, record))
     return list(islice(kept, number))
 
@@ -149,7 +173,20 @@ def _best_epoch(results: str, record: TrialRecord) -> EpochRecord | None:
 
 
 def _has_model(results: str, record: TrialRecord) -> bool:
-    return storage.exists(storage.join(layout.trial_folder(results, record.name), MODEL_FILE))
+    folder = layout.trial_folder(results, record.name)
+    return storage.exists(storage.join(folder, MODEL_FILE)) and not _damage(results, record)
+
+
+def _damage(results: str, record: TrialRecord) -> str:
+    """Why a trial's weights cannot be used; nothing where they are whole, or were let go."""
+    folder = layout.trial_folder(results, record.name)
+    if not storage.exists(storage.join(folder, MODEL_FILE)):
+        return ""
+    try:
+        load_model(folder)
+    except RenalnetError as error:
+        return str(error)
+    return ""
 
 
 def _repeat(finalist: TrialRecord, train: dict[str, Any], fold: int | None = None, num_folds: int = 0) -> TrialRecord:
@@ -167,8 +204,8 @@ def _repeat(finalist: TrialRecord, train: dict[str, Any], fold: int | None = Non
     )
 
 
-def _joint_digest(folders: Iterable[str]) -> str:
-    together = "".join(model_digest(folder) for folder in folders)
+def _joint_digest(folders: Iterable[str], settings: Section) -> str:
+    together = "".join(model_digest(folder) for folder in folders) + fingerprint(settings)
     return hashlib.sha256(together.encode()).hexdigest()[:_DIGITS]
 
 

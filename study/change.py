@@ -18,9 +18,7 @@ FREE: Final = (
     "train.loader.memory_mb",
     "train.loader.workers",
     "train.loader.decoders",
-    "final.num_finalists",
-    "final.seeds",
-    "final.folds",
+    "final",
 )
 """Keys, or sections, whose values change no trial that has run."""
 

@@ -150,7 +150,12 @@ class FinalConfig(Section):
     stitch: StitchConfig = StitchConfig()
     """Sub-volumes and their overlap."""
     crf: CrfConfig = CrfConfig()
-    """The dense conditional random field."""
+    """The dense conditional random field, from which its search begins."""
+    components: ComponentsConfig = ComponentsConfig()
+    """Which component stays."""
+    tuning_trials: int = Field(24, ge=0)
+    """Fields that are tried on each candidate's validation patients beside `crf`, and with them volumes below which a
+    tumor is none; 0: both are taken as they are. Steps that lower the tumor Dice there are off in any case."""
     num_finalists: int = Field(5, ge=1)
     """Configurations of 3D_FCN_PPM, the best of the search, that compete on the validation patients."""
     seeds: int = Field(1, ge=1)

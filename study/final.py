@@ -1,96 +1,79 @@
 """The final stage: the winner is fixed on the validation patients, then the test patients are read once.
 
 Candidates are the best configurations of 3D_FCN_PPM and the best of each baseline, each by the ensemble of its runs
-over seeds (`study.candidates`). All go over the validation patients by the paper's full inference; the winner is the
-3D_FCN_PPM candidate with the highest mean of kidney and tumor Dice there. Then winner, baselines and, as an appendix,
-the other candidates go over the test patients.
+over seeds (`study.candidates`). All go over the validation patients by the paper's full inference, which settles the
+steps behind each one's vote (`study.steps`); the winner is the 3D_FCN_PPM candidate with the highest mean of kidney and
+tumor Dice there. Then winner, baselines and, as an appendix, the other candidates go over the test patients.
+
+The work streams: while networks vote for one patient, processors end others, and while one candidate's steps are
+settled the next one votes. Every patient's part is kept, so that an interrupted stage goes on patient by patient.
 """
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 
 from renalnet import storage
-from renalnet.data.store import Store, open_store
-from renalnet.data.volume import Volume, to_source, write_volume
+from renalnet.data.store import Store
 from renalnet.errors import ResultsError
-from renalnet.infer.pipeline import Stages, load_ensemble, segment_roi
 from renalnet.metrics.intensity import fit_inside_rule, fit_window_rule
 from renalnet.metrics.table import measure
-from renalnet.types import HuArray, LabelArray, Split
+from renalnet.types import FOREGROUND_LABELS, LABEL_NAMES, HuArray, LabelArray, Split
 from study import layout
 from study.candidates import OURS, Candidate, find_candidates
+from study.casework import Patient, Row, Work, finish, finish_kept, keep_ballot
 from study.collect import read_parquet, write_parquet
-from study.config import FinalConfig, StudyConfig
+from study.config import StudyConfig
 from study.selection import fix_winner
+from study.steps import Settled, settle_steps, settled_from
 
 Role: TypeAlias = Literal["winner", "baseline", "appendix"]
-Row: TypeAlias = dict[str, Any]
 METRICS: Final = "metrics.parquet"
+STEPS: Final = "steps.json"
+_IN_FLIGHT: Final = 2
+"""Candidates: one votes while the steps of the other are settled."""
 
 
 @dataclass(frozen=True)
-class SegmentJob:
-    """One patient through one candidate: a task for any process that sees the store and the results."""
+class Outcome:
+    """What the final stage has found."""
 
-    results: str
-    store: str
-    case: str
-    candidate: Candidate
-    config: FinalConfig
+    winner: Candidate
+    settled: Settled
+    """The winner's steps behind the vote."""
 
 
-Segmenter: TypeAlias = Callable[[Sequence[SegmentJob]], Iterable[list[Row]]]
-"""Runs jobs anywhere, in parallel; yields the rows of each in the order of the jobs."""
-
-
-def segment_case(job: SegmentJob) -> list[Row]:
-    """Segment a patient, keep the mask, and measure every stage: a row a stage and label."""
-    roi = open_store(job.store).read(job.case)
-    model = load_ensemble([layout.trial_folder(job.results, name) for name in job.candidate.members])
-    stages = segment_roi(model, roi.image, roi.spacing_mm, job.config.stitch, job.config.crf)
-    on_source = to_source(Volume(stages.final, roi.grid), roi.source)
-    write_volume(layout.mask_path(job.results, job.candidate.name, job.case), on_source)
-    path = layout.roi_labels_path(job.results, job.candidate.name, job.case)
-    storage.write_arrays(path, labels=stages.final)
-    about = {
-        "case": job.case,
-        "split": roi.split,
-        "network": job.candidate.network,
-        "checkpoint": job.candidate.name,
-    }
-    return [
-        {**about, "stage": stage, **measures}
-        for stage, labels in _by_stage(stages).items()
-        for measures in measure(roi.label, labels, roi.spacing_mm)
-    ]
-
-
-def run_final(config: StudyConfig, results: str, store: Store, segment_all: Segmenter) -> Candidate:
-    """Run the final stage and write all that the report needs; returns the winner.
+def run_final(config: StudyConfig, results: str, store: Store, work: Work) -> Outcome:
+    """Run the final stage and write all that the report needs.
 
     What an interrupted stage has measured is not measured again, and a winner once fixed stays, unless the study has
     been extended since and has other candidates.
 
     Raises:
-        ResultsError: no trial of 3D_FCN_PPM has a checkpoint, or there are no validation or test patients.
+        ResultsError: no trial of 3D_FCN_PPM has a whole checkpoint, or there are no validation or test patients.
     """
     candidates = find_candidates(results, config)
-    stage = _Stage(config, results, store, segment_all)
-    validation = [row for candidate in candidates for row in stage.measure("validation", candidate)]
+    stage = _Stage(config, results, store, work)
+    with ThreadPoolExecutor(_IN_FLIGHT) as pool:
+        validated = list(pool.map(stage.validate, candidates))
+    validation = [row for _, rows in validated for row in rows]
+    settled = {candidate.name: found for candidate, (found, _) in zip(candidates, validated, strict=True)}
     winner = fix_winner(results, candidates, _scores(candidates, validation))
     order = sorted(candidates, key=lambda candidate: (candidate.name != winner, candidate.network == OURS))
-    test = [row for candidate in order for row in stage.measure("test", candidate)]
+    test = [row for candidate in order for row in stage.test(candidate, settled[candidate.name])]
     roles = {candidate.name: _role(candidate, winner) for candidate in candidates}
     rows = [{**row, "role": roles[row["checkpoint"]]} for row in validation + test]
     write_parquet(layout.final_path(results, METRICS), rows + _intensity_rules(store))
+    storage.write_json(layout.final_path(results, STEPS), {name: one.to_json() for name, one in settled.items()})
     shown = [candidate for candidate in order if roles[candidate.name] != "appendix"]
     for case in store.cases("test"):
         _write_view(results, store, case, shown)
-    return next(candidate for candidate in candidates if candidate.name == winner)
+    return Outcome(next(candidate for candidate in candidates if candidate.name == winner), settled[winner])
 
 
 @dataclass(frozen=True)
@@ -98,35 +81,73 @@ class _Stage:
     config: StudyConfig
     results: str
     store: Store
-    segment_all: Segmenter
+    work: Work
 
-    def measure(self, split: Split, candidate: Candidate) -> list[Row]:
-        """The rows of a candidate over a split; read back where they were written for the same weights."""
-        folder = layout.parts_folder(self.results)
-        path = storage.join(folder, layout.part_name(split, candidate.name, candidate.digest))
+    def validate(self, candidate: Candidate) -> tuple[Settled, list[Row]]:
+        """Settle the candidate's steps on the validation patients, and measure it there."""
+        patients = self._patients("validation", candidate)
+        settled = self._settled(candidate, patients)
+        left = self._left("validation", patients)
+        self._vote(left)
+        for _ in self.work.apply(partial(finish_kept, steps=settled.steps), left):
+            pass
+        for patient in patients:
+            storage.delete(patient.vote_path)
+        return settled, self._rows("validation", patients)
+
+    def test(self, candidate: Candidate, settled: Settled) -> list[Row]:
+        """Measure the candidate on the test patients."""
+        patients = self._patients("test", candidate)
+        ending = partial(finish, steps=settled.steps)
+        for _ in self.work.vote(self._left("test", patients), self.config.final.stitch, ending):
+            pass
+        return self._rows("test", patients)
+
+    def _settled(self, candidate: Candidate, patients: Sequence[Patient]) -> Settled:
+        path = layout.steps_path(self.results, candidate.name, candidate.digest)
         if storage.exists(path):
-            return read_parquet(path)
-        for name in _parts_of(folder, split, candidate.name):  # of other weights, whose masks are written over now
-            storage.delete(storage.join(folder, name))
+            return settled_from(storage.read_json(path))
+        self._vote(patients)
+        settled = settle_steps(patients, self.config.final, self.config.seed, self.work)
+        storage.write_json(path, settled.to_json())
+        return settled
+
+    def _vote(self, patients: Sequence[Patient]) -> None:
+        """Keep the votes that are not kept yet."""
+        kept = set(storage.list_names(layout.votes_folder(self.results)))
+        missing = [patient for patient in patients if patient.vote_path.rpartition("/")[2] not in kept]
+        for _ in self.work.vote(missing, self.config.final.stitch, keep_ballot):
+            pass
+
+    def _patients(self, split: Split, candidate: Candidate) -> list[Patient]:
+        """All of a split; parts of the candidate with other weights or settings go, since its masks are overwritten."""
         cases = self.store.cases(split)
         if not cases:
             raise ResultsError(f"{self.store.path}: no {split} patients; prepare the store with some")
-        final = self.config.final
-        jobs = [SegmentJob(self.results, self.store.path, case, candidate, final) for case in cases]
-        rows = [row for job_rows in self.segment_all(jobs) for row in job_rows]
-        write_parquet(path, rows)
-        return rows
+        folder = layout.parts_folder(self.results)
+        for name in _parts_of(storage.list_names(folder), split, candidate):
+            storage.delete(storage.join(folder, name))
+        return [Patient(self.results, self.store.path, case, candidate) for case in cases]
+
+    def _left(self, split: Split, patients: Sequence[Patient]) -> list[Patient]:
+        """Those who are not measured yet."""
+        done = set(storage.list_names(layout.parts_folder(self.results)))
+        return [patient for patient in patients if patient.part_path(split).rpartition("/")[2] not in done]
+
+    def _rows(self, split: Split, patients: Sequence[Patient]) -> list[Row]:
+        return [row for patient in patients for row in read_parquet(patient.part_path(split))]
 
 
-def _parts_of(folder: str, split: Split, name: str) -> list[str]:
-    """Whatever weights a candidate had."""
-    pattern = re.compile(layout.part_name(split, re.escape(name), "[0-9a-f]+"))
-    return [part for part in storage.list_names(folder) if pattern.fullmatch(part)]
+def _parts_of(names: Iterable[str], split: str, candidate: Candidate) -> list[str]:
+    """Of a candidate when it had other weights, or they were used otherwise."""
+    pattern = re.compile(rf"{split}-{re.escape(candidate.name)}-(?!{candidate.digest}-)[0-9a-f]{{8}}-.*\.parquet")
+    return [name for name in names if pattern.fullmatch(name)]
 
 
 def _scores(candidates: Sequence[Candidate], validation: Sequence[Row]) -> dict[str, float]:
-    """Mean Dice of both labels over the patients, after the last stage."""
-    final = [row for row in validation if row["stage"] == "final"]
+    """Mean Dice of kidney and tumor over the patients, after the last stage."""
+    labels = [LABEL_NAMES[label] for label in FOREGROUND_LABELS]
+    final = [row for row in validation if row["stage"] == "final" and row["label"] in labels]
     return {
         candidate.name: float(np.mean([row["dice"] for row in final if row["checkpoint"] == candidate.name]))
         for candidate in candidates
@@ -177,7 +198,3 @@ def _write_view(results: str, store: Store, case: str, shown: Sequence[Candidate
     }
     spacing = np.array(roi.spacing_mm)
     storage.write_arrays(layout.view_path(results, case), image=windowed, truth=roi.label, spacing_mm=spacing, **labels)
-
-
-def _by_stage(stages: Stages) -> dict[str, LabelArray]:
-    return {"network": stages.network, "crf": stages.crf, "final": stages.final}

@@ -42,13 +42,33 @@ def roi_labels_path(results: str, name: str, case: str) -> str:
 
 
 def parts_folder(results: str) -> str:
-    """Where the measures of single candidates lie, from which an interrupted final stage goes on."""
+    """Where the measures of single patients lie, from which an interrupted final stage goes on."""
     return storage.join(results, "final", "parts")
 
 
-def part_name(split: str, name: str, digest: str) -> str:
-    """The measures of one candidate on one split; `digest` is that of its weights."""
-    return f"{split}-{name}-{digest}.parquet"
+def part_name(split: str, name: str, digest: str, case: str) -> str:
+    """The measures of one patient by one candidate; `digest` changes with its weights and with how they are used."""
+    return f"{split}-{name}-{digest}-{case}.parquet"
+
+
+def part_path(results: str, split: str, name: str, digest: str, case: str) -> str:
+    """Where these lie."""
+    return storage.join(parts_folder(results), part_name(split, name, digest, case))
+
+
+def votes_folder(results: str) -> str:
+    """Where validation patients' votes wait until the steps behind them are settled."""
+    return storage.join(results, "final", "votes")
+
+
+def vote_path(results: str, name: str, digest: str, case: str) -> str:
+    """A patient's vote by one candidate."""
+    return storage.join(votes_folder(results), f"{name}-{digest}-{case}.npz")
+
+
+def steps_path(results: str, name: str, digest: str) -> str:
+    """A candidate's steps behind the vote, and what settled them."""
+    return storage.join(results, "final", "steps", f"{name}-{digest}.json")
 
 
 def final_folder(results: str) -> str:

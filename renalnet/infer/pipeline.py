@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from renalnet import checkpoint
-from renalnet.config import CrfConfig, StitchConfig, TrainConfig, parse
+from renalnet.config import InferenceConfig, StitchConfig, TrainConfig, parse
 from renalnet.data.manifest import Normalisation
 from renalnet.device import Device, pick_device
 from renalnet.errors import CheckpointError
-from renalnet.infer.components import largest_component
+from renalnet.infer.components import keep_largest
 from renalnet.infer.crf import refine
+from renalnet.infer.stitch import Stitched
 from renalnet.nets import SegmentationNet, build_net
 from renalnet.nets.folded import folded
 from renalnet.train import segment
@@ -79,16 +80,20 @@ def _load_member(folder: str) -> Model:
     return Model((folded(device.place(net), device.dtype),), Normalisation(**config["normalisation"]), device, config)
 
 
-def segment_roi(model: Model, image: HuArray, spacing_mm: Triple, stitch: StitchConfig, crf: CrfConfig) -> Stages:
+def vote_roi(model: Model, image: HuArray, stitch: StitchConfig) -> Stitched:
+    """What the networks' sub-volumes agree on in an ROI (z, y, x) in HU, on the grid that the model was trained on."""
+    return segment(model.nets, image, model.normalisation, stitch, model.device)
+
+
+def segment_roi(model: Model, image: HuArray, spacing_mm: Triple, config: InferenceConfig) -> Stages:
     """Segment an ROI on the grid that the model was trained on.
 
     Args:
         model: from `load_bundle`.
         image: CT numbers in HU, (z, y, x).
         spacing_mm: of the voxels, (z, y, x).
-        stitch: sub-volumes and their overlap.
-        crf: the dense CRF; 0 iterations leave the vote as it is.
+        config: sub-volumes, the field, and which component stays.
     """
-    voted = segment(model.nets, image, model.normalisation, stitch, model.device)
-    refined = refine(voted.probability, image, spacing_mm, crf)
-    return Stages(voted.labels, refined, largest_component(refined))
+    vote = vote_roi(model, image, config.stitch)
+    refined = refine(vote.probability, image, spacing_mm, config.crf)
+    return Stages(vote.labels, refined, keep_largest(refined, spacing_mm, config.components))

@@ -30,6 +30,10 @@ class Size(Section):
     """Images a training step and an inference."""
     network_rounds: PositiveInt = 3
     """Training steps and inferences of each network; the median counts."""
+    inference_steps: PositiveInt = 200
+    """Training steps of the network whose stitched inference is timed."""
+    inference_rounds: PositiveInt = 3
+    """ROIs that each contender segments behind a first one; the median counts."""
     long_trials: PositiveInt = 128
     """Sleeping trials on few slots."""
     long_trial_s: PositiveFloat = 30.0
