@@ -285,6 +285,28 @@ class CrfConfig(Section):
     """Width of the bilateral kernel in intensity."""
 
 
+class ComponentsConfig(Section):
+    """Connectivity: only the largest 18-connected component of kidney or tumor stays (paper, II.B)."""
+
+    enabled: bool = True
+    """Whether the rest is emptied; else labels stay as they are."""
+    min_volume_ml: float = Field(0.0, ge=0)
+    """A largest component smaller than this is no kidney: the mask is emptied."""
+    min_tumor_ml: float = Field(0.0, ge=0)
+    """Of the component that stays, 18-connected pieces of tumor smaller than this become kidney."""
+
+
+class InferenceConfig(Section):
+    """How a network's answers become a mask."""
+
+    stitch: StitchConfig = StitchConfig()
+    """Sub-volumes and their overlap."""
+    crf: CrfConfig = CrfConfig()
+    """The dense conditional random field."""
+    components: ComponentsConfig = ComponentsConfig()
+    """Which component stays."""
+
+
 class TrainConfig(Section):
     """One training run."""
 

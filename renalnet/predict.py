@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from renalnet import storage
-from renalnet.config import CrfConfig, PrepareConfig, StitchConfig, parse
+from renalnet.config import InferenceConfig, PrepareConfig, parse
 from renalnet.data.atlas import ATLAS_FILE, Atlas, load_atlases
 from renalnet.data.kidneys import SIDES, Box, Side
 from renalnet.data.locate.localise import LOW_CONFIDENCE, Localisation, localise
@@ -27,8 +27,7 @@ class Predictor:
     atlases: Sequence[Atlas]
     prepare: PrepareConfig
     """How the ROIs that the model was trained on were cut."""
-    stitch: StitchConfig
-    crf: CrfConfig
+    inference: InferenceConfig
 
 
 @dataclass(frozen=True)
@@ -70,13 +69,12 @@ def load_predictor(folder: str | Path) -> Predictor:
         raise CheckpointError(
             f"{folder} does not say how to cut its ROIs, or lacks {ATLAS_FILE}; name a study's `best`"
         )
-    final = model.config.get("final", {})
+    final = model.config.get("final", {"stitch": model.config["train"]["stitch"]})
     return Predictor(
         model,
         load_atlases(storage.join(folder, ATLAS_FILE)),
         parse(PrepareConfig, model.config["roi"]),
-        parse(StitchConfig, final.get("stitch", model.config["train"]["stitch"])),
-        parse(CrfConfig, final.get("crf", {})),
+        parse(InferenceConfig, final),
     )
 
 
@@ -148,5 +146,5 @@ def _doubts(found: Localisation) -> tuple[str, ...]:
 def _segment_box(predictor: Predictor, image: Volume, box: Box | None, source: Grid) -> Any:
     roi = cut_image(image, box, predictor.prepare)
     array = np.ascontiguousarray(roi.array)
-    stages = segment_roi(predictor.model, array, roi.grid.spacing_mm, predictor.stitch, predictor.crf)
+    stages = segment_roi(predictor.model, array, roi.grid.spacing_mm, predictor.inference)
     return to_source(Volume(stages.final, roi.grid), source).array

@@ -14,15 +14,17 @@ from typing import Any, Final
 
 from renalnet import storage
 from renalnet.checkpoint import MODEL_FILE, load_model, model_digest
-from renalnet.config import Section, fingerprint
+from renalnet.config import fingerprint
 from renalnet.errors import RenalnetError, ResultsError
 from renalnet.train import EpochRecord, best_of
 from study import layout
 from study.collect import TrialRecord, find_record, read_curves, read_epochs, read_records, survives
-from study.config import StudyConfig
+from study.config import FinalConfig, StudyConfig
 
 OURS: Final = "fcn_ppm"
 _DIGITS: Final = 8
+_MEMBERSHIP: Final = {"num_finalists": 1, "seeds": 1, "folds": 0}
+"""Say who takes part; a candidate's own masks do not depend on them beyond its members."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ def _candidate(results: str, config: StudyConfig, finalist: TrialRecord) -> Cand
     repeats = (find_record(results, record.name) for record in planned_repeats(config, finalist))
     runs = tuple(_run_of(results, record) for record in (finalist, *repeats) if record)
     folders = [layout.trial_folder(results, name) for name in _members_of(runs)]
-    digest = _joint_digest(folders, config.final.inference)
+    digest = _joint_digest(folders, config.final)
     return Candidate(finalist.network, finalist.name, runs, digest)
 
 
@@ -146,7 +148,7 @@ def damaged_models(results: str, config: StudyConfig) -> list[str]:
 
 
 def _damage_in_words(record: TrialRecord, damage: str) -> str:
-    instead = "the other networks of its ensemble vote without it" if record.repeat_of else "the next best trial is used"
+    instead = "the others of its ensemble vote without it" if record.repeat_of else "the next best trial is used"
     return f"final stage: the checkpoint of {record.name} is damaged ({damage}); {instead}"
 
 
@@ -204,8 +206,10 @@ def _repeat(finalist: TrialRecord, train: dict[str, Any], fold: int | None = Non
     )
 
 
-def _joint_digest(folders: Iterable[str], settings: Section) -> str:
-    together = "".join(model_digest(folder) for folder in folders) + fingerprint(settings)
+def _joint_digest(folders: Iterable[str], config: FinalConfig) -> str:
+    """Of the weights, and of what the final stage is told to do with them."""
+    weights = "".join(model_digest(folder) for folder in folders)
+    together = weights + fingerprint(config.model_copy(update=_MEMBERSHIP))
     return hashlib.sha256(together.encode()).hexdigest()[:_DIGITS]
 
 

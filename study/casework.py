@@ -18,7 +18,8 @@ from renalnet.data.store import Roi, open_store
 from renalnet.data.volume import Volume, to_source, write_volume
 from renalnet.infer.components import keep_largest
 from renalnet.infer.crf import refine
-from renalnet.infer.pipeline import Model, Stitched, load_ensemble, vote_roi
+from renalnet.infer.pipeline import Model, load_ensemble, vote_roi
+from renalnet.infer.stitch import Stitched
 from renalnet.metrics.table import measure
 from renalnet.types import LabelArray
 from study import layout
@@ -140,8 +141,8 @@ def _loaded(folders: tuple[str, ...], _digest: str) -> Model:
 
 def keep_ballot(patient: Patient, ballot: Ballot) -> None:
     """Keep a vote for `read_ballot`."""
-    arrays = {"labels": ballot.labels, "probability": ballot.probability}
-    storage.write_arrays(patient.vote_path, is_compressed=False, **arrays)
+    path = patient.vote_path
+    storage.write_arrays(path, {"labels": ballot.labels, "probability": ballot.probability}, is_compressed=False)
 
 
 def read_ballot(patient: Patient) -> Ballot:
@@ -161,7 +162,7 @@ def finish(patient: Patient, ballot: Ballot, steps: Steps) -> None:
     results, name = patient.results, patient.candidate.name
     on_source = to_source(Volume(stages["final"], roi.grid), roi.source)
     write_volume(layout.mask_path(results, name, patient.case), on_source)
-    storage.write_arrays(layout.roi_labels_path(results, name, patient.case), labels=stages["final"])
+    storage.write_arrays(layout.roi_labels_path(results, name, patient.case), {"labels": stages["final"]})
     about = {"case": patient.case, "split": roi.split, "network": patient.candidate.network, "checkpoint": name}
     rows = [
         {**about, "stage": stage, **measures}

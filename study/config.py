@@ -5,7 +5,16 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from renalnet.config import CrfConfig, PhantomConfig, PrepareConfig, Section, StitchConfig, TrainConfig
+from renalnet.config import (
+    ComponentsConfig,
+    CrfConfig,
+    InferenceConfig,
+    PhantomConfig,
+    PrepareConfig,
+    Section,
+    StitchConfig,
+    TrainConfig,
+)
 from renalnet.types import NetName
 
 RANGES: Final = (
@@ -163,6 +172,11 @@ class FinalConfig(Section):
     their networks are an ensemble. 1: none beside the search's."""
     folds: int = Field(0, ge=0)
     """Runs of each finalist on folds of the training and validation patients, 2 or more; 0: none."""
+
+    @property
+    def inference(self) -> InferenceConfig:
+        """The part that a single network needs."""
+        return InferenceConfig(stitch=self.stitch, crf=self.crf, components=self.components)
 
     @model_validator(mode="after")
     def _folds_are_some(self) -> Self:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
@@ -196,5 +196,5 @@ def _write_view(results: str, store: Store, case: str, shown: Sequence[Candidate
         ]
         for candidate in shown
     }
-    spacing = np.array(roi.spacing_mm)
-    storage.write_arrays(layout.view_path(results, case), image=windowed, truth=roi.label, spacing_mm=spacing, **labels)
+    arrays = {"image": windowed, "truth": roi.label, "spacing_mm": np.array(roi.spacing_mm), **labels}
+    storage.write_arrays(layout.view_path(results, case), arrays)

@@ -96,11 +96,14 @@ def trial_seconds(config: StudyConfig, cost: NetworkCost, num_validation: int) -
 
 def final_seconds(config: StudyConfig, measured: Measured, num_slots: int) -> tuple[float, float]:
     """The final stage in seconds of a slot and of the clock: each candidate's patients of a split share the slots."""
-    cases = [measured.data.num_cases[split] for split in ("validation", "test")]
-    costs = [measured.networks["fcn_ppm"].final_s] * num_finalists(config)
-    costs += [measured.networks[name].final_s for name in config.search.baselines]
-    total = sum(costs) * config.final.seeds  # each member of an ensemble segments
-    return total * sum(cases), total * sum(math.ceil(number / num_slots) for number in cases)
+    costs = [measured.networks["fcn_ppm"]] * num_finalists(config)
+    costs += [measured.networks[name] for name in config.search.baselines]
+    networks_s = sum(cost.final_s for cost in costs) * config.final.seeds  # each member of an ensemble segments
+    fields_s = sum(cost.field_s for cost in costs) * config.final.tuning_trials
+    num_validation, num_test = (measured.data.num_cases[split] for split in ("validation", "test"))
+    total_s = (networks_s + fields_s) * num_validation + networks_s * num_test
+    rounds, test_rounds = (math.ceil(number / num_slots) for number in (num_validation, num_test))
+    return total_s, (networks_s + fields_s) * rounds + networks_s * test_rounds
 
 
 def expected_share(config: StudyConfig, num_trials: int) -> float | None:

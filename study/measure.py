@@ -23,7 +23,8 @@ from renalnet.data.request import Request
 from renalnet.data.splits import assign_splits
 from renalnet.data.store import Roi, Store, open_store
 from renalnet.data.volume import Volume, to_source, write_volume
-from renalnet.infer.pipeline import Model, segment_roi
+from renalnet.infer.crf import refine
+from renalnet.infer.pipeline import Model, segment_roi, vote_roi
 from renalnet.machine import keep_memory
 from renalnet.nets.folded import folded
 from renalnet.train import StepReport, TrainingRun
@@ -62,6 +63,8 @@ class NetworkCost:
     """A validation patient of the training loop."""
     final_s: float
     """A patient through the final stage."""
+    field_s: float
+    """The dense field of a patient once more, as it is tried with other parameters."""
     model_bytes: int
     checkpoint_bytes: int
 
@@ -142,13 +145,13 @@ class _Bench:
         self.device = str(run.device)
         net = folded(run.net, run.device.dtype)
         model = Model((net,), self.cohort.normalisation, run.device, {})
-        final = self.final
+        inference, roi = self.final.inference, self.roi
+        vote = vote_roi(model, roi.image, inference.stitch)
         return NetworkCost(
             step_s=step_seconds(clock.step_s)[0],
             patient_s=_quickest(lambda: run.validation.score(0, net, run.device)),
-            final_s=_quickest(
-                lambda: segment_roi(model, self.roi.image, self.roi.spacing_mm, final.stitch, final.crf), times=1
-            ),
+            final_s=_quickest(lambda: segment_roi(model, roi.image, roi.spacing_mm, inference), times=1),
+            field_s=_quickest(lambda: refine(vote.probability, roi.image, roi.spacing_mm, inference.crf), times=1),
             model_bytes=sum(tensor.numel() * tensor.element_size() for tensor in run.net.state_dict().values()),
             checkpoint_bytes=_largest(folder, "checkpoint-"),
         )
@@ -218,8 +221,8 @@ def _file_sizes(roi: Roi, folder: str) -> tuple[int, int]:
     """Bytes of a patient's masks, and of its view without the networks' masks; the truth stands for a mask."""
     mask, labels, view = (f"{folder}/files/{name}" for name in ("mask.nii.gz", "labels.npz", "view.npz"))
     write_volume(mask, to_source(Volume(roi.label, roi.grid), roi.source))
-    storage.write_arrays(labels, labels=roi.label)
-    storage.write_arrays(view, image=(roi.image // 8).astype(np.uint8), truth=roi.label)
+    storage.write_arrays(labels, {"labels": roi.label})
+    storage.write_arrays(view, {"image": (roi.image // 8).astype(np.uint8), "truth": roi.label})
     sizes = storage.list_sizes(f"{folder}/files")
     return (sizes["mask.nii.gz"] or 0) + (sizes["labels.npz"] or 0), sizes["view.npz"] or 0
 

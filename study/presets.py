@@ -51,7 +51,9 @@ def quick() -> StudyConfig:
         train=train,
         space=SpaceConfig(kernel_sets=((1, 2, 3, 6), (1, 2, 3), (2, 3, 6), (1, 3)), **SHORT_SEARCH),
         search=SearchConfig(num_trials=8, **SHORT_SCHEDULE),
-        final=FinalConfig(stitch=train.stitch.model_copy(update={"stride": (6, 20, 20)}), num_finalists=3),
+        final=FinalConfig(
+            stitch=train.stitch.model_copy(update={"stride": (6, 20, 20)}), num_finalists=3, tuning_trials=16
+        ),
     )
 
 

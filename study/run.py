@@ -1,6 +1,6 @@
 """`python -m study.run`: the whole study, from a cohort to the report; the same command again resumes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +13,7 @@ from rich.console import Console
 from renalnet import storage
 from renalnet.checkpoint import CONFIG_FILE, copy_models
 from renalnet.command import num_cores, run
-from renalnet.config import merge, override, read_file
+from renalnet.config import InferenceConfig, StitchConfig, merge, override, read_file
 from renalnet.data.atlas import ATLAS_FILE
 from renalnet.data.phantom import write_cohort
 from renalnet.data.prepare import local_pool, prepare
@@ -26,11 +26,11 @@ from renalnet.log import get_logger
 from renalnet.nets.describe import equal_cost_width
 from renalnet.types import SPLITS, NetName
 from study import layout
-from study.candidates import Candidate
+from study.candidates import damaged_models
 from study.card import model_card
 from study.collect import write_tables
-from study.config import FinalConfig, Slots, StudyConfig
-from study.final import Row, SegmentJob, run_final
+from study.config import Slots, StudyConfig
+from study.final import Outcome, run_final
 from study.forecast import forecast_lines
 from study.journal import open_journal
 from study.manifest import StudyManifest
@@ -42,7 +42,7 @@ from study.repeats import check_folds
 from study.schedule import NetworkScheduler
 from study.search import NetworkSearch
 from study.selection import earlier_readings
-from study.tasks import check_address, connected, find_cluster, find_slots, inside_job, measure_on_slot, segment_all
+from study.tasks import FinalWork, check_address, connected, find_cluster, find_slots, inside_job, measure_on_slot
 from study.tuner import fit
 
 Widths: TypeAlias = dict[NetName, dict[int, int]]
@@ -187,10 +187,6 @@ def _search_and_finish(
     slots = find_slots(config.resources)
     widths = network_widths(config)
 
-    def segment(jobs: Sequence[SegmentJob]) -> Iterator[list[Row]]:
-        check()
-        return segment_all(jobs, slots)
-
     cluster = {f"num_{kind.lower()}s": int(ray.cluster_resources().get(kind, 0)) for kind in ("CPU", "GPU")}
     cluster["num_slots"] = slots.num_slots
     manifest.update(machine=cluster, widths={network: own[config.train.net.width] for network, own in widths.items()})
@@ -203,11 +199,12 @@ def _search_and_finish(
     check()
     with manifest.timed("final"):
         _log.info("final stage: full inference on validation, then on test patients")
-        winner = run_final(config, results, store, segment)
-        _write_best(results, store, winner, config.final)
+        manifest.warn(damaged_models(results, config))
+        outcome = run_final(config, results, store, FinalWork(slots, check))
+        _write_best(results, store, outcome, config.final.stitch)
     manifest.warn(earlier_readings(results))
     device = storage.read_json(storage.join(layout.best_folder(results), CONFIG_FILE))["device"]
-    manifest.update(finished=True, winner=winner.name, machine={**cluster, "device": device})
+    manifest.update(finished=True, winner=outcome.winner.name, machine={**cluster, "device": device})
     storage.write_bytes(storage.join(layout.best_folder(results), "README.md"), model_card(results).encode())
 
 
@@ -237,11 +234,12 @@ def network_widths(config: StudyConfig) -> Widths:
     return {"fcn_ppm": {width: width for width in ours}, **scaled}
 
 
-def _write_best(results: str, store: Store, winner: Candidate, final: FinalConfig) -> None:
-    """The winner's bundle, all its members, with the atlases that find a kidney in a new scan."""
-    best = layout.best_folder(results)
-    members = [layout.trial_folder(results, name) for name in winner.members]
-    copy_models(members, best, {"final": final.model_dump(mode="json")})
+def _write_best(results: str, store: Store, outcome: Outcome, stitch: StitchConfig) -> None:
+    """The winner's bundle, all its members, with its steps and the atlases that find a kidney in a new scan."""
+    best, steps = layout.best_folder(results), outcome.settled.steps
+    members = [layout.trial_folder(results, name) for name in outcome.winner.members]
+    used = InferenceConfig(stitch=stitch, crf=steps.used_crf, components=steps.used_components)
+    copy_models(members, best, {"final": used.model_dump(mode="json")})
     if store.manifest.atlas:
         storage.write_bytes(storage.join(best, ATLAS_FILE), store.read_beside(store.manifest.atlas))
 

@@ -111,7 +111,7 @@ class TryJob:
 def score_steps(job: TryJob) -> list[Scores]:
     """Dice behind each field and components, the components of the first field first."""
     vote, roi = read_ballot(job.patient).opened(), job.patient.roi()
-    scores = []
+    scores: list[Scores] = []
     for field in job.fields:
         refined = refine(vote.probability, roi.image, roi.spacing_mm, field)
         kept = (keep_largest(refined, roi.spacing_mm, components) for components in job.components)

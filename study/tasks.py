@@ -11,11 +11,12 @@ from typing import Any, Final, NoReturn
 import ray
 from ray.exceptions import AuthenticationError, RayError, RayTaskError
 
+from renalnet.config import StitchConfig
 from renalnet.errors import ClusterError, ConfigError, InputError, LostError, RenalnetError
 from renalnet.machine import keep_memory
 from renalnet.workers import DIED, Job, Result
+from study.casework import Ballot, Patient, cast_vote
 from study.config import ResourceConfig, Slots
-from study.final import Row, SegmentJob, segment_case
 from study.forecast import Cluster
 from study.measure import Measured, MeasureJob, measure_study
 
@@ -142,11 +143,19 @@ class RayPool:
         died: Callable[[Job], Result] | None = None,
     ) -> Iterator[Result]:
         """See `JobPool.map`."""
+        return self.gather(((job, self.submit(function, job)) for job in jobs), died)
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """A task of the function; arguments may be results of others that are not there yet."""
+        return self._task.remote(function, self._start, *arguments)
+
+    def gather(self, tasks: Iterable[tuple[Job, Any]], died: Callable[[Job], Result] | None = None) -> Iterator[Result]:
+        """Results of tasks, in order; few of them are submitted ahead."""
         pending: deque[tuple[Job, Any]] = deque()
-        for job in jobs:
+        for task in tasks:
+            pending.append(task)
             if len(pending) >= 2 * self._slots.num_slots:
                 yield _result(*pending.popleft(), died or self._raise_lost)
-            pending.append((job, self._task.remote(function, job, self._start)))
         while pending:
             yield _result(*pending.popleft(), died or self._raise_lost)
 
@@ -155,10 +164,10 @@ class RayPool:
 
 
 @ray.remote
-def _apply(function: Callable[[Job], Result], job: Job, start: Callable[[], None] | None) -> Result:
+def _apply(function: Callable[..., Result], start: Callable[[], None] | None, *arguments: Any) -> Result:
     if start:
         start()
-    return function(job)
+    return function(*arguments)
 
 
 def _result(job: Job, task: Any, died: Callable[[Job], Result]) -> Result:
@@ -177,32 +186,50 @@ def _damaged(job: Any) -> InputError:
     return InputError(f"{job}: {DIED}")
 
 
-def _lost_case(job: SegmentJob) -> LostError:
-    return _lost_work(f"case {job.case} ({job.candidate.name})")
-
-
 def _lost_measure(job: MeasureJob) -> LostError:
     return _lost_work(f"measuring {', '.join(job.widths)}")
 
 
-def _lost_work(what: str) -> LostError:
+def _lost_work(what: object) -> LostError:
     return LostError(
         f"{what}: lost with its process or node, {NODE_LOSSES + 1} times at most; look at the nodes and their memory, "
         "then repeat the command"
     )
 
 
-def segment_all(jobs: Sequence[SegmentJob], slots: Slots) -> Iterator[list[Row]]:
-    """Run the jobs as Ray tasks, each in a trial's slot; yields their rows in order."""
-    return RayPool(slots, lost=_lost_case).map(partial(_segment, num_threads=slots.cpus), jobs)
+class FinalWork:
+    """The final stage's work as Ray tasks (`study.casework.Work`): networks in trials' slots, the rest on processors.
+
+    A vote goes from the node where it was cast to the one that goes on with it, past the driver.
+    """
+
+    def __init__(self, slots: Slots, check: Callable[[], None]) -> None:
+        """`check` raises where another driver has taken over; it is asked before each patient."""
+        self._check = check
+        self._networks = RayPool(slots, partial(_use_threads, slots.cpus), lost=_lost_work)
+        self._processors = RayPool(prepare_slots(), partial(_use_threads, 1), lost=_lost_work)
+
+    def vote(
+        self, patients: Sequence[Patient], stitch: StitchConfig, then: Callable[[Patient, Ballot], Result]
+    ) -> Iterator[Result]:
+        """See `Work.vote`."""
+        return self._processors.gather((patient, self._voted(patient, stitch, then)) for patient in patients)
+
+    def apply(self, function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
+        """See `Work.apply`."""
+        self._check()
+        return self._processors.map(function, jobs)
+
+    def _voted(self, patient: Patient, stitch: StitchConfig, then: Callable[[Patient, Ballot], Any]) -> Any:
+        self._check()
+        return self._processors.submit(then, patient, self._networks.submit(cast_vote, patient, stitch))
 
 
-def _segment(job: SegmentJob, num_threads: int) -> list[Row]:
+def _use_threads(number: int) -> None:
     import torch
 
     keep_memory()
-    torch.set_num_threads(num_threads)
-    return segment_case(job)
+    torch.set_num_threads(number)
 
 
 def prepare_slots() -> Slots:

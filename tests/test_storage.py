@@ -37,7 +37,7 @@ def test_damaged_json_is_named(tmp_path: Path) -> None:
 
 
 def test_arrays_round_trip(tmp_path: Path) -> None:
-    storage.write_arrays(tmp_path / "v.npz", a=np.arange(6).reshape(2, 3))
+    storage.write_arrays(tmp_path / "v.npz", {"a": np.arange(6).reshape(2, 3)})
     assert storage.read_arrays(tmp_path / "v.npz")["a"].tolist() == [[0, 1, 2], [3, 4, 5]]
 
 

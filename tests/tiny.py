@@ -15,5 +15,5 @@ TINY: Final[dict[str, Any]] = {
     "space": {"kernel_sets": [[1, 2], [1], []], "first_step": [1, 3], "step_gap": [1, 2]},
     "search": {"num_trials": 4, "baseline_trials": 1, "num_startup_trials": 2, "reduction_factor": 3},
     "prepare": {"spacing_mm": [2.0, 2.0, 2.0]},
-    "final": {"stitch": {"tile": [8, 20, 20], "stride": [4, 10, 10]}, "num_finalists": 2},
+    "final": {"stitch": {"tile": [8, 20, 20], "stride": [4, 10, 10]}, "num_finalists": 2, "tuning_trials": 2},
 }

@@ -1,33 +1,69 @@
 """The last step of inference: only the largest connected component is kept (Yang et al., ICPR 2018, II.B)."""
 
-import numpy as np
+from typing import Any
 
-from renalnet.types import BACKGROUND, LabelArray
+import numpy as np
+from numpy.typing import NDArray
+
+from renalnet.config import ComponentsConfig
+from renalnet.types import BACKGROUND, KIDNEY, TUMOR, LabelArray, MaskArray, Triple
 
 CONNECTIVITY = 18
 """Voxels that share a face or an edge are connected."""
+_MM3_PER_ML = 1000.0
 
 
-def largest_component(labels: LabelArray) -> LabelArray:
-    """`labels` (z, y, x) with all but the largest 18-connected component of kidney or tumor emptied.
+def keep_largest(labels: LabelArray, spacing_mm: Triple, config: ComponentsConfig) -> LabelArray:
+    """`labels` (z, y, x) with all but the largest 18-connected component emptied, and small tumors made kidney.
 
     Kidney and tumor count as one object, so a tumor that touches its kidney stays. Of components of the same
     size the one whose first voxel comes first in (z, y, x) order stays. An empty mask comes back empty.
+
+    Args:
+        labels: 0 background, 1 kidney, 2 tumor; left as they are.
+        spacing_mm: of the voxels (z, y, x).
+        config: volumes below which a component, or a piece of tumor, does not count.
     """
+    kept = labels.copy()
+    box = _box(labels)
+    if not config.enabled or box is None:
+        return kept
+    ml = float(np.prod(spacing_mm)) / _MM3_PER_ML
+    inside = kept[box]
+    components, sizes = _components(inside != BACKGROUND)
+    largest = _largest(components, sizes)
+    inside[(components != largest) | (sizes[largest] * ml < config.min_volume_ml)] = BACKGROUND
+    if config.min_tumor_ml:
+        pieces, tumor_sizes = _components(inside == TUMOR)
+        too_small = tumor_sizes * ml < config.min_tumor_ml
+        too_small[0] = False
+        inside[too_small[pieces]] = KIDNEY
+    return kept
+
+
+def _box(labels: LabelArray) -> tuple[slice, ...] | None:
+    """The smallest box around kidney and tumor; none of an empty mask."""
+    spans = []
+    for axis in range(labels.ndim):
+        found = np.flatnonzero(labels.any(axis=tuple({0, 1, 2} - {axis})))
+        if not len(found):
+            return None
+        spans.append(slice(int(found[0]), int(found[-1]) + 1))
+    return tuple(spans)
+
+
+def _components(mask: MaskArray) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Components by number from 1, and their voxels by number; 0 is the rest."""
     import cc3d
 
-    foreground = np.ascontiguousarray(labels != BACKGROUND)
-    components = cc3d.connected_components(foreground, connectivity=CONNECTIVITY, binary_image=True)
-    sizes = np.bincount(components.ravel())
-    if len(sizes) < 2:
-        return labels.copy()
-    sizes[0] = 0
-    ties = np.flatnonzero(sizes == sizes.max())
-    # The library promises numbers from 1 to N, but not in which order.
-    keep = ties[0] if len(ties) == 1 else _first_met(components, ties)
-    return np.where(components == keep, labels, np.uint8(BACKGROUND))
+    components = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=CONNECTIVITY, binary_image=True)
+    return components, np.bincount(components.ravel())
 
 
-def _first_met(components: np.ndarray, numbers: np.ndarray) -> int:
+def _largest(components: NDArray[Any], sizes: NDArray[np.int64]) -> int:
+    """The number of the largest; of several that which is met first, since the library promises no order."""
+    ties = 1 + np.flatnonzero(sizes[1:] == sizes[1:].max())
+    if len(ties) == 1:
+        return int(ties[0])
     flat = components.ravel()
-    return int(flat[np.isin(flat, numbers).argmax()])
+    return int(flat[np.isin(flat, ties).argmax()])

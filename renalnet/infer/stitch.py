@@ -163,9 +163,9 @@ class _Tiling:
     regions: list[Region]
     shape: tuple[int, ...]
     """Of the ROI (z, y, x)."""
-    weight: tuple[Tensor, Tensor, Tensor]
+    weight: list[Tensor]
     """Of the voxels of a sub-volume along each axis; their product is a voxel's weight."""
-    cover: tuple[Tensor, Tensor, Tensor]
+    cover: list[Tensor]
     """Weights that all sub-volumes give to the voxels of the ROI along each axis, likewise."""
 
     @classmethod
@@ -175,7 +175,7 @@ class _Tiling:
         z, y, x = ([slice(at, at + size) for at in tile_starts(length, size, step)] for length, size, step in axes)
         weights = [_gaussian(size) if config.combine == "gaussian" else torch.ones(size) for size in sizes]
         covers = [_cover(*axis) for axis in zip(shape, (z, y, x), weights, strict=True)]
-        return cls(list(product(z, y, x)), shape, tuple(weights), tuple(covers))
+        return cls(list(product(z, y, x)), shape, weights, covers)
 
     @property
     def most_votes(self) -> int:

@@ -213,8 +213,12 @@ class GraduallyEnhancedFeature(nn.Module):
         self.fusion = conv_norm(out_channels + skip_channels, out_channels, 1)
         self.enhancement = ResidualBlock(out_channels, out_channels)
 
+    def of_skip(self, skip: Tensor) -> Tensor:
+        """What `forward` takes of the encoder's feature (B, skip, D, H, W): for training the feature itself."""
+        return skip
+
     def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
-        """`deep` (B, deep, D/2, H/2, W/2) and `skip` (B, skip, D, H, W) to (B, out, D, H, W)."""
+        """`deep` (B, deep, D/2, H/2, W/2) and `skip`, from `of_skip`, to (B, out, D, H, W)."""
         joined = torch.cat([self.deconvolution(deep), skip], dim=1)
         enhanced: Tensor = self.enhancement(self.fusion(joined))
         return enhanced

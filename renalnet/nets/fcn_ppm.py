@@ -47,9 +47,15 @@ class FcnPpm(SegmentationNet):
 
     def features(self, image: Tensor) -> list[Tensor]:
         """Features of full, half and quarter resolution, the last from the pyramid pooling module."""
-        full = self.at_full(self.stem(channels_last(image)))
-        half = self.at_half(self.pool(full))
-        pooled = self.pyramid(self.at_quarter(self.pool(half)))
+        full = channels_last(image)
+        for block in (self.stem, *self.at_full):  # one by one, so that in inference each feature goes with its use
+            full = block(full)
+        half = self.pool(full)
+        full = self.to_full.of_skip(full)
+        half = self.at_half(half)
+        quarter = self.pool(half)
+        half = self.to_half.of_skip(half)
+        pooled = self.pyramid(self.at_quarter(quarter))
         half = self.to_half(pooled, half)
         return [self.to_full(half, full), half, pooled]
 

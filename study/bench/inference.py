@@ -99,7 +99,8 @@ def _beside(ours: _Turn, others: Sequence[_Turn]) -> Iterator[Row]:
     for other in others[:2]:
         share = float((ours.labels == other.labels).mean())
         inside = (ours.labels > 0) | (other.labels > 0)
-        note = f"{inside.mean():.1%} of the voxels are kidney or tumor; there {(ours.labels == other.labels)[inside].mean():.4f}"
+        there = float((ours.labels == other.labels)[inside].mean())
+        note = f"{inside.mean():.1%} of the voxels are kidney or tumor; there {there:.4f}"
         yield Row("inference", f"labels equal to those of {other.job.contender}", "share", share, note=note)
 
 
@@ -139,9 +140,7 @@ def train(size: Size, folder: Path) -> None:
     save_file({name: value.cpu().contiguous() for name, value in net.state_dict().items()}, folder / WEIGHTS)
 
 
-def _crop(
-    image: np.ndarray, label: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def _crop(image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Around a voxel of kidney or tumor."""
     inside = np.argwhere(label > 0)
     centre = inside[int(rng.integers(len(inside)))]

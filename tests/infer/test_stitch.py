@@ -317,7 +317,9 @@ def test_parts_are_halved_where_memory_runs_out():
         return ask(x)
 
     sizer = at_once(9)
-    np.testing.assert_array_equal(stitch([small], image, config, batches=sizer).labels, stitch([ask], image, config).labels)
+    np.testing.assert_array_equal(
+        stitch([small], image, config, batches=sizer).labels, stitch([ask], image, config).labels
+    )
     assert sizer.size == 2 and sizes[:3] == [9, 4, 2]
 
 

@@ -1,24 +1,33 @@
 """The final stage in this process, on networks trained for seconds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
+from threading import Lock
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from renalnet import storage
-from renalnet.config import CrfConfig, TrainConfig
+from renalnet.config import CrfConfig, InferenceConfig, StitchConfig, TrainConfig
 from renalnet.data.cohort import Cohort
 from renalnet.data.store import Store
 from renalnet.infer.pipeline import load_ensemble, segment_roi
+from renalnet.infer.stitch import Stitched
 from renalnet.train import TrainingRun
+from renalnet.types import Split
 from study import layout
-from study.candidates import planned_repeats
+from study.candidates import damaged_models, find_finalists, planned_repeats
+from study.casework import Ballot, Patient, cast_vote
 from study.collect import TrialRecord, read_parquet, write_record
 from study.config import StudyConfig
-from study.final import Row, SegmentJob, run_final, segment_case
+from study.final import run_final
 from study.selection import earlier_readings
+from study.steps import settled_from
+
+STAGES = ("network", "crf", "connectivity", "crf_connectivity", "final")
 
 
 @pytest.fixture(autouse=True)
@@ -52,33 +61,49 @@ def train_both(results: Path, cohort: Cohort, config: StudyConfig, tiny_train: T
         train(results, cohort, record)
 
 
-class Segmenter:
-    """Runs jobs here and counts them."""
+class LocalWork:
+    """Does the work here and counts the votes; `die_after` of them the process is as if killed."""
 
-    def __init__(self) -> None:
-        self.num_jobs = 0
+    def __init__(self, die_after: int = 1000) -> None:
+        self.voted: list[str] = []
+        self.scored: list[str] = []
+        self._die_after = die_after
+        self._lock = Lock()
 
-    def __call__(self, jobs: Sequence[SegmentJob]) -> Iterator[list[Row]]:
-        self.num_jobs += len(jobs)
-        return map(segment_case, jobs)
+    def vote(
+        self, patients: Sequence[Patient], stitch: StitchConfig, then: Callable[[Patient, Ballot], Any]
+    ) -> Iterator[Any]:
+        for patient in patients:
+            with self._lock:
+                if len(self.voted) == self._die_after:
+                    raise KeyboardInterrupt
+                self.voted.append(str(patient))
+            yield then(patient, cast_vote(patient, stitch))
+
+    def apply(self, function: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[Any]:
+        self.scored += [str(job) for job in jobs]
+        return map(function, jobs)
 
 
 def test_an_ensemble_is_measured_once_for_its_weights(
     config: StudyConfig, tiny_train: TrainConfig, ball_store: Store, ball_cohort: Cohort, tmp_path: Path
 ) -> None:
-    results, segmenter = str(tmp_path), Segmenter()
+    results, work = str(tmp_path), LocalWork()
     train_both(tmp_path, ball_cohort, config, tiny_train, epochs=1)
-    winner = run_final(config, results, ball_store, segmenter)
+    winner = run_final(config, results, ball_store, work).winner
     assert (winner.name, winner.members) == ("fcn_ppm-0000", ("fcn_ppm-0000", "fcn_ppm-0000-seed-1"))
-    assert segmenter.num_jobs == 4  # two validation and two test patients
-    run_final(config, results, ball_store, segmenter)
-    assert segmenter.num_jobs == 4 and not earlier_readings(results)
+    assert len(work.voted) == 4  # two validation and two test patients
+    assert storage.list_names(layout.votes_folder(results)) == []
+    run_final(config, results, ball_store, work)
+    assert len(work.voted) == 4 and not earlier_readings(results)
 
     train_both(tmp_path, ball_cohort, config, tiny_train, epochs=3)
-    longer = run_final(config, results, ball_store, segmenter)
+    longer = run_final(config, results, ball_store, work).winner
     parts = storage.list_names(layout.parts_folder(results))
-    assert parts == [f"{split}-fcn_ppm-0000-{longer.digest}.parquet" for split in ("test", "validation")]
-    assert longer.digest != winner.digest and segmenter.num_jobs == 8
+    splits: dict[Split, list[str]] = {split: ball_store.cases(split) for split in ("test", "validation")}
+    expected = [f"{split}-fcn_ppm-0000-{longer.digest}-{case}.parquet" for split in splits for case in splits[split]]
+    assert parts == sorted(expected)
+    assert longer.digest != winner.digest and len(work.voted) == 8
     assert len(earlier_readings(results)) == 1
 
 
@@ -87,12 +112,90 @@ def test_labels_are_those_of_the_joint_vote(
 ) -> None:
     results = str(tmp_path)
     train_both(tmp_path, ball_cohort, config, tiny_train, epochs=1)
-    winner = run_final(config, results, ball_store, Segmenter())
+    outcome = run_final(config, results, ball_store, LocalWork())
+    winner, steps = outcome.winner, outcome.settled.steps
     model = load_ensemble([layout.trial_folder(results, name) for name in winner.members])
     case = ball_store.cases("test")[0]
     roi = ball_store.read(case)
-    stages = segment_roi(model, roi.image, roi.spacing_mm, config.final.stitch, config.final.crf)
+    used = InferenceConfig(stitch=config.final.stitch, crf=steps.used_crf, components=steps.used_components)
+    stages = segment_roi(model, roi.image, roi.spacing_mm, used)
     kept = storage.read_arrays(layout.roi_labels_path(results, winner.name, case))["labels"]
     np.testing.assert_array_equal(kept, stages.final)
     measured = read_parquet(layout.final_path(results, "metrics.parquet"))
     assert {(row["checkpoint"], row["role"]) for row in measured} == {("fcn_ppm-0000", "winner"), ("", "rule")}
+
+
+@pytest.mark.parametrize("die_after", [1, 2, 3])
+def test_a_stage_that_is_killed_goes_on_by_patient(
+    config: StudyConfig, tiny_train: TrainConfig, ball_store: Store, ball_cohort: Cohort, tmp_path: Path, die_after: int
+) -> None:
+    results, killed, again = str(tmp_path), LocalWork(die_after), LocalWork()
+    train_both(tmp_path, ball_cohort, config, tiny_train, epochs=1)
+    with pytest.raises(KeyboardInterrupt):
+        run_final(config, results, ball_store, killed)
+    run_final(config, results, ball_store, again)
+    assert not set(killed.voted) & set(again.voted) and len(killed.voted + again.voted) == 4
+
+
+def test_other_settings_of_the_stage_measure_anew(
+    config: StudyConfig, tiny_train: TrainConfig, ball_store: Store, ball_cohort: Cohort, tmp_path: Path
+) -> None:
+    results, work = str(tmp_path), LocalWork()
+    train_both(tmp_path, ball_cohort, config, tiny_train, epochs=1)
+    run_final(config, results, ball_store, work)
+    final = config.final.model_copy(update={"stitch": config.final.stitch.model_copy(update={"combine": "mean"})})
+    run_final(config.model_copy(update={"final": final}), results, ball_store, work)
+    assert len(work.voted) == 8 and len(earlier_readings(results)) == 1
+
+
+def test_every_combination_of_the_steps_is_measured_and_the_final_one_is_what_was_settled(
+    config: StudyConfig, tiny_train: TrainConfig, ball_store: Store, ball_cohort: Cohort, tmp_path: Path
+) -> None:
+    pytest.importorskip("pydensecrf", reason="the dense CRF is an optional step")
+    results, work = str(tmp_path), LocalWork()
+    final = config.final.model_copy(update={"crf": CrfConfig(), "tuning_trials": 3})
+    train_both(tmp_path, ball_cohort, config, tiny_train, epochs=3)
+    outcome = run_final(config.model_copy(update={"final": final}), results, ball_store, work)
+    rows = read_parquet(layout.final_path(results, "metrics.parquet"))
+    mine = [row for row in rows if row["checkpoint"] == outcome.winner.name and row["label"] == "tumor"]
+    stages = {stage: [row["dice"] for row in mine if row["stage"] == stage] for stage in STAGES}
+    assert {len(dices) for dices in stages.values()} == {4} and set(stages) == {row["stage"] for row in mine}
+    steps = outcome.settled.steps
+    assert stages["final"] == stages[steps.last_stage]
+    known = storage.read_json(layout.final_path(results, "steps.json"))[outcome.winner.name]
+    assert settled_from(known) == outcome.settled
+    validation = {
+        stage: fmean(row["dice"] for row in mine if row["split"] == "validation" and row["stage"] == stage)
+        for stage in STAGES
+    }
+    assert validation["network"] == pytest.approx(outcome.settled.network.tumor)
+    assert validation["crf"] == pytest.approx(outcome.settled.crf.tumor)
+    assert steps.use_crf == (validation["crf"] >= validation["network"])
+    assert validation["final"] >= validation["network"]
+
+
+def test_a_damaged_checkpoint_is_named_and_the_next_best_takes_part(
+    config: StudyConfig, tiny_train: TrainConfig, ball_store: Store, ball_cohort: Cohort, tmp_path: Path
+) -> None:
+    results = str(tmp_path)
+    config = config.model_copy(update={"final": config.final.model_copy(update={"seeds": 1})})
+    for number in (0, 1):
+        values = {**tiny_train.model_dump(mode="json"), "epochs": 1, "steps_per_epoch": 12, "seed": number}
+        train(tmp_path, ball_cohort, TrialRecord(number, "fcn_ppm", "running", {}, values))
+    best = find_finalists(results, config)[0].name
+    other = ({"fcn_ppm-0000", "fcn_ppm-0001"} - {best}).pop()
+    assert damaged_models(results, config) == []
+    path = tmp_path / "trials" / best / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    (line,) = damaged_models(results, config)
+    assert best in line and "does not match its checksum" in line and "the next best trial is used" in line
+    assert run_final(config, results, ball_store, LocalWork()).winner.name == other
+
+
+def test_a_ballot_in_half_the_memory_keeps_every_vote() -> None:
+    probability = np.random.default_rng(0).dirichlet(np.ones(3), (6, 5, 4)).transpose(3, 0, 1, 2).astype(np.float32)
+    probability[:, 0] = np.float32([0.3333, 0.33335, 0.33334])[:, None, None]  # equal in half precision
+    vote = Stitched(probability.argmax(0).astype(np.uint8), probability)
+    opened = Ballot.of(vote).opened()
+    np.testing.assert_array_equal(opened.probability.argmax(0), vote.labels)
+    np.testing.assert_allclose(opened.probability, probability, atol=1e-3)

@@ -13,7 +13,7 @@ from study.config import Slots, StudyConfig
 from study.forecast import Cluster, disk_bytes, expected_share, forecast, forecast_lines, halving_share
 from study.measure import DataCost, Measured, NetworkCost
 
-COST = NetworkCost(step_s=2.0, patient_s=3.0, final_s=10.0, model_bytes=1000, checkpoint_bytes=2000)
+COST = NetworkCost(step_s=2.0, patient_s=3.0, final_s=10.0, field_s=0.5, model_bytes=1000, checkpoint_bytes=2000)
 DATA = DataCost({"train": 4, "validation": 2, "test": 3}, 5_000_000, 0, mask_bytes=100, view_bytes=50)
 
 
@@ -31,21 +31,22 @@ def test_hours_without_pruning(tiny_study: StudyConfig) -> None:
     trial_s = 5 * (4 * 2 + 2 * 3)
     assert found.num_trials == {"fcn_ppm": 4}
     assert found.trial_s == {"fcn_ppm": trial_s}
-    final_s = 2 * (2 + 3) * 10
+    fields_s = 2 * 2 * 2 * 0.5  # of two finalists, two validation patients with two fields each
+    final_s = 2 * (2 + 3) * 10 + fields_s
     assert found.most_hours == pytest.approx((4 * trial_s + final_s) * 2 / 3600)
     assert found.expected_hours == found.most_hours
-    assert found.most_wall_s == 4 * trial_s / 2 + 2 * 10 * (1 + 2)  # a split of 2 patients in one go, of 3 in two
+    assert found.most_wall_s == 4 * trial_s / 2 + 2 * 10 * (1 + 2) + 2  # a split of 2 patients in one go, of 3 in two
 
 
 def test_no_wall_time_is_shorter_than_a_trial(tiny_study: StudyConfig) -> None:
     found = forecast(changed(tiny_study, baselines=()), measured("fcn_ppm"), Slots(1, 0.5, 100))
-    assert found.expected_wall_s == 70 + 2 * 10 * 2
+    assert found.expected_wall_s == 70 + 2 * 10 * 2 + 2
 
 
 def test_gpu_hours_count_fractions(tiny_study: StudyConfig) -> None:
     config = changed(tiny_study, scheduler="none", baselines=())
     found = forecast(config, measured("fcn_ppm"), Slots(8, 0.25, 4))
-    assert found.most_hours == pytest.approx((4 * 70 + 100) * 0.25 / 3600)
+    assert found.most_hours == pytest.approx((4 * 70 + 104) * 0.25 / 3600)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_repeats_of_finalists_are_whole_runs(tiny_study: StudyConfig) -> None:
     config = changed(tiny_study, scheduler="none").model_copy(update={"final": final})
     found = forecast(config, measured("fcn_ppm", "unet3d", "pspnet2d"), Slots(1, 1.0, 1))
     num_repeats = 2 * (2 + 4) + 2 + 2
-    assert found.most_wall_s == (6 + num_repeats) * 70 + 4 * 3 * 10 * (2 + 3)  # ensembles of three
+    assert found.most_wall_s == (6 + num_repeats) * 70 + 4 * 3 * 10 * (2 + 3) + 8  # ensembles of three
 
 
 def test_weights_are_those_kept_and_those_that_run(tiny_study: StudyConfig) -> None:

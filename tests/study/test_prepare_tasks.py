@@ -19,10 +19,10 @@ from renalnet.data.store import open_store
 from renalnet.data.volume import Grid, Volume, write_volume
 from renalnet.errors import InputError, LostError
 from study.candidates import Candidate
+from study.casework import Patient
 from study.config import Slots, StudyConfig
-from study.final import SegmentJob
 from study.measure import MeasureJob
-from study.tasks import RayPool, connected, measure_on_slot, segment_all
+from study.tasks import FinalWork, RayPool, connected, measure_on_slot
 
 ROOT = Path(__file__).parents[2]
 CUT = PrepareConfig(spacing_mm=None, localise="cut", num_atlases=1)
@@ -44,6 +44,10 @@ def fail_on_two(job: int) -> int:
 def die(_: object, num_threads: int = 1) -> NoReturn:
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
+
+
+def keep_both(patient: object, ballot: object) -> tuple[object, object]:
+    return patient, ballot
 
 
 def write_scans(folder: Path) -> Path:
@@ -81,11 +85,12 @@ def test_a_task_whose_process_dies_is_a_result_and_errors_travel(pool: RayPool) 
 def test_lost_work_of_a_study_is_named_and_not_blamed_on_a_file(
     pool: RayPool, monkeypatch: pytest.MonkeyPatch, tiny_study: StudyConfig
 ) -> None:
-    monkeypatch.setattr("study.tasks._segment", die)
+    monkeypatch.setattr("study.tasks.cast_vote", die)
     monkeypatch.setattr("study.tasks.measure_study", die)
     slots, candidate = Slots(1, 0.0, 2), Candidate("fcn_ppm", "trial_a", (), "digest")
     with pytest.raises(LostError, match=r"^case case_7 \(trial_a\): lost with its process or node") as told:
-        list(segment_all([SegmentJob("results", "store", "case_7", candidate, tiny_study.final)], slots))
+        work = FinalWork(slots, lambda: None)
+        list(work.vote([Patient("results", "store", "case_7", candidate)], tiny_study.final.stitch, keep_both))
     assert len(str(told.value)) < 200
     with pytest.raises(LostError, match=r"^measuring fcn_ppm, unet3d: lost with its process or node"):
         measure_on_slot(MeasureJob(tiny_study, {"fcn_ppm": 2, "unet3d": 2}, None, 1), slots)
