@@ -176,7 +176,7 @@ def write_arrays(path: str | Path, arrays: Mapping[str, NDArray[Any]], *, is_com
     """Write named arrays as one `.npz` file, whole or not at all; uncompressed it takes a fraction of the time."""
     content = io.BytesIO()
     save = np.savez_compressed if is_compressed else np.savez
-    save(content, allow_pickle=False, **arrays)  # type: ignore[arg-type]  # names become keywords
+    save(content, allow_pickle=False, **arrays)
     write_bytes(path, content.getvalue())
 
 

@@ -176,6 +176,8 @@ def _result(job: Job, task: Any, died: Callable[[Job], Result]) -> Result:
     except RayTaskError as error:
         if isinstance(error.cause, RenalnetError | OSError):
             raise error.cause from None
+        if isinstance(error.cause, RayError):  # the task that this one waited for is lost
+            return died(job)
         raise
     except RayError:  # its process, its node or what it gave back is lost
         return died(job)

@@ -1,6 +1,14 @@
 import numpy as np
 
-from renalnet.infer.components import largest_component
+from renalnet.config import ComponentsConfig
+from renalnet.infer.components import keep_largest
+
+SPACING = (2.0, 1.0, 0.5)
+"""A voxel is a microlitre."""
+
+
+def largest_component(labels, **config):
+    return keep_largest(labels, SPACING, ComponentsConfig(**config))
 
 
 def empty(shape=(6, 8, 8)):
@@ -61,3 +69,30 @@ def test_applied_twice_is_applied_once_and_the_input_is_left():
     np.testing.assert_array_equal(largest_component(once), once)
     np.testing.assert_array_equal(labels, before)
     assert ((once == labels) | (once == 0)).all()
+
+
+def test_a_component_that_is_too_small_is_no_kidney():
+    labels = empty()
+    labels[1:4, 1:4, 1:4] = 1
+    assert largest_component(labels, min_volume_ml=0.027).sum() == 27
+    assert not largest_component(labels, min_volume_ml=0.028).any()
+
+
+def test_small_pieces_of_tumor_become_kidney():
+    labels = empty()
+    labels[1:4, 1:7, 1:7] = 1
+    labels[2, 2, 2:5] = 2  # three voxels, and one that they meet at an edge
+    labels[3, 3, 5] = 2
+    labels[1, 6, 6] = 2
+    kept = largest_component(labels, min_tumor_ml=0.004)
+    assert [int((kept == label).sum()) for label in (1, 2)] == [3 * 36 - 4, 4]
+    assert kept[1, 6, 6] == 1
+    assert not (largest_component(labels, min_tumor_ml=0.005) == 2).any()
+
+
+def test_switched_off_it_changes_nothing():
+    labels = empty()
+    labels[0, 0, 0] = labels[4, 4, 4] = 2
+    kept = largest_component(labels, enabled=False, min_volume_ml=1.0, min_tumor_ml=1.0)
+    np.testing.assert_array_equal(kept, labels)
+    assert kept is not labels

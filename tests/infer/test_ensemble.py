@@ -9,10 +9,10 @@ import pytest
 
 from renalnet import storage
 from renalnet.checkpoint import CONFIG_FILE, copy_models, load_model, member_folders, model_digest, save_model
-from renalnet.config import CrfConfig, StitchConfig, TrainConfig
+from renalnet.config import StitchConfig, TrainConfig
 from renalnet.data.manifest import Normalisation
 from renalnet.errors import CheckpointError
-from renalnet.infer.pipeline import load_bundle, load_ensemble, segment_roi
+from renalnet.infer.pipeline import load_bundle, load_ensemble, vote_roi
 from renalnet.nets import build_net
 from renalnet.types import LabelArray
 
@@ -34,7 +34,7 @@ def members(tiny_train: TrainConfig, tmp_path: Path) -> list[str]:
 
 def labels_of(*folders: str) -> LabelArray:
     image = np.random.default_rng(2).integers(-200, 500, (10, 20, 20)).astype(np.int16)
-    return segment_roi(load_ensemble(folders), image, (1.0, 1.0, 1.0), STITCH, CrfConfig(iterations=0)).network
+    return vote_roi(load_ensemble(folders), image, STITCH).labels
 
 
 def test_a_bundle_of_members_votes_as_they_do(members: list[str], tmp_path: Path) -> None:
