@@ -273,15 +273,15 @@ class CrfConfig(Section):
 
     iterations: int = Field(5, ge=0)
     """Mean-field iterations; 0 leaves the vote as it is."""
-    smooth_weight: float = Field(0.5, ge=0)
+    smooth_weight: float = Field(0.5, ge=0, le=10)
     """Weight of the Gaussian kernel on position."""
-    smooth_mm: float = Field(2.0, gt=0)
+    smooth_mm: float = Field(2.0, ge=0.5, le=20)
     """Width of the Gaussian kernel."""
-    bilateral_weight: float = Field(2.0, ge=0)
+    bilateral_weight: float = Field(2.0, ge=0, le=10)
     """Weight of the kernel on position and intensity."""
-    bilateral_mm: float = Field(4.0, ge=0.5)
+    bilateral_mm: float = Field(4.0, ge=1, le=20)
     """Spatial width of the bilateral kernel; very small widths cost an order of magnitude more time."""
-    bilateral_hu: float = Field(25.0, ge=5)
+    bilateral_hu: float = Field(25.0, ge=5, le=500)
     """Width of the bilateral kernel in intensity."""
 
 

@@ -32,12 +32,22 @@ def changes(before: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, l
 
 
 def refused_changes(before: Mapping[str, Any], config: StudyConfig) -> list[str]:
-    """The changes that would mix trials of different studies, in words; empty where the study may go on."""
+    """The changes that would mix trials of different studies, in words; empty where the study may go on.
+
+    A key that an older version did not have counts as its default, which is what that version did.
+    """
     return [
         f"{key} {old} → {new}"
-        for key, (old, new) in changes(before, config.model_dump(mode="json")).items()
+        for key, (old, new) in changes(_completed(before), config.model_dump(mode="json")).items()
         if not (_is_free(key) or _is_longer(key, old, new) or _is_narrower(key, before, config))
     ]
+
+
+def _completed(before: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        return parse(StudyConfig, before).model_dump(mode="json")
+    except ConfigError:  # it has keys that this version does not know
+        return before
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -7,23 +7,20 @@ Empty masks: both empty gives distance 0 and surface Dice 1; one empty gives the
 surface Dice 0. Nothing is ever NaN or infinite, so that a mean over patients leaves no one out.
 """
 
-import importlib.util
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy.spatial import KDTree
 
 from renalnet.metrics.overlap import require_same_shape
 from renalnet.types import MaskArray, Triple
 
-Backend = Literal["auto", "edt", "scipy"]
 DistanceArray = NDArray[np.float64]
 Region = tuple[slice, ...]
 
-_ROUNDING_MM = 1e-4
-"""edt computes in single precision; without this slack a distance equal to the tolerance could miss it."""
+_ROUNDING_MM = 1e-9
+"""So that a distance that equals the tolerance, but for the rounding of its square root, is within it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,41 +63,66 @@ class SurfaceDistances:
         return np.concatenate([self.truth_to_pred_mm, self.pred_to_truth_mm])
 
 
-def surface_distances(
-    truth: MaskArray, pred: MaskArray, spacing_mm: Triple, *, backend: Backend = "auto"
-) -> SurfaceDistances:
+@dataclass(frozen=True, eq=False)
+class SurfacePair:
+    """The surface voxels of two masks of one shape, found once for distances in mm and in pixels."""
+
+    truth: NDArray[np.int64]
+    """(n, 3), of the true mask, counted from the box around both; none of an empty one."""
+    pred: NDArray[np.int64]
+    shape: tuple[int, ...]
+    """Of the volume."""
+
+    @classmethod
+    def of(cls, truth: MaskArray, pred: MaskArray) -> "SurfacePair":
+        """Of two boolean masks (z, y, x). Raises InputError where shapes differ."""
+        require_same_shape(truth.shape, pred.shape)
+        either = truth | pred
+        box = bounding_box(either) if either.any() else (slice(0),)  # outside it there is neither
+        return cls(np.argwhere(surface(truth[box])), np.argwhere(surface(pred[box])), truth.shape)
+
+    def distances(self, spacing_mm: Triple) -> SurfaceDistances:
+        """Exact in double precision: from each surface voxel the nearest of the other surface is looked up in a tree.
+
+        A tree of surface voxels takes half the time of two distance transforms where masks are alike, and several
+        times as long where they are noise.
+        """
+        if not len(self.truth) or not len(self.pred):
+            diagonal = diagonal_mm(self.shape, spacing_mm)
+            return SurfaceDistances(np.full(len(self.truth), diagonal), np.full(len(self.pred), diagonal))
+        truth_mm, pred_mm = self.truth * np.array(spacing_mm), self.pred * np.array(spacing_mm)
+        return SurfaceDistances(_nearest_mm(truth_mm, pred_mm), _nearest_mm(pred_mm, truth_mm))
+
+
+def surface_distances(truth: MaskArray, pred: MaskArray, spacing_mm: Triple) -> SurfaceDistances:
     """Distances between the surfaces of two boolean masks (z, y, x) of one shape.
 
     Args:
         truth: the true mask.
         pred: the predicted mask.
         spacing_mm: (z, y, x); (1, 1, 1) for distances in pixels.
-        backend: `edt` is faster than `scipy` and agrees with it to single precision; `auto` takes it where
-            it is installed.
 
     Raises:
         InputError: the shapes differ.
     """
-    require_same_shape(truth.shape, pred.shape)
-    if not truth.any() or not pred.any():
-        return _without_other(truth, pred, diagonal_mm(truth.shape, spacing_mm))
-    # Outside the box of both masks there is neither, so that nothing is lost by looking inside it.
-    region = bounding_box(truth | pred)
-    truth_surface, pred_surface = surface(truth[region]), surface(pred[region])
-    return SurfaceDistances(
-        _distance_to(pred_surface, spacing_mm, backend)[truth_surface],
-        _distance_to(truth_surface, spacing_mm, backend)[pred_surface],
-    )
+    return SurfacePair.of(truth, pred).distances(spacing_mm)
 
 
-def _without_other(truth: MaskArray, pred: MaskArray, diagonal: float) -> SurfaceDistances:
-    num_truth, num_pred = (int(np.count_nonzero(surface(mask))) for mask in (truth, pred))
-    return SurfaceDistances(np.full(num_truth, diagonal), np.full(num_pred, diagonal))
+def _nearest_mm(points_mm: DistanceArray, others_mm: DistanceArray) -> DistanceArray:
+    distances, _ = KDTree(others_mm, compact_nodes=False, balanced_tree=False).query(points_mm)
+    return np.asarray(distances, dtype=np.float64)
 
 
 def surface(mask: MaskArray) -> MaskArray:
     """The voxels of a mask (z, y, x) with a face neighbour outside the mask or the volume."""
-    return mask & ~ndimage.binary_erosion(mask)
+    inner = mask.copy()
+    for axis in range(mask.ndim):
+        along, whole = np.moveaxis(inner, axis, 0), np.moveaxis(mask, axis, 0)
+        along[1:] &= whole[:-1]
+        along[:-1] &= whole[1:]
+        along[:1] = along[-1:] = False
+    found: MaskArray = mask & ~inner
+    return found
 
 
 def diagonal_mm(shape: tuple[int, ...], spacing_mm: Triple) -> float:
@@ -115,15 +137,3 @@ def bounding_box(mask: MaskArray) -> Region:
         for axis in range(mask.ndim)
         for found in [np.flatnonzero(mask.any(axis=tuple(set(range(mask.ndim)) - {axis})))]
     )
-
-
-def _distance_to(surface_voxels: MaskArray, spacing_mm: Triple, backend: Backend) -> DistanceArray:
-    """Distance (z, y, x) of each voxel to the nearest of `surface_voxels`, which must have one."""
-    if backend == "auto":
-        backend = "edt" if importlib.util.find_spec("edt") else "scipy"
-    if backend == "scipy":
-        return ndimage.distance_transform_edt(~surface_voxels, sampling=spacing_mm)
-    import edt
-
-    outside = np.ascontiguousarray(~surface_voxels)
-    return np.asarray(edt.edt(outside, anisotropy=spacing_mm, parallel=1), dtype=np.float64)

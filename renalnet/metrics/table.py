@@ -5,17 +5,26 @@ rules for empty masks are those of `overlap` and `surface`; what does not apply 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, TypedDict
 
 import numpy as np
 
 from renalnet.metrics.detection import MIN_IOU, Detection, Rate, by_patient, by_voxel, tumor_found
 from renalnet.metrics.overlap import Confusion, confusion, require_same_shape, volume_ml
-from renalnet.metrics.surface import surface_distances
-from renalnet.types import FOREGROUND_LABELS, KIDNEY, LABEL_NAMES, TUMOR, LabelArray, Triple
+from renalnet.metrics.surface import SurfaceDistances, SurfacePair
+from renalnet.types import BACKGROUND, FOREGROUND_LABELS, KIDNEY, LABEL_NAMES, TUMOR, LabelArray, MaskArray, Triple
 
-TOLERANCE_MM: Final[dict[int, float]] = {KIDNEY: 1.0331, TUMOR: 1.1498}
-"""Surface Dice tolerances of the KiTS challenge (2021); its kidney value is for kidney and mass together."""
+KIDNEY_AND_MASS: Final = "kidney_and_mass"
+MASS: Final = "mass"
+TOLERANCE_MM: Final[dict[str, float]] = {
+    LABEL_NAMES[KIDNEY]: 1.0331,
+    LABEL_NAMES[TUMOR]: 1.1498,
+    KIDNEY_AND_MASS: 1.0331,
+    MASS: 1.1329,
+}
+"""Surface Dice tolerances of the KiTS challenge (2021) by class, the paper's two first. The challenge has none for the
+kidney alone, which takes that of kidney and mass. A mass is a tumor or a cyst; our labels know no cysts."""
 MEASURES: Final = (
     "dice",
     "surface_distance_mm",
@@ -24,6 +33,7 @@ MEASURES: Final = (
     "surface_dice",
     "volume_truth_ml",
     "volume_pred_ml",
+    "volume_error_ml",
 )
 """The columns of a row that `summarise` takes mean and standard deviation of."""
 _PIXELS: Final = (1.0, 1.0, 1.0)
@@ -33,7 +43,7 @@ class LabelMeasures(TypedDict):
     """One label of one patient."""
 
     label: str
-    """`kidney` or `tumor`."""
+    """`kidney` or `tumor`, the paper's; `kidney_and_mass` or `mass`, those of the KiTS challenge."""
     dice: float
     """0 to 1."""
     surface_distance_mm: float
@@ -46,6 +56,10 @@ class LabelMeasures(TypedDict):
     """0 to 1, at the label's `TOLERANCE_MM`."""
     volume_truth_ml: float
     volume_pred_ml: float
+    volume_error_ml: float
+    """Predicted less true."""
+    volume_error_share: float | None
+    """Of the true volume; None where the truth is empty."""
     true_positive: int
     """Voxels, as the next three."""
     false_positive: int
@@ -54,11 +68,11 @@ class LabelMeasures(TypedDict):
     truth_empty: bool
     pred_empty: bool
     found: bool | None
-    """Tumor: a predicted component has IoU ≥ 0.1 with the tumor, None without a tumor. Kidney: None."""
+    """Tumor, mass: a predicted component has IoU ≥ 0.1 with the tumor, None without a tumor. Else None."""
 
 
 def measure(truth: LabelArray, pred: LabelArray, spacing_mm: Triple) -> list[LabelMeasures]:
-    """Rows for kidney and tumor of one patient.
+    """Rows for kidney and tumor of one patient, then for the hierarchical classes of the KiTS challenge.
 
     Args:
         truth: labels 0, 1, 2 (z, y, x).
@@ -69,29 +83,60 @@ def measure(truth: LabelArray, pred: LabelArray, spacing_mm: Triple) -> list[Lab
         InputError: the shapes differ.
     """
     require_same_shape(truth.shape, pred.shape)
-    return [_measure_label(label, truth, pred, spacing_mm) for label in FOREGROUND_LABELS]
+    kidney, tumor = (_Pair.of(truth == label, pred == label) for label in FOREGROUND_LABELS)
+    both = _Pair.of(truth != BACKGROUND, pred != BACKGROUND)
+    found = tumor_found(tumor.truth, tumor.pred)
+    millimetres, pixels = tumor.surfaces.distances(spacing_mm), tumor.surfaces.distances(_PIXELS)
+    return [
+        _row(LABEL_NAMES[KIDNEY], kidney, spacing_mm),
+        _row(LABEL_NAMES[TUMOR], tumor, spacing_mm, found, (millimetres, pixels)),
+        _row(KIDNEY_AND_MASS, both, spacing_mm),
+        _row(MASS, tumor, spacing_mm, found, (millimetres, pixels)),
+    ]
 
 
-def _measure_label(label: int, truth: LabelArray, pred: LabelArray, spacing_mm: Triple) -> LabelMeasures:
-    true_mask, pred_mask = truth == label, pred == label
-    counts = confusion(true_mask, pred_mask)
-    distances = surface_distances(true_mask, pred_mask, spacing_mm)
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """A class of truth and prediction, and what their rows need."""
+
+    truth: MaskArray
+    pred: MaskArray
+    surfaces: SurfacePair
+
+    @classmethod
+    def of(cls, truth: MaskArray, pred: MaskArray) -> "_Pair":
+        return cls(truth, pred, SurfacePair.of(truth, pred))
+
+
+def _row(
+    label: str,
+    pair: _Pair,
+    spacing_mm: Triple,
+    found: bool | None = None,
+    known: tuple[SurfaceDistances, SurfaceDistances] | None = None,
+) -> LabelMeasures:
+    """`known`: distances in mm and in pixels where another class of the same masks has them."""
+    counts = confusion(pair.truth, pair.pred)
+    distances, in_pixels = known or (pair.surfaces.distances(spacing_mm), pair.surfaces.distances(_PIXELS))
+    truth_ml, pred_ml = (volume_ml(number, spacing_mm) for number in (counts.num_truth, counts.num_pred))
     return LabelMeasures(
-        label=LABEL_NAMES[label],
+        label=label,
         dice=counts.dice,
         surface_distance_mm=distances.mean_mm,
-        surface_distance_px=surface_distances(true_mask, pred_mask, _PIXELS).mean_mm,
+        surface_distance_px=in_pixels.mean_mm,
         hd95_mm=distances.hd95_mm,
         surface_dice=distances.surface_dice(TOLERANCE_MM[label]),
-        volume_truth_ml=volume_ml(counts.num_truth, spacing_mm),
-        volume_pred_ml=volume_ml(counts.num_pred, spacing_mm),
+        volume_truth_ml=truth_ml,
+        volume_pred_ml=pred_ml,
+        volume_error_ml=pred_ml - truth_ml,
+        volume_error_share=(pred_ml - truth_ml) / truth_ml if truth_ml else None,
         true_positive=counts.true_positive,
         false_positive=counts.false_positive,
         false_negative=counts.false_negative,
         true_negative=counts.true_negative,
         truth_empty=counts.num_truth == 0,
         pred_empty=counts.num_pred == 0,
-        found=tumor_found(true_mask, pred_mask) if label == TUMOR else None,
+        found=found,
     )
 
 
@@ -113,10 +158,9 @@ class LabelSummary(TypedDict):
 
 
 def summarise(rows: Iterable[LabelMeasures]) -> dict[str, LabelSummary]:
-    """Mean and standard deviation over patients of kidney and tumor; empty masks stay in and are counted."""
+    """Mean and standard deviation over patients of each class; empty masks stay in and are counted."""
     known = list(rows)
-    names = [LABEL_NAMES[label] for label in FOREGROUND_LABELS]
-    return {name: _summarise_label([row for row in known if row["label"] == name]) for name in names}
+    return {name: _summarise_label([row for row in known if row["label"] == name]) for name in TOLERANCE_MM}
 
 
 def _summarise_label(rows: Sequence[LabelMeasures]) -> LabelSummary:

@@ -2,6 +2,7 @@ import sys
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from renalnet.config import CrfConfig
 from renalnet.errors import ConfigError
@@ -90,17 +91,56 @@ def test_without_plausible_foreground_the_vote_stays():
 
 
 @pytest.mark.parametrize("config", [CrfConfig(), STRONG])
-def test_looking_at_the_plausible_part_changes_no_label(config, monkeypatch):
-    labels, image = scene(shape=(36, 60, 44))
-    blurred = sure(labels, share=0.8)
-    blurred[0][labels == 0] = 1.0
-    probability = blurred / blurred.sum(0)
-    probability[1:, labels == 0] *= 0.001
+@pytest.mark.parametrize("seed", range(3))
+def test_the_part_that_takes_part_gives_the_labels_of_the_whole_field(config, seed, monkeypatch):
+    labels, image = scene(shape=(36, 60, 44), seed=seed)
+    probability = softened(labels, seed)
+    vote = probability.argmax(0)
     part = refine(probability, image, SPACING, config)
-    region = crf._region(probability, SPACING, config)
-    assert np.prod([span.stop - span.start for span in region]) < 0.7 * labels.size
-    monkeypatch.setattr(crf, "_MARGIN_WIDTHS", 100.0)
-    np.testing.assert_array_equal(part, refine(probability, image, SPACING, config))
+    taking = crf._grown(crf._open(probability, config), [2, 2, 2])
+    assert 0.01 < taking.mean() < 0.7
+    monkeypatch.setattr(crf, "_open", lambda p, c: np.ones(p.shape[1:], bool))
+    whole = refine(probability, image, SPACING, config)
+    changed = whole != vote
+    assert changed.sum() > 50
+    assert (part == whole).mean() > 0.9995
+    assert (part == whole)[changed].mean() > 0.95
+
+
+def softened(labels, seed):
+    """Sure inside and outside, unsure at the borders, with errors of a few mm there."""
+    rng = np.random.default_rng(seed)
+    logits = []
+    for label in range(3):
+        near = ndimage.gaussian_filter((labels == label).astype(np.float32), 1.0)
+        errors = ndimage.gaussian_filter(rng.normal(size=labels.shape).astype(np.float32), 2.0)
+        logits.append(9 * near + errors / errors.std())
+    weights = np.exp(logits - np.max(logits, axis=0))
+    return (weights / weights.sum(0)).astype(np.float32)
+
+
+def test_a_sure_vote_needs_no_field(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
+    labels, image = scene()
+    np.testing.assert_array_equal(refine(sure(labels, share=0.95), image, SPACING, CrfConfig()), labels)
+
+
+def test_a_voxel_can_change_where_its_classes_are_closer_than_the_weights():
+    config = CrfConfig(smooth_weight=0.5, bilateral_weight=0.5)
+    second = np.float32([0.9, 1.1]) * np.exp(-1)  # of the most probable class
+    probability = np.stack([np.ones(2), np.zeros(2), second]).astype(np.float32)[:, None, None]
+    assert crf._open(probability, config).ravel().tolist() == [False, True]
+
+
+@pytest.mark.parametrize("reach", [(0, 0, 0), (1, 2, 3), (5, 0, 4)])
+def test_growing_is_a_box_around_each_voxel(reach):
+    mask = np.zeros((12, 11, 13), bool)
+    mask[3, 4, 5] = mask[11, 10, 12] = True
+    expected = np.zeros_like(mask)
+    for z, y, x in np.argwhere(mask):
+        low = np.maximum(0, np.subtract((z, y, x), reach))
+        expected[tuple(slice(at, to + wide + 1) for at, to, wide in zip(low, (z, y, x), reach, strict=True))] = True
+    np.testing.assert_array_equal(crf._grown(mask, reach), expected)
 
 
 def test_bone_and_air_count_as_the_ends_of_the_window():

@@ -5,14 +5,6 @@ from renalnet.errors import InputError
 from renalnet.metrics.surface import bounding_box, diagonal_mm, surface, surface_distances
 
 SPACING = (2.0, 0.5, 0.7)
-BACKENDS = ["edt", "scipy"]
-
-
-@pytest.fixture(params=BACKENDS)
-def backend(request):
-    if request.param == "edt":
-        pytest.importorskip("edt", reason="edt is optional")
-    return request.param
 
 
 def point(*voxel, shape=(5, 8, 9)):
@@ -30,27 +22,27 @@ def blobs(seed):
 
 
 @pytest.mark.parametrize(("step", "expected"), [((1, 0, 0), 2.0), ((0, 3, 0), 1.5), ((0, 0, 2), 1.4)])
-def test_each_axis_has_its_own_spacing(step, expected, backend):
+def test_each_axis_has_its_own_spacing(step, expected):
     truth, pred = point(1, 2, 3), point(*np.add((1, 2, 3), step))
-    distances = surface_distances(truth, pred, SPACING, backend=backend)
+    distances = surface_distances(truth, pred, SPACING)
     assert distances.mean_mm == pytest.approx(expected, rel=1e-6)
     assert distances.hd95_mm == pytest.approx(expected, rel=1e-6)
 
 
-def test_oblique_distance_by_hand(backend):
-    distances = surface_distances(point(0, 0, 0), point(1, 3, 2), SPACING, backend=backend)
+def test_oblique_distance_by_hand():
+    distances = surface_distances(point(0, 0, 0), point(1, 3, 2), SPACING)
     assert distances.mean_mm == pytest.approx(np.sqrt(2.0**2 + 1.5**2 + 1.4**2), rel=1e-6)
 
 
-def test_pixels_are_unit_spacing(backend):
-    pixels = surface_distances(point(0, 0, 0), point(2, 3, 6), (1.0, 1.0, 1.0), backend=backend)
+def test_pixels_are_unit_spacing():
+    pixels = surface_distances(point(0, 0, 0), point(2, 3, 6), (1.0, 1.0, 1.0))
     assert pixels.mean_mm == pytest.approx(7.0)
 
 
-def test_mean_pools_both_surfaces(backend):
+def test_mean_pools_both_surfaces():
     # Truth: one voxel. Prediction: that voxel and one 4 columns of 0.7 mm away. Distances: 0 | 0, 2.8.
     pred = point(1, 1, 1) | point(1, 1, 5)
-    distances = surface_distances(point(1, 1, 1), pred, SPACING, backend=backend)
+    distances = surface_distances(point(1, 1, 1), pred, SPACING)
     assert distances.truth_to_pred_mm.tolist() == [0.0]
     assert distances.pred_to_truth_mm == pytest.approx([0.0, 2.8])
     assert distances.mean_mm == pytest.approx(2.8 / 3)
@@ -98,21 +90,12 @@ def test_diagonal_in_mm():
     assert diagonal_mm((3, 8, 5), (2.0, 1.0, 0.0)) == pytest.approx(10.0)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_backends_agree(seed):
-    pytest.importorskip("edt", reason="edt is optional")
-    fast, plain = (surface_distances(*blobs(seed), SPACING, backend=name) for name in BACKENDS)
-    np.testing.assert_allclose(fast.truth_to_pred_mm, plain.truth_to_pred_mm, rtol=1e-6)
-    np.testing.assert_allclose(fast.pred_to_truth_mm, plain.pred_to_truth_mm, rtol=1e-6)
-    assert fast.surface_dice(0.7) == plain.surface_dice(0.7)
-
-
 @pytest.mark.parametrize("seed", range(3))
-def test_equals_all_pairs(seed, backend):
+def test_equals_all_pairs(seed):
     truth, pred = blobs(seed)
     a, b = (np.argwhere(surface(mask)) * SPACING for mask in (truth, pred))
     pairs = np.linalg.norm(a[:, None] - b[None], axis=-1)
-    distances = surface_distances(truth, pred, SPACING, backend=backend)
+    distances = surface_distances(truth, pred, SPACING)
     np.testing.assert_allclose(distances.truth_to_pred_mm, pairs.min(1), rtol=1e-6)
     np.testing.assert_allclose(distances.pred_to_truth_mm, pairs.min(0), rtol=1e-6)
 
@@ -143,10 +126,10 @@ def test_empty_space_around_changes_nothing():
     assert surface_distances(*padded, SPACING).mean_mm == surface_distances(*inside, SPACING).mean_mm
 
 
-def test_memory_order_does_not_matter(backend):
+def test_memory_order_does_not_matter():
     masks = blobs(6)
     turned = [np.asfortranarray(mask) for mask in masks]
-    a, b = (surface_distances(*pair, SPACING, backend=backend).mean_mm for pair in (masks, turned))
+    a, b = (surface_distances(*pair, SPACING).mean_mm for pair in (masks, turned))
     assert a == b
 
 

@@ -28,7 +28,7 @@ def rows_of(**kwargs):
 
 
 def test_a_perfect_prediction():
-    kidney, tumor = rows_of()
+    kidney, tumor, *_ = rows_of()
     assert (kidney["label"], tumor["label"]) == ("kidney", "tumor")
     for row in (kidney, tumor):
         assert (row["dice"], row["surface_dice"], row["surface_distance_mm"], row["hd95_mm"]) == (1, 1, 0, 0)
@@ -37,7 +37,7 @@ def test_a_perfect_prediction():
 
 
 def test_a_missed_tumor_by_hand():
-    kidney, tumor = rows_of(miss=True)
+    kidney, tumor, *_ = rows_of(miss=True)
     assert kidney["dice"] == pytest.approx(2 * 48 / (48 + 64))
     assert [kidney[n] for n in ("true_positive", "false_positive", "false_negative", "true_negative")] == [
         48, 16, 0, 448,
@@ -96,7 +96,7 @@ def test_evaluation_is_what_other_programs_read():
     result = evaluation({"a": rows_of(), "b": rows_of(tumor=False, alarm=True)})
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert set(result) == {"cases", "summary", "detection"}
-    assert set(result["cases"]["a"]) == {"kidney", "tumor"}
+    assert list(result["cases"]["a"]) == ["kidney", "tumor", "kidney_and_mass", "mass"]
     assert set(MEASURES) <= set(result["cases"]["b"]["tumor"])
     assert result["detection"]["patient"]["sensitivity"] == {
         "value": 1.0, "low": pytest.approx(0.2065, abs=1e-4), "high": 1.0, "successes": 1, "total": 1,
@@ -107,3 +107,25 @@ def test_evaluation_of_nothing():
     result = evaluation({})
     assert result["cases"] == {}
     assert result["detection"]["voxel"]["specificity"]["value"] is None
+
+
+def test_the_classes_of_the_challenge_by_hand():
+    kidney, tumor, both, mass = rows_of(miss=True)
+    assert [row["label"] for row in (kidney, tumor, both, mass)] == ["kidney", "tumor", "kidney_and_mass", "mass"]
+    assert (both["dice"], both["surface_distance_mm"], both["surface_dice"]) == (1, 0, 1)  # the tumor called kidney
+    assert both["volume_truth_ml"] == pytest.approx(0.064)
+    assert {**mass, "label": "tumor", "surface_dice": tumor["surface_dice"]} == tumor
+
+
+def test_a_mass_has_a_tolerance_of_its_own():
+    truth, pred = (np.zeros((4, 4, 4), np.uint8) for _ in range(2))
+    truth[1, 1, 1], pred[1, 1, 2] = 2, 2  # 1.14 mm apart
+    _, tumor, both, mass = measure(truth, pred, (2.0, 2.0, 1.14))
+    assert (tumor["surface_dice"], mass["surface_dice"], both["surface_dice"]) == (1, 0, 0)
+
+
+def test_errors_of_volumes():
+    kidney, tumor, *_ = rows_of(miss=True)
+    assert (kidney["volume_error_ml"], kidney["volume_error_share"]) == pytest.approx((0.016, 1 / 3))
+    assert (tumor["volume_error_ml"], tumor["volume_error_share"]) == pytest.approx((-0.016, -1))
+    assert rows_of(tumor=False, alarm=True)[1]["volume_error_share"] is None

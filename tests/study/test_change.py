@@ -27,6 +27,7 @@ def test_no_change() -> None:
         "space.tumor_weight=[1.5, 3]",
         "space.kernel_sets=[[1, 3]]",
         "final.num_finalists=2",
+        "final.crf.iterations=0",
         "train.loader.memory_mb=10",
     ],
 )
@@ -45,7 +46,6 @@ def test_what_may_change(assignment: str) -> None:
         ("search.grace_epochs=7", "search.grace_epochs 1 → 7"),
         ("seed=4", "seed 0 → 4"),
         ("train.optim.momentum=0.5", "train.optim.momentum 0.9 → 0.5"),
-        ("final.crf.iterations=0", "final.crf.iterations 5 → 0"),
     ],
 )
 def test_what_may_not(assignment: str, words: str) -> None:
@@ -61,3 +61,12 @@ def test_a_grid_is_not_narrowed() -> None:
 def test_configuration_of_another_version() -> None:
     refused = refused_changes({"space": {"unknown": 1}}, StudyConfig())
     assert refused and any("space.unknown 1 → None" in words for words in refused)
+
+
+def test_a_study_of_a_version_with_fewer_keys_goes_on_with_their_defaults() -> None:
+    config = study_preset("quick")
+    values = config.model_dump(mode="json")
+    del values["train"]["stitch"]["combine"]
+    assert refused_changes(values, config) == []
+    other = override(config, ["train.stitch.combine=mean"])
+    assert refused_changes(values, other) == ["train.stitch.combine vote → mean"]
