@@ -1,6 +1,5 @@
 """The command line of the method: `python -m renalnet COMMAND`. Each command loads only what it needs."""
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,14 +7,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from renalnet.command import LOST_RESOURCE, num_cores, stage_progress, step_progress, stop_signals
+from renalnet.command import LOST_RESOURCE, USER_ERROR, num_cores, stage_progress, step_progress, stop_signals
 from renalnet.presets import PREPARE_PRESETS, TRAIN_PRESETS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from renalnet.data.prepare import Checked
     from renalnet.data.request import Request
     from renalnet.nets.describe import NetDescription
-    from renalnet.predict import Prediction
+    from renalnet.predict import Told
     from renalnet.workers import JobPool
 
 app = typer.Typer(
@@ -298,39 +299,65 @@ def _layer_table(network: "NetDescription") -> Table:
     return table
 
 
+Scans = Annotated[
+    list[Path],
+    typer.Argument(help="CTs: NIfTI, NRRD, MetaImage files, DICOM folders, or folders of several of these."),
+]
+Bundle = Annotated[str, typer.Option("--model", help="The `best` folder of a study, or a run's.")]
+PredictOut = Annotated[str, typer.Option("--out", help="Folder to write.")]
+Inference = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="stitch.*, crf.* or components.* = value over the bundle's own; repeatable."),
+]
+
+
 @app.command()
-def predict(
-    scans: Annotated[list[Path], typer.Argument(help="CTs: NIfTI, NRRD, MetaImage files or DICOM folders.")],
-    model: Annotated[Path, typer.Option(help="The `best` folder of a study.")],
-    out: Out,
-    series: Series = None,
-) -> None:
+def predict(scans: Scans, model: Bundle, out: PredictOut, series: Series = None, set_: Inference = None) -> None:
     """Segment CTs: a mask on each CT's own grid, and a JSON file of volumes and confidence beside it.
 
-    A kidney that is not found with confidence is left out, and named; a CT without any ends the command.
+    A DICOM series gives a DICOM segmentation (.dcm) too, which carries its patient and study so that a PACS files it.
+    A kidney that is not found with confidence is left out, and named. A CT that fails does not stop the others; all
+    that failed are named at the end, and the exit code is 2.
     """
-    from renalnet.data.ingest import load_image
-    from renalnet.predict import load_predictor, predict_image, scan_names
+    from renalnet.predict import load_predictor, lost_reader, plan_jobs, predict_scan, read_scan
     from renalnet.workers import Workers
 
-    names = scan_names(scans)
-    predictor = load_predictor(model)
+    jobs = plan_jobs(scans, model, out, series=series, assignments=set_ or [])
+    load_predictor(model, set_ or [])  # a wrong one is refused before any scan is read
     with Workers(1) as reader:  # a reader that crashes takes only its process with it; the next CT is read meanwhile
-        images = reader.map(partial(load_image, series=series), scans)
-        for scan, name, (image, source) in zip(scans, names, images, strict=True):
-            _write_prediction(scan, out / name, predict_image(predictor, image, source, where=scan))
+        tell_predictions(map(predict_scan, jobs, reader.map(read_scan, jobs, lost_reader)))
 
 
-def _write_prediction(scan: Path, stem: Path, prediction: "Prediction") -> None:
-    from renalnet.data.volume import write_volume
-    from renalnet.storage import write_json
+def tell_predictions(told: "Iterable[Told]") -> None:
+    """Say what became of each scan, then which failed. Raises typer.Exit with code 2 where one did."""
+    console, errors = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
+    failures = []
+    for one in told:
+        if one.failure:
+            failures.append(one.failure)
+        else:
+            console.print(one.line, markup=False)
+        for warning in one.warnings:
+            errors.print(f"warning: {warning}", markup=False)
+    for failure in failures:
+        errors.print(f"error: {failure}", markup=False)
+    if failures:
+        raise typer.Exit(USER_ERROR)
 
-    write_volume(f"{stem}.nii.gz", prediction.mask)
-    write_json(f"{stem}.json", prediction.to_json())
-    volumes = ", ".join(f"{label} {volume:.1f} ml" for label, volume in prediction.volume_ml.items())
-    Console().print(f"{stem}.nii.gz: {volumes}")
-    for warning in prediction.warnings:
-        Console(stderr=True).print(f"warning: {scan}: {warning}")
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="The `best` folder of a study, or a run's.")],
+    out: Annotated[
+        str | None, typer.Option("--out", help="Path of the files without ending; default: MODEL/model.")
+    ] = None,
+) -> None:
+    """Write a model bundle's networks as ONNX, with a JSON file of how they are used."""
+    from renalnet.export import export_bundle
+    from renalnet.storage import join
+
+    for path in export_bundle(model, out or join(model, "model")):
+        Console(soft_wrap=True, highlight=False).print(path, markup=False)
 
 
 @app.command()

@@ -1,22 +1,31 @@
-"""A CT in, a mask on exactly the CT's own grid out: both kidneys are found, cut, segmented and put back."""
+"""A CT in, a mask on exactly the CT's own grid out: both kidneys are found, cut, segmented and put back.
+
+A DICOM series gives a DICOM segmentation too. Several scans go one after the other, and one that fails stops no other.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from renalnet import storage
-from renalnet.config import InferenceConfig, PrepareConfig, parse
+from renalnet.config import InferenceConfig, PrepareConfig, override, parse
 from renalnet.data.atlas import ATLAS_FILE, Atlas, load_atlases
+from renalnet.data.dicom.write import write_segmentation
+from renalnet.data.ingest import is_series, load_image
 from renalnet.data.kidneys import SIDES, Box, Side
+from renalnet.data.layouts import find_scans
 from renalnet.data.locate.localise import LOW_CONFIDENCE, Localisation, localise
 from renalnet.data.preprocess import CUT_FIELD_FACTOR, cut_image, is_cut
-from renalnet.data.volume import Grid, Volume, image_stem, to_source
+from renalnet.data.volume import Grid, Volume, image_stem, to_source, write_volume
 from renalnet.errors import CheckpointError, InputError
 from renalnet.infer.pipeline import Model, load_bundle, segment_roi
-from renalnet.types import FOREGROUND_LABELS, LABEL_NAMES
+from renalnet.types import FOREGROUND_LABELS, LABEL_NAMES, LabelArray
+from renalnet.workers import DIED
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,8 @@ class Prediction:
     """uint8 labels on the grid of the scan's file."""
     volume_ml: dict[str, float]
     """Of kidney (both together) and tumor."""
+    side_ml: dict[Side, dict[str, float]]
+    """The same of each side that was segmented; empty where the scan is an ROI already cut."""
     confidence: dict[Side, float]
     """Of finding each side's kidney, 0-1; empty where the scan is an ROI already cut."""
     segmented: tuple[Side, ...]
@@ -47,7 +58,8 @@ class Prediction:
     def to_json(self) -> dict[str, Any]:
         """All but the mask; `confidence` is the lowest of the segmented sides, null for an ROI already cut."""
         kidneys = {
-            side: {"segmented": side in self.segmented, "confidence": value} for side, value in self.confidence.items()
+            side: {"segmented": side in self.segmented, "confidence": value, "volume_ml": self.side_ml.get(side)}
+            for side, value in self.confidence.items()
         }
         lowest = min((self.confidence[side] for side in self.segmented), default=None)
         return {
@@ -58,11 +70,16 @@ class Prediction:
         }
 
 
-def load_predictor(folder: str | Path) -> Predictor:
+def load_predictor(folder: str | Path, assignments: Sequence[str] = ()) -> Predictor:
     """Load the `best` folder of a study, or the folder of a single training run (then with the default CRF).
+
+    Args:
+        folder: of the bundle.
+        assignments: `key.sub=value` over how the bundle says that it is used (`InferenceConfig`).
 
     Raises:
         CheckpointError: the folder is no bundle, is damaged, or was not made by a study.
+        ConfigError: an assignment is wrong.
     """
     model = load_bundle(storage.absolute(folder))
     if "roi" not in model.config or not storage.exists(storage.join(folder, ATLAS_FILE)):
@@ -74,7 +91,7 @@ def load_predictor(folder: str | Path) -> Predictor:
         model,
         load_atlases(storage.join(folder, ATLAS_FILE)),
         parse(PrepareConfig, model.config["roi"]),
-        parse(InferenceConfig, final),
+        override(parse(InferenceConfig, final), assignments),
     )
 
 
@@ -91,17 +108,21 @@ def predict_image(predictor: Predictor, image: Volume, source: Grid, *, where: s
         InputError: neither kidney is found with confidence.
     """
     found = None if is_cut(image.grid, predictor.prepare) else localise(image, predictor.atlases, predictor.prepare)
-    boxes: list[Box | None] = [found.box(side) for side in found.sure_sides] if found else [None]
-    if found and not boxes:
+    sides = found.sure_sides if found else ()
+    if found and not sides:
         raise InputError(f"{where}: {_no_kidney(found, predictor.prepare)}")
-    array = np.zeros(source.shape, np.uint8)
-    for box in boxes:
-        array = np.maximum(array, _segment_box(predictor, image, box, source))
-    volumes = {LABEL_NAMES[label]: int((array == label).sum()) * source.voxel_ml for label in FOREGROUND_LABELS}
+    boxes: list[Box | None] = [found.box(side) for side in sides] if found else [None]
+    parts = [_segment_box(predictor, image, box, source) for box in boxes]
+    array = np.maximum.reduce(parts)
+    by_side = {side: _volume_ml(part, source) for side, part in zip(sides, parts, strict=False)}
     empty = () if array.any() else ("no kidney was segmented",)
     confidence = {side: found.confidence_of(side) for side in SIDES} if found else {}
     warnings = (*_doubts(found), *empty) if found else empty
-    return Prediction(Volume(array, source), volumes, confidence, found.sure_sides if found else (), warnings)
+    return Prediction(Volume(array, source), _volume_ml(array, source), by_side, confidence, sides, warnings)
+
+
+def _volume_ml(labels: LabelArray, source: Grid) -> dict[str, float]:
+    return {LABEL_NAMES[label]: int((labels == label).sum()) * source.voxel_ml for label in FOREGROUND_LABELS}
 
 
 def scan_names(scans: Sequence[Path]) -> list[str]:
@@ -143,8 +164,87 @@ def _doubts(found: Localisation) -> tuple[str, ...]:
     )
 
 
-def _segment_box(predictor: Predictor, image: Volume, box: Box | None, source: Grid) -> Any:
+def _segment_box(predictor: Predictor, image: Volume, box: Box | None, source: Grid) -> LabelArray:
     roi = cut_image(image, box, predictor.prepare)
     array = np.ascontiguousarray(roi.array)
     stages = segment_roi(predictor.model, array, roi.grid.spacing_mm, predictor.inference)
-    return to_source(Volume(stages.final, roi.grid), source).array
+    on_source: LabelArray = to_source(Volume(stages.final, roi.grid), source).array
+    return on_source
+
+
+@dataclass(frozen=True)
+class ScanJob:
+    """A scan, and where its prediction goes."""
+
+    scan: Path
+    stem: str
+    """Path, or URI, of the files that are written, without their endings."""
+    model: str
+    """Folder of the bundle."""
+    series: str | None = None
+    assignments: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return str(self.scan)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What became of a scan, in words."""
+
+    line: str = ""
+    warnings: tuple[str, ...] = ()
+    failure: str = ""
+    """Why there is no mask; else empty."""
+
+
+Read: TypeAlias = tuple[Volume, Grid] | Told
+
+
+def plan_jobs(
+    paths: Sequence[Path], model: str, out: str, *, series: str | None = None, assignments: Sequence[str] = ()
+) -> list[ScanJob]:
+    """A job for each scan that the paths name. Raises InputError where there is none, or two would have one name."""
+    scans = [scan for path in paths for scan in find_scans(path, series=series)]
+    stems = [storage.join(out, name) for name in scan_names(scans)]
+    return [ScanJob(scan, stem, model, series, tuple(assignments)) for scan, stem in zip(scans, stems, strict=True)]
+
+
+def read_scan(job: ScanJob) -> Read:
+    """The scan, or why it cannot be read."""
+    try:
+        return load_image(job.scan, series=job.series)
+    except InputError as error:
+        return Told(failure=str(error))
+
+
+def lost_reader(job: ScanJob) -> Told:
+    """What is told of a scan whose reader died."""
+    return Told(failure=f"{job.scan}: {DIED}")
+
+
+def predict_scan(job: ScanJob, read: Read | None = None) -> Told:
+    """Segment a scan and write `<stem>.nii.gz`, `<stem>.json` and, of a DICOM series, `<stem>.dcm`.
+
+    The model stays loaded in the process for the next scan. `read` is the scan where it has been read.
+    """
+    found = read_scan(job) if read is None else read
+    if isinstance(found, Told):
+        return found
+    try:
+        prediction = predict_image(_loaded(job.model, job.assignments), *found, where=job.scan)
+    except InputError as error:
+        return Told(failure=str(error))
+    write_volume(f"{job.stem}.nii.gz", prediction.mask)
+    if is_series(job.scan):
+        labels = prediction.mask.array
+        write_segmentation(f"{job.stem}.dcm", labels, job.scan, series=job.series, version=version("renalnet"))
+    storage.write_json(f"{job.stem}.json", prediction.to_json())
+    volumes = ", ".join(f"{label} {volume:.1f} ml" for label, volume in prediction.volume_ml.items())
+    warnings = tuple(f"{job.scan}: {warning}" for warning in prediction.warnings)
+    return Told(f"{job.stem}.nii.gz: {volumes}", warnings)
+
+
+@lru_cache(maxsize=1)
+def _loaded(model: str, assignments: tuple[str, ...]) -> Predictor:
+    return load_predictor(model, assignments)

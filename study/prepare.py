@@ -1,7 +1,6 @@
 """`python -m study.prepare`: `python -m renalnet prepare` with a Ray task a scan, over a cluster."""
 
 from functools import partial
-from pathlib import Path
 
 import typer
 
@@ -21,8 +20,7 @@ from renalnet.cli import (
 )
 from renalnet.command import run
 from renalnet.data.volume import use_threads
-from renalnet.errors import ConfigError
-from study.tasks import RayPool, check_address, connected, inside_job, prepare_slots
+from study.tasks import RayPool, check_address, connected, prepare_slots, refuse_relative
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -45,16 +43,11 @@ def prepare(
     Every node must see SRC and --out under the same path: a network file system, for --out also a URI.
     """
     for path in (str(src), out, str(test or src)):
-        _refuse_relative(path)
+        refuse_relative(path)
     request = prepare_request(src, out, test, splits, preset, set_, label_map, series, skip_bad=skip_bad, refit=refit)
     check_address()
     with connected():
         run_prepare(request, RayPool(prepare_slots(), partial(use_threads, 1)))
-
-
-def _refuse_relative(path: str) -> None:
-    if inside_job() and "://" not in path and not Path(path).is_absolute():
-        raise ConfigError(f"{path}: inside a submitted job paths must be absolute; the job's own folder is deleted")
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import ray
@@ -208,8 +209,8 @@ class FinalWork:
     def __init__(self, slots: Slots, check: Callable[[], None]) -> None:
         """`check` raises where another driver has taken over; it is asked before each patient."""
         self._check = check
-        self._networks = RayPool(slots, partial(_use_threads, slots.cpus), lost=_lost_work)
-        self._processors = RayPool(prepare_slots(), partial(_use_threads, 1), lost=_lost_work)
+        self._networks = RayPool(slots, partial(use_threads, slots.cpus), lost=_lost_work)
+        self._processors = RayPool(prepare_slots(), partial(use_threads, 1), lost=_lost_work)
 
     def vote(
         self, patients: Sequence[Patient], stitch: StitchConfig, then: Callable[[Patient, Ballot], Result]
@@ -227,7 +228,14 @@ class FinalWork:
         return self._processors.submit(then, patient, self._networks.submit(cast_vote, patient, stitch))
 
 
-def _use_threads(number: int) -> None:
+def refuse_relative(path: str) -> None:
+    """Raises ConfigError where a job that Ray runs names a relative path: its folder is deleted behind it."""
+    if inside_job() and "://" not in path and not Path(path).is_absolute():
+        raise ConfigError(f"{path}: inside a submitted job paths must be absolute; the job's own folder is deleted")
+
+
+def use_threads(number: int) -> None:
+    """Compute with so many threads in this process, and keep freed memory for the next job."""
     import torch
 
     keep_memory()

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = {
     0: ("types", "errors", "log", "storage", "exclusive"),
     1: ("config", "presets", "checkpoint", "command", "device", "lease", "workers", "machine"),
-    2: ("data", "nets", "losses", "metrics", "infer.stitch", "infer.crf", "infer.components"),
+    2: ("data", "nets", "losses", "metrics", "infer.batches", "infer.stitch", "infer.crf", "infer.components"),
     3: ("train", "plan", "quality"),
     4: ("infer.pipeline", "evaluate", "export"),
     5: ("predict",),
@@ -25,7 +25,7 @@ HOME_OF_ITK = {
     "renalnet.data.locate.outline",
     "renalnet.infer.pipeline",
 }
-HOME_OF_PYDICOM = {f"renalnet.data.dicom.{name}" for name in ("file", "pixels", "segmentation", "series")}
+HOME_OF_PYDICOM = {f"renalnet.data.dicom.{name}" for name in ("file", "pixels", "segmentation", "series", "write")}
 HOME_OF_RAY = {"cluster.submit", "cluster.upload"} | {
     f"study.{name}"
     for name in (
@@ -37,6 +37,7 @@ HOME_OF_RAY = {"cluster.submit", "cluster.upload"} | {
         "trainable",
         "tuner",
         "tasks",
+        "steps",
         "run",
         "journal",
         "bench.overhead",

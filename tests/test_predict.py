@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from renalnet.config import CrfConfig, NetConfig, PhantomConfig, PrepareConfig, StitchConfig
+from renalnet.config import InferenceConfig, NetConfig, PhantomConfig, PrepareConfig, StitchConfig
 from renalnet.data.atlas import make_atlas
 from renalnet.data.ingest import load_image
 from renalnet.data.kidneys import SIDE_VALUES, split_sides
@@ -55,7 +55,8 @@ def predictor() -> Predictor:
     device = pick_device("float32")
     net = device.place(build_net(NetConfig(width=4, ppm_kernels=(1, 2)))).eval()
     model = Model((net,), Normalisation(-200, 500, 0.3), device, {})
-    return Predictor(model, atlases, prepare, StitchConfig(tile=(16, 32, 32), stride=(16, 32, 32)), CrfConfig())
+    stitch = StitchConfig(tile=(16, 32, 32), stride=(16, 32, 32))
+    return Predictor(model, atlases, prepare, InferenceConfig(stitch=stitch))
 
 
 def test_a_doubtful_kidney_is_left_out_and_named(predictor: Predictor, tmp_path: Path) -> None:

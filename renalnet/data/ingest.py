@@ -19,6 +19,7 @@ __all__ = [
     "LoadedCase",
     "ScanCase",
     "find_layout",
+    "is_series",
     "load_case",
     "load_image",
     "parse_label_map",
@@ -67,9 +68,14 @@ def load_image(path: str | Path, *, series: str | None = None) -> tuple[Volume, 
     return canonical(image, is_label=False), image.grid
 
 
+def is_series(path: Path) -> bool:
+    """Whether a scan is read as a DICOM series: a folder, or a file that is DICOM."""
+    return path.is_dir() or (path.is_file() and image_stem(path.name) is None and is_dicom(path))
+
+
 def _read_scan(path: Path, series: str | None) -> Volume:
     """int16 HU on the grid of the file or series."""
-    if path.is_dir() or (path.is_file() and image_stem(path.name) is None and is_dicom(path)):
+    if is_series(path):
         return read_series(path, series)
     if series is not None:
         raise InputError(f"{path}: is no DICOM folder, so there is no series '{series}' to choose; leave it out")

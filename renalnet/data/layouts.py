@@ -80,6 +80,34 @@ def find_layout(src: str | Path, *, series: str | None = None, label_map: Mappin
     return replace(found, cases=tuple(cases))
 
 
+def find_scans(path: Path, *, series: str | None = None) -> list[Path]:
+    """The scans without labels that a path stands for: itself, or those of a folder of several.
+
+    A folder of several holds image files, DICOM folders, or folders with `imaging.*` as KiTS has them, two or more;
+    files named like KiTS's labels are none. A folder of slices, nested or not, is one scan; so is any with `series`.
+
+    Raises:
+        InputError: the folder holds no scan.
+    """
+    if not path.is_dir() or series is not None:
+        return [path]
+    with reading(path):
+        if any(is_dicom(file) for file in _visible(path) if file.is_file()):
+            return [path]
+        images = [file for file in _loose_images(path) if image_stem(file.name) not in _KITS_LABELS]
+        found = [*images, *(scan for folder in _subfolders(path) if (scan := _scan_in(folder)))]
+        if not found:
+            raise InputError(f"{path}: holds no scan; name an image, a folder of DICOM slices, or a folder of scans")
+    return [path] if len(found) == 1 and found[0].is_dir() else found
+
+
+def _scan_in(folder: Path) -> Path | None:
+    images = _entries(folder, ("imaging",))[0].get("imaging", [])
+    if images:
+        return images[0]
+    return folder if holds_dicom(folder) else None
+
+
 def _only(folder: Path, layouts: Mapping[str, Found]) -> tuple[str, Found]:
     """The layout that has cases; where none has, the first that has problems, for they tell more than their absence."""
     with_cases = [name for name, found in layouts.items() if found.cases]

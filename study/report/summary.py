@@ -22,7 +22,13 @@ SHORT_TITLES: Final[dict[str, str]] = {
     "threshold_roi": "rule in ROI",
     "threshold_inside": "rule in kidney",
 }
-STAGES: Final[dict[str, str]] = {"network": "network alone", "crf": "+ CRF", "final": "+ largest component"}
+STAGES: Final[dict[str, str]] = {
+    "network": "network alone",
+    "crf": "network + CRF",
+    "connectivity": "network + connectivity",
+    "crf_connectivity": "network + CRF + connectivity",
+    "final": "as settled on validation patients",
+}
 RULE: Final = "rule"
 WINNER: Final = "winner"
 

@@ -65,12 +65,13 @@ def test_equal_to_monai(pairs: list[tuple[LabelArray, LabelArray]]) -> None:
     num_compared = 0
     for name, truth, pred, row in compared(pairs):
         y, y_pred = (torch.from_numpy(mask)[None, None].float() for mask in (truth, pred))
-        asd = monai.compute_average_surface_distance(
-            y_pred, y, include_background=True, symmetric=True, spacing=SPACING
-        )
-        hd95 = monai.compute_hausdorff_distance(y_pred, y, include_background=True, percentile=95, spacing=SPACING)
-        share = monai.compute_surface_dice(y_pred, y, [TOLERANCE_MM[name]], include_background=True, spacing=SPACING)
-        pixels = monai.compute_average_surface_distance(y_pred, y, include_background=True, symmetric=True)
+        always = {"include_background": True}
+        in_mm = {**always, "spacing": SPACING}
+        distances = monai.utils.get_edge_surface_distance(y_pred[0, 0], y[0, 0], symmetric=True, spacing=SPACING)[1]
+        asd = monai.compute_average_surface_distance(y_pred, y, symmetric=True, **in_mm)
+        hd95 = monai.compute_hausdorff_distance(y_pred, y, percentile=95, **in_mm)
+        share = monai.compute_surface_dice(y_pred, y, [TOLERANCE_MM[name]], **in_mm)
+        pixels = monai.compute_average_surface_distance(y_pred, y, symmetric=True, **always)
         assert row["dice"] == pytest.approx(float(monai.compute_dice(y_pred, y)), abs=1e-6)
         assert row["surface_distance_mm"] == pytest.approx(float(torch.cat(distances).double().mean()), rel=1e-6)
         assert row["surface_distance_mm"] == pytest.approx(float(asd), rel=1e-5)  # it averages in single precision

@@ -14,7 +14,7 @@ import numpy as np
 from renalnet.data.dicom.file import is_dicom, parsed, refusing
 from renalnet.data.dicom.pixels import read_hounsfield
 from renalnet.data.dicom.slices import Slice, ordered_slices
-from renalnet.data.grid import MAX_VOXELS, Volume
+from renalnet.data.grid import MAX_VOXELS, Grid, Volume
 from renalnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -105,6 +105,15 @@ def read_series(path: Path, series: str | None = None) -> Volume:
         InputError: there is no CT series or more than one and none is named, or its slices make no volume
             (see `ordered_slices`), or a file cannot be decoded.
     """
+    slices, grid = series_slices(path, series)
+    array = np.empty(grid.shape, np.int16)
+    for index, one in enumerate(slices):
+        array[index] = read_hounsfield(one)
+    return Volume(array, grid)
+
+
+def series_slices(path: Path, series: str | None = None) -> tuple[list[Slice], Grid]:
+    """The slices of a CT series in the order of z on their grid; arguments and errors are those of `read_series`."""
     if path.is_dir():
         chosen = _choose(list_images(path), series)
     else:
@@ -116,10 +125,7 @@ def read_series(path: Path, series: str | None = None) -> Volume:
     slices, grid = ordered_slices([_slice(image) for image in chosen], path)
     if np.prod(grid.shape, dtype=np.float64) > MAX_VOXELS:
         raise InputError(f"{path}: {len(slices)} slices of {grid.shape[1]}×{grid.shape[2]} are not one of a scan")
-    array = np.empty(grid.shape, np.int16)
-    for index, one in enumerate(slices):
-        array[index] = read_hounsfield(one)
-    return Volume(array, grid)
+    return slices, grid
 
 
 def _files(folder: Path, *, nested: bool = True) -> Iterator[Path]:

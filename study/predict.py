@@ -1,0 +1,51 @@
+"""`python -m study.predict`: `python -m renalnet predict` with a Ray task a scan, over a cluster."""
+
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from renalnet import storage
+from renalnet.cli import Bundle, Inference, PredictOut, Scans, Series, tell_predictions
+from renalnet.command import run
+from renalnet.predict import load_predictor, lost_reader, plan_jobs, predict_scan
+from study.config import ResourceConfig
+from study.tasks import RayPool, check_address, connected, find_slots, refuse_relative, use_threads
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+Cpus = Annotated[int, typer.Option(min=1, help="Processor slots, and threads, of a scan.")]
+Gpus = Annotated[float, typer.Option(min=0.01, help="GPUs of a scan where there are any; a fraction shares one.")]
+
+
+@app.command()
+def predict(
+    scans: Scans,
+    model: Bundle,
+    out: PredictOut,
+    series: Series = None,
+    set_: Inference = None,
+    cpus: Cpus = 1,
+    gpus: Gpus = 1.0,
+) -> None:
+    """Segment CTs as Ray tasks: a mask on each CT's own grid, and a JSON file of volumes and confidence beside it.
+
+    Every node must see the CTs, --model and --out under the same path: a network file system; --out may be a URI.
+    """
+    for path in (*map(str, scans), model, out):
+        refuse_relative(path)
+    bundle, target = storage.absolute(model), storage.absolute(out)
+    jobs = plan_jobs([scan.absolute() for scan in scans], bundle, target, series=series, assignments=set_ or [])
+    load_predictor(bundle, set_ or [])  # a wrong one is refused before any task starts
+    check_address()
+    with connected():
+        slots = find_slots(ResourceConfig(cpus_per_trial=cpus, gpus_per_trial=gpus))
+        tell_predictions(RayPool(slots, partial(use_threads, cpus)).map(predict_scan, jobs, lost_reader))
+
+
+def main() -> None:
+    """Entry point."""
+    run(app)
+
+
+if __name__ == "__main__":
+    main()
