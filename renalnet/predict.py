@@ -95,29 +95,24 @@ def load_predictor(folder: str | Path, assignments: Sequence[str] = ()) -> Predi
     )
 
 
-def predict_image(predictor: Predictor, image: Volume, source: Grid, *, where: str | Path) -> Prediction:
+def predict_image(predictor: Predictor, image: Volume, source: Grid) -> Prediction:
     """Segment the kidneys of a scan that are found with confidence; the others are named in the warnings.
 
     Args:
         predictor: from `load_predictor`.
         image: canonical int16 HU, from `load_image`.
         source: the grid that the scan's file states, on which the mask will lie.
-        where: the scan's path, for messages.
 
-    Raises:
-        InputError: neither kidney is found with confidence.
+    Where neither kidney is found with confidence the mask is empty, and a warning says so.
     """
     found = None if is_cut(image.grid, predictor.prepare) else localise(image, predictor.atlases, predictor.prepare)
     sides = found.sure_sides if found else ()
-    if found and not sides:
-        raise InputError(f"{where}: {_no_kidney(found, predictor.prepare)}")
     boxes: list[Box | None] = [found.box(side) for side in sides] if found else [None]
     parts = [_segment_box(predictor, image, box, source) for box in boxes]
-    array = np.maximum.reduce(parts)
+    array = np.maximum.reduce([np.zeros(source.shape, np.uint8), *parts])
     by_side = {side: _volume_ml(part, source) for side, part in zip(sides, parts, strict=False)}
-    empty = () if array.any() else ("no kidney was segmented",)
     confidence = {side: found.confidence_of(side) for side in SIDES} if found else {}
-    warnings = (*_doubts(found), *empty) if found else empty
+    warnings = _warnings(found, predictor.prepare, is_empty=not array.any())
     return Prediction(Volume(array, source), _volume_ml(array, source), by_side, confidence, sides, warnings)
 
 
@@ -155,13 +150,19 @@ def _no_kidney(found: Localisation, prepare: PrepareConfig) -> str:
     )
 
 
-def _doubts(found: Localisation) -> tuple[str, ...]:
-    """A line for each kidney that is left out."""
-    return tuple(
+def _warnings(found: Localisation | None, prepare: PrepareConfig, *, is_empty: bool) -> tuple[str, ...]:
+    """A line for each kidney that is left out, or for both."""
+    if found and not found.sure_sides:
+        return (_no_kidney(found, prepare),)
+    empty = ("no kidney was segmented",) if is_empty else ()
+    if not found:
+        return empty
+    doubts = tuple(
         f"{side} kidney not segmented: confidence {found.confidence_of(side):.2f}, {LOW_CONFIDENCE} is needed"
         for side in SIDES
         if side not in found.sure_sides
     )
+    return (*doubts, *empty)
 
 
 def _segment_box(predictor: Predictor, image: Volume, box: Box | None, source: Grid) -> LabelArray:
@@ -195,7 +196,7 @@ class Told:
     line: str = ""
     warnings: tuple[str, ...] = ()
     failure: str = ""
-    """Why there is no mask; else empty."""
+    """Why there is no mask, or why it holds nothing; else empty."""
 
 
 Read: TypeAlias = tuple[Volume, Grid] | Told
@@ -232,7 +233,7 @@ def predict_scan(job: ScanJob, read: Read | None = None) -> Told:
     if isinstance(found, Told):
         return found
     try:
-        prediction = predict_image(_loaded(job.model, job.assignments), *found, where=job.scan)
+        prediction = predict_image(_loaded(job.model, job.assignments), *found)
     except InputError as error:
         return Told(failure=str(error))
     write_volume(f"{job.stem}.nii.gz", prediction.mask)
@@ -240,6 +241,8 @@ def predict_scan(job: ScanJob, read: Read | None = None) -> Told:
         labels = prediction.mask.array
         write_segmentation(f"{job.stem}.dcm", labels, job.scan, series=job.series, version=version("renalnet"))
     storage.write_json(f"{job.stem}.json", prediction.to_json())
+    if prediction.confidence and not prediction.segmented:
+        return Told(failure=f"{job.scan}: {prediction.warnings[0]}; the mask that was written is empty")
     volumes = ", ".join(f"{label} {volume:.1f} ml" for label, volume in prediction.volume_ml.items())
     warnings = tuple(f"{job.scan}: {warning}" for warning in prediction.warnings)
     return Told(f"{job.stem}.nii.gz: {volumes}", warnings)

@@ -26,7 +26,7 @@ from renalnet.metrics.table import measure
 from renalnet.types import FOREGROUND_LABELS, LABEL_NAMES, HuArray, LabelArray, Split
 from study import layout
 from study.candidates import OURS, Candidate, find_candidates
-from study.casework import Patient, Row, Work, finish, finish_kept, keep_ballot
+from study.casework import Patient, Row, Steps, Work, finish, finish_kept, keep_ballot
 from study.collect import read_parquet, write_parquet
 from study.config import StudyConfig
 from study.selection import fix_winner
@@ -44,8 +44,18 @@ class Outcome:
     """What the final stage has found."""
 
     winner: Candidate
-    settled: Settled
-    """The winner's steps behind the vote."""
+    settled: dict[str, Settled]
+    """Each candidate's steps behind the vote, by its name."""
+
+    @property
+    def steps(self) -> Steps:
+        """The winner's."""
+        return self.settled[self.winner.name].steps
+
+    @property
+    def words(self) -> list[str]:
+        """A line for each step of a candidate that is off because it lowered the tumor Dice."""
+        return [f"{name}: {line}" for name, settled in self.settled.items() for line in settled.words]
 
 
 def run_final(config: StudyConfig, results: str, store: Store, work: Work) -> Outcome:
@@ -73,7 +83,7 @@ def run_final(config: StudyConfig, results: str, store: Store, work: Work) -> Ou
     shown = [candidate for candidate in order if roles[candidate.name] != "appendix"]
     for case in store.cases("test"):
         _write_view(results, store, case, shown)
-    return Outcome(next(candidate for candidate in candidates if candidate.name == winner), settled[winner])
+    return Outcome(next(candidate for candidate in candidates if candidate.name == winner), settled)
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,7 @@ def _search_and_finish(
         manifest.warn(damaged_models(results, config))
         outcome = run_final(config, results, store, FinalWork(slots, check))
         _write_best(results, store, outcome, config.final.stitch)
-    manifest.warn(earlier_readings(results))
+    manifest.warn([*outcome.words, *earlier_readings(results)])
     device = storage.read_json(storage.join(layout.best_folder(results), CONFIG_FILE))["device"]
     manifest.update(finished=True, winner=outcome.winner.name, machine={**cluster, "device": device})
     storage.write_bytes(storage.join(layout.best_folder(results), "README.md"), model_card(results).encode())
@@ -236,7 +236,7 @@ def network_widths(config: StudyConfig) -> Widths:
 
 def _write_best(results: str, store: Store, outcome: Outcome, stitch: StitchConfig) -> None:
     """The winner's bundle, all its members, with its steps and the atlases that find a kidney in a new scan."""
-    best, steps = layout.best_folder(results), outcome.settled.steps
+    best, steps = layout.best_folder(results), outcome.steps
     members = [layout.trial_folder(results, name) for name in outcome.winner.members]
     used = InferenceConfig(stitch=stitch, crf=steps.used_crf, components=steps.used_components)
     copy_models(members, best, {"final": used.model_dump(mode="json")})

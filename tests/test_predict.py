@@ -1,5 +1,6 @@
 """Prediction: names, what is found, what is left out."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from renalnet.predict import Prediction, Predictor, load_predictor, predict_imag
 
 
 def predict(predictor: Predictor, path: Path) -> Prediction:
-    return predict_image(predictor, *load_image(path), where=path)
+    return predict_image(predictor, *load_image(path))
 
 
 COARSE = PhantomConfig(shape=(60, 110, 110), spacing_mm=(5.0, 3.2, 3.2))
@@ -74,10 +75,12 @@ def test_a_doubtful_kidney_is_left_out_and_named(predictor: Predictor, tmp_path:
     assert len(columns) == 0 or columns[-1] < patient.image.grid.shape[2] * 0.6  # nothing far on the left
 
 
-def test_a_scan_without_kidneys_is_refused(predictor: Predictor, tmp_path: Path) -> None:
+def test_a_scan_without_kidneys_gets_an_empty_mask_and_a_warning(predictor: Predictor, tmp_path: Path) -> None:
     write_volume(tmp_path / "head.nii.gz", paint_head(COARSE, 0))
-    with pytest.raises(InputError, match=r"head\.nii\.gz: no kidney found \(confidence left 0\.\d\d, right 0\.\d\d;"):
-        predict(predictor, tmp_path / "head.nii.gz")
+    prediction = predict(predictor, tmp_path / "head.nii.gz")
+    assert not prediction.mask.array.any() and prediction.segmented == ()
+    (warning,) = prediction.warnings
+    assert re.match(r"no kidney found \(confidence left 0\.\d\d, right 0\.\d\d;", warning)
 
 
 def test_a_scan_cut_to_a_kidney_is_not_searched(predictor: Predictor, tmp_path: Path) -> None:

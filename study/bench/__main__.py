@@ -13,7 +13,7 @@ from renalnet.command import run
 from renalnet.config import override
 from renalnet.errors import ConfigError, nearest
 from renalnet.log import get_logger
-from study.bench import growth, inference, loader, localise, network, overhead, stream
+from study.bench import growth, inference, loader, localise, network, overhead, post, stream
 from study.bench.size import Size
 from study.bench.table import Row, as_json, print_table
 
@@ -31,6 +31,7 @@ BENCHES: Final[dict[str, Callable[[Size, Path], Iterator[Row]]]] = {
     "localise": localise.rows,
     "network": network.rows,
     "inference": inference.rows,
+    "post": post.rows,
     "study": overhead.rows,
     "search": _replayed,
 }

@@ -21,10 +21,10 @@ from renalnet.data.ingest import load_image
 from renalnet.data.layouts import find_scans
 from renalnet.data.manifest import Normalisation
 from renalnet.data.phantom import paint_abdomen
-from renalnet.data.volume import Volume, read_volume, write_volume
+from renalnet.data.volume import Volume, grid_difference, read_volume, write_volume
 from renalnet.errors import ConfigError, InputError
 from renalnet.nets import build_net
-from renalnet.predict import load_predictor, plan_jobs, predict_scan
+from renalnet.predict import ScanJob, Told, load_predictor, plan_jobs, predict_scan
 from renalnet.types import HuArray
 
 ROI = Grid.axis_aligned((24, 40, 44), (3.0, 2.0, 2.0))
@@ -142,17 +142,35 @@ def test_settings_of_the_bundle_can_be_changed(bundle: str) -> None:
         load_predictor(bundle, ["crf.iteration=1"])
 
 
-@pytest.mark.parametrize("name", ["example_ct.nii.gz", "example_ct_dicom"])
-def test_real_scans_keep_their_grid(name: str, real_data: Path, tmp_path: Path) -> None:
-    """By a network that learned nothing, for grids and files; kidneys are found by atlases of phantoms."""
-    prepare = PrepareConfig(spacing_mm=(6.0, 4.0, 4.0))
-    painted = [paint_abdomen(PhantomConfig(shape=(60, 110, 110), spacing_mm=(5.0, 3.2, 3.2)), i) for i in range(4)]
+@pytest.fixture(scope="module")
+def abdominal(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same network with the atlases of eight phantoms, for whole scans."""
+    prepare, phantom = PrepareConfig(), PhantomConfig(seed=1)
+    painted = (paint_abdomen(phantom, index) for index in range(8))
     atlases = [make_atlas(f"p{i}", p.image, p.label, prepare, synthetic=True) for i, p in enumerate(painted)]
-    scan = real_data / "ct" / "totalsegmentator" / name
-    (job,) = plan_jobs([scan], make_bundle(tmp_path / "bundle", atlases), str(tmp_path / "out"))
-    told = predict_scan(job)
-    if told.failure:  # twenty slices hold no whole kidney
-        assert name == "example_ct_dicom" and "no kidney found (confidence" in told.failure
-        return
+    return make_bundle(tmp_path_factory.mktemp("abdominal"), atlases)
+
+
+def predicted(scan: Path, bundle: str, out: Path) -> tuple[Told, ScanJob]:
+    (job,) = plan_jobs([scan], bundle, str(out))
+    return predict_scan(job), job
+
+
+def test_a_real_ct(abdominal: str, real_data: Path, tmp_path: Path) -> None:
+    scan = real_data / "ct" / "totalsegmentator" / "example_ct.nii.gz"
+    told, job = predicted(scan, abdominal, tmp_path)
+    assert not told.failure and storage.read_json(f"{job.stem}.json")["kidneys"].keys() == {"left", "right"}
+    mask, ct = nibabel.load(f"{job.stem}.nii.gz"), nibabel.load(scan)
+    assert mask.shape == ct.shape and np.asarray(mask.dataobj).any()
+    np.testing.assert_allclose(mask.affine, ct.affine, atol=1e-4)
+
+
+def test_a_real_series_above_the_kidneys(abdominal: str, real_data: Path, tmp_path: Path) -> None:
+    """Twenty slices of liver and spleen: the masks are there, empty, on its grid, and the command would exit with 2."""
+    scan = real_data / "ct" / "totalsegmentator" / "example_ct_dicom"
+    told, job = predicted(scan, abdominal, tmp_path)
+    assert "no kidney found (confidence left 0.00, right 0.00" in told.failure
     _, source = load_image(scan)
-    assert read_volume(f"{job.stem}.nii.gz").grid == source
+    mask = read_volume(f"{job.stem}.nii.gz")
+    assert grid_difference(mask.grid, source) is None and not mask.array.any()
+    assert not read_segmentation(Path(f"{job.stem}.dcm"), source, {}).any()

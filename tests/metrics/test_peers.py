@@ -59,6 +59,7 @@ def compared(pairs: list[tuple[LabelArray, LabelArray]]) -> Iterator[tuple[str, 
                 yield name, *masks, rows[name]
 
 
+@pytest.mark.slow
 @OF_MONAI_ITSELF
 def test_equal_to_monai(pairs: list[tuple[LabelArray, LabelArray]]) -> None:
     monai, torch = pytest.importorskip("monai.metrics"), pytest.importorskip("torch")
@@ -76,12 +77,15 @@ def test_equal_to_monai(pairs: list[tuple[LabelArray, LabelArray]]) -> None:
         assert row["surface_distance_mm"] == pytest.approx(float(torch.cat(distances).double().mean()), rel=1e-6)
         assert row["surface_distance_mm"] == pytest.approx(float(asd), rel=1e-5)  # it averages in single precision
         assert row["surface_distance_px"] == pytest.approx(float(pixels), rel=1e-5)
-        assert row["hd95_mm"] == pytest.approx(float(hd95), rel=1e-6)
+        largest = max(np.percentile(directed.double(), 95) for directed in distances)
+        assert row["hd95_mm"] == pytest.approx(largest, rel=1e-6)
+        assert row["hd95_mm"] == pytest.approx(float(hd95), rel=1e-5)  # its quantile is in single precision
         assert row["surface_dice"] == pytest.approx(float(share), abs=1e-6)
         num_compared += 1
     assert num_compared > 2.5 * NUM_PAIRS
 
 
+@pytest.mark.slow
 def test_equal_to_simpleitk(pairs: list[tuple[LabelArray, LabelArray]]) -> None:
     """Overlap by its filter; distances by its contours and distance maps, inside a frame: it has no surface there."""
     import SimpleITK as sitk

@@ -113,7 +113,7 @@ def test_labels_are_those_of_the_joint_vote(
     results = str(tmp_path)
     train_both(tmp_path, ball_cohort, config, tiny_train, epochs=1)
     outcome = run_final(config, results, ball_store, LocalWork())
-    winner, steps = outcome.winner, outcome.settled.steps
+    winner, steps = outcome.winner, outcome.steps
     model = load_ensemble([layout.trial_folder(results, name) for name in winner.members])
     case = ball_store.cases("test")[0]
     roi = ball_store.read(case)
@@ -160,16 +160,16 @@ def test_every_combination_of_the_steps_is_measured_and_the_final_one_is_what_wa
     mine = [row for row in rows if row["checkpoint"] == outcome.winner.name and row["label"] == "tumor"]
     stages = {stage: [row["dice"] for row in mine if row["stage"] == stage] for stage in STAGES}
     assert {len(dices) for dices in stages.values()} == {4} and set(stages) == {row["stage"] for row in mine}
-    steps = outcome.settled.steps
+    steps, settled = outcome.steps, outcome.settled[outcome.winner.name]
     assert stages["final"] == stages[steps.last_stage]
     known = storage.read_json(layout.final_path(results, "steps.json"))[outcome.winner.name]
-    assert settled_from(known) == outcome.settled
+    assert settled_from(known) == settled
     validation = {
         stage: fmean(row["dice"] for row in mine if row["split"] == "validation" and row["stage"] == stage)
         for stage in STAGES
     }
-    assert validation["network"] == pytest.approx(outcome.settled.network.tumor)
-    assert validation["crf"] == pytest.approx(outcome.settled.crf.tumor)
+    assert validation["network"] == pytest.approx(settled.network.tumor)
+    assert validation["crf"] == pytest.approx(settled.crf.tumor)
     assert steps.use_crf == (validation["crf"] >= validation["network"])
     assert validation["final"] >= validation["network"]
 

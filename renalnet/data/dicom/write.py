@@ -28,7 +28,7 @@ _MAY_BE_EMPTY: Final = (
     "ReferringPhysicianName",
     "PositionReferenceIndicator",
 )
-"""Of patient, study and frame of reference: the standard wants them, be they empty (type 2), some writers leave them."""
+"""Of patient, study and frame of reference: the standard wants them, empty or not (type 2); some writers leave them."""
 _CATEGORIES: Final = {
     KIDNEY: ("123037004", "SCT", "Anatomical Structure"),
     TUMOR: ("49755003", "SCT", "Morphologically Abnormal Structure"),
