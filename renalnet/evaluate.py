@@ -1,7 +1,11 @@
 """All metrics between two folders of masks, case by case."""
 
+import csv
+import io
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -10,6 +14,8 @@ from renalnet.errors import InputError
 from renalnet.metrics.table import Evaluation, LabelMeasures, evaluation, measure
 from renalnet.types import LABEL_NAMES
 from renalnet.workers import JobPool
+
+_MAX_NAMED: Final = 5
 
 
 @dataclass(frozen=True)
@@ -30,15 +36,34 @@ def evaluate_folders(truth: Path, pred: Path, pool: JobPool) -> Evaluation:
         InputError: a folder is missing or empty, a mask has no partner, lies on another grid, or holds other labels.
     """
     true_masks, pred_masks = _masks(truth), _masks(pred)
-    unmatched = sorted(true_masks.keys() ^ pred_masks.keys())
-    if unmatched:
-        there = truth if unmatched[0] in true_masks else pred
-        raise InputError(
-            f"{there}: {len(unmatched)} masks have no partner, the first '{unmatched[0]}'; add or remove them"
-        )
+    _require_partners(true_masks.keys(), pred, pred_masks.keys())
+    _require_partners(pred_masks.keys(), truth, true_masks.keys())
     cases = sorted(true_masks)
     measured = pool.map(measure_pair, [Pair(true_masks[case], pred_masks[case]) for case in cases])
     return evaluation(dict(zip(cases, measured, strict=True)))
+
+
+def _require_partners(wanted: Set[str], folder: Path, there: Set[str]) -> None:
+    missing = sorted(wanted - there)
+    if missing:
+        names = ", ".join(missing[:_MAX_NAMED]) + (", …" if len(missing) > _MAX_NAMED else "")
+        raise InputError(
+            f"{folder}: lacks {len(missing)} of {len(wanted)} masks ({names}); add them or remove the others"
+        )
+
+
+def as_csv(result: Evaluation) -> bytes:
+    """The cases' measures as UTF-8 CSV, a row a case and label; what does not apply is an empty cell."""
+    rows = [
+        {"case": case, "label": label, **measures}
+        for case, by_label in result["cases"].items()
+        for label, measures in by_label.items()
+    ]
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue().encode()
 
 
 def _masks(folder: Path) -> dict[str, Path]:

@@ -1,5 +1,6 @@
 """Command lines as a person meets them: what is wrong comes in one line, with exit code 2 and nothing half-written."""
 
+import csv
 import json
 import re
 import subprocess
@@ -136,6 +137,21 @@ def test_evaluate_writes_every_measure(tmp_path: Path) -> None:
     tumor = json.loads(out.read_text())["cases"]["a"]["tumor"]
     assert (tumor["dice"], tumor["surface_distance_mm"]) == (1.0, 0.0)
     assert tumor["volume_truth_ml"] == pytest.approx(0.003)
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    assert [(row["case"], row["label"]) for row in rows] == [
+        ("a", label) for label in ("kidney", "tumor", "kidney_and_mass", "mass")
+    ]
+    assert float(rows[1]["dice"]) == 1.0
+
+
+def test_evaluate_names_the_masks_that_are_missing(tmp_path: Path) -> None:
+    for folder, names in (("truth", "abcdefgh"), ("pred", "ab")):
+        for name in names:
+            write_volume(tmp_path / folder / f"{name}.nii.gz", Volume(np.zeros(GRID.shape, np.uint8), GRID))
+    out = tmp_path / "metrics.json"
+    words = ("--truth", str(tmp_path / "truth"), "--pred", str(tmp_path / "pred"), "--out", str(out))
+    assert_refused(run("renalnet", "evaluate", *words), "pred: lacks 6 of 8 masks (c, d, e, f, g, …)")
+    assert not out.exists()
 
 
 def test_damaged_shard_is_named(ball_store: Store, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_a_script_in_the_manifest_stays_text(running_study: Path) -> None:
         "Seen from the feet",
         "feedc0de",
         "python -m study.run --preset quick --results results/quick",
-        "+ largest component",
+        "network + CRF",
         "2024-05-04 10:20 UTC",
     ],
 )
