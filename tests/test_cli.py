@@ -137,7 +137,7 @@ def test_evaluate_writes_every_measure(tmp_path: Path) -> None:
     tumor = json.loads(out.read_text())["cases"]["a"]["tumor"]
     assert (tumor["dice"], tumor["surface_distance_mm"]) == (1.0, 0.0)
     assert tumor["volume_truth_ml"] == pytest.approx(0.003)
-    rows = list(csv.DictReader((tmp_path / "metrics.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
     assert [(row["case"], row["label"]) for row in rows] == [
         ("a", label) for label in ("kidney", "tumor", "kidney_and_mass", "mass")
     ]
