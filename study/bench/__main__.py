@@ -51,7 +51,8 @@ def bench(
 ) -> None:
     """Measure on seeded synthetic images in a temporary folder (TMPDIR); about an hour on two cores.
 
-    `network` takes five minutes of it: training steps and inferences beside plain PyTorch and MONAI's SegResNet.
+    `network` takes five minutes of it: training steps and inferences beside plain PyTorch and MONAI's SegResNet;
+    `inference` and `post` another five: stitched inference beside MONAI's, and what follows it beside the usual tools.
     `study` runs sleeping trials for fifteen; `search` replays searches on the curves in results/evidence/search.
     """
     size = override(Size(), set_ or [])

@@ -4,9 +4,10 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import asdict
+from statistics import fmean
 
 from study.report.contents import Report
-from study.report.rows import Finalist
+from study.report.rows import Finalist, Measurement
 from study.report.statistics import Estimate
 from study.report.summary import Standing
 
@@ -21,6 +22,7 @@ def tables_of(report: Report) -> dict[str, list[Cells]]:
         "appendix": [_standing(row) for row in summary.appendix],
         "selection": [_standing(row) | _spreads(report, row) for row in summary.selection],
         "stages": [_standing(row) for row in summary.stages],
+        "classes": _classes(report),
         "differences": _differences(report),
         "detection": _detection(report),
         "patients": _patients(report),
@@ -40,6 +42,20 @@ def to_csv(rows: Sequence[Cells]) -> bytes:
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue().encode()
+
+
+def _classes(report: Report) -> list[Cells]:
+    """Mean measures on the test patients by network and class, the KiTS challenge's among them."""
+    kept = [row for row in report.results.measurements or [] if row.split == "test" and row.stage == "final"]
+    groups: dict[tuple[str, str, str], list[Measurement]] = {}
+    for row in kept:
+        groups.setdefault((row.network, row.checkpoint, row.label), []).append(row)
+    names = ("dice", "surface_dice", "surface_distance_mm", "hd95_mm")
+    return [
+        {"network": network, "checkpoint": checkpoint, "label": label, "patients": len(rows)}
+        | {f"{name}_mean": fmean(getattr(row, name) for row in rows) for name in names}
+        for (network, checkpoint, label), rows in groups.items()
+    ]
 
 
 def _standing(row: Standing) -> Cells:
