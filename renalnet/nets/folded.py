@@ -105,9 +105,11 @@ class FoldedResidual(nn.Module):
         first = 0
         for slab in _slabs(x):
             end = first + slab.shape[2]
-            ahead = [self.reduce(x[:, :, first + reach : end + reach])] if first + reach < x.shape[2] else []
             missing = min(reach, slab.shape[2], max(0, end + reach - x.shape[2]))
-            seen = torch.cat([known, *ahead, beyond[:, :, :missing]], dim=2)
+            # An empty part would cost the sum its memory layout.
+            ahead = [self.reduce(x[:, :, first + reach : end + reach])] if first + reach < x.shape[2] else []
+            behind = [beyond[:, :, :missing]] if missing else []
+            seen = torch.cat([known, *ahead, *behind], dim=2)
             known = seen[:, :, -2 * reach :]
             slab.copy_(self.restore(self._widened(seen), slab))
             first = end

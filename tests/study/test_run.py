@@ -70,8 +70,8 @@ def test_metrics_hold_every_stage_of_every_test_patient(finished: Path) -> None:
     assert {(row["case"], row["stage"], row["label"]) for row in winner} == {
         (case, stage, label)
         for case in ("case_00006", "case_00007")
-        for stage in ("network", "crf", "final")
-        for label in ("kidney", "tumor")
+        for stage in ("network", "crf", "connectivity", "crf_connectivity", "final")
+        for label in ("kidney", "tumor", "kidney_and_mass", "mass")
     }
     assert {row["network"] for row in metrics} == {"fcn_ppm", "unet3d", "pspnet2d", "threshold_roi", "threshold_inside"}
 
