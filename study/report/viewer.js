@@ -1,0 +1,69 @@
+"use strict";
+const views = JSON.parse(document.getElementById("views").textContent);
+const titles = JSON.parse(document.getElementById("titles").textContent);
+const COLOURS = { 1: [46, 196, 166], 2: [255, 77, 77] };
+const pixels = new Map();
+async function decode(view) {
+  if (pixels.has(view.case)) return pixels.get(view.case);
+  const both = await Promise.all([view.image_uri, view.labels_uri].map(async uri => {
+    const picture = new Image();
+    picture.src = uri;
+    await picture.decode();
+    const canvas = document.createElement("canvas");
+    canvas.width = picture.width;
+    canvas.height = picture.height;
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    context.drawImage(picture, 0, 0);
+    return context.getImageData(0, 0, picture.width, picture.height).data;
+  }));
+  pixels.set(view.case, both);
+  return both;
+}
+function labelAt(labels, index, layer) {
+  return (labels[4 * index + Math.floor(layer / 4)] >> (2 * (layer % 4))) & 3;
+}
+function paint(canvas, view, image, labels, slice, layer, show) {
+  const { width, height } = view, context = canvas.getContext("2d"), out = context.createImageData(width, height);
+  const start = slice * width * height;
+  for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) {
+    const here = start + y * width + x, to = 4 * (y * width + x), grey = image[4 * here];
+    const label = layer < 0 || !show ? 0 : labelAt(labels, here, layer);
+    const colour = COLOURS[label];
+    const inner = x > 0 && y > 0 && x < width - 1 && y < height - 1
+      && [here - 1, here + 1, here - width, here + width].every(n => !colour || labelAt(labels, n, layer) === label);
+    const share = !colour ? 0 : inner ? 0.32 : 0.95;
+    for (let c = 0; c < 3; c++) out.data[to + c] = grey * (1 - share) + (colour ? colour[c] : 0) * share;
+    out.data[to + 3] = 255;
+  }
+  context.putImageData(out, 0, 0);
+}
+async function setUpViewer() {
+  const choice = document.getElementById("view-case"), slider = document.getElementById("view-slice");
+  const shown = document.getElementById("view-labels"), box = document.getElementById("viewer");
+  views.forEach((view, index) => choice.add(new Option(view.case, index)));
+  async function draw() {
+    const view = views[choice.value], [image, labels] = await decode(view);
+    document.getElementById("view-number").textContent = "z " + view.slices[slider.value];
+    [...box.querySelectorAll("canvas")].forEach((canvas, index) => paint(canvas, view, image, labels, Number(slider.value), index - 1, shown.checked));
+  }
+  function open() {
+    const view = views[choice.value];
+    slider.max = view.slices.length - 1;
+    slider.value = view.first;
+    box.replaceChildren(...["image", ...view.names].map(name => {
+      const figure = document.createElement("figure"), canvas = document.createElement("canvas"), caption = document.createElement("figcaption");
+      canvas.width = view.width;
+      canvas.height = view.height;
+      canvas.style.aspectRatio = String(1 / view.aspect);
+      caption.textContent = titles[name] || name;
+      figure.append(canvas, caption);
+      return figure;
+    }));
+    return draw();
+  }
+  choice.addEventListener("change", open);
+  slider.addEventListener("input", draw);
+  shown.addEventListener("change", draw);
+  await open();
+}
+if (views.length) setUpViewer();
