@@ -35,7 +35,7 @@ def evaluate_folders(truth: Path, pred: Path, pool: JobPool) -> Evaluation:
     Raises:
         InputError: a folder is missing or empty, a mask has no partner, lies on another grid, or holds other labels.
     """
-    true_masks, pred_masks = _masks(truth), _masks(pred)
+    true_masks, pred_masks = find_masks(truth), find_masks(pred)
     _require_partners(true_masks.keys(), pred, pred_masks.keys())
     _require_partners(pred_masks.keys(), truth, true_masks.keys())
     cases = sorted(true_masks)
@@ -66,7 +66,8 @@ def as_csv(result: Evaluation) -> bytes:
     return stream.getvalue().encode()
 
 
-def _masks(folder: Path) -> dict[str, Path]:
+def find_masks(folder: Path) -> dict[str, Path]:
+    """The masks of a folder by their stems. Raises InputError where there is no folder, or none in it."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name a folder of masks")
     found = {stem: path for path in sorted(folder.iterdir()) if (stem := image_stem(path.name))}
@@ -77,14 +78,15 @@ def _masks(folder: Path) -> dict[str, Path]:
 
 def measure_pair(pair: Pair) -> list[LabelMeasures]:
     """Read and measure a case. Raises InputError where its masks cannot be read or compared."""
-    true_mask, pred_mask = _read_mask(pair.truth), _read_mask(pair.pred)
+    true_mask, pred_mask = read_mask(pair.truth), read_mask(pair.pred)
     difference = grid_difference(pred_mask.grid, true_mask.grid)
     if difference:
         raise InputError(f"{pair.pred}: lies on another grid than {pair.truth} ({difference}); masks are never resized")
     return measure(true_mask.array, pred_mask.array, true_mask.grid.spacing_mm)
 
 
-def _read_mask(path: Path) -> Volume:
+def read_mask(path: Path) -> Volume:
+    """A mask in the inner geometry. Raises InputError where it cannot be read, or holds other labels than ours."""
     volume = read_volume(path)
     values = np.unique(volume.array)
     foreign = sorted(set(values.tolist()) - set(LABEL_NAMES))

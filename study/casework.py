@@ -5,7 +5,7 @@ result there, so that any process may run them and an interrupted stage goes on 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
 
@@ -21,6 +21,7 @@ from renalnet.infer.crf import refine
 from renalnet.infer.pipeline import Model, load_ensemble, vote_roi
 from renalnet.infer.stitch import Stitched
 from renalnet.metrics.table import measure
+from renalnet.quality import signs_of
 from renalnet.types import LabelArray
 from study import layout
 from study.candidates import Candidate
@@ -156,13 +157,16 @@ def finish_kept(patient: Patient, steps: Steps) -> None:
 
 
 def finish(patient: Patient, ballot: Ballot, steps: Steps) -> None:
-    """Final masks on the grids of scan and ROI, and a row a stage and label; the rows last, since they end the work."""
+    """Final masks on the grids of scan and ROI, their signs, a row a stage and label; the rows last, which end it."""
     roi = patient.roi()
-    stages = _stages(ballot.opened(), roi, steps)
+    vote = ballot.opened()
+    stages = _stages(vote, roi, steps)
     results, name = patient.results, patient.candidate.name
     on_source = to_source(Volume(stages["final"], roi.grid), roi.source)
     write_volume(layout.mask_path(results, name, patient.case), on_source)
     storage.write_arrays(layout.roi_labels_path(results, name, patient.case), {"labels": stages["final"]})
+    signs = signs_of(vote.probability, vote.labels, stages["final"], roi.spacing_mm)
+    storage.write_json(layout.signs_path(results, name, patient.case), asdict(signs))
     about = {"case": patient.case, "split": roi.split, "network": patient.candidate.network, "checkpoint": name}
     rows = [
         {**about, "stage": stage, **measures}

@@ -29,12 +29,14 @@ from study.candidates import OURS, Candidate, find_candidates
 from study.casework import Patient, Row, Steps, Work, finish, finish_kept, keep_ballot
 from study.collect import read_parquet, write_parquet
 from study.config import StudyConfig
+from study.quality import quality_rows
 from study.selection import fix_winner
 from study.steps import Settled, settle_steps, settled_from
 
 Role: TypeAlias = Literal["winner", "baseline", "appendix"]
 METRICS: Final = "metrics.parquet"
 STEPS: Final = "steps.json"
+QUALITY: Final = "quality.parquet"
 _IN_FLIGHT: Final = 2
 """Candidates: one votes while the steps of the other are settled."""
 
@@ -79,11 +81,14 @@ def run_final(config: StudyConfig, results: str, store: Store, work: Work) -> Ou
     roles = {candidate.name: _role(candidate, winner) for candidate in candidates}
     rows = [{**row, "role": roles[row["checkpoint"]]} for row in validation + test]
     write_parquet(layout.final_path(results, METRICS), rows + _intensity_rules(store))
+    chosen = next(candidate for candidate in candidates if candidate.name == winner)
+    rivals = [candidate for candidate in candidates if candidate.network == OURS and candidate is not chosen]
+    write_parquet(layout.final_path(results, QUALITY), quality_rows(results, chosen, rivals, rows))
     storage.write_json(layout.final_path(results, STEPS), {name: one.to_json() for name, one in settled.items()})
     shown = [candidate for candidate in order if roles[candidate.name] != "appendix"]
     for case in store.cases("test"):
         _write_view(results, store, case, shown)
-    return Outcome(next(candidate for candidate in candidates if candidate.name == winner), settled)
+    return Outcome(chosen, settled)
 
 
 @dataclass(frozen=True)
@@ -142,7 +147,12 @@ class _Stage:
     def _left(self, split: Split, patients: Sequence[Patient]) -> list[Patient]:
         """Those who are not measured yet."""
         done = set(storage.list_names(layout.parts_folder(self.results)))
-        return [patient for patient in patients if patient.part_path(split).rpartition("/")[2] not in done]
+        signed = set(storage.list_names(layout.signs_folder(self.results, patients[0].candidate.name)))
+        return [
+            patient
+            for patient in patients
+            if patient.part_path(split).rpartition("/")[2] not in done or f"{patient.case}.json" not in signed
+        ]
 
     def _rows(self, split: Split, patients: Sequence[Patient]) -> list[Row]:
         return [row for patient in patients for row in read_parquet(patient.part_path(split))]

@@ -41,6 +41,16 @@ def roi_labels_path(results: str, name: str, case: str) -> str:
     return storage.join(results, "final", "roi_labels", name, f"{case}.npz")
 
 
+def signs_folder(results: str, name: str) -> str:
+    """Where it is kept what is known of a candidate's masks without their truth."""
+    return storage.join(results, "final", "signs", name)
+
+
+def signs_path(results: str, name: str, case: str) -> str:
+    """The same of one patient."""
+    return storage.join(signs_folder(results, name), f"{case}.json")
+
+
 def parts_folder(results: str) -> str:
     """Where the measures of single patients lie, from which an interrupted final stage goes on."""
     return storage.join(results, "final", "parts")

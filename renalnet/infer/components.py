@@ -41,6 +41,11 @@ def keep_largest(labels: LabelArray, spacing_mm: Triple, config: ComponentsConfi
     return kept
 
 
+def num_pieces(mask: MaskArray) -> int:
+    """How many 18-connected components a boolean mask (z, y, x) has; 0 of an empty one."""
+    return len(_components(mask)[1]) - 1
+
+
 def _box(labels: LabelArray) -> tuple[slice, ...] | None:
     """The smallest box around kidney and tumor; none of an empty mask."""
     spans = []

@@ -271,10 +271,11 @@ def _read_rows(path: str, row_type: type[Row]) -> list[Row] | None:
         records = pq.read_table(pa.BufferReader(content)).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise ResultsError(f"{path} is not readable Parquet ({error}); run the study's command again") from error
-    return [_row(path, row_type, record) for record in records]
+    return [row_of(path, row_type, record) for record in records]
 
 
-def _row(path: str, row_type: type[Row], record: Mapping[str, Any]) -> Row:
+def row_of(path: str, row_type: type[Row], record: Mapping[str, Any]) -> Row:
+    """A record of a file as a typed row; what the type does not know is left out. Raises ResultsError."""
     present = {name: value for name, value in record.items() if not _is_null(value)}
     missing = [field.name for field in fields(row_type) if field.name not in present and field.default is MISSING]
     if missing:

@@ -18,6 +18,8 @@ _NUM_TRIANGLES: Final = 2500
 """About as many a body: what a page turns smoothly without a GPU."""
 _STEPS: Final = 2**16 - 1
 """A coordinate is one of so many steps along the longest side of the patient's region."""
+_TRIANGLES_A_SQUARE: Final = 2.8
+"""Of the step, which marching cubes make."""
 _STAIRS: Final = 1.5
 """How much larger the faces of voxels are than the surface that they follow, on average over directions."""
 
@@ -84,19 +86,19 @@ def smooth_surface(mask: MaskArray, spacing_mm: Triple) -> tuple[NDArray[np.floa
     step_mm = _step_mm(inner, spacing_mm)
     sampled, steps_mm = _sampled(inner, spacing_mm, step_mm)
     level = min(0.5, 0.5 * float(sampled.max()))  # a body thinner than a step is drawn nonetheless
-    corners, triangles, _, _ = marching_cubes(sampled, level)
+    corners, triangles, _, _ = marching_cubes(sampled, level)  # type: ignore[no-untyped-call]
     first_mm = np.multiply([span.start - 1 for span in box], spacing_mm)
     corners_mm = first_mm + (corners - 1 + 0.5) * steps_mm
     return np.asarray(corners_mm, dtype=np.float64), np.asarray(triangles, dtype=np.int32)
 
 
 def _step_mm(mask: MaskArray, spacing_mm: Triple) -> float:
-    """At which the surface has about as many triangles as it may: two a square of the step."""
+    """At which the surface has about as many triangles as it may."""
     voxel_mm3 = float(np.prod(spacing_mm))
     faces_mm2 = sum(
         float(np.count_nonzero(np.diff(mask, axis=axis))) * voxel_mm3 / spacing_mm[axis] for axis in range(mask.ndim)
     )
-    return max(float(min(spacing_mm)), (2 * faces_mm2 / _STAIRS / _NUM_TRIANGLES) ** 0.5)
+    return max(min(spacing_mm), float(np.sqrt(_TRIANGLES_A_SQUARE * faces_mm2 / _STAIRS / _NUM_TRIANGLES)))
 
 
 def _sampled(mask: MaskArray, spacing_mm: Triple, step_mm: float) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

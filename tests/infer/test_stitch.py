@@ -1,4 +1,5 @@
 import itertools
+import os
 import subprocess
 import sys
 
@@ -346,13 +347,17 @@ print(num_voxels, next(int(line.split()[1]) for line in lines if line.startswith
 """
 
 
+GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+"""The C library hands every tensor back at once, so that the peak is of what is in use."""
+
+
 def test_memory_is_flat_from_64_to_1000_slices():
     """The probabilities alone of 1000 slices would take 120 MB."""
     peaks_mb = []
     for depth in (64, 1000):
         probe = [sys.executable, "-c", PROBE, str(depth)]
-        done = subprocess.run(probe, capture_output=True, text=True, check=True)
+        done = subprocess.run(probe, capture_output=True, text=True, check=True, env=os.environ | GIVES_BACK)
         num_voxels, peak_kb = map(int, done.stdout.split())
         assert num_voxels == depth * 100 * 100
         peaks_mb.append(peak_kb / 1024)
-    assert peaks_mb[1] - peaks_mb[0] < 30, peaks_mb
+    assert peaks_mb[1] - peaks_mb[0] < 10, peaks_mb

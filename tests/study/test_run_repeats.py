@@ -147,4 +147,4 @@ def test_an_extended_study_chooses_anew_and_says_so(
     (warning,) = warnings_but_of_steps(results)
     assert "had been read once before this study was extended (final/selection-1.json)" in warning
     parts = [path.name for path in (results / "final" / "parts").iterdir()]
-    assert len(parts) == 2 * 2 * 3, "a part for each of two patients of a split, and candidate, of today's weights alone"
+    assert len(parts) == 2 * 2 * 3, "a part for each candidate and patient, two a split, of today's weights alone"
