@@ -8,6 +8,7 @@ LEASE = ".lease"
 JOURNAL = "optuna.journal"
 TRIALS_TABLE = "trials.parquet"
 CURVES_TABLE = "curves.parquet"
+IMPORTANCES_TABLE = "importances.parquet"
 TRIAL_RECORD = "trial.json"
 
 

@@ -32,6 +32,7 @@ from study.collect import write_tables
 from study.config import Slots, StudyConfig
 from study.final import Outcome, run_final
 from study.forecast import forecast_lines
+from study.importance import write_importances
 from study.journal import open_journal
 from study.manifest import StudyManifest
 from study.measure import MeasureJob
@@ -193,6 +194,7 @@ def _search_and_finish(
     with manifest.timed("search"):
         run_search(config, results, store, slots, widths, check)
     write_tables(results)
+    write_importances(results, config.train.epochs)
     if sum(planned_repeats(config).values()):
         with manifest.timed("repeats"):
             run_repeats(config, results, store, slots, check)

@@ -40,6 +40,7 @@ HOME_OF_RAY = {"cluster.submit", "cluster.upload"} | {
         "steps",
         "run",
         "journal",
+        "importance",
         "bench.overhead",
         "bench.replay",
         "bench.sleeper",

@@ -13,9 +13,7 @@ from renalnet.evaluate import find_masks, read_mask
 from renalnet.metrics.table import measure
 from renalnet.types import LabelArray
 from study.report.rows import Manifest, Measurement, row_of
-from study.report.summary import TITLES
-
-ROLE = "added"
+from study.report.summary import ADDED, TITLES
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +87,6 @@ def _on_roi(path: Path, roi: Roi) -> LabelArray:
 
 
 def _measure(name: str, labels: LabelArray, roi: Roi) -> Iterable[Measurement]:
-    about = {"case": roi.case, "split": "test", "network": name, "role": ROLE, "stage": "final"}
+    about = {"case": roi.case, "split": "test", "network": name, "role": ADDED, "stage": "final"}
     for measures in measure(roi.label, labels, roi.spacing_mm):
         yield row_of(name, Measurement, {**about, **measures})

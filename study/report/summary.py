@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from study.report.paper import TABLE_ONE, PaperRow
 from study.report.rows import Measurement, Results, Trial
 from study.report.search import Hours, Rung, failed_trials, hours_of, rungs_of
-from study.report.statistics import Difference, Estimate, Settings, estimate, paired_difference
+from study.report.statistics import Difference, Estimate, Settings, estimate, holm, paired_difference
 
 TITLES: Final[dict[str, str]] = {
     "pspnet2d": "2D PSPNet",
@@ -31,6 +31,9 @@ STAGES: Final[dict[str, str]] = {
 }
 RULE: Final = "rule"
 WINNER: Final = "winner"
+ADDED: Final = "added"
+"""Another program, whose masks were given to the report."""
+RIVALS: Final = ("baseline", RULE, ADDED)
 
 
 class Contestant(NamedTuple):
@@ -75,6 +78,8 @@ class Margin:
     other: Contestant
     label: str
     difference: Difference
+    p_holm: float
+    """Corrected for the number of all margins of a report."""
 
 
 @dataclass(frozen=True)
@@ -217,30 +222,35 @@ def _standing(who: Contestant, stage: str, rows: Sequence[Measurement], settings
 
 
 def margins_of(final: Sequence[Measurement], settings: Settings) -> list[Margin]:
-    """The winner against each baseline and rule, over the patients that both have."""
+    """The winner against each baseline, rule and added program, over the patients that both have."""
     by_contestant: dict[Contestant, dict[tuple[str, str], float]] = {}
     for row in final:
         by_contestant.setdefault(contestant_of(row), {})[row.case, row.label] = row.dice
     winner = next((scores for who, scores in by_contestant.items() if who.role == WINNER), {})
-    rivals = {who: scores for who, scores in by_contestant.items() if who.role in ("baseline", RULE)}
-    found = [
-        _margin(who, label, winner, scores, settings) for who, scores in rivals.items() for label in ("tumor", "kidney")
+    rivals = {who: scores for who, scores in by_contestant.items() if who.role in RIVALS}
+    found = {
+        (who, label): difference
+        for who, scores in rivals.items()
+        for label in ("tumor", "kidney")
+        if (difference := _difference(label, winner, scores, settings))
+    }
+    corrected = holm([difference.p_value for difference in found.values()])
+    return [
+        Margin(who, label, difference, p)
+        for ((who, label), difference), p in zip(found.items(), corrected, strict=True)
     ]
-    return [margin for margin in found if margin is not None]
 
 
-def _margin(
-    other: Contestant,
+def _difference(
     label: str,
     ours: dict[tuple[str, str], float],
     theirs: dict[tuple[str, str], float],
     settings: Settings,
-) -> Margin | None:
+) -> Difference | None:
     shared = sorted(key for key in ours.keys() & theirs.keys() if key[1] == label)
     if not shared:
         return None
-    difference = paired_difference([ours[key] for key in shared], [theirs[key] for key in shared], settings)
-    return Margin(other, label, difference)
+    return paired_difference([ours[key] for key in shared], [theirs[key] for key in shared], settings)
 
 
 def patients_of(final: Iterable[Measurement]) -> list[Patient]:

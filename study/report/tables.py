@@ -98,7 +98,7 @@ def _estimate(name: str, value: Estimate | None) -> Cells:
 
 def _differences(report: Report) -> list[Cells]:
     return [
-        {"other": margin.other.network, "label": margin.label, **asdict(margin.difference)}
+        {"other": margin.other.network, "label": margin.label, **asdict(margin.difference), "p_holm": margin.p_holm}
         for margin in report.summary.margins
     ]
 
