@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from renalnet.infer.components import num_pieces
+from renalnet.infer.components import pieces_of
 from renalnet.metrics.overlap import dice
 from renalnet.types import BACKGROUND, FOREGROUND_LABELS, KIDNEY, TUMOR, FloatArray, LabelArray, MaskArray, Triple
 
@@ -68,7 +68,7 @@ def signs_of(probability: FloatArray, vote: LabelArray, final: LabelArray, spaci
         tumor_kept=dice(vote == TUMOR, final == TUMOR),
         log_kidney_ml=float(np.log10(volumes[0])),
         log_tumor_ml=float(np.log10(volumes[1])),
-        num_tumors=num_pieces(final == TUMOR),
+        num_tumors=len(pieces_of(final == TUMOR)[1]) - 1,
         border=_border_share(inside),
     )
 

@@ -49,7 +49,8 @@ def importance_rows(study: optuna.Study) -> list[Row]:
 def _importances(study: optuna.Study) -> dict[str, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of a target: the evaluator asks what makes it low
-        return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target=_loss)
+        found: dict[str, float] = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target=_loss)
+    return found
 
 
 def _loss(trial: FrozenTrial) -> float:

@@ -30,20 +30,15 @@ def keep_largest(labels: LabelArray, spacing_mm: Triple, config: ComponentsConfi
         return kept
     ml = float(np.prod(spacing_mm)) / _MM3_PER_ML
     inside = kept[box]
-    components, sizes = _components(inside != BACKGROUND)
+    components, sizes = pieces_of(inside != BACKGROUND)
     largest = _largest(components, sizes)
     inside[(components != largest) | (sizes[largest] * ml < config.min_volume_ml)] = BACKGROUND
     if config.min_tumor_ml:
-        pieces, tumor_sizes = _components(inside == TUMOR)
+        pieces, tumor_sizes = pieces_of(inside == TUMOR)
         too_small = tumor_sizes * ml < config.min_tumor_ml
         too_small[0] = False
         inside[too_small[pieces]] = KIDNEY
     return kept
-
-
-def num_pieces(mask: MaskArray) -> int:
-    """How many 18-connected components a boolean mask (z, y, x) has; 0 of an empty one."""
-    return len(_components(mask)[1]) - 1
 
 
 def _box(labels: LabelArray) -> tuple[slice, ...] | None:
@@ -57,8 +52,8 @@ def _box(labels: LabelArray) -> tuple[slice, ...] | None:
     return tuple(spans)
 
 
-def _components(mask: MaskArray) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Components by number from 1, and their voxels by number; 0 is the rest."""
+def pieces_of(mask: MaskArray) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The 18-connected components of a boolean mask (z, y, x) by number from 1, and voxels by number; 0 is the rest."""
     import cc3d
 
     components = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=CONNECTIVITY, binary_image=True)

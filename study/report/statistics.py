@@ -151,7 +151,7 @@ def _rank_correlations(first: Values, second: Values) -> Values:
     ranks = [stats.rankdata(values, axis=1) for values in (first, second)]
     one, other = (rank - rank.mean(axis=1, keepdims=True) for rank in ranks)
     scale = np.sqrt(np.square(one).sum(axis=1) * np.square(other).sum(axis=1))
-    return np.divide((one * other).sum(axis=1), scale, out=np.zeros(len(one)), where=scale > 0)
+    return np.asarray(np.divide((one * other).sum(axis=1), scale, out=np.zeros(len(one)), where=scale > 0))
 
 
 def _rank_biserial(differences: Values) -> float:

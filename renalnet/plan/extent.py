@@ -1,0 +1,83 @@
+"""Lengths of a mask, from its surface to its surface."""
+
+from contextlib import suppress
+from typing import Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import ConvexHull, QhullError
+from scipy.spatial.distance import pdist
+
+from renalnet.types import FloatArray, MaskArray, Triple
+
+Points: TypeAlias = NDArray[np.float64]
+"""(n, 3) or (n, 2), in mm from the centre of the volume's first voxel, in the order of the axes."""
+_MOST_SMOOTHING: Final = 0.28
+"""Of the radius of a ball (or disc) of the mask's size."""
+_MARGIN: Final = 3
+"""Voxels around a mask, which the Gaussian reaches."""
+
+
+def voxel_centres_mm(mask: MaskArray, spacing_mm: Triple) -> Points:
+    """Of a boolean mask (z, y, x), (n, 3)."""
+    return np.asarray(np.argwhere(mask) * np.array(spacing_mm))
+
+
+def surface_points_mm(mask: MaskArray, spacing_mm: tuple[float, ...], *, smoothing: float = 1.0) -> Points:
+    """Points of the surface of a boolean mask, in two or three dimensions; none of an empty one.
+
+    The signed distance to the surface (shape-based interpolation: Raya and Udupa, 1990) is smoothed, less where the
+    mask is small, and interpolated along axes of coarse spacing: so that the stairs of thick slices and the single
+    voxels at the ends do not lengthen what is measured between the farthest points.
+
+    Args:
+        mask: the body.
+        spacing_mm: of its voxels.
+        smoothing: standard deviation of the Gaussian, in voxels.
+    """
+    import edt
+
+    if not mask.any():
+        return np.empty((0, mask.ndim))
+    padded = np.pad(mask, _MARGIN)
+    distance_mm = edt.edt(padded, anisotropy=spacing_mm) - edt.edt(~padded, anisotropy=spacing_mm)
+    soft = ndimage.gaussian_filter(distance_mm, np.minimum(smoothing, _most_smoothing(mask, spacing_mm)))
+    fineness = np.maximum(1, np.rint(np.divide(spacing_mm, min(spacing_mm)))).astype(int)
+    steps = [np.arange((size - 1) * fine + 1) / fine for size, fine in zip(soft.shape, fineness, strict=True)]
+    fine = ndimage.map_coordinates(soft, np.meshgrid(*steps, indexing="ij"), order=1)
+    found = [_crossings(fine, axis) for axis in range(mask.ndim)]
+    return np.asarray((np.concatenate(found) / fineness - _MARGIN) * np.array(spacing_mm))
+
+
+def _most_smoothing(mask: MaskArray, spacing_mm: tuple[float, ...]) -> NDArray[np.float64]:
+    """Along each axis, in voxels: beyond it the mask would shrink."""
+    content = float(mask.sum() * np.prod(spacing_mm))
+    radius_mm = (3 * content / (4 * np.pi)) ** (1 / 3) if mask.ndim == 3 else (content / np.pi) ** 0.5
+    most: NDArray[np.float64] = _MOST_SMOOTHING * radius_mm / np.array(spacing_mm)
+    return most
+
+
+def _crossings(distance_mm: FloatArray, axis: int) -> Points:
+    """Where the distance changes its sign between neighbours along an axis, in voxels."""
+    here, there = (np.take(distance_mm, range(first, distance_mm.shape[axis] - 1 + first), axis) for first in (0, 1))
+    places = np.argwhere((here >= 0) != (there >= 0))
+    low, high = (values[tuple(places.T)] for values in (here, there))
+    points = places.astype(np.float64)
+    points[:, axis] += low / (low - high)
+    return points
+
+
+def largest_diameter_mm(points: Points) -> float:
+    """Largest distance between any two points, in mm; 0 of fewer than two."""
+    if len(points) < 2:
+        return 0.0
+    with suppress(QhullError):  # all on a line or a plane: no hull, and few of them
+        points = points[ConvexHull(points).vertices]
+    return float(pdist(points).max(initial=0.0))
+
+
+def axial_diameter_mm(mask: MaskArray, spacing_mm: Triple) -> float:
+    """The largest diameter within one axial slice, in mm; 0 of an empty mask."""
+    slices = (surface_points_mm(plane, spacing_mm[1:]) for plane in mask if plane.any())
+    return max((largest_diameter_mm(points) for points in slices), default=0.0)

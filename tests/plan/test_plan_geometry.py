@@ -1,0 +1,112 @@
+"""Measures of the planning sheet against closed forms, at the spacings of real scans."""
+
+import numpy as np
+import pytest
+from bodies import HALF_AXES_MM, Ball, ball, ellipsoid, ellipsoid_cm2, kidney_with
+
+from renalnet.plan import find_kidneys, measure_kidney
+from renalnet.plan.area import contact_cm2, surface_cm2
+from renalnet.plan.extent import axial_diameter_mm, largest_diameter_mm, surface_points_mm
+
+FINE, USUAL, THICK = (1.0, 0.65, 0.65), (3.0, 0.8, 0.8), (5.0, 1.0, 1.0)
+SPACINGS = [FINE, USUAL, THICK]
+LENGTH_WITHIN = {FINE: 0.02, USUAL: 0.02, THICK: 0.03}
+"""Of balls of 3 cm and more; smaller ones below."""
+EXOPHYTIC = Ball((8.0, -30.0, 0.0), 15.0)
+CENTRAL = Ball((5.0, -22.0, 6.0), 15.0)
+LARGE = Ball((20.0, -38.0, 5.0), 25.0)
+POLAR = Ball((-40.0, -20.0, 5.0), 15.0)
+BALLS = [EXOPHYTIC, CENTRAL, LARGE, POLAR]
+
+
+@pytest.mark.parametrize("spacing_mm", SPACINGS)
+def test_areas_of_ellipsoid_and_ball(spacing_mm):
+    assert surface_cm2(ellipsoid(spacing_mm), spacing_mm) == pytest.approx(ellipsoid_cm2(), rel=0.04)
+    assert surface_cm2(ball(LARGE, spacing_mm), spacing_mm) == pytest.approx(LARGE.cm2, rel=0.02)
+
+
+@pytest.mark.parametrize("spacing_mm", SPACINGS)
+@pytest.mark.parametrize("body", BALLS)
+def test_a_kidney_with_a_tumor(body, spacing_mm):
+    sheet = measure_kidney(kidney_with(body, spacing_mm))
+    tumor = sheet.tumor
+    assert tumor is not None
+    within = LENGTH_WITHIN[spacing_mm]
+    assert tumor.volume_ml == pytest.approx(body.ml, rel=0.02)
+    assert tumor.diameter_3d_mm == pytest.approx(2 * body.radius, rel=within)
+    assert tumor.diameter_axial_mm == pytest.approx(2 * body.radius, rel=0.02)
+    assert tumor.surface_cm2 == pytest.approx(body.cm2, rel=0.04)
+    assert tumor.contact_cm2 == pytest.approx(body.contact_cm2, rel=0.04)
+    assert tumor.exophytic_share == pytest.approx(body.share_outside, abs=0.03)
+
+
+@pytest.mark.parametrize("spacing_mm", SPACINGS)
+def test_a_kidney_alone(spacing_mm):
+    z, y, x = HALF_AXES_MM
+    (kidney,) = find_kidneys(ellipsoid(spacing_mm).astype(np.uint8), spacing_mm)
+    sheet = measure_kidney(kidney)
+    assert sheet.kidney_ml == pytest.approx(4 / 3 * np.pi * z * y * x / 1000, rel=0.02)
+    assert sheet.kidney_length_mm == pytest.approx(2 * z, rel=0.02)
+    assert (sheet.tumor, sheet.tumor_ml, sheet.num_tumors) == (None, 0, 0)
+    assert sheet.remaining_share == 1
+
+
+@pytest.mark.parametrize(("spacing_mm", "within"), [(FINE, 0.02), (USUAL, 0.03), (THICK, 0.04)])
+def test_the_diameter_of_a_tumor_of_two_centimetres(spacing_mm, within):
+    small = ball(Ball((8.0, -30.0, 0.0), 10.0), spacing_mm)
+    assert largest_diameter_mm(surface_points_mm(small, spacing_mm)) == pytest.approx(20, rel=within)
+    assert axial_diameter_mm(small, spacing_mm) == pytest.approx(20, rel=0.02)
+
+
+def test_boxes_that_touch_share_a_face():
+    """10 × 12 × 8 voxels of 1 mm, cut in two: the shared face is 12 × 8 mm."""
+    first, second = np.zeros((2, 14, 16, 12), dtype=bool)
+    first[2:7, 2:14, 2:10] = True
+    second[7:12, 2:14, 2:10] = True
+    assert contact_cm2(first, second, (1.0, 1.0, 1.0)) == pytest.approx(0.96, rel=0.1)
+    apart = np.roll(second, 2, axis=0)
+    assert contact_cm2(first, apart, (1.0, 1.0, 1.0)) == pytest.approx(0, abs=0.06)
+
+
+def test_parenchyma_beyond_the_margin():
+    """Kidney of 20 × 10 × 10 voxels of 1 mm with a slab of tumor at its end: 5 mm of it are taken with that."""
+    labels = np.zeros((30, 12, 12), dtype=np.uint8)
+    labels[5:25, 1:11, 1:11] = 1
+    labels[20:25, 1:11, 1:11] = 2
+    (kidney,) = find_kidneys(labels, (1.0, 1.0, 1.0))
+    sheet = measure_kidney(kidney)
+    assert (sheet.kidney_ml, sheet.tumor_ml) == (1.5, 0.5)
+    assert sheet.remaining_ml == pytest.approx(1.0)  # voxels whose middles are 6 mm and more from the nearest
+    assert sheet.remaining_share == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("middle", "face", "points"),
+    [((0.0, -26.0, 0.0), "anterior", 3), ((0.0, 26.0, 0.0), "posterior", 3), ((50.0, 0.0, 4.0), "neither", 1)],
+)
+def test_the_place_of_a_tumor(middle, face, points):
+    tumor = measure_kidney(kidney_with(Ball(middle, 8.0), (2.0, 1.0, 1.0))).tumor
+    assert tumor is not None
+    assert (tumor.face, tumor.polar.points) == (face, points)
+    if middle[0] > 0:
+        assert tumor.polar.beyond_upper == 1 and tumor.polar.to_upper_mm > 0
+        assert tumor.polar.to_lower_mm == pytest.approx(tumor.polar.to_upper_mm + 2 * HALF_AXES_MM[0] / 3, abs=4)
+
+
+def test_the_index_of_centrality():
+    tumor = measure_kidney(kidney_with(Ball((0.0, -30.0, 0.0), 10.0), (1.0, 1.0, 1.0))).tumor
+    assert tumor is not None
+    assert tumor.c_index == pytest.approx(3, rel=0.06)  # the ball shifts the middle of the whole a little
+    assert (tumor.radius_points, tumor.exophytic_points) == (1, 1)
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_a_mirror_image_measures_the_same(axis):
+    kidney = kidney_with(CENTRAL, (2.0, 1.0, 1.0))
+    (mirrored,) = find_kidneys(np.flip(kidney.labels, axis), kidney.spacing_mm)
+    first, second = measure_kidney(kidney).tumor, measure_kidney(mirrored).tumor
+    assert first is not None and second is not None
+    assert second.contact_cm2 == pytest.approx(first.contact_cm2)
+    assert second.diameter_3d_mm == pytest.approx(first.diameter_3d_mm, rel=1e-3)
+    assert second.exophytic_share == pytest.approx(first.exophytic_share, abs=0.01)
+    assert second.behind_mm == pytest.approx(-first.behind_mm if axis == 1 else first.behind_mm)
