@@ -24,7 +24,7 @@ def voxel_centres_mm(mask: MaskArray, spacing_mm: Triple) -> Points:
     return np.asarray(np.argwhere(mask) * np.array(spacing_mm))
 
 
-def surface_points_mm(mask: MaskArray, spacing_mm: tuple[float, ...], *, smoothing: float = 1.0) -> Points:
+def surface_points_mm(mask: MaskArray, spacing_mm: tuple[float, ...], *, smoothing: float = 1.2) -> Points:
     """Points of the surface of a boolean mask, in two or three dimensions; none of an empty one.
 
     The signed distance to the surface (shape-based interpolation: Raya and Udupa, 1990) is smoothed, less where the

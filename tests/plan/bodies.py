@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from renalnet.plan import Kidney
+from renalnet.plan import Kidney, find_kidneys
 from renalnet.types import MaskArray, Triple
 
 HALF_AXES_MM = (55.0, 28.0, 25.0)
@@ -79,4 +79,5 @@ def kidney_with(body: Ball, spacing_mm: Triple) -> Kidney:
     """An ellipsoid with a ball that takes its place where they overlap."""
     labels = ellipsoid(spacing_mm).astype(np.uint8)
     labels[ball(body, spacing_mm)] = 2
-    return Kidney("kidney", labels, spacing_mm)
+    (kidney,) = find_kidneys(labels, spacing_mm)
+    return kidney
