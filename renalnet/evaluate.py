@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
-from renalnet.data.volume import IMAGE_ENDINGS, Volume, canonical, grid_difference, image_stem, read_volume
+from renalnet.data.masks import find_masks, read_mask
+from renalnet.data.volume import grid_difference
 from renalnet.errors import InputError
 from renalnet.metrics.table import Evaluation, LabelMeasures, evaluation, measure
-from renalnet.types import LABEL_NAMES
 from renalnet.workers import JobPool
 
 _MAX_NAMED: Final = 5
@@ -66,16 +64,6 @@ def as_csv(result: Evaluation) -> bytes:
     return stream.getvalue().encode()
 
 
-def find_masks(folder: Path) -> dict[str, Path]:
-    """The masks of a folder by their stems. Raises InputError where there is no folder, or none in it."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder; name a folder of masks")
-    found = {stem: path for path in sorted(folder.iterdir()) if (stem := image_stem(path.name))}
-    if not found:
-        raise InputError(f"{folder}: holds no masks ({', '.join(IMAGE_ENDINGS)})")
-    return found
-
-
 def measure_pair(pair: Pair) -> list[LabelMeasures]:
     """Read and measure a case. Raises InputError where its masks cannot be read or compared."""
     true_mask, pred_mask = read_mask(pair.truth), read_mask(pair.pred)
@@ -83,13 +71,3 @@ def measure_pair(pair: Pair) -> list[LabelMeasures]:
     if difference:
         raise InputError(f"{pair.pred}: lies on another grid than {pair.truth} ({difference}); masks are never resized")
     return measure(true_mask.array, pred_mask.array, true_mask.grid.spacing_mm)
-
-
-def read_mask(path: Path) -> Volume:
-    """A mask in the inner geometry. Raises InputError where it cannot be read, or holds other labels than ours."""
-    volume = read_volume(path)
-    values = np.unique(volume.array)
-    foreign = sorted(set(values.tolist()) - set(LABEL_NAMES))
-    if foreign:
-        raise InputError(f"{path}: holds label {foreign[0]:g}; labels are 0 background, 1 kidney, 2 tumor")
-    return canonical(Volume(volume.array.astype(np.uint8), volume.grid), is_label=True)

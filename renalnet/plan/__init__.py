@@ -2,18 +2,20 @@
 
 from renalnet.plan.kidneys import Kidney, find_kidneys
 from renalnet.plan.sheet import MARGIN_MM, Polar, Sheet, Tumor, measure_kidney, measures_of, spread_of
+from renalnet.plan.words import ROWS, STATEMENT, Line, in_words
 
 __all__ = [
     "MARGIN_MM",
+    "ROWS",
     "STATEMENT",
     "Kidney",
+    "Line",
     "Polar",
     "Sheet",
     "Tumor",
     "find_kidneys",
+    "in_words",
     "measure_kidney",
     "measures_of",
     "spread_of",
 ]
-
-STATEMENT = "Research software, not a medical device: no measure here may guide the care of a patient."

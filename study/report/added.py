@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from renalnet import storage
+from renalnet.data.masks import find_masks, read_mask
 from renalnet.data.regrid import regrid_label
 from renalnet.data.store import Roi, Store, open_store
 from renalnet.data.volume import grid_difference, read_volume
 from renalnet.errors import ConfigError, InputError, ResultsError, StoreError
-from renalnet.evaluate import find_masks, read_mask
 from renalnet.metrics.table import measure
 from renalnet.types import LabelArray
 from study.report.rows import Manifest, Measurement, row_of

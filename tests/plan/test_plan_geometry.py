@@ -61,7 +61,7 @@ def test_the_diameter_of_a_tumor_of_two_centimetres(spacing_mm, within):
 
 
 def test_boxes_that_touch_share_a_face():
-    """40 × 60 × 50 voxels of 1 mm, cut in two: the shared face is 60 × 50 mm. A plane along the axes is the worst case."""
+    """40 × 60 × 50 voxels of 1 mm, cut in two: they share 60 × 50 mm. A plane along axes is the worst case."""
     first, second = np.zeros((2, 44, 64, 54), dtype=bool)
     first[2:22, 2:62, 2:52] = True
     second[22:42, 2:62, 2:52] = True
