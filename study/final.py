@@ -29,6 +29,7 @@ from study.candidates import OURS, Candidate, find_candidates
 from study.casework import Patient, Row, Steps, Work, finish, finish_kept, keep_ballot
 from study.collect import read_parquet, write_parquet
 from study.config import StudyConfig
+from study.plans import plan_rows
 from study.quality import quality_rows
 from study.selection import fix_winner
 from study.steps import Settled, settle_steps, settled_from
@@ -37,6 +38,7 @@ Role: TypeAlias = Literal["winner", "baseline", "appendix"]
 METRICS: Final = "metrics.parquet"
 STEPS: Final = "steps.json"
 QUALITY: Final = "quality.parquet"
+PLANS: Final = "plan.parquet"
 _IN_FLIGHT: Final = 2
 """Candidates: one votes while the steps of the other are settled."""
 
@@ -82,13 +84,20 @@ def run_final(config: StudyConfig, results: str, store: Store, work: Work) -> Ou
     rows = [{**row, "role": roles[row["checkpoint"]]} for row in validation + test]
     write_parquet(layout.final_path(results, METRICS), rows + _intensity_rules(store))
     chosen = next(candidate for candidate in candidates if candidate.name == winner)
-    rivals = [candidate for candidate in candidates if candidate.network == OURS and candidate is not chosen]
-    write_parquet(layout.final_path(results, QUALITY), quality_rows(results, chosen, rivals, rows))
+    _write_trust(stage, chosen, candidates, rows)
     storage.write_json(layout.final_path(results, STEPS), {name: one.to_json() for name, one in settled.items()})
     shown = [candidate for candidate in order if roles[candidate.name] != "appendix"]
     for case in store.cases("test"):
         _write_view(results, store, case, shown)
     return Outcome(chosen, settled)
+
+
+def _write_trust(stage: "_Stage", winner: Candidate, candidates: Sequence[Candidate], rows: Sequence[Row]) -> None:
+    """What a clinician asks of the winner's masks: how far each can be trusted, and what it tells of the operation."""
+    rivals = [candidate for candidate in candidates if candidate.network == OURS and candidate is not winner]
+    write_parquet(layout.final_path(stage.results, QUALITY), quality_rows(stage.results, winner, rivals, rows))
+    patients = [Patient(stage.results, stage.store.path, case, winner) for case in stage.store.cases("test")]
+    write_parquet(layout.final_path(stage.results, PLANS), plan_rows(patients, stage.work))
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def run(line: str, folder: Path) -> str:
 @pytest.mark.slow
 def test_own_data_commands(tmp_path: Path) -> None:
     found = commands("Your own data")
-    assert len(found) == 7
+    assert len(found) == 8
     for line in found:
         run(line, tmp_path)
     forecast, dashboard, extension = commands("Before, during and after a study")

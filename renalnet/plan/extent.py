@@ -24,6 +24,12 @@ def voxel_centres_mm(mask: MaskArray, spacing_mm: Triple) -> Points:
     return np.asarray(np.argwhere(mask) * np.array(spacing_mm))
 
 
+def covariance(points: Points) -> Points:
+    """Of the coordinates of one point or more, (3, 3)."""
+    apart = points - points.mean(axis=0)
+    return np.asarray(apart.T @ apart / len(points))
+
+
 def surface_points_mm(mask: MaskArray, spacing_mm: tuple[float, ...], *, smoothing: float = 1.2) -> Points:
     """Points of the surface of a boolean mask, in two or three dimensions; none of an empty one.
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import RBFInterpolator
 from scipy.spatial import KDTree
 
-from renalnet.plan.extent import Points, surface_points_mm, voxel_centres_mm
+from renalnet.plan.extent import Points, covariance, surface_points_mm, voxel_centres_mm
 from renalnet.types import MaskArray, Triple
 
 _NUM_DIRECTIONS: Final = 1500
@@ -63,7 +63,7 @@ class _Stretched:
 
     @classmethod
     def of(cls, body_mm: Points) -> "_Stretched":
-        values, vectors = np.linalg.eigh(np.cov(body_mm.T))
+        values, vectors = np.linalg.eigh(covariance(body_mm))
         sd_mm = np.sqrt(np.maximum(values, _LEAST))
         return cls(
             body_mm.mean(axis=0), (vectors / sd_mm) @ vectors.T, float(np.sqrt(5) * np.exp(np.log(sd_mm).mean()))

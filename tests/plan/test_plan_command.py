@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bodies import HALF_AXES_MM, Ball, kidney_with
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from typer.testing import CliRunner
 
 from renalnet.cli import app
@@ -14,7 +17,7 @@ from renalnet.command import USER_ERROR
 from renalnet.data.grid import Grid, Volume
 from renalnet.data.volume import write_volume
 from renalnet.errors import InputError
-from renalnet.plan import find_kidneys
+from renalnet.plan import find_kidneys, measure_kidney, measures_of
 from renalnet.plan.files import plan_mask
 
 SPACING_MM = (3.0, 1.5, 1.5)
@@ -105,3 +108,12 @@ def test_missing_and_broken_files_are_refused(tmp_path):
     assert run(tmp_path / "none.nii.gz")[0] == USER_ERROR
     (tmp_path / "broken.nii.gz").write_bytes(b"no image")
     assert run(tmp_path / "broken.nii.gz")[0] == USER_ERROR
+
+
+@settings(max_examples=40, deadline=None)
+@given(arrays(np.uint8, st.tuples(*[st.integers(1, 6)] * 3), elements=st.integers(0, 2)))
+def test_any_mask_has_a_sheet(labels):
+    for kidney in find_kidneys(labels, SPACING_MM):
+        values = measures_of(measure_kidney(kidney))
+        numbers = [value for value in values.values() if isinstance(value, float)]
+        assert np.isfinite(numbers).all()
