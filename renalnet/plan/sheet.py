@@ -27,6 +27,7 @@ from renalnet.plan.outline import exophytic_share
 from renalnet.types import MaskArray
 
 Face: TypeAlias = Literal["anterior", "posterior", "neither"]
+Measures: TypeAlias = dict[str, float | str | int | None]
 MARGIN_MM: Final = 5.0
 """Parenchyma nearer to the tumor than this counts as taken with it, unless another margin is asked for."""
 _FACE_MM: Final = 5.0
@@ -196,7 +197,7 @@ def _to_line_mm(along_mm: Points, line_mm: float) -> float:
     return max(0.0, float(along_mm.min()) - line_mm, line_mm - float(along_mm.max()))
 
 
-def measures_of(sheet: Sheet) -> dict[str, float | str | int | None]:
+def measures_of(sheet: Sheet) -> Measures:
     """A sheet as one row: its values by name; those of a tumor are None where there is none."""
     tumor = sheet.tumor
     return {

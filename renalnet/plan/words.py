@@ -1,9 +1,10 @@
 """A planning sheet as people read it, on the terminal and in the report."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from renalnet.plan.sheet import Sheet, measures_of
+from renalnet.plan.sheet import Measures
 
 STATEMENT: Final = "Research software, not a medical device: no measure here may guide the care of a patient."
 _NONE: Final = "–"
@@ -68,11 +69,11 @@ ROWS: Final = (
 """In the order of the sheet."""
 
 
-def in_words(line: Line, sheet: Sheet, spread: dict[str, tuple[float, float]]) -> str:
-    """A measure with its unit, and the least and largest over other masks where there are some."""
+def in_words(line: Line, measures: Measures, spread: Mapping[str, tuple[float, float]]) -> str:
+    """A measure of `measures_of` with its unit, and the least and largest over other masks where there are some."""
     if line.name == "renal_n":
         return "not computed"
-    value = measures_of(sheet)[line.name]
+    value = measures[line.name]
     if value is None or isinstance(value, str):
         return value or _NONE
     low, high = (f"{bound * line.factor:.{line.digits}f}" for bound in spread.get(line.name, (value, value)))

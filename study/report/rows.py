@@ -3,7 +3,7 @@
 import io
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -164,6 +164,66 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class Importance:
+    """How much a searched value decides of the objective; those of a network sum to 1."""
+
+    network: str
+    parameter: str
+    evaluator: str
+    importance: float
+    num_trials: int
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What the signs of the winner's mask of a patient let expect of its tumor Dice."""
+
+    case: str
+    split: str
+    expected_dice: float
+    """Of a validation patient by all the others."""
+    expected_error: float
+    """Mean absolute error over the validation patients."""
+    num_known: int
+    """Validation patients."""
+    entropy_bits: float
+    expected_dice_tumor: float
+    agreement: float | None = None
+    """With the other finalists, where there are some."""
+
+
+@dataclass(frozen=True)
+class PlanSheet:
+    """The planning sheet of a kidney, by the truth or by the winner's mask; what has no value is None."""
+
+    case: str
+    source: str
+    side: str
+    kidney_ml: float
+    kidney_length_mm: float
+    tumor_ml: float
+    num_tumors: int
+    remaining_ml: float
+    margin_mm: float
+    remaining_share: float | None = None
+    diameter_3d_mm: float | None = None
+    diameter_axial_mm: float | None = None
+    tumor_surface_cm2: float | None = None
+    contact_cm2: float | None = None
+    exophytic_share: float | None = None
+    beyond_upper_share: float | None = None
+    beyond_lower_share: float | None = None
+    to_upper_line_mm: float | None = None
+    to_lower_line_mm: float | None = None
+    behind_mm: float | None = None
+    face: str | None = None
+    c_index: float | None = None
+    renal_r: int | None = None
+    renal_e: int | None = None
+    renal_l: int | None = None
+
+
+@dataclass(frozen=True)
 class View:
     """A test patient's ROI for display: all arrays (z, y, x); the image is windowed to 0-255."""
 
@@ -189,9 +249,17 @@ class Results:
     selection: Selection
     measurements: list[Measurement] | None
     view_cases: list[str]
+    importances: list[Importance]
+    """None before the search has ended."""
+    qualities: list[Quality]
+    """None before the final stage has ended, or where validation patients were too few."""
+    plans: list[PlanSheet]
+    """None before the final stage has ended."""
+    added_labels: Mapping[str, Mapping[str, LabelArray]] = field(default_factory=dict)
+    """Of other programs on the grid of the ROI, by the program's name and the case."""
 
 
-Row = TypeVar("Row", Trial, Epoch, Measurement)
+Row = TypeVar("Row", Trial, Epoch, Measurement, Importance, Quality, PlanSheet)
 
 
 def load_results(path: str | Path) -> Results:
@@ -211,6 +279,9 @@ def load_results(path: str | Path) -> Results:
         selection=_read_selection(path),
         measurements=_read_rows(join(path, "final", "metrics.parquet"), Measurement),
         view_cases=[name.removesuffix(".npz") for name in views if name.endswith(".npz")],
+        importances=_read_rows(join(path, "importances.parquet"), Importance) or [],
+        qualities=_read_rows(join(path, "final", "quality.parquet"), Quality) or [],
+        plans=_read_rows(join(path, "final", "plan.parquet"), PlanSheet) or [],
     )
 
 
@@ -223,10 +294,15 @@ def load_view(results: Results, case: str) -> View:
         view = _view(case, content)
     except (OSError, ValueError, KeyError) as error:
         raise ResultsError(f"{path} cannot be read ({error}); run the study's final stage again") from error
+    view = replace(view, predictions={**view.predictions, **_added(results, case)})
     shapes = {array.shape for array in (view.image, view.truth, *view.predictions.values())}
     if len(shapes) != 1 or view.image.ndim != 3:
         raise ResultsError(f"{path} holds arrays of shapes {sorted(shapes)}, which must be one shape (z, y, x)")
     return view
+
+
+def _added(results: Results, case: str) -> dict[str, LabelArray]:
+    return {name: labels[case] for name, labels in results.added_labels.items() if case in labels}
 
 
 def _view(case: str, content: Mapping[str, Any]) -> View:
@@ -277,10 +353,10 @@ def _read_rows(path: str, row_type: type[Row]) -> list[Row] | None:
 def row_of(path: str, row_type: type[Row], record: Mapping[str, Any]) -> Row:
     """A record of a file as a typed row; what the type does not know is left out. Raises ResultsError."""
     present = {name: value for name, value in record.items() if not _is_null(value)}
-    missing = [field.name for field in fields(row_type) if field.name not in present and field.default is MISSING]
+    missing = [each.name for each in fields(row_type) if each.name not in present and each.default is MISSING]
     if missing:
         raise ResultsError(f"{path} has no value for {', '.join(missing)} in a row; was it written by another version?")
-    return row_type(**{field.name: present[field.name] for field in fields(row_type) if field.name in present})
+    return row_type(**{each.name: present[each.name] for each in fields(row_type) if each.name in present})
 
 
 def _is_null(value: Any) -> bool:

@@ -56,10 +56,13 @@ def rungs_of(manifest: Manifest, trials: Sequence[Trial], epochs: Sequence[Epoch
     search = manifest.config.get("search", {})
     if not {"grace_epochs", "reduction_factor"} <= search.keys():
         return []
+    by_name: dict[str, list[Epoch]] = {}
+    for epoch in epochs:
+        by_name.setdefault(epoch.name, []).append(epoch)
     curves: dict[str, list[_Curve]] = {}
     for trial in trials:
         if trial.state == "complete":
-            curves.setdefault(trial.network, []).append(_curve(trial, epochs))
+            curves.setdefault(trial.network, []).append(_curve(trial, by_name.get(trial.name, [])))
     return [
         _rung(network, age, own)
         for network, own in curves.items()
@@ -91,9 +94,8 @@ def _rung(network: str, age: int, curves: Sequence[_Curve]) -> Rung:
 def _curve(trial: Trial, epochs: Iterable[Epoch]) -> _Curve:
     """A trial's objectives; one whose steps are not known is taken as if its rate fell before the first epoch."""
     first_step = trial.milestones.partition("-")[0]
-    return _Curve(int(first_step) if first_step.isdigit() else 0, _objectives(trial, epochs))
+    return _Curve(int(first_step) if first_step.isdigit() else 0, _objectives(epochs))
 
 
-def _objectives(trial: Trial, epochs: Iterable[Epoch]) -> list[float]:
-    own = sorted((e for e in epochs if e.name == trial.name), key=lambda e: e.epoch)
-    return [e.objective for e in own if e.objective is not None]
+def _objectives(epochs: Iterable[Epoch]) -> list[float]:
+    return [e.objective for e in sorted(epochs, key=lambda e: e.epoch) if e.objective is not None]

@@ -6,9 +6,18 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from study.report.paper import TABLE_ONE, PaperRow
-from study.report.rows import Measurement, Results, Trial
+from study.report.rows import Measurement, Quality, Results, Trial
 from study.report.search import Hours, Rung, failed_trials, hours_of, rungs_of
-from study.report.statistics import Difference, Estimate, Settings, estimate, holm, paired_difference
+from study.report.statistics import (
+    Correlation,
+    Difference,
+    Estimate,
+    Settings,
+    correlation,
+    estimate,
+    holm,
+    paired_difference,
+)
 
 TITLES: Final[dict[str, str]] = {
     "pspnet2d": "2D PSPNet",
@@ -29,6 +38,7 @@ STAGES: Final[dict[str, str]] = {
     "crf_connectivity": "network + CRF + connectivity",
     "final": "as settled on validation patients",
 }
+OURS: Final = "fcn_ppm"
 RULE: Final = "rule"
 WINNER: Final = "winner"
 ADDED: Final = "added"
@@ -90,6 +100,8 @@ class Patient:
     network: str
     tumor_ml: float
     tumor_pred_ml: float
+    kidney_ml: float
+    kidney_pred_ml: float
     dice_kidney: float
     dice_tumor: float
     distance_kidney_px: float
@@ -98,6 +110,8 @@ class Patient:
     found: bool | None
     others: dict[str, tuple[float, float]]
     """Dice of (kidney, tumor) by network of the baselines and rules."""
+    expected_dice: float | None = None
+    """Of the tumor, as the mask's signs let expect without the truth."""
 
     @property
     def dice_by_network(self) -> dict[str, tuple[float, float]]:
@@ -126,6 +140,8 @@ class Summary:
     stages: list[Standing]
     margins: list[Margin]
     patients: list[Patient]
+    trust: Correlation | None
+    """Of expected and true tumor Dice over the test patients; None where it is not known."""
     states: dict[str, int]
     """Of the search's trials."""
     repeat_states: dict[str, int]
@@ -153,7 +169,7 @@ def summarise(results: Results, settings: Settings) -> Summary:
     final = [row for row in test if row.stage == "final"]
     validation = [row for row in results.measurements or [] if row.split == "validation" and row.stage == "final"]
     chosen = next((row.checkpoint for row in results.measurements or [] if row.role == WINNER), None)
-    standings = standings_of(final, settings)
+    standings, patients = standings_of(final, settings), patients_of(final, results.qualities)
     return Summary(
         winner=find_winner(results.trials or [], chosen),
         is_provisional=chosen is None,
@@ -162,7 +178,8 @@ def summarise(results: Results, settings: Settings) -> Summary:
         selection=_best_first([r for r in standings_of(validation, settings) if r.contestant.role != RULE]),
         stages=[s for s in standings_of(test, settings) if s.contestant.role == WINNER],
         margins=margins_of(final, settings),
-        patients=patients_of(final),
+        patients=patients,
+        trust=_trust(patients, settings),
         states=dict(Counter(trial.state for trial in results.trials or [])),
         repeat_states=dict(Counter(repeat.state for repeat in results.repeats)),
         hours=hours_of(results),
@@ -253,19 +270,20 @@ def _difference(
     return paired_difference([ours[key] for key in shared], [theirs[key] for key in shared], settings)
 
 
-def patients_of(final: Iterable[Measurement]) -> list[Patient]:
+def patients_of(final: Iterable[Measurement], qualities: Iterable[Quality] = ()) -> list[Patient]:
     """Test patients by falling tumor Dice of the winner."""
+    expected = {quality.case: quality.expected_dice for quality in qualities if quality.split == "test"}
     cases: dict[str, list[Measurement]] = {}
     for row in final:
         cases.setdefault(row.case, []).append(row)
-    found = [_patient(case, rows) for case, rows in cases.items()]
+    found = [_patient(case, rows, expected.get(case)) for case, rows in cases.items()]
     return sorted((row for row in found if row is not None), key=lambda row: (-row.dice_tumor, row.case))
 
 
-def _patient(case: str, rows: Iterable[Measurement]) -> Patient | None:
+def _patient(case: str, rows: Iterable[Measurement], expected_dice: float | None) -> Patient | None:
     table = {(row.role == WINNER, row.network, row.label): row for row in rows if row.role != "appendix"}
     ours = {label: row for (is_winner, _, label), row in table.items() if is_winner}
-    if ours.keys() != {"kidney", "tumor"}:
+    if not {"kidney", "tumor"} <= ours.keys():
         return None
     kidney, tumor = ours["kidney"], ours["tumor"]
     names = {network for is_winner, network, _ in table if not is_winner}
@@ -275,21 +293,29 @@ def _patient(case: str, rows: Iterable[Measurement]) -> Patient | None:
         network=tumor.network,
         tumor_ml=tumor.volume_truth_ml,
         tumor_pred_ml=tumor.volume_pred_ml,
+        kidney_ml=kidney.volume_truth_ml,
+        kidney_pred_ml=kidney.volume_pred_ml,
         dice_kidney=kidney.dice,
         dice_tumor=tumor.dice,
         distance_kidney_px=kidney.surface_distance_px,
         distance_tumor_px=tumor.surface_distance_px,
         has_tumor=not tumor.truth_empty,
         found=tumor.found,
+        expected_dice=expected_dice,
         others={n: (table[False, n, "kidney"].dice, table[False, n, "tumor"].dice) for n in complete},
     )
+
+
+def _trust(patients: Sequence[Patient], settings: Settings) -> Correlation | None:
+    known = [(p.expected_dice, p.dice_tumor) for p in patients if p.expected_dice is not None]
+    return correlation([one for one, _ in known], [other for _, other in known], settings)
 
 
 def find_winner(trials: Iterable[Trial], checkpoint: str | None) -> Trial | None:
     """The trial of the winning checkpoint, or, before the final stage, the best 3D_FCN_PPM trial so far."""
     if checkpoint is not None:
         return next((trial for trial in trials if trial.name == checkpoint), None)
-    scored = [trial for trial in trials if trial.network == "fcn_ppm" and trial.objective is not None]
+    scored = [trial for trial in trials if trial.network == OURS and trial.objective is not None]
     return max(scored, key=lambda trial: trial.objective or 0.0, default=None)
 
 
