@@ -208,7 +208,7 @@ def dice_by_volume(patients: Sequence[Patient]) -> Figure:
 
 
 def volume_agreement(patients: Sequence[Patient]) -> Figure:
-    """Predicted less true volume against their mean, with bias and 95 % limits of agreement (Bland and Altman, 1986)."""
+    """Predicted less true volume against their mean; bias and 95 % limits of agreement (Bland and Altman, 1986)."""
     figure = Figure(figsize=(8.6, 3.4), layout="constrained")
     pairs = {
         "kidney": [(patient.kidney_ml, patient.kidney_pred_ml) for patient in patients],

@@ -25,6 +25,9 @@ _MAX_SIDE: Final = 256
 _BITS: Final = 2
 """Bits of a label in a packed picture."""
 _LABELS_A_CHANNEL: Final = 4
+_GALLERY_COLUMNS: Final = 6
+_WORST_SLICES: Final = 6
+_NAME_LENGTH: Final = 24
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,52 @@ def overlay_figure(examples: Sequence[Example]) -> Figure:
     return figure
 
 
+def worst_figure(example: Example) -> Figure:
+    """Slices through a patient's tumor (or kidney), a column each: truth above, then each network, as in Fig. 5."""
+    view = example.view
+    names = sorted(view.predictions, key=_column_order)
+    slices = _slices_through(view.truth)
+    aspect = _aspect(view)
+    size = (1.7 * len(slices) + 0.9, (1.7 * aspect + 0.05) * (1 + len(names)) + 0.7)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(1 + len(names), len(slices), squeeze=False)
+    for row, (name, labels) in zip(grid, {"truth": view.truth, **view.predictions}.items(), strict=True):
+        for axes, index in zip(row, slices, strict=True):
+            _draw_slice(axes, view, index, labels)
+        row[0].set_ylabel(TITLES.get(name, name), fontsize=8, parse_math=False)
+    for axes, index in zip(grid[0], slices, strict=True):
+        axes.set_title(f"z {index}", fontsize=8)
+    figure.suptitle(f"{_short(view.case)}, {example.caption}", fontsize=9, parse_math=False)
+    return figure
+
+
+def gallery_figure(examples: Sequence[Example], network: str) -> Figure:
+    """A slice of every patient: the truth filled, the network's outline over it, as in Fig. 6."""
+    columns = min(_GALLERY_COLUMNS, len(examples))
+    rows = -(-len(examples) // columns)
+    figure = Figure(figsize=(1.75 * columns, 2.05 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, example in zip(grid, examples, strict=False):
+        view = example.view
+        _draw_slice(axes, view, shown_slice(view.truth), view.truth, view.predictions.get(network))
+        axes.set_title(f"{_short(view.case)}\n{example.caption}", fontsize=7, parse_math=False)
+    for axes in grid[len(examples) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def _slices_through(truth: LabelArray) -> list[int]:
+    """At most six, evenly through the tumor, or the kidney where there is none."""
+    mask = truth == TUMOR if (truth == TUMOR).any() else truth > 0
+    occupied = np.flatnonzero(mask.any(axis=(1, 2))) if mask.any() else np.arange(len(truth))
+    places = np.linspace(0, len(occupied) - 1, min(_WORST_SLICES, len(occupied)))
+    return [int(occupied[place]) for place in places.round().astype(int)]
+
+
+def _short(case: str) -> str:
+    return case if len(case) <= _NAME_LENGTH else f"{case[: _NAME_LENGTH - 1]}…"
+
+
 def _column_order(network: str) -> tuple[bool, int]:
     known = list(reversed(TITLES))  # from the best of the paper's table to its worst, then what it does not know
     return network not in known, known.index(network) if network in known else 0
@@ -106,19 +155,26 @@ def _draw_row(row: Sequence[Axes], example: Example, columns: Sequence[str]) -> 
     view = example.view
     index = shown_slice(view.truth)
     labels = [None, view.truth, *(view.predictions.get(name) for name in columns)]
-    aspect = view.spacing_mm[1] / view.spacing_mm[2]
     for axes, volume in zip(row, labels, strict=True):
-        axes.imshow(view.image[index], cmap="gray", vmin=0, vmax=255, aspect=aspect, interpolation="bilinear")
-        if volume is not None:
-            _draw_labels(axes, volume[index], aspect)
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.spines[:].set_visible(False)
-    name = example.view.case if len(example.view.case) <= 24 else f"{example.view.case[:23]}…"
-    row[0].set_ylabel(f"{name}\n{example.caption}", fontsize=8, parse_math=False)
+        _draw_slice(axes, view, index, volume)
+    row[0].set_ylabel(f"{_short(view.case)}\n{example.caption}", fontsize=8, parse_math=False)
 
 
-def _draw_labels(axes: Axes, labels: LabelArray, aspect: float) -> None:
+def _draw_slice(
+    axes: Axes, view: View, index: int, labels: LabelArray | None, outlined: LabelArray | None = None
+) -> None:
+    """The image with labels filled and outlined, or filled alone where another mask is to be outlined over them."""
+    aspect = view.spacing_mm[1] / view.spacing_mm[2]
+    axes.imshow(view.image[index], cmap="gray", vmin=0, vmax=255, aspect=aspect, interpolation="bilinear")
+    if labels is not None:
+        _fill_labels(axes, labels[index], aspect)
+        _outline_labels(axes, (labels if outlined is None else outlined)[index])
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+
+
+def _fill_labels(axes: Axes, labels: LabelArray, aspect: float) -> None:
     fill = np.ma.masked_equal(labels, 0)
     axes.imshow(
         fill,
@@ -129,6 +185,9 @@ def _draw_labels(axes: Axes, labels: LabelArray, aspect: float) -> None:
         aspect=aspect,
         interpolation="nearest",
     )
+
+
+def _outline_labels(axes: Axes, labels: LabelArray) -> None:
     for label, colour in ((KIDNEY, KIDNEY_COLOUR), (TUMOR, TUMOR_COLOUR)):
         mask = labels == label
         if mask.any() and not mask.all():
