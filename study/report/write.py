@@ -57,7 +57,7 @@ def write_report(results: str | Path, settings: Settings | None = None, programs
 
 def draw_figures(report: Report) -> dict[str, "Figure"]:
     """The figures that the rows at hand allow, by name."""
-    from study.report import figures, overlays, search_figures
+    from study.report import figures, search_figures
 
     summary, results = report.summary, report.results
     winner = summary.winner.name if summary.winner else ""
@@ -112,7 +112,7 @@ def draw_sprites(report: Report) -> "list[Sprite]":
 
 
 def draw_surfaces(report: Report) -> "list[Surfaces]":
-    """Surfaces of test patients by the truth and by the winner, hardest patients first, as many as the page may hold."""
+    """Surfaces of test patients by truth and winner, hardest patients first, as many as the page may hold."""
     from study.report.surfaces import surfaces_of
 
     network = report.summary.patients[0].network if report.summary.patients else ""
