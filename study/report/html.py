@@ -8,11 +8,14 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from renalnet.plan import ROWS, STATEMENT, in_words
 from study.report import words
 from study.report.contents import Report
 from study.report.overlays import Sprite
 from study.report.paper import FOOTNOTES, NOT_COMPARABLE
-from study.report.summary import SHORT_TITLES, STAGES, TITLES
+from study.report.rows import PlanSheet
+from study.report.summary import SHORT_TITLES, STAGES, TITLES, Patient
+from study.report.surfaces import Surfaces
 
 _FILTERS = {
     "mean_sd": words.mean_sd,
@@ -32,7 +35,7 @@ _FILTERS = {
 _VERDICT_CLASSES = {"found": "found", "missed": "missed", "false alarm": "alarm"}
 
 
-def render(report: Report, charts: Mapping[str, str], sprites: Sequence[Sprite]) -> str:
+def render(report: Report, charts: Mapping[str, str], sprites: Sequence[Sprite], surfaces: Sequence[Surfaces]) -> str:
     """The page as text.
 
     Args:
@@ -40,8 +43,10 @@ def render(report: Report, charts: Mapping[str, str], sprites: Sequence[Sprite])
         charts: data URIs of the figures that could be drawn, by name.
         sprites: slices of test patients for the viewer; fewer than there are views where the page would grow
             too large.
+        surfaces: of test patients; likewise.
     """
     summary = report.summary
+    network = summary.patients[0].network if summary.patients else ""
     trials = sorted(report.results.trials or [], key=lambda row: -(row.objective or 0.0))
     return (
         _environment()
@@ -54,9 +59,15 @@ def render(report: Report, charts: Mapping[str, str], sprites: Sequence[Sprite])
             winner=summary.winner,
             standing=summary.winner_standing,
             trials=trials,
-            others=[name for name in TITLES if any(name in row.others for row in summary.patients)],
+            others=_others(summary.patients),
             charts=charts,
             sprites=[asdict(sprite) for sprite in sprites],
+            surfaces=[asdict(one) | {"network": short_title(network)} for one in surfaces],
+            num_surfaces_left_out=len(report.results.view_cases) - len(surfaces),
+            plans=_plans(report.results.plans),
+            plan_lines=ROWS,
+            plan_words=lambda line, sheet: in_words(line, asdict(sheet), {}),
+            statement=STATEMENT,
             num_views_left_out=len(report.results.view_cases) - len(sprites),
             titles=TITLES,
             short_titles=SHORT_TITLES,
@@ -66,6 +77,25 @@ def render(report: Report, charts: Mapping[str, str], sprites: Sequence[Sprite])
             verdict_class=lambda verdict: _VERDICT_CLASSES.get(verdict, ""),
         )
     )
+
+
+def short_title(network: str) -> str:
+    """A network's short name; another program's is its own."""
+    return SHORT_TITLES.get(network, network)
+
+
+def _others(patients: Sequence[Patient]) -> list[str]:
+    """Networks, rules and programs beside the winner, in the table's order."""
+    names = {name for patient in patients for name in patient.others}
+    return [*(name for name in TITLES if name in names), *sorted(names - TITLES.keys())]
+
+
+def _plans(sheets: Sequence[PlanSheet]) -> dict[str, list[PlanSheet]]:
+    """By case, the truth's first."""
+    found: dict[str, list[PlanSheet]] = {}
+    for sheet in sorted(sheets, key=lambda sheet: (sheet.case, sheet.source != "truth")):
+        found.setdefault(sheet.case, []).append(sheet)
+    return found
 
 
 def _environment() -> Environment:
