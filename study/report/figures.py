@@ -244,7 +244,7 @@ def _agreement_lines(axes: Axes, difference: NDArray[np.float64]) -> None:
 
 def trust(patients: Sequence[Patient]) -> Figure:
     """True tumor Dice of the test patients against the one that the signs of their masks let expect."""
-    figure = Figure(figsize=(4.6, 3.8), layout="constrained")
+    figure = Figure(figsize=(8.6, 3.6), layout="constrained")
     axes = _axes(figure, "expected tumour Dice (without truth)", "true tumour Dice")
     known = [patient for patient in patients if patient.expected_dice is not None]
     axes.plot([0, 1], [0, 1], color=TIDY_FAINT, linewidth=1.5)

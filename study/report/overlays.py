@@ -103,7 +103,8 @@ def worst_figure(example: Example) -> Figure:
     size = (1.7 * len(slices) + 0.9, (1.7 * aspect + 0.05) * (1 + len(names)) + 0.7)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(1 + len(names), len(slices), squeeze=False)
-    for row, (name, labels) in zip(grid, {"truth": view.truth, **view.predictions}.items(), strict=True):
+    masks = {"truth": view.truth, **{name: view.predictions[name] for name in names}}
+    for row, (name, labels) in zip(grid, masks.items(), strict=True):
         for axes, index in zip(row, slices, strict=True):
             _draw_slice(axes, view, index, labels)
         row[0].set_ylabel(TITLES.get(name, name), fontsize=8, parse_math=False)

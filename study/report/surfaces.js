@@ -1,7 +1,7 @@
 "use strict";
 {
   // A small renderer with a depth buffer: it needs no GPU, which a headless or a hospital's browser may not have.
-  const SIZE = 440, ZOOM = 0.92;
+  const SIZE = 440, ZOOM = 1.3;
   const BODIES = { kidney: { colour: [46, 196, 166], opacity: 0.38 }, tumor: { colour: [255, 77, 77], opacity: 1 } };
   const BACKGROUND = [22, 27, 34], LIGHT = [-0.35, 0.45, 0.82];
   const ENDS = [["R", [-1, 0, 0]], ["L", [1, 0, 0]], ["A", [0, -1, 0]], ["P", [0, 1, 0]], ["F", [0, 0, -1]], ["H", [0, 0, 1]]];

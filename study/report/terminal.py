@@ -30,6 +30,7 @@ def print_report(report: Report, console: Console) -> None:
             _say(console, line, style="dim")
     _print_winner(report, console)
     _print_detection(report.detections, console)
+    _print_trust(report, console)
     _print_cost(report, console)
 
 
@@ -82,7 +83,7 @@ def _print_winner(report: Report, console: Console) -> None:
         _say(console, f"  Dice, {STAGES.get(stage.stage, stage.stage)}: {values}")
     for margin in summary.margins:
         if margin.label == "tumor":
-            lead = f"{words.signed(margin.difference)}, p {words.p_value(margin.difference.p_value)}"
+            lead = f"{words.signed(margin.difference)}, p {words.p_value(margin.p_holm)} (Holm)"
             _say(console, f"  tumour Dice over {margin.other.title}: {lead}")
 
 
@@ -94,6 +95,16 @@ def _print_detection(detections: list[Detected], console: Console) -> None:
             _say(console, f"            specificity {words.rate(found.voxel.specificity)}")
             _say(console, f"  patients: sensitivity {words.counted_rate(found.patient.sensitivity)}")
             _say(console, f"            specificity {words.counted_rate(found.patient.specificity)}")
+
+
+def _print_trust(report: Report, console: Console) -> None:
+    trust = report.summary.trust
+    if trust is not None:
+        bounds = words.interval(trust.low, trust.high, 2)
+        _say(console, f"Masks ranked without truth: rank correlation with tumour Dice {trust.value:.2f} ({bounds})")
+    for one in report.added:
+        if one.missing:
+            _say(console, f"{one.name}: no mask of {len(one.missing)} test patients, left out of its means", "yellow")
 
 
 def _print_cost(report: Report, console: Console) -> None:
