@@ -8,7 +8,7 @@ from study.report import words
 from study.report.contents import Report
 from study.report.paper import NOT_COMPARABLE
 from study.report.statistics import Estimate
-from study.report.summary import STAGES, Standing
+from study.report.summary import STAGES, Margin, Standing
 from study.report.tables import tables_of, to_csv
 
 _LONG: Final = ("trials", "repeats", "learning_curves", "patient_dice")
@@ -53,21 +53,18 @@ def as_markdown(report: Report) -> str:
         rows = [[row.contestant.title, *_values(row)] for row in summary.standings]
         lines += [*_table(["mean ± sd", *_MEASURES], rows), "", f"{NOT_COMPARABLE}", ""]
     if summary.margins:
-        margins = [
-            [
-                m.other.title,
-                m.label,
-                words.signed(m.difference),
-                words.p_value(m.p_holm),
-                f"{m.difference.rank_biserial:+.2f}",
-            ]
-            for m in summary.margins
-        ]
+        margins = [_margin(margin) for margin in summary.margins]
         lines += [*_table(["winner less", "label", "Dice (interval)", "p, Holm", "rank-biserial r"], margins), ""]
     if summary.stages:
         stages = [[STAGES.get(row.stage, row.stage), *_values(row)] for row in summary.stages]
         lines += [*_table(["stage of the winner", *_MEASURES], stages), ""]
     return "\n".join([*lines, f"Trials: {words.counts(summary.states)}"])
+
+
+def _margin(margin: Margin) -> list[str]:
+    difference = margin.difference
+    tested = [words.p_value(margin.p_holm), f"{difference.rank_biserial:+.2f}"]
+    return [margin.other.title, margin.label, words.signed(difference), *tested]
 
 
 def _values(row: Standing) -> list[str]:
