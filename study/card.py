@@ -32,12 +32,12 @@ def model_card(results: str) -> str:
             "## Uses",
             "",
             "- meant for: research on segmentation of kidney and tumor in arterial-phase contrast CT",
-            "- not meant for: the care of patients; scans without contrast, of other organs or of children were not tested",
+            "- not meant for: the care of patients; scans other than those under Data were not tested",
             "- how: `python -m renalnet predict CT --model THIS_FOLDER --out DIR`",
             "",
             "## Limitations",
             "",
-            "- tumors that look like parenchyma, and small ones, are missed first; the report's patient table shows which",
+            f"- no tumor was predicted for {_num_missed(test)} test patients who have one",
             "- a kidney that no atlas resembles is left out, and named",
             "",
             "## Data",
@@ -83,6 +83,12 @@ def _front_matter(manifest: dict[str, Any], test: list[dict[str, Any]]) -> list[
         "model-index": [{"name": f"3D_FCN_PPM {manifest['winner']}", "results": [result]}],
     }
     return ["---", yaml.safe_dump(content, sort_keys=False, allow_unicode=True).rstrip(), "---", ""]
+
+
+def _num_missed(test: list[dict[str, Any]]) -> str:
+    """`3 of 15`."""
+    diseased = [row for row in test if row["label"] == "tumor" and not row["truth_empty"]]
+    return f"{sum(row['pred_empty'] for row in diseased)} of {len(diseased)}"
 
 
 def _mean(rows: list[dict[str, Any]], label: str, name: str) -> float:

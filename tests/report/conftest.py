@@ -3,7 +3,17 @@
 from pathlib import Path
 
 import pytest
-from fake_results import curve_rows, metric_rows, trial_rows, write_manifest, write_rows, write_views
+from fake_results import (
+    curve_rows,
+    importance_rows,
+    metric_rows,
+    plan_rows,
+    quality_rows,
+    trial_rows,
+    write_manifest,
+    write_rows,
+    write_views,
+)
 
 from study.report import Report, write_report
 
@@ -16,6 +26,9 @@ def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_rows(folder / "trials.parquet", trial_rows())
     write_rows(folder / "curves.parquet", curve_rows())
     write_rows(folder / "final" / "metrics.parquet", metric_rows())
+    write_rows(folder / "importances.parquet", importance_rows())
+    write_rows(folder / "final" / "quality.parquet", quality_rows())
+    write_rows(folder / "final" / "plan.parquet", plan_rows())
     write_views(folder / "final" / "views")
     return folder
 

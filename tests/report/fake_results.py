@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from renalnet.plan import find_kidneys, measure_kidney, measures_of
+
 MARKUP_CASE = "case_<b>bold"
 CASES = [
     "case_00001",
@@ -21,6 +23,7 @@ CASES = [
     "healthy_2",
 ]
 SHAPE = (14, 40, 44)
+SPACING_MM = (3.0, 1.3, 1.3)
 WINNER = "fcn_ppm-0001"
 _QUALITY = {"fcn_ppm": 0.86, "unet3d": 0.78, "pspnet2d": 0.66, "threshold_roi": 0.12, "threshold_inside": 0.5}
 _CHECKPOINTS = {"fcn_ppm": WINNER, "unet3d": "unet3d-0006", "pspnet2d": "pspnet2d-0007"}
@@ -192,6 +195,32 @@ def metric_rows() -> list[dict[str, Any]]:
     return rows
 
 
+def quality_rows() -> list[dict[str, Any]]:
+    """`final/quality.parquet`: an estimate that is right but for the last patient."""
+    rows = [{"case": case, "split": "test", "expected_dice": 0.9 - 0.05 * i} for i, case in enumerate(CASES)]
+    rows.append({"case": "case_00099", "split": "validation", "expected_dice": 0.8})
+    signs = {"entropy_bits": 0.2, "expected_dice_tumor": 0.6, "agreement": 0.7}
+    return [{**row, "checkpoint": WINNER, "expected_error": 0.1, "num_known": 9, **signs} for row in rows]
+
+
+def importance_rows() -> list[dict[str, Any]]:
+    """`importances.parquet`."""
+    about = {"network": "fcn_ppm", "evaluator": "PED-ANOVA", "num_trials": 4}
+    shares = {"tumor_weight": 0.6, "ppm_kernels": 0.3, "first_step": 0.1}
+    return [{**about, "parameter": name, "importance": share} for name, share in shares.items()]
+
+
+def plan_rows() -> list[dict[str, Any]]:
+    """`final/plan.parquet`, measured on the views."""
+    rows = []
+    for index, case in enumerate(CASES):
+        truth = _ellipsoids(index, healthy=case.startswith("healthy"))
+        for source, labels in (("truth", truth), ("prediction", np.roll(truth, 1, axis=2))):
+            sheets = [measure_kidney(kidney) for kidney in find_kidneys(labels, SPACING_MM)]
+            rows += [{"case": case, "source": source, **measures_of(sheet)} for sheet in sheets]
+    return rows
+
+
 def repeat_rows() -> list[dict[str, Any]]:
     """Rows of `trials.parquet` for the two best configurations run again: a seed and a fold each, one failed."""
     first, second = (row for row in trial_rows() if row["name"] in (WINNER, "fcn_ppm-0000"))
@@ -234,7 +263,7 @@ def write_views(folder: Path) -> None:
             folder / f"{case}.npz",
             image=image.astype(np.uint8),
             truth=truth,
-            spacing_mm=np.array([3.0, 1.3, 1.3]),
+            spacing_mm=np.array(SPACING_MM),
             **predictions,
         )
 
