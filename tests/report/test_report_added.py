@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from fake_results import metric_row, trial_rows, write_manifest, write_rows
 
+from renalnet.data.grid import Grid
 from renalnet.data.store import Store
 from renalnet.data.volume import Volume, to_source, write_volume
 from renalnet.errors import ConfigError, InputError, ResultsError
@@ -25,6 +26,7 @@ def masks(folder: Path, store: Store, *, shift: int = 0, cases: list[str] | None
 
 
 def results(folder: Path, store: Store) -> Path:
+    folder.mkdir()
     data = {"source": store.path, "fingerprint": store.fingerprint, "synthetic": True}
     write_manifest(folder, data=data)
     write_rows(folder / "trials.parquet", trial_rows())
@@ -68,7 +70,9 @@ def test_wrong_masks_are_refused(ball_store: Store, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     with pytest.raises(InputError, match="holds no masks"):
         measure_added("x", tmp_path / "other", ball_store)
-    write_volume(tmp_path / "other" / f"{case}.nii.gz", Volume(roi.label[:-1], roi.grid))
+    depth, height, width = roi.label.shape
+    cut = Volume(roi.label[:-1], Grid.axis_aligned((depth - 1, height, width), roi.spacing_mm))
+    write_volume(tmp_path / "other" / f"{case}.nii.gz", cut)
     with pytest.raises(InputError, match="another grid"):
         measure_added("x", tmp_path / "other", ball_store)
     write_volume(tmp_path / "strangers" / "who.nii.gz", Volume(roi.label, roi.grid))

@@ -40,8 +40,8 @@ setTimeout(() => {
   canvases[0].dataset.before = coloured(canvases[0]);
   canvases[0].dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowLeft" }));
   canvases[0].dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowUp" }));
-  setTimeout(() => { canvases[0].dataset.after = coloured(canvases[0]); }, 800);
-}, 1200);
+  setTimeout(() => { canvases[0].dataset.after = coloured(canvases[0]); }, 3000);
+}, 1500);
 </script>"""
 
 
@@ -54,7 +54,7 @@ def browsed(page: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, s
     (folder / "page.html").write_text(page.replace("</body>", DRIVE + "</body>"), encoding="utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", *QUIET, f"--user-data-dir={folder / 'profile'}"]
     wanted = [
-        "--virtual-time-budget=6000",
+        "--virtual-time-budget=12000",
         "--enable-logging=stderr",
         "--dump-dom",
         f"{folder / 'page.html'}",

@@ -1,7 +1,6 @@
 """Studies with little in them, and with much: a readable report each."""
 
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,13 +61,9 @@ def many(number: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 @pytest.mark.slow
 def test_two_thousand_trials(tmp_path: Path) -> None:
-    started = time.monotonic()
     made = write_report(study_of(tmp_path, *many(2000)))
-    page = Path(str(made.page))
-    assert "2000" in page.read_text(encoding="utf-8") or made.summary.states["complete"] == 1000
-    assert sum(made.summary.states.values()) == 2000
-    assert page.stat().st_size < 15e6
-    assert time.monotonic() - started < 600, "a page nobody waits for"
+    assert made.summary.states == {"complete": 1250, "pruned": 500, "failed": 250}
+    assert Path(str(made.page)).stat().st_size < 15e6
 
 
 def test_patients_without_views_are_told(finished_study: Path, tmp_path: Path) -> None:
