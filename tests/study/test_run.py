@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from study_command import command, rows, run
@@ -87,7 +88,21 @@ def test_masks_lie_on_the_source_grid(finished: Path, ball_store: Store) -> None
 def test_best_folder_is_a_model(finished: Path) -> None:
     model = load_bundle(str(finished / "best"))
     assert model.config["train"]["net"]["name"] == "fcn_ppm"
-    assert "Research software, not a" in (finished / "best" / "README.md").read_text()
+    card = (finished / "best" / "README.md").read_text()
+    assert "Research software, not a" in card
+    _, front, _ = card.split("---\n", 2)
+    (model,) = yaml.safe_load(front)["model-index"]
+    metrics = {metric["name"]: metric["value"] for metric in model["results"][0]["metrics"]}
+    assert metrics.keys() == {"Dice kidney", "Dice tumor"} and 0 <= metrics["Dice kidney"] <= 1
+
+
+def test_planning_sheets_and_importances_are_written(finished: Path) -> None:
+    sheets = rows(finished / "final" / "plan.parquet")
+    truths = {row["case"] for row in sheets if row["source"] == "truth"}
+    assert truths == {"case_00006", "case_00007"}
+    assert all(row["kidney_ml"] >= 0 and row["kidney_length_mm"] > 0 for row in sheets)
+    assert rows(finished / "importances.parquet") == []  # too few trials to tell
+    assert rows(finished / "final" / "quality.parquet") == []  # too few validation patients
 
 
 def test_report_is_shown_and_written(finished: Path) -> None:
