@@ -4,10 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: study test test-slow lint clean
+.PHONY: study pictures test test-slow lint clean
 
 study: $(INSTALLED)  ## the main job on an embedded synthetic cohort
 	$(BIN)/python -m study.run --preset quick
+
+pictures: study  ## the README's: an overlay, and the report as Chromium shows it
+	cp results/quick/figures/overlays.png results/evidence/quick/
+	chromium --headless --no-sandbox --hide-scrollbars --window-size=1180,1500 --virtual-time-budget=8000 \
+	  --screenshot=results/evidence/quick/report.png $(CURDIR)/results/quick/report.html
 
 test: $(INSTALLED)  ## the default suite
 	$(BIN)/python -m pytest -n 2

@@ -25,3 +25,5 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
     });
   });
 }
+// On paper nothing can be opened.
+addEventListener("beforeprint", () => document.querySelectorAll("details.plan").forEach(plan => { plan.open = true; }));
