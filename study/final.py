@@ -97,7 +97,9 @@ def _write_trust(stage: "_Stage", winner: Candidate, candidates: Sequence[Candid
     rivals = [candidate for candidate in candidates if candidate.network == OURS and candidate is not winner]
     write_parquet(layout.final_path(stage.results, QUALITY), quality_rows(stage.results, winner, rivals, rows))
     patients = [Patient(stage.results, stage.store.path, case, winner) for case in stage.store.cases("test")]
-    write_parquet(layout.final_path(stage.results, PLANS), plan_rows(patients, stage.work))
+    write_parquet(
+        layout.final_path(stage.results, PLANS), plan_rows(patients, [one.name for one in rivals], stage.work)
+    )
 
 
 @dataclass(frozen=True)

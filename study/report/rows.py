@@ -1,6 +1,7 @@
 """The files of a results folder as typed rows. What a running study has not written yet is None, no error."""
 
 import io
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
@@ -221,6 +222,13 @@ class PlanSheet:
     renal_r: int | None = None
     renal_e: int | None = None
     renal_l: int | None = None
+    spread: str = "{}"
+    """JSON: least and largest of each measure over the masks of the finalists of the winner's network."""
+
+    @property
+    def bounds(self) -> dict[str, tuple[float, float]]:
+        """Of each measure that spreads."""
+        return {name: (low, high) for name, (low, high) in json.loads(self.spread).items()}
 
 
 @dataclass(frozen=True)

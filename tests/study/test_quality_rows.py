@@ -1,5 +1,6 @@
 """Estimates of the winner's masks from the files that the final stage leaves."""
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,12 @@ import numpy as np
 import pytest
 
 from renalnet import storage
+from renalnet.data.store import Store
 from renalnet.quality import MIN_PATIENTS, signs_of
 from study import layout
 from study.candidates import Candidate
+from study.casework import Patient
+from study.plans import plan_rows
 from study.quality import quality_rows
 
 WINNER, RIVAL = (Candidate("fcn_ppm", f"fcn_ppm-000{number}", (), "0123abcd") for number in range(2))
@@ -70,6 +74,30 @@ def test_the_test_patients_truth_is_not_looked_at(tmp_path: Path) -> None:
 def test_without_other_finalists_there_is_no_agreement(tmp_path: Path) -> None:
     rows = quality_rows(str(tmp_path), WINNER, [], study(tmp_path, 6))
     assert len(rows) == 9 and "agreement" not in rows[0]
+
+
+class HereAndNow:
+    """Applies a function without a cluster."""
+
+    def apply(self, function: Any, jobs: Any) -> Any:
+        return map(function, jobs)
+
+
+def test_planning_sheets_spread_over_the_finalists(ball_store: Store, tmp_path: Path) -> None:
+    case = ball_store.cases("test")[0]
+    roi = ball_store.read(case)
+    smaller = roi.label.copy()
+    smaller[: len(smaller) // 2][smaller[: len(smaller) // 2] == 2] = 1
+    for name, labels in ((WINNER.name, roi.label), (RIVAL.name, smaller)):
+        storage.write_arrays(layout.roi_labels_path(str(tmp_path), name, case), {"labels": labels})
+    patient = Patient(str(tmp_path), ball_store.path, case, WINNER)
+    truth, prediction = plan_rows([patient], [RIVAL.name], HereAndNow())
+    assert (truth["source"], prediction["source"]) == ("truth", "prediction")
+    assert prediction["tumor_ml"] == truth["tumor_ml"] and truth["spread"] == "{}"
+    low, high = json.loads(prediction["spread"])["tumor_ml"]
+    assert low < high == pytest.approx(truth["tumor_ml"])
+    (_, alone) = plan_rows([patient], [], HereAndNow())
+    assert alone["spread"] == "{}"
 
 
 def test_few_validation_patients_give_no_estimate(tmp_path: Path) -> None:
