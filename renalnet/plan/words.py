@@ -60,8 +60,8 @@ ROWS: Final = (
     Line("renal_n", "R.E.N.A.L.: N", definition="nearness to the collecting system, which has no label"),
     Line(
         "renal_l",
-        "R.E.N.A.L.: L",
-        "points",
+        "R.E.N.A.L.: L, points",
+        "",
         0,
         definition="by the polar lines above, which stand for those of the hilum",
     ),
