@@ -375,9 +375,10 @@ def plan(
     Research software, not a medical device. An empty mask has no kidney and gives no sheet.
     """
     from renalnet.errors import InputError
-    from renalnet.plan.files import as_csv, masks_of, plan_mask
+    from renalnet.plan.files import masks_of, plan_mask
     from renalnet.plan.words import STATEMENT
     from renalnet.storage import write_bytes, write_json
+    from renalnet.tabular import to_csv
 
     found = masks_of(masks)
     if member and len(found) > 1:
@@ -390,7 +391,7 @@ def plan(
     if out:
         rows = [row for one in plans for row in one.rows()]
         write_json(out, {"statement": STATEMENT, "sheets": rows})
-        write_bytes(out.with_suffix(".csv"), as_csv(rows))
+        write_bytes(out.with_suffix(".csv"), to_csv(rows))
 
 
 def _plan_table(plan: "Plan") -> Table:

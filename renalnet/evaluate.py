@@ -1,7 +1,5 @@
 """All metrics between two folders of masks, case by case."""
 
-import csv
-import io
 from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from renalnet.data.masks import find_masks, read_mask
 from renalnet.data.volume import grid_difference
 from renalnet.errors import InputError
 from renalnet.metrics.table import Evaluation, LabelMeasures, evaluation, measure
+from renalnet.tabular import to_csv
 from renalnet.workers import JobPool
 
 _MAX_NAMED: Final = 5
@@ -57,11 +56,7 @@ def as_csv(result: Evaluation) -> bytes:
         for case, by_label in result["cases"].items()
         for label, measures in by_label.items()
     ]
-    stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue().encode()
+    return to_csv(rows)
 
 
 def measure_pair(pair: Pair) -> list[LabelMeasures]:

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = {
-    0: ("types", "errors", "log", "storage", "exclusive"),
+    0: ("types", "errors", "log", "storage", "exclusive", "tabular"),
     1: ("config", "presets", "checkpoint", "command", "device", "lease", "workers", "machine"),
     2: ("data", "nets", "losses", "metrics", "infer.batches", "infer.stitch", "infer.crf", "infer.components"),
     3: ("train", "plan", "quality"),

@@ -1,7 +1,5 @@
 """Planning sheets of mask files."""
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,13 +69,3 @@ def _sheets_like(path: Path, other: Path, margin_mm: float, sheets: Sequence[She
     if [sheet.side for sheet in found] != [sheet.side for sheet in sheets]:
         raise InputError(f"{other}: shows {len(found)} kidneys, {path} {len(sheets)}; name masks of one scan")
     return found
-
-
-def as_csv(rows: Sequence[dict[str, Any]]) -> bytes:
-    """Rows as UTF-8 CSV; what does not apply is an empty cell."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, fieldnames=names, lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue().encode()

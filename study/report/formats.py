@@ -4,12 +4,13 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
+from renalnet.tabular import to_csv
 from study.report import words
 from study.report.contents import Report
 from study.report.paper import NOT_COMPARABLE
 from study.report.statistics import Estimate
 from study.report.summary import STAGES, Margin, Standing
-from study.report.tables import tables_of, to_csv
+from study.report.tables import tables_of
 
 _LONG: Final = ("trials", "repeats", "learning_curves", "patient_dice")
 """Tables that lie beside the report as CSV; a summary is without them."""

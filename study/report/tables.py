@@ -1,8 +1,5 @@
 """The tables of a report as CSV: what the page shows and what the figures draw."""
 
-import csv
-import io
-from collections.abc import Sequence
 from dataclasses import asdict
 from statistics import fmean
 
@@ -36,15 +33,6 @@ def tables_of(report: Report) -> dict[str, list[Cells]]:
         "learning_curves": [asdict(row) for row in results.epochs or []],
     }
     return {name: rows for name, rows in tables.items() if rows}
-
-
-def to_csv(rows: Sequence[Cells]) -> bytes:
-    """UTF-8 CSV with a header; None is an empty cell. All rows have the columns of the first."""
-    stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue().encode()
 
 
 def _classes(report: Report) -> list[Cells]:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from renalnet.log import get_logger
 from renalnet.storage import join, write_bytes
+from renalnet.tabular import to_csv
 from study.report.contents import Programs, Report, analyse
 from study.report.rows import load_view
 from study.report.statistics import Settings
 from study.report.summary import OURS
-from study.report.tables import tables_of, to_csv
+from study.report.tables import tables_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

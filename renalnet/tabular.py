@@ -1,0 +1,15 @@
+"""Rows of values as CSV."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+
+
+def to_csv(rows: Sequence[Mapping[str, object]]) -> bytes:
+    """UTF-8 CSV, its header the names of all rows as they come; what a row lacks, or None, is an empty cell."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, fieldnames=names, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue().encode()
