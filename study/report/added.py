@@ -70,12 +70,14 @@ def measure_added(name: str, folder: Path, store: Store) -> Added:
         InputError: the folder holds no mask of a test patient, or one lies on another grid, or holds other labels.
     """
     masks, cases = find_masks(folder), store.cases("test")
-    labels = {case: _on_roi(masks[case], store.read(case)) for case in cases if case in masks}
+    measured, labels = list[Measurement](), dict[str, LabelArray]()
+    for roi in (store.read(case) for case in cases if case in masks):
+        labels[roi.case] = _on_roi(masks[roi.case], roi)
+        measured.extend(_measure(name, labels[roi.case], roi))
     if not labels:
         raise InputError(
             f"{folder}: holds no mask of the {len(cases)} test patients; their names are {cases[0]}.nii.gz, …"
         )
-    measured = [row for case, found in labels.items() for row in _measure(name, found, store.read(case))]
     return Added(name, measured, labels, [case for case in cases if case not in labels])
 
 
