@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,14 @@ from renalnet.data.store_writer import write_store
 from renalnet.types import Split
 from study.config import StudyConfig
 from study.presets import quick
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C acts as ever, also where the tests were started in the background or a library has taken it over."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

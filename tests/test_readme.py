@@ -49,6 +49,7 @@ def run(line: str, folder: Path) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("interruptible")
 def test_own_data_commands(tmp_path: Path) -> None:
     found = commands("Your own data")
     assert len(found) == 8

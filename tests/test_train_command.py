@@ -182,6 +182,7 @@ def test_durations(seconds: float, text: str) -> None:
     assert command.duration_words(seconds) == text
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_the_first_signal_asks_and_the_second_acts_as_ever() -> None:
     with command.stop_signals() as stop:
         assert (stop.is_made, stop.exit_code) == (False, 0)

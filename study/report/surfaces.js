@@ -91,7 +91,7 @@
     function draw() {
       if (isAsked) return;
       isAsked = true;
-      requestAnimationFrame(() => { isAsked = false; sides.forEach(([canvas, bodies]) => paint(canvas, bodies, view)); });
+      setTimeout(() => { isAsked = false; sides.forEach(([canvas, bodies]) => paint(canvas, bodies, view)); }, 16);
     }
     function turn(yaw, pitch) {
       view = { yaw: view.yaw + yaw, pitch: Math.max(-1.5, Math.min(1.5, view.pitch + pitch)) };
