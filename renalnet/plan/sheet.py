@@ -18,8 +18,7 @@ from renalnet.plan.extent import (
     Points,
     axial_diameter_mm,
     covariance,
-    largest_diameter_mm,
-    surface_points_mm,
+    diameter_mm,
     voxel_centres_mm,
 )
 from renalnet.plan.kidneys import Kidney
@@ -127,7 +126,7 @@ def measure_kidney(kidney: Kidney, margin_mm: float = MARGIN_MM) -> Sheet:
     return Sheet(
         side=kidney.side,
         kidney_ml=int(kidney.kidney.sum()) * ml,
-        kidney_length_mm=largest_diameter_mm(surface_points_mm(kidney.labels > 0, kidney.spacing_mm)),
+        kidney_length_mm=diameter_mm(kidney.labels > 0, kidney.spacing_mm),
         tumor_ml=int(kidney.tumor.sum()) * ml,
         num_tumors=num_tumors,
         remaining_ml=_num_remaining(kidney, margin_mm) * ml,
@@ -158,17 +157,18 @@ def _num_remaining(kidney: Kidney, margin_mm: float) -> int:
 def _measure_tumor(kidney: Kidney, tumor: MaskArray) -> Tumor:
     spacing_mm = kidney.spacing_mm
     middle, of_kidney = (voxel_centres_mm(mask, spacing_mm).mean(axis=0) for mask in (tumor, kidney.labels > 0))
-    diameter_mm = largest_diameter_mm(surface_points_mm(tumor, spacing_mm))
+    axial_mm = axial_diameter_mm(tumor, spacing_mm)
+    largest_mm = max(diameter_mm(tumor, spacing_mm), axial_mm)  # smoothing in space and in a slice differ a little
     return Tumor(
         volume_ml=int(tumor.sum()) * float(np.prod(spacing_mm)) / _MM3_PER_ML,
-        diameter_3d_mm=diameter_mm,
-        diameter_axial_mm=axial_diameter_mm(tumor, spacing_mm),
+        diameter_3d_mm=largest_mm,
+        diameter_axial_mm=axial_mm,
         surface_cm2=surface_cm2(tumor, spacing_mm),
         contact_cm2=contact_cm2(kidney.kidney, tumor, spacing_mm),
         exophytic_share=exophytic_share(kidney.kidney, tumor, spacing_mm),
         polar=_measure_polar(kidney, tumor),
         behind_mm=float(middle[1] - of_kidney[1]),
-        c_index=float(np.linalg.norm(middle - of_kidney)) / max(diameter_mm / 2, min(spacing_mm) / 2),
+        c_index=float(np.linalg.norm(middle - of_kidney)) / max(largest_mm / 2, min(spacing_mm) / 2),
     )
 
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from bodies import HALF_AXES_MM, Ball, ball, ellipsoid, ellipsoid_cm2, kidney_with
+from bodies import HALF_AXES_MM, Ball, ball, ellipsoid, ellipsoid_cm2, kidney_with, places
 
 from renalnet.plan import find_kidneys, measure_kidney
 from renalnet.plan.area import contact_cm2, surface_cm2
-from renalnet.plan.extent import axial_diameter_mm, largest_diameter_mm, surface_points_mm
+from renalnet.plan.extent import axial_diameter_mm, diameter_mm, largest_diameter_mm, voxel_centres_mm
 
 FINE, USUAL, THICK = (1.0, 0.65, 0.65), (3.0, 0.8, 0.8), (5.0, 1.0, 1.0)
 SPACINGS = [FINE, USUAL, THICK]
@@ -56,8 +56,19 @@ def test_a_kidney_alone(spacing_mm):
 @pytest.mark.parametrize(("spacing_mm", "within"), [(FINE, 0.02), (USUAL, 0.03), (THICK, 0.04)])
 def test_the_diameter_of_a_tumor_of_two_centimetres(spacing_mm, within):
     small = ball(Ball((8.0, -30.0, 0.0), 10.0), spacing_mm)
-    assert largest_diameter_mm(surface_points_mm(small, spacing_mm)) == pytest.approx(20, rel=within)
+    assert diameter_mm(small, spacing_mm) == pytest.approx(20, rel=within)
     assert axial_diameter_mm(small, spacing_mm) == pytest.approx(20, rel=0.02)
+
+
+@pytest.mark.parametrize("spacing_mm", SPACINGS)
+def test_what_sticks_out_of_a_tumor_counts(spacing_mm):
+    """A rod of 8 mm across on a ball: from its end, 24 mm from the middle, to the ball's far side."""
+    from_middle = places(spacing_mm) - EXOPHYTIC.middle
+    rod = (np.linalg.norm(from_middle[..., :2], axis=-1) < 4) & (from_middle[..., 2] > 0) & (from_middle[..., 2] < 24)
+    body = ball(EXOPHYTIC, spacing_mm) | rod
+    exact_mm = EXOPHYTIC.radius + np.hypot(24, 4)
+    assert diameter_mm(body, spacing_mm) >= largest_diameter_mm(voxel_centres_mm(body, spacing_mm))
+    assert diameter_mm(body, spacing_mm) == pytest.approx(exact_mm, rel=0.03)
 
 
 def test_boxes_that_touch_share_a_face():
