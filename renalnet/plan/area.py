@@ -5,6 +5,10 @@ half the area; directions of the grid stand for all, each with the part of the s
 (Lehmann and Legland, Image Analysis & Stereology, 2012). Steps are as long as two voxels, three along axes of finer
 spacing: with the 13 directions between neighbours alone an ellipsoid of a kidney's form at 3 × 0.8 × 0.8 mm comes out
 5 % too small, and a plane along the axes 20 %.
+
+Lines are not seen where they leave the body within a step, so that a contact that ends in a sharp edge is too small.
+A ball of 5 cm cut by a plane, whose contact is a disc, loses up to 6.5 % of it at 1 × 0.65 × 0.65 mm, 13 % at
+3 × 0.8 × 0.8 and 18.5 % at 5 × 1 × 1, most where the plane is axial. Contacts that are curved as a tumor's lose less.
 """
 
 from collections.abc import Sequence

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 from bodies import HALF_AXES_MM, Ball, ball, ellipsoid, ellipsoid_cm2, kidney_with, places
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from renalnet.plan import find_kidneys, measure_kidney
 from renalnet.plan.area import contact_cm2, surface_cm2
@@ -17,6 +19,11 @@ EXOPHYTIC = Ball((8.0, -30.0, 0.0), 15.0)
 CENTRAL = Ball((5.0, -22.0, 6.0), 15.0)
 LARGE = Ball((20.0, -38.0, 5.0), 25.0)
 POLAR = Ball((-40.0, -20.0, 5.0), 15.0)
+CENTRED = Ball((0.0, 0.0, 0.0), 25.0)
+DISC_WITHIN = {FINE: 0.065, USUAL: 0.13, THICK: 0.185}
+BENEATH = Ball((0.0, -19.5, 0.0), 8.0)
+BENEATH_WITHIN = {FINE: 0.035, USUAL: 0.06, THICK: 0.09}
+COARSE = (4.0, 3.0, 3.0)
 BALLS = [EXOPHYTIC, CENTRAL, LARGE, POLAR]
 
 
@@ -69,6 +76,34 @@ def test_what_sticks_out_of_a_tumor_counts(spacing_mm):
     exact_mm = EXOPHYTIC.radius + np.hypot(24, 4)
     assert diameter_mm(body, spacing_mm) >= largest_diameter_mm(voxel_centres_mm(body, spacing_mm))
     assert diameter_mm(body, spacing_mm) == pytest.approx(exact_mm, rel=0.03)
+
+
+@pytest.mark.parametrize("normal", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 2, 2), (1, 1, 1)])
+@pytest.mark.parametrize("spacing_mm", SPACINGS)
+def test_a_ball_cut_by_a_plane_touches_in_a_disc(spacing_mm, normal):
+    """7 mm from the middle of a ball of 25 mm radius: the worst case, flat and with a sharp edge, is too small."""
+    whole = ball(CENTRED, spacing_mm)
+    is_above = places(spacing_mm) @ np.array(normal) > 7 * np.linalg.norm(normal)
+    exact_cm2 = np.pi * (CENTRED.radius**2 - 7**2) / 100
+    share = contact_cm2(whole & is_above, whole & ~is_above, spacing_mm) / exact_cm2
+    assert 1 - DISC_WITHIN[spacing_mm] <= share <= 1
+
+
+@pytest.mark.parametrize("spacing_mm", SPACINGS)
+def test_a_tumor_just_beneath_the_surface(spacing_mm):
+    """Half a millimetre of kidney covers it: a shell thinner than a step of the lines that are counted."""
+    tumor = measure_kidney(kidney_with(BENEATH, spacing_mm)).tumor
+    assert tumor is not None
+    assert tumor.contact_cm2 == pytest.approx(BENEATH.cm2, rel=BENEATH_WITHIN[spacing_mm])
+    assert tumor.exophytic_share == pytest.approx(0, abs=0.02)
+
+
+@settings(max_examples=15, deadline=None)
+@given(before=st.tuples(*[st.integers(0, 9)] * 3), behind=st.tuples(*[st.integers(0, 9)] * 3))
+def test_the_place_in_the_volume_changes_nothing(before, behind):
+    kidney = kidney_with(CENTRAL, COARSE)
+    (moved,) = find_kidneys(np.pad(kidney.labels, list(zip(before, behind, strict=True))), COARSE)
+    assert measure_kidney(moved) == measure_kidney(kidney)
 
 
 def test_boxes_that_touch_share_a_face():
