@@ -100,16 +100,19 @@ class FoldedResidual(nn.Module):
             y: Tensor = self.restore(self.widen(self.reduce(x)), x)
             return y
         reach = self.widen.convolution.dilation[0]
-        beyond = torch.zeros_like(self.reduce(x[:, :, :reach]), memory_format=torch.channels_last_3d)
-        known = torch.cat([beyond, self.reduce(x[:, :, :reach])], dim=2)
-        first = 0
+        start = self.reduce(x[:, :, :reach])
+        beyond = start.new_zeros((*start.shape[:2], reach, *start.shape[3:]))
+        beyond = beyond.contiguous(memory_format=torch.channels_last_3d)
+        known, first = torch.cat([beyond, start], dim=2), 0
         for slab in _slabs(x):
             end = first + slab.shape[2]
-            missing = min(reach, slab.shape[2], max(0, end + reach - x.shape[2]))
-            # An empty part would cost the sum its memory layout.
-            ahead = [self.reduce(x[:, :, first + reach : end + reach])] if first + reach < x.shape[2] else []
-            behind = [beyond[:, :, :missing]] if missing else []
-            seen = torch.cat([known, *ahead, *behind], dim=2)
+            parts = [known]
+            if first + reach < x.shape[2]:
+                parts.append(self.reduce(x[:, :, first + reach : end + reach]))
+            missing = slab.shape[2] + 2 * reach - sum(part.shape[2] for part in parts)
+            if missing:  # an empty part would cost the whole its memory layout
+                parts.append(beyond[:, :, :missing])
+            seen = torch.cat(parts, dim=2)
             known = seen[:, :, -2 * reach :]
             slab.copy_(self.restore(self._widened(seen), slab))
             first = end

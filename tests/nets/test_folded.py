@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from renalnet.config import NetConfig
 from renalnet.nets import SegmentationNet, build_net
+from renalnet.nets import folded as module_folded
 from renalnet.nets.blocks import ConvNorm
-from renalnet.nets.folded import FoldedConv, folded
+from renalnet.nets.folded import FoldedConv, FoldedResidual, folded
 from renalnet.types import NETWORKS, NetName
 
-SIZES = [(5, 7, 3), (9, 18, 22)]
+SIZES = [(5, 7, 3), (9, 18, 22), (21, 8, 6)]
+"""The last one is more than a slab deep at half the resolution, too."""
 
 
 def random(shape: tuple[int, ...], seed: int) -> Tensor:
@@ -126,3 +128,26 @@ def test_every_layer_hands_on_channels_last_memory(name: NetName, kind: str) -> 
         net(image.to(torch.bfloat16))
     assert len(seen) > 20
     assert {key: value for key, value in seen.items() if value != (torch.bfloat16, 1)} == {}
+
+
+@pytest.mark.parametrize("depth", [1, 3, 4, 7, 8, 9, 16, 21])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.no_grad()
+def test_a_large_feature_passes_slab_by_slab(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, depth: int) -> None:
+    """Depths that end within a slab, at its end, and beneath a block's reach; the layout lasts to the last slab."""
+    blocks = [module for module in folded(lived_in("fcn_ppm"), dtype).modules() if isinstance(module, FoldedResidual)]
+    assert len({block.widen.convolution.dilation for block in blocks}) > 1
+    strides: list[int] = []
+    for block in blocks:
+        block.restore.register_forward_pre_hook(lambda _, inputs: strides.append(inputs[0].stride(1)))
+        image = random((1, block.reduce.convolution.in_channels, depth, 10, 9), depth).to(dtype)
+        image = image.contiguous(memory_format=torch.channels_last_3d)
+        monkeypatch.setattr(module_folded, "_LARGE_BYTES", 2**24)
+        whole = block(image.clone(memory_format=torch.preserve_format))
+        monkeypatch.setattr(module_folded, "_LARGE_BYTES", 0)
+        by_slab = block(image)
+        assert by_slab is image
+        torch.testing.assert_close(by_slab, whole, rtol=1e-5 if dtype is torch.float32 else 2e-2, atol=1e-5)
+    assert len(strides) == len(blocks) * (1 + -(-depth // 8))
+    if dtype is torch.bfloat16:  # as it is run
+        assert set(strides) == {1}
