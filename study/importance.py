@@ -1,6 +1,7 @@
 """How much each searched value decides of a trial's objective, by Optuna's PED-ANOVA (Watanabe et al., 2023)."""
 
 import warnings
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Any, Final, TypeAlias
 
@@ -17,7 +18,7 @@ from study.journal import read_journal
 Row: TypeAlias = dict[str, Any]
 EVALUATOR: Final = "PED-ANOVA"
 _MIN_TRIALS: Final = 4
-"""Below it the evaluator's best share holds one trial."""
+"""The evaluator sets the best tenth, two trials at least, against all: of fewer than four that is half of them."""
 
 
 def write_importances(results: str, epochs: int) -> None:
@@ -36,20 +37,28 @@ def write_importances(results: str, epochs: int) -> None:
 def importance_rows(study: optuna.Study) -> list[Row]:
     """Of the trials that trained all their epochs; pruned ones were judged at other epochs and do not compare.
 
-    The importances of a network sum to 1. No rows of fewer than four whole trials, or where all did equally well.
+    Values that all of these trials have, and that differ between them, take part; the importances of a network sum to
+    1. No rows of fewer than four whole trials, or where all did equally well, or no value differs.
     """
     whole = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(whole) < _MIN_TRIALS or len({_loss(trial) for trial in whole}) == 1:
+    searched = _varying(whole)
+    if len(whole) < _MIN_TRIALS or not searched or len({_loss(trial) for trial in whole}) == 1:
         return []
     network = study.study_name.split("-")[0]
     about = {"network": network, "evaluator": EVALUATOR, "num_trials": len(whole)}
-    return [{**about, "parameter": name, "importance": value} for name, value in _importances(study).items()]
+    return [{**about, "parameter": name, "importance": value} for name, value in _importances(study, searched).items()]
 
 
-def _importances(study: optuna.Study) -> dict[str, float]:
+def _varying(trials: Sequence[FrozenTrial]) -> list[str]:
+    names = set.intersection(*(set(trial.params) for trial in trials)) if trials else set[str]()
+    return sorted(name for name in names if len({trial.params[name] for trial in trials}) > 1)
+
+
+def _importances(study: optuna.Study, searched: list[str]) -> dict[str, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of a target: the evaluator asks what makes it low
-        found: dict[str, float] = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target=_loss)
+        evaluator = PedAnovaImportanceEvaluator()
+        found: dict[str, float] = get_param_importances(study, evaluator=evaluator, params=searched, target=_loss)
     return found
 
 

@@ -68,3 +68,27 @@ def test_the_file_holds_the_trials_of_todays_length(tmp_path: Path) -> None:
     write_importances(str(tmp_path), 6)
     rows = pq.read_table(tmp_path / "importances.parquet").to_pylist()
     assert {(row["network"], row["num_trials"]) for row in rows} == {("fcn_ppm", 12)}
+
+
+def test_a_value_that_does_not_differ_decides_nothing() -> None:
+    study = optuna.create_study(direction="maximize", study_name="fcn_ppm")
+    for number in range(8):
+        params = {"tumor_weight": 1.0 + number / 4, "ppm_kernels": "1-2"}
+        study.add_trial(create_trial(params=params, distributions=SPACE, value=number / 8))
+    assert [row["parameter"] for row in importance_rows(study)] == ["tumor_weight"]
+    constant = optuna.create_study(direction="maximize", study_name="fcn_ppm")
+    for number in range(8):
+        params = {"tumor_weight": 1.0, "ppm_kernels": "1-2"}
+        constant.add_trial(create_trial(params=params, distributions=SPACE, value=number / 8))
+    assert importance_rows(constant) == []
+
+
+def test_values_that_some_trials_lack_take_no_part() -> None:
+    study = optuna.create_study(direction="maximize", study_name="fcn_ppm")
+    for number in range(8):
+        names = ("tumor_weight", "ppm_kernels") if number % 2 else ("tumor_weight",)
+        params = {"tumor_weight": 1.0 + number / 4, "ppm_kernels": "1-2"}
+        chosen = {name: params[name] for name in names}
+        spaces = {name: SPACE[name] for name in names}
+        study.add_trial(create_trial(params=chosen, distributions=spaces, value=number / 8))
+    assert [row["parameter"] for row in importance_rows(study)] == ["tumor_weight"]
