@@ -380,6 +380,8 @@ def plan(
     from renalnet.storage import write_bytes, write_json
     from renalnet.tabular import to_csv
 
+    if out:
+        _require_json(out)
     found = masks_of(masks)
     if member and len(found) > 1:
         raise InputError(f"--member goes with one mask, and {len(found)} are named; name the masks one by one")
@@ -392,6 +394,14 @@ def plan(
         rows = [row for one in plans for row in one.rows()]
         write_json(out, {"statement": STATEMENT, "sheets": rows})
         write_bytes(out.with_suffix(".csv"), to_csv(rows))
+
+
+def _require_json(out: Path) -> None:
+    """Raises InputError for a name that the CSV file beside it would have too."""
+    from renalnet.errors import InputError
+
+    if out.suffix != ".json":
+        raise InputError(f"--out {out}: names the JSON file, beside which a CSV file goes; end it in .json")
 
 
 def _plan_table(plan: "Plan") -> Table:
@@ -424,6 +434,7 @@ def evaluate(
     from renalnet.storage import write_bytes, write_json
     from renalnet.workers import Workers
 
+    _require_json(out)
     with Workers(workers) as pool:
         result = evaluate_folders(truth, pred, pool)
     write_json(out, result)

@@ -20,10 +20,15 @@ def find_masks(folder: Path) -> dict[str, Path]:
 
 
 def read_mask(path: Path) -> Volume:
-    """A mask in the inner geometry. Raises InputError where it cannot be read, or holds other labels than ours."""
+    """A mask in the inner geometry. Raises InputError as `read_source_mask` does."""
+    return canonical(read_source_mask(path), is_label=True)
+
+
+def read_source_mask(path: Path) -> Volume:
+    """A mask on the grid of its file. Raises InputError where it cannot be read, or holds other labels than ours."""
     volume = read_volume(path)
     values = np.unique(volume.array)
     foreign = sorted(set(values.tolist()) - set(LABEL_NAMES))
     if foreign:
         raise InputError(f"{path}: holds label {foreign[0]:g}; labels are 0 background, 1 kidney, 2 tumor")
-    return canonical(Volume(volume.array.astype(np.uint8), volume.grid), is_label=True)
+    return Volume(volume.array.astype(np.uint8), volume.grid)

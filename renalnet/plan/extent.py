@@ -9,6 +9,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.distance import pdist
 
+from renalnet.metrics.surface import surface
 from renalnet.types import FloatArray, MaskArray, Triple
 
 Points: TypeAlias = NDArray[np.float64]
@@ -89,7 +90,8 @@ def diameter_mm(mask: MaskArray, spacing_mm: tuple[float, ...]) -> float:
     From surface to surface, but no less than from centre to centre of the mask's voxels, which lie in the body: balls
     keep their diameter when they are smoothed, while real tumors lose up to 15 % of theirs with what sticks out.
     """
-    points = np.concatenate([surface_points_mm(mask, spacing_mm), voxel_centres_mm(mask, spacing_mm)])
+    outermost = voxel_centres_mm(surface(mask), spacing_mm)
+    points = np.concatenate([surface_points_mm(mask, spacing_mm), outermost])
     return largest_diameter_mm(points)
 
 

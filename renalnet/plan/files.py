@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from renalnet.data.masks import find_masks, read_mask
-from renalnet.data.volume import Volume, grid_difference
+from renalnet.data.volume import Grid, Volume, grid_difference
 from renalnet.errors import InputError
 from renalnet.plan.kidneys import find_kidneys
 from renalnet.plan.sheet import Sheet, measure_kidney, measures_of, spread_of
@@ -49,10 +49,11 @@ def plan_mask(path: Path, others: Sequence[Path], margin_mm: float) -> Plan:
     Raises:
         InputError: a mask cannot be read, holds other labels, or others lie on another grid or show other kidneys.
     """
-    sheets = _sheets(read_mask(path), margin_mm)
+    mask = read_mask(path)
+    sheets = _sheets(mask, margin_mm)
     if not others:
         return Plan(path, sheets, [{} for _ in sheets])
-    alike = [sheets, *(_sheets_like(path, other, margin_mm, sheets) for other in others)]
+    alike = [sheets, *(_sheets_like(path, mask.grid, other, margin_mm, sheets) for other in others)]
     return Plan(path, sheets, [spread_of(of_kidney) for of_kidney in zip(*alike, strict=True)])
 
 
@@ -60,9 +61,9 @@ def _sheets(mask: Volume, margin_mm: float) -> list[Sheet]:
     return [measure_kidney(kidney, margin_mm) for kidney in find_kidneys(mask.array, mask.grid.spacing_mm)]
 
 
-def _sheets_like(path: Path, other: Path, margin_mm: float, sheets: Sequence[Sheet]) -> list[Sheet]:
+def _sheets_like(path: Path, grid: Grid, other: Path, margin_mm: float, sheets: Sequence[Sheet]) -> list[Sheet]:
     mask = read_mask(other)
-    difference = grid_difference(mask.grid, read_mask(path).grid)
+    difference = grid_difference(mask.grid, grid)
     if difference:
         raise InputError(f"{other}: lies on another grid than {path} ({difference}); name masks of one scan")
     found = _sheets(mask, margin_mm)

@@ -31,6 +31,8 @@ MARGIN_MM: Final = 5.0
 """Parenchyma nearer to the tumor than this counts as taken with it, unless another margin is asked for."""
 _FACE_MM: Final = 5.0
 """A tumor whose middle is nearer to the kidney's than this, from front to back, is on neither face."""
+_OUTLINE_ERROR: Final = 0.02
+"""Of the exophytic share, by the tests on bodies of known form."""
 _MM3_PER_ML: Final = 1000.0
 
 
@@ -87,8 +89,8 @@ class Tumor:
 
     @property
     def exophytic_points(self) -> int:
-        """R.E.N.A.L.'s E: at least half exophytic, less, wholly endophytic."""
-        return 1 if self.exophytic_share >= 0.5 else 2 if self.exophytic_share > 0 else 3
+        """R.E.N.A.L.'s E: at least half exophytic, less, wholly endophytic but for the error of the outline."""
+        return 1 if self.exophytic_share >= 0.5 else 2 if self.exophytic_share > _OUTLINE_ERROR else 3
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ ROWS: Final = (
     ),
     Line("remaining_share", "Parenchyma beyond the margin", "%", 0, 100.0),
     Line("renal_r", "R.E.N.A.L.: R, points", "", 0, definition="diameter (Kutikov and Uzzo, 2009)"),
-    Line("renal_e", "R.E.N.A.L.: E, points", "", 0, definition="exophytic share"),
+    Line("renal_e", "R.E.N.A.L.: E, points", "", 0, definition="exophytic share; up to 2 % counts as none"),
     Line("renal_n", "R.E.N.A.L.: N", definition="nearness to the collecting system, which has no label"),
     Line(
         "renal_l",

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from renalnet import storage
-from renalnet.data.masks import find_masks, read_mask
+from renalnet.data.masks import find_masks, read_source_mask
 from renalnet.data.regrid import regrid_label
 from renalnet.data.store import Roi, Store, open_store
-from renalnet.data.volume import grid_difference, read_volume
+from renalnet.data.volume import canonical, grid_difference
 from renalnet.errors import ConfigError, InputError, ResultsError, StoreError
 from renalnet.metrics.table import measure
 from renalnet.types import LabelArray
@@ -82,10 +82,11 @@ def measure_added(name: str, folder: Path, store: Store) -> Added:
 
 
 def _on_roi(path: Path, roi: Roi) -> LabelArray:
-    difference = grid_difference(read_volume(path).grid, roi.source)
+    mask = read_source_mask(path)
+    difference = grid_difference(mask.grid, roi.source)
     if difference:
         raise InputError(f"{path}: lies on another grid than the scan of {roi.case} ({difference}); masks keep theirs")
-    return regrid_label(read_mask(path), roi.grid).array
+    return regrid_label(canonical(mask, is_label=True), roi.grid).array
 
 
 def _measure(name: str, labels: LabelArray, roi: Roi) -> Iterable[Measurement]:

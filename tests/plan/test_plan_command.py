@@ -104,6 +104,12 @@ def test_wrong_masks_are_refused(tmp_path, labels, member, said):
     assert code == USER_ERROR and said in output
 
 
+def test_a_table_is_not_written_over_the_sheet(tmp_path):
+    code, output = run(written(tmp_path / "mask.nii.gz", two_kidneys()), "--out", tmp_path / "sheet.csv")
+    assert code == USER_ERROR and ".json" in output
+    assert not (tmp_path / "sheet.csv").exists()
+
+
 def test_missing_and_broken_files_are_refused(tmp_path):
     assert run(tmp_path / "none.nii.gz")[0] == USER_ERROR
     (tmp_path / "broken.nii.gz").write_bytes(b"no image")

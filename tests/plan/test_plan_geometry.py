@@ -96,6 +96,7 @@ def test_a_tumor_just_beneath_the_surface(spacing_mm):
     assert tumor is not None
     assert tumor.contact_cm2 == pytest.approx(BENEATH.cm2, rel=BENEATH_WITHIN[spacing_mm])
     assert tumor.exophytic_share == pytest.approx(0, abs=0.02)
+    assert tumor.exophytic_points == 3
 
 
 @settings(max_examples=15, deadline=None)
