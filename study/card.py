@@ -1,5 +1,6 @@
 """The model card of the winner: what it is, what it was trained on, how well it does, and what it is not."""
 
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def model_card(results: str) -> str:
             "",
             "## Data",
             "",
-            f"- {data['source']}{' (synthetic images, not scans)' if data['synthetic'] else ''}",
+            f"- {PurePosixPath(data['source']).name}{' (synthetic images, not scans)' if data['synthetic'] else ''}",
             f"- patients: {', '.join(f'{number} {split}' for split, number in data['num_cases'].items())}",
             f"- ROI grid (z, y, x): {data['roi_spacing_mm']} mm",
             f"- fingerprint: {data['fingerprint']}",
@@ -72,7 +73,8 @@ def _front_matter(manifest: dict[str, Any], test: list[dict[str, Any]]) -> list[
         {"type": "dice", "name": f"Dice {label}", "value": round(float(_mean(test, label, "dice")), 4)}
         for label in ("kidney", "tumor")
     ]
-    dataset = {"type": "synthetic" if manifest["data"]["synthetic"] else "own", "name": manifest["data"]["source"]}
+    data = manifest["data"]
+    dataset = {"type": "synthetic" if data["synthetic"] else "own", "name": PurePosixPath(data["source"]).name}
     result = {"task": {"type": "image-segmentation"}, "dataset": dataset, "metrics": metrics}
     content = {
         "license": "other",
