@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from renalnet.command import run
+from renalnet.errors import ConfigError
 from study.report import print_report, write_report
 from study.report.added import parse_added
 from study.report.contents import Programs, analyse
@@ -45,6 +46,8 @@ def report(
 ) -> None:
     """Make the report of one results folder."""
     settings = Settings(confidence=confidence, seed=seed)
+    if data and not add:
+        raise ConfigError("--data names the store that --add measures on; give both or neither")
     programs = Programs([parse_added(one) for one in add or []], data)
     made = write_report(results, settings, programs) if write else analyse(results, settings, programs)
     if format_ is Format.TEXT:

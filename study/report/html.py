@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from renalnet.plan import ROWS, STATEMENT, in_words
 from study.report import words
 from study.report.contents import Report
-from study.report.overlays import Sprite
+from study.report.overlays import MAX_GALLERY, Sprite
 from study.report.paper import FOOTNOTES, NOT_COMPARABLE
 from study.report.rows import PlanSheet
 from study.report.summary import SHORT_TITLES, STAGES, TITLES, Patient
@@ -62,12 +62,13 @@ def render(report: Report, charts: Mapping[str, str], sprites: Sequence[Sprite],
             others=_others(summary.patients),
             charts=charts,
             sprites=[asdict(sprite) for sprite in sprites],
-            surfaces=[asdict(one) | {"network": short_title(network)} for one in surfaces],
+            surfaces=[asdict(one) | {"network": _short_title(network)} for one in surfaces],
             num_surfaces_left_out=len(report.results.view_cases) - len(surfaces),
             plans=_plans(report.results.plans),
             plan_lines=ROWS,
             plan_words=lambda line, sheet: in_words(line, asdict(sheet), sheet.bounds),
             statement=STATEMENT,
+            num_in_gallery=MAX_GALLERY,
             num_views_left_out=len(report.results.view_cases) - len(sprites),
             titles=TITLES,
             short_titles=SHORT_TITLES,
@@ -79,7 +80,7 @@ def render(report: Report, charts: Mapping[str, str], sprites: Sequence[Sprite],
     )
 
 
-def short_title(network: str) -> str:
+def _short_title(network: str) -> str:
     """A network's short name; another program's is its own."""
     return SHORT_TITLES.get(network, network)
 

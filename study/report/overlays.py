@@ -25,6 +25,8 @@ _MAX_SIDE: Final = 256
 _BITS: Final = 2
 """Bits of a label in a packed picture."""
 _LABELS_A_CHANNEL: Final = 4
+MAX_GALLERY: Final = 60
+"""Patients, the hardest ones."""
 _GALLERY_COLUMNS: Final = 6
 _WORST_SLICES: Final = 6
 _NAME_LENGTH: Final = 24

@@ -27,8 +27,6 @@ _log = get_logger(__name__)
 _MAX_VIEWER_BYTES: Final = 6_500_000
 _MAX_SURFACE_BYTES: Final = 3_500_000
 """The page stays below 15 MB with its figures."""
-_MAX_GALLERY: Final = 60
-"""Patients."""
 _PICTURES: Final = ("overlays", "worst_case", "gallery")
 """Figures of pixels go into the page as PNG, the others as SVG."""
 
@@ -96,7 +94,7 @@ def _draw_pictures(report: Report) -> dict[str, "Figure"]:
         examples = [overlays.Example(caption, load_view(results, case)) for caption, case in chosen]
         drawn["overlays"] = overlays.overlay_figure(examples)
         drawn["worst_case"] = overlays.worst_figure(examples[-1])
-        shown = [patient for patient in summary.patients if patient.case in results.view_cases][:_MAX_GALLERY]
+        shown = [patient for patient in summary.patients if patient.case in results.view_cases][-overlays.MAX_GALLERY :]
         gallery = [
             overlays.Example(f"tumour Dice {patient.dice_tumor:.2f}", load_view(results, patient.case))
             for patient in shown

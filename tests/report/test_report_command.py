@@ -39,3 +39,8 @@ def test_the_report_imports_neither_torch_nor_ray() -> None:
     code = f"import sys, {modules}; print(sorted({heavy} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_store_without_masks_to_measure_is_refused(running_study: Path) -> None:
+    done = report(str(running_study), "--data", "store")
+    assert done.returncode == 2 and "--add" in done.stderr

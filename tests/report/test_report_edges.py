@@ -66,7 +66,7 @@ def test_two_thousand_trials(tmp_path: Path) -> None:
     assert Path(str(made.page)).stat().st_size < 15e6
 
 
-def test_patients_without_views_are_told(finished_study: Path, tmp_path: Path) -> None:
+def test_patients_without_views_are_told(tmp_path: Path) -> None:
     write_manifest(tmp_path)
     write_rows(tmp_path / "trials.parquet", trial_rows())
     write_rows(tmp_path / "final" / "metrics.parquet", metric_rows())
