@@ -15,7 +15,7 @@ from renalnet.types import FloatArray, MaskArray, Triple
 Points: TypeAlias = NDArray[np.float64]
 """(n, 3) or (n, 2), in mm from the centre of the volume's first voxel, in the order of the axes."""
 _MOST_SMOOTHING: Final = 0.28
-"""Of the radius of a ball (or disc) of the mask's size."""
+"""Of the radius of a ball (or disc) of the mask's size; beyond it the mask would shrink."""
 _MARGIN: Final = 3
 """Voxels around a mask, which the Gaussian reaches."""
 
@@ -31,7 +31,13 @@ def covariance(points: Points) -> Points:
     return np.asarray(apart.T @ apart / len(points))
 
 
-def surface_points_mm(mask: MaskArray, spacing_mm: tuple[float, ...], *, smoothing: float = 1.2) -> Points:
+def radius_mm(mask: MaskArray, spacing_mm: tuple[float, ...]) -> float:
+    """Of a ball (or disc) of a boolean mask's size; 0 of an empty one."""
+    content = float(mask.sum() * np.prod(spacing_mm))
+    return float((3 * content / (4 * np.pi)) ** (1 / 3) if mask.ndim == 3 else (content / np.pi) ** 0.5)
+
+
+def surface_points_mm(mask: MaskArray, spacing_mm: tuple[float, ...], *, smoothing: float = 3.0) -> Points:
     """Points of the surface of a boolean mask, in two or three dimensions; none of an empty one.
 
     The signed distance to the surface (shape-based interpolation: Raya and Udupa, 1990) is smoothed, less where the
@@ -41,7 +47,8 @@ def surface_points_mm(mask: MaskArray, spacing_mm: tuple[float, ...], *, smoothi
     Args:
         mask: the body.
         spacing_mm: of its voxels.
-        smoothing: standard deviation of the Gaussian, in voxels.
+        smoothing: standard deviation of the Gaussian, the same in all directions, in voxels along the axis of finest
+            spacing.
     """
     import edt
 
@@ -49,20 +56,13 @@ def surface_points_mm(mask: MaskArray, spacing_mm: tuple[float, ...], *, smoothi
         return np.empty((0, mask.ndim))
     padded = np.pad(mask, _MARGIN)
     distance_mm = edt.edt(padded, anisotropy=spacing_mm) - edt.edt(~padded, anisotropy=spacing_mm)
-    soft = ndimage.gaussian_filter(distance_mm, np.minimum(smoothing, _most_smoothing(mask, spacing_mm)))
+    smoothing_mm = min(smoothing * min(spacing_mm), _MOST_SMOOTHING * radius_mm(mask, spacing_mm))
+    soft = ndimage.gaussian_filter(distance_mm, np.divide(smoothing_mm, spacing_mm))
     fineness = np.maximum(1, np.rint(np.divide(spacing_mm, min(spacing_mm)))).astype(int)
     steps = [np.arange((size - 1) * fine + 1) / fine for size, fine in zip(soft.shape, fineness, strict=True)]
     fine = ndimage.map_coordinates(soft, np.meshgrid(*steps, indexing="ij"), order=1)
     found = [_crossings(fine, axis) for axis in range(mask.ndim)]
     return np.asarray((np.concatenate(found) / fineness - _MARGIN) * np.array(spacing_mm))
-
-
-def _most_smoothing(mask: MaskArray, spacing_mm: tuple[float, ...]) -> NDArray[np.float64]:
-    """Along each axis, in voxels: beyond it the mask would shrink."""
-    content = float(mask.sum() * np.prod(spacing_mm))
-    radius_mm = (3 * content / (4 * np.pi)) ** (1 / 3) if mask.ndim == 3 else (content / np.pi) ** 0.5
-    most: NDArray[np.float64] = _MOST_SMOOTHING * radius_mm / np.array(spacing_mm)
-    return most
 
 
 def _crossings(distance_mm: FloatArray, axis: int) -> Points:

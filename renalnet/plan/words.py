@@ -39,8 +39,13 @@ ROWS: Final = (
         100.0,
         "share of the tumour outside the kidney's outline, continued smoothly beneath it",
     ),
-    Line("contact_cm2", "Contact with the kidney", "cm²", definition="area, Crofton's formula (Leslie et al., 2015)"),
-    Line("tumor_surface_cm2", "Tumour surface", "cm²", definition="area, Crofton's formula"),
+    Line(
+        "contact_cm2",
+        "Contact with the kidney",
+        "cm²",
+        definition="area (Leslie et al., 2015), from the surface's normals",
+    ),
+    Line("tumor_surface_cm2", "Tumour surface", "cm²", definition="area, from the surface's normals"),
     Line(
         "beyond_upper_share", "Above the upper polar line", "%", 0, 100.0, "end of the middle third of the longest axis"
     ),
