@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Two processes with a thread each, so that they do not wait for each other's.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 INSTALLED := $(VENV)/.installed
 
 .PHONY: study pictures test test-slow lint clean
@@ -15,10 +17,10 @@ pictures: study  ## the README's: an overlay, and the report as Chromium shows i
 	  --screenshot=results/evidence/quick/report.png $(CURDIR)/results/quick/report.html
 
 test: $(INSTALLED)  ## the default suite
-	$(BIN)/python -m pytest -n 2
+	$(PYTEST)
 
 test-slow: $(INSTALLED)  ## every test, the slow ones too
-	$(BIN)/python -m pytest -n 2 -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
