@@ -97,6 +97,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_cut_image(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["cohort.json"]
 
 
+@pytest.mark.slow
 def test_phantom_prepare_train_describe(tmp_path: Path) -> None:
     small = ["--set", "num_cases=6", "--set", "shape=[40,96,96]", "--set", "spacing_mm=[6,3.6,3.6]"]
     painted = run("renalnet", "phantom", "--out", str(tmp_path / "cohort"), *small)

@@ -64,6 +64,7 @@ def test_labels_are_the_same_under_onnxruntime(name: NetName, tmp_path: Path) ->
     assert len(np.unique(ours.labels)) > 1
 
 
+@pytest.mark.slow
 def test_any_number_of_sub_volumes_goes_at_once(tmp_path: Path) -> None:
     save_bundle(tmp_path)
     export_bundle(tmp_path, tmp_path / "model")
@@ -85,6 +86,7 @@ def test_the_model_says_how_it_is_used(tmp_path: Path) -> None:
     assert beside["labels"]["2"] == "tumor"
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_a_file_a_member(tmp_path: Path) -> None:
     members = [str(tmp_path / f"member-{seed}") for seed in range(2)]
     for seed, member in enumerate(members):

@@ -48,6 +48,7 @@ def wait_for_checkpoint(folder: Path) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_writes_a_checkpoint_and_the_same_command_goes_on(
     number: signal.Signals, code: int, ball_store: Store, tmp_path: Path
@@ -69,6 +70,7 @@ def test_a_signal_writes_a_checkpoint_and_the_same_command_goes_on(
     assert f"{int(stopped[1]) + 2} of 400 steps done" in again.stdout
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_command_goes_on_with_room(ball_store: Store, tmp_path: Path) -> None:
     arguments = words(ball_store, tmp_path / "run", "epochs=2", "steps_per_epoch=3")
     assert run([*arguments, "--stop-after", "2"]).returncode == 0
@@ -100,6 +102,7 @@ def test_messages_go_to_what_stderr_is_when_they_come(monkeypatch: pytest.Monkey
     assert above_the_bar.getvalue().endswith(" memory ran out\n")
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_early_keeps_its_best_model_and_says_so_each_time(ball_store: Store, tmp_path: Path) -> None:
     assert run(words(ball_store, tmp_path / "run", "epochs=1")).returncode == 0
     found = load_checkpoint(tmp_path / "run")

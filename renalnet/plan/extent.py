@@ -9,15 +9,15 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.distance import pdist
 
-from renalnet.metrics.surface import surface
+from renalnet.metrics.surface import bounding_box, surface
 from renalnet.types import FloatArray, MaskArray, Triple
 
 Points: TypeAlias = NDArray[np.float64]
 """(n, 3) or (n, 2), in mm from the centre of the volume's first voxel, in the order of the axes."""
 _MOST_SMOOTHING: Final = 0.28
 """Of the radius of a ball (or disc) of the mask's size; beyond it the mask would shrink."""
-_MARGIN: Final = 3
-"""Voxels around a mask, which the Gaussian reaches."""
+_REACH: Final = 3.0
+"""Of a Gaussian, in standard deviations."""
 
 
 def voxel_centres_mm(mask: MaskArray, spacing_mm: tuple[float, ...]) -> Points:
@@ -54,15 +54,19 @@ def surface_points_mm(mask: MaskArray, spacing_mm: tuple[float, ...], *, smoothi
 
     if not mask.any():
         return np.empty((0, mask.ndim))
-    padded = np.pad(mask, _MARGIN)
-    distance_mm = edt.edt(padded, anisotropy=spacing_mm) - edt.edt(~padded, anisotropy=spacing_mm)
+    box = bounding_box(mask)
     smoothing_mm = min(smoothing * min(spacing_mm), _MOST_SMOOTHING * radius_mm(mask, spacing_mm))
-    soft = ndimage.gaussian_filter(distance_mm, np.divide(smoothing_mm, spacing_mm))
+    deviation = np.divide(smoothing_mm, spacing_mm)
+    margin = 1 + np.ceil(_REACH * deviation).astype(int)
+    padded = np.pad(mask[box], [(width, width) for width in margin])
+    distance_mm = edt.edt(padded, anisotropy=spacing_mm) - edt.edt(~padded, anisotropy=spacing_mm)
+    soft = ndimage.gaussian_filter(distance_mm, deviation, truncate=_REACH)
     fineness = np.maximum(1, np.rint(np.divide(spacing_mm, min(spacing_mm)))).astype(int)
     steps = [np.arange((size - 1) * fine + 1) / fine for size, fine in zip(soft.shape, fineness, strict=True)]
     fine = ndimage.map_coordinates(soft, np.meshgrid(*steps, indexing="ij"), order=1)
     found = [_crossings(fine, axis) for axis in range(mask.ndim)]
-    return np.asarray((np.concatenate(found) / fineness - _MARGIN) * np.array(spacing_mm))
+    first = [place.start for place in box] - margin
+    return np.asarray((np.concatenate(found) / fineness + first) * np.array(spacing_mm))
 
 
 def _crossings(distance_mm: FloatArray, axis: int) -> Points:

@@ -28,6 +28,8 @@ _RIM_MM: Final = 4.5
 """Around the tumor: the larger of the two."""
 _OUTER: Final = 0.9
 """Points nearer to the centre than this part of the farthest one of a direction are of the sinus."""
+_MOST_PLACES: Final = 20_000
+"""In a tumor, evenly spread, where its share is counted; an interpolation takes 0.1 ms."""
 _LEAST: Final = 1e-6
 _GOLDEN_ANGLE: Final = np.pi * (3 - np.sqrt(5))
 
@@ -41,7 +43,8 @@ def exophytic_share(kidney: MaskArray, tumor: MaskArray, spacing_mm: Triple) -> 
         spacing_mm: of the voxels (z, y, x).
     """
     stretched = _Stretched.of(voxel_centres_mm(kidney, spacing_mm))
-    to_tumor = stretched.from_centre(voxel_centres_mm(tumor, spacing_mm))
+    in_tumor = voxel_centres_mm(tumor, spacing_mm)
+    to_tumor = stretched.from_centre(in_tumor[:: -(-len(in_tumor) // _MOST_PLACES)])
     distance = np.maximum(np.linalg.norm(to_tumor, axis=1), _LEAST)
     surfaces = [stretched.from_centre(surface_points_mm(mask, spacing_mm, smoothing=0)) for mask in (kidney, tumor)]
     rim_mm = max(_RIM_VOXELS * max(spacing_mm), _RIM_MM)

@@ -49,6 +49,7 @@ def test_our_batches_are_what_is_compared(scene: Path, window: int) -> None:
     assert found["patches_per_s"] > 0 and found["total_s"] >= found["first_s"]
 
 
+@pytest.mark.slow
 def test_streaming_holds_as_much_memory_whatever_the_store(tmp_path: Path) -> None:
     out = tmp_path / "rows.json"
     settings = ("growing_patients=[80,240]", "roi=[24,32,32]", "crop=[8,16,16]", "patients=6", "batches=20")

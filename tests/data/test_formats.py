@@ -139,6 +139,7 @@ def test_nifti_lies_where_nibabel_says(tmp_path: Path, sform: int, qform: int) -
     np.testing.assert_allclose(steps * [[-1], [-1], [1]], found[:3, :3], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_real_kits_labels_lie_where_nibabel_says_and_keep_their_volumes(real_data: Path) -> None:
     paths = sorted((real_data / "kits19_raw").glob("*.nii.gz"))
     assert len(paths) == 4

@@ -165,6 +165,7 @@ def test_an_atlas_of_one_voxel_is_answered(patient: PaintedCase, atlases: list[A
         assert 0 <= found.confidence <= 1
 
 
+@pytest.mark.slow
 def test_both_kidneys_of_a_real_patient_are_found(real_data: Path) -> None:
     folder = real_data / "ct" / "totalsegmentator"
     scan = canonical(read_volume(folder / "example_ct.nii.gz"), is_label=False)

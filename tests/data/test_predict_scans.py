@@ -94,6 +94,7 @@ def check_folder(out: Path, folder: Path) -> None:
     assert {path.suffix for path in out.glob("imaging*")} == {".gz", ".json"}
 
 
+@pytest.mark.slow
 def test_a_bad_scan_stops_no_other(bundle: str, tmp_path: Path) -> None:
     write_folder(tmp_path / "scans")
     (tmp_path / "scans" / "broken.nii.gz").write_bytes(b"no image")
@@ -156,6 +157,7 @@ def predicted(scan: Path, bundle: str, out: Path) -> tuple[Told, ScanJob]:
     return predict_scan(job), job
 
 
+@pytest.mark.slow
 def test_a_real_ct(abdominal: str, real_data: Path, tmp_path: Path) -> None:
     scan = real_data / "ct" / "totalsegmentator" / "example_ct.nii.gz"
     told, job = predicted(scan, abdominal, tmp_path)

@@ -65,6 +65,7 @@ def abdomens(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_whole_scans_are_localised_and_every_labelled_voxel_is_kept(abdomens: Path, tmp_path: Path) -> None:
     stages: list[tuple[str, int, int]] = []
     summary = prepare(abdomens, tmp_path, WHOLE, progress=lambda *stage: stages.append(stage))
@@ -85,6 +86,7 @@ def test_whole_scans_are_localised_and_every_labelled_voxel_is_kept(abdomens: Pa
         assert tumor_ml == pytest.approx((truth.label.array == 2).sum() * truth.label.grid.voxel_ml, rel=0.1, abs=0.3)
 
 
+@pytest.mark.slow
 def test_two_workers_write_the_same_store(abdomens: Path, tmp_path: Path) -> None:
     prepare(abdomens, tmp_path / "one", WHOLE)
     prepare(abdomens, tmp_path / "two", WHOLE, workers=2)
@@ -222,6 +224,7 @@ def test_a_copy_of_a_stored_patient_is_known_whatever_else_is_in_the_folder(tmp_
         prepare(src, tmp_path / "store", CUT)
 
 
+@pytest.mark.slow
 def test_a_clash_of_names_leaves_no_trace(tmp_path: Path) -> None:
     src = write_rois(tmp_path / "src", 3)
     prepare(src, tmp_path / "store", CUT)
@@ -313,6 +316,7 @@ def large_rois(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_killed_preparation_goes_on_where_it_stopped(large_rois: Path, tmp_path: Path) -> None:
     assert start(large_rois, tmp_path / "undisturbed").wait() == 0
     killed = start(large_rois, tmp_path / "store")
@@ -329,6 +333,7 @@ def test_a_killed_preparation_goes_on_where_it_stopped(large_rois: Path, tmp_pat
     assert open_store(tmp_path / "store").fingerprint == open_store(tmp_path / "undisturbed").fingerprint
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_store_readable(large_rois: Path, tmp_path: Path) -> None:
     config = CUT.model_copy(update={"shard_mb": 1})
     small = write_rois(tmp_path / "src", 3)

@@ -351,6 +351,7 @@ GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 """The C library hands every tensor back at once, so that the peak is of what is in use."""
 
 
+@pytest.mark.slow
 def test_memory_is_flat_from_64_to_1000_slices():
     """The probabilities alone of 1000 slices would take 120 MB."""
     peaks_mb = []

@@ -1,6 +1,7 @@
 """Bodies of known form: an ellipsoid for a kidney and a ball for a tumor, as voxels and in closed form."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -58,6 +59,7 @@ def ellipsoid_cm2() -> float:
     return float(element.sum()) * (np.pi / 1000) * (np.pi / 500) / 100
 
 
+@cache
 def places(spacing_mm: Triple) -> np.ndarray:
     """Middles of voxels, (z, y, x, 3), in mm."""
     axes = []

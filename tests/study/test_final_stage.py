@@ -85,6 +85,7 @@ class LocalWork:
         return map(function, jobs)
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_measured_once_for_its_weights(
     config: StudyConfig, tiny_train: TrainConfig, ball_store: Store, ball_cohort: Cohort, tmp_path: Path
 ) -> None:

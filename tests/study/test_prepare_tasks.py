@@ -82,6 +82,7 @@ def test_a_task_whose_process_dies_is_a_result_and_errors_travel(pool: RayPool) 
         list(pool.map(fail_on_two, [3]))
 
 
+@pytest.mark.slow
 def test_lost_work_of_a_study_is_named_and_not_blamed_on_a_file(
     pool: RayPool, monkeypatch: pytest.MonkeyPatch, tiny_study: StudyConfig
 ) -> None:
@@ -96,6 +97,7 @@ def test_lost_work_of_a_study_is_named_and_not_blamed_on_a_file(
         measure_on_slot(MeasureJob(tiny_study, {"fcn_ppm": 2, "unet3d": 2}, None, 1), slots)
 
 
+@pytest.mark.slow
 def test_tasks_and_processes_write_the_same_store(pool: RayPool, tmp_path: Path) -> None:
     scans = write_scans(tmp_path / "scans")
     prepare(Request(scans, tmp_path / "tasks", CUT), pool)

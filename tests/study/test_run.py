@@ -111,6 +111,7 @@ def test_report_is_shown_and_written(finished: Path) -> None:
     assert "<html" in (finished / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_same_command_again_trains_nothing(finished: Path, ball_store: Store, tiny_file: Path) -> None:
     before = (finished / "optuna.journal").read_bytes()
     done = run(command(ball_store, tiny_file, finished))
