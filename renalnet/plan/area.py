@@ -34,9 +34,9 @@ _MM2_PER_CM2: Final = 100.0
 def surface_cm2(mask: MaskArray, spacing_mm: Triple) -> float:
     """Area of the surface of a boolean mask (z, y, x), in cm²; 0 of an empty one.
 
-    Outside the volume there is nothing, so that a mask cut off by the border is closed there. Balls of 7 mm radius and
-    more are within 1 % at spacings up to 3 mm, within 3 % at 5 mm; sharp edges are rounded, so that a half ball of 5 cm
-    comes out up to 4 % too small at 1 × 0.65 × 0.65 mm, 8 % at 3 × 0.8 × 0.8 and 14 % at 5 × 1 × 1.
+    Outside the volume there is nothing, so that a mask cut off by the border is closed there. Balls of 8 mm radius and
+    more are within 1 % at spacings up to 5 × 1 × 1 mm, one of 7 mm within 3 %; sharp edges are rounded, so that a half
+    ball of 5 cm comes out up to 4 % too small at 1 × 0.65 × 0.65 mm, 8 % at 3 × 0.8 × 0.8 and 14 % at 5 × 1 × 1.
     """
     if not mask.any():
         return 0.0
