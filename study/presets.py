@@ -22,7 +22,7 @@ def paper() -> StudyConfig:
 
 
 def anatomy() -> StudyConfig:
-    """For a cohort painted on real label maps: about 40 minutes on two processor cores with bfloat16, up to 110 without.
+    """For images painted on real label maps: about 40 minutes on two processor cores with bfloat16, up to 110 without.
 
     Baselines run once, at the paper's values, with widths scaled to the cost of 3D_FCN_PPM. Finalists are not repeated:
     a second seed would add five runs to the search's ten.
