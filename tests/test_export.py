@@ -23,7 +23,7 @@ pytest.importorskip("onnxscript", reason="the exporter's packages are optional")
 runtime = pytest.importorskip("onnxruntime", reason="onnxruntime only runs what was exported")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 """Of PyTorch's exporter."""
-OTHERS: tuple[NetName, ...] = ("unet3d", "pspnet2d")
+NETS: tuple[NetName, ...] = ("fcn_ppm", "unet3d", "pspnet2d")
 STITCH = StitchConfig(tile=(10, 18, 17), stride=(5, 9, 9))
 """Odd sizes, which the network pads and crops."""
 
@@ -48,7 +48,8 @@ def by_onnxruntime(path: Path):
     return forward
 
 
-@pytest.mark.parametrize("name", ["fcn_ppm", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETS)
 def test_labels_are_the_same_under_onnxruntime(name: NetName, tmp_path: Path) -> None:
     train = save_bundle(tmp_path, name)
     assert export_bundle(tmp_path, tmp_path / "model") == [f"{tmp_path}/model.onnx", f"{tmp_path}/model.json"]
@@ -73,6 +74,7 @@ def test_any_number_of_sub_volumes_goes_at_once(tmp_path: Path) -> None:
     torch.testing.assert_close(together, single, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_model_says_how_it_is_used(tmp_path: Path) -> None:
     import onnx
 

@@ -167,6 +167,7 @@ def test_a_real_ct(abdominal: str, real_data: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(mask.affine, ct.affine, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_real_series_above_the_kidneys(abdominal: str, real_data: Path, tmp_path: Path) -> None:
     """Twenty slices of liver and spleen: the masks are there, empty, on its grid, and the command would exit with 2."""
     scan = real_data / "ct" / "totalsegmentator" / "example_ct_dicom"

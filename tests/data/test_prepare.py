@@ -145,6 +145,7 @@ def test_one_patient_under_two_names_is_refused(tmp_path: Path) -> None:
         prepare(src, tmp_path / "store", CUT)
 
 
+@pytest.mark.slow
 def test_patients_are_added_without_moving_anyone(tmp_path: Path) -> None:
     src, store = write_rois(tmp_path / "src", 4), tmp_path / "store"
     prepare(src, store, CUT)
@@ -159,6 +160,7 @@ def test_patients_are_added_without_moving_anyone(tmp_path: Path) -> None:
     assert len(open_store(store).cases()) == 10
 
 
+@pytest.mark.slow
 def test_refit_takes_the_mean_of_all_training_patients(tmp_path: Path) -> None:
     src = write_rois(tmp_path / "src", 6)
     config = CUT.model_copy(update={"test_share": 0.1, "validation_share": 0.1})
@@ -170,6 +172,7 @@ def test_refit_takes_the_mean_of_all_training_patients(tmp_path: Path) -> None:
     assert store.normalisation.mean == pytest.approx((clipped.mean() + 200) / 700)
 
 
+@pytest.mark.slow
 def test_cases_added_to_a_named_test_cohort_are_never_drawn_into_it(tmp_path: Path) -> None:
     src, test_src = write_rois(tmp_path / "src", 4), write_rois(tmp_path / "test", 1, first=4)
     prepare(src, tmp_path / "store", CUT, test_src=test_src)
@@ -278,6 +281,7 @@ def test_a_store_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
         prepare(src, tmp_path / "store", CUT)
 
 
+@pytest.mark.slow
 def test_a_store_on_an_object_store_is_prepared_and_added_to(s3_uri: str, tmp_path: Path) -> None:
     src = write_rois(tmp_path / "src", 3)
     prepare(src, s3_uri, CUT)  # type: ignore[arg-type]

@@ -33,6 +33,7 @@ def test_measures_of_a_real_tumor_agree_with_each_other(real_data, case):
         assert tumor.diameter_3d_mm >= largest_diameter_mm(voxel_centres_mm(mask.array == 2, mask.grid.spacing_mm))
 
 
+@pytest.mark.slow
 def test_thick_slices_give_the_diameter_of_thin_ones(real_data):
     """The same patient at 5 × 0.82 × 0.82 mm and, resampled, at 1 × 0.65 × 0.65 mm."""
     right, left = sheets_of(real_data / "kits19_raw" / "case_00021_segmentation.nii.gz")

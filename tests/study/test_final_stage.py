@@ -149,6 +149,7 @@ def test_other_settings_of_the_stage_measure_anew(
     assert len(work.voted) == 8 and len(earlier_readings(results)) == 1
 
 
+@pytest.mark.slow
 def test_every_combination_of_the_steps_is_measured_and_the_final_one_is_what_was_settled(
     config: StudyConfig, tiny_train: TrainConfig, ball_store: Store, ball_cohort: Cohort, tmp_path: Path
 ) -> None:

@@ -74,6 +74,7 @@ def test_results_come_in_order(pool: RayPool) -> None:
     assert list(pool.map(double, range(10))) == [2 * job for job in range(10)]
 
 
+@pytest.mark.slow
 def test_a_task_whose_process_dies_is_a_result_and_errors_travel(pool: RayPool) -> None:
     assert list(pool.map(fail_on_two, [1, 2], died=lambda job: -job)) == [1, -2]
     with pytest.raises(InputError, match="2: the process that read it died"):
