@@ -53,4 +53,3 @@ def test_first_losses_of_the_quick_preset(tmp_path: Path) -> None:
     if os.environ.get("RENALNET_GOLDEN") == "write":
         GOLDEN.write_text(json.dumps(losses) + "\n")
     np.testing.assert_allclose(losses, json.loads(GOLDEN.read_text()), rtol=TOLERANCE)
-    assert losses[-1] < 0.9 * losses[0]

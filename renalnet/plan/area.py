@@ -35,8 +35,8 @@ def surface_cm2(mask: MaskArray, spacing_mm: Triple) -> float:
     """Area of the surface of a boolean mask (z, y, x), in cm²; 0 of an empty one.
 
     Outside the volume there is nothing, so that a mask cut off by the border is closed there. Balls of 8 mm radius and
-    more are within 1 % at spacings up to 5 × 1 × 1 mm, one of 7 mm within 3 %; sharp edges are rounded, so that a half
-    ball of 5 cm comes out up to 4 % too small at 1 × 0.65 × 0.65 mm, 8 % at 3 × 0.8 × 0.8 and 14 % at 5 × 1 × 1.
+    more are within 2 % at spacings up to 3 × 0.8 × 0.8 mm and 4 % at 5 × 1 × 1; sharp edges are rounded, so that a
+    half ball of 5 cm comes out up to 4 % too small at 1 × 0.65 × 0.65 mm, 8 % at 3 × 0.8 × 0.8 and 14 % at 5 × 1 × 1.
     """
     if not mask.any():
         return 0.0
@@ -47,16 +47,18 @@ def surface_cm2(mask: MaskArray, spacing_mm: Triple) -> float:
 def contact_cm2(first: MaskArray, second: MaskArray, spacing_mm: Triple) -> float:
     """Area, in cm², in which two masks (z, y, x) without a common voxel touch; 0 where one is empty.
 
-    Contacts of balls of 7 mm radius and more with an ellipsoid of a kidney's form, in it, just beneath its surface or
-    half outside, and of the parts of a ball cut by a plane, are within 2.5 % at 1 × 0.65 × 0.65 mm, 4 % at
-    3 × 0.8 × 0.8 and 7 % at 5 × 1 × 1. A gap of one voxel counts as a quarter of a contact, one of two takes as much
-    off as a half: together they make up for a rim whose crease is narrower than a voxel.
+    Contacts of balls of 8 mm radius and more with an ellipsoid of a kidney's form, in it, just beneath its surface or
+    half outside, and of the parts of a ball cut by a plane, are within 2.5 % at 1 × 0.65 × 0.65 mm, 4 % at 3 × 0.8 ×
+    0.8 and 7 % at 5 × 1 × 1, or within 0.2 cm² (0.4 at the last) where they are small. A gap of one voxel counts as a
+    quarter of a contact, one of two takes as much off as a half: together they make up for a rim whose crease is
+    narrower than a voxel.
     """
     import edt
 
     if not (first.any() and second.any()):
         return 0.0
-    first, second = (np.pad(mask[bounding_box(first | second)], len(_RIM) // 2) for mask in (first, second))
+    box = bounding_box(first | second)
+    first, second = (np.pad(mask[box], len(_RIM) // 2) for mask in (first, second))
     to_first, to_second = (edt.edt(~mask, anisotropy=spacing_mm) for mask in (first, second))
     blur_mm = min(_blur_mm(mask, spacing_mm) for mask in (first, second))
     return max(0.0, _area_cm2(to_second < to_first, first | second, spacing_mm, blur_mm))

@@ -120,8 +120,9 @@ def measure_kidney(kidney: Kidney, margin_mm: float = MARGIN_MM) -> Sheet:
     """The sheet of a kidney that `find_kidneys` found.
 
     At 1 × 0.65 × 0.65 and 3 × 0.8 × 0.8 mm the lengths of balls of 2 cm and more and of a kidney's ellipsoid are within
-    2 %, contacts within 4 % and surfaces within 1 %; at 5 × 1 × 1 mm within 3, 7 and 3 %. The exophytic share is within
-    0.02. Values of bodies of a few voxels mean little, but are finite.
+    2 %, contacts within 4 % or 0.2 cm² and surfaces without sharp edges within 2 %; at 5 × 1 × 1 mm within 3 %, 7 %
+    or 0.4 cm², and 4 %. The exophytic share is within 0.02. Values of bodies of a few voxels mean little, but are
+    finite.
     """
     ml = float(np.prod(kidney.spacing_mm)) / _MM3_PER_ML
     tumor, num_tumors = _largest(kidney.tumor)
