@@ -19,9 +19,9 @@ import typer
 
 from cluster.node import NodeSize, RayNode, spawn
 from cluster.wait import alive_nodes
-from renalnet.command import run
+from renalnet.commands.line import run
 from renalnet.errors import ClusterError
-from renalnet.log import get_logger
+from renalnet.runtime.log import get_logger
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 _log = get_logger("cluster.local")  # `__name__` is `__main__` here

@@ -14,9 +14,9 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from cluster.upload import MIB, check_upload
 from cluster.wait import ADDRESS, DEFAULT_ADDRESS, with_scheme
-from renalnet.command import LOST_RESOURCE, fail, run
+from renalnet.commands.line import LOST_RESOURCE, fail, run
 from renalnet.errors import ClusterError
-from renalnet.log import get_logger
+from renalnet.runtime.log import get_logger
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 _log = get_logger("cluster.submit")  # `__name__` is `__main__` here

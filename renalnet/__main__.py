@@ -1,7 +1,7 @@
 """`python -m renalnet`."""
 
-from renalnet.cli import app
-from renalnet.command import run
+from renalnet.commands.app import app
+from renalnet.commands.line import run
 
 
 def main() -> None:

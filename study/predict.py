@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
-from renalnet import storage
-from renalnet.cli import Bundle, Inference, PredictOut, Scans, Series, tell_predictions
-from renalnet.command import run
-from renalnet.predict import load_predictor, lost_reader, plan_jobs, predict_scan
-from study.config import ResourceConfig
-from study.tasks import RayPool, check_address, connected, find_slots, refuse_relative, use_threads
+from renalnet.commands.line import run
+from renalnet.commands.options import Bundle, Inference, PredictOut, Scans, Series
+from renalnet.commands.predict import tell_predictions
+from renalnet.inference.prediction import load_predictor, lost_reader, plan_jobs, predict_scan
+from renalnet.runtime import storage
+from study.config.sections import ResourceConfig
+from study.execution.tasks import RayPool, check_address, connected, find_slots, refuse_relative, use_threads
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 Cpus = Annotated[int, typer.Option(min=1, help="Processor slots, and threads, of a scan.")]

@@ -4,7 +4,8 @@ from functools import partial
 
 import typer
 
-from renalnet.cli import (
+from renalnet.commands.line import run
+from renalnet.commands.options import (
     GridPreset,
     LabelMap,
     Refit,
@@ -15,12 +16,10 @@ from renalnet.cli import (
     SplitsFile,
     StoreOut,
     TestSource,
-    prepare_request,
-    run_prepare,
 )
-from renalnet.command import run
-from renalnet.data.volume import use_threads
-from study.tasks import RayPool, check_address, connected, prepare_slots, refuse_relative
+from renalnet.commands.prepare import prepare_request, run_prepare
+from renalnet.data.images.volume import use_threads
+from study.execution.tasks import RayPool, check_address, connected, prepare_slots, refuse_relative
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 

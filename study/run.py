@@ -10,41 +10,50 @@ import ray
 import typer
 from rich.console import Console
 
-from renalnet import storage
-from renalnet.checkpoint import CONFIG_FILE, copy_models
-from renalnet.command import num_cores, run
+from renalnet.commands.line import run
 from renalnet.config import InferenceConfig, StitchConfig, merge, override, read_file
-from renalnet.data.atlas import ATLAS_FILE
+from renalnet.data.localise.atlas import ATLAS_FILE
 from renalnet.data.phantom import write_cohort
-from renalnet.data.prepare import local_pool, prepare
-from renalnet.data.request import Request
-from renalnet.data.store import MANIFEST as STORE_MANIFEST
-from renalnet.data.store import Store, open_store
+from renalnet.data.prepare.preparation import local_pool, prepare
+from renalnet.data.prepare.request import Request
+from renalnet.data.store.reader import MANIFEST as STORE_MANIFEST
+from renalnet.data.store.reader import Store, open_store
 from renalnet.errors import ConfigError, LostError, StoreError
-from renalnet.lease import Lease
-from renalnet.log import get_logger
+from renalnet.nets.bundle import CONFIG_FILE, copy_models
 from renalnet.nets.describe import equal_cost_width
+from renalnet.runtime import storage
+from renalnet.runtime.lease import Lease
+from renalnet.runtime.log import get_logger
+from renalnet.runtime.machine import num_cores
 from renalnet.types import SPLITS, NetName
-from study import layout
-from study.candidates import damaged_models
-from study.card import model_card
-from study.collect import write_tables
-from study.config import Slots, StudyConfig
-from study.final import Outcome, run_final
-from study.forecast import forecast_lines
-from study.importance import write_importances
-from study.journal import open_journal
-from study.manifest import StudyManifest
-from study.measure import MeasureJob
-from study.plan import planned_repeats
-from study.presets import STUDY_PRESETS, study_preset
-from study.repeat_search import run_repeats
-from study.repeats import check_folds
-from study.schedule import NetworkScheduler
-from study.search import NetworkSearch
-from study.selection import earlier_readings
-from study.tasks import FinalWork, check_address, connected, find_cluster, find_slots, inside_job, measure_on_slot
-from study.tuner import fit
+from study.config.presets import STUDY_PRESETS, study_preset
+from study.config.sections import Slots, StudyConfig
+from study.execution.repeat_searcher import run_repeats
+from study.execution.tasks import (
+    FinalWork,
+    check_address,
+    connected,
+    find_cluster,
+    find_slots,
+    inside_job,
+    measure_on_slot,
+)
+from study.execution.tuner import fit
+from study.final.model_card import model_card
+from study.final.stage import Outcome, run_final
+from study.finalists.finalists import damaged_models
+from study.finalists.repeats import check_folds
+from study.finalists.selection import earlier_readings
+from study.progress.forecast import forecast_lines
+from study.progress.trial_cost import MeasureJob
+from study.records import paths
+from study.records.manifest import StudyManifest
+from study.records.trials import write_tables
+from study.search.importance import write_importances
+from study.search.journal import open_journal
+from study.search.scheduler import NetworkScheduler
+from study.search.searcher import NetworkSearch
+from study.search.trial_counts import planned_repeats
 
 Widths: TypeAlias = dict[NetName, dict[int, int]]
 """For each network, its own width for each of 3D_FCN_PPM's."""
@@ -73,7 +82,7 @@ def study(
     if dry_run:
         _print_forecast(settings, store_path)
         return
-    with Lease(storage.join(folder, layout.LEASE)) as lease:
+    with Lease(storage.join(folder, paths.LEASE)) as lease:
         manifest = StudyManifest(folder, settings, store_path)
         store = _given_store(manifest, store_path) if store_path else _embedded_store(manifest, settings, folder)
         with connected() as dashboard, _storage_may_fail(folder):
@@ -205,9 +214,9 @@ def _search_and_finish(
         outcome = run_final(config, results, store, FinalWork(slots, check))
         _write_best(results, store, outcome, config.final.stitch)
     manifest.warn([*outcome.words, *earlier_readings(results)])
-    device = storage.read_json(storage.join(layout.best_folder(results), CONFIG_FILE))["device"]
+    device = storage.read_json(storage.join(paths.best_folder(results), CONFIG_FILE))["device"]
     manifest.update(finished=True, winner=outcome.winner.name, machine={**cluster, "device": device})
-    storage.write_bytes(storage.join(layout.best_folder(results), "README.md"), model_card(results).encode())
+    storage.write_bytes(storage.join(paths.best_folder(results), "README.md"), model_card(results).encode())
 
 
 def run_search(
@@ -238,8 +247,8 @@ def network_widths(config: StudyConfig) -> Widths:
 
 def _write_best(results: str, store: Store, outcome: Outcome, stitch: StitchConfig) -> None:
     """The winner's bundle, all its members, with its steps and the atlases that find a kidney in a new scan."""
-    best, steps = layout.best_folder(results), outcome.steps
-    members = [layout.trial_folder(results, name) for name in outcome.winner.members]
+    best, steps = paths.best_folder(results), outcome.steps
+    members = [paths.trial_folder(results, name) for name in outcome.winner.members]
     used = InferenceConfig(stitch=stitch, crf=steps.used_crf, components=steps.used_components)
     copy_models(members, best, {"final": used.model_dump(mode="json")})
     if store.manifest.atlas:

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 import yaml
-from balls import ball_roi
-from tiny import TINY
+from support.balls import ball_roi
+from support.tiny import TINY
 
 from cluster.local import LocalCluster
 from cluster.node import NodeSize
 from renalnet.config import NetConfig, OptimConfig, PatchConfig, PrepareConfig, StitchConfig, TrainConfig, merge
-from renalnet.data.cohort import Cohort, load_cohort
-from renalnet.data.store import Store
-from renalnet.data.store_writer import write_store
+from renalnet.data.batches.cohort import Cohort, load_cohort
+from renalnet.data.store.reader import Store
+from renalnet.data.store.writer import write_store
 from renalnet.types import Split
-from study.config import StudyConfig
-from study.presets import quick
+from study.config.presets import quick
+from study.config.sections import StudyConfig
 
 
 @pytest.fixture

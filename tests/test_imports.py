@@ -19,11 +19,11 @@ LAYERS = {
     7: ("__main__",),
 }
 HOME_OF_ITK = {
-    "renalnet.data.volume",
-    "renalnet.data.image.file",
+    "renalnet.data.images.volume",
+    "renalnet.data.images.image_file",
     "renalnet.data.dicom.pixels",
-    "renalnet.data.locate.outline",
-    "renalnet.infer.pipeline",
+    "renalnet.data.localise.outline",
+    "renalnet.inference.pipeline",
 }
 HOME_OF_PYDICOM = {f"renalnet.data.dicom.{name}" for name in ("file", "pixels", "segmentation", "series", "write")}
 HOME_OF_RAY = {"cluster.submit", "cluster.upload"} | {
@@ -82,8 +82,8 @@ def test_imports_follow_the_layers(path: Path) -> None:
     if module.startswith(("study", "cluster")) or module in (
         "renalnet",
         "renalnet.data",
-        "renalnet.infer",
-        "renalnet.metrics",
+        "renalnet.inference",
+        "renalnet.evaluation",
     ):
         return
     assert layer_of(module) >= 0, f"{module} has no layer"
@@ -108,9 +108,9 @@ def test_heavy_libraries_stay_at_home(path: Path) -> None:
         assert "pydicom" not in names
     if module.startswith("study.report"):
         assert not names & {"torch", "ray"}
-    if module.startswith("renalnet.metrics"):
+    if module.startswith("renalnet.evaluation"):
         assert not names & {"torch", "pyarrow", "SimpleITK"}
-    if module in ("renalnet.infer.crf", "renalnet.infer.components"):
+    if module in ("renalnet.inference.crf", "renalnet.inference.components"):
         assert not names & {"torch", "scipy"}
 
 
@@ -119,11 +119,11 @@ def test_heavy_libraries_stay_at_home(path: Path) -> None:
     [
         ("renalnet", ("torch", "ray", "optuna", "matplotlib", "SimpleITK", "pydicom", "pydensecrf")),
         ("renalnet.train", ("ray", "optuna", "matplotlib", "SimpleITK", "pydensecrf", "cc3d")),
-        ("renalnet.infer.pipeline", ("ray", "optuna", "matplotlib", "SimpleITK", "pydensecrf")),
-        ("renalnet.cli", ("torch", "ray", "optuna", "SimpleITK", "pydicom")),
+        ("renalnet.inference.pipeline", ("ray", "optuna", "matplotlib", "SimpleITK", "pydensecrf")),
+        ("renalnet.commands.app", ("torch", "ray", "optuna", "SimpleITK", "pydicom")),
         ("study.report", ("torch", "ray", "optuna")),
         ("study.bench.__main__", ("ray", "optuna", "monai", "torchio")),
-        ("study.bench.loader", ("torch", "ray", "optuna", "monai", "torchio")),
+        ("study.bench.data.loader", ("torch", "ray", "optuna", "monai", "torchio")),
     ],
 )
 def test_import_is_light(module: str, unwanted: tuple[str, ...]) -> None:

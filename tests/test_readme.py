@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from renalnet.data.volume import grid_difference, read_volume
+from renalnet.data.images.volume import grid_difference, read_volume
 
 ROOT = Path(__file__).parents[1]
 SHORT = {

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from renalnet.log import get_logger
+from renalnet.runtime.log import get_logger
 
 BatchNorm: TypeAlias = nn.BatchNorm2d | nn.BatchNorm3d
 _MODULE: Final = "renalnet.nets._fused"

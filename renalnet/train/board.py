@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from renalnet.log import get_logger
-from renalnet.train.records import EpochRecord
+from renalnet.runtime.log import get_logger
+from renalnet.train.epochs import EpochRecord
 
 FOLDER: Final = "tensorboard"
 _CURVES: Final = ("loss", "dice_kidney", "dice_tumor", "objective", "learning_rate", "voxels_per_s", "data_wait_share")

@@ -6,9 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from renalnet.device import Device
-from renalnet.log import get_logger
 from renalnet.nets import SegmentationNet
+from renalnet.runtime.device import Device
+from renalnet.runtime.log import get_logger
 
 Logits = Callable[[Tensor], Sequence[Tensor]]
 _log = get_logger(__name__)

@@ -10,20 +10,20 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from renalnet import checkpoint as checkpoints
-from renalnet import storage
-from renalnet.checkpoint import Checkpoint
 from renalnet.config import LoaderConfig, Section, TrainConfig, fingerprint
-from renalnet.data.augment import Augmenter
-from renalnet.data.cohort import Cohort
-from renalnet.data.feed.tensors import TensorMaker
-from renalnet.data.loader import PatchLoader
-from renalnet.device import is_out_of_memory, pick_device
+from renalnet.data.batches.augmentation import Augmenter
+from renalnet.data.batches.cohort import Cohort
+from renalnet.data.batches.loader import PatchLoader
+from renalnet.data.batches.tensors import TensorMaker
 from renalnet.errors import CheckpointError, StoreError
-from renalnet.log import get_logger
 from renalnet.nets import SegmentationNet, build_net
+from renalnet.nets.bundle import MODEL_FILE, save_model
 from renalnet.nets.folded import folded
-from renalnet.train.records import EpochRecord, PartialEpoch, best_of, write_log
+from renalnet.runtime import storage
+from renalnet.runtime.device import is_out_of_memory, pick_device
+from renalnet.runtime.log import get_logger
+from renalnet.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from renalnet.train.epochs import EpochRecord, PartialEpoch, best_of, write_log
 from renalnet.train.state import differences, environment, put_tensors, tensors_of
 from renalnet.train.step import (
     MEMORY_RAN_OUT,
@@ -32,7 +32,7 @@ from renalnet.train.step import (
     Stepper,
     learning_rate,
 )
-from renalnet.train.validate import Validation
+from renalnet.train.validation import Validation
 
 _log = get_logger(__name__)
 
@@ -230,13 +230,13 @@ class TrainingRun:
     def _write_behind_checkpoint(self) -> None:
         """The best model, where it is that of the checkpoint, and the log."""
         if self.records and not self.partial.steps and self.records[-1] is self.best:
-            checkpoints.save_model(self.folder, dict(self.net.state_dict()), self._bundle_config(self.records[-1]))
+            save_model(self.folder, dict(self.net.state_dict()), self._bundle_config(self.records[-1]))
         write_log(self.folder, self.records)
 
     def _save(self) -> None:
         """Write a checkpoint of what is known; a step that fails meanwhile is met by the next look at `failure`."""
         self._count(self._stepper.flush())
-        checkpoints.save_checkpoint(self.folder, Checkpoint(self.step, tensors_of(self._stepper), self._meta()))
+        save_checkpoint(self.folder, Checkpoint(self.step, tensors_of(self._stepper), self._meta()))
         self._unsaved_s = 0.0
 
     def _meta(self) -> dict[str, Any]:
@@ -270,7 +270,7 @@ class TrainingRun:
         return f"{fingerprint(same_run)}-{self._cohort.fingerprint}"
 
     def _resume(self) -> None:
-        found = checkpoints.load_checkpoint(self.folder)
+        found = load_checkpoint(self.folder)
         if found is None:
             self._require_no_model()
         else:
@@ -285,9 +285,9 @@ class TrainingRun:
 
     def _require_no_model(self) -> None:
         """A model without a checkpoint is another's, such as the best one of a study, and would be overwritten."""
-        if storage.exists(storage.join(self.folder, checkpoints.MODEL_FILE)):
+        if storage.exists(storage.join(self.folder, MODEL_FILE)):
             raise CheckpointError(
-                f"{self.folder} holds a model ({checkpoints.MODEL_FILE}) and no checkpoint; choose an empty folder"
+                f"{self.folder} holds a model ({MODEL_FILE}) and no checkpoint; choose an empty folder"
             )
 
     def _require_same_run(self, found: Checkpoint) -> None:

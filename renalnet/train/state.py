@@ -7,8 +7,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from renalnet.device import Device
 from renalnet.nets import fused
+from renalnet.runtime.device import Device
 from renalnet.train.step import Stepper
 
 _MODEL: Final = "model."

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from renalnet.config import TrainConfig
-from renalnet.data.feed.tensors import TensorMaker
-from renalnet.data.loader import Batch
-from renalnet.device import Device, is_out_of_memory
-from renalnet.log import get_logger
-from renalnet.losses import sum_of_weights, supervised_loss
+from renalnet.data.batches.loader import Batch
+from renalnet.data.batches.tensors import TensorMaker
 from renalnet.nets import SegmentationNet
+from renalnet.runtime.device import Device, is_out_of_memory
+from renalnet.runtime.log import get_logger
 from renalnet.train.forward import TrainingForward
+from renalnet.train.losses import sum_of_weights, supervised_loss
 from renalnet.train.memory import BufferHistory
 
 _log = get_logger(__name__)

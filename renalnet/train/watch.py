@@ -6,9 +6,9 @@ from typing import Final
 import torch
 from rich.console import Console
 
-from renalnet.command import duration_words
+from renalnet.runtime.durations import duration_words
 from renalnet.train.board import open_board
-from renalnet.train.records import EpochRecord
+from renalnet.train.epochs import EpochRecord
 from renalnet.train.run import StepReport, TrainingRun
 
 SLOW_STEPS: Final = 5

@@ -8,18 +8,20 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
-from renalnet import storage
-from renalnet.command import run
+from renalnet.commands.line import run
 from renalnet.config import override
 from renalnet.errors import ConfigError, nearest
-from renalnet.log import get_logger
-from study.bench import growth, inference, loader, localise, network, overhead, post, stream
-from study.bench.size import Size
-from study.bench.table import Row, as_json, print_table
+from renalnet.runtime import storage
+from renalnet.runtime.log import get_logger
+from study.bench.data import growth, loader, localise, stream
+from study.bench.measuring.size import Size
+from study.bench.measuring.table import Row, as_json, print_table
+from study.bench.networks import inference, network, post
+from study.bench.search import overhead
 
 
 def _replayed(size: Size, folder: Path) -> Iterator[Row]:
-    from study.bench import replay  # needs Ray and Optuna, which the other rows do without
+    from study.bench.search import replay
 
     return replay.rows(size, folder)
 

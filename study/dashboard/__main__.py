@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from renalnet import storage
-from renalnet.command import run
+from renalnet.commands.line import run
+from renalnet.runtime import storage
 from study.dashboard.overview import Overview, StudyWindow
 from study.dashboard.server import HOST, LiveViews, open_server
-from study.journal import read_journal
+from study.search.journal import read_journal
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 

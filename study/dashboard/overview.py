@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from renalnet import storage
-from renalnet.command import duration_words
 from renalnet.config import parse
 from renalnet.errors import ResultsError
-from study import layout
-from study.config import Slots, StudyConfig
-from study.progress import Progress, StudyFollower, progress_line
+from renalnet.runtime import storage
+from renalnet.runtime.durations import duration_words
+from study.config.sections import Slots, StudyConfig
+from study.progress.progress import Progress, StudyFollower, progress_line
+from study.records import paths
 
 RAY_PORT: Final = 8265
 
@@ -74,9 +74,9 @@ class StudyWindow:
 
 def read_manifest(results: str) -> dict[str, Any]:
     """The study's manifest. Raises ResultsError where there is none, or one that no study wrote."""
-    path = storage.join(results, layout.MANIFEST)
+    path = storage.join(results, paths.MANIFEST)
     if not storage.exists(path):
-        raise ResultsError(f"{results} holds no study (no {layout.MANIFEST}); name the folder that study.run wrote")
+        raise ResultsError(f"{results} holds no study (no {paths.MANIFEST}); name the folder that study.run wrote")
     manifest = storage.read_json(path)
     wanted: dict[str, type] = {"study": str, "config": dict, "machine": dict}
     known = manifest if isinstance(manifest, dict) else {}

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from renalnet.errors import ConfigError
 from study.dashboard.overview import Overview
-from study.progress import hours_words
+from study.progress.progress import hours_words
 
 HOST: Final = "127.0.0.1"
 LOCAL_NAMES: Final = ("127.0.0.1", "localhost")

@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from renalnet.command import run
+from renalnet.commands.line import run
 from renalnet.errors import ConfigError
 from study.report import print_report, write_report
-from study.report.added import parse_added
-from study.report.contents import Programs, analyse
-from study.report.formats import as_csv, as_json, as_markdown
-from study.report.statistics import Settings
+from study.report.analysis.added import parse_added
+from study.report.analysis.contents import Programs, analyse
+from study.report.analysis.statistics import Settings
+from study.report.pages.formats import as_csv, as_json, as_markdown
 
 
 class Format(StrEnum):

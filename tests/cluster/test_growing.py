@@ -12,8 +12,8 @@ from cluster.node import NodeSize
 ROOT = Path(__file__).parents[2]
 JOBS = """
 import os, sys
-from study.config import ResourceConfig
-from study.tasks import RayPool, connected, find_slots
+from study.config.sections import ResourceConfig
+from study.execution.tasks import RayPool, connected, find_slots
 with connected():
     slots = find_slots(ResourceConfig(scale_to=int(sys.argv[1])))
     print(slots.num_slots, slots.gpus, flush=True)

@@ -14,7 +14,7 @@ import pytest
 
 from cluster.local import LocalCluster
 from cluster.node import NodeSize
-from renalnet.data.store import Store
+from renalnet.data.store.reader import Store
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = [

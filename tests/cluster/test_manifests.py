@@ -16,8 +16,8 @@ from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscali
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from renalnet.config import override
-from study.config import StudyConfig
-from study.presets import study_preset
+from study.config.presets import study_preset
+from study.config.sections import StudyConfig
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"

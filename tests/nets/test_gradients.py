@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from renalnet.config import LossConfig, NetConfig
-from renalnet.losses import weighted_cross_entropy
 from renalnet.nets import SegmentationNet, build_net
+from renalnet.train.losses import weighted_cross_entropy
 from renalnet.types import NETWORKS, NetName
 
 WEIGHTS = LossConfig().weights

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from renalnet.errors import InputError
-from renalnet.storage import reading
+from renalnet.runtime.storage import reading
 
 if TYPE_CHECKING:
     from pydicom import Dataset

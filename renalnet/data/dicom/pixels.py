@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from renalnet.data.dicom.file import parsed
 from renalnet.data.dicom.slices import Slice
-from renalnet.data.hounsfield import AIR_HU, to_hounsfield
-from renalnet.data.image.quiet import quiet_stderr
+from renalnet.data.images.hounsfield import AIR_HU, to_hounsfield
+from renalnet.data.images.quiet import quiet_stderr
 from renalnet.errors import InputError
 from renalnet.types import HuArray
 

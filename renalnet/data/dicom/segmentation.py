@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from renalnet.data.dicom.file import parsed
-from renalnet.data.grid import GRID_TOLERANCE_MM, Grid
-from renalnet.data.labels import map_of_segments
+from renalnet.data.images.grid import GRID_TOLERANCE_MM, Grid
+from renalnet.data.images.label_values import map_of_segments
 from renalnet.errors import InputError
 from renalnet.types import LabelArray
 

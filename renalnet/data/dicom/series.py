@@ -14,7 +14,7 @@ import numpy as np
 from renalnet.data.dicom.file import is_dicom, parsed, refusing
 from renalnet.data.dicom.pixels import read_hounsfield
 from renalnet.data.dicom.slices import Slice, ordered_slices
-from renalnet.data.grid import MAX_VOXELS, Grid, Volume
+from renalnet.data.images.grid import MAX_VOXELS, Grid, Volume
 from renalnet.errors import InputError
 
 if TYPE_CHECKING:

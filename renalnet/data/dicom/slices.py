@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from renalnet.data.grid import GRID_TOLERANCE_MM, SHEAR_TOLERANCE, Grid, grid_of_axes
+from renalnet.data.images.grid import GRID_TOLERANCE_MM, SHEAR_TOLERANCE, Grid, grid_of_axes
 from renalnet.errors import InputError
 
 _SAME_POSITION_MM: Final = 1e-2

@@ -11,10 +11,10 @@ from typing import Any, Final, TypeAlias
 from numpy.typing import NDArray
 
 from renalnet.config import PhantomConfig, fingerprint
+from renalnet.data.images.volume import read_volume, write_volume
 from renalnet.data.phantom.painter import CaseTruth, PaintedCase, TumorTruth, paint_abdomen, paint_labels
-from renalnet.data.volume import read_volume, write_volume
 from renalnet.errors import InputError
-from renalnet.storage import read_json, write_json
+from renalnet.runtime.storage import read_json, write_json
 from renalnet.types import HuArray, LabelArray
 
 Measure: TypeAlias = Callable[[HuArray, LabelArray], NDArray[Any]]

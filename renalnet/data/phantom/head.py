@@ -3,10 +3,10 @@
 import numpy as np
 
 from renalnet.config import PhantomConfig
+from renalnet.data.images.volume import Grid, Volume
 from renalnet.data.phantom import tissue
 from renalnet.data.phantom.scanner import scan
 from renalnet.data.phantom.space import Space
-from renalnet.data.volume import Grid, Volume
 
 _SKULL_RADII_MM = (100.0, 92.0, 74.0)
 _SKULL_THICKNESS_MM = 7.0

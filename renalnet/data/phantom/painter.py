@@ -7,7 +7,8 @@ from typing import Literal
 import numpy as np
 
 from renalnet.config import PhantomConfig
-from renalnet.data.kidneys import Side
+from renalnet.data.cases.sides import Side
+from renalnet.data.images.volume import Grid, Volume, canonical, grid_difference, resample
 from renalnet.data.phantom import tissue
 from renalnet.data.phantom.body import depth_below_skin, draw_habitus, paint_body
 from renalnet.data.phantom.kidney import KIDNEY_SITE_MM, add_kidney, draw_kidney, draw_kidney_volume_ml
@@ -15,7 +16,6 @@ from renalnet.data.phantom.organ import paint_kidneys
 from renalnet.data.phantom.scanner import scan
 from renalnet.data.phantom.space import Space
 from renalnet.data.phantom.tumor import TumorKind, draw_volume_ml
-from renalnet.data.volume import Grid, Volume, canonical, grid_difference, resample
 from renalnet.errors import ConfigError, InputError
 from renalnet.types import KIDNEY, TUMOR, FloatArray, LabelArray, MaskArray
 

@@ -1,0 +1,23 @@
+"""The command line of the method: `python -m renalnet COMMAND`. Each command loads only what it needs."""
+
+import typer
+
+from renalnet.commands.describe import describe
+from renalnet.commands.evaluate import evaluate
+from renalnet.commands.export import export
+from renalnet.commands.phantom import phantom
+from renalnet.commands.plan import plan
+from renalnet.commands.predict import predict
+from renalnet.commands.prepare import prepare
+from renalnet.commands.store import describe_store, verify_store
+from renalnet.commands.train import train
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__
+)
+store_app = typer.Typer(no_args_is_help=True, help="Check a store, or show what is in it.")
+app.add_typer(store_app, name="store")
+store_app.command("verify")(verify_store)
+store_app.command("describe")(describe_store)
+for command in (phantom, prepare, train, describe, predict, export, plan, evaluate):
+    app.command()(command)

@@ -1,0 +1,44 @@
+"""`renalnet evaluate`: all metrics between two folders of masks."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from renalnet.commands.options import NUM_WORKERS, NumWorkers, require_json
+
+
+def evaluate(
+    truth: Annotated[Path, typer.Option(help="Folder of true masks.")],
+    pred: Annotated[Path, typer.Option(help="Folder of predicted masks of the same names.")],
+    out: Annotated[Path, typer.Option(help="JSON file to write; a CSV file of the cases goes beside it.")],
+    workers: NumWorkers = NUM_WORKERS,
+) -> None:
+    """All metrics between two folders of masks.
+
+    Of kidney and tumor, and of the KiTS challenge's kidney_and_mass and mass. Empty masks: both empty is Dice 1 and
+    distance 0, one empty Dice 0 and the diagonal of the volume; they are counted and stay in the means.
+    """
+    from renalnet.evaluation.folders import as_csv, evaluate_folders
+    from renalnet.runtime.storage import write_bytes, write_json
+    from renalnet.runtime.workers import Workers
+
+    require_json(out)
+    with Workers(workers) as pool:
+        result = evaluate_folders(truth, pred, pool)
+    write_json(out, result)
+    write_bytes(out.with_suffix(".csv"), as_csv(result))
+    columns = {
+        "dice": "Dice",
+        "surface_dice": "surface Dice",
+        "surface_distance_mm": "surface distance (mm)",
+        "hd95_mm": "HD95 (mm)",
+        "volume_error_ml": "volume error (ml)",
+    }
+    table = Table("label", *columns.values(), title=f"{len(result['cases'])} cases")
+    for label, summary in result["summary"].items():
+        mean, sd = summary["mean"], summary["sd"]
+        table.add_row(label.replace("_", " "), *(f"{mean[name]:.3f} ± {sd[name] or 0:.3f}" for name in columns))
+    Console().print(table)

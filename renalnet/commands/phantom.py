@@ -1,0 +1,41 @@
+"""`renalnet phantom`: a synthetic cohort on disk."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from renalnet.commands.options import NUM_WORKERS, NumWorkers, Out, Set
+from renalnet.runtime.progress_bars import stage_progress
+
+
+def phantom(
+    out: Out,
+    labels: Annotated[Path | None, typer.Option(help="Paint on the label maps (*.nii.gz) of this folder.")] = None,
+    set_: Set = None,
+    workers: NumWorkers = NUM_WORKERS,
+) -> None:
+    """Paint a cohort of synthetic contrast CTs in the KiTS layout, and say how hard it is."""
+    from renalnet.config import PhantomConfig, override
+    from renalnet.data.phantom import write_cohort
+    from renalnet.evaluation.intensity_rules import fit_inside_rule_to_counts, fit_window_rule_to_counts, hu_counts
+
+    config = override(PhantomConfig(), set_ or [])
+    with stage_progress() as show:
+        summary = write_cohort(
+            out,
+            config,
+            labels_dir=labels,
+            workers=workers,
+            measure=hu_counts,
+            progress=lambda done, total: show("paint", done, total),
+        )
+    console = Console()
+    console.print(f"{len(summary.cases)} patients ({summary.source}) in {summary.path}")
+    inside, window = fit_inside_rule_to_counts(summary.measures), fit_window_rule_to_counts(summary.measures)
+    console.print(
+        f"best single threshold inside the true kidney-and-tumor region: HU {'<' if inside.below else '>='} "
+        f"{inside.threshold_hu}, mean tumor Dice {inside.tumor_dice:.3f}"
+    )
+    console.print(f"best HU windows over the whole image: mean tumor Dice {window.tumor_dice:.3f}")

@@ -1,0 +1,115 @@
+"""`renalnet prepare`: from a folder of scans to a store."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from renalnet.commands.options import (
+    NUM_WORKERS,
+    GridPreset,
+    LabelMap,
+    NumWorkers,
+    Refit,
+    Series,
+    Set,
+    SkipBad,
+    Source,
+    SplitsFile,
+    StoreOut,
+    TestSource,
+)
+from renalnet.commands.store import describe_store
+from renalnet.runtime.progress_bars import stage_progress
+
+if TYPE_CHECKING:
+    from renalnet.data.prepare.preparation import Checked
+    from renalnet.data.prepare.request import Request
+    from renalnet.runtime.workers import JobPool
+
+
+def prepare(
+    src: Source,
+    out: StoreOut,
+    test: TestSource = None,
+    splits: SplitsFile = None,
+    preset: GridPreset = "paper",
+    set_: Set = None,
+    label_map: LabelMap = None,
+    series: Series = None,
+    skip_bad: SkipBad = False,
+    refit: Refit = False,
+    workers: NumWorkers = NUM_WORKERS,
+) -> None:
+    """Read, check, localise and cut scans, and write them as a store of ROIs, or add them to one.
+
+    Interrupted, it goes on where it stopped when it is repeated. What the checks find is in STORE/validation.csv.
+    """
+    from renalnet.data.prepare.preparation import local_pool
+
+    request = prepare_request(src, out, test, splits, preset, set_, label_map, series, skip_bad=skip_bad, refit=refit)
+    with local_pool(workers) as pool:
+        run_prepare(request, pool)
+
+
+def prepare_request(
+    src: Path,
+    out: str,
+    test: Path | None,
+    splits: Path | None,
+    preset: str,
+    assignments: list[str] | None,
+    label_map: str | None,
+    series: str | None,
+    *,
+    skip_bad: bool,
+    refit: bool,
+) -> "Request":
+    """The options of `prepare` as what they ask for. Raises ConfigError."""
+    from renalnet.config import override
+    from renalnet.config.presets import prepare_preset
+    from renalnet.data.cases.loading import parse_label_map
+    from renalnet.data.cases.splits import read_splits_file
+    from renalnet.data.prepare.request import Request
+
+    return Request(
+        src=src,
+        out=out,
+        config=override(prepare_preset(preset), assignments or []),
+        test_src=test,
+        splits=read_splits_file(splits) if splits else None,
+        label_map=parse_label_map(label_map) if label_map else None,
+        series=series,
+        skip_bad=skip_bad,
+        refit=refit,
+    )
+
+
+def run_prepare(request: "Request", pool: "JobPool") -> None:
+    """Prepare, and say what was found and done."""
+    from renalnet.data.prepare.preparation import prepare as prepare_store
+
+    with stage_progress() as show:
+        summary = prepare_store(request, pool, show, _print_checked)
+    console = Console()
+    for skipped in summary.skipped:
+        console.print(f"left out: {skipped}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{summary.num_added} patients written, {sum(summary.num_cases.values())} in the store")
+    describe_store(str(request.out))
+
+
+def _print_checked(checked: "Checked") -> None:
+    from renalnet.data.cases.findings import group_findings
+
+    console = Console()
+    table = Table("", "this cohort", "the paper's", "remark", title="Cohort")
+    for row in checked.rows:
+        table.add_row(row.name, row.cohort, row.paper, row.remark)
+    console.print(table)
+    for group in group_findings(checked.findings):
+        cases = ", ".join(group.cases) + (", …" if group.num_cases > len(group.cases) else "")
+        words = f"{group.level}: {group.num_cases} × {group.code} ({cases}): {group.message}"
+        console.print(words, highlight=False, markup=False, soft_wrap=True)
+    if checked.findings:
+        console.print(f"all findings: {checked.path}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,47 @@
+"""Typed, frozen configuration of the method. An unknown key is an error that names the nearest known one.
+
+Defaults are the paper's (Yang et al., ICPR 2018). Where its text is silent they are this project's reconstruction, and
+the field says "reconstruction". Lengths are in mm, triples in (z, y, x) order.
+"""
+
+from renalnet.config.data import PhantomConfig, PrepareConfig
+from renalnet.config.inference import ComponentsConfig, CrfConfig, InferenceConfig, StitchConfig
+from renalnet.config.network import LossConfig, NetConfig
+from renalnet.config.section import (
+    AnySection,
+    Lengths,
+    Section,
+    Voxels,
+    fingerprint,
+    merge,
+    override,
+    parse,
+    read_file,
+)
+from renalnet.config.training import AugmentConfig, Chance, LoaderConfig, OptimConfig, PatchConfig, TrainConfig
+
+__all__ = [
+    "AnySection",
+    "AugmentConfig",
+    "Chance",
+    "ComponentsConfig",
+    "CrfConfig",
+    "InferenceConfig",
+    "Lengths",
+    "LoaderConfig",
+    "LossConfig",
+    "NetConfig",
+    "OptimConfig",
+    "PatchConfig",
+    "PhantomConfig",
+    "PrepareConfig",
+    "Section",
+    "StitchConfig",
+    "TrainConfig",
+    "Voxels",
+    "fingerprint",
+    "merge",
+    "override",
+    "parse",
+    "read_file",
+]

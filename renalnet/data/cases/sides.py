@@ -1,0 +1,147 @@
+"""Left and right: which labelled voxels belong to which kidney, the box around one, and the lesioned one."""
+
+from dataclasses import dataclass
+from typing import Final, Literal, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from renalnet.data.images.resampling import triple_of
+from renalnet.data.images.volume import Grid, Volume
+from renalnet.types import TUMOR, MaskArray, Triple
+
+Side: TypeAlias = Literal["left", "right"]
+SIDES: Final[tuple[Side, ...]] = ("left", "right")
+SIDE_VALUES: Final[dict[Side, int]] = {"left": 1, "right": 2}
+"""How arrays of sides spell the patient's left and right; 0 is neither."""
+
+PLAUSIBLE_KIDNEY_ML: Final = (30.0, 400.0)
+"""One kidney; 48-370 ml in 110 patients of KiTS19, 86-263 in the paper."""
+BODY_HU: Final = -300
+_TWO_KIDNEYS_APART_MM: Final = 40.0
+_KIDNEY_SHARE: Final = 0.1
+_ANY_CONTACT: Final = np.ones((3, 3, 3), bool)
+
+
+@dataclass(frozen=True)
+class Box:
+    """An upright box in LPS mm, (z, y, x), from outer edge to outer edge of its voxels."""
+
+    low_mm: Triple
+    high_mm: Triple
+
+    @classmethod
+    def around(cls, mask: MaskArray, grid: Grid) -> Self | None:
+        """The box of a mask's voxels on an upright grid; none for an empty mask."""
+        slices = _bounds(mask)
+        if slices is None:
+            return None
+        spacing, origin = np.array(grid.spacing_mm), np.array(grid.origin_mm)
+        low = np.array([part.start for part in slices])
+        high = np.array([part.stop for part in slices])
+        return cls(triple_of(origin + (low - 0.5) * spacing), triple_of(origin + (high - 0.5) * spacing))
+
+    @property
+    def size_mm(self) -> Triple:
+        """Edge lengths."""
+        return triple_of(np.subtract(self.high_mm, self.low_mm))
+
+    @property
+    def centre_mm(self) -> Triple:
+        """Middle."""
+        return triple_of(np.add(self.low_mm, self.high_mm) / 2)
+
+    def grown(self, margin_mm: float) -> "Box":
+        """The box with a margin on each face."""
+        return Box(triple_of(np.subtract(self.low_mm, margin_mm)), triple_of(np.add(self.high_mm, margin_mm)))
+
+    def union(self, other: "Box") -> "Box":
+        """The smallest box that holds both."""
+        low, high = np.minimum(self.low_mm, other.low_mm), np.maximum(self.high_mm, other.high_mm)
+        return Box(triple_of(low), triple_of(high))
+
+    def holds(self, other: "Box") -> bool:
+        """Whether the other lies within this one, but for rounding."""
+        tolerance_mm = 1e-3
+        below = np.subtract(other.low_mm, self.low_mm) >= -tolerance_mm
+        above = np.subtract(self.high_mm, other.high_mm) >= -tolerance_mm
+        return bool(below.all() and above.all())
+
+    def share_of(self, mask: MaskArray, grid: Grid) -> float:
+        """Share of a mask's voxels whose centres lie within the box, 0-1; 0 for an empty mask."""
+        lines = [
+            np.arange(size) * step + first
+            for size, step, first in zip(grid.shape, grid.spacing_mm, grid.origin_mm, strict=True)
+        ]
+        inside = [
+            slice(*np.searchsorted(line, [low, high]))
+            for line, low, high in zip(lines, self.low_mm, self.high_mm, strict=True)
+        ]
+        total = np.count_nonzero(mask)
+        return np.count_nonzero(mask[tuple(inside)]) / total if total else 0.0
+
+
+def split_sides(label: Volume, image: Volume) -> NDArray[np.uint8]:
+    """To which kidney each labelled voxel belongs: 0 none, 1 left, 2 right (`SIDE_VALUES`), (z, y, x).
+
+    Voxels that touch, also over edges and corners, go together; each such component belongs to the side of
+    the midline on which its centroid lies. The midline runs halfway between two large components that are as
+    far apart as kidneys are, or else through the middle of the body. An empty label gives zeros.
+    """
+    sides = np.zeros(label.array.shape, np.uint8)
+    bounds = _bounds(label.array > 0)
+    if bounds is None:
+        return sides
+    components, count = ndimage.label(label.array[bounds] > 0, structure=_ANY_CONTACT)
+    numbers = np.arange(count + 1)
+    voxels = np.bincount(components.ravel(), minlength=count + 1)
+    columns = np.broadcast_to(np.arange(components.shape[2], dtype=np.float64), components.shape)
+    middle = ndimage.mean(columns, components, numbers[1:]) + bounds[2].start
+    x_mm = label.grid.origin_mm[2] + np.asarray(middle) * label.grid.spacing_mm[2]
+    is_left = x_mm > _midline_mm(x_mm, voxels[1:], image)  # LPS: x grows towards the patient's left
+    lookup = np.zeros(count + 1, np.uint8)
+    lookup[1:] = np.where(is_left, SIDE_VALUES["left"], SIDE_VALUES["right"])
+    sides[bounds] = lookup[components]
+    return sides
+
+
+def lesioned_side(label: Volume, sides: NDArray[np.uint8], choice: np.random.Generator) -> Side:
+    """The side with most tumor voxels; in a patient without tumor one of the labelled sides, drawn."""
+    tumor = np.bincount(sides[label.array == TUMOR], minlength=3)
+    labelled = [side for side in SIDES if (sides == SIDE_VALUES[side]).any()]
+    if tumor[1:].any():
+        return max(SIDES, key=lambda side: tumor[SIDE_VALUES[side]])
+    return labelled[int(choice.integers(len(labelled)))]
+
+
+def body_width_mm(image: Volume) -> float:
+    """From one side of the body to the other; the image's width where there is no body."""
+    first, last = _body_columns(image)
+    return float(last - first + 1) * image.grid.spacing_mm[2]
+
+
+def _midline_mm(x_mm: NDArray[np.float64], voxels: NDArray[np.int64], image: Volume) -> float:
+    kidneys = x_mm[voxels >= _KIDNEY_SHARE * voxels.sum()]
+    if np.ptp(kidneys) > _TWO_KIDNEYS_APART_MM:
+        return float((kidneys.min() + kidneys.max()) / 2)
+    columns = _body_columns(image)
+    return float(image.grid.origin_mm[2] + columns.mean() * image.grid.spacing_mm[2])
+
+
+def _body_columns(image: Volume) -> NDArray[np.int64]:
+    """First and last index along x of the body; of the image where there is none."""
+    thin = image.array[::4, ::4]  # every few voxels suffice
+    columns = np.flatnonzero((thin > BODY_HU).mean(axis=(0, 1)) > 0.1)
+    return columns[[0, -1]] if len(columns) else np.array([0, image.array.shape[2] - 1])
+
+
+def _bounds(mask: MaskArray) -> tuple[slice, slice, slice] | None:
+    bounds = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        filled = np.flatnonzero(mask.any(axis=others))
+        if not len(filled):
+            return None
+        bounds.append(slice(int(filled[0]), int(filled[-1]) + 1))
+    return bounds[0], bounds[1], bounds[2]

@@ -1,1 +1,0 @@
-"""What is known and judged of scans before they are cut."""

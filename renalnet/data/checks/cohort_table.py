@@ -1,0 +1,123 @@
+"""A cohort at a glance, each number beside the paper's (II.B, III.A): rows of text for whoever draws them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from renalnet.data.checks.cohort_checks import PAPER_SHARES
+from renalnet.data.checks.cohort_facts import CohortFacts, gather
+from renalnet.data.checks.facts import CaseFacts
+from renalnet.types import SPLITS, Split
+
+PAPER_KIDNEY_ML: Final = (85.76, 156.37, 262.78)
+PAPER_TUMOR_ML: Final = (2.11, 33.58, 144.82)
+"""Smallest, mean and largest."""
+PAPER_PIXEL_MM: Final = (0.59, 0.74)
+PAPER_HU: Final = (100.0, 500.0)
+"""To which kidney and tumor enhance."""
+NONE: Final = "–"
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """One quantity of a cohort, in words."""
+
+    name: str
+    cohort: str
+    paper: str
+    remark: str = ""
+
+
+def summarise_facts(facts: Iterable[CaseFacts], splits: Mapping[str, Split]) -> list[SummaryRow]:
+    """The table of a cohort. One pass over `facts`, which may come from a file; `splits` names each case's split.
+
+    Kidney, tumor and shares are those of the ROI around the lesioned kidney; shares are of the summed volumes.
+    """
+    cohort = gather(facts, splits)
+    return [*_count_rows(cohort), *_grid_rows(cohort), *_label_rows(cohort), *_intensity_rows(cohort)]
+
+
+def _count_rows(cohort: CohortFacts) -> list[SummaryRow]:
+    sizes = ", ".join(f"{split} {np.count_nonzero(cohort.in_split(split))}" for split in SPLITS)
+    healthy = (cohort.column("roi_kidney_ml") > 0) & (cohort.column("tumor_ml") == 0)
+    by_split = ", ".join(f"{split} {np.count_nonzero(healthy & cohort.in_split(split))}" for split in SPLITS)
+    num_cut = np.count_nonzero(cohort.column("is_cut"))
+    return [
+        SummaryRow("cases", str(len(cohort)), "140", f"{sizes}; paper: train 90, test 50"),
+        SummaryRow("without tumor", str(np.count_nonzero(healthy)), "0", by_split if healthy.any() else ""),
+        SummaryRow("ROIs already cut", str(num_cut), NONE, f"{len(cohort) - num_cut} whole scans"),
+    ]
+
+
+def _grid_rows(cohort: CohortFacts) -> list[SummaryRow]:
+    spacing, num_oblique = cohort.column("spacing_mm"), np.count_nonzero(cohort.column("oblique"))
+    oblique = f"{num_oblique} oblique, resampled upright" if num_oblique else ""
+    return [
+        SummaryRow("slice spacing (mm)", _spread(spacing[:, 0], 2), NONE, oblique),
+        SummaryRow("pixel spacing (mm)", _spread(spacing[:, 2], 2), _range(PAPER_PIXEL_MM)),
+        SummaryRow("slices", _spread(cohort.column("num_slices"), 0), "about 200"),
+    ]
+
+
+def _label_rows(cohort: CohortFacts) -> list[SummaryRow]:
+    kidney, tumor = cohort.column("roi_kidney_ml"), cohort.column("tumor_ml")
+    num_several = np.count_nonzero(cohort.column("num_tumors") > 1)
+    several = f"{num_several} with several tumors" if num_several else ""
+    rows = [
+        SummaryRow("kidney (ml)", _volumes(kidney), _paper_volumes(PAPER_KIDNEY_ML), _outside(kidney, PAPER_KIDNEY_ML)),
+        SummaryRow(
+            "tumor (ml)",
+            _volumes(tumor),
+            _paper_volumes(PAPER_TUMOR_ML),
+            "; ".join(filter(None, (_outside(tumor, PAPER_TUMOR_ML), several))),
+        ),
+    ]
+    total = cohort.column("roi_ml").sum(dtype=float)
+    shares = {name: cohort.column(f"roi_{name}_ml").sum(dtype=float) / max(total, 1e-9) for name in ("kidney", "tumor")}
+    shares["background"] = 1 - sum(shares.values())
+    return rows + [
+        SummaryRow(f"{name} (% of ROI)", f"{share:.2%}"[:-1] if total else NONE, f"{PAPER_SHARES[name]:.2%}"[:-1])
+        for name, share in shares.items()
+    ]
+
+
+def _intensity_rows(cohort: CohortFacts) -> list[SummaryRow]:
+    phase = cohort.column("phase")
+    counts = {name: np.count_nonzero(phase == name) for name in ("enhanced", "unenhanced", "unknown")}
+    rows = [
+        SummaryRow(f"{name} (mean HU)", _spread(cohort.column(f"{name}_hu"), 0), _range(PAPER_HU))
+        for name in ("kidney", "tumor")
+    ]
+    words = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    return [*rows, SummaryRow("phase", words or NONE, "arterial", "a guess from the kidney's mean")]
+
+
+def _spread(values: NDArray[Any], digits: int) -> str:
+    """Smallest, median and largest of the numbers there are."""
+    known = values[~np.isnan(values)]
+    if not known.size:
+        return NONE
+    return " · ".join(f"{value:.{digits}f}" for value in (known.min(), np.median(known), known.max()))
+
+
+def _volumes(values_ml: NDArray[Any]) -> str:
+    present = values_ml[values_ml > 0]
+    return f"{_spread(present, 1)} (mean {present.mean():.1f})" if present.size else NONE
+
+
+def _paper_volumes(volumes_ml: tuple[float, float, float]) -> str:
+    low, mean, high = volumes_ml
+    return f"{low} to {high} (mean {mean})"
+
+
+def _range(values: tuple[float, float]) -> str:
+    return f"{values[0]:g} to {values[1]:g}"
+
+
+def _outside(values_ml: NDArray[Any], paper_ml: tuple[float, float, float]) -> str:
+    low, _, high = paper_ml
+    num_below, num_above = np.count_nonzero((values_ml > 0) & (values_ml < low)), np.count_nonzero(values_ml > high)
+    return f"{num_below} below the paper's, {num_above} above" if num_below or num_above else ""

@@ -1,1 +1,0 @@
-"""From a store to the patients and crops of a training run."""

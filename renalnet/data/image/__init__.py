@@ -1,1 +1,0 @@
-"""Image files: what is checked before the library reads them."""

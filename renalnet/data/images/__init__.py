@@ -1,0 +1,1 @@
+"""Images in space: grids, volumes, image files, resampling, label values."""

@@ -1,0 +1,1 @@
+"""Multi-atlas localisation of the kidneys in a scan (paper, II.A)."""

@@ -1,1 +1,0 @@
-"""Finding kidneys in a scan by atlases."""

@@ -1,0 +1,1 @@
+"""From a folder of scans to a store of regions of interest."""

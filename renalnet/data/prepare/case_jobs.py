@@ -1,0 +1,150 @@
+"""The work of one patient, as functions that other processes and other machines can run: check, atlas, cut."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from renalnet.config import PhantomConfig, PrepareConfig
+from renalnet.data.cases.findings import unreadable
+from renalnet.data.cases.loading import LoadedCase, ScanCase, load_case
+from renalnet.data.cases.roi import cut_roi, is_cut, isolate_kidney
+from renalnet.data.cases.sides import Box, Side
+from renalnet.data.checks.case_checks import check_case
+from renalnet.data.localise.atlas import Atlas, describe_candidate, load_atlases, make_atlas
+from renalnet.data.localise.localiser import LOW_CONFIDENCE, localise
+from renalnet.data.phantom import paint_abdomen
+from renalnet.data.prepare.check_journal import Inspection
+from renalnet.data.store.manifest import Origin
+from renalnet.data.store.reader import Roi
+from renalnet.errors import InputError, RenalnetError
+from renalnet.runtime.workers import DIED
+from renalnet.types import Split
+
+NOT_LOCALISED: Final = "localisation missed the labelled kidney; the label's own box was used"
+DOUBTFUL: Final = "localisation doubtful"
+PHANTOM_PREFIX: Final = "phantom-"
+"""Begins the names of atlases that are no patients."""
+_FOUND_SHARE: Final = 0.5
+
+
+@dataclass(frozen=True)
+class InspectJob:
+    """A scan to read and check."""
+
+    scan: ScanCase
+    config: PrepareConfig
+
+    def __str__(self) -> str:
+        return self.scan.case
+
+
+def inspect_case(job: InspectJob) -> Inspection:
+    """Read and check a scan; one that cannot be read is a finding."""
+    stamp = scan_stamp(job.scan)
+    try:
+        loaded = load_case(job.scan)
+    except RenalnetError as error:
+        return Inspection(job.scan.case, stamp, None, (unreadable(job.scan.case, error),))
+    facts, findings = check_case(loaded)
+    cut = is_cut(loaded.image.grid, job.config)
+    candidate = None if cut else describe_candidate(job.scan.case, loaded.image, loaded.label)
+    return Inspection(job.scan.case, stamp, facts, tuple(findings), candidate)
+
+
+def inspection_died(job: InspectJob) -> Inspection:
+    """What is left to say of a scan whose reader took its process with it."""
+    error = InputError(f"{job.scan.image}: {DIED}")
+    return Inspection(job.scan.case, scan_stamp(job.scan), None, (unreadable(job.scan.case, error),))
+
+
+def scan_stamp(scan: ScanCase) -> str:
+    """Changes with the names, sizes and times of a scan's files, and with how they are read."""
+    files = [(str(path), *_size_and_time(path)) for path in _files(scan)]
+    return hashlib.sha256(json.dumps([repr(scan), files]).encode()).hexdigest()[:16]
+
+
+def _size_and_time(path: Path) -> tuple[int, ...]:
+    """Nothing of a file that went away or may not be seen: reading it will say so."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_size, status.st_mtime_ns
+
+
+def _files(scan: ScanCase) -> Iterator[Path]:
+    for path in (scan.image, scan.label):
+        yield from sorted(inner for inner in path.rglob("*") if inner.is_file()) if path.is_dir() else [path]
+
+
+@dataclass(frozen=True)
+class AtlasJob:
+    """An atlas to make: of a patient, or where there is none, of a phantom."""
+
+    config: PrepareConfig
+    synthetic: bool
+    scan: ScanCase | None
+    phantom_index: int
+
+    def __str__(self) -> str:
+        return self.scan.case if self.scan else f"{PHANTOM_PREFIX}{self.phantom_index}"
+
+
+def atlas_of(job: AtlasJob) -> Atlas:
+    """Make an atlas."""
+    if job.scan:
+        loaded = load_case(job.scan)
+        return make_atlas(job.scan.case, loaded.image, loaded.label, job.config, synthetic=job.synthetic)
+    # Another seed than a cohort's own, so that no phantom is the patient it is to help find.
+    painted = paint_abdomen(PhantomConfig(seed=job.config.seed + 1), job.phantom_index)
+    return make_atlas(str(job), painted.image, painted.label, job.config, synthetic=True)
+
+
+@dataclass(frozen=True)
+class CutJob:
+    """A scan to localise and cut."""
+
+    scan: ScanCase
+    split: Split
+    origin: Origin
+    atlases: str
+    """Path of the atlases, which a process reads once."""
+    config: PrepareConfig
+
+    def __str__(self) -> str:
+        return self.scan.case
+
+
+def cut_case(job: CutJob) -> tuple[Roi, Origin]:
+    """Localise the lesioned kidney of a scan and cut its ROI; its notes say what went other than planned."""
+    loaded = load_case(job.scan)
+    box, notes = None, list[str]()
+    if not is_cut(loaded.image.grid, job.config):
+        loaded, side = isolate_kidney(loaded, job.config.seed)
+        box, notes = _locate(loaded, side, job)
+    cut = cut_roi(loaded, box, job.config)
+    all_notes = (*notes, *cut.notes)
+    return Roi(job.scan.case, job.split, cut.image, cut.label, cut.grid, loaded.source, all_notes), job.origin
+
+
+def _locate(loaded: LoadedCase, side: Side, job: CutJob) -> tuple[Box | None, list[str]]:
+    """The kidney's outline where it was found, else the label's own box.
+
+    The ROI grows where the label needs it, so that the outline suffices and most windows keep the paper's width.
+    """
+    found = localise(loaded.image, _atlases(job.atlases), job.config, exclude=loaded.case)
+    confidence = found.confidence_of(side)
+    notes = [f"{DOUBTFUL} (confidence {confidence:.2f})"] if confidence < LOW_CONFIDENCE else []
+    kidney, mask = found.on(side), loaded.label.array > 0
+    if kidney is None or kidney.box.share_of(mask, loaded.label.grid) < _FOUND_SHARE:
+        return Box.around(mask, loaded.label.grid), [*notes, NOT_LOCALISED]
+    return kidney.outline, notes
+
+
+@lru_cache(maxsize=1)
+def _atlases(path: str) -> list[Atlas]:
+    return load_atlases(path)

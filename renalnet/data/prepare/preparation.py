@@ -1,0 +1,300 @@
+"""A folder of scans to a store of ROIs: find, check, split, localise, cut, write; or more of them to a store.
+
+What is done of a patient is in `cutting`, as functions that run in any pool of processes or tasks. A preparation that
+was interrupted goes on where it stopped: checked scans are in a journal, cut ones in the shards that were full.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import chain
+from typing import Final, TypeAlias
+
+from renalnet.config import fingerprint
+from renalnet.data.cases.findings import Finding, split_bad
+from renalnet.data.cases.layouts import Found, ScanCase
+from renalnet.data.cases.splits import assign_splits
+from renalnet.data.checks.cohort_checks import check_cohort
+from renalnet.data.checks.cohort_table import SummaryRow, summarise_facts
+from renalnet.data.checks.facts import CaseFacts
+from renalnet.data.checks.facts_file import facts_from_bytes, facts_to_bytes
+from renalnet.data.checks.validation_file import FACTS_FILE, write_validation
+from renalnet.data.images.volume import use_threads
+from renalnet.data.localise.atlas import Atlas, AtlasCandidate, atlases_to_bytes, choose_atlases, load_atlases
+from renalnet.data.prepare.case_jobs import (
+    PHANTOM_PREFIX,
+    AtlasJob,
+    CutJob,
+    InspectJob,
+    atlas_of,
+    cut_case,
+    inspect_case,
+    inspection_died,
+    scan_stamp,
+)
+from renalnet.data.prepare.check_journal import CheckJournal, Inspection
+from renalnet.data.prepare.request import Request, find_all, is_synthetic, passed_over
+from renalnet.data.prepare.summary import PrepareSummary, summarise
+from renalnet.data.store.manifest import CaseEntry, FileEntry, Provenance
+from renalnet.data.store.reader import MANIFEST, Store, open_store
+from renalnet.data.store.writer import StoreWriter
+from renalnet.errors import InputError, StoreError
+from renalnet.runtime import storage
+from renalnet.runtime.lease import Lease
+from renalnet.runtime.workers import JobPool, Workers
+from renalnet.types import SPLITS, Split
+
+LEASE_FILE: Final = "writer.json"
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Told the stage, and how many of how many cases are done."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the checks found."""
+
+    rows: tuple[SummaryRow, ...]
+    """The cohort at a glance, beside the paper's."""
+    findings: tuple[Finding, ...]
+    """Errors first."""
+    path: str
+    """A table of all of it."""
+
+
+OnChecked: TypeAlias = Callable[[Checked], None]
+"""Told what the checks found."""
+
+
+def local_pool(count: int) -> Workers:
+    """Processes of this machine for `prepare`; the image library keeps to one thread in each."""
+    return Workers(count, partial(use_threads, 1))
+
+
+def prepare(
+    request: Request,
+    pool: JobPool,
+    progress: Progress | None = None,
+    on_checked: OnChecked | None = None,
+) -> PrepareSummary:
+    """Prepare a store, or add to one; the result does not depend on the pool.
+
+    All scans are checked before the first is cut. Patients that the store holds already are left as they are.
+
+    Args:
+        request: what to prepare.
+        pool: where the work of a patient is done; see `local_pool`.
+        progress: told of each patient.
+        on_checked: told what the checks found, before bad scans end the preparation.
+
+    Raises:
+        InputError: a folder or scan cannot be used (with `skip_bad`: none can); every finding is in
+            a table in the store's folder.
+        ConfigError: `splits` names an unknown case or moves one.
+        StoreError: `out` holds a store of another configuration, or a scan of it has changed.
+        BusyError: another process is writing the store.
+    """
+    found, held_out = find_all(request)
+    with Lease(storage.join(request.out, LEASE_FILE)) as lease:
+        return _Preparation(request, pool, progress or _silent, found).run(lease, held_out, on_checked)
+
+
+class _Preparation:
+    """The steps, and what they share; per patient no more than names, stamps and splits."""
+
+    def __init__(self, request: Request, pool: JobPool, notify: Progress, found: Found) -> None:
+        self._request, self._pool, self._notify, self._found = request, pool, notify, found
+        self._scans = {scan.case: scan for scan in found.cases}
+        self._base = _existing(request)
+        self._journal = CheckJournal(str(request.out))
+
+    def run(self, lease: Lease, held_out: Collection[str], on_checked: OnChecked | None) -> PrepareSummary:
+        """All steps."""
+        unreadable = self._inspect()
+        checked = self._judge(unreadable, held_out)
+        if on_checked:
+            on_checked(checked)
+        bad = split_bad(checked.findings)
+        if bad and not self._request.skip_bad:
+            raise InputError(self._refusal(checked.findings, len(bad)))
+        good = {case for case in self._scans if case not in bad}
+        if not good:
+            raise InputError(f"{self._request.src}: every scan is bad; see {checked.path}")
+        new = good - set(self._stored)
+        if new or self._request.refit:
+            left_out = [f"{case}: left out: {reason}" for case, reason in bad.items() if case not in self._stored]
+            self._write(new, self._assign(good, held_out), [*_warnings(checked.findings), *left_out], lease)
+        skipped = tuple(f"{case}: {reason}" for case, reason in sorted(bad.items()))
+        return replace(summarise(self._request.out), num_added=len(new), skipped=skipped)
+
+    @cached_property
+    def _stored(self) -> Mapping[str, Split]:
+        """The patients that the store holds, and their splits."""
+        return self._base.index.splits() if self._base else {}
+
+    def _inspect(self) -> list[Finding]:
+        """Read and check every scan that is not known as it is; returns those that could not be read.
+
+        Raises:
+            StoreError: a scan of the store's is another one now.
+        """
+        jobs = [InspectJob(scan, self._request.config) for scan in self._scans.values() if not self._is_known(scan)]
+        done, total = len(self._scans) - len(jobs), len(self._scans)
+        unreadable: list[Finding] = []
+        self._notify("check", done, total)
+        try:
+            for inspection in self._pool.map(inspect_case, jobs, inspection_died):
+                if inspection.facts is None:  # never into the journal: what hindered the reading may pass
+                    unreadable += inspection.findings
+                elif inspection.case in self._stored:
+                    self._refuse_changed(inspection)
+                else:
+                    self._journal.add(inspection)
+                done += 1
+                self._notify("check", done, total)
+        finally:
+            self._journal.flush()
+        return unreadable
+
+    def _is_known(self, scan: ScanCase) -> bool:
+        if self._base and scan.case in self._stored:
+            return self._base.entry(scan.case).origin.stamp == scan_stamp(scan)
+        return self._journal.stamp(scan.case) == scan_stamp(scan)
+
+    def _refuse_changed(self, inspection: Inspection) -> None:
+        assert self._base is not None
+        before, now = self._base.entry(inspection.case).origin, inspection.origin
+        if (before.image_digest, before.label_digest) != (now.image_digest, now.label_digest):
+            raise StoreError(
+                f"{self._request.out}: case '{inspection.case}' is of another scan or label than in "
+                f"{self._request.src}; give it another name, or prepare a new store"
+            )
+
+    def _judge(self, unreadable: Sequence[Finding], held_out: Collection[str]) -> Checked:
+        """Judge each scan by itself, then the sound ones with the store's patients; write what was found."""
+        silent = {finding.case for finding in unreadable}
+        readable = {case for case in self._scans if case not in silent and case not in self._stored}
+        findings = [*self._found.problems, *passed_over(self._found), *unreadable]
+        findings += (one for found in self._journal.inspections(readable) for one in found.findings)
+        faulty = {finding.case for finding in findings if finding.level == "error"}
+        sound = readable - faulty
+        splits = self._assign([*sound, *(case for case in self._scans if case in self._stored)], held_out)
+        findings += check_cohort(self._facts(sound), splits, kept=set(self._stored))
+        findings.sort(key=lambda finding: (finding.level, finding.case))
+        write_validation(self._request.out, self._facts(readable), findings)
+        where = storage.join(self._request.out, FACTS_FILE)
+        return Checked(tuple(summarise_facts(self._facts(sound), splits)), tuple(findings), where)
+
+    def _facts(self, new: Collection[str]) -> Iterator[CaseFacts]:
+        """Of the store's patients and of new scans, a few at a time."""
+        if self._base and self._base.manifest.facts:
+            yield from facts_from_bytes(self._base.read_beside(self._base.manifest.facts))
+        for inspection in self._journal.inspections(new):
+            assert inspection.facts is not None  # the journal keeps no others
+            yield inspection.facts
+
+    def _refusal(self, findings: Sequence[Finding], num_bad: int) -> str:
+        first = next(finding for finding in findings if finding.level == "error")
+        more = f" (and {num_bad - 1} more bad scans)" if num_bad > 1 else ""
+        where = storage.join(self._request.out, FACTS_FILE)
+        return f"{first}{more}; see {where}, or go on without them by --skip-bad"
+
+    def _assign(self, cases: Collection[str], held_out: Collection[str]) -> dict[str, Split]:
+        """Splits named by hand are complete, also where a scan that they name is bad."""
+        bad = {*self._scans, *(finding.case for finding in self._found.problems)} - set(cases)
+        named = self._request.splits or {}
+        return assign_splits(
+            cases,
+            config=self._request.config,
+            test_cases=[case for case in held_out if case in cases],
+            splits={case: split for case, split in named.items() if case not in bad},
+            kept=self._stored,
+            complete=self._provenance().complete_splits,
+        )
+
+    def _write(self, new: set[str], assigned: Mapping[str, Split], notes: Sequence[str], lease: Lease) -> None:
+        """Cut what is new and commit it."""
+        manifest = self._base.manifest if self._base else None
+        writer = StoreWriter(self._request.out, self._request.config, base=self._base)
+        atlas = self._fit_atlases(writer, assigned)
+        adopted = writer.adopt(f"{fingerprint(self._request.config)}-{atlas.sha256}", self._adoptable(new, assigned))
+        done = len(adopted)
+        self._notify("cut", done, len(new))
+        jobs = self._cut_jobs(new - adopted, assigned, storage.join(self._request.out, atlas.name))
+        for roi, origin in self._pool.map(cut_case, jobs):
+            writer.add(roi, origin)
+            done += 1
+            self._notify("cut", done, len(new))
+        lease.check()
+        facts = writer.write_beside("facts", facts_to_bytes(self._facts(new)))
+        normalisation = manifest.normalisation if manifest and not self._request.refit else None
+        all_notes = list(dict.fromkeys([*(manifest.notes if manifest else ()), *notes]))
+        writer.finish(normalisation, all_notes, self._provenance(), atlas=atlas, facts=facts)
+        self._journal.remove()
+
+    def _adoptable(self, new: Collection[str], assigned: Mapping[str, Split]) -> Callable[[CaseEntry], bool]:
+        return lambda entry: (
+            entry.case in new
+            and entry.split == assigned[entry.case]
+            and entry.origin.stamp == self._journal.stamp(entry.case)
+        )
+
+    def _cut_jobs(self, cases: Collection[str], assigned: Mapping[str, Split], atlases: str) -> Iterator[CutJob]:
+        for found in self._journal.inspections(cases):
+            yield CutJob(self._scans[found.case], assigned[found.case], found.origin, atlases, self._request.config)
+
+    def _fit_atlases(self, writer: StoreWriter, assigned: Mapping[str, Split]) -> FileEntry:
+        """Atlases of training patients (see `choose_atlases`), phantoms where too few have a whole CT."""
+        before = self._base.manifest.atlas if self._base else None
+        if before and not self._request.refit:
+            return before
+        config = self._request.config
+        chosen = choose_atlases(list(self._candidates(assigned)), config.num_atlases, config.seed)
+        if before and self._base and len(chosen) < _num_patients(load_atlases(str(self._base.atlas_path))):
+            raise InputError(
+                f"{self._request.src}: --refit finds only {len(chosen)} scans here to make atlases of, fewer than the "
+                "store's atlases have patients; name the folder of all scans"
+            )
+        return writer.write_beside("atlas", atlases_to_bytes(list(self._pool.map(atlas_of, self._atlas_jobs(chosen)))))
+
+    def _candidates(self, assigned: Mapping[str, Split]) -> Iterator[AtlasCandidate]:
+        """Training patients of `src` with a whole CT; those that the store holds are read for it again."""
+        stored = [InspectJob(scan, self._request.config) for scan in self._scans.values() if scan.case in self._stored]
+        found = chain(self._pool.map(inspect_case, stored, inspection_died), self._journal.inspections(self._scans))
+        for inspection in found:
+            if inspection.candidate and assigned.get(inspection.case) == "train":
+                yield inspection.candidate
+
+    def _atlas_jobs(self, chosen: Sequence[str]) -> list[AtlasJob]:
+        config, synthetic = self._request.config, is_synthetic(self._request.src, self._request.test_src)
+        jobs = [AtlasJob(config, synthetic, self._scans[case], 0) for case in chosen]
+        return jobs + [AtlasJob(config, True, None, index) for index in range(config.num_atlases - len(jobs))]
+
+    def _provenance(self) -> Provenance:
+        before = self._base.manifest.about if self._base else Provenance()
+        named = {*(self._request.splits or {}).values(), *(["test"] if self._request.test_src else [])}
+        return Provenance(
+            synthetic=before.synthetic or is_synthetic(self._request.src, self._request.test_src),
+            complete_splits=tuple(split for split in SPLITS if split in {*before.complete_splits, *named} - {"train"}),
+        )
+
+
+def _warnings(findings: Iterable[Finding]) -> list[str]:
+    return [str(finding) for finding in findings if finding.level == "warning"]
+
+
+def _num_patients(atlases: Iterable[Atlas]) -> int:
+    return sum(not atlas.name.startswith(PHANTOM_PREFIX) for atlas in atlases)
+
+
+def _existing(request: Request) -> Store | None:
+    if not storage.exists(storage.join(request.out, MANIFEST)):
+        return None
+    store = open_store(request.out)
+    if store.manifest.config != request.config:
+        raise StoreError(f"{request.out}: holds a store of other settings; choose another folder, or its own settings")
+    return store
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    """Nobody watches."""

@@ -1,0 +1,46 @@
+"""What a preparation did, from the store that it left."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from renalnet.data.cases.roi import GROWN
+from renalnet.data.prepare.case_jobs import NOT_LOCALISED
+from renalnet.data.store.reader import open_store
+from renalnet.types import SPLITS, Split
+
+
+@dataclass(frozen=True)
+class PrepareSummary:
+    """What a preparation did."""
+
+    path: str
+    num_cases: dict[Split, int]
+    class_shares: dict[Split, tuple[float, float, float]]
+    """Shares of the voxels that are background, kidney, tumor."""
+    num_grown: int
+    """ROIs whose window grew to hold every labelled voxel."""
+    num_not_localised: int
+    """Labelled cases whose kidney was not found and whose label gave the box."""
+    notes: tuple[str, ...]
+    """Warnings."""
+    num_added: int = 0
+    """Patients that this preparation wrote."""
+    skipped: tuple[str, ...] = ()
+    """Bad scans that were left out, with the reason."""
+
+
+def summarise(path: str | Path) -> PrepareSummary:
+    """The summary of a prepared store. Raises StoreError."""
+    store = open_store(path)
+    totals = {split: store.index.totals(split) for split in SPLITS if store.cases(split)}
+    shares = {split: total / total.sum() for split, total in totals.items()}
+    notes = Counter(note for entry in store.index.entries() for note in entry.notes)
+    return PrepareSummary(
+        path=str(path),
+        num_cases={split: len(store.cases(split)) for split in SPLITS},
+        class_shares={split: (float(b), float(k), float(t)) for split, (b, k, t) in shares.items()},
+        num_grown=notes[GROWN],
+        num_not_localised=notes[NOT_LOCALISED],
+        notes=store.manifest.notes,
+    )

@@ -1,0 +1,223 @@
+"""Writing a store: a new one, the rest of one that was interrupted, or more patients for one that is there."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from renalnet.config import PrepareConfig, fingerprint
+from renalnet.data.store.manifest import CaseEntry, CaseIndex, FileEntry, Manifest, Normalisation, Origin, Provenance
+from renalnet.data.store.reader import MANIFEST, SHARDS, Roi, Store, read_manifest
+from renalnet.data.store.shards import ShardBuilder, read_footer, slab_rows
+from renalnet.errors import BusyError, StoreError
+from renalnet.runtime import storage
+from renalnet.types import NUM_CLASSES, SPLITS, Split
+
+UNKNOWN: Final = Provenance()
+UNKNOWN_ORIGIN: Final = Origin()
+_SHARD_NAME: Final = re.compile(rf"({'|'.join(SPLITS)})-[0-9a-f]{{16}}\.parquet")
+_BESIDE_NAME: Final = re.compile(r"(index|facts|atlas)-[0-9a-f]{16}\.(parquet|safetensors)")
+_TEMPORARY_NAME: Final = re.compile(r"\..*\.parquet\.[0-9a-f]{8}\.tmp")
+
+
+class StoreWriter:
+    """Writes ROIs one at a time; `finish` commits them by writing the manifest.
+
+    In memory are the shards being filled and a compact index, whatever the number of patients. Until the manifest is
+    written, readers see the store as it was before.
+    """
+
+    def __init__(self, path: str | Path, config: PrepareConfig, *, base: Store | None = None) -> None:
+        """Begin.
+
+        Args:
+            path: the store's folder.
+            config: how the ROIs are cut.
+            base: the store that is there, which is added to.
+        """
+        self._path, self._config, self._run = path, config, ""
+        self._fingerprint = fingerprint(config)
+        self._before = base.manifest if base else None
+        self._parts = [base.index] if base else []
+        self._shards = {shard.name: shard for shard in base.manifest.shards} if base else {}
+        self._names = set(base.cases()) if base else set[str]()
+        self._open: dict[Split, ShardBuilder] = {}
+        self._waiting: dict[Split, list[CaseEntry]] = {split: [] for split in SPLITS}
+
+    def adopt(self, run: str, wanted: Callable[[CaseEntry], bool]) -> set[str]:
+        """Take over whole shards that an interrupted run left; returns the cases in them.
+
+        Args:
+            run: names all that decides how a patient is cut; only shards of a run of that name are taken over, and
+                those written from now on bear it.
+            wanted: whether a case of such a shard is to be written, as it is there.
+        """
+        self._run = run
+        left = [name for name in storage.list_names(storage.join(self._path, SHARDS)) if name not in self._shards]
+        return {case for name in left if _SHARD_NAME.fullmatch(name) for case in self._adopt(name, wanted)}
+
+    def add(self, roi: Roi, origin: Origin = UNKNOWN_ORIGIN) -> None:
+        """Write an ROI. Raises StoreError where its case is there already or arrays and grid differ."""
+        self._check(roi)
+        builder = self._open.setdefault(roi.split, ShardBuilder(self._run))
+        columns = {"case": roi.case, "split": roi.split, "config_fingerprint": self._fingerprint}
+        rows = slab_rows(columns, roi.image, roi.label, roi.grid, self._config.slab_slices)
+        entry = self._entry(roi, origin, builder.num_rows, rows.num_rows)
+        builder.append(rows, roi.case, entry.to_json())
+        self._names.add(roi.case)
+        self._waiting[roi.split].append(entry)
+        if builder.num_bytes >= self._config.shard_mb * 2**20:
+            self._flush(roi.split)
+
+    def write_beside(self, prefix: Literal["index", "facts", "atlas"], content: bytes) -> FileEntry:
+        """Write a file beside the shards; it belongs to the store once `finish` is told of it."""
+        entry = FileEntry.of(prefix, content, "safetensors" if prefix == "atlas" else "parquet")
+        storage.write_bytes(storage.join(self._path, entry.name), content)
+        return entry
+
+    def finish(
+        self,
+        normalisation: Normalisation | None = None,
+        notes: Sequence[str] = (),
+        about: Provenance = UNKNOWN,
+        *,
+        atlas: FileEntry | None = None,
+        facts: FileEntry | None = None,
+    ) -> Store:
+        """Write what is still open, the index, then the manifest; remove files that nothing names any more.
+
+        Args:
+            normalisation: of the store that is added to; computed from the training ROIs if absent.
+            notes: warnings for the manifest.
+            about: where the scans came from; its digest is computed here.
+            atlas: written by `write_beside`.
+            facts: written by `write_beside`.
+
+        Raises:
+            StoreError: there is neither a training ROI nor a normalisation.
+            BusyError: another writer has changed the store meanwhile; it stays as that one left it.
+        """
+        for split in list(self._open):
+            self._flush(split)
+        index = CaseIndex.joined(self._parts)
+        normalisation = normalisation or self._normalisation(index)
+        shards = tuple(self._shards[name] for name in sorted(self._shards))
+        entry = self.write_beside("index", index.to_bytes())
+        about = replace(about, digest=index.digest())
+        manifest = Manifest(self._config, normalisation, entry, shards, atlas, facts, tuple(notes), about)
+        self._refuse_rival()
+        storage.write_json(storage.join(self._path, MANIFEST), manifest.to_json())
+        self._sweep({entry.name for entry in manifest.beside})
+        return Store(str(self._path), manifest, index)
+
+    def _adopt(self, name: str, wanted: Callable[[CaseEntry], bool]) -> list[str]:
+        content = storage.read_bytes(storage.join(self._path, SHARDS, name))
+        shard = FileEntry.of(name.partition("-")[0], content)
+        if shard.name != name:
+            return []
+        try:
+            run, about = read_footer(content)
+            entries = [replace(CaseEntry.from_json(values), shard=name) for values in about.values()]
+        except (pa.ArrowException, KeyError, TypeError, ValueError):
+            return []
+        if run != self._run or not all(wanted(entry) and entry.case not in self._names for entry in entries):
+            return []
+        self._commit(shard, entries)
+        self._names |= {entry.case for entry in entries}
+        return [entry.case for entry in entries]
+
+    def _check(self, roi: Roi) -> None:
+        if roi.case in self._names:
+            raise StoreError(f"case '{roi.case}' comes twice; case names must be unique")
+        if not roi.image.shape == roi.label.shape == roi.grid.shape:
+            raise StoreError(
+                f"case '{roi.case}': image {roi.image.shape}, label {roi.label.shape} and grid "
+                f"{roi.grid.shape} differ; cut image and label on one grid"
+            )
+
+    def _entry(self, roi: Roi, origin: Origin, first_row: int, num_rows: int) -> CaseEntry:
+        background, kidney, tumor = (int(n) for n in np.bincount(roi.label.ravel(), minlength=NUM_CLASSES))
+        clipped = np.clip(roi.image, self._config.hu_min, self._config.hu_max)
+        return CaseEntry(
+            case=roi.case,
+            split=roi.split,
+            shard="",  # named by its content, once that is whole
+            first_row=first_row,
+            num_rows=num_rows,
+            shape=roi.grid.shape,
+            counts=(background, kidney, tumor),
+            clipped_sum=int(clipped.sum(dtype=np.int64)),  # whole numbers: the mean does not depend on the order
+            grid=roi.grid,
+            source=roi.source,
+            notes=roi.notes,
+            origin=origin,
+        )
+
+    def _flush(self, split: Split) -> None:
+        content = self._open.pop(split).finish()
+        shard = FileEntry.of(split, content)
+        storage.write_bytes(storage.join(self._path, SHARDS, shard.name), content)
+        entries, self._waiting[split] = self._waiting[split], []
+        self._commit(shard, [replace(entry, shard=shard.name) for entry in entries])
+
+    def _commit(self, shard: FileEntry, entries: Iterable[CaseEntry]) -> None:
+        self._shards[shard.name] = shard
+        self._parts.append(CaseIndex.of(entries))
+
+    def _normalisation(self, index: CaseIndex) -> Normalisation:
+        low, high = self._config.hu_min, self._config.hu_max
+        num_voxels = int(index.totals("train").sum())
+        if num_voxels == 0:
+            raise StoreError(
+                f"{self._path}: no training ROI to take the mean of; add training cases or a normalisation"
+            )
+        mean_hu = index.clipped_sum("train") / num_voxels
+        return Normalisation(low, high, (mean_hu - low) / (high - low))
+
+    def _refuse_rival(self) -> None:
+        """A lease keeps other writers away; should one have slipped past it, the first to commit wins."""
+        there = read_manifest(self._path) if storage.exists(storage.join(self._path, MANIFEST)) else None
+        sizes = storage.list_sizes(storage.join(self._path, SHARDS))
+        missing = [shard.name for shard in self._shards.values() if sizes.get(shard.name) != shard.num_bytes]
+        if there != self._before or missing:
+            raise BusyError(f"{self._path}: another writer changed the store meanwhile; repeat the command")
+
+    def _sweep(self, beside: set[str]) -> None:
+        """Remove what runs left that were killed or given up, and what the manifest named before."""
+        for folder, kept in ((self._path, beside), (storage.join(self._path, SHARDS), set(self._shards))):
+            for name in storage.list_names(folder):
+                ours = any(pattern.fullmatch(name) for pattern in (_SHARD_NAME, _BESIDE_NAME, _TEMPORARY_NAME))
+                if ours and name not in kept:
+                    storage.delete(storage.join(folder, name))
+
+
+def write_store(
+    path: str | Path,
+    rois: Iterable[Roi],
+    config: PrepareConfig,
+    *,
+    normalisation: Normalisation | None = None,
+    notes: Sequence[str] = (),
+    about: Provenance = UNKNOWN,
+) -> Store:
+    """Write a whole store, one ROI in memory at a time beside the shards being filled.
+
+    Args:
+        normalisation: kept from an earlier preparation; computed from the training ROIs if absent.
+        notes: warnings for the manifest.
+        about: where the scans came from.
+
+    Raises:
+        StoreError: the folder already holds a store, a case comes twice, or there is neither a training ROI
+            nor a normalisation.
+    """
+    if storage.exists(storage.join(path, MANIFEST)):
+        raise StoreError(f"{path}: holds a store already; choose another folder or remove it")
+    writer = StoreWriter(path, config)
+    for roi in rois:
+        writer.add(roi)
+    return writer.finish(normalisation, notes, about)

@@ -1,0 +1,68 @@
+"""All metrics between two folders of masks, case by case."""
+
+from collections.abc import Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from renalnet.data.images.mask_files import find_masks, read_mask
+from renalnet.data.images.volume import grid_difference
+from renalnet.errors import InputError
+from renalnet.evaluation.table import Evaluation, LabelMeasures, evaluation, measure
+from renalnet.runtime.csv_text import to_csv
+from renalnet.runtime.workers import JobPool
+
+_MAX_NAMED: Final = 5
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A case's two masks on disk."""
+
+    truth: Path
+    pred: Path
+
+    def __str__(self) -> str:
+        return str(self.pred)
+
+
+def evaluate_folders(truth: Path, pred: Path, pool: JobPool) -> Evaluation:
+    """Measure each mask of `pred` against the mask of the same name in `truth`, in the processes of `pool`.
+
+    Raises:
+        InputError: a folder is missing or empty, a mask has no partner, lies on another grid, or holds other labels.
+    """
+    true_masks, pred_masks = find_masks(truth), find_masks(pred)
+    _require_partners(true_masks.keys(), pred, pred_masks.keys())
+    _require_partners(pred_masks.keys(), truth, true_masks.keys())
+    cases = sorted(true_masks)
+    measured = pool.map(measure_pair, [Pair(true_masks[case], pred_masks[case]) for case in cases])
+    return evaluation(dict(zip(cases, measured, strict=True)))
+
+
+def _require_partners(wanted: Set[str], folder: Path, there: Set[str]) -> None:
+    missing = sorted(wanted - there)
+    if missing:
+        names = ", ".join(missing[:_MAX_NAMED]) + (", …" if len(missing) > _MAX_NAMED else "")
+        raise InputError(
+            f"{folder}: lacks {len(missing)} of {len(wanted)} masks ({names}); add them or remove the others"
+        )
+
+
+def as_csv(result: Evaluation) -> bytes:
+    """The cases' measures as UTF-8 CSV, a row a case and label; what does not apply is an empty cell."""
+    rows = [
+        {"case": case, "label": label, **measures}
+        for case, by_label in result["cases"].items()
+        for label, measures in by_label.items()
+    ]
+    return to_csv(rows)
+
+
+def measure_pair(pair: Pair) -> list[LabelMeasures]:
+    """Read and measure a case. Raises InputError where its masks cannot be read or compared."""
+    true_mask, pred_mask = read_mask(pair.truth), read_mask(pair.pred)
+    difference = grid_difference(pred_mask.grid, true_mask.grid)
+    if difference:
+        raise InputError(f"{pair.pred}: lies on another grid than {pair.truth} ({difference}); masks are never resized")
+    return measure(true_mask.array, pred_mask.array, true_mask.grid.spacing_mm)

@@ -1,0 +1,253 @@
+"""A CT in, a mask on exactly the CT's own grid out: both kidneys are found, cut, segmented and put back.
+
+A DICOM series gives a DICOM segmentation too. Several scans go one after the other, and one that fails stops no other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from renalnet.config import InferenceConfig, PrepareConfig, override, parse
+from renalnet.data.cases.layouts import find_scans
+from renalnet.data.cases.loading import is_series, load_image
+from renalnet.data.cases.roi import CUT_FIELD_FACTOR, cut_image, is_cut
+from renalnet.data.cases.sides import SIDES, Box, Side
+from renalnet.data.dicom.segmentation_writer import write_segmentation
+from renalnet.data.images.volume import Grid, Volume, image_stem, to_source, write_volume
+from renalnet.data.localise.atlas import ATLAS_FILE, Atlas, load_atlases
+from renalnet.data.localise.localiser import LOW_CONFIDENCE, Localisation, localise
+from renalnet.errors import CheckpointError, InputError
+from renalnet.inference.pipeline import Model, load_bundle, segment_roi
+from renalnet.runtime import storage
+from renalnet.runtime.workers import DIED
+from renalnet.types import FOREGROUND_LABELS, LABEL_NAMES, LabelArray
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model bundle, ready for scans."""
+
+    model: Model
+    atlases: Sequence[Atlas]
+    prepare: PrepareConfig
+    """How the ROIs that the model was trained on were cut."""
+    inference: InferenceConfig
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A mask, and what is to be known of it."""
+
+    mask: Volume
+    """uint8 labels on the grid of the scan's file."""
+    volume_ml: dict[str, float]
+    """Of kidney (both together) and tumor."""
+    side_ml: dict[Side, dict[str, float]]
+    """The same of each side that was segmented; empty where the scan is an ROI already cut."""
+    confidence: dict[Side, float]
+    """Of finding each side's kidney, 0-1; empty where the scan is an ROI already cut."""
+    segmented: tuple[Side, ...]
+    """The sides that were found surely enough to be segmented."""
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the mask; `confidence` is the lowest of the segmented sides, null for an ROI already cut."""
+        kidneys = {
+            side: {"segmented": side in self.segmented, "confidence": value, "volume_ml": self.side_ml.get(side)}
+            for side, value in self.confidence.items()
+        }
+        lowest = min((self.confidence[side] for side in self.segmented), default=None)
+        return {
+            "volume_ml": self.volume_ml,
+            "confidence": lowest,
+            "kidneys": kidneys,
+            "warnings": list(self.warnings),
+        }
+
+
+def load_predictor(folder: str | Path, assignments: Sequence[str] = ()) -> Predictor:
+    """Load the `best` folder of a study, or the folder of a single training run (then with the default CRF).
+
+    Args:
+        folder: of the bundle.
+        assignments: `key.sub=value` over how the bundle says that it is used (`InferenceConfig`).
+
+    Raises:
+        CheckpointError: the folder is no bundle, is damaged, or was not made by a study.
+        ConfigError: an assignment is wrong.
+    """
+    model = load_bundle(storage.absolute(folder))
+    if "roi" not in model.config or not storage.exists(storage.join(folder, ATLAS_FILE)):
+        raise CheckpointError(
+            f"{folder} does not say how to cut its ROIs, or lacks {ATLAS_FILE}; name a study's `best`"
+        )
+    final = model.config.get("final", {"stitch": model.config["train"]["stitch"]})
+    return Predictor(
+        model,
+        load_atlases(storage.join(folder, ATLAS_FILE)),
+        parse(PrepareConfig, model.config["roi"]),
+        override(parse(InferenceConfig, final), assignments),
+    )
+
+
+def predict_image(predictor: Predictor, image: Volume, source: Grid) -> Prediction:
+    """Segment the kidneys of a scan that are found with confidence; the others are named in the warnings.
+
+    Args:
+        predictor: from `load_predictor`.
+        image: canonical int16 HU, from `load_image`.
+        source: the grid that the scan's file states, on which the mask will lie.
+
+    Where neither kidney is found with confidence the mask is empty, and a warning says so.
+    """
+    found = None if is_cut(image.grid, predictor.prepare) else localise(image, predictor.atlases, predictor.prepare)
+    sides = found.sure_sides if found else ()
+    boxes: list[Box | None] = [found.box(side) for side in sides] if found else [None]
+    parts = [_segment_box(predictor, image, box, source) for box in boxes]
+    array = np.maximum.reduce([np.zeros(source.shape, np.uint8), *parts])
+    by_side = {side: _volume_ml(part, source) for side, part in zip(sides, parts, strict=False)}
+    confidence = {side: found.confidence_of(side) for side in SIDES} if found else {}
+    warnings = _warnings(found, predictor.prepare, is_empty=not array.any())
+    return Prediction(Volume(array, source), _volume_ml(array, source), by_side, confidence, sides, warnings)
+
+
+def _volume_ml(labels: LabelArray, source: Grid) -> dict[str, float]:
+    return {LABEL_NAMES[label]: int((labels == label).sum()) * source.voxel_ml for label in FOREGROUND_LABELS}
+
+
+def scan_names(scans: Sequence[Path]) -> list[str]:
+    """A name for the mask of each scan: its file's or DICOM folder's; where these repeat, the folder's around it.
+
+    Raises:
+        InputError: two scans have the same name by both rules.
+    """
+    stems = [_stem(scan) for scan in scans]
+    names = [
+        scan.absolute().parent.name if stems.count(stem) > 1 else stem for scan, stem in zip(scans, stems, strict=True)
+    ]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated:
+        raise InputError(f"two scans would write the mask '{repeated}'; predict them into different folders")
+    return names
+
+
+def _stem(scan: Path) -> str:
+    if scan.is_dir():
+        return scan.absolute().name
+    return image_stem(scan.name) or scan.name.removesuffix(".dcm")
+
+
+def _no_kidney(found: Localisation, prepare: PrepareConfig) -> str:
+    confidence = ", ".join(f"{side} {found.confidence_of(side):.2f}" for side in SIDES)
+    return (
+        f"no kidney found (confidence {confidence}; {LOW_CONFIDENCE} is needed); name a CT of the abdomen, or one cut "
+        f"to a kidney, at most {CUT_FIELD_FACTOR * prepare.window_mm:.0f} mm wide"
+    )
+
+
+def _warnings(found: Localisation | None, prepare: PrepareConfig, *, is_empty: bool) -> tuple[str, ...]:
+    """A line for each kidney that is left out, or for both."""
+    if found and not found.sure_sides:
+        return (_no_kidney(found, prepare),)
+    empty = ("no kidney was segmented",) if is_empty else ()
+    if not found:
+        return empty
+    doubts = tuple(
+        f"{side} kidney not segmented: confidence {found.confidence_of(side):.2f}, {LOW_CONFIDENCE} is needed"
+        for side in SIDES
+        if side not in found.sure_sides
+    )
+    return (*doubts, *empty)
+
+
+def _segment_box(predictor: Predictor, image: Volume, box: Box | None, source: Grid) -> LabelArray:
+    roi = cut_image(image, box, predictor.prepare)
+    array = np.ascontiguousarray(roi.array)
+    stages = segment_roi(predictor.model, array, roi.grid.spacing_mm, predictor.inference)
+    on_source: LabelArray = to_source(Volume(stages.final, roi.grid), source).array
+    return on_source
+
+
+@dataclass(frozen=True)
+class ScanJob:
+    """A scan, and where its prediction goes."""
+
+    scan: Path
+    stem: str
+    """Path, or URI, of the files that are written, without their endings."""
+    model: str
+    """Folder of the bundle."""
+    series: str | None = None
+    assignments: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return str(self.scan)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What became of a scan, in words."""
+
+    line: str = ""
+    warnings: tuple[str, ...] = ()
+    failure: str = ""
+    """Why there is no mask, or why it holds nothing; else empty."""
+
+
+Read: TypeAlias = tuple[Volume, Grid] | Told
+
+
+def plan_jobs(
+    paths: Sequence[Path], model: str, out: str, *, series: str | None = None, assignments: Sequence[str] = ()
+) -> list[ScanJob]:
+    """A job for each scan that the paths name. Raises InputError where there is none, or two would have one name."""
+    scans = [scan for path in paths for scan in find_scans(path, series=series)]
+    stems = [storage.join(out, name) for name in scan_names(scans)]
+    return [ScanJob(scan, stem, model, series, tuple(assignments)) for scan, stem in zip(scans, stems, strict=True)]
+
+
+def read_scan(job: ScanJob) -> Read:
+    """The scan, or why it cannot be read."""
+    try:
+        return load_image(job.scan, series=job.series)
+    except InputError as error:
+        return Told(failure=str(error))
+
+
+def lost_reader(job: ScanJob) -> Told:
+    """What is told of a scan whose reader died."""
+    return Told(failure=f"{job.scan}: {DIED}")
+
+
+def predict_scan(job: ScanJob, read: Read | None = None) -> Told:
+    """Segment a scan and write `<stem>.nii.gz`, `<stem>.json` and, of a DICOM series, `<stem>.dcm`.
+
+    The model stays loaded in the process for the next scan. `read` is the scan where it has been read.
+    """
+    found = read_scan(job) if read is None else read
+    if isinstance(found, Told):
+        return found
+    try:
+        prediction = predict_image(_loaded(job.model, job.assignments), *found)
+    except InputError as error:
+        return Told(failure=str(error))
+    write_volume(f"{job.stem}.nii.gz", prediction.mask)
+    if is_series(job.scan):
+        labels = prediction.mask.array
+        write_segmentation(f"{job.stem}.dcm", labels, job.scan, series=job.series, version=version("renalnet"))
+    storage.write_json(f"{job.stem}.json", prediction.to_json())
+    if prediction.confidence and not prediction.segmented:
+        return Told(failure=f"{job.scan}: {prediction.warnings[0]}; the mask that was written is empty")
+    volumes = ", ".join(f"{label} {volume:.1f} ml" for label, volume in prediction.volume_ml.items())
+    warnings = tuple(f"{job.scan}: {warning}" for warning in prediction.warnings)
+    return Told(f"{job.stem}.nii.gz: {volumes}", warnings)
+
+
+@lru_cache(maxsize=1)
+def _loaded(model: str, assignments: tuple[str, ...]) -> Predictor:
+    return load_predictor(model, assignments)

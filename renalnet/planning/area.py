@@ -1,0 +1,96 @@
+"""Areas of surfaces in a mask, by integrating the surface's normal over where lines along the axes cross it.
+
+Faces of voxels overstate an oblique surface by up to 73 %. Here a crossing counts by the cosine of the angle between
+its axis and the surface's normal, so that the sum tends to the area as voxels get finer (Coeurjolly, Flin, Teytaud and
+Tougne, Multigrid convergence and surface area estimation, LNCS 2616, 2003). The normal is the gradient of the mask
+behind a Gaussian; an error of it counts by its cosine only.
+
+A contact between two bodies ends at a rim, where the Gaussian would round it off. So the bodies are continued: each
+voxel outside is of the nearer one, and the surface between them goes on beyond the rim, which is found along each line
+by extrapolation.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from renalnet.evaluation.surface import bounding_box
+from renalnet.planning.extent import radius_mm
+from renalnet.types import MaskArray, Triple
+
+_BLUR_COARSEST: Final = 1.2
+_BLUR_FINEST: Final = 2.4
+"""Standard deviation of the Gaussian in voxels, along the axes of coarsest and of finest spacing: the larger in mm."""
+_MOST_BLUR: Final = 0.35
+"""Of the radius of a ball of the mask's size."""
+_RIM: Final = (-0.25, 0.75, 0.75, -0.25)
+"""Of the four voxels of a line around a crossing, so that a rim that is slanted counts where it is at the crossing:
+extrapolated along a line on both sides, and their mean."""
+_MM2_PER_CM2: Final = 100.0
+
+
+def surface_cm2(mask: MaskArray, spacing_mm: Triple) -> float:
+    """Area of the surface of a boolean mask (z, y, x), in cm²; 0 of an empty one.
+
+    Outside the volume there is nothing, so that a mask cut off by the border is closed there. Balls of 8 mm radius and
+    more are within 2 % at spacings up to 3 × 0.8 × 0.8 mm and 4 % at 5 × 1 × 1; sharp edges are rounded, so that a
+    half ball of 5 cm comes out up to 4 % too small at 1 × 0.65 × 0.65 mm, 8 % at 3 × 0.8 × 0.8 and 14 % at 5 × 1 × 1.
+    """
+    if not mask.any():
+        return 0.0
+    body = np.pad(mask[bounding_box(mask)], len(_RIM) // 2)
+    return _area_cm2(body, np.ones_like(body), spacing_mm, _blur_mm(body, spacing_mm))
+
+
+def contact_cm2(first: MaskArray, second: MaskArray, spacing_mm: Triple) -> float:
+    """Area, in cm², in which two masks (z, y, x) without a common voxel touch; 0 where one is empty.
+
+    Contacts of balls of 8 mm radius and more with an ellipsoid of a kidney's form, in it, just beneath its surface or
+    half outside, and of the parts of a ball cut by a plane, are within 2.5 % at 1 × 0.65 × 0.65 mm, 4 % at 3 × 0.8 ×
+    0.8 and 7 % at 5 × 1 × 1, or within 0.2 cm² (0.4 at the last) where they are small. A gap of one voxel counts as a
+    quarter of a contact, one of two takes as much off as a half: together they make up for a rim whose crease is
+    narrower than a voxel.
+    """
+    import edt
+
+    if not (first.any() and second.any()):
+        return 0.0
+    box = bounding_box(first | second)
+    first, second = (np.pad(mask[box], len(_RIM) // 2) for mask in (first, second))
+    to_first, to_second = (edt.edt(~mask, anisotropy=spacing_mm) for mask in (first, second))
+    blur_mm = min(_blur_mm(mask, spacing_mm) for mask in (first, second))
+    return max(0.0, _area_cm2(to_second < to_first, first | second, spacing_mm, blur_mm))
+
+
+def _blur_mm(mask: MaskArray, spacing_mm: Triple) -> float:
+    blur_mm = max(_BLUR_COARSEST * max(spacing_mm), _BLUR_FINEST * min(spacing_mm))
+    return min(blur_mm, _MOST_BLUR * radius_mm(mask, spacing_mm))
+
+
+def _area_cm2(side: MaskArray, within: MaskArray, spacing_mm: Triple, blur_mm: float) -> float:
+    """Area of the surface between a side and the rest, as far as it is within a mask."""
+    soft = ndimage.gaussian_filter(side.astype(np.float32), np.divide(blur_mm, spacing_mm), mode="nearest")
+    normals = np.stack([np.gradient(soft, spacing, axis=axis) for axis, spacing in enumerate(spacing_mm)], axis=-1)
+    area_mm2 = sum(
+        _crossings(side, within, normals, axis) * float(np.prod(spacing_mm)) / spacing_mm[axis] for axis in range(3)
+    )
+    return area_mm2 / _MM2_PER_CM2
+
+
+def _crossings(side: MaskArray, within: MaskArray, normals: NDArray[np.float32], axis: int) -> float:
+    """Number of crossings between neighbours along an axis, each by the cosine of its angle, as far as it is within."""
+    before, here, there, behind = (_shifted(axis, shift, side.shape[axis]) for shift in range(len(_RIM)))
+    crosses = side[here] != side[there]
+    share = sum(part * within[place][crosses] for part, place in zip(_RIM, (before, here, there, behind), strict=True))
+    normal = normals[here][crosses] + normals[there][crosses]
+    length = np.maximum(np.linalg.norm(normal, axis=-1), np.finfo(np.float32).tiny)
+    return float((share * np.abs(normal[:, axis]) / length).sum())
+
+
+def _shifted(axis: int, shift: int, size: int) -> tuple[slice, ...]:
+    """Of a volume, all voxels that can be a given one of the four on a line."""
+    place = [slice(None)] * 3
+    place[axis] = slice(shift, size - len(_RIM) + 1 + shift)
+    return tuple(place)

@@ -1,0 +1,72 @@
+"""Planning sheets of mask files."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from renalnet.data.images.mask_files import find_masks, read_mask
+from renalnet.data.images.volume import Grid, Volume, grid_difference
+from renalnet.errors import InputError
+from renalnet.planning.kidneys import find_kidneys
+from renalnet.planning.sheet import Sheet, measure_kidney, measures_of, spread_of
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is known of the kidneys of one mask."""
+
+    mask: Path
+    sheets: list[Sheet]
+    """None of an empty mask."""
+    spreads: list[dict[str, tuple[float, float]]]
+    """Of each sheet over the other masks of the same scan and the mask itself; empty without others."""
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """A row a kidney: the mask's name, the measures, and of several masks the least and largest of each."""
+        for sheet, spread in zip(self.sheets, self.spreads, strict=True):
+            bounds = {
+                f"{name}_{end}": value
+                for name, both in spread.items()
+                for end, value in zip(("least", "most"), both, strict=True)
+            }
+            yield {"mask": str(self.mask), **measures_of(sheet), **bounds}
+
+
+def masks_of(paths: Sequence[Path]) -> list[Path]:
+    """The mask files that paths name; of a folder all in it. Raises InputError where there is none."""
+    return [mask for path in paths for mask in (find_masks(path).values() if path.is_dir() else [path])]
+
+
+def plan_mask(path: Path, others: Sequence[Path], margin_mm: float) -> Plan:
+    """The planning sheets of a mask file, a kidney each.
+
+    Args:
+        path: of the mask; it is measured on its own grid.
+        others: masks of the same scan, such as an ensemble's members give, over which measures spread.
+        margin_mm: parenchyma nearer to the tumor than this does not remain.
+
+    Raises:
+        InputError: a mask cannot be read, holds other labels, or others lie on another grid or show other kidneys.
+    """
+    mask = read_mask(path)
+    sheets = _sheets(mask, margin_mm)
+    if not others:
+        return Plan(path, sheets, [{} for _ in sheets])
+    alike = [sheets, *(_sheets_like(path, mask.grid, other, margin_mm, sheets) for other in others)]
+    return Plan(path, sheets, [spread_of(of_kidney) for of_kidney in zip(*alike, strict=True)])
+
+
+def _sheets(mask: Volume, margin_mm: float) -> list[Sheet]:
+    return [measure_kidney(kidney, margin_mm) for kidney in find_kidneys(mask.array, mask.grid.spacing_mm)]
+
+
+def _sheets_like(path: Path, grid: Grid, other: Path, margin_mm: float, sheets: Sequence[Sheet]) -> list[Sheet]:
+    mask = read_mask(other)
+    difference = grid_difference(mask.grid, grid)
+    if difference:
+        raise InputError(f"{other}: lies on another grid than {path} ({difference}); name masks of one scan")
+    found = _sheets(mask, margin_mm)
+    if [sheet.side for sheet in found] != [sheet.side for sheet in sheets]:
+        raise InputError(f"{other}: shows {len(found)} kidneys, {path} {len(sheets)}; name masks of one scan")
+    return found

@@ -1,0 +1,1 @@
+"""What the method needs of the machine: files, locks, processes, memory, devices, logging."""

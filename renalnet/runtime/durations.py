@@ -1,0 +1,12 @@
+"""Durations in words."""
+
+
+def duration_words(seconds: float) -> str:
+    """A duration in its two largest units: 12 s, 4 min 10 s, 3 h 20 min, 11 d 19 h."""
+    rest = round(seconds)
+    parts: list[tuple[int, str]] = []
+    for name, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, rest = divmod(rest, size)
+        if parts or count or name == "s":
+            parts.append((count, name))
+    return " ".join(f"{count} {name}" for place, (count, name) in enumerate(parts[:2]) if count or not place)

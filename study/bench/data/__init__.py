@@ -1,0 +1,1 @@
+"""Benchmarks of loading, streaming, preparing and localising."""

@@ -1,0 +1,92 @@
+"""How time and memory of `prepare` grow with the number of patients: the first must be linear, the second flat."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from renalnet.data.images.volume import Grid, Volume, write_volume
+from renalnet.errors import ResultsError
+from renalnet.types import TUMOR
+from study.bench.measuring.size import Size
+from study.bench.measuring.table import Row
+
+SMALL: tuple[int, int, int] = (24, 24, 24)
+"""ROIs so small that thousands of scans are painted in a minute; what is kept of a patient is as large as ever."""
+_POLL_S = 0.1
+_GRID = Grid.axis_aligned(SMALL, (5.0, 4.0, 4.0))
+_SETTINGS = ("spacing_mm=null", "localise=cut", "shard_mb=4", "num_atlases=1")
+
+
+def write_scans(folder: Path, first: int, stop: int) -> None:
+    """Paint patients by number as scans in the KiTS layout: muscle, fat, air behind, a kidney and a tumor in it."""
+    for number in range(first, stop):
+        generator = np.random.default_rng(number)
+        middle, radii = generator.uniform(10, 14, 3), generator.uniform(5, 8, 3)
+        label = _ellipsoid(middle, radii).astype(np.uint8)
+        label[_ellipsoid(middle + generator.uniform(-3, 3, 3), generator.uniform(2, 4, 3)) & (label > 0)] = TUMOR
+        fat, muscle, kidney, tumor = generator.uniform((-120, 30, 120, 30), (-60, 70, 260, 100))
+        tissue = np.choose(label, [np.where(_ellipsoid(middle, 1.7 * radii), fat, muscle), kidney, tumor])
+        image = (tissue + generator.normal(0, 14, SMALL)).astype(np.int16)
+        image[:, :3] = generator.integers(-1000, -950, image[:, :3].shape)
+        case = folder / f"case_{number:05d}"
+        write_volume(case / "imaging.nii.gz", Volume(image, _GRID))
+        write_volume(case / "segmentation.nii.gz", Volume(label, _GRID))
+
+
+def _ellipsoid(middle: NDArray[np.float64], radii: NDArray[np.float64]) -> NDArray[np.bool_]:
+    z, y, x = (((np.arange(size) - m) / r) ** 2 for size, m, r in zip(SMALL, middle, radii, strict=True))
+    return np.asarray(z[:, None, None] + y[:, None] + x < 1)
+
+
+def rows(size: Size, folder: Path) -> Iterator[Row]:
+    """The cost of preparing each number of patients, all from scans below `folder`. Raises ResultsError."""
+    painted = 0
+    for count in sorted(size.growing_patients):
+        write_scans(folder / "scans", painted, count)
+        painted = count
+        options = [word for setting in _SETTINGS for word in ("--set", setting)]
+        # Among thousands of ellipsoids a few pairs look like one patient; those are left out.
+        words = ["prepare", str(folder / "scans"), "--out", str(folder / f"store-{count}"), *options, "--skip-bad"]
+        seconds, peak_mb = _watch([sys.executable, "-m", "renalnet", *words])
+        note = "small ROIs, all processes together"
+        yield Row("prepare", f"{count} patients, peak", "MB", peak_mb, better="less", note=note)
+        yield Row("prepare", f"{count} patients", "s", seconds, better="less", note="start-up included")
+
+
+def _watch(command: Sequence[str]) -> tuple[float, float]:
+    """Seconds and peak memory of a command and its children."""
+    started, peak_mb = time.monotonic(), 0.0
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            peak_mb = max(peak_mb, sum(map(_memory_mb, _family(process.pid))))
+            time.sleep(_POLL_S)
+        assert process.stderr
+        told = process.stderr.read().strip().splitlines()
+    if process.returncode:
+        raise ResultsError(f"{' '.join(command)} failed: {' '.join(told[-1:])}; run it by itself")
+    return time.monotonic() - started, peak_mb
+
+
+def _family(pid: int) -> Iterator[int]:
+    """A process and all below it."""
+    yield pid
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text(encoding="ascii").split():
+                yield from _family(int(child))
+    except (FileNotFoundError, ProcessLookupError):
+        return  # it has just ended
+
+
+def _memory_mb(pid: int) -> float:
+    """Proportional memory of a process; 0 for one that has just ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return 0.0
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024

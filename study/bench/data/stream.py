@@ -1,0 +1,41 @@
+"""Streaming with a shuffle window: how fast, and that memory does not grow with the store."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from study.bench.data.feed_processes import measure
+from study.bench.data.feeds import Job
+from study.bench.measuring.scene import Painter, write_scene
+from study.bench.measuring.size import Size
+from study.bench.measuring.table import Row
+
+_ROI: Final = (24, 32, 32)
+_CROP: Final = (8, 16, 16)
+_BATCH_SIZE: Final = 4
+_WINDOW: Final = 4
+_LEAST_VISITS: Final = 500
+"""Until memory has found its level: what is freed is not always given back at once."""
+
+
+def rows(size: Size, folder: Path) -> Iterator[Row]:
+    """Rate on ROIs of full size; peak memory and time of a visit in stores of small ones."""
+    write_scene(folder / "full", Painter(size.roi), size.patients)
+    window = max(size.patients // 3, 1)
+    job = Job("renalnet", str(folder / "full"), size.crop, size.batch_size, size.batches, window=window, workers=1)
+    rate = measure(replace(job, warm_up=size.batches // 5))["patches_per_s"]
+    yield Row("stream", f"window of {window} of {size.patients} patients", "patches/s", rate)
+    for num_patients in size.growing_patients:
+        yield from _visit_all(folder / str(num_patients), num_patients)
+
+
+def _visit_all(folder: Path, num_patients: int) -> Iterator[Row]:
+    """Each patient stays for as many crops as a batch holds; small stores are gone through again and again."""
+    write_scene(folder, Painter(_ROI), num_patients, shard_mb=1)
+    num_visits = max(num_patients, _LEAST_VISITS)
+    found = measure(Job("renalnet", str(folder), _CROP, _BATCH_SIZE, num_visits, window=_WINDOW, visit=_BATCH_SIZE))
+    note = f"{num_visits} visits to small ROIs, window of {_WINDOW}"
+    milliseconds = 1000 * (found["total_s"] - found["first_s"]) / num_visits
+    yield Row("stream", f"{num_patients} patients, peak", "MB", found["peak_mb"], better="less", note=note)
+    yield Row("stream", f"{num_patients} patients, time of a visit", "ms", milliseconds, better="less", note=note)

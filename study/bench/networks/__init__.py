@@ -1,0 +1,1 @@
+"""Benchmarks of training steps, inference and post-processing."""

@@ -1,0 +1,157 @@
+"""What follows the vote, beside the usual tools: dense field, components and measures of one ROI.
+
+The probabilities are those of a network that was trained for a minute (`study.bench.networks.inference`); the ROI is one that it
+has not seen. Ours and theirs take turns on one thread.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from scipy import ndimage
+
+from renalnet.config import ComponentsConfig, CrfConfig, NetConfig, StitchConfig
+from renalnet.evaluation.table import measure
+from renalnet.inference.components import keep_largest
+from renalnet.inference.crf import HU_RANGE, refine
+from renalnet.inference.segmentation import segment
+from renalnet.inference.stitching import Stitched
+from renalnet.nets import build_net
+from renalnet.nets.folded import folded
+from renalnet.runtime.device import pick_device
+from renalnet.types import NUM_CLASSES, HuArray, LabelArray
+from study.bench.measuring.processes import is_installed
+from study.bench.measuring.scene import Painter
+from study.bench.measuring.size import Size
+from study.bench.measuring.table import Row
+from study.bench.networks.inference import train
+from study.bench.networks.stitched import WEIGHTS, normalisation
+
+SPACING_MM: Final = (1.0, 0.65, 0.65)
+_FACES_AND_EDGES: Final = ndimage.generate_binary_structure(3, 2)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A step behind the vote, as we take it and as others do; the labels that it gives go into the next one."""
+
+    name: str
+    peer: str
+    ours: Callable[[LabelArray], Any]
+    theirs: Callable[[LabelArray], Any]
+    note: str
+
+
+def rows(size: Size, folder: Path) -> Iterator[Row]:
+    """Seconds of each step and of all, then how far the labels agree with those of the field over the whole ROI."""
+    train(size, folder)
+    image, truth = Painter(size.roi).paint(0)
+    vote = _vote(image, folder)
+    torch.set_num_threads(1)
+    steps = _steps(vote, image, truth)
+    rounds = [
+        [_taken(steps, vote.labels, is_ours=is_ours) for is_ours in (True, False)]
+        for _ in range(1 + size.inference_rounds)
+    ]
+    mine_s, its_s = (np.median([taken[which][0] for taken in rounds[1:]], axis=0) for which in (0, 1))
+    for step, mine, its in zip(steps, mine_s, its_s, strict=True):
+        yield Row("post", step.name, "s", float(mine), step.peer, float(its), "less", step.note)
+    yield Row("post", "all three", "s", float(mine_s.sum()), "all of theirs", float(its_s.sum()), "less")
+    field, whole = (results[0] for _, results in rounds[-1])
+    yield from _agreement(vote, field, whole)
+
+
+def _steps(vote: Stitched, image: HuArray, truth: LabelArray) -> list[_Step]:
+    field = CrfConfig()
+    return [
+        _Step(
+            "field",
+            "pydensecrf, whole ROI",
+            lambda _: refine(vote.probability, image, SPACING_MM, field),
+            lambda _: _whole_field(vote, image, field),
+            "five iterations, the parameters of `CrfConfig`",
+        ),
+        _Step(
+            "components",
+            "scipy.ndimage.label",
+            lambda labels: keep_largest(labels, SPACING_MM, ComponentsConfig()),
+            _largest_by_scipy,
+            "18-connectivity, the largest",
+        ),
+        _Step(
+            "measures",
+            "MONAI",
+            lambda labels: measure(truth, labels, SPACING_MM),
+            partial(_measured_by_monai, truth),
+            "ours: four classes, also pixels, surface Dice, detection; MONAI's: Dice, surface distance, HD95 of two",
+        ),
+    ]
+
+
+def _taken(steps: Sequence[_Step], labels: LabelArray, *, is_ours: bool) -> tuple[list[float], list[Any]]:
+    """Seconds and results of the steps, one after the other."""
+    seconds, results = [], []
+    for step in steps:
+        started = time.perf_counter()
+        results.append((step.ours if is_ours else step.theirs)(labels))
+        seconds.append(time.perf_counter() - started)
+        labels = results[-1]
+    return seconds, results
+
+
+def _agreement(vote: Stitched, field: LabelArray, whole: LabelArray) -> Iterator[Row]:
+    changed = whole != vote.labels
+    note = f"the whole field changes {changed.mean():.3%} of the voxels"
+    yield Row("post", "labels equal to those of the whole field", "share", float((field == whole).mean()), note=note)
+    alike = float((field == whole)[changed].mean()) if changed.any() else None
+    yield Row("post", "of the voxels that it changes, changed alike", "share", alike)
+
+
+def _vote(image: HuArray, folder: Path) -> Stitched:
+    device = pick_device()
+    net = build_net(NetConfig())
+    net.load_state_dict(load_file(folder / WEIGHTS))
+    return segment([folded(device.place(net), device.dtype)], image, normalisation(), StitchConfig(), device)
+
+
+def _whole_field(vote: Stitched, image: HuArray, config: CrfConfig) -> LabelArray:
+    """As the library is used: every voxel takes part."""
+    field = import_module("pydensecrf.densecrf").DenseCRF(image.size, NUM_CLASSES)
+    unary = -np.log(np.maximum(vote.probability, 1e-6)).reshape(NUM_CLASSES, -1)
+    field.setUnaryEnergy(np.ascontiguousarray(unary, dtype=np.float32))
+    axes = [np.arange(length) * step for length, step in zip(image.shape, SPACING_MM, strict=True)]
+    position = np.stack(np.meshgrid(*axes, indexing="ij")).reshape(3, -1).astype(np.float32)
+    intensity = image.clip(*HU_RANGE).astype(np.float32).reshape(1, -1)
+    field.addPairwiseEnergy(position / np.float32(config.smooth_mm), compat=config.smooth_weight)
+    scaled = (position / np.float32(config.bilateral_mm), intensity / np.float32(config.bilateral_hu))
+    field.addPairwiseEnergy(np.concatenate(scaled), compat=config.bilateral_weight)
+    labels: LabelArray = np.asarray(field.inference(config.iterations)).argmax(0).astype(np.uint8).reshape(image.shape)
+    return labels
+
+
+def _largest_by_scipy(labels: LabelArray) -> LabelArray:
+    components, _ = ndimage.label(labels > 0, structure=_FACES_AND_EDGES)
+    sizes = np.bincount(components.ravel())
+    sizes[0] = 0
+    return np.where(components == sizes.argmax(), labels, 0).astype(np.uint8)
+
+
+def _measured_by_monai(truth: LabelArray, labels: LabelArray) -> dict[str, Any]:
+    """Nothing where it is not installed."""
+    if not is_installed("monai"):
+        return {}
+    metrics = import_module("monai.metrics")
+    y, y_pred = (torch.from_numpy(np.stack([m == 1, m == 2])[None]).float() for m in (truth, labels))
+    in_mm = {"include_background": True, "spacing": SPACING_MM}
+    return {
+        "dice": metrics.compute_dice(y_pred, y),
+        "surface_distance": metrics.compute_average_surface_distance(y_pred, y, symmetric=True, **in_mm),
+        "hd95": metrics.compute_hausdorff_distance(y_pred, y, percentile=95, **in_mm),
+    }

@@ -1,0 +1,229 @@
+"""Training steps and inferences of one network in a process of its own, one at a time, as it is asked.
+
+Run as a program, this module builds a contender, says how many operations it takes, and answers each word of its input
+with a line of JSON. Between the words it sleeps, so that contenders take turns on the same machine.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from renalnet.config import LossConfig, NetConfig, OptimConfig, PrepareConfig
+from renalnet.data.store.manifest import Normalisation
+from renalnet.nets import SegmentationNet, build_net
+from renalnet.nets.folded import folded
+from renalnet.runtime.device import Device, pick_device
+from renalnet.runtime.machine import keep_memory, num_cores
+from renalnet.train.losses import supervised_loss
+from renalnet.types import NUM_CLASSES, Shape
+from study.bench.measuring.processes import peak_mb
+from study.bench.measuring.scene import Painter
+from study.bench.networks.plain import plain
+
+WEIGHTS: Final = "weights.safetensors"
+PEER_WIDTH: Final = 8
+"""Filters of MONAI's SegResNet whose cost is nearest to that of the paper's network; its norm takes multiples of 8."""
+_COPIED_BYTES: Final = {"cpu": 2**28, "cuda": 2**30}
+"""Many times the last cache."""
+Task = Literal["train", "infer"]
+Outputs = Callable[[Tensor], list[Tensor]]
+
+
+@dataclass(frozen=True)
+class StepJob:
+    """A contender and what it computes on."""
+
+    contender: str
+    network: Literal["renalnet", "plain", "segresnet"]
+    net: dict[str, Any]
+    """The `NetConfig`; MONAI's network has a width of its own."""
+    shape: Shape
+    batch_size: int
+    folder: str
+    """Holds the first weights, and takes what is compared."""
+    is_fast: bool = False
+    """In the number format that the device computes fastest in and channels-last, else in float32 as PyTorch comes."""
+    keeps_memory: bool = False
+    """Freed memory is kept for the next step."""
+    allows_tf32: bool = False
+    """A GPU rounds the factors of float32 products to TF32."""
+
+
+class Contender:
+    """A network that can be trained and asked."""
+
+    def __init__(self, job: StepJob) -> None:
+        self.job = job
+        found = pick_device()
+        self._device = Device(found.torch_device, found.use_bfloat16 and job.is_fast)
+        self._net = self._device.place(_built(job))
+        self._outputs = _outputs_of(self._net)
+        self._optimizer = _optimizer(self._net)
+        self.image, self.label = self._batch(job.shape, job.batch_size)
+        self._frozen = _frozen(self._net, job, self._device)
+
+    def train(self) -> float:
+        """A step of SGD as `renalnet.train` makes it; the loss before it."""
+        return self._step(self.image, self.label)
+
+    def infer(self) -> Tensor:
+        """Logits (B, 3, D, H, W) of the images."""
+        self._frozen.eval()
+        with torch.inference_mode(), self._device.autocast():
+            logits: Tensor = self._frozen(self.image)
+        return logits
+
+    def seconds(self, task: Task) -> float:
+        """Time of one training step or inference."""
+        return self._timed(self.train if task == "train" else self.infer)
+
+    def peak_mb(self) -> float:
+        """Peak memory: on a GPU of a training step at the paper's shape, on a processor of this process so far."""
+        if self._device.torch_device.type != "cuda":
+            return peak_mb()
+        optim = OptimConfig()
+        batch = self._batch((64, 150, 150), optim.batch_size)
+        torch.cuda.reset_peak_memory_stats()
+        self._step(*batch)
+        return torch.cuda.max_memory_allocated() / 2**20
+
+    def copied_gb_per_s(self) -> float:
+        """Bytes read and written by a copy that no cache holds, best of five."""
+        source = torch.ones(_COPIED_BYTES[self._device.torch_device.type] // 4, device=self._device.torch_device)
+        target = torch.zeros_like(source)
+        return 2 * source.nbytes / min(self._timed(lambda: target.copy_(source)) for _ in range(5)) / 1e9
+
+    def check(self) -> float:
+        """Write the logits and the gradient of the first weights; the loss after a step. To be called first."""
+        folder = Path(self.job.folder)
+        np.save(folder / f"{self.job.contender}-logits.npy", self.infer().float().cpu().numpy())
+        self.train()
+        gradients = [
+            parameter.grad.flatten().cpu() for parameter in self._net.parameters() if parameter.grad is not None
+        ]
+        np.save(folder / f"{self.job.contender}-gradient.npy", torch.cat(gradients).numpy())
+        return self.train()
+
+    def gflop(self) -> tuple[float, float]:
+        """Operations of an inference and of a training step, in 10⁹."""
+        net = deepcopy(self._net).to("meta").train()
+        counter = FlopCounterMode(display=False)
+        with counter:
+            outputs = _outputs_of(net)(torch.empty(self.image.shape, device="meta"))
+            inference = counter.get_total_flops()
+            torch.stack([output.sum() for output in outputs]).sum().backward()  # type: ignore[no-untyped-call]
+        return inference / 1e9, counter.get_total_flops() / 1e9
+
+    def _step(self, image: Tensor, label: Tensor) -> float:
+        self._net.train()
+        with self._device.autocast():
+            outputs = self._outputs(image)
+        loss = supervised_loss(outputs, label, LossConfig().weights)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self._net.parameters(), OptimConfig().clip_norm)
+        self._optimizer.step()
+        return float(loss.detach())
+
+    def _batch(self, shape: Shape, batch_size: int) -> tuple[Tensor, Tensor]:
+        image, label = (part.to(self._device.torch_device) for part in painted(shape, batch_size))
+        return (self._device.tensor(image) if self.job.is_fast else image), label
+
+    def _timed(self, work: Callable[[], object]) -> float:
+        self._wait()
+        started = time.perf_counter()
+        work()
+        self._wait()
+        return time.perf_counter() - started
+
+    def _wait(self) -> None:
+        if self._device.torch_device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def painted(shape: Shape, batch_size: int) -> tuple[Tensor, Tensor]:
+    """Normalised images (B, 1, D, H, W) and labels (B, D, H, W), the same whenever they are asked for."""
+    painter, config = Painter(shape), PrepareConfig()
+    images, labels = zip(*map(painter.paint, range(batch_size)), strict=True)
+    normalised = Normalisation(config.hu_min, config.hu_max, mean=0.3).apply(np.stack(images))
+    return torch.from_numpy(normalised)[:, None], torch.from_numpy(np.stack(labels))
+
+
+def _built(job: StepJob) -> nn.Module:
+    if job.network == "segresnet":
+        torch.manual_seed(0)
+        net: nn.Module = import_module("monai.networks.nets").SegResNet(3, PEER_WIDTH, 1, NUM_CLASSES)
+        return net.to(memory_format=torch.channels_last_3d) if job.is_fast else net  # type: ignore[call-overload]
+    ours = build_net(NetConfig(**job.net))
+    ours.load_state_dict(load_file(Path(job.folder) / WEIGHTS))
+    return ours if job.network == "renalnet" else plain(ours, is_channels_last=job.is_fast)
+
+
+def _frozen(net: nn.Module, job: StepJob, device: Device) -> nn.Module:
+    """What is asked: ours folded as inference folds it."""
+    if job.network == "renalnet" and isinstance(net, SegmentationNet):
+        return folded(net, device.dtype)
+    return net
+
+
+def _outputs_of(net: nn.Module) -> Outputs:
+    return net.training_logits if isinstance(net, SegmentationNet) else lambda image: [net(image)]
+
+
+def _optimizer(net: nn.Module) -> torch.optim.Optimizer:
+    optim = OptimConfig()
+    return torch.optim.SGD(
+        net.parameters(), optim.base_rate, optim.momentum, weight_decay=optim.weight_decay, fused=True
+    )
+
+
+def prepare(job: StepJob) -> Contender:
+    """Set this process up for a contender."""
+    if job.keeps_memory:
+        keep_memory()
+    torch.set_num_threads(num_cores())
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = job.allows_tf32
+    return Contender(job)
+
+
+def reply(contender: Contender, word: str) -> dict[str, float]:
+    """What a word of the input asks for."""
+    if word == "check":
+        return {"loss": contender.check()}
+    if word == "peak":
+        return {"mb": contender.peak_mb()}
+    if word == "copy":
+        return {"gb_per_s": contender.copied_gb_per_s()}
+    assert word in ("train", "infer"), "a word that no contender knows"
+    return {"s": contender.seconds("train" if word == "train" else "infer")}
+
+
+def _tell(values: dict[str, float]) -> None:
+    sys.stdout.write(json.dumps(values) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Build the contender of the job given as JSON, and answer until the input ends."""
+    values = json.loads(sys.argv[1])
+    contender = prepare(StepJob(**{**values, "shape": tuple(values["shape"])}))
+    inference, training = contender.gflop()
+    _tell({"infer": inference, "train": training})
+    for line in sys.stdin:
+        _tell(reply(contender, line.strip()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""How many GPU-hours a search needs to find what is best, replayed on the recorded curves of real trials.
+
+A searcher draws a point, the nearest recorded trial that it has not had yet stands for it, and its epochs are handed
+to the searcher and the scheduler as Ray Tune would hand them, on so many slots at once. The searcher is told the
+recorded point. Samplers and rules are those of a study; nothing is trained.
+"""
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import fmean
+from types import SimpleNamespace
+from typing import Any, Final
+
+import numpy as np
+import optuna
+from optuna.trial import TrialState, create_trial
+
+from renalnet.config import merge, read_file
+from renalnet.runtime.machine import num_cores
+from study.bench.measuring.size import Size
+from study.bench.measuring.table import Row
+from study.bench.search.recorded import NETWORK, Curve, Recorded, read_recorded, unit
+from study.config.presets import quick
+from study.config.sections import SearchConfig, StudyConfig
+from study.report.analysis.statistics import rank_correlation
+from study.search.samplers import CHOICES, distribution, draw, first_choices, make_sampler
+from study.search.scheduler import NetworkScheduler
+from study.search.searcher import BEST, OBJECTIVE
+from study.search.space import FIRST_STEP, Point
+
+MARGIN: Final = 0.01
+"""A search has arrived where a trial's tumor Dice lies no more than this below the best configuration's."""
+CURVES: Final = Path(__file__).parents[3] / "results" / "evidence" / "search"
+"""The recorded study: its tables, and the configuration that it was run with."""
+SEARCHES: Final = {
+    "random, ASHA": SearchConfig(sampler="random"),
+    "TPE, nothing pruned": SearchConfig(scheduler="none"),
+    "TPE, median rule": SearchConfig(scheduler="median"),
+    "ours: TPE, ASHA": SearchConfig(),
+}
+RANDOM: Final = SearchConfig(sampler="random", scheduler="none")
+
+
+def rows(size: Size, _: Path) -> Iterator[Row]:
+    """What searches need beside random points that are all trained to their end. Raises ResultsError."""
+    config = merge(quick(), read_file(CURVES / "curves.yaml"), str(CURVES))
+    recorded = read_recorded(CURVES, config)
+    yield from _first_rung(recorded)
+    seeds = f"{size.replays} seeds, {size.replay_slots} slots, {len(recorded.curves)} recorded trials"
+    random = hours_to_best(recorded, _searching(config, RANDOM), size.replay_slots, size.replays)
+    for name, search in SEARCHES.items():
+        hours = hours_to_best(recorded, _searching(config, search), size.replay_slots, size.replays)
+        note = f"{seeds}; medians {np.median(hours):.3g} and {np.median(random):.3g} h"
+        what = f"hours to the best tumor Dice - {MARGIN}: {name}"
+        yield Row("search", what, "h", fmean(hours), "random points", fmean(random), "less", note)
+
+
+def _first_rung(recorded: Recorded) -> Iterator[Row]:
+    """How well the order at the first rung is the final one, beside the order at one epoch for all."""
+    final = [max(curve.objectives) for curve in recorded.curves]
+    epochs = [curve.point[FIRST_STEP] + SearchConfig().grace_epochs for curve in recorded.curves]
+    ours = rank_correlation([max(c.objectives[:n]) for c, n in zip(recorded.curves, epochs, strict=True)], final)
+    for fixed in (round(fmean(epochs)), max(epochs)):
+        theirs = rank_correlation([max(curve.objectives[:fixed]) for curve in recorded.curves], final)
+        note = f"at the rung trials are {fmean(epochs):.1f} epochs old on average"
+        yield Row("search", "rank correlation with the end", "", ours, f"all at epoch {fixed}", theirs, "more", note)
+
+
+def _searching(config: StudyConfig, search: SearchConfig) -> StudyConfig:
+    return config.model_copy(update={"search": search})
+
+
+def hours_to_best(recorded: Recorded, config: StudyConfig, num_slots: int, num_seeds: int) -> list[float]:
+    """Device-hours that a search takes, for each of so many seeds."""
+    with ProcessPoolExecutor(num_cores(), get_context("spawn")) as pool:
+        epochs = pool.map(partial(_epochs_to_best, recorded, config, num_slots), range(num_seeds))
+        return [number * recorded.epoch_hours for number in epochs]
+
+
+def _epochs_to_best(recorded: Recorded, config: StudyConfig, num_slots: int, seed: int) -> int:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with tempfile.TemporaryDirectory() as nothing:
+        replay = Replay(recorded, config.model_copy(update={"seed": seed}), nothing)
+        return replay.run(num_slots)
+
+
+@dataclass
+class _Running:
+    number: int
+    name: str
+    curve: Curve
+    epoch: int = 0
+
+
+@dataclass
+class Replay:
+    """One search over the recorded trials."""
+
+    recorded: Recorded
+    config: StudyConfig
+    results: str
+    """An empty folder."""
+    _study: optuna.Study = field(init=False)
+    _free: list[int] = field(init=False)
+    _epochs: int = 0
+
+    def __post_init__(self) -> None:
+        self._study = optuna.create_study(direction="maximize")
+        self._study.set_user_attr(CHOICES, first_choices(self.recorded.searched))
+        self._free = list(range(len(self.recorded.curves)))
+        self._scheduler = NetworkScheduler(self.config, self.results, {}, lambda *_: None)
+        self._num_started = 0
+
+    def run(self, num_slots: int) -> int:
+        """Epochs that are trained until a trial is as good as the best configuration less `MARGIN`; all, if none is."""
+        target = self.recorded.best_tumor_dice - MARGIN
+        running: list[_Running] = []
+        while running or self._free:
+            while len(running) < num_slots and self._free:
+                running.append(self._start())
+            for trial in list(running):
+                self._epochs += 1
+                if self._train(trial) >= target:
+                    return self._epochs
+                if self._has_ended(trial):
+                    running.remove(trial)
+        return self._epochs
+
+    def _start(self) -> _Running:
+        """Draw a point, as number so and so of the study, and take the nearest trial that is left."""
+        number = self._num_started
+        self._num_started += 1
+        self._study.sampler = make_sampler(self.config.search, self.recorded.searched, self.config.seed, number)
+        asked = self._study.ask()
+        curve = self._nearest(draw(asked, self.recorded.searched))
+        self._study.tell(asked, state=TrialState.FAIL)  # Optuna leaves it out; what is run is the recorded point
+        self._study.add_trial(self._as_trial(curve.point))
+        return _Running(len(self._study.trials) - 1, f"{NETWORK}-{number:04d}", curve)
+
+    def _nearest(self, point: Point) -> Curve:
+        here = np.array(unit(point, self.recorded.searched))
+        distances = ((self.recorded.positions[self._free] - here) ** 2).sum(axis=1)
+        return self.recorded.curves[self._free.pop(int(np.argmin(distances)))]
+
+    def _as_trial(self, point: Point) -> optuna.trial.FrozenTrial:
+        forms = {name: distribution(domain) for name, domain in self.recorded.searched.items()}
+        return create_trial(state=TrialState.RUNNING, params=point, distributions=forms)
+
+    def _train(self, trial: _Running) -> float:
+        """The next epoch's tumor Dice."""
+        trial.epoch += 1
+        return trial.curve.reached[trial.epoch - 1]
+
+    def _has_ended(self, trial: _Running) -> bool:
+        objectives = trial.curve.objectives[: trial.epoch]
+        is_last = trial.epoch == len(trial.curve.objectives)
+        handle: Any = self._handle(trial.number)
+        if not is_last and self._decision(trial, objectives) == "CONTINUE":
+            handle.report(objectives[-1], trial.epoch)
+            return False
+        if is_last:
+            self._study.tell(trial.number, max(objectives), TrialState.COMPLETE)
+        else:
+            handle.report(objectives[-1], trial.epoch)
+            self._study.tell(trial.number, state=TrialState.PRUNED)
+        return True
+
+    def _handle(self, number: int) -> optuna.Trial:
+        return optuna.Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
+
+    def _decision(self, trial: _Running, objectives: tuple[float, ...]) -> str:
+        result: Mapping[str, Any] = {
+            "epoch": trial.epoch,
+            OBJECTIVE: objectives[-1],
+            BEST: max(objectives),
+            "done": False,
+        }
+        train = {"optim": {"milestones": [trial.curve.point[FIRST_STEP]]}}
+        named = SimpleNamespace(config={"name": trial.name, "network": NETWORK, "train": train})
+        return self._scheduler.on_trial_result(None, named, dict(result))

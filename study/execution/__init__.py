@@ -1,0 +1,1 @@
+"""Everything that runs on Ray: trials, tasks, and the driver of a study."""

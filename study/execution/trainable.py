@@ -1,0 +1,112 @@
+"""A trial: renalnet's training run, one epoch a step, in an actor that Ray Tune reuses for the next trial.
+
+Every epoch is reported once: a trial that goes on first reports those that are on disk and that the searcher has not
+heard of, so that none passes a rung unjudged because its driver died in between. A trial's checkpoints are the run's
+own, in the trial's folder of the results. A trial that is started again, by Ray after a lost node or by a new driver
+after a lost one, goes on from there. Where Ray ends the process with SIGTERM, as when it drains a node, the run first
+writes a checkpoint, for which Ray leaves a few seconds.
+"""
+
+import math
+import signal
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import chain
+from types import FrameType
+from typing import Any
+
+import torch
+from ray import tune
+
+from renalnet.config import TrainConfig, parse
+from renalnet.data.batches.cohort import load_cohort
+from renalnet.data.batches.folds import Fold
+from renalnet.data.store.reader import Store
+from renalnet.runtime import log
+from renalnet.runtime.machine import keep_memory
+from renalnet.train.epochs import EpochRecord, best_of
+from renalnet.train.run import TrainingRun
+from study.records import paths
+from study.search.searcher import BEST, FAILURE, HEARD
+
+
+class Trial(tune.Trainable):
+    """Trains one epoch a step and reports finite numbers under the same keys each time."""
+
+    def setup(self, config: dict[str, Any], *, store: Store, results: str, describe: dict[str, Any]) -> None:
+        """Join the node's one decoded copy of the store's patients and start, or resume, the trial's run."""
+        log.configure()
+        keep_memory()
+        torch.set_num_threads(math.ceil(self.trial_resources.required_resources.get("CPU", 1)))
+        self._is_stepping, self._is_to_leave = False, False
+        self._end_of_ray = signal.signal(signal.SIGTERM, self._on_sigterm)
+        self._store, self._results, self._describe = store, results, describe
+        self._fold = _fold(config)
+        self._cohort = load_cohort(store, _train_config(config).loader, self._fold)
+        self._start(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Become the next trial without starting a new process; patients change with the fold only."""
+        if _fold(new_config) != self._fold:
+            self._fold, before = _fold(new_config), self._cohort
+            self._cohort = load_cohort(self._store, _train_config(new_config).loader, self._fold)
+            before.close()  # only now: the node's copies, which folds share, would go with their last user
+        self._start(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Report the next epoch, trained now or before; a run without one reports its last one again."""
+        self._is_stepping = True
+        record = next(self._epochs, None)
+        self._is_stepping = False
+        if self._is_to_leave:
+            self._leave()
+        records = self._run.records
+        record = record or records[-1]
+        best = best_of(records[: record.epoch])
+        reached = best.objective if best else 0.0
+        is_last = self._run.is_finished and record is records[-1]
+        return {**asdict(record), FAILURE: record.failure, BEST: reached, "done": is_last}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing for Ray to keep: the run has written its own checkpoint."""
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Nothing to load from Ray: the run has found its own checkpoint."""
+
+    def cleanup(self) -> None:
+        """Leave the node's copy, which goes with its last trial."""
+        self._cohort.close()
+
+    def _start(self, config: dict[str, Any]) -> None:
+        folder = paths.trial_folder(self._results, config["name"])
+        self._run = TrainingRun(
+            _train_config(config),
+            self._cohort,
+            folder,
+            describe=self._describe | ({"fold": str(self._fold)} if self._fold else {}),
+            should_stop=lambda: self._is_to_leave,
+        )
+        unheard = self._run.records[config.get(HEARD, 0) :]
+        self._epochs: Iterator[EpochRecord] = chain(unheard, self._run)
+
+    def _on_sigterm(self, _: int, __: FrameType | None) -> None:
+        self._is_to_leave = True
+        if not self._is_stepping:
+            self._leave()
+
+    def _leave(self) -> None:
+        """End the process as Ray would have."""
+        if callable(self._end_of_ray):
+            self._end_of_ray(signal.SIGTERM, None)
+        raise SystemExit(128 + signal.SIGTERM)
+
+
+def _fold(config: dict[str, Any]) -> Fold | None:
+    """Of a finalist that is repeated on a fold; none of other trials, which learn from the store's own splits."""
+    number = config.get("fold")
+    return None if number is None else Fold(number, config["num_folds"], config["train"]["seed"])
+
+
+def _train_config(config: dict[str, Any]) -> TrainConfig:
+    return parse(TrainConfig, config["train"], config["name"])

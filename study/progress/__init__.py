@@ -1,0 +1,1 @@
+"""How far a study is, and what a study will take."""

@@ -1,0 +1,231 @@
+"""What a trial costs, measured for a moment: some real steps, a patient segmented, the files that they leave.
+
+Everything is written to a temporary folder of the process that measures and is gone with it.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+
+from renalnet.config import PrepareConfig, TrainConfig
+from renalnet.data.batches.cohort import Cohort, load_cohort, num_bytes
+from renalnet.data.cases.splits import assign_splits
+from renalnet.data.images.volume import Volume, to_source, write_volume
+from renalnet.data.phantom import write_cohort
+from renalnet.data.prepare.preparation import prepare
+from renalnet.data.prepare.request import Request
+from renalnet.data.store.reader import Roi, Store, open_store
+from renalnet.inference.crf import refine
+from renalnet.inference.pipeline import Model, segment_roi, vote_roi
+from renalnet.nets.folded import folded
+from renalnet.runtime import storage
+from renalnet.runtime.machine import keep_memory
+from renalnet.runtime.workers import Job, Result
+from renalnet.train.run import StepReport, TrainingRun
+from renalnet.train.watch import SLOW_STEPS, step_seconds
+from renalnet.types import SPLITS, NetName, Split
+from study.config.sections import FinalConfig, StudyConfig
+
+MAX_STEPS: Final = SLOW_STEPS + 10
+MEASURE_S: Final = 30.0
+"""No further step is begun behind so much time, so that a network that is slow here is not waited for long."""
+MIN_STEPS: Final = 2
+_SAMPLE: Final = 3
+"""Phantoms that are painted where no store is given: two to train on, one to segment."""
+
+
+@dataclass(frozen=True)
+class MeasureJob:
+    """What to measure, in any process that sees the store."""
+
+    config: StudyConfig
+    widths: dict[NetName, int]
+    """Each network's channels at full resolution."""
+    store: str | None
+    """None: phantoms are painted."""
+    num_threads: int
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """One network on one slot."""
+
+    step_s: float
+    """A step of training, without the first ones."""
+    patient_s: float
+    """A validation patient of the training loop."""
+    final_s: float
+    """A patient through the final stage."""
+    field_s: float
+    """The dense field of a patient once more, as it is tried with other parameters."""
+    model_bytes: int
+    checkpoint_bytes: int
+
+
+@dataclass(frozen=True)
+class DataCost:
+    """The patients."""
+
+    num_cases: dict[Split, int]
+    decoded_bytes: int
+    """Of all training and validation patients, which a node holds once."""
+    prepared_bytes: int
+    """Of a synthetic cohort and its store, which lie in the results; 0 where a store is given."""
+    mask_bytes: int
+    """Of a patient's mask, on its scan's grid and on the ROI's."""
+    view_bytes: int
+    """Of what the report shows of a patient, the networks' masks aside."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a study is made of."""
+
+    networks: dict[NetName, NetworkCost]
+    data: DataCost
+    device: str
+
+
+@dataclass
+class _Clock:
+    """Times steps and says when they are enough."""
+
+    step_s: list[float] = field(default_factory=list)
+    _began: float = field(default_factory=time.monotonic)
+
+    def on_step(self, report: StepReport) -> None:
+        self.step_s.append(report.seconds)
+
+    def is_enough(self) -> bool:
+        is_late = time.monotonic() - self._began > MEASURE_S and len(self.step_s) >= MIN_STEPS
+        return is_late or len(self.step_s) >= MAX_STEPS
+
+
+def measure_study(job: MeasureJob) -> Measured:
+    """Train a few steps of each network and segment a validation patient, on the store's patients or on phantoms.
+
+    Raises:
+        StoreError, ConfigError: the store or the configuration cannot be used, as in the study itself.
+    """
+    keep_memory()
+    torch.set_num_threads(job.num_threads)
+    with tempfile.TemporaryDirectory(prefix="renalnet-measure-") as folder:
+        store = open_store(job.store) if job.store else _paint(job.config, Path(folder))
+        with closing(load_cohort(store, job.config.train.loader)) as cohort:
+            roi = store.read(store.cases("validation")[0])
+            bench = _Bench(job.config.train, job.config.final, cohort, roi)
+            costs = {name: bench.measure(name, width, f"{folder}/{name}") for name, width in job.widths.items()}
+        data = _given(store, roi, folder) if job.store else _painted(job.config, store, roi, folder)
+        return Measured(costs, data, bench.device)
+
+
+@dataclass
+class _Bench:
+    train: TrainConfig
+    final: FinalConfig
+    cohort: Cohort
+    roi: Roi
+    device: str = ""
+
+    def measure(self, network: NetName, width: int, folder: str) -> NetworkCost:
+        clock = _Clock()
+        net_config = self.train.net.model_copy(update={"name": network, "width": width})
+        once = {"net": net_config, "epochs": 1, "max_validation_cases": 1, "checkpoint_every_s": 1e9}
+        config = self.train.model_copy(update=once)
+        run = TrainingRun(config, self.cohort, folder, should_stop=clock.is_enough, on_step=clock.on_step)
+        for _ in run:
+            pass
+        self.device = str(run.device)
+        net = folded(run.net, run.device.dtype)
+        model = Model((net,), self.cohort.normalisation, run.device, {})
+        inference, roi = self.final.inference, self.roi
+        vote = vote_roi(model, roi.image, inference.stitch)
+        return NetworkCost(
+            step_s=step_seconds(clock.step_s)[0],
+            patient_s=_quickest(lambda: run.validation.score(0, net, run.device)),
+            final_s=_quickest(lambda: segment_roi(model, roi.image, roi.spacing_mm, inference), times=1),
+            field_s=_quickest(lambda: refine(vote.probability, roi.image, roi.spacing_mm, inference.crf), times=1),
+            model_bytes=sum(tensor.numel() * tensor.element_size() for tensor in run.net.state_dict().values()),
+            checkpoint_bytes=_largest(folder, "checkpoint-"),
+        )
+
+
+def _quickest(work: Callable[[], object], times: int = 2) -> float:
+    """Seconds of the quickest of so many times: the first one may read from a disk, or tune kernels."""
+    took = []
+    for _ in range(times):
+        began = time.monotonic()
+        work()
+        took.append(time.monotonic() - began)
+    return min(took)
+
+
+def _largest(folder: str, prefix: str) -> int:
+    return max(size or 0 for name, size in storage.list_sizes(folder).items() if name.startswith(prefix))
+
+
+def _paint(config: StudyConfig, folder: Path) -> Store:
+    phantom = config.phantom.model_copy(update={"num_cases": min(_SAMPLE, config.phantom.num_cases)})
+    write_cohort(folder / "cohort", phantom)
+    few = config.prepare.model_copy(update={"test_share": 0.0, "validation_share": 1 / _SAMPLE})
+    cases = sorted(path.name for path in (folder / "cohort").iterdir() if path.is_dir())
+    splits: dict[str, Split] = {case: "validation" if case == cases[-1] else "train" for case in cases}
+    prepare(Request(folder / "cohort", folder / "store", few, splits=splits), _InThisProcess())
+    return open_store(folder / "store")
+
+
+class _InThisProcess:
+    """A `renalnet.runtime.workers.JobPool` without processes of its own."""
+
+    def map(
+        self,
+        function: Callable[[Job], Result],
+        jobs: Iterable[Job],
+        died: Callable[[Job], Result] | None = None,  # noqa: ARG002
+    ) -> Iterator[Result]:
+        """See `JobPool.map`."""
+        return map(function, jobs)
+
+
+def _given(store: Store, roi: Roi, folder: str) -> DataCost:
+    decoded = sum(num_bytes(store, split) for split in ("train", "validation"))
+    return DataCost({split: len(store.cases(split)) for split in SPLITS}, decoded, 0, *_file_sizes(roi, folder))
+
+
+def _painted(config: StudyConfig, store: Store, roi: Roi, folder: str) -> DataCost:
+    """The whole cohort's figures, from those of its first patients."""
+    num_cases = _split_sizes(config.phantom.num_cases, config.prepare)
+    a_patient = sum(num_bytes(store, split) for split in ("train", "validation")) / len(store.cases())
+    on_disk = sum(_tree_bytes(Path(folder) / name) for name in ("cohort", "store")) / len(store.cases())
+    return DataCost(
+        num_cases,
+        int(a_patient * (num_cases["train"] + num_cases["validation"])),
+        int(on_disk * sum(num_cases.values())),
+        *_file_sizes(roi, folder),
+    )
+
+
+def _split_sizes(num_cases: int, config: PrepareConfig) -> dict[Split, int]:
+    assigned = assign_splits([f"case_{number:05d}" for number in range(num_cases)], config=config)
+    return {split: list(assigned.values()).count(split) for split in SPLITS}
+
+
+def _file_sizes(roi: Roi, folder: str) -> tuple[int, int]:
+    """Bytes of a patient's masks, and of its view without the networks' masks; the truth stands for a mask."""
+    mask, labels, view = (f"{folder}/files/{name}" for name in ("mask.nii.gz", "labels.npz", "view.npz"))
+    write_volume(mask, to_source(Volume(roi.label, roi.grid), roi.source))
+    storage.write_arrays(labels, {"labels": roi.label})
+    storage.write_arrays(view, {"image": (roi.image // 8).astype(np.uint8), "truth": roi.label})
+    sizes = storage.list_sizes(f"{folder}/files")
+    return (sizes["mask.nii.gz"] or 0) + (sizes["labels.npz"] or 0), sizes["view.npz"] or 0
+
+
+def _tree_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,1 @@
+"""What a results folder holds: paths, tables, the manifest. The one schema for writers and readers."""

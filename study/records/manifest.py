@@ -1,0 +1,155 @@
+"""What a results folder says of itself: configuration, data, versions, seeds, durations."""
+
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import renalnet
+from renalnet.config import fingerprint
+from renalnet.data.store.reader import Store
+from renalnet.errors import ResultsError
+from renalnet.runtime import storage
+from renalnet.types import SPLITS
+from study.config.changes import changes, refused_changes
+from study.config.sections import StudyConfig
+from study.records import paths
+
+REPORTED_PACKAGES = ("torch", "ray", "optuna", "numpy", "pyarrow", "SimpleITK", "pydensecrf2")
+
+
+class StudyManifest:
+    """The manifest of a results folder; every change is written at once."""
+
+    def __init__(self, results: str, config: StudyConfig, data: str | None) -> None:
+        """Start a study in an empty folder, or go on with the one that is there.
+
+        Args:
+            results: the results folder.
+            config: the study's configuration.
+            data: the store given by the user; none for the embedded synthetic cohort.
+
+        Raises:
+            ResultsError: the folder holds another study, or something that is no study.
+        """
+        self._path = storage.join(results, paths.MANIFEST)
+        if storage.exists(self._path):
+            self._values = storage.read_json(self._path)
+            self._go_on(results, config, data)
+        elif [name for name in storage.list_names(results) if not name.startswith(".")]:
+            raise ResultsError(f"{results} is not empty and holds no study; choose an empty folder with --results")
+        else:
+            self._values = _first_values(config, data)
+        self.update(finished=False)
+
+    def update(self, **values: Any) -> None:
+        """Set values and write the manifest."""
+        self._values |= values
+        storage.write_json(self._path, self._values)
+
+    def warn(self, warnings: Sequence[str]) -> None:
+        """Add what is to be known of the study's results to the warnings, each once."""
+        self.update(warnings=list(dict.fromkeys([*self._values["warnings"], *warnings])))
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the duration of the block to the stage's, also where the block ends in an error."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            durations = self._values["durations_s"]
+            total = durations.get(stage, 0.0) + time.monotonic() - started
+            self.update(durations_s={**durations, stage: round(total, 1)})
+
+    def describe_data(self, store: Store, source: str, synthetic: bool) -> None:
+        """Record which data the study reads; data that has changed since is refused.
+
+        Raises:
+            ResultsError: the store is not the one that the study started with.
+        """
+        before = self._values.get("data", {}).get("fingerprint")
+        if before not in (None, store.fingerprint):
+            raise ResultsError(
+                f"{store.path} has changed since this study began (fingerprint {before}, now {store.fingerprint}); "
+                "choose another folder with --results"
+            )
+        notes = _grouped(store.manifest.notes, store.cases("test"))
+        spacing = store.manifest.config.spacing_mm
+        data = {
+            "source": source,
+            "synthetic": synthetic,
+            "fingerprint": store.fingerprint,
+            "num_cases": {split: len(store.cases(split)) for split in SPLITS},
+            "roi_spacing_mm": list(spacing or ()),
+            "notes": notes,
+        }
+        self.update(data=data, warnings=notes)
+
+    def _go_on(self, results: str, config: StudyConfig, data: str | None) -> None:
+        """Take what has changed of the configuration, if a study may change it on its way."""
+        changed = changes(self._values.get("config", {}), config.model_dump(mode="json"))
+        refused = refused_changes(self._values.get("config", {}), config)
+        if self._values.get("data_path") != data:
+            refused.insert(0, f"data {self._values.get('data_path')} → {data}")
+        if refused:
+            more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
+            raise ResultsError(
+                f"{results} holds another study, in which {', '.join(refused[:3])}{more} cannot change; choose another "
+                f"folder with --results, or repeat that study's command: {self._values.get('command', 'unknown')}"
+            )
+        if changed:
+            entry = {"when": _now(), "changed": changed}
+            self._values["changes"] = [*self._values.get("changes", []), entry]
+            self._values |= _config_values(config)
+
+
+def _first_values(config: StudyConfig, data: str | None) -> dict[str, Any]:
+    return {
+        "study": config.preset,
+        "created": _now(),
+        "command": f"python -m study.run {shlex.join(sys.argv[1:])}".strip(),
+        **_config_values(config),
+        "data_path": data,
+        "versions": versions(REPORTED_PACKAGES),
+        "machine": {},
+        "seeds": {"study": config.seed, "phantom": config.phantom.seed, "prepare": config.prepare.seed},
+        "durations_s": {},
+        "warnings": [],
+    }
+
+
+def _config_values(config: StudyConfig) -> dict[str, Any]:
+    return {"config": config.model_dump(mode="json"), "config_fingerprint": fingerprint(config)}
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def _grouped(notes: Sequence[str], test_cases: Sequence[str]) -> list[str]:
+    """Notes of the form `case: message` as one line a message, with its cases, those held out marked."""
+    cases: dict[str, list[str]] = {}
+    for note in notes:
+        case, colon, message = note.partition(": ")
+        cases.setdefault(message if colon else note, []).extend([_marked(case, test_cases)] if colon else [])
+    return [f"{message}: {', '.join(named)}" if named else message for message, named in cases.items()]
+
+
+def _marked(case: str, test_cases: Sequence[str]) -> str:
+    return f"{case} (test)" if case in test_cases else case
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of this project, of Python and of packages, `not installed` where one is absent."""
+    found = {"renalnet": renalnet.__version__, "python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

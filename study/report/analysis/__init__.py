@@ -1,0 +1,1 @@
+"""What a study found, computed from its tables; nothing is drawn here."""

@@ -1,0 +1,140 @@
+"""Charts of the search, each a pure function of rows: thousands of trials are drawn as collections, not one by one."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from study.records.tables import Importance, Trial
+from study.report.analysis.summary import OURS, TITLES
+from study.report.pictures.figures import INK, TIDY_FAINT, colour_of, legend, tidy
+from study.search.rungs import saved_by_pruning
+
+_WINNER: Final = "#D55E00"
+_MAP: Final = "viridis"
+_MOST_NAMES: Final = 12
+"""Words on an axis; of more every second, third … is written."""
+_STATES: Final = {"complete": "#0072B2", "pruned": "#E69F00", "failed": "#A61B1B", "running": "#8A8F98"}
+PARAMETERS: Final = {
+    "ppm_kernels": "pooling kernels",
+    "tumor_weight": "weight of tumour",
+    "background_weight": "weight of background",
+    "first_step": "first step of the rate",
+    "second_gap": "second step, epochs later",
+    "third_gap": "third step, epochs later",
+    "base_rate": "base rate",
+    "rate_decay": "decay of the rate",
+    "weight_decay": "weight decay",
+    "batch_size": "batch size",
+    "tumor_share": "share of tumour patches",
+    "width": "width",
+}
+
+
+def parallel_coordinates(trials: Sequence[Trial], winner: str) -> Figure:
+    """A line a 3D_FCN_PPM trial through its searched values to its best objective, which colours it; winner bold."""
+    scored = [trial for trial in trials if trial.objective is not None and trial.network == OURS]
+    columns: dict[str, Sequence[str | float | None]] = {
+        "pooling\nkernels": [trial.ppm_kernels or "none" for trial in scored],
+        "weight\nof tumour": [trial.weight_tumor for trial in scored],
+        "weight of\nbackground": [trial.weight_background for trial in scored],
+        "steps of\nthe rate": [trial.milestones or "none" for trial in scored],
+        "objective": [trial.objective for trial in scored],
+    }
+    figure = Figure(figsize=(8.6, 4.4), layout="constrained")
+    axes = figure.subplots()
+    places = np.stack([_column(axes, x, title, values) for x, (title, values) in enumerate(columns.items())], axis=1)
+    objectives = np.array([trial.objective or 0.0 for trial in scored])
+    scale = Normalize(float(objectives.min()), max(float(objectives.max()), float(objectives.min()) + 1e-6))
+    order = np.argsort(objectives)  # the best on top
+    lines = [np.column_stack([np.arange(len(columns)), places[index]]) for index in order]
+    alpha = float(np.clip(30 / len(scored), 0.12, 0.85))
+    axes.add_collection(LineCollection(lines, colors=colormaps[_MAP](scale(objectives[order])), alpha=alpha))
+    for line in (places[index] for index, trial in enumerate(scored) if trial.name == winner):
+        axes.plot(np.arange(len(columns)), line, color=_WINNER, linewidth=3, zorder=4)
+    axes.set_xlim(-0.35, len(columns) - 0.5)
+    axes.set_ylim(-0.06, 1.06)
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    axes.set_xticks(range(len(columns)), list(columns))
+    figure.colorbar(ScalarMappable(scale, _MAP), ax=axes, label="best objective", pad=0.01)
+    legend(figure, [Line2D([], [], color=_WINNER, linewidth=3, label="winner")])
+    return figure
+
+
+def _column(axes: Axes, x: int, title: str, values: Sequence[str | float | None]) -> np.ndarray:
+    """Places 0-1 of the values on an axis, which is drawn with its marks: words in order, weights by logarithm."""
+    axes.axvline(x, color=INK, linewidth=0.8, zorder=3)
+    words = sorted({value for value in values if isinstance(value, str)})
+    if words:
+        marks = {word: index / max(1, len(words) - 1) for index, word in enumerate(words)}
+        step = -(-len(words) // _MOST_NAMES)
+        _marks(axes, x, {word: marks[word] for word in words[::step]})
+        return np.array([marks[value] for value in values if isinstance(value, str)])
+    numbers = np.array([np.nan if value is None else float(value) for value in values if not isinstance(value, str)])
+    scaled = np.log(numbers) if title != "objective" else numbers
+    low, high = float(np.nanmin(scaled)), float(np.nanmax(scaled))
+    inverse = np.exp if title != "objective" else np.asarray
+    shown = sorted({low, (low + high) / 2, high})
+    _marks(axes, x, {f"{float(inverse(value)):.3g}": (value - low) / ((high - low) or 1.0) for value in shown})
+    return (scaled - low) / ((high - low) or 1.0)
+
+
+def _marks(axes: Axes, x: int, marks: dict[str, float]) -> None:
+    for word, height in marks.items():
+        text = axes.annotate(word, (x, height), xytext=(4, 0), textcoords="offset points", fontsize=7.5, va="center")
+        text.set_parse_math(False)
+        text.set_bbox({"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.8})
+        text.set_zorder(5)
+
+
+def importance_bars(importances: Sequence[Importance]) -> Figure:
+    """How much each searched value decides, a panel a network."""
+    networks = [name for name in TITLES if any(row.network == name for row in importances)]
+    tallest = max(sum(row.network == name for row in importances) for name in networks)
+    figure = Figure(figsize=(8.6, 0.9 + 0.32 * tallest), layout="constrained")
+    for axes, network in zip(figure.subplots(1, len(networks), squeeze=False)[0], networks, strict=True):
+        rows = sorted((row for row in importances if row.network == network), key=lambda row: row.importance)
+        axes.barh([PARAMETERS.get(row.parameter, row.parameter) for row in rows], [row.importance for row in rows])
+        for bar in axes.patches:
+            bar.set_color(colour_of(network))
+        tidy(axes, grid="x")
+        axes.set_xlim(0, 1)
+        axes.tick_params(axis="y", labelsize=8)
+        axes.set_title(f"{TITLES[network]}, {rows[0].num_trials} whole trials", fontsize=9)
+    figure.supxlabel(f"importance ({importances[0].evaluator})", fontsize=9)
+    return figure
+
+
+def pruning(trials: Sequence[Trial]) -> Figure:
+    """Trials that trained each epoch, by how they ended; hours spent on each end, and saved by pruning."""
+    figure = Figure(figsize=(8.6, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    most = max([trial.epochs for trial in trials] + [1])
+    base = np.zeros(most)
+    for state, colour in _STATES.items():
+        counts = np.array([sum(t.state == state and t.epochs >= epoch for t in trials) for epoch in range(1, most + 1)])
+        left.bar(np.arange(1, most + 1), counts, bottom=base, color=colour, width=0.9, label=state)
+        base = base + counts
+    left.set_xlabel("epoch")
+    left.set_ylabel("trials that trained it")
+    spent = {state: sum(_hours(t) for t in trials if t.state == state) for state in _STATES}
+    saved = sum(saved_by_pruning(_hours(t), t.epochs, t.planned_epochs) for t in trials if t.state == "pruned")
+    right.barh([*spent, "saved by pruning"], [*spent.values(), saved], color=[*_STATES.values(), TIDY_FAINT])
+    right.invert_yaxis()
+    right.set_xlabel("GPU hours" if any(t.gpu_hours for t in trials) else "CPU hours")
+    tidy(left)
+    tidy(right, grid="x")
+    legend(figure, left.get_legend_handles_labels()[0])
+    return figure
+
+
+def _hours(trial: Trial) -> float:
+    return trial.gpu_hours or trial.cpu_hours

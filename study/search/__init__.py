@@ -1,0 +1,1 @@
+"""The search: its space, samplers, pruning, and the Optuna journal."""

@@ -1,0 +1,125 @@
+"""`python -m renalnet plan` on files."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from support.bodies import HALF_AXES_MM, Ball, kidney_with
+from typer.testing import CliRunner
+
+from renalnet.commands.app import app
+from renalnet.commands.line import USER_ERROR
+from renalnet.data.images.grid import Grid, Volume
+from renalnet.data.images.volume import write_volume
+from renalnet.errors import InputError
+from renalnet.planning import find_kidneys, measure_kidney, measures_of
+from renalnet.planning.files import plan_mask
+
+SPACING_MM = (3.0, 1.5, 1.5)
+BALL = Ball((5.0, -26.0, 4.0), 12.0)
+
+
+def two_kidneys() -> np.ndarray:
+    """The right one, at lower x, has a tumor."""
+    right = kidney_with(BALL, SPACING_MM).labels
+    left = np.minimum(right, 1)
+    return np.concatenate([right, np.zeros((*right.shape[:2], 30), np.uint8), left], axis=2)
+
+
+def written(path: Path, labels: np.ndarray) -> Path:
+    write_volume(path, Volume(labels, Grid.axis_aligned(labels.shape, SPACING_MM)))
+    return path
+
+
+def run(*words: object) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["plan", *map(str, words)], catch_exceptions=True)
+    if isinstance(done.exception, InputError):
+        return USER_ERROR, str(done.exception)
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.output
+
+
+def test_two_kidneys_are_told_apart():
+    right, left = find_kidneys(two_kidneys(), SPACING_MM)
+    assert (right.side, left.side) == ("right", "left")
+    assert right.tumor.any() and not left.tumor.any()
+
+
+def test_a_stray_piece_belongs_to_the_nearer_kidney():
+    labels = two_kidneys()
+    labels[2:4, 2:4, 1:3] = 2
+    right, left = find_kidneys(labels, SPACING_MM)
+    assert right.tumor.sum() > (two_kidneys() == 2).sum() and not left.tumor.any()
+
+
+def test_an_empty_mask_has_no_kidney(tmp_path):
+    assert find_kidneys(np.zeros((4, 5, 6), np.uint8), SPACING_MM) == []
+    code, output = run(written(tmp_path / "empty.nii.gz", np.zeros((4, 5, 6), np.uint8)))
+    assert code == 0 and "no kidney in this mask" in output
+
+
+def test_the_sheet_on_the_terminal_and_as_files(tmp_path):
+    code, output = run(written(tmp_path / "mask.nii.gz", two_kidneys()), "--out", tmp_path / "sheet.json")
+    assert code == 0
+    for words in ("right", "left", "not computed", "anterior", "not a medical device"):
+        assert words in output
+    told = json.loads((tmp_path / "sheet.json").read_text())
+    right, left = told["sheets"]
+    assert right["diameter_3d_mm"] == pytest.approx(24, rel=0.05)
+    assert left["diameter_3d_mm"] is None and left["tumor_ml"] == 0
+    assert left["kidney_length_mm"] == pytest.approx(2 * HALF_AXES_MM[0], rel=0.03)
+    rows = list(csv.DictReader((tmp_path / "sheet.csv").read_text().splitlines()))
+    assert [row["side"] for row in rows] == ["right", "left"] and rows[1]["face"] == ""
+
+
+def test_members_give_a_spread(tmp_path):
+    mask = written(tmp_path / "mask.nii.gz", two_kidneys())
+    smaller = two_kidneys()
+    smaller[:, : smaller.shape[1] // 4][smaller[:, : smaller.shape[1] // 4] == 2] = 1
+    plan = plan_mask(mask, [written(tmp_path / "member.nii.gz", smaller)], 5.0)
+    low, high = plan.spreads[0]["tumor_ml"]
+    assert low < high == pytest.approx(plan.sheets[0].tumor_ml)
+    code, output = run(mask, "--member", tmp_path / "member.nii.gz")
+    assert code == 0 and " to " in output
+
+
+@pytest.mark.parametrize(
+    ("labels", "member", "said"),
+    [
+        (np.full((3, 4, 5), 7, np.uint8), None, "label 7"),
+        (np.ones((3, 4, 5), np.uint8), np.ones((3, 4, 6), np.uint8), "another grid"),
+        (two_kidneys(), np.zeros(two_kidneys().shape, np.uint8), "shows 0 kidneys"),
+    ],
+)
+def test_wrong_masks_are_refused(tmp_path, labels, member, said):
+    words = [written(tmp_path / "mask.nii.gz", labels)]
+    if member is not None:
+        words += ["--member", written(tmp_path / "member.nii.gz", member)]
+    code, output = run(*words)
+    assert code == USER_ERROR and said in output
+
+
+def test_a_table_is_not_written_over_the_sheet(tmp_path):
+    code, output = run(written(tmp_path / "mask.nii.gz", two_kidneys()), "--out", tmp_path / "sheet.csv")
+    assert code == USER_ERROR and ".json" in output
+    assert not (tmp_path / "sheet.csv").exists()
+
+
+def test_missing_and_broken_files_are_refused(tmp_path):
+    assert run(tmp_path / "none.nii.gz")[0] == USER_ERROR
+    (tmp_path / "broken.nii.gz").write_bytes(b"no image")
+    assert run(tmp_path / "broken.nii.gz")[0] == USER_ERROR
+
+
+@settings(max_examples=40, deadline=None)
+@given(arrays(np.uint8, st.tuples(*[st.integers(1, 6)] * 3), elements=st.integers(0, 2)))
+def test_any_mask_has_a_sheet(labels):
+    for kidney in find_kidneys(labels, SPACING_MM):
+        values = measures_of(measure_kidney(kidney))
+        numbers = [value for value in values.values() if isinstance(value, float)]
+        assert np.isfinite(numbers).all()

@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from renalnet.config import NetConfig, TrainConfig, fingerprint, merge, override, parse, read_file
+from renalnet.config.presets import prepare_preset, train_preset
+from renalnet.errors import ConfigError
+
+
+def test_defaults_are_the_papers() -> None:
+    config = TrainConfig()
+    assert config.net.ppm_kernels == (2, 4, 8, 16)
+    assert config.loss.weights == (0.2, 1.0, 2.0)
+    assert (config.optim.base_rate, config.optim.momentum, config.optim.weight_decay) == (0.001, 0.9, 1e-5)
+    assert (config.optim.milestones, config.optim.batch_size, config.steps_per_epoch) == ((3, 5, 7), 4, 14000)
+    assert config.patch.shape == config.stitch.tile == (64, 150, 150)
+
+
+def test_unknown_key_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match=r"unknown key 'optim\.momentun'; did you mean 'momentum'\?"):
+        parse(TrainConfig, {"optim": {"momentun": 0.5}})
+
+
+def test_wrong_value_names_key_and_rule() -> None:
+    with pytest.raises(ConfigError, match=r"loss\.tumor = -1: Input should be greater than 0"):
+        override(TrainConfig(), ["loss.tumor=-1"])
+
+
+def test_override_reads_yaml_values() -> None:
+    config = override(TrainConfig(), ["net.ppm_kernels=[1, 2]", "epochs=2", "optim.base_rate=1e-2"])
+    assert (config.net.ppm_kernels, config.epochs, config.optim.base_rate) == ((1, 2), 2, 0.01)
+
+
+def test_override_needs_an_assignment() -> None:
+    with pytest.raises(ConfigError, match=r"--set 'epochs' must read key\.sub=value"):
+        override(TrainConfig(), ["epochs"])
+
+
+def test_merge_keeps_what_is_not_named() -> None:
+    config = merge(TrainConfig(), {"loss": {"tumor": 4}}, "file")
+    assert config.loss.weights == (0.2, 1.0, 4.0)
+
+
+def test_file_must_be_a_mapping(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("- 1\n")
+    with pytest.raises(ConfigError, match="a configuration is a mapping"):
+        read_file(path)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_file(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("milestones", [(3, 3, 5), (5, 3), (0, 1)])
+def test_milestones_increase(milestones: tuple[int, ...]) -> None:
+    with pytest.raises(ConfigError, match="must be increasing epochs from 1"):
+        parse(TrainConfig, {"optim": {"milestones": milestones}})
+
+
+def test_a_dilation_for_each_block() -> None:
+    with pytest.raises(ConfigError, match="one dilation for each of the 6 blocks"):
+        parse(NetConfig, {"dilations": (1, 2)})
+
+
+def test_configuration_is_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        TrainConfig().epochs = 3  # type: ignore[misc]
+
+
+def test_fingerprint_follows_values() -> None:
+    assert fingerprint(TrainConfig()) == fingerprint(TrainConfig())
+    assert fingerprint(TrainConfig()) != fingerprint(TrainConfig(seed=1))
+
+
+def test_unknown_preset_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="unknown preset 'quik'; did you mean 'quick'"):
+        train_preset("quik")
+    with pytest.raises(ConfigError, match="unknown preset"):
+        prepare_preset("none")

@@ -1,0 +1,128 @@
+"""Facts of a hand-made case, beside numbers worked out by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support.validation_cases import GRID, LEFT_KIDNEY, RIGHT_KIDNEY, SHAPE, sound_case, with_label
+
+from renalnet.data.cases.loading import LoadedCase
+from renalnet.data.checks.case_facts import measure_case
+from renalnet.data.images.volume import Grid, Volume
+from renalnet.types import KIDNEY, TUMOR, LabelArray
+
+VOXEL_ML = 0.027
+
+
+def test_volumes_are_counted_by_side() -> None:
+    facts = measure_case(sound_case())
+    assert facts.kidney_right_ml == pytest.approx(3600 * VOXEL_ML)
+    assert facts.kidney_left_ml == pytest.approx((3600 - 216) * VOXEL_ML)
+    assert facts.kidney_ml == pytest.approx(6984 * VOXEL_ML)
+    assert facts.tumor_ml == pytest.approx(216 * VOXEL_ML)
+
+
+def test_the_scan_and_its_intensities() -> None:
+    facts = measure_case(sound_case())
+    assert (facts.num_slices, facts.num_rows, facts.num_columns) == SHAPE
+    assert (facts.spacing_mm, facts.field_mm) == ((3.0, 3.0, 3.0), (120.0, 180.0, 300.0))
+    assert (facts.hu_min, facts.hu_max, facts.hu_p1, facts.hu_p99) == (-1000, 800, -1000, 200)
+    assert (facts.kidney_hu, facts.tumor_hu, facts.phase) == (200.0, 60.0, "enhanced")
+    assert facts.air_share == pytest.approx(1 - 50 * 90 / (60 * 100))
+    fat = 30 * 70 * 40 - 7200 - 5 * 4 * 40
+    assert facts.fat_share == pytest.approx(fat / (50 * 90 * 40), rel=1e-5)
+
+
+def test_shares_are_those_of_the_window_around_the_lesioned_kidney() -> None:
+    """97.5 mm touch 34 columns and rows of 3 mm; 75 mm of kidney and twice 10 mm touch 33 slices."""
+    facts = measure_case(sound_case())
+    assert facts.roi_ml == pytest.approx(33 * 34 * 34 * VOXEL_ML, rel=1e-5)
+    assert facts.roi_kidney_ml == facts.kidney_left_ml
+    assert facts.roi_tumor_ml == facts.tumor_ml
+
+
+def test_without_tumor_the_larger_kidney_is_looked_at() -> None:
+    def no_tumor(label: LabelArray) -> LabelArray:
+        label[label == TUMOR] = 0
+        return label
+
+    facts = measure_case(with_label(sound_case(), no_tumor))
+    assert facts.roi_kidney_ml == facts.kidney_right_ml
+    assert (facts.tumor_ml, facts.tumor_hu, facts.num_tumors) == (0.0, None, 0)
+
+
+def test_of_an_roi_already_cut_all_voxels_count() -> None:
+    where = np.s_[4:37, 14:48, 57:91]
+    image, label = sound_case().image.array[where], sound_case().label.array[where]
+    grid = Grid.axis_aligned((33, 34, 34), (3.0, 3.0, 3.0))
+    facts = measure_case(LoadedCase("roi", Volume(image, grid), Volume(label, grid), grid))
+    whole = measure_case(sound_case())
+    assert facts.is_cut
+    assert not whole.is_cut
+    assert facts.midline_offset_mm is None
+    assert (facts.roi_ml, facts.roi_kidney_ml) == (whole.roi_ml, whole.roi_kidney_ml)
+    assert facts.signature == whole.signature
+
+
+def test_components_of_tumor_and_fragments() -> None:
+    def scattered(label: LabelArray) -> LabelArray:
+        label[2:4, 50:52, 50:52] = TUMOR  # 8 voxels, 0.216 ml, alone
+        label[20, 30, 32] = TUMOR  # one voxel at the right kidney
+        label[::10, 58, 5] = KIDNEY  # four voxels, each alone
+        return label
+
+    facts = measure_case(with_label(sound_case(), scattered))
+    assert facts.tumor_detached_ml == pytest.approx(8 * VOXEL_ML)
+    assert (facts.num_tumors, facts.num_fragments) == (2, 4)
+    assert facts.label_faces == "feet"
+
+
+def test_the_faces_that_a_label_reaches() -> None:
+    everywhere = measure_case(with_label(sound_case(), lambda label: np.full_like(label, KIDNEY)))
+    assert everywhere.label_faces == "feet head front back right left"
+    assert measure_case(sound_case()).label_faces == ""
+
+
+def test_the_share_of_kidney_that_is_fat() -> None:
+    def beside(label: LabelArray) -> LabelArray:
+        label[:] = 0
+        label[8:33, 25:37, 14:26] = KIDNEY  # 6 of 12 columns on the kidney, 5 on fat, 1 on muscle
+        return label
+
+    facts = measure_case(with_label(sound_case(), beside))
+    assert facts.kidney_not_tissue_share == pytest.approx(5 / 12, rel=1e-5)
+    assert facts.kidney_hu == pytest.approx((6 * 200 - 5 * 100 + 40) / 12, rel=1e-5)
+
+
+def test_the_midline_of_kidneys_and_body() -> None:
+    def moved(label: LabelArray) -> LabelArray:
+        return np.roll(label, 4, axis=2)
+
+    assert measure_case(sound_case()).midline_offset_mm == pytest.approx(0, abs=3.1)
+    shift = measure_case(with_label(sound_case(), moved)).midline_offset_mm
+    base = measure_case(sound_case()).midline_offset_mm
+    assert shift is not None
+    assert base is not None
+    assert shift - base == pytest.approx(12.0)
+
+
+def test_an_empty_label_has_no_means_and_no_volumes() -> None:
+    facts = measure_case(with_label(sound_case(), np.zeros_like))
+    assert (facts.kidney_hu, facts.tumor_hu, facts.kidney_not_tissue_share) == (None, None, None)
+    assert (facts.phase, facts.kidney_ml, facts.roi_ml, facts.signature) == ("unknown", 0.0, 0.0, "")
+
+
+def test_unenhanced_kidneys_are_told_apart() -> None:
+    loaded = sound_case()
+    for kidney in (RIGHT_KIDNEY, LEFT_KIDNEY):
+        loaded.image.array[kidney] = 35
+    assert measure_case(loaded).phase == "unenhanced"
+
+
+def test_an_oblique_source_is_noted() -> None:
+    tilt = np.deg2rad(5)
+    tilted = (1.0, 0.0, 0.0, 0.0, np.cos(tilt), -np.sin(tilt), 0.0, np.sin(tilt), np.cos(tilt))
+    flipped = (0.0, -1.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+    loaded = sound_case()
+    assert measure_case(replace(loaded, source=replace(GRID, direction=tilted))).oblique
+    assert not measure_case(replace(loaded, source=replace(GRID, direction=flipped))).oblique

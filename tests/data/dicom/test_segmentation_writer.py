@@ -1,0 +1,88 @@
+"""Masks written as DICOM segmentations: read back by others and by us, and where the NIfTI lies."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from support.dicom_files import Writing, write_series
+
+from renalnet.data.dicom.segmentation import read_segmentation
+from renalnet.data.dicom.segmentation_writer import write_segmentation
+from renalnet.data.dicom.series import read_series
+from renalnet.data.images.grid import Grid
+from renalnet.errors import InputError
+from renalnet.types import LabelArray
+
+
+def ellipsoids(shape: tuple[int, ...]) -> LabelArray:
+    """A kidney with a tumor, off the middle, so that a flip would show."""
+    z, y, x = (np.arange(length) / length for length in shape)
+    labels = np.zeros(shape, np.uint8)
+    for value, (middle, radius) in {1: ((0.4, 0.6, 0.3), 0.3), 2: ((0.5, 0.55, 0.25), 0.12)}.items():
+        away = ((z - middle[0])[:, None, None] ** 2 + (y - middle[1])[:, None] ** 2 + (x - middle[2]) ** 2) ** 0.5
+        labels[away < radius] = value
+    return labels
+
+
+def by_highdicom(path: Path, labels: LabelArray, grid: Grid) -> None:
+    """Frames by highdicom's own reading, placed by their positions in space alone."""
+    import highdicom
+
+    found = highdicom.seg.segread(path)
+    assert [found.get_segment_description(number).segment_label for number in (1, 2)] == ["kidney", "tumor"]
+    seen = np.zeros_like(labels)
+    for index, frame in enumerate(found.PerFrameFunctionalGroupsSequence):
+        position = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, float)
+        normal = np.array(grid.direction).reshape(3, 3)[:, 2]
+        z = round(float((position - grid.origin_xyz_mm) @ normal) / grid.spacing_xyz_mm[2])
+        pixels = found.pixel_array[index] if found.NumberOfFrames > 1 else found.pixel_array
+        segment = frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        seen[z][pixels > 0] = segment
+    np.testing.assert_array_equal(seen, labels)
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> Path:
+    grid = Grid((24, 20, 9), (0.8, 0.7, 2.5), (-30.0, 12.0, 100.0))
+    hounsfield = np.random.default_rng(0).integers(-200, 300, grid.shape).astype(np.int16)
+    write_series(tmp_path / "ct", hounsfield, grid, Writing(), PatientID="someone", FrameOfReferenceUID="1.2.9")
+    return tmp_path / "ct"
+
+
+def test_read_back_by_others_and_by_us(series: Path, tmp_path: Path) -> None:
+    grid = read_series(series).grid
+    labels = ellipsoids(grid.shape)
+    write_segmentation(tmp_path / "mask.dcm", labels, series, version="1.2.3")
+    np.testing.assert_array_equal(read_segmentation(tmp_path / "mask.dcm", grid, {}), labels)
+    by_highdicom(tmp_path / "mask.dcm", labels, grid)
+    written, source = dcmread(tmp_path / "mask.dcm"), dcmread(next(series.iterdir()))
+    assert (written.PatientID, written.StudyInstanceUID) == ("someone", source.StudyInstanceUID)
+    assert written.SeriesInstanceUID != source.SeriesInstanceUID and written.SoftwareVersions == "1.2.3"
+    assert written.FrameOfReferenceUID == source.FrameOfReferenceUID
+    referenced = {
+        one.ReferencedSOPInstanceUID for one in written.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    }
+    assert referenced <= {dcmread(path).SOPInstanceUID for path in series.iterdir()}
+
+
+def test_an_empty_mask_is_a_valid_object(series: Path, tmp_path: Path) -> None:
+    grid = read_series(series).grid
+    write_segmentation(tmp_path / "mask.dcm", np.zeros(grid.shape, np.uint8), series, version="1")
+    assert not read_segmentation(tmp_path / "mask.dcm", grid, {}).any()
+    assert dcmread(tmp_path / "mask.dcm").NumberOfFrames == 2 * grid.shape[0]
+
+
+def test_labels_of_another_grid_are_refused(series: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="they need its grid"):
+        write_segmentation(tmp_path / "mask.dcm", np.zeros((8, 20, 24), np.uint8), series, version="1")
+    assert not (tmp_path / "mask.dcm").exists()
+
+
+def test_a_real_series_whose_identifiers_were_emptied(real_data: Path, tmp_path: Path) -> None:
+    folder = real_data / "ct" / "totalsegmentator" / "example_ct_dicom"
+    grid = read_series(folder).grid
+    labels = ellipsoids(grid.shape)
+    write_segmentation(tmp_path / "mask.dcm", labels, folder, version="1")
+    np.testing.assert_array_equal(read_segmentation(tmp_path / "mask.dcm", grid, {}), labels)
+    by_highdicom(tmp_path / "mask.dcm", labels, grid)

@@ -1,0 +1,138 @@
+"""Damaged files are refused in one line or read as a valid volume; nothing else may come of them."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
+from support.dicom_files import Writing, write_segmentation, write_series
+from support.mutations import Damaged, damaged_copy, mutate, outcome
+
+from renalnet.config import PrepareConfig
+from renalnet.data.images.volume import Grid, Volume, to_itk
+from renalnet.data.store.reader import Roi
+from renalnet.data.store.writer import write_store
+from renalnet.runtime.workers import Workers
+
+GRID = Grid((40, 36, 4), (0.7, 0.8, 2.0), (-31.5, 12.25, 100.0))
+IMAGES = ["a.nii", "b.nii.gz", "c.nrrd", "d.mha", "e.nhdr", "f.mhd"]
+SERIES = {"plain": Writing(), "rle": Writing(syntax=RLELossless), "jpeg-ls": Writing(syntax=JPEGLSLossless)}
+SERIES["jpeg-2000"] = Writing(syntax=JPEG2000Lossless)
+CONFIGS = {
+    "prepare": "spacing_mm: [1.0, 0.65, 0.65]\nwindow_mm: 97.5\nlocalise: auto\nseed: 3\n",
+    "train": "net: {name: fcn_ppm, width: 16}\noptim:\n  base_rate: 0.001\n  milestones: [3, 5, 7]\nepochs: 9\n",
+    "splits": "test: [case_00003, case_00007]\nvalidation: [case_00001]\n",
+}
+
+
+@pytest.fixture(scope="module")
+def subjects(tmp_path_factory: pytest.TempPathFactory) -> list[Damaged]:
+    """One sound file or folder of each kind, and how it is read."""
+    folder = tmp_path_factory.mktemp("sound")
+    rng = np.random.default_rng(0)
+    image = Volume(rng.integers(-1024, 2000, GRID.shape).astype(np.int16), GRID)
+    found = []
+    for name in IMAGES:
+        sitk.WriteImage(to_itk(image), str(folder / name), useCompression=name != "a.nii")
+        found.append(Damaged("image", folder / name))
+    for name, writing in SERIES.items():
+        write_series(folder / name, image.array, GRID, writing)
+        found.append(Damaged("image", folder / name))
+    write_series(folder / "case" / "ct", image.array, GRID)
+    masks = {"kidney": rng.random(GRID.shape) > 0.5, "tumor": rng.random(GRID.shape) > 0.8}
+    write_segmentation(folder / "case" / "label.dcm", masks, GRID)
+    found.append(Damaged("case", folder / "case"))
+    for kind, text in CONFIGS.items():
+        (folder / f"{kind}.yaml").write_text(text, encoding="utf-8")
+        found.append(Damaged(kind, folder / f"{kind}.yaml"))
+    return found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "seed: 2001-99-99",
+        "seed: " + "[" * 5000,
+        "seed: " + "9" * 6000,
+        "seed: !!int x",
+        "seed: !!bool x",
+        "seed: !!timestamp x",
+        "seed: !!python/object:os.system x",
+        "window_mm: .inf",
+        "window_mm: .nan",
+        "? {a: b}\n: c",
+    ],
+)
+def test_yaml_that_no_bit_flip_makes_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "odd.yaml").write_text(text, encoding="utf-8")
+    assert outcome(Damaged("prepare", tmp_path / "odd.yaml")).startswith("refused: ")
+
+
+def died(damaged: Damaged) -> str:
+    return f"fault: the process died of {damaged.path}"
+
+
+def read_all(jobs: list[Damaged]) -> dict[Damaged, str]:
+    """What came of reading each in another process, whose stderr is seen by the test that calls this."""
+    with Workers(1) as workers:
+        return dict(zip(jobs, workers.map(outcome, jobs, died), strict=True))
+
+
+def check(subjects: list[Damaged], seeds: range, folder: Path, capfd: pytest.CaptureFixture[str]) -> Counter[str]:
+    jobs = []
+    for subject in subjects:
+        for seed in seeds:
+            place = folder / f"{seed}-{subject.path.name}"
+            place.mkdir()
+            damaged_copy(subject.path, place, seed)
+            jobs.append(Damaged(subject.kind, place / subject.path.name))
+    results = read_all(jobs)
+    faults = {str(job.path): result for job, result in results.items() if result.startswith("fault")}
+    assert not faults
+    assert capfd.readouterr().err == ""
+    return Counter(result.split(":")[0] for result in results.values())
+
+
+def test_sound_files_are_read(subjects: list[Damaged]) -> None:
+    assert {str(subject.path): outcome(subject) for subject in subjects} == {
+        str(subject.path): "read" for subject in subjects
+    }
+
+
+def test_a_hundred_damaged_files(subjects: list[Damaged], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    counts = check(subjects, range(8), tmp_path, capfd)
+    assert counts["refused"] > counts["read"] > 0
+
+
+@pytest.mark.slow
+def test_a_thousand_damaged_files(subjects: list[Damaged], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    counts = check(subjects, range(8, 84), tmp_path, capfd)
+    assert counts["refused"] > counts["read"] > 0
+
+
+def check_shards(seeds: range, folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    grid = Grid.axis_aligned((4, 6, 5), (1.0, 0.65, 0.65))
+    image, label = rng.integers(-1024, 2000, grid.shape).astype(np.int16), rng.integers(0, 3, grid.shape)
+    roi = Roi("a", "train", image, label.astype(np.uint8), grid, grid)
+    jobs = []
+    for seed in seeds:
+        store = write_store(folder / str(seed), [roi], PrepareConfig(slab_slices=2))
+        files = sorted(Path(store.path).rglob("*.parquet"))
+        if mutate(files[seed // 7 % len(files)], seed):
+            jobs.append(Damaged("store", Path(store.path)))
+    results = read_all(jobs)
+    assert jobs
+    assert {str(job.path): result for job, result in results.items() if not result.startswith("refused")} == {}
+    assert capfd.readouterr().err == ""
+
+
+def test_any_change_of_a_parquet_file_is_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    check_shards(range(21), tmp_path, capfd)
+
+
+@pytest.mark.slow
+def test_many_changes_of_parquet_files_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    check_shards(range(21, 231), tmp_path, capfd)

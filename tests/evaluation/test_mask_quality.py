@@ -1,0 +1,103 @@
+"""Signs of a mask without its truth, and what is learned from them."""
+
+import numpy as np
+import pytest
+
+from renalnet.evaluation.mask_quality import MIN_PATIENTS, calibrate, expected_dice, signs_of
+
+SPACING_MM = (2.0, 1.0, 1.0)
+
+
+def test_expected_dice_by_hand():
+    probability = np.array([[[0.8, 0.6, 0.4, 0.2]]], dtype=np.float32)
+    mask = np.array([[[True, True, False, False]]])
+    # 2 · (0.8 + 0.6) / (2 + 2.0), times the largest probability in the mask
+    assert expected_dice(probability, mask) == pytest.approx(0.8 * 0.7)
+
+
+def test_sure_masks_are_expected_to_be_right():
+    mask = np.zeros((3, 4, 5), dtype=bool)
+    mask[1, 1:3, 1:3] = True
+    assert expected_dice(mask.astype(np.float32), mask) == pytest.approx(1)
+
+
+def test_an_empty_mask_is_right_unless_something_is_there():
+    nothing = np.zeros((2, 2, 2), dtype=bool)
+    assert expected_dice(np.zeros((2, 2, 2), np.float32), nothing) == 1
+    assert expected_dice(np.full((2, 2, 2), 0.3, np.float32), nothing) == pytest.approx(0.7)
+
+
+def scene():
+    labels = np.zeros((6, 8, 8), dtype=np.uint8)
+    labels[1:5, 2:6, 2:6] = 1
+    labels[2, 3, 3] = labels[4, 5, 5] = 2
+    probability = np.stack([labels == label for label in range(3)]).astype(np.float32)
+    return probability, labels
+
+
+def test_signs_of_a_sure_mask():
+    signs = signs_of(*scene(), scene()[1], SPACING_MM)
+    assert signs.entropy_bits == pytest.approx(0, abs=1e-6)
+    assert (signs.kept, signs.tumor_kept, signs.num_tumors, signs.border) == (1, 1, 2, 0)
+    assert 10**signs.log_kidney_ml == pytest.approx(max(0.1, 62 * 2 / 1000))
+
+
+def test_doubt_and_a_cut_off_mask_show():
+    probability, labels = scene()
+    doubtful = np.full_like(probability, 1 / 3)
+    assert signs_of(doubtful, labels, labels, SPACING_MM).entropy_bits == pytest.approx(np.log2(3), rel=1e-4)
+    assert signs_of(probability[:, 1:], labels[1:], labels[1:], SPACING_MM).border == pytest.approx(1 / 4)
+    emptied = np.where(labels == 2, 1, labels).astype(np.uint8)
+    after = signs_of(probability, labels, emptied, SPACING_MM)
+    assert (after.kept, after.tumor_kept, after.num_tumors) == (1, 0, 0)
+
+
+def test_an_empty_mask_has_signs():
+    probability, labels = scene()
+    signs = signs_of(probability, labels, np.zeros_like(labels), SPACING_MM)
+    assert (signs.entropy_bits, signs.border, signs.kept) == (0, 0, 0)
+
+
+def patients(num=12):
+    rng = np.random.default_rng(0)
+    signs = rng.normal(size=(num, 3))
+    return signs, np.clip(0.6 + 0.15 * signs[:, 0] + rng.normal(0, 0.02, num), 0, 1)
+
+
+def test_left_out_estimates_are_those_of_a_fit_without_the_patient():
+    signs, known = patients()
+    found = calibrate(signs, known)
+    standard = (signs - found.centre) / found.scale
+    gaps = []
+    for penalty in 10.0 ** np.arange(-1, 3.5, 0.5):
+        without = []
+        for left in range(len(known)):
+            rest = np.arange(len(known)) != left
+            rows, targets = standard[rest], known[rest]
+            # The intercept is free, as where all are learned from; the penalty is on the slopes alone.
+            design = np.column_stack([np.ones(len(rows)), rows])
+            solution = np.linalg.solve(design.T @ design + penalty * np.diag([0, 1, 1, 1]), design.T @ targets)
+            without.append(solution[0] + standard[left] @ solution[1:])
+        gaps.append(float(np.abs(np.clip(without, 0, 1) - found.left_out).max()))
+    assert min(gaps) < 1e-9
+
+
+def test_what_tells_is_learned_and_what_does_not_vary_is_no_matter():
+    signs, known = patients(40)
+    with_constant = np.column_stack([signs, np.full(40, 7.0)])
+    found = calibrate(with_constant, known)
+    assert found.weights[3] == pytest.approx(0)
+    assert np.corrcoef(found.estimate(with_constant), known)[0, 1] > 0.95
+    assert found.error == pytest.approx(np.abs(found.left_out - known).mean())
+    assert ((found.estimate(100 * with_constant) >= 0) & (found.estimate(100 * with_constant) <= 1)).all()
+
+
+def test_signs_that_tell_nothing_give_the_mean():
+    rng = np.random.default_rng(1)
+    signs, known = rng.normal(size=(30, 8)), rng.uniform(0.4, 0.9, 30)
+    assert np.abs(calibrate(signs, known).estimate(signs) - known.mean()).max() < 0.15
+
+
+def test_few_patients_teach_nothing():
+    signs, known = patients(MIN_PATIENTS - 1)
+    assert calibrate(signs, known) is None

@@ -1,0 +1,131 @@
+import json
+import math
+
+import numpy as np
+import pytest
+
+from renalnet.errors import InputError
+from renalnet.evaluation.table import MEASURES, detect, evaluation, measure, summarise
+
+SPACING = (2.0, 0.5, 1.0)
+
+
+def patient(tumor=True, miss=False, alarm=False):
+    """A kidney of 4x4x4 voxels, its upper slice tumor. The prediction is right but for what is named."""
+    truth = np.zeros((8, 8, 8), np.uint8)
+    truth[2:6, 2:6, 2:6] = 1
+    if tumor:
+        truth[5, 2:6, 2:6] = 2
+    pred = truth.copy()
+    pred[pred == 2] = 1 if miss else 2
+    if alarm:
+        pred[2, 2, 2] = 2
+    return truth, pred
+
+
+def rows_of(**kwargs):
+    return measure(*patient(**kwargs), SPACING)
+
+
+def test_a_perfect_prediction():
+    kidney, tumor, *_ = rows_of()
+    assert (kidney["label"], tumor["label"]) == ("kidney", "tumor")
+    for row in (kidney, tumor):
+        assert (row["dice"], row["surface_dice"], row["surface_distance_mm"], row["hd95_mm"]) == (1, 1, 0, 0)
+    assert (kidney["volume_truth_ml"], tumor["volume_pred_ml"]) == pytest.approx((0.048, 0.016))
+    assert (kidney["found"], tumor["found"]) == (None, True)
+
+
+def test_a_missed_tumor_by_hand():
+    kidney, tumor, *_ = rows_of(miss=True)
+    assert kidney["dice"] == pytest.approx(2 * 48 / (48 + 64))
+    assert [kidney[n] for n in ("true_positive", "false_positive", "false_negative", "true_negative")] == [
+        48, 16, 0, 448,
+    ]  # fmt: skip
+    assert (tumor["dice"], tumor["surface_dice"], tumor["found"], tumor["pred_empty"]) == (0, 0, False, True)
+    assert tumor["surface_distance_mm"] == pytest.approx(math.hypot(16, 4, 8))
+    assert tumor["surface_distance_px"] == pytest.approx(math.hypot(8, 8, 8))
+    # Of the predicted kidney's 56 surface voxels 16 lie one slice of 2 mm too high; of the truth's 44 the
+    # four inner ones of its upper slice are inside the prediction, 0.5 mm away from its surface.
+    assert kidney["surface_distance_mm"] == pytest.approx((16 * 2.0 + 4 * 0.5) / 100)
+    assert kidney["surface_dice"] == pytest.approx(84 / 100)
+
+
+def test_a_healthy_kidney():
+    tumor = rows_of(tumor=False)[1]
+    assert (tumor["truth_empty"], tumor["pred_empty"], tumor["found"]) == (True, True, None)
+    assert (tumor["dice"], tumor["surface_distance_mm"], tumor["surface_dice"]) == (1, 0, 1)
+
+
+def test_shapes_must_match():
+    truth, pred = patient()
+    with pytest.raises(InputError, match="one grid"):
+        measure(truth, pred[1:], SPACING)
+
+
+def test_summary_by_hand():
+    summary = summarise([*rows_of(), *rows_of(miss=True), *rows_of(tumor=False)])["tumor"]
+    assert (summary["num_cases"], summary["num_truth_empty"], summary["num_pred_empty"]) == (3, 1, 2)
+    assert summary["mean"]["dice"] == pytest.approx(2 / 3)
+    assert summary["sd"]["dice"] == pytest.approx(math.sqrt(1 / 3))
+    assert set(summary["mean"]) == set(summary["sd"]) == set(MEASURES)
+
+
+def test_summary_of_one_and_of_none():
+    assert summarise(rows_of())["kidney"]["sd"]["dice"] is None
+    nothing = summarise([])["kidney"]
+    assert (nothing["num_cases"], nothing["mean"]["dice"], nothing["sd"]["dice"]) == (0, None, None)
+
+
+def test_detection_by_hand():
+    cohort = [rows_of(), rows_of(miss=True), rows_of(tumor=False), rows_of(tumor=False, alarm=True)]
+    voxel, by_patient = detect([row for case in cohort for row in case])
+    assert voxel.sensitivity.value == pytest.approx(16 / 32)
+    assert voxel.specificity.value == pytest.approx(1 - 1 / (2 * 496 + 2 * 512))
+    assert (by_patient.sensitivity.successes, by_patient.sensitivity.total) == (1, 2)
+    assert (by_patient.specificity.successes, by_patient.specificity.total) == (1, 2)
+
+
+def test_a_false_alarm_can_be_forgiven():
+    rows = rows_of(tumor=False, alarm=True)  # one voxel, 0.001 ml
+    assert detect(rows, min_volume_ml=0.002)[1].specificity.value == 1
+    assert detect(rows)[1].specificity.value == 0
+
+
+def test_evaluation_is_what_other_programs_read():
+    result = evaluation({"a": rows_of(), "b": rows_of(tumor=False, alarm=True)})
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert set(result) == {"cases", "summary", "detection"}
+    assert list(result["cases"]["a"]) == ["kidney", "tumor", "kidney_and_mass", "mass"]
+    assert set(MEASURES) <= set(result["cases"]["b"]["tumor"])
+    assert result["detection"]["patient"]["sensitivity"] == {
+        "value": 1.0, "low": pytest.approx(0.2065, abs=1e-4), "high": 1.0, "successes": 1, "total": 1,
+    }  # fmt: skip
+
+
+def test_evaluation_of_nothing():
+    result = evaluation({})
+    assert result["cases"] == {}
+    assert result["detection"]["voxel"]["specificity"]["value"] is None
+
+
+def test_the_classes_of_the_challenge_by_hand():
+    kidney, tumor, both, mass = rows_of(miss=True)
+    assert [row["label"] for row in (kidney, tumor, both, mass)] == ["kidney", "tumor", "kidney_and_mass", "mass"]
+    assert (both["dice"], both["surface_distance_mm"], both["surface_dice"]) == (1, 0, 1)  # the tumor called kidney
+    assert both["volume_truth_ml"] == pytest.approx(0.064)
+    assert {**mass, "label": "tumor", "surface_dice": tumor["surface_dice"]} == tumor
+
+
+def test_a_mass_has_a_tolerance_of_its_own():
+    truth, pred = (np.zeros((4, 4, 4), np.uint8) for _ in range(2))
+    truth[1, 1, 1], pred[1, 1, 2] = 2, 2  # 1.14 mm apart
+    _, tumor, both, mass = measure(truth, pred, (2.0, 2.0, 1.14))
+    assert (tumor["surface_dice"], mass["surface_dice"], both["surface_dice"]) == (1, 0, 0)
+
+
+def test_errors_of_volumes():
+    kidney, tumor, *_ = rows_of(miss=True)
+    assert (kidney["volume_error_ml"], kidney["volume_error_share"]) == pytest.approx((0.016, 1 / 3))
+    assert (tumor["volume_error_ml"], tumor["volume_error_share"]) == pytest.approx((-0.016, -1))
+    assert rows_of(tumor=False, alarm=True)[1]["volume_error_share"] is None

@@ -1,0 +1,109 @@
+"""Models written as ONNX, run by onnxruntime."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from renalnet.config import NetConfig, StitchConfig, TrainConfig
+from renalnet.data.store.manifest import Normalisation
+from renalnet.errors import CheckpointError, ConfigError
+from renalnet.inference.export import export_bundle
+from renalnet.inference.stitching import stitch
+from renalnet.nets import build_net
+from renalnet.nets.bundle import copy_models, load_model, save_model
+from renalnet.runtime import storage
+from renalnet.types import NetName
+
+pytest.importorskip("onnx", reason="the exporter's packages are optional")
+pytest.importorskip("onnxscript", reason="the exporter's packages are optional")
+runtime = pytest.importorskip("onnxruntime", reason="onnxruntime only runs what was exported")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+"""Of PyTorch's exporter."""
+NETS: tuple[NetName, ...] = ("fcn_ppm", "unet3d", "pspnet2d")
+STITCH = StitchConfig(tile=(10, 18, 17), stride=(5, 9, 9))
+"""Odd sizes, which the network pads and crops."""
+
+
+def save_bundle(folder: Path, name: NetName = "fcn_ppm", seed: int = 0) -> TrainConfig:
+    train = TrainConfig(net=NetConfig(name=name, width=8, ppm_kernels=(1, 2, 4)), stitch=STITCH, precision="float32")
+    net = build_net(train.net, seed)
+    with torch.no_grad():
+        net(torch.rand(2, 1, 12, 20, 20))  # statistics that are not the first ones
+        net.head.bias -= net.eval()(torch.rand(2, 1, 12, 20, 20)).mean((0, 2, 3, 4))  # no class is ahead everywhere
+    config = {"train": train.model_dump(mode="json"), "normalisation": asdict(Normalisation(-200, 500, 0.3))}
+    save_model(folder, dict(net.state_dict()), config)
+    return train
+
+
+def by_onnxruntime(path: Path):
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def forward(tiles: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(session.run(["logits"], {"image": tiles.numpy()})[0])
+
+    return forward
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETS)
+def test_labels_are_the_same_under_onnxruntime(name: NetName, tmp_path: Path) -> None:
+    train = save_bundle(tmp_path, name)
+    assert export_bundle(tmp_path, tmp_path / "model") == [f"{tmp_path}/model.onnx", f"{tmp_path}/model.json"]
+    net = build_net(train.net)
+    net.load_state_dict(load_model(tmp_path)[0])
+    net.eval()
+    image = np.random.default_rng(1).uniform(-0.3, 0.7, (21, 30, 33)).astype(np.float32)
+    ours, theirs = stitch([net], image, STITCH), stitch([by_onnxruntime(tmp_path / "model.onnx")], image, STITCH)
+    highest = np.sort(ours.probability, axis=0)[-2:]
+    decided = highest[1] - highest[0] > 1e-5  # untrained weights leave some voxels undecided
+    assert decided.mean() > 0.9 and (theirs.labels == ours.labels).mean() > 0.9995
+    np.testing.assert_array_equal(theirs.labels[decided], ours.labels[decided])
+    assert len(np.unique(ours.labels)) > 1
+
+
+@pytest.mark.slow
+def test_any_number_of_sub_volumes_goes_at_once(tmp_path: Path) -> None:
+    save_bundle(tmp_path)
+    export_bundle(tmp_path, tmp_path / "model")
+    forward, tiles = by_onnxruntime(tmp_path / "model.onnx"), torch.rand(5, 1, *STITCH.tile)
+    together, single = forward(tiles), torch.cat([forward(tile[None]) for tile in tiles])
+    torch.testing.assert_close(together, single, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_model_says_how_it_is_used(tmp_path: Path) -> None:
+    import onnx
+
+    save_bundle(tmp_path / "a")
+    export_bundle(tmp_path / "a", tmp_path / "out" / "kidney")
+    props = {prop.key: json.loads(prop.value) for prop in onnx.load(tmp_path / "out" / "kidney.onnx").metadata_props}
+    beside = storage.read_json(tmp_path / "out" / "kidney.json")
+    assert {key: props[key] for key in beside} == beside
+    assert beside["normalisation"] == {"hu_min": -200, "hu_max": 500, "mean": 0.3}
+    assert beside["inference"]["stitch"]["tile"] == [10, 18, 17]
+    assert beside["labels"]["2"] == "tumor"
+
+
+@pytest.mark.slow
+def test_an_ensemble_is_a_file_a_member(tmp_path: Path) -> None:
+    members = [str(tmp_path / f"member-{seed}") for seed in range(2)]
+    for seed, member in enumerate(members):
+        save_bundle(Path(member), seed=seed)
+    copy_models(members, tmp_path / "best", {})
+    names = [Path(path).name for path in export_bundle(tmp_path / "best", tmp_path / "best" / "model")]
+    assert names == ["model.onnx", "model-2.onnx", "model.json"]
+    tiles = torch.rand(1, 1, *STITCH.tile)
+    first, second = (by_onnxruntime(tmp_path / "best" / name)(tiles) for name in names[:2])
+    assert (first - second).abs().max() > 0.01
+
+
+def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(CheckpointError, match="holds no model"):
+        export_bundle(tmp_path, tmp_path / "model")
+    monkeypatch.setattr("renalnet.inference.export.find_spec", lambda name: None if name == "onnxscript" else object())
+    with pytest.raises(ConfigError, match=r'needs onnxscript; install them by `pip install "renalnet\[onnx\]"`'):
+        export_bundle(tmp_path, tmp_path / "model")

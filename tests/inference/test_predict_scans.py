@@ -1,0 +1,179 @@
+"""`predict` of many scans: which there are, what is written, what a bad one does."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from support.dicom_files import write_series
+
+from renalnet.config import NetConfig, PhantomConfig, PrepareConfig, StitchConfig, TrainConfig
+from renalnet.data.cases.layouts import find_scans
+from renalnet.data.cases.loading import load_image
+from renalnet.data.dicom.segmentation import read_segmentation
+from renalnet.data.images.grid import Grid
+from renalnet.data.images.volume import Volume, grid_difference, read_volume, write_volume
+from renalnet.data.localise.atlas import ATLAS_FILE, Atlas, atlases_to_bytes, make_atlas
+from renalnet.data.phantom import paint_abdomen
+from renalnet.data.store.manifest import Normalisation
+from renalnet.errors import ConfigError, InputError
+from renalnet.inference.prediction import ScanJob, Told, load_predictor, plan_jobs, predict_scan
+from renalnet.nets import build_net
+from renalnet.nets.bundle import save_model
+from renalnet.runtime import storage
+from renalnet.types import HuArray
+
+ROI = Grid.axis_aligned((24, 40, 44), (3.0, 2.0, 2.0))
+"""As small as an ROI already cut, so that nothing is searched."""
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """For ROIs already cut."""
+    return make_bundle(tmp_path_factory.mktemp("bundle"), [])
+
+
+def make_bundle(folder: Path, atlases: Sequence[Atlas]) -> str:
+    """An untrained network that calls some voxels kidney and tumor."""
+    stitch = StitchConfig(tile=(16, 32, 32), stride=(8, 16, 16))
+    train = TrainConfig(net=NetConfig(width=4, ppm_kernels=(1, 2)), stitch=stitch, precision="float32")
+    final = {"crf": {"iterations": 0}, "stitch": stitch.model_dump(mode="json")}
+    config = {
+        "train": train.model_dump(mode="json"),
+        "normalisation": asdict(Normalisation(-200, 500, 0.3)),
+        "roi": PrepareConfig(spacing_mm=(3.0, 2.0, 2.0)).model_dump(mode="json"),
+        "final": final,
+    }
+    save_model(folder, dict(build_net(train.net).state_dict()), config)
+    storage.write_bytes(storage.join(folder, ATLAS_FILE), atlases_to_bytes(atlases))
+    return str(folder)
+
+
+def image(seed: int = 0) -> HuArray:
+    return np.random.default_rng(seed).integers(-200, 400, ROI.shape).astype(np.int16)
+
+
+def write_folder(folder: Path) -> None:
+    """A file, a KiTS case and two DICOM patients."""
+    write_volume(folder / "loose.nrrd", Volume(image(1), ROI))
+    write_volume(folder / "case_7" / "imaging.nii.gz", Volume(image(2), ROI))
+    write_volume(folder / "case_7" / "segmentation.nii.gz", Volume(np.zeros(ROI.shape, np.uint8), ROI))
+    for number, name in enumerate(("anna", "bert")):
+        write_series(folder / name / "ct", image(3 + number), ROI)
+
+
+def test_the_scans_of_a_folder(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    expected = ["loose.nrrd", "anna", "bert", "case_7/imaging.nii.gz"]
+    assert [scan.relative_to(tmp_path).as_posix() for scan in find_scans(tmp_path)] == expected
+    assert find_scans(tmp_path / "anna") == [tmp_path / "anna"]
+    assert find_scans(tmp_path / "anna" / "ct") == [tmp_path / "anna" / "ct"]
+    assert find_scans(tmp_path, series="1") == [tmp_path]
+    assert find_scans(tmp_path / "case_7") == [tmp_path / "case_7" / "imaging.nii.gz"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty: holds no scan"):
+        find_scans(tmp_path / "empty")
+
+
+def run(module: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", *module.split(), *words], capture_output=True, text=True, check=False)
+
+
+def check_folder(out: Path, folder: Path) -> None:
+    """A mask and a JSON file of each; a DICOM segmentation of series that lies where the NIfTI does."""
+    for name in ("loose", "imaging", "anna", "bert"):
+        mask = read_volume(out / f"{name}.nii.gz")
+        told = storage.read_json(out / f"{name}.json")
+        assert mask.grid.shape == ROI.shape and set(told["volume_ml"]) == {"kidney", "tumor"}
+        if (folder / name / "ct").is_dir():
+            np.testing.assert_array_equal(read_segmentation(out / f"{name}.dcm", mask.grid, {}), mask.array)
+    assert {path.suffix for path in out.glob("imaging*")} == {".gz", ".json"}
+
+
+@pytest.mark.slow
+def test_a_bad_scan_stops_no_other(bundle: str, tmp_path: Path) -> None:
+    write_folder(tmp_path / "scans")
+    (tmp_path / "scans" / "broken.nii.gz").write_bytes(b"no image")
+    done = run("renalnet predict", str(tmp_path / "scans"), "--model", bundle, "--out", str(tmp_path / "out"))
+    assert done.returncode == 2, done.stderr
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert "broken.nii.gz" in error and "Traceback" not in done.stderr
+    assert done.stdout.count(".nii.gz: kidney") == 4
+    check_folder(tmp_path / "out", tmp_path / "scans")
+    assert not list((tmp_path / "out").glob("broken*"))
+
+
+@pytest.mark.slow
+def test_over_a_cluster_it_writes_the_same(bundle: str, tmp_path: Path) -> None:
+    write_folder(tmp_path / "scans")
+    (tmp_path / "scans" / "broken.nii.gz").write_bytes(b"no image")
+    words = (str(tmp_path / "scans"), "--model", bundle, "--out")
+    here, there = (
+        run(module, *words, str(tmp_path / folder))
+        for module, folder in (("renalnet predict", "a"), ("study.predict", "b"))
+    )
+    assert there.returncode == 2 and "broken.nii.gz" in there.stderr, there.stderr
+    assert there.stdout.replace(str(tmp_path / "b"), "") == here.stdout.replace(str(tmp_path / "a"), "")
+    for path in sorted((tmp_path / "a").glob("*.nii.gz")):
+        np.testing.assert_array_equal(read_volume(path).array, read_volume(tmp_path / "b" / path.name).array)
+    check_folder(tmp_path / "b", tmp_path / "scans")
+
+
+def test_the_grid_of_kits_files_is_kept(bundle: str, tmp_path: Path) -> None:
+    """Their first axis is z and the affine is anti-diagonal."""
+    affine = np.array([[0, 0, -2.0, 40], [0, -2.0, 0, 30], [-3.0, 0, 0, 20], [0, 0, 0, 1]])
+    nibabel.save(nibabel.Nifti1Image(image(4), affine), tmp_path / "imaging.nii.gz")
+    (job,) = plan_jobs([tmp_path / "imaging.nii.gz"], bundle, str(tmp_path / "out"))
+    assert not predict_scan(job).failure
+    mask = nibabel.load(tmp_path / "out" / "imaging.nii.gz")
+    assert mask.shape == ROI.shape
+    np.testing.assert_allclose(mask.affine, affine, atol=1e-5)
+    assert np.asarray(mask.dataobj).any()
+
+
+def test_settings_of_the_bundle_can_be_changed(bundle: str) -> None:
+    assert load_predictor(bundle).inference.crf.iterations == 0
+    changed = load_predictor(bundle, ["stitch.combine=gaussian", "components.min_volume_ml=3"]).inference
+    assert (changed.stitch.combine, changed.components.min_volume_ml) == ("gaussian", 3)
+    with pytest.raises(ConfigError, match=r"unknown key 'crf\.iteration'"):
+        load_predictor(bundle, ["crf.iteration=1"])
+
+
+@pytest.fixture(scope="module")
+def abdominal(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same network with the atlases of eight phantoms, for whole scans."""
+    prepare, phantom = PrepareConfig(), PhantomConfig(seed=1)
+    painted = (paint_abdomen(phantom, index) for index in range(8))
+    atlases = [make_atlas(f"p{i}", p.image, p.label, prepare, synthetic=True) for i, p in enumerate(painted)]
+    return make_bundle(tmp_path_factory.mktemp("abdominal"), atlases)
+
+
+def predicted(scan: Path, bundle: str, out: Path) -> tuple[Told, ScanJob]:
+    (job,) = plan_jobs([scan], bundle, str(out))
+    return predict_scan(job), job
+
+
+@pytest.mark.slow
+def test_a_real_ct(abdominal: str, real_data: Path, tmp_path: Path) -> None:
+    scan = real_data / "ct" / "totalsegmentator" / "example_ct.nii.gz"
+    told, job = predicted(scan, abdominal, tmp_path)
+    assert not told.failure and storage.read_json(f"{job.stem}.json")["kidneys"].keys() == {"left", "right"}
+    mask, ct = nibabel.load(f"{job.stem}.nii.gz"), nibabel.load(scan)
+    assert mask.shape == ct.shape and np.asarray(mask.dataobj).any()
+    np.testing.assert_allclose(mask.affine, ct.affine, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_real_series_above_the_kidneys(abdominal: str, real_data: Path, tmp_path: Path) -> None:
+    """Twenty slices of liver and spleen: the masks are there, empty, on its grid, and the command would exit with 2."""
+    scan = real_data / "ct" / "totalsegmentator" / "example_ct_dicom"
+    told, job = predicted(scan, abdominal, tmp_path)
+    assert "no kidney found (confidence left 0.00, right 0.00" in told.failure
+    _, source = load_image(scan)
+    mask = read_volume(f"{job.stem}.nii.gz")
+    assert grid_difference(mask.grid, source) is None and not mask.array.any()
+    assert not read_segmentation(Path(f"{job.stem}.dcm"), source, {}).any()

@@ -1,0 +1,91 @@
+"""Prediction: names, what is found, what is left out."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from renalnet.config import InferenceConfig, NetConfig, PhantomConfig, PrepareConfig, StitchConfig
+from renalnet.data.cases.loading import load_image
+from renalnet.data.cases.sides import SIDE_VALUES, split_sides
+from renalnet.data.images.volume import Grid, Volume, write_volume
+from renalnet.data.localise.atlas import make_atlas
+from renalnet.data.localise.localiser import LOW_CONFIDENCE
+from renalnet.data.phantom import paint_abdomen, paint_head
+from renalnet.data.store.manifest import Normalisation
+from renalnet.errors import CheckpointError, InputError
+from renalnet.inference.pipeline import Model
+from renalnet.inference.prediction import Prediction, Predictor, load_predictor, predict_image, scan_names
+from renalnet.nets import build_net
+from renalnet.runtime.device import pick_device
+
+
+def predict(predictor: Predictor, path: Path) -> Prediction:
+    return predict_image(predictor, *load_image(path))
+
+
+COARSE = PhantomConfig(shape=(60, 110, 110), spacing_mm=(5.0, 3.2, 3.2))
+
+
+def test_masks_are_named_after_their_scans() -> None:
+    assert scan_names([Path("a/1.2.840.nii.gz"), Path("b/x.nrrd")]) == ["1.2.840", "x"]
+
+
+def test_repeated_names_take_their_folders() -> None:
+    scans = [Path("case_1/imaging.nii.gz"), Path("case_2/imaging.nii.gz"), Path("c/other.mha")]
+    assert scan_names(scans) == ["case_1", "case_2", "other"]
+
+
+def test_names_that_stay_the_same_are_refused() -> None:
+    with pytest.raises(InputError, match="two scans would write the mask 'a'"):
+        scan_names([Path("x/a/imaging.nii.gz"), Path("y/a/imaging.nii.gz")])
+
+
+def test_folder_without_a_model(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="holds no model"):
+        load_predictor(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    """An untrained network with the atlases of four phantoms."""
+    prepare = PrepareConfig(spacing_mm=(6.0, 4.0, 4.0))
+    painted = [paint_abdomen(COARSE, index) for index in range(4)]
+    atlases = [make_atlas(f"p{i}", p.image, p.label, prepare, synthetic=True) for i, p in enumerate(painted)]
+    device = pick_device("float32")
+    net = device.place(build_net(NetConfig(width=4, ppm_kernels=(1, 2)))).eval()
+    model = Model((net,), Normalisation(-200, 500, 0.3), device, {})
+    stitch = StitchConfig(tile=(16, 32, 32), stride=(16, 32, 32))
+    return Predictor(model, atlases, prepare, InferenceConfig(stitch=stitch))
+
+
+def test_a_doubtful_kidney_is_left_out_and_named(predictor: Predictor, tmp_path: Path) -> None:
+    patient = paint_abdomen(COARSE.model_copy(update={"seed": 5}), 0)
+    image = patient.image.array.copy()
+    image[split_sides(patient.label, patient.image) == SIDE_VALUES["left"]] = -100
+    write_volume(tmp_path / "ct.nii.gz", Volume(image, patient.image.grid))
+    prediction = predict(predictor, tmp_path / "ct.nii.gz")
+    told = prediction.to_json()
+    assert prediction.segmented == ("right",)
+    assert told["kidneys"]["left"]["segmented"] is False
+    assert told["confidence"] == told["kidneys"]["right"]["confidence"] >= LOW_CONFIDENCE
+    assert any("left kidney not segmented: confidence" in warning for warning in prediction.warnings)
+    columns = np.flatnonzero(prediction.mask.array.any(axis=(0, 1)))
+    assert len(columns) == 0 or columns[-1] < patient.image.grid.shape[2] * 0.6  # nothing far on the left
+
+
+def test_a_scan_without_kidneys_gets_an_empty_mask_and_a_warning(predictor: Predictor, tmp_path: Path) -> None:
+    write_volume(tmp_path / "head.nii.gz", paint_head(COARSE, 0))
+    prediction = predict(predictor, tmp_path / "head.nii.gz")
+    assert not prediction.mask.array.any() and prediction.segmented == ()
+    (warning,) = prediction.warnings
+    assert re.match(r"no kidney found \(confidence left 0\.\d\d, right 0\.\d\d;", warning)
+
+
+def test_a_scan_cut_to_a_kidney_is_not_searched(predictor: Predictor, tmp_path: Path) -> None:
+    grid = Grid.axis_aligned((16, 30, 30), (6.0, 4.0, 4.0))
+    write_volume(tmp_path / "roi.nii.gz", Volume(np.full(grid.shape, 40, np.int16), grid))
+    told = predict(predictor, tmp_path / "roi.nii.gz").to_json()
+    assert told["confidence"] is None
+    assert told["kidneys"] == {}

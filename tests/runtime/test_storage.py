@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from renalnet.errors import BusyError, InputError
+from renalnet.runtime import storage
+from renalnet.runtime.lease import Lease
+
+
+def test_write_is_whole_and_leaves_nothing_else(tmp_path: Path) -> None:
+    storage.write_bytes(tmp_path / "a" / "b.bin", b"12")
+    storage.write_bytes(tmp_path / "a" / "b.bin", b"3")
+    assert storage.read_bytes(tmp_path / "a" / "b.bin") == b"3"
+    assert storage.list_names(tmp_path / "a") == ["b.bin"]
+
+
+def test_file_uri_is_the_same_file(tmp_path: Path) -> None:
+    storage.write_json(f"file://{tmp_path}/v.json", {"a": [1, 2]})
+    assert storage.read_json(tmp_path / "v.json") == {"a": [1, 2]}
+
+
+def test_unknown_scheme() -> None:
+    with pytest.raises(InputError, match="use a local path or a"):
+        storage.resolve("nosuch://bucket/key")
+
+
+def test_absent_folder_is_empty(tmp_path: Path) -> None:
+    assert storage.list_names(tmp_path / "none") == []
+    assert not storage.exists(tmp_path / "none")
+
+
+def test_damaged_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "v.json").write_text('{"a": ')
+    with pytest.raises(InputError, match=r"v\.json is not readable JSON"):
+        storage.read_json(tmp_path / "v.json")
+
+
+def test_arrays_round_trip(tmp_path: Path) -> None:
+    storage.write_arrays(tmp_path / "v.npz", {"a": np.arange(6).reshape(2, 3)})
+    assert storage.read_arrays(tmp_path / "v.npz")["a"].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_delete_twice(tmp_path: Path) -> None:
+    storage.write_bytes(tmp_path / "x", b"")
+    storage.delete(tmp_path / "x")
+    storage.delete(tmp_path / "x")
+    assert not storage.exists(tmp_path / "x")
+
+
+def test_the_same_calls_work_on_an_object_store(s3_uri: str) -> None:
+    path = storage.join(s3_uri, "folder", "file.json")
+    assert path.startswith("s3://scans/") and path.split("?")[0].endswith("/folder/file.json")
+    assert not storage.exists(path) and storage.list_names(s3_uri) == []
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(path)
+    storage.write_json(path, {"a": 1})
+    assert storage.read_json(path) == {"a": 1}
+    assert storage.list_sizes(storage.join(s3_uri, "folder")) == {"file.json": len(storage.read_bytes(path))}
+    storage.delete(path)
+    assert not storage.exists(path)
+
+
+def test_two_holders_of_a_lease_on_an_object_store(s3_uri: str) -> None:
+    path = storage.join(s3_uri, "lease.json")
+    with Lease(path), pytest.raises(BusyError, match="is writing here"), Lease(path):
+        pass
+    assert not storage.exists(path)

@@ -1,0 +1,123 @@
+"""Preparation as Ray tasks: the same store as in processes of this machine, and nothing lost with a task."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pytest
+import ray
+
+from renalnet.config import PrepareConfig
+from renalnet.data.images.volume import Grid, Volume, write_volume
+from renalnet.data.prepare.preparation import local_pool, prepare
+from renalnet.data.prepare.request import Request
+from renalnet.data.store.reader import open_store
+from renalnet.errors import InputError, LostError
+from study.config.sections import Slots, StudyConfig
+from study.execution.tasks import FinalWork, RayPool, connected, measure_on_slot
+from study.final.case_jobs import Patient
+from study.finalists.finalists import Candidate
+from study.progress.trial_cost import MeasureJob
+
+ROOT = Path(__file__).parents[3]
+CUT = PrepareConfig(spacing_mm=None, localise="cut", num_atlases=1)
+GRID = Grid.axis_aligned((12, 40, 40), (2.0, 1.0, 1.0))
+
+
+def double(job: int) -> int:
+    return 2 * job
+
+
+def fail_on_two(job: int) -> int:
+    if job == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if job == 3:
+        raise InputError(f"{job} is refused")
+    return job
+
+
+def die(_: object, num_threads: int = 1) -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def keep_both(patient: object, ballot: object) -> tuple[object, object]:
+    return patient, ballot
+
+
+def write_scans(folder: Path) -> Path:
+    for index in range(4):
+        image = np.random.default_rng(index).integers(-1000, 500, GRID.shape).astype(np.int16)
+        label = np.zeros(GRID.shape, np.uint8)
+        label[2:10, 5:35, 5 : 35 - index], label[4:6, 10:20, 10:20] = 1, 2
+        image[label > 0] = 150
+        write_volume(folder / f"case_{index}" / "imaging.nii.gz", Volume(image, GRID))
+        write_volume(folder / f"case_{index}" / "segmentation.nii.gz", Volume(label, GRID))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[RayPool]:
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the tasks cannot import this file
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("RAY_ADDRESS", raising=False)
+        with connected():
+            yield RayPool(Slots(1, 0.0, 2))
+
+
+def test_results_come_in_order(pool: RayPool) -> None:
+    assert list(pool.map(double, range(10))) == [2 * job for job in range(10)]
+
+
+@pytest.mark.slow
+def test_a_task_whose_process_dies_is_a_result_and_errors_travel(pool: RayPool) -> None:
+    assert list(pool.map(fail_on_two, [1, 2], died=lambda job: -job)) == [1, -2]
+    with pytest.raises(InputError, match="2: the process that read it died"):
+        list(pool.map(fail_on_two, [2]))
+    with pytest.raises(InputError, match="3 is refused"):
+        list(pool.map(fail_on_two, [3]))
+
+
+@pytest.mark.slow
+def test_lost_work_of_a_study_is_named_and_not_blamed_on_a_file(
+    pool: RayPool, monkeypatch: pytest.MonkeyPatch, tiny_study: StudyConfig
+) -> None:
+    monkeypatch.setattr("study.execution.tasks.cast_vote", die)
+    monkeypatch.setattr("study.execution.tasks.measure_study", die)
+    slots, candidate = Slots(1, 0.0, 2), Candidate("fcn_ppm", "trial_a", (), "digest")
+    with pytest.raises(LostError, match=r"^case case_7 \(trial_a\): lost with its process or node") as told:
+        work = FinalWork(slots, lambda: None)
+        list(work.vote([Patient("results", "store", "case_7", candidate)], tiny_study.final.stitch, keep_both))
+    assert len(str(told.value)) < 200
+    with pytest.raises(LostError, match=r"^measuring fcn_ppm, unet3d: lost with its process or node"):
+        measure_on_slot(MeasureJob(tiny_study, {"fcn_ppm": 2, "unet3d": 2}, None, 1), slots)
+
+
+@pytest.mark.slow
+def test_tasks_and_processes_write_the_same_store(pool: RayPool, tmp_path: Path) -> None:
+    scans = write_scans(tmp_path / "scans")
+    prepare(Request(scans, tmp_path / "tasks", CUT), pool)
+    with local_pool(1) as processes:
+        prepare(Request(scans, tmp_path / "processes", CUT), processes)
+    assert open_store(tmp_path / "tasks").manifest == open_store(tmp_path / "processes").manifest
+
+
+@pytest.mark.slow
+def test_the_command(tmp_path: Path) -> None:
+    words = [str(write_scans(tmp_path / "scans")), "--out", str(tmp_path / "store"), "--set", "spacing_mm=null"]
+    command = [sys.executable, "-m", "study.prepare", *words, "--set", "localise=cut", "--set", "num_atlases=1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "4 patients written, 4 in the store" in done.stdout
+
+
+def test_relative_paths_inside_a_job_are_refused(tmp_path: Path) -> None:
+    environment = os.environ | {"RAY_JOB_CONFIG_JSON_ENV_VAR": "{}"}
+    command = [sys.executable, "-m", "study.prepare", "scans", "--out", str(tmp_path / "store")]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 2 and "scans: inside a submitted job paths must be absolute" in done.stderr

@@ -1,0 +1,47 @@
+"""What a trial occupies: what is refused, and what a cluster without GPUs yet is asked for."""
+
+import pytest
+import ray
+
+from renalnet.config import parse
+from renalnet.errors import ClusterError, ConfigError
+from study.config.sections import ResourceConfig, StudyConfig
+from study.execution.tasks import connected, find_slots
+
+
+@pytest.mark.parametrize("gpus", [0.25, 1.0, 2.0])
+def test_a_share_of_one_gpu_or_whole_ones_are_taken(gpus: float) -> None:
+    assert ResourceConfig(gpus_per_trial=gpus).gpus_per_trial == gpus
+
+
+def test_a_fraction_above_one_gpu_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"gpus_per_trial 1\.5: Ray shares one GPU; name a fraction up to 1"):
+        parse(StudyConfig, {"resources": {"gpus_per_trial": 1.5}}, "a study")
+
+
+@pytest.mark.parametrize(
+    ("head", "scale_to", "expected"),
+    [
+        ({"CPU": 8.0}, 0, (0.0, 4)),
+        ({"CPU": 8.0}, 3, (1.0, 3)),  # none of them on the head
+        ({}, 3, (1.0, 3)),
+        ({"CPU": 8.0, "GPU": 4.0}, 3, (1.0, 4)),
+    ],
+    ids=["processors", "processors-growing", "empty-growing", "gpus-growing"],
+)
+def test_a_growing_cluster_is_asked_for_gpus(
+    monkeypatch: pytest.MonkeyPatch, head: dict[str, float], scale_to: int, expected: tuple[float, int]
+) -> None:
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": head}])
+    slots = find_slots(ResourceConfig(cpus_per_trial=2, scale_to=scale_to))
+    assert (slots.gpus, slots.num_slots) == expected
+
+
+@pytest.mark.parametrize("address", ["foo", "127.0.0.1:9", "127.0.0.1:port"])
+def test_an_address_without_a_cluster_is_refused(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with (
+        pytest.raises(ClusterError, match=rf"^RAY_ADDRESS={address}: no cluster joined .* RAY_AUTH_TOKEN"),
+        connected(),
+    ):
+        pass

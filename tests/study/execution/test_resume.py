@@ -1,0 +1,117 @@
+"""Studies whose driver is killed, and studies that go on as others, started as a person starts them."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from support.study_command import ROOT, command, rows, run
+
+from renalnet.data.store.reader import Store
+
+EXACT = ("name", "state", "objective", "best_epoch", "epochs", "config", "reason")
+
+
+def wait_for_ends(results: Path, driver: subprocess.Popen[bytes], number: int) -> list[str]:
+    """Names of the trials that have ended, as soon as so many have."""
+    for _ in range(900):
+        assert driver.poll() is None, "the study ended before it could be killed"
+        records = [json.loads(path.read_text()) for path in results.glob("trials/*/trial.json")]
+        ended = [f"{r['network']}-{r['trial']:04d}" for r in records if r["state"] in ("complete", "pruned")]
+        if len(ended) >= number:
+            return ended
+        time.sleep(0.2)
+    raise AssertionError(f"{number} trials did not end in three minutes")
+
+
+def start(arguments: list[str]) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def kill(driver: "subprocess.Popen[bytes]") -> None:
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+
+
+def outcome(results: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Trials without their durations, and the winner with its measures."""
+    trials = [{name: row[name] for name in EXACT} for row in rows(results / "trials.parquet")]
+    metrics = pq.read_table(results / "final" / "metrics.parquet").to_pylist()
+    best = json.loads((results / "best" / "config.json").read_text())
+    return sorted(trials, key=lambda row: row["name"]), {"metrics": metrics, "sha256": best["sha256"]}
+
+
+@pytest.mark.slow
+def test_sequential_study_ends_as_the_undisturbed_one(ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
+    """One trial at a time, its driver killed twice: same points, prunings, values, winner, weights and measures."""
+    more = ["--set", "resources.max_concurrent=1", "--set", "search.num_trials=6", "--set", "train.steps_per_epoch=8"]
+    undisturbed = run(command(ball_store, tiny_file, tmp_path / "undisturbed", *more))
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    arguments = command(ball_store, tiny_file, tmp_path / "killed", *more)
+    for number in (1, 4):
+        driver = start(arguments)
+        wait_for_ends(tmp_path / "killed", driver, number)
+        time.sleep(0.7)  # into the next trial
+        kill(driver)
+    done = run(arguments)
+    assert done.returncode == 0, done.stderr
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "undisturbed")
+
+
+@pytest.mark.slow
+def test_killed_study_completes_with_the_planned_trials(ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
+    arguments = command(ball_store, tiny_file, tmp_path / "r", "--set", "train.steps_per_epoch=12")
+    driver = start(arguments)
+    ended = wait_for_ends(tmp_path / "r", driver, 1)
+    kill(driver)
+    before = {name: (tmp_path / "r" / "trials" / name / "epochs.jsonl").stat().st_mtime_ns for name in ended}
+    done = run(arguments)
+    assert done.returncode == 0, done.stderr
+    trials = rows(tmp_path / "r" / "trials.parquet")
+    assert len(trials) == 6 and {trial["state"] for trial in trials} <= {"complete", "pruned"}
+    for name, written in before.items():
+        assert (tmp_path / "r" / "trials" / name / "epochs.jsonl").stat().st_mtime_ns == written
+    assert (tmp_path / "r" / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_second_driver_is_told_of_the_first(ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
+    arguments = command(ball_store, tiny_file, tmp_path / "r", "--set", "train.steps_per_epoch=50")
+    driver = start(arguments)
+    while not list(tmp_path.glob("r/trials/*/trial.json")):
+        assert driver.poll() is None
+        time.sleep(0.2)
+    before = (tmp_path / "r" / "optuna.journal").stat().st_size
+    second = run(arguments)
+    assert second.returncode == 2 and second.stderr.count("\n") == 1
+    assert f"process {driver.pid} on " in second.stderr and "is writing here" in second.stderr
+    assert driver.poll() is None and (tmp_path / "r" / "optuna.journal").stat().st_size >= before
+    kill(driver)
+
+
+@pytest.mark.slow
+def test_finished_study_is_extended_and_narrowed(ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
+    first = command(ball_store, tiny_file, tmp_path / "r")
+    assert run(first).returncode == 0
+    before = {row["name"]: row for row in rows(tmp_path / "r" / "trials.parquet")}
+    more = ["search.num_trials=6", "train.epochs=7", "space.tumor_weight=[1, 3]", "space.kernel_sets=[[1, 2], [1]]"]
+    done = run([*first, *(word for assignment in more for word in ("--set", assignment))])
+    assert done.returncode == 0, done.stderr
+    after = {str(row["name"]): row for row in rows(tmp_path / "r" / "trials.parquet")}
+    assert len(after) == 8 and set(before) < set(after)
+    for name, row in before.items():
+        own = after[str(name)]
+        if row["state"] == "complete":
+            assert own["epochs"] == 7 or own["state"] == "pruned"
+        else:
+            assert own["epochs"] == row["epochs"]
+    for name in ("fcn_ppm-0004", "fcn_ppm-0005"):
+        assert 1 <= float(str(after[name]["weight_tumor"])) <= 3 and after[name]["ppm_kernels"] in ("1-2", "1")
+    manifest = json.loads((tmp_path / "r" / "manifest.json").read_text())
+    assert manifest["changes"][0]["changed"]["train.epochs"] == [5, 7]
+    assert manifest["config"]["search"]["num_trials"] == 6

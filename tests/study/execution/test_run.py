@@ -1,0 +1,152 @@
+"""Real studies on a real local Ray, started as a person starts them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import yaml
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from support.study_command import command, rows, run
+
+from renalnet.data.images.volume import grid_difference, read_volume
+from renalnet.data.store.reader import Store
+from renalnet.inference.pipeline import load_bundle
+from study.config.sections import StudyConfig
+from study.progress.forecast import disk_bytes
+from study.progress.trial_cost import MeasureJob, measure_study
+
+
+@pytest.fixture(scope="module")
+def finished(ball_store: Store, tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished tiny study."""
+    results = tmp_path_factory.mktemp("study") / "results"
+    done = run(command(ball_store, tiny_file, results))
+    assert done.returncode == 0, done.stderr
+    (results / "terminal.txt").write_text(done.stdout)
+    return results
+
+
+def test_every_trial_is_accounted_for(finished: Path) -> None:
+    trials = rows(finished / "trials.parquet")
+    assert sorted(str(trial["name"]) for trial in trials) == [
+        *(f"fcn_ppm-{number:04d}" for number in range(4)),
+        "pspnet2d-0000",
+        "unet3d-0000",
+    ]
+    assert {trial["state"] for trial in trials} <= {"complete", "pruned"}
+    assert all(trial["reason"] for trial in trials)
+    paper = next(trial for trial in trials if trial["name"] == "fcn_ppm-0000")
+    assert paper["is_paper_point"] and (paper["weight_tumor"], paper["milestones"]) == (2.0, "3-5-7")
+
+
+def test_curves_hold_every_epoch(finished: Path) -> None:
+    epochs = {trial["name"]: trial["epochs"] for trial in rows(finished / "trials.parquet")}
+    curves = rows(finished / "curves.parquet")
+    assert {name: sum(row["name"] == name for row in curves) for name in epochs} == epochs
+    assert all(np.isfinite(float(str(row["objective"]))) for row in curves)
+
+
+def test_optuna_opens_the_journal(finished: Path) -> None:
+    storage = JournalStorage(JournalFileBackend(str(finished / "optuna.journal")))
+    study = optuna.load_study(study_name="fcn_ppm", storage=storage)
+    states = {
+        trial["trial"]: trial["state"] for trial in rows(finished / "trials.parquet") if trial["network"] == "fcn_ppm"
+    }
+    assert {trial.number: trial.state.name.lower() for trial in study.trials} == states
+
+
+def test_winner_is_the_best_on_validation(finished: Path) -> None:
+    selection = json.loads((finished / "final" / "selection.json").read_text())
+    ours = {name: score for name, score in selection["scores"].items() if name.startswith("fcn_ppm")}
+    assert selection["winner"] == max(ours, key=lambda name: ours[name])
+    assert json.loads((finished / "manifest.json").read_text())["finished"]
+
+
+def test_metrics_hold_every_stage_of_every_test_patient(finished: Path) -> None:
+    metrics = [row for row in rows(finished / "final" / "metrics.parquet") if row["split"] == "test"]
+    winner = [row for row in metrics if row["role"] == "winner"]
+    assert {(row["case"], row["stage"], row["label"]) for row in winner} == {
+        (case, stage, label)
+        for case in ("case_00006", "case_00007")
+        for stage in ("network", "crf", "connectivity", "crf_connectivity", "final")
+        for label in ("kidney", "tumor", "kidney_and_mass", "mass")
+    }
+    assert {row["network"] for row in metrics} == {"fcn_ppm", "unet3d", "pspnet2d", "threshold_roi", "threshold_inside"}
+
+
+def test_masks_lie_on_the_source_grid(finished: Path, ball_store: Store) -> None:
+    masks = sorted((finished / "final" / "masks").glob("*/*.nii.gz"))
+    assert len(masks) >= 2 * 3
+    for path in masks:
+        source = ball_store.entry(path.name.removesuffix(".nii.gz")).source
+        assert grid_difference(read_volume(path).grid, source) is None
+
+
+def test_best_folder_is_a_model(finished: Path) -> None:
+    model = load_bundle(str(finished / "best"))
+    assert model.config["train"]["net"]["name"] == "fcn_ppm"
+    card = (finished / "best" / "README.md").read_text()
+    assert "Research software, not a" in card
+    _, front, _ = card.split("---\n", 2)
+    (model,) = yaml.safe_load(front)["model-index"]
+    metrics = {metric["name"]: metric["value"] for metric in model["results"][0]["metrics"]}
+    assert metrics.keys() == {"Dice kidney", "Dice tumor"} and 0 <= metrics["Dice kidney"] <= 1
+
+
+def test_planning_sheets_and_importances_are_written(finished: Path) -> None:
+    sheets = rows(finished / "final" / "plan.parquet")
+    truths = {row["case"] for row in sheets if row["source"] == "truth"}
+    assert truths == {"case_00006", "case_00007"}
+    assert all(row["kidney_ml"] >= 0 and row["kidney_length_mm"] > 0 for row in sheets)
+    assert rows(finished / "importances.parquet") == []  # too few trials to tell
+    assert rows(finished / "final" / "quality.parquet") == []  # too few validation patients
+
+
+def test_report_is_shown_and_written(finished: Path) -> None:
+    terminal = (finished / "terminal.txt").read_text()
+    assert "Table I" in terminal and "0.931" in terminal and "report.html" in terminal
+    assert "<html" in (finished / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_same_command_again_trains_nothing(finished: Path, ball_store: Store, tiny_file: Path) -> None:
+    before = (finished / "optuna.journal").read_bytes()
+    done = run(command(ball_store, tiny_file, finished))
+    assert done.returncode == 0, done.stderr
+    assert "trials to run" not in done.stderr
+    assert (finished / "optuna.journal").read_bytes()[: len(before)] == before
+    assert "Table I" in done.stdout
+
+
+def test_another_study_in_the_folder_is_refused(finished: Path, ball_store: Store, tiny_file: Path) -> None:
+    done = run(command(ball_store, tiny_file, finished, "--set", "seed=5"))
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "holds another study" in done.stderr
+
+
+def test_the_disk_forecast_is_met(finished: Path, ball_store: Store, tiny_study: StudyConfig) -> None:
+    widths = json.loads((finished / "manifest.json").read_text())["widths"]
+    measured = measure_study(MeasureJob(tiny_study, widths, ball_store.path, num_threads=1))
+    disk = disk_bytes(tiny_study, measured, num_slots=0)
+    weights = num_bytes(finished, "trials/*/checkpoint-*", "trials/*/model.safetensors", "best/model.safetensors")
+    assert disk.weights == pytest.approx(weights, rel=0.1)
+    logs = num_bytes(finished, "tune/*/*", "trials/*/trial.json", "trials/*/epochs.jsonl", "optuna.journal")
+    assert disk.logs == pytest.approx(logs, rel=0.3)
+    masks = num_bytes(finished, "final/masks/*/*", "final/roi_labels/*/*", "final/views/*")
+    assert disk.masks == pytest.approx(masks, rel=0.5)
+
+
+def num_bytes(folder: Path, *patterns: str) -> int:
+    return sum(path.stat().st_size for pattern in patterns for path in folder.glob(pattern) if path.is_file())
+
+
+@pytest.mark.slow
+def test_a_dry_run_forecasts_and_writes_nothing(ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
+    done = run([*command(ball_store, tiny_file, tmp_path / "results"), "--dry-run"])
+    assert done.returncode == 0, done.stderr
+    for words in ("fcn_ppm 4, unet3d 1", "trials at once", "s a step", "wall time", "disk", "memory"):
+        assert words in done.stdout
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,127 @@
+"""A real study whose results lie on a real S3-compatible server."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import optuna
+import pytest
+from pyarrow import fs
+
+from renalnet.data.store.reader import Store, open_store
+from renalnet.runtime import storage
+from study.config.sections import StudyConfig
+from study.records import paths
+from study.records.manifest import StudyManifest
+from study.records.trials import read_parquet, read_records
+from study.run import _embedded_store
+from study.search.journal import read_journal
+
+ROOT = Path(__file__).parents[3]
+
+
+def command(store: Store, config: Path, results: str) -> list[str]:
+    options = ["--preset", "quick", "--config", str(config), "--data", store.path, "--results", results]
+    return [sys.executable, "-m", "study.run", *options, "--set", "train.steps_per_epoch=12"]
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """Places for temporary files; their names are short, since Ray makes sockets in them."""
+    with TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """With a place for temporary files of its own."""
+    folder.mkdir(exist_ok=True)
+    return {**os.environ, "TMPDIR": str(folder), "RAY_AUTH_MODE": "disabled"}
+
+
+def run(arguments: list[str], scratch: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        arguments, capture_output=True, text=True, cwd=ROOT, timeout=400, check=False, env=environment(scratch)
+    )
+
+
+def log_of(results: str, name: str) -> fs.FileInfo:
+    filesystem, inner = storage.resolve(storage.join(paths.trial_folder(results, name), "epochs.jsonl"))
+    return filesystem.get_file_info(inner)
+
+
+def kill_after_an_end(arguments: list[str], results: str, scratch: Path) -> list[str]:
+    """Start a study and kill its driver as soon as a trial has ended; the names of those that have."""
+    with (scratch / "killed.txt").open("w") as said:
+        driver = subprocess.Popen(arguments, cwd=ROOT, stdout=said, stderr=said, env=environment(scratch))
+        for _ in range(600):
+            assert driver.poll() is None, (scratch / "killed.txt").read_text()
+            ended = [record.name for record in read_records(results) if record.state in ("complete", "pruned")]
+            if ended:
+                os.kill(driver.pid, signal.SIGKILL)
+                driver.wait()
+                return ended
+            time.sleep(0.5)
+    raise AssertionError("no trial ended in five minutes")
+
+
+@pytest.mark.slow
+def test_a_killed_study_goes_on_from_the_bucket_alone(
+    ball_store: Store, tiny_file: Path, scratch: Path, s3_uri: str
+) -> None:
+    arguments = command(ball_store, tiny_file, s3_uri)
+    ended = kill_after_an_end(arguments, s3_uri, scratch)
+    before = {name: log_of(s3_uri, name).mtime_ns for name in ended}
+    done = run(arguments, scratch / "2")
+    assert done.returncode == 0, done.stderr
+    trials = read_parquet(storage.join(s3_uri, paths.TRIALS_TABLE))
+    assert len(trials) == 6 and {trial["state"] for trial in trials} <= {"complete", "pruned"}
+    assert {name: log_of(s3_uri, name).mtime_ns for name in ended} == before
+    ours = optuna.load_study(study_name="fcn_ppm", storage=read_journal(s3_uri))
+    states = {trial["trial"]: trial["state"] for trial in trials if trial["network"] == "fcn_ppm"}
+    assert {trial.number: trial.state.name.lower() for trial in ours.trials} == states
+    names = storage.list_names(s3_uri)
+    assert {"best", "final", "figures", "manifest.json", "report.html", "tables", "trials", "tune"} <= set(names)
+    assert paths.LEASE not in names
+    assert not list((scratch / "2").glob("renalnet-*")), "nothing of the study stays on the disk"
+    report = run([sys.executable, "-m", "study.report", s3_uri, "--no-write"], scratch / "3")
+    assert report.returncode == 0, report.stderr
+    assert "Table I" in report.stdout and "Trials:" in report.stdout
+    said = json.dumps(storage.read_json(storage.join(s3_uri, paths.MANIFEST))) + done.stderr + done.stdout
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] not in said
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (("//scans/", "//nosuch/"), "bucket does not exist"),
+        (("//scans/", "//key:hidden@scans/"), "holds credentials; leave them out"),
+        (("endpoint_override=", "endpoint_overide="), "cannot open"),
+    ],
+)
+def test_a_bucket_that_cannot_be_used_is_one_line(
+    ball_store: Store, tiny_file: Path, tmp_path: Path, s3_uri: str, change: tuple[str, str], reason: str
+) -> None:
+    done = run(command(ball_store, tiny_file, s3_uri.replace(*change)), tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and reason in done.stderr and "hidden" not in done.stderr
+
+
+@pytest.mark.slow
+def test_the_cohort_of_a_study_on_an_object_store_is_painted_beside_no_results(
+    tiny_study: StudyConfig, s3_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    phantom = tiny_study.phantom.model_copy(update={"num_cases": 6})
+    config = tiny_study.model_copy(update={"phantom": phantom})
+    first = _embedded_store(StudyManifest(s3_uri, config, None), config, s3_uri)
+    assert sorted(storage.list_names(s3_uri)) == ["manifest.json", "store"]
+    assert list(tmp_path.iterdir()) == []
+    again = _embedded_store(StudyManifest(s3_uri, config, None), config, s3_uri)
+    assert again.fingerprint == first.fingerprint == open_store(storage.join(s3_uri, "store")).fingerprint

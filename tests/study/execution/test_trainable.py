@@ -1,0 +1,87 @@
+"""A trial in a real actor of a real local Ray."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import ray
+from ray import tune
+
+from renalnet.config import TrainConfig
+from renalnet.data.store.reader import Store
+from renalnet.train.checkpoint import load_checkpoint
+from study.execution.trainable import Trial
+from study.records import paths
+
+
+@pytest.fixture
+def local_ray(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning")  # Ray's own
+def test_a_trial_that_is_terminated_writes_a_checkpoint_first(
+    local_ray: None, tiny_train: TrainConfig, ball_store: Store, tmp_path: Path
+) -> None:
+    train = tiny_train.model_copy(update={"epochs": 1, "steps_per_epoch": 1000, "checkpoint_every_s": 1e9})
+    config = {"name": "fcn_ppm-0000", "train": train.model_dump(mode="json")}
+    trial = tune.with_parameters(Trial, store=ball_store, results=str(tmp_path), describe={})
+
+    class Told(trial):  # type: ignore[misc, valid-type]
+        """Says what process it is in; outside of Tune it has no resources."""
+
+        trial_resources = tune.PlacementGroupFactory([{"CPU": 1}])
+
+        def process(self) -> int:
+            return os.getpid()
+
+    actor = ray.remote(num_cpus=1)(Told).remote(config)
+    process = ray.get(actor.process.remote())
+    step = actor.train.remote()
+    time.sleep(2)  # some steps, of which nothing is written
+    assert load_checkpoint(paths.trial_folder(str(tmp_path), "fcn_ppm-0000")) is None
+    os.kill(process, signal.SIGTERM)
+    with pytest.raises(ray.exceptions.RayActorError):
+        ray.get(step)
+    found = load_checkpoint(paths.trial_folder(str(tmp_path), "fcn_ppm-0000"))
+    assert found is not None and 0 < found.step < 1000
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning")  # Ray's own
+def test_an_actor_changes_its_patients_with_the_fold_only(
+    local_ray: None, tiny_train: TrainConfig, ball_store: Store, tmp_path: Path
+) -> None:
+    train = tiny_train.model_dump(mode="json")
+    trial = tune.with_parameters(Trial, store=ball_store, results=str(tmp_path), describe={})
+
+    class Told(trial):  # type: ignore[misc, valid-type]
+        """Says whose patients it has; outside of Tune it has no resources."""
+
+        trial_resources = tune.PlacementGroupFactory([{"CPU": 1}])
+
+        def become(self, name: str, about: dict[str, int]) -> tuple[int, str]:
+            self.reset_config({"name": name, "train": train, **about})
+            return id(self._cohort), self._cohort.fingerprint
+
+    actor = ray.remote(num_cpus=1)(Told).remote({"name": "first", "train": train})
+    folds = [{}, {"fold": 0, "num_folds": 3}, {"fold": 0, "num_folds": 3}, {"fold": 1, "num_folds": 3}, {}]
+    told = [ray.get(actor.become.remote(f"trial-{number}", fold)) for number, fold in enumerate(folds)]
+    whole = ball_store.fingerprint
+    assert [fingerprint for _, fingerprint in told] == [
+        whole,
+        f"{whole}-fold-0-of-3-seed-0",
+        f"{whole}-fold-0-of-3-seed-0",
+        f"{whole}-fold-1-of-3-seed-0",
+        whole,
+    ]
+    assert told[1] == told[2]
+    ray.get(actor.train.remote())

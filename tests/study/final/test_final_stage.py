@@ -1,0 +1,203 @@
+"""The final stage in this process, on networks trained for seconds."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from statistics import fmean
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from renalnet.config import CrfConfig, InferenceConfig, StitchConfig, TrainConfig
+from renalnet.data.batches.cohort import Cohort
+from renalnet.data.store.reader import Store
+from renalnet.inference.pipeline import load_ensemble, segment_roi
+from renalnet.inference.stitching import Stitched
+from renalnet.runtime import storage
+from renalnet.train.run import TrainingRun
+from renalnet.types import Split
+from study.config.sections import StudyConfig
+from study.final.case_jobs import Ballot, Patient, cast_vote
+from study.final.post_processing import settled_from
+from study.final.stage import run_final
+from study.finalists.finalists import damaged_models, find_finalists, planned_repeats
+from study.finalists.selection import earlier_readings
+from study.records import paths
+from study.records.trials import TrialRecord, read_parquet, write_record
+
+STAGES = ("network", "crf", "connectivity", "crf_connectivity", "final")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """On a busy machine threads wait for each other far longer than these networks take."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def config(tiny_study: StudyConfig) -> StudyConfig:
+    """Two seeds of one finalist, without the field, which takes seconds a patient."""
+    search = tiny_study.search.model_copy(update={"baselines": ()})
+    final = tiny_study.final.model_copy(update={"seeds": 2, "num_finalists": 1, "crf": CrfConfig(iterations=0)})
+    return tiny_study.model_copy(update={"search": search, "final": final})
+
+
+def train(results: Path, cohort: Cohort, record: TrialRecord) -> None:
+    folder = paths.trial_folder(str(results), record.name)
+    list(TrainingRun(TrainConfig.model_validate(record.train), cohort, folder))
+    write_record(str(results), record.ended("complete", "all epochs trained"))
+
+
+def train_both(results: Path, cohort: Cohort, config: StudyConfig, tiny_train: TrainConfig, epochs: int) -> None:
+    """A finalist and its repeat, longer than before where they have been trained."""
+    length = {"epochs": epochs, "steps_per_epoch": 12}  # so long that the last epoch is better than the first
+    finalist = TrialRecord(0, "fcn_ppm", "running", {}, {**tiny_train.model_dump(mode="json"), **length})
+    for record in (finalist, *planned_repeats(config, finalist)):
+        train(results, cohort, record)
+
+
+class LocalWork:
+    """Does the work here and counts the votes; `die_after` of them the process is as if killed."""
+
+    def __init__(self, die_after: int = 1000) -> None:
+        self.voted: list[str] = []
+        self.scored: list[str] = []
+        self._die_after = die_after
+        self._lock = Lock()
+
+    def vote(
+        self, patients: Sequence[Patient], stitch: StitchConfig, then: Callable[[Patient, Ballot], Any]
+    ) -> Iterator[Any]:
+        for patient in patients:
+            with self._lock:
+                if len(self.voted) == self._die_after:
+                    raise KeyboardInterrupt
+                self.voted.append(str(patient))
+            yield then(patient, cast_vote(patient, stitch))
+
+    def apply(self, function: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[Any]:
+        self.scored += [str(job) for job in jobs]
+        return map(function, jobs)
+
+
+@pytest.mark.slow
+def test_an_ensemble_is_measured_once_for_its_weights(
+    config: StudyConfig, tiny_train: TrainConfig, ball_store: Store, ball_cohort: Cohort, tmp_path: Path
+) -> None:
+    results, work = str(tmp_path), LocalWork()
+    train_both(tmp_path, ball_cohort, config, tiny_train, epochs=1)
+    winner = run_final(config, results, ball_store, work).winner
+    assert (winner.name, winner.members) == ("fcn_ppm-0000", ("fcn_ppm-0000", "fcn_ppm-0000-seed-1"))
+    assert len(work.voted) == 4  # two validation and two test patients
+    assert storage.list_names(paths.votes_folder(results)) == []
+    run_final(config, results, ball_store, work)
+    assert len(work.voted) == 4 and not earlier_readings(results)
+
+    train_both(tmp_path, ball_cohort, config, tiny_train, epochs=3)
+    longer = run_final(config, results, ball_store, work).winner
+    parts = storage.list_names(paths.parts_folder(results))
+    splits: dict[Split, list[str]] = {split: ball_store.cases(split) for split in ("test", "validation")}
+    expected = [f"{split}-fcn_ppm-0000-{longer.digest}-{case}.parquet" for split in splits for case in splits[split]]
+    assert parts == sorted(expected)
+    assert longer.digest != winner.digest and len(work.voted) == 8
+    assert len(earlier_readings(results)) == 1
+
+
+def test_labels_are_those_of_the_joint_vote(
+    config: StudyConfig, tiny_train: TrainConfig, ball_store: Store, ball_cohort: Cohort, tmp_path: Path
+) -> None:
+    results = str(tmp_path)
+    train_both(tmp_path, ball_cohort, config, tiny_train, epochs=1)
+    outcome = run_final(config, results, ball_store, LocalWork())
+    winner, steps = outcome.winner, outcome.steps
+    model = load_ensemble([paths.trial_folder(results, name) for name in winner.members])
+    case = ball_store.cases("test")[0]
+    roi = ball_store.read(case)
+    used = InferenceConfig(stitch=config.final.stitch, crf=steps.used_crf, components=steps.used_components)
+    stages = segment_roi(model, roi.image, roi.spacing_mm, used)
+    kept = storage.read_arrays(paths.roi_labels_path(results, winner.name, case))["labels"]
+    np.testing.assert_array_equal(kept, stages.final)
+    measured = read_parquet(paths.final_path(results, "metrics.parquet"))
+    assert {(row["checkpoint"], row["role"]) for row in measured} == {("fcn_ppm-0000", "winner"), ("", "rule")}
+
+
+@pytest.mark.parametrize("die_after", [1, 2, 3])
+def test_a_stage_that_is_killed_goes_on_by_patient(
+    config: StudyConfig, tiny_train: TrainConfig, ball_store: Store, ball_cohort: Cohort, tmp_path: Path, die_after: int
+) -> None:
+    results, killed, again = str(tmp_path), LocalWork(die_after), LocalWork()
+    train_both(tmp_path, ball_cohort, config, tiny_train, epochs=1)
+    with pytest.raises(KeyboardInterrupt):
+        run_final(config, results, ball_store, killed)
+    run_final(config, results, ball_store, again)
+    assert not set(killed.voted) & set(again.voted) and len(killed.voted + again.voted) == 4
+
+
+def test_other_settings_of_the_stage_measure_anew(
+    config: StudyConfig, tiny_train: TrainConfig, ball_store: Store, ball_cohort: Cohort, tmp_path: Path
+) -> None:
+    results, work = str(tmp_path), LocalWork()
+    train_both(tmp_path, ball_cohort, config, tiny_train, epochs=1)
+    run_final(config, results, ball_store, work)
+    final = config.final.model_copy(update={"stitch": config.final.stitch.model_copy(update={"combine": "mean"})})
+    run_final(config.model_copy(update={"final": final}), results, ball_store, work)
+    assert len(work.voted) == 8 and len(earlier_readings(results)) == 1
+
+
+@pytest.mark.slow
+def test_every_combination_of_the_steps_is_measured_and_the_final_one_is_what_was_settled(
+    config: StudyConfig, tiny_train: TrainConfig, ball_store: Store, ball_cohort: Cohort, tmp_path: Path
+) -> None:
+    pytest.importorskip("pydensecrf", reason="the dense CRF is an optional step")
+    results, work = str(tmp_path), LocalWork()
+    final = config.final.model_copy(update={"crf": CrfConfig(), "tuning_trials": 3})
+    train_both(tmp_path, ball_cohort, config, tiny_train, epochs=3)
+    outcome = run_final(config.model_copy(update={"final": final}), results, ball_store, work)
+    rows = read_parquet(paths.final_path(results, "metrics.parquet"))
+    mine = [row for row in rows if row["checkpoint"] == outcome.winner.name and row["label"] == "tumor"]
+    stages = {stage: [row["dice"] for row in mine if row["stage"] == stage] for stage in STAGES}
+    assert {len(dices) for dices in stages.values()} == {4} and set(stages) == {row["stage"] for row in mine}
+    steps, settled = outcome.steps, outcome.settled[outcome.winner.name]
+    assert stages["final"] == stages[steps.last_stage]
+    known = storage.read_json(paths.final_path(results, "steps.json"))[outcome.winner.name]
+    assert settled_from(known) == settled
+    validation = {
+        stage: fmean(row["dice"] for row in mine if row["split"] == "validation" and row["stage"] == stage)
+        for stage in STAGES
+    }
+    assert validation["network"] == pytest.approx(settled.network.tumor)
+    assert validation["crf"] == pytest.approx(settled.crf.tumor)
+    assert steps.use_crf == (validation["crf"] >= validation["network"])
+    assert validation["final"] >= validation["network"]
+
+
+def test_a_damaged_checkpoint_is_named_and_the_next_best_takes_part(
+    config: StudyConfig, tiny_train: TrainConfig, ball_store: Store, ball_cohort: Cohort, tmp_path: Path
+) -> None:
+    results = str(tmp_path)
+    config = config.model_copy(update={"final": config.final.model_copy(update={"seeds": 1})})
+    for number in (0, 1):
+        values = {**tiny_train.model_dump(mode="json"), "epochs": 1, "steps_per_epoch": 12, "seed": number}
+        train(tmp_path, ball_cohort, TrialRecord(number, "fcn_ppm", "running", {}, values))
+    best = find_finalists(results, config)[0].name
+    other = ({"fcn_ppm-0000", "fcn_ppm-0001"} - {best}).pop()
+    assert damaged_models(results, config) == []
+    path = tmp_path / "trials" / best / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    (line,) = damaged_models(results, config)
+    assert best in line and "does not match its checksum" in line and "the next best trial is used" in line
+    assert run_final(config, results, ball_store, LocalWork()).winner.name == other
+
+
+def test_a_ballot_in_half_the_memory_keeps_every_vote() -> None:
+    probability = np.random.default_rng(0).dirichlet(np.ones(3), (6, 5, 4)).transpose(3, 0, 1, 2).astype(np.float32)
+    probability[:, 0] = np.float32([0.3333, 0.33335, 0.33334])[:, None, None]  # equal in half precision
+    vote = Stitched(probability.argmax(0).astype(np.uint8), probability)
+    opened = Ballot.of(vote).opened()
+    np.testing.assert_array_equal(opened.probability.argmax(0), vote.labels)
+    np.testing.assert_allclose(opened.probability, probability, atol=1e-3)

@@ -1,0 +1,114 @@
+"""Which repeats there are and which are left, and their searcher told by hand what Ray Tune would tell it."""
+
+from pathlib import Path
+
+import pytest
+from support.study_records import keep_epochs, keep_repeat, keep_trial
+
+from renalnet.data.store.reader import Store
+from renalnet.errors import ConfigError
+from study.config.sections import FinalConfig, Slots, StudyConfig
+from study.execution.repeat_searcher import RepeatSearch
+from study.finalists.repeats import check_folds, left_of, plan_repeats
+from study.records.trials import find_record, write_record
+from study.search.trial_counts import planned_repeats as numbers_of_repeats
+
+SLOTS = Slots(1, 0.0, 2)
+
+
+@pytest.fixture
+def config(tiny_study: StudyConfig) -> StudyConfig:
+    return tiny_study.model_copy(update={"final": tiny_study.final.model_copy(update={"seeds": 2, "folds": 2})})
+
+
+@pytest.fixture
+def results(config: StudyConfig, tmp_path: Path) -> Path:
+    """Two finalists, one that is none, and a baseline."""
+    for number, objective in enumerate([0.2, 0.5, 0.4]):
+        keep_trial(tmp_path, "fcn_ppm", number, [objective])
+    keep_trial(tmp_path, "unet3d", 0, [0.3])
+    return tmp_path
+
+
+ORDER = [
+    "fcn_ppm-0001-seed-1",
+    "fcn_ppm-0002-seed-1",
+    "unet3d-0000-seed-1",
+    "fcn_ppm-0001-fold-0-of-2",
+    "fcn_ppm-0002-fold-0-of-2",
+    "fcn_ppm-0001-fold-1-of-2",
+    "fcn_ppm-0002-fold-1-of-2",
+]
+
+
+def test_every_finalists_first_repeat_comes_first(config: StudyConfig, results: Path) -> None:
+    planned = plan_repeats(config, str(results))
+    assert [record.name for record in planned] == ORDER
+    assert sum(numbers_of_repeats(config).values()) == len(ORDER) + 1  # with a trained pspnet2d
+
+
+def test_one_fold_is_refused() -> None:
+    with pytest.raises(ValueError, match="folds 1 would leave nobody to train on"):
+        FinalConfig(folds=1)
+
+
+def test_more_folds_than_patients_are_refused_before_the_search(config: StudyConfig, ball_store: Store) -> None:
+    check_folds(config, ball_store)
+    final = config.final.model_copy(update={"folds": 7})
+    with pytest.raises(ConfigError, match="7 folds of 6 training and validation patients"):
+        check_folds(config.model_copy(update={"final": final}), ball_store)
+
+
+def test_what_has_ended_is_not_left(config: StudyConfig, results: Path) -> None:
+    planned = plan_repeats(config, str(results))
+    keep_repeat(results, planned[0], [0.5] * 5)
+    keep_repeat(results, planned[1], [], reason="loss not finite")
+    write_record(str(results), planned[2])
+    assert [record.name for record in left_of(planned, str(results))] == ORDER[2:]
+
+
+def test_longer_trials_are_left_again(config: StudyConfig, results: Path) -> None:
+    keep_repeat(results, plan_repeats(config, str(results))[0], [0.5] * 5)
+    finalist = find_record(str(results), "fcn_ppm-0001")
+    assert finalist is not None
+    finalist.train["epochs"] = 8
+    write_record(str(results), finalist)
+    left = left_of(plan_repeats(config, str(results)), str(results))
+    assert (left[0].name, left[0].train["epochs"]) == (ORDER[0], 8)
+
+
+def test_searcher_hands_out_what_is_left(config: StudyConfig, results: Path) -> None:
+    planned = plan_repeats(config, str(results))
+    keep_repeat(results, planned[0], [0.5] * 5)
+    search = RepeatSearch(str(results), planned, SLOTS)
+    told = [search.suggest(str(number)) for number in range(7)]
+    assert [one["name"] for one in told if isinstance(one, dict)] == ORDER[1:]
+    assert told[-1] is None and search.num_left == 6
+    fold = told[2]
+    assert isinstance(fold, dict)
+    assert (fold["fold"], fold["num_folds"], fold["train"]["seed"], fold["network"]) == (0, 2, 0, "fcn_ppm")
+
+
+@pytest.mark.parametrize(
+    ("objectives", "failure", "was_lost", "state", "reason"),
+    [
+        ([0.1] * 5, "", False, "complete", "all epochs trained"),
+        ([0.1] * 3, "", False, "failed", "ended before its last epoch"),
+        ([0.1], "loss not finite", False, "failed", "loss not finite"),
+        ([0.1], "", True, "failed", "its process was lost"),
+    ],
+)
+def test_ends_are_recorded(
+    config: StudyConfig, results: Path, objectives: list[float], failure: str, was_lost: bool, state: str, reason: str
+) -> None:
+    search = RepeatSearch(str(results), plan_repeats(config, str(results)), SLOTS)
+    search.suggest("a")
+    if was_lost:
+        search.on_trial_complete("a", None, error=True)
+        again = search.suggest("a")
+        assert isinstance(again, dict) and again["name"] == ORDER[0]
+    keep_epochs(results, ORDER[0], objectives, failure)
+    search.on_trial_complete("a", {"epoch": len(objectives)}, error=was_lost)
+    record = find_record(str(results), ORDER[0])
+    assert record is not None and record.state == state and reason in record.reason
+    assert (record.cpus, search.num_left) == (1, 6)

@@ -1,0 +1,130 @@
+"""The forecast's arithmetic, by hand and against trials that are drawn."""
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from ray.tune.schedulers import ASHAScheduler
+
+from study.config.sections import Slots, StudyConfig
+from study.progress.forecast import Cluster, disk_bytes, expected_share, forecast, forecast_lines, halving_share
+from study.progress.trial_cost import DataCost, Measured, NetworkCost
+
+COST = NetworkCost(step_s=2.0, patient_s=3.0, final_s=10.0, field_s=0.5, model_bytes=1000, checkpoint_bytes=2000)
+DATA = DataCost({"train": 4, "validation": 2, "test": 3}, 5_000_000, 0, mask_bytes=100, view_bytes=50)
+
+
+def measured(*networks: str) -> Measured:
+    return Measured(dict.fromkeys(networks, COST), DATA, "cpu")  # type: ignore[arg-type]
+
+
+def changed(config: StudyConfig, **search: Any) -> StudyConfig:
+    return config.model_copy(update={"search": config.search.model_copy(update=search)})
+
+
+def test_hours_without_pruning(tiny_study: StudyConfig) -> None:
+    config = changed(tiny_study, scheduler="none", baselines=())
+    found = forecast(config, measured("fcn_ppm"), Slots(2, 0.0, 2))
+    trial_s = 5 * (4 * 2 + 2 * 3)
+    assert found.num_trials == {"fcn_ppm": 4}
+    assert found.trial_s == {"fcn_ppm": trial_s}
+    fields_s = 2 * 2 * 2 * 0.5  # of two finalists, two validation patients with two fields each
+    final_s = 2 * (2 + 3) * 10 + fields_s
+    assert found.most_hours == pytest.approx((4 * trial_s + final_s) * 2 / 3600)
+    assert found.expected_hours == found.most_hours
+    assert found.most_wall_s == 4 * trial_s / 2 + 2 * 10 * (1 + 2) + 2  # a split of 2 patients in one go, of 3 in two
+
+
+def test_no_wall_time_is_shorter_than_a_trial(tiny_study: StudyConfig) -> None:
+    found = forecast(changed(tiny_study, baselines=()), measured("fcn_ppm"), Slots(1, 0.5, 100))
+    assert found.expected_wall_s == 70 + 2 * 10 * 2 + 2
+
+
+def test_gpu_hours_count_fractions(tiny_study: StudyConfig) -> None:
+    config = changed(tiny_study, scheduler="none", baselines=())
+    found = forecast(config, measured("fcn_ppm"), Slots(8, 0.25, 4))
+    assert found.most_hours == pytest.approx((4 * 70 + 104) * 0.25 / 3600)
+
+
+@pytest.mark.parametrize(
+    ("num_trials", "epochs", "rungs", "factor", "share"),
+    [
+        (1, 9, [3], 3, 1.0),  # the first at a rung always goes on
+        (2, 9, [3], 3, (2 * 3 + 1.5 * 6) / 18),  # the second by even chance
+        (3, 9, [3, 6], 2, (3 * 3 + 2 * 3 + 1.5 * 3) / 27),  # 1 + 1/2 + 1/2 pass the first rung, 1 + 1/2 the second
+        (64, 9, [], 3, 1.0),
+    ],
+)
+def test_share_of_epochs_by_hand(num_trials: int, epochs: int, rungs: list[int], factor: int, share: float) -> None:
+    assert halving_share(num_trials, epochs, rungs, factor) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(("epochs", "rungs", "most_below"), [(9, [3], 0.02), (27, [3, 9], 0.1)])
+def test_share_of_epochs_is_that_of_rays_own_halving(epochs: int, rungs: list[int], most_below: float) -> None:
+    generator = np.random.default_rng(0)
+    trained = [count for _ in range(200) for count in halved(generator.random(64), epochs)]
+    assert halving_share(64, epochs, rungs, 3) == pytest.approx(np.mean(trained) / epochs, rel=most_below)
+
+
+def halved(values: NDArray[np.float64], epochs: int) -> Iterator[int]:
+    """Epochs that Ray lets trials train, one after the other, each of the same value in all of them."""
+    halving = ASHAScheduler(time_attr="t", metric="v", mode="max", max_t=epochs + 1, grace_period=3, reduction_factor=3)
+    for number, value in enumerate(values):
+        trial = SimpleNamespace(trial_id=str(number))
+        halving.on_trial_add(None, trial)
+        decisions = (halving.on_trial_result(None, trial, {"t": t, "v": value}) for t in range(1, epochs + 1))
+        yield next((t for t, decision in enumerate(decisions, 1) if decision == "STOP"), epochs)
+
+
+def test_share_of_epochs_in_the_long_run() -> None:
+    assert halving_share(10**6, 9, [3], 3) == pytest.approx((3 + 6 / 3) / 9, rel=1e-3)
+
+
+def test_the_median_rule_is_not_foretold(tiny_study: StudyConfig) -> None:
+    config = changed(tiny_study, scheduler="median")
+    assert expected_share(config, 4) is None
+    found = forecast(config, measured("fcn_ppm", "unet3d", "pspnet2d"), Slots(1, 0.0, 2))
+    assert found.expected_hours is None and found.expected_wall_s is None
+    lines = "\n".join(
+        forecast_lines(config, Cluster(1, 2, 0), Slots(1, 0.0, 2), measured("fcn_ppm", "unet3d", "pspnet2d"))
+    )
+    assert "below the median are pruned" in lines and "with pruning" not in lines
+
+
+def test_repeats_of_finalists_are_whole_runs(tiny_study: StudyConfig) -> None:
+    final = tiny_study.final.model_copy(update={"seeds": 3, "folds": 4})
+    config = changed(tiny_study, scheduler="none").model_copy(update={"final": final})
+    found = forecast(config, measured("fcn_ppm", "unet3d", "pspnet2d"), Slots(1, 1.0, 1))
+    num_repeats = 2 * (2 + 4) + 2 + 2
+    assert found.most_wall_s == (6 + num_repeats) * 70 + 4 * 3 * 10 * (2 + 3) + 8  # ensembles of three
+
+
+def test_weights_are_those_kept_and_those_that_run(tiny_study: StudyConfig) -> None:
+    config = changed(tiny_study, kept_models=3)
+    disk = disk_bytes(config, measured("fcn_ppm", "unet3d", "pspnet2d"), num_slots=4)
+    assert disk.weights == (3 + 1 + 1 + 4) * (2 * 2000 + 1000) + 1000
+    assert disk.masks == (2 + 2) * (2 + 3) * 100 + 3 * (50 + 3 * 50)
+    assert disk.data == 0
+
+
+def test_the_forecast_in_words(tiny_study: StudyConfig) -> None:
+    networks = measured("fcn_ppm", "unet3d", "pspnet2d")
+    lines = list(forecast_lines(tiny_study, Cluster(3, 12, 3), Slots(4, 1.0, 3), networks))
+    text = "\n".join(lines)
+    for words in (
+        "fcn_ppm 4, unet3d 1, pspnet2d 1 trials",
+        "3 sets of pooling kernels (1-2, 1, none)",
+        "tumor_weight 1 to 4 on a log scale",
+        "first_step 1 to 3",
+        "5 epochs of 4 steps of 2 crops of 8×16×16 on 1 GPU and 4 processors",
+        "1, 3 epochs after a trial's first learning-rate step the best 1/3 of a network's trials go on",
+        "nodes 3, GPUs 3, processors 12: 3 trials at once",
+        "fcn_ppm on cpu: 2 s a step, 3 s a validation patient, 10 s a patient of the final stage",
+        "6; one that is not pruned takes fcn_ppm 1 min 10 s",
+        "memory      5 MB of decoded patients a node",
+    ):
+        assert words in text
+    assert all("\n" not in line for line in lines)

@@ -1,0 +1,96 @@
+"""Another program's masks in the report, on a real store."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.fake_results import metric_row, trial_rows, write_manifest, write_rows
+
+from renalnet.data.images.grid import Grid
+from renalnet.data.images.volume import Volume, to_source, write_volume
+from renalnet.data.store.reader import Store
+from renalnet.errors import ConfigError, InputError, ResultsError
+from study.report.analysis.added import measure_added, parse_added
+from study.report.analysis.contents import Programs
+from study.report.pages.write import write_report
+
+
+def masks(folder: Path, store: Store, *, shift: int = 0, cases: list[str] | None = None) -> Path:
+    """The truth of test patients, shifted along x, on the grids of their scans."""
+    for case in store.cases("test") if cases is None else cases:
+        roi = store.read(case)
+        write_volume(
+            folder / f"{case}.nii.gz", to_source(Volume(np.roll(roi.label, shift, axis=2), roi.grid), roi.source)
+        )
+    return folder
+
+
+def results(folder: Path, store: Store) -> Path:
+    folder.mkdir()
+    data = {"source": store.path, "fingerprint": store.fingerprint, "synthetic": True}
+    write_manifest(folder, data=data)
+    write_rows(folder / "trials.parquet", trial_rows())
+    cases = store.cases("test")
+    rows = [metric_row(case, "fcn_ppm", label, 0.8) for case in cases for label in ("kidney", "tumor")]
+    write_rows(folder / "final" / "metrics.parquet", rows)
+    return folder
+
+
+def test_the_truth_is_measured_as_right(ball_store: Store, tmp_path: Path) -> None:
+    found = measure_added("nnunet", masks(tmp_path, ball_store), ball_store)
+    assert found.missing == []
+    assert {row.dice for row in found.measurements} == {1.0}
+    assert {row.label for row in found.measurements} >= {"kidney", "tumor"}
+
+
+def test_they_are_in_every_table(ball_store: Store, tmp_path: Path) -> None:
+    folder = masks(tmp_path / "m", ball_store, shift=2)
+    made = write_report(results(tmp_path / "r", ball_store), programs=Programs([("nnU-Net <b>", folder)]))
+    assert [row.contestant.network for row in made.summary.standings] == ["fcn_ppm", "nnU-Net <b>"]
+    assert {margin.other.network for margin in made.summary.margins} == {"nnU-Net <b>"}
+    assert all("nnU-Net <b>" in patient.others for patient in made.summary.patients)
+    page = Path(str(made.page)).read_text(encoding="utf-8")
+    assert "nnU-Net &lt;b&gt;" in page and "nnU-Net <b>" not in page
+    assert "nnU-Net <b>" in (tmp_path / "r" / "tables" / "table_one.csv").read_text()
+
+
+def test_missing_masks_are_named(ball_store: Store, tmp_path: Path) -> None:
+    first, *others = ball_store.cases("test")
+    folder = masks(tmp_path / "m", ball_store, cases=[first])
+    made = write_report(results(tmp_path / "r", ball_store), programs=Programs([("other", folder)]))
+    (added,) = made.added
+    assert added.missing == others
+    page = Path(str(made.page)).read_text(encoding="utf-8")
+    assert f"no mask of {len(others)} test patients" in page
+
+
+def test_wrong_masks_are_refused(ball_store: Store, tmp_path: Path) -> None:
+    case = ball_store.cases("test")[0]
+    roi = ball_store.read(case)
+    (tmp_path / "other").mkdir()
+    with pytest.raises(InputError, match="holds no masks"):
+        measure_added("x", tmp_path / "other", ball_store)
+    depth, height, width = roi.label.shape
+    cut = Volume(roi.label[:-1], Grid.axis_aligned((depth - 1, height, width), roi.spacing_mm))
+    write_volume(tmp_path / "other" / f"{case}.nii.gz", cut)
+    with pytest.raises(InputError, match="another grid"):
+        measure_added("x", tmp_path / "other", ball_store)
+    write_volume(tmp_path / "strangers" / "who.nii.gz", Volume(roi.label, roi.grid))
+    with pytest.raises(InputError, match="holds no mask of the"):
+        measure_added("x", tmp_path / "strangers", ball_store)
+
+
+@pytest.mark.parametrize("assignment", ["name", "=folder", "name=", "fcn_ppm=folder"])
+def test_wrong_assignments_are_refused(assignment: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_added(assignment)
+
+
+def test_another_store_is_refused(ball_store: Store, tmp_path: Path) -> None:
+    folder = results(tmp_path / "r", ball_store)
+    write_manifest(folder, data={"source": ball_store.path, "fingerprint": "another"})
+    with pytest.raises(ResultsError, match="fingerprint"):
+        write_report(folder, programs=Programs([("x", tmp_path)]))
+    write_manifest(folder, data={"source": "phantoms", "fingerprint": "another"})
+    with pytest.raises(ResultsError, match="--data"):
+        write_report(folder, programs=Programs([("x", tmp_path)]))

@@ -1,0 +1,141 @@
+import csv
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from support.fake_results import CASES, MARKUP_CASE, metric_rows, write_manifest, write_rows
+
+from study.report import Report, write_report
+from study.report.analysis.contents import analyse
+from study.report.analysis.statistics import Settings
+from study.report.pages.html import render
+
+MAX_BYTES = 15_000_000
+
+
+class Loads(HTMLParser):
+    """Collects every address that a browser would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        loading = ("src", "href", "srcset", "data", "action", "poster")
+        self.addresses += [value or "" for name, value in attrs if name in loading]
+
+
+def drawn_without_figures(folder: Path) -> str:
+    """The page of a folder, without the pictures that take most of the time."""
+    return render(analyse(str(folder), Settings()), {}, [], [])
+
+
+def test_the_page_loads_nothing_from_outside(page: str) -> None:
+    parser = Loads()
+    parser.feed(page)
+    assert parser.addresses
+    assert all(address.startswith(("data:", "#")) for address in parser.addresses)
+    assert "http://" not in page
+    assert "https://" not in page
+    assert "default-src 'none'" in page
+
+
+def test_the_page_stays_small(page: str) -> None:
+    assert len(page.encode()) < MAX_BYTES
+
+
+def test_markup_in_names_and_reasons_is_escaped(page: str) -> None:
+    assert MARKUP_CASE not in page
+    assert "case_&lt;b&gt;bold" in page
+    assert "<i>out of memory" not in page
+
+
+def test_a_script_in_the_manifest_stays_text(running_study: Path) -> None:
+    write_manifest(running_study, study="</title><script>alert(1)</script>", warnings=["<img src=x>"])
+    text = drawn_without_figures(running_study)
+    assert "<script>alert" not in text
+    assert "<img src=x>" not in text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "SYNTHETIC IMAGES",
+        "not a medical device",
+        "Table I, ours beside the paper’s",
+        "12.08 ± 12.82",
+        "cannot be compared",
+        "paper’s point",
+        "Seen from the feet",
+        "feedc0de",
+        "python -m study.run --preset quick --results results/quick",
+        "network + CRF",
+        "2024-05-04 10:20 UTC",
+    ],
+)
+def test_the_page_says(page: str, words: str) -> None:
+    assert words in page
+
+
+def test_every_trial_and_patient_has_a_row(page: str, written: Report) -> None:
+    for trial in written.results.trials or []:
+        assert f"<td>{trial.name}" in page
+    assert len(re.findall(r'class="badge (found|missed|alarm|)"', page)) == len(CASES)
+
+
+def test_a_running_study_gets_a_page_in_words(running_study: Path) -> None:
+    text = Path(write_report(running_study).page or "").read_text(encoding="utf-8")
+    assert "Not everything is there yet." in text
+    assert "Best trial so far" in text
+    assert "The final stage has not measured any test patient yet." in text
+
+
+def test_a_manifest_alone_gets_a_page(tmp_path: Path) -> None:
+    write_manifest(tmp_path, finished=False)
+    text = Path(write_report(tmp_path).page or "").read_text(encoding="utf-8")
+    assert "No winner yet" in text
+    assert not (tmp_path / "tables").exists()
+
+
+def test_a_winner_that_trials_do_not_know_is_told(tmp_path: Path) -> None:
+    write_manifest(tmp_path)
+    write_rows(tmp_path / "final" / "metrics.parquet", metric_rows())
+    text = drawn_without_figures(tmp_path)
+    assert "does not hold this trial" in text
+    assert "Dice tumour, test" in text
+
+
+def test_real_patients_are_not_called_synthetic(running_study: Path) -> None:
+    write_manifest(running_study, data={"source": "/data/store", "synthetic": False})
+    assert "SYNTHETIC" not in drawn_without_figures(running_study)
+
+
+def test_tables_hold_what_figures_draw(written: Report) -> None:
+    folder = Path(written.results.path) / "tables"
+    with (folder / "patient_dice.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == len(CASES) * 5
+    assert {row["case"] for row in rows} == set(CASES)
+    names = {"table_one", "detection", "differences", "stages", "patients", "trials", "learning_curves"}
+    assert names <= {path.stem for path in folder.glob("*.csv")}
+
+
+def test_each_figure_is_written_twice(written: Report) -> None:
+    folder = Path(written.results.path) / "figures"
+    pngs, svgs = ({path.stem for path in folder.glob(f"*.{kind}")} for kind in ("png", "svg"))
+    assert pngs == svgs
+    assert pngs == {
+        "dice_by_volume",
+        "gallery",
+        "importances",
+        "learning_curves",
+        "overlays",
+        "parallel_coordinates",
+        "patient_dice",
+        "pruning",
+        "trial_overview",
+        "trust",
+        "volume_agreement",
+        "worst_case",
+    }

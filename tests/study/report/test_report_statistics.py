@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from study.report.analysis.statistics import Settings, correlation, estimate, holm, paired_difference
+
+SETTINGS = Settings(resamples=500)
+
+
+def test_mean_and_sample_sd_by_hand() -> None:
+    value = estimate([0.2, 0.4, 0.9], SETTINGS)
+    assert value is not None
+    assert value.mean == pytest.approx(0.5)
+    assert value.sd == pytest.approx(0.36056, abs=1e-5)  # sqrt((0.09 + 0.01 + 0.16) / 2)
+    assert value.low <= value.mean <= value.high
+
+
+def test_one_patient_has_no_sd() -> None:
+    value = estimate([0.7], SETTINGS)
+    assert value is not None
+    assert (value.sd, value.low, value.high) == (None, 0.7, 0.7)
+
+
+def test_no_patient_no_estimate() -> None:
+    assert estimate([], SETTINGS) is None
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    values = [0.1, 0.5, 0.6, 0.9]
+    assert estimate(values, SETTINGS) == estimate(values, SETTINGS)
+
+
+def test_a_wider_confidence_gives_a_wider_interval() -> None:
+    values = [0.1, 0.5, 0.6, 0.9, 0.3]
+    narrow, wide = (estimate(values, Settings(confidence=level)) for level in (0.5, 0.99))
+    assert narrow is not None
+    assert wide is not None
+    assert wide.low < narrow.low < narrow.high < wide.high
+
+
+def test_signed_ranks_by_hand() -> None:
+    # Five differences of one sign: p = 2 / 2**5.
+    difference = paired_difference([0.6, 0.7, 0.8, 0.9, 1.0], [0.5, 0.5, 0.5, 0.5, 0.5], SETTINGS)
+    assert difference.p_value == pytest.approx(0.0625)
+    assert difference.mean == pytest.approx(0.3)
+    assert difference.num == 5
+
+
+def test_equal_patients_give_p_one() -> None:
+    difference = paired_difference([0.5, 0.6], [0.5, 0.6], SETTINGS)
+    assert (difference.mean, difference.low, difference.high, difference.p_value) == (0, 0, 0, 1)
+
+
+def test_the_difference_is_antisymmetric() -> None:
+    ours, theirs = [0.9, 0.7, 0.3], [0.5, 0.8, 0.1]
+    forward, back = (paired_difference(a, b, SETTINGS) for a, b in ((ours, theirs), (theirs, ours)))
+    assert forward.mean == pytest.approx(-back.mean)
+    assert forward.p_value == pytest.approx(back.p_value)
+
+
+def test_holm_by_hand() -> None:
+    # Sorted: 0.01 × 4, 0.02 × 3, 0.03 × 2, 0.04 × 1, none below the one before it.
+    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_effect_sizes_by_hand() -> None:
+    # Differences 0.1, 0.2, -0.3, 0: ranks 1 and 2 for, 3 against; mean 0, sd of the four 0.216.
+    even = paired_difference([0.6, 0.7, 0.2, 0.5], [0.5, 0.5, 0.5, 0.5], SETTINGS)
+    assert even.rank_biserial == pytest.approx(0)
+    assert even.cohens_dz == pytest.approx(0, abs=1e-12)
+    ahead = paired_difference([0.6, 0.8, 0.4], [0.5, 0.5, 0.5], SETTINGS)  # 0.1, 0.3, -0.1: ranks 1.5, 3, 1.5
+    assert ahead.rank_biserial == pytest.approx(3 / 6)
+    assert ahead.cohens_dz == pytest.approx(0.1 / 0.2)
+
+
+def test_the_rank_biserial_is_wilcoxons_statistic_scaled() -> None:
+    rng = np.random.default_rng(3)
+    ours, theirs = rng.uniform(size=(2, 25))
+    statistic = stats.wilcoxon(ours, theirs).statistic  # the lesser of the two rank sums
+    found = paired_difference(ours.tolist(), theirs.tolist(), SETTINGS)
+    assert abs(found.rank_biserial) == pytest.approx(1 - 2 * statistic / (25 * 26 / 2))
+    assert found.p_value == pytest.approx(stats.wilcoxon(ours, theirs).pvalue)
+
+
+def test_no_effect_of_equal_patients() -> None:
+    same = paired_difference([0.5, 0.6], [0.5, 0.6], SETTINGS)
+    assert (same.rank_biserial, same.cohens_dz) == (0, None)
+    assert paired_difference([0.9], [0.5], SETTINGS).cohens_dz is None
+
+
+def test_the_correlation_is_scipys_with_an_interval_around_it() -> None:
+    rng = np.random.default_rng(0)
+    first = rng.uniform(size=40).round(1)
+    second = first + rng.normal(0, 0.3, 40)
+    found = correlation(first.tolist(), second.tolist(), Settings())
+    assert found is not None
+    assert found.value == pytest.approx(stats.spearmanr(first, second).statistic)
+    assert -1 <= found.low < found.value < found.high <= 1
+    assert correlation([1.0, 1.0], [0.2, 0.3], SETTINGS) is None

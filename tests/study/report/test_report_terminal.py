@@ -1,0 +1,69 @@
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from support.fake_results import write_manifest
+
+from study.report import Report, print_report
+from study.report.analysis.contents import analyse
+from study.report.analysis.statistics import Settings
+
+
+def printed(report: Report, width: int = 140) -> str:
+    """What the terminal shows."""
+    console = Console(record=True, width=width, file=io.StringIO())
+    print_report(report, console)
+    return console.export_text()
+
+
+def test_table_one_shows_ours_beside_the_papers(written: Report) -> None:
+    text = printed(written)
+    row = next(line for line in text.splitlines() if "3D_FCN_PPM" in line)
+    standing = written.summary.winner_standing
+    assert standing is not None
+    for cell in (f"{standing.dice_tumor.mean:.3f} ±", "0.931", "0.779", "4.24 ± 1.55", "2.65 ± 0.91"):
+        assert cell in row
+
+
+def test_a_narrow_terminal_puts_the_paper_below(written: Report) -> None:
+    lines = printed(written, width=80).splitlines()
+    place = next(index for index, line in enumerate(lines) if "3D_FCN_PPM" in line)
+    assert "paper" in lines[place + 1]
+    assert "0.779" in lines[place + 1]
+    assert all("Intensity rule" not in line or "±" in line for line in lines[: place + 4])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "SYNTHETIC IMAGES",
+        "cannot be compared",
+        "0.923 / 0.826",
+        "12.0.8",
+        "Winner: fcn_ppm-0001 · kernels 1-2-4-8",
+        "weights tumour 3.1, kidney 1.1, background 0.2 · milestones 4-7",
+        "patients: sensitivity 1.000 (0.610 to 1.000), 6 of 6",
+        "Trials: 5 complete · 2 pruned · 1 failed",
+        "Hours: 0.13 wall · 0.00 GPU · 2.00 CPU · 2.50 CPU saved by pruning",
+        "failed fcn_ppm-0004: RuntimeError: <i>out of memory</i>",
+        "Rung fcn_ppm, 2 epochs behind the first step: rank correlation with the end 1.00 (3 whole trials)",
+        "report.html",
+    ],
+)
+def test_the_terminal_says(written: Report, words: str) -> None:
+    assert words in printed(written)
+
+
+def test_a_running_study_is_told_in_words(running_study: Path) -> None:
+    text = printed(analyse(str(running_study), Settings()))
+    assert "Not there yet: The final stage has not run yet" in text
+    assert "Best trial so far: fcn_ppm-0001" in text
+    assert "Table I" not in text
+
+
+def test_brackets_in_names_are_no_markup(running_study: Path) -> None:
+    write_manifest(running_study, study="[bold]mine[/bold]", warnings=["case [red]x[/red] was left out"])
+    text = printed(analyse(str(running_study), Settings()))
+    assert "[bold]mine[/bold]" in text
+    assert "case [red]x[/red] was left out" in text

@@ -1,0 +1,1 @@
+"""What several tests share: painted inputs, studies of seconds, readers of what commands leave."""

@@ -1,0 +1,85 @@
+"""Bodies of known form: an ellipsoid for a kidney and a ball for a tumor, as voxels and in closed form."""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from renalnet.planning import Kidney, find_kidneys
+from renalnet.types import MaskArray, Triple
+
+HALF_AXES_MM = (55.0, 28.0, 25.0)
+FIELD_MM = (75.0, 70.0, 60.0)
+PLACE = (0.3, 0.2, 0.1)
+"""Of the grid against the middle, in voxels."""
+
+
+@dataclass(frozen=True)
+class Ball:
+    """In mm (z, y, x) from the middle of the ellipsoid."""
+
+    middle: Triple
+    radius: float
+
+    @property
+    def ml(self) -> float:
+        return 4 / 3 * np.pi * self.radius**3 / 1000
+
+    @property
+    def cm2(self) -> float:
+        return 4 * np.pi * self.radius**2 / 100
+
+    @property
+    def directions(self) -> np.ndarray:
+        drawn = np.random.default_rng(0).normal(size=(200_000, 3))
+        return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+
+    @property
+    def contact_cm2(self) -> float:
+        """The part of its surface inside the ellipsoid, by 200 000 directions."""
+        return float(in_ellipsoid(self.middle + self.radius * self.directions).mean()) * self.cm2
+
+    @property
+    def share_outside(self) -> float:
+        """Of its volume, outside the ellipsoid, by 200 000 places."""
+        depth = np.random.default_rng(1).uniform(size=(200_000, 1)) ** (1 / 3)
+        return 1 - float(in_ellipsoid(self.middle + self.radius * depth * self.directions).mean())
+
+
+def in_ellipsoid(points: np.ndarray) -> np.ndarray:
+    return (np.square(points / np.array(HALF_AXES_MM)).sum(axis=-1)) < 1
+
+
+def ellipsoid_cm2() -> float:
+    """By the integral over its parametric surface."""
+    c, b, a = HALF_AXES_MM
+    t, u = np.meshgrid((np.arange(1000) + 0.5) * np.pi / 1000, (np.arange(1000) + 0.5) * np.pi / 500, indexing="ij")
+    east, north = b * c * np.sin(t) ** 2 * np.cos(u), a * c * np.sin(t) ** 2 * np.sin(u)
+    element = np.sqrt(east**2 + north**2 + (a * b * np.sin(t) * np.cos(t)) ** 2)
+    return float(element.sum()) * (np.pi / 1000) * (np.pi / 500) / 100
+
+
+@cache
+def places(spacing_mm: Triple) -> np.ndarray:
+    """Middles of voxels, (z, y, x, 3), in mm."""
+    axes = []
+    for half, spacing, place in zip(FIELD_MM, spacing_mm, PLACE, strict=True):
+        number = int(np.ceil(2 * half / spacing))
+        axes.append((np.arange(number) - (number - 1) / 2 + place) * spacing)
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+
+
+def ellipsoid(spacing_mm: Triple) -> MaskArray:
+    return in_ellipsoid(places(spacing_mm))
+
+
+def ball(body: Ball, spacing_mm: Triple) -> MaskArray:
+    return np.linalg.norm(places(spacing_mm) - body.middle, axis=-1) < body.radius
+
+
+def kidney_with(body: Ball, spacing_mm: Triple) -> Kidney:
+    """An ellipsoid with a ball that takes its place where they overlap."""
+    labels = ellipsoid(spacing_mm).astype(np.uint8)
+    labels[ball(body, spacing_mm)] = 2
+    (kidney,) = find_kidneys(labels, spacing_mm)
+    return kidney

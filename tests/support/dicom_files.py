@@ -1,0 +1,167 @@
+"""DICOM files for tests, written with pydicom from arrays: CT series in any transfer syntax, and segmentations."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from pydicom import Dataset, FileMetaDataset, dcmread
+from pydicom.encaps import encapsulate, get_frame
+from pydicom.sequence import Sequence as Items
+from pydicom.uid import (
+    CTImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+    SegmentationStorage,
+    generate_uid,
+)
+
+from renalnet.data.images.volume import Grid
+
+STUDY = "1.2.3.4"
+INTERCEPT = -1024
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How a series is written."""
+
+    syntax: str = ExplicitVRLittleEndian
+    number: int = 1
+    uid: str = "1.2.3.4.1"
+    slope: float = 1.0
+    suffix: str = ".dcm"
+
+
+def write_series(
+    folder: Path, hounsfield: NDArray[np.int16], grid: Grid, writing: Writing = Writing(), **changes: Any
+) -> list[Path]:
+    """The slices of a volume as files named out of order; `changes` overwrite header fields of all of them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for index, plane in enumerate(hounsfield):
+        dataset = ct_slice(plane, grid, index, writing)
+        for name, value in changes.items():
+            setattr(dataset, name, value)
+        path = folder / f"{(index * 7) % len(hounsfield):03d}-{writing.number}{writing.suffix}"
+        save(dataset, path, writing.syntax)
+        paths.append(path)
+    return paths
+
+
+def ct_slice(plane: NDArray[np.int16], grid: Grid, index: int, writing: Writing) -> Dataset:
+    axes = np.array(grid.direction).reshape(3, 3)
+    position = np.array(grid.origin_xyz_mm) + axes[:, 2] * index * grid.spacing_xyz_mm[2]
+    dataset = Dataset()
+    dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, f"{writing.uid}.{index + 1}"
+    dataset.PatientName, dataset.PatientID = "Secret^Name", "secret-id"
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = STUDY, writing.uid
+    dataset.SeriesNumber, dataset.InstanceNumber, dataset.Modality = writing.number, index + 1, "CT"
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    dataset.ImagePositionPatient = [round(float(value), 9) for value in position]
+    dataset.ImageOrientationPatient = [round(float(value), 9) for value in [*axes[:, 0], *axes[:, 1]]]
+    dataset.PixelSpacing = [grid.spacing_xyz_mm[1], grid.spacing_xyz_mm[0]]
+    dataset.SliceThickness = 9.0  # not the distance of slices: nobody should read it
+    dataset.RescaleSlope, dataset.RescaleIntercept = writing.slope, INTERCEPT
+    describe_pixels(dataset, np.rint((plane.astype(np.float64) - INTERCEPT) / writing.slope).astype(np.uint16))
+    return dataset
+
+
+def describe_pixels(dataset: Dataset, stored: NDArray[np.uint16]) -> None:
+    dataset.Rows, dataset.Columns = stored.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated = dataset.BitsStored = 16
+    dataset.HighBit, dataset.PixelRepresentation = 15, 0
+    dataset.PixelData = stored.astype("<u2").tobytes()
+
+
+def save(dataset: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian) -> None:
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = syntax
+    if syntax in (RLELossless, JPEGLSLossless):
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        dataset.compress(syntax, generate_instance_uid=False)
+    elif syntax in (JPEG2000Lossless, JPEGLosslessSV1):
+        dataset.PixelData = encapsulate([_encoded_by_gdcm(dataset, path, syntax)])
+        dataset["PixelData"].is_undefined_length = True
+    elif syntax == ExplicitVRBigEndian:
+        dataset.PixelData = np.frombuffer(dataset.PixelData, "<u2").astype(">u2").tobytes()
+        dataset["PixelData"].VR = "OW"
+    is_little = syntax != ExplicitVRBigEndian
+    dataset.save_as(
+        path, enforce_file_format=True, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=is_little
+    )
+
+
+def _encoded_by_gdcm(dataset: Dataset, path: Path, syntax: str) -> bytes:
+    """pydicom has no encoder of these; GDCM, in SimpleITK, has."""
+    stored = np.frombuffer(dataset.PixelData, np.uint16).reshape(dataset.Rows, dataset.Columns)
+    writer = sitk.ImageFileWriter()
+    writer.SetImageIO("GDCMImageIO")
+    writer.UseCompressionOn()
+    writer.SetCompressor("JPEG2000" if syntax == JPEG2000Lossless else "JPEG")
+    temporary = path.with_name("encoded.tmp.dcm")
+    writer.SetFileName(str(temporary))
+    writer.Execute(sitk.GetImageFromArray(stored))
+    encoded = dcmread(temporary)
+    temporary.unlink()
+    assert encoded.file_meta.TransferSyntaxUID == syntax
+    return get_frame(encoded.PixelData, 0, number_of_frames=1)
+
+
+def write_segmentation(
+    path: Path, masks: dict[str, NDArray[np.bool_]], grid: Grid, order: Sequence[int] | None = None
+) -> None:
+    """A binary DICOM-SEG of named masks (z, y, x): empty frames are left out, the others written in `order`."""
+    axes = np.array(grid.direction).reshape(3, 3)
+    frames = [
+        (number, index)
+        for number, mask in enumerate(masks.values(), start=1)
+        for index in range(len(mask))
+        if mask[index].any()
+    ]
+    frames = [frames[position] for position in order] if order else frames
+    dataset = Dataset()
+    dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.Modality = SegmentationStorage, generate_uid(), "SEG"
+    dataset.SeriesInstanceUID, dataset.SegmentationType = "1.2.3.4.9", "BINARY"
+    dataset.PatientName = "Secret^Name"
+    dataset.SegmentSequence = Items([_segment(number, name) for number, name in enumerate(masks, start=1)])
+    shared = Dataset()
+    shared.PixelMeasuresSequence = Items([Dataset()])
+    shared.PixelMeasuresSequence[0].PixelSpacing = [grid.spacing_xyz_mm[1], grid.spacing_xyz_mm[0]]
+    shared.PlaneOrientationSequence = Items([Dataset()])
+    shared.PlaneOrientationSequence[0].ImageOrientationPatient = [float(v) for v in [*axes[:, 0], *axes[:, 1]]]
+    dataset.SharedFunctionalGroupsSequence = Items([shared])
+    dataset.PerFrameFunctionalGroupsSequence = Items([_frame(*frame, grid) for frame in frames])
+    planes = np.array([list(masks.values())[number - 1][index] for number, index in frames], bool)
+    dataset.NumberOfFrames, dataset.Rows, dataset.Columns = planes.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 1, 1, 0, 0
+    bits = np.packbits(planes.ravel(), bitorder="little").tobytes()
+    dataset.PixelData = bits + b"\0" * (len(bits) % 2)
+    dataset["PixelData"].VR = "OB"
+    save(dataset, path)
+
+
+def _segment(number: int, name: str) -> Dataset:
+    segment = Dataset()
+    segment.SegmentNumber, segment.SegmentLabel = number, name
+    return segment
+
+
+def _frame(number: int, index: int, grid: Grid) -> Dataset:
+    axes = np.array(grid.direction).reshape(3, 3)
+    frame, place, identity = Dataset(), Dataset(), Dataset()
+    position = np.array(grid.origin_xyz_mm) + axes[:, 2] * index * grid.spacing_xyz_mm[2]
+    place.ImagePositionPatient = [round(float(value), 9) for value in position]
+    identity.ReferencedSegmentNumber = number
+    frame.PlanePositionSequence, frame.SegmentIdentificationSequence = Items([place]), Items([identity])
+    return frame

@@ -1,0 +1,177 @@
+"""Damaged copies of files, drawn from a generator, and what reading them may end in."""
+
+import re
+import shutil
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.random import Generator
+
+from renalnet.config import PrepareConfig, TrainConfig, parse, read_file
+from renalnet.data.cases.loading import ScanCase, load_case, load_image
+from renalnet.data.cases.splits import read_splits_file
+from renalnet.data.images.volume import Volume
+from renalnet.data.store.reader import open_store
+from renalnet.errors import RenalnetError, StoreError
+
+HEADER_BYTES = 400
+NASTY_NUMBERS = [
+    struct.pack("<i", 0),
+    struct.pack("<i", -1),
+    struct.pack("<i", 2**31 - 1),
+    struct.pack("<h", -32768),
+    struct.pack("<f", float("nan")),
+    struct.pack("<f", float("inf")),
+    struct.pack("<f", -1.5),
+    struct.pack("<f", 1e30),
+    b"\xff" * 8,
+]
+NASTY_WORDS = [b"0", b"-1", b"nan", b"inf", b"1e999", b"9" * 15, b"", b"x", b"(0,0,0)", b"[", b"2 2 2 2", b"\xff"]
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A file or folder to read, and how."""
+
+    kind: str
+    path: Path
+
+
+def truncate(content: bytes, rng: Generator) -> bytes:
+    return content[: rng.integers(0, len(content))]
+
+
+def flip_bits(content: bytes, rng: Generator) -> bytes:
+    damaged = bytearray(content)
+    for place in rng.integers(0, len(content), rng.integers(1, 5)):
+        damaged[place] ^= 1 << rng.integers(0, 8)
+    return bytes(damaged)
+
+
+def overwrite_header(content: bytes, rng: Generator) -> bytes:
+    number = NASTY_NUMBERS[rng.integers(len(NASTY_NUMBERS))]
+    place = int(rng.integers(0, min(HEADER_BYTES, len(content)))) // 2 * 2
+    return content[:place] + number + content[place + len(number) :]
+
+
+def replace_word(content: bytes, rng: Generator) -> bytes:
+    words = list(re.finditer(rb"[^\s:=]+", content[:HEADER_BYTES]))
+    word = words[rng.integers(len(words))]
+    return content[: word.start()] + NASTY_WORDS[rng.integers(len(NASTY_WORDS))] + content[word.end() :]
+
+
+def zero_block(content: bytes, rng: Generator) -> bytes:
+    start, size = int(rng.integers(0, len(content))), int(rng.integers(1, 200))
+    return content[:start] + bytes(len(content[start : start + size])) + content[start + size :]
+
+
+def swap_blocks(content: bytes, rng: Generator) -> bytes:
+    first, second, third = sorted(rng.integers(0, len(content), 3).tolist())
+    return content[:first] + content[second:third] + content[first:second] + content[third:]
+
+
+def append_garbage(content: bytes, rng: Generator) -> bytes:
+    return content + rng.bytes(int(rng.integers(1, 300)))
+
+
+MUTATIONS: list[Callable[[bytes, Generator], bytes]] = [
+    truncate,
+    flip_bits,
+    overwrite_header,
+    replace_word,
+    zero_block,
+    swap_blocks,
+    append_garbage,
+]
+
+
+def mutate(path: Path, seed: int) -> bool:
+    """Damage a file in place; whether any of its bytes changed."""
+    rng = np.random.default_rng(seed)
+    content = path.read_bytes()
+    damaged = MUTATIONS[seed % len(MUTATIONS)](content, rng)
+    path.write_bytes(damaged)
+    return damaged != content
+
+
+def damaged_copy(good: Path, folder: Path, seed: int) -> bool:
+    """Copy a file or folder and damage one of its files; whether any bytes changed."""
+    if good.is_file():
+        shutil.copy(good, folder / good.name)
+        partners = [folder / partner.name for partner in good.parent.glob(f"{good.stem}.*raw*")]
+        for partner in partners:
+            shutil.copy(good.parent / partner.name, partner)
+        return mutate([folder / good.name, *partners][seed // 7 % (1 + len(partners))], seed)
+    shutil.copytree(good, folder / good.name)
+    files = sorted(path for path in (folder / good.name).rglob("*") if path.is_file())
+    return mutate(files[seed % len(files)], seed)
+
+
+def outcome(damaged: Damaged) -> str:
+    """`refused: …`, `read`, or what else came of reading a damaged file, which is a fault."""
+    try:
+        return _READERS[damaged.kind](damaged.path) or "read"
+    except StoreError as error:
+        return _refusal(error)
+    except RenalnetError as error:
+        return _refusal(error) if damaged.kind != "store" else f"fault: not a StoreError: {error}"
+    except Exception as error:  # noqa: BLE001 - whatever else is raised is what the test looks for
+        return f"fault: {type(error).__name__}: {error}"
+
+
+def _refusal(error: RenalnetError) -> str:
+    message = str(error)
+    if "\n" in message or "ecret" in message or not message:
+        return f"fault: not one line, or it names a patient: {message}"
+    return f"refused: {message}"
+
+
+def _read_image(path: Path) -> str | None:
+    volume, source = load_image(path)
+    if not (np.isfinite(source.spacing_xyz_mm).all() and min(source.spacing_xyz_mm) > 0):
+        return f"fault: grid {source}"
+    return _fault_of(volume, np.int16)
+
+
+def _read_case(path: Path) -> str | None:
+    loaded = load_case(ScanCase("case", path / "ct", path / "label.dcm"))
+    return _fault_of(loaded.image, np.int16) or _fault_of(loaded.label, np.uint8)
+
+
+def _fault_of(volume: Volume, dtype: type[np.generic]) -> str | None:
+    grid = volume.grid
+    numbers = np.array([*grid.spacing_xyz_mm, *grid.origin_xyz_mm, *grid.direction])
+    good = volume.array.dtype == dtype and volume.array.shape == grid.shape and grid.is_axis_aligned
+    return None if good and np.isfinite(numbers).all() and min(grid.spacing_xyz_mm) > 0 else f"fault: {grid}"
+
+
+def _read_prepare_config(path: Path) -> None:
+    parse(PrepareConfig, read_file(path), str(path))
+
+
+def _read_train_config(path: Path) -> None:
+    parse(TrainConfig, read_file(path), str(path))
+
+
+def _read_splits(path: Path) -> None:
+    read_splits_file(path)
+
+
+def _read_store(path: Path) -> None:
+    store = open_store(path)
+    store.verify()
+    for case in store.cases():
+        store.read(case)
+
+
+_READERS: dict[str, Callable[[Path], str | None]] = {
+    "image": _read_image,
+    "case": _read_case,
+    "prepare": _read_prepare_config,
+    "train": _read_train_config,
+    "splits": _read_splits,
+    "store": _read_store,
+}

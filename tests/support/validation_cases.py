@@ -1,0 +1,74 @@
+"""A hand-made whole scan whose facts can be worked out on paper, and ways to break it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from renalnet.config import PhantomConfig
+from renalnet.data.cases.loading import LoadedCase
+from renalnet.data.checks.case_facts import measure_case
+from renalnet.data.checks.facts import CaseFacts
+from renalnet.data.images.volume import Grid, Volume, read_volume
+from renalnet.data.phantom import PaintedCase, paint_abdomen, paint_labels
+from renalnet.types import KIDNEY, TUMOR, HuArray, LabelArray
+
+SHAPE = (40, 60, 100)
+GRID = Grid.axis_aligned(SHAPE, (3.0, 3.0, 3.0))
+RIGHT_KIDNEY = np.s_[8:33, 25:37, 20:32]
+LEFT_KIDNEY = np.s_[8:33, 25:37, 68:80]
+TUMOR_IN_LEFT = np.s_[15:21, 25:31, 68:74]
+
+
+def sound_case(case: str = "a") -> LoadedCase:
+    """A body of 40 HU with fat and bone in air; kidneys of 3600 voxels, 97.2 ml, 216 of the left one tumor."""
+    image, label = np.full(SHAPE, -1000, np.int16), np.zeros(SHAPE, np.uint8)
+    image[:, 5:55, 5:95] = 40
+    image[:, 15:45, 15:85] = -100
+    image[:, 25:30, 48:52] = 800
+    for kidney in (RIGHT_KIDNEY, LEFT_KIDNEY):
+        image[kidney], label[kidney] = 200, KIDNEY
+    image[TUMOR_IN_LEFT], label[TUMOR_IN_LEFT] = 60, TUMOR
+    return LoadedCase(case, Volume(image, GRID), Volume(label, GRID), GRID)
+
+
+def sound_facts(case: str = "a") -> CaseFacts:
+    """The facts of `sound_case`."""
+    return measure_case(sound_case(case))
+
+
+def with_image(loaded: LoadedCase, change: Callable[[HuArray], HuArray]) -> LoadedCase:
+    """The case with its image changed."""
+    image = change(loaded.image.array.copy())
+    return replace(loaded, image=Volume(image.astype(np.int16), loaded.image.grid))
+
+
+def with_label(loaded: LoadedCase, change: Callable[[LabelArray], LabelArray]) -> LoadedCase:
+    """The case with its label changed."""
+    label = change(loaded.label.array.copy())
+    return replace(loaded, label=Volume(label.astype(np.uint8), loaded.label.grid))
+
+
+@cache
+def painted_abdomens() -> tuple[LoadedCase, ...]:
+    """Three whole scans of painted patients."""
+    return tuple(_loaded(f"p{index}", paint_abdomen(PhantomConfig(), index)) for index in range(3))
+
+
+@cache
+def painted_rois(folder: Path) -> tuple[LoadedCase, ...]:
+    """ROIs painted on three real kidneys' label maps."""
+    return tuple(islice(paint_all(folder), 3))
+
+
+def paint_all(folder: Path) -> Iterator[LoadedCase]:
+    """ROIs painted on all label maps of a folder, one after the other."""
+    for index, file in enumerate(sorted(folder.glob("*.nii.gz"))):
+        yield _loaded(file.name, paint_labels(read_volume(file), PhantomConfig(), index))
+
+
+def _loaded(case: str, painted: PaintedCase) -> LoadedCase:
+    return LoadedCase(case, painted.image, painted.label, painted.image.grid)

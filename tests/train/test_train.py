@@ -1,0 +1,168 @@
+import itertools
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from renalnet.config import AugmentConfig, LoaderConfig, TrainConfig
+from renalnet.data.batches.cohort import Cohort
+from renalnet.data.batches.decoded_cases import Patients, StoreSource
+from renalnet.data.store.manifest import Normalisation
+from renalnet.data.store.reader import Store
+from renalnet.errors import CheckpointError, StoreError
+from renalnet.inference.pipeline import load_bundle
+from renalnet.train.checkpoint import load_checkpoint
+from renalnet.train.run import TrainingRun
+from renalnet.train.step import learning_rate
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    found = load_checkpoint(folder)
+    assert found is not None
+    return found.tensors
+
+
+@pytest.mark.parametrize("network", ["fcn_ppm", "unet3d", "pspnet2d"])
+def test_interrupted_run_ends_bit_for_bit_as_the_undisturbed(
+    network: str, tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path
+) -> None:
+    config = tiny_train.model_copy(update={"net": tiny_train.net.model_copy(update={"name": network, "width": 8})})
+    undisturbed = list(TrainingRun(config, ball_cohort, str(tmp_path / "a")))
+    next(iter(TrainingRun(config, ball_cohort, str(tmp_path / "b"))))
+    resumed = TrainingRun(config, ball_cohort, str(tmp_path / "b"))
+    assert len(list(resumed)) == 2
+    for one, two in zip(undisturbed, resumed.records, strict=True):
+        assert (one.loss, one.objective) == (two.loss, two.objective)
+    first, second = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_training_learns(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path) -> None:
+    config = tiny_train.model_copy(update={"epochs": 4, "steps_per_epoch": 15})
+    records = list(TrainingRun(config, ball_cohort, str(tmp_path)))
+    assert records[-1].loss < records[0].loss / 2
+    assert records[-1].dice_kidney > 0.7
+
+
+def test_best_epoch_is_the_bundle(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path) -> None:
+    run = TrainingRun(tiny_train, ball_cohort, str(tmp_path), describe={"data": "balls"})
+    records = list(run)
+    best = max(records, key=lambda record: record.objective)
+    model = load_bundle(str(tmp_path))
+    assert run.best == best
+    assert model.config["epoch"] == best.epoch and model.config["data"] == "balls"
+    assert model.normalisation == ball_cohort.normalisation
+
+
+def test_finished_run_trains_nothing(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path) -> None:
+    list(TrainingRun(tiny_train, ball_cohort, str(tmp_path)))
+    assert list(TrainingRun(tiny_train, ball_cohort, str(tmp_path))) == []
+
+
+def test_more_epochs_go_on(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path) -> None:
+    list(TrainingRun(tiny_train, ball_cohort, str(tmp_path)))
+    longer = tiny_train.model_copy(update={"epochs": 4})
+    assert [record.epoch for record in TrainingRun(longer, ball_cohort, str(tmp_path))] == [4]
+
+
+def test_folder_of_another_run_is_refused(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path) -> None:
+    next(iter(TrainingRun(tiny_train, ball_cohort, str(tmp_path))))
+    with pytest.raises(CheckpointError, match="holds another run"):
+        TrainingRun(tiny_train.model_copy(update={"seed": 1}), ball_cohort, str(tmp_path))
+
+
+def test_streamed_run_resumes_bit_for_bit_on_another_machine(
+    tiny_train: TrainConfig, ball_store: Store, ball_cohort: Cohort, tmp_path: Path
+) -> None:
+    config = tiny_train.model_copy(update={"loader": LoaderConfig(window=2, visit=1), "epochs": 2})
+    undisturbed = list(TrainingRun(config, ball_cohort, str(tmp_path / "a")))
+    apart = Patients(
+        StoreSource(ball_store, tuple(ball_store.cases("train"))),
+        ball_cohort.train.shapes,
+        ball_cohort.train.counts,
+        keep_all=False,
+    )
+    streamed = replace(ball_cohort, train=apart)
+    next(iter(TrainingRun(config, streamed, str(tmp_path / "b"))))
+    richer = config.model_copy(update={"loader": LoaderConfig(window=2, visit=1, memory_mb=500, workers=2)})
+    resumed = TrainingRun(richer, ball_cohort, str(tmp_path / "b"))
+    list(resumed)
+    assert [record.loss for record in resumed.records] == [record.loss for record in undisturbed]
+    first, second = weights(tmp_path / "a"), weights(tmp_path / "b")
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_another_window_is_another_run(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path) -> None:
+    next(iter(TrainingRun(tiny_train, ball_cohort, str(tmp_path))))
+    other = tiny_train.model_copy(update={"loader": LoaderConfig(window=2)})
+    with pytest.raises(CheckpointError, match="holds another run"):
+        TrainingRun(other, ball_cohort, str(tmp_path))
+
+
+def test_augmented_run_resumes_bit_for_bit(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path) -> None:
+    options = {name: chance.model_copy(update={"probability": 0.5}) for name, chance in AugmentConfig()}
+    config = tiny_train.model_copy(update={"augment": AugmentConfig(**options), "epochs": 2})
+    undisturbed = list(TrainingRun(config, ball_cohort, str(tmp_path / "a")))
+    next(iter(TrainingRun(config, ball_cohort, str(tmp_path / "b"))))
+    resumed = TrainingRun(config, ball_cohort, str(tmp_path / "b"))
+    list(resumed)
+    assert [record.loss for record in resumed.records] == [record.loss for record in undisturbed]
+
+
+def test_waiting_for_data_is_a_share_of_the_training_steps(
+    tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(monotonic=itertools.count().__next__)  # a second passes whenever it is looked at
+    monkeypatch.setattr("renalnet.train.run.time", clock)
+    monkeypatch.setattr("renalnet.data.batches.loader.time", clock)
+    config = tiny_train.model_copy(update={"loader": LoaderConfig(workers=0)})
+    records = list(TrainingRun(config, ball_cohort, str(tmp_path / "a")))
+    # A look before the first step and behind each, and two around each of the three batches.
+    assert [record.data_wait_share for record in records] == [3 / 9] * 3
+    assert [record.voxels_per_s for record in records] == [3 * 2 * 8 * 16 * 16 / 9] * 3
+    logged = [
+        json.loads(line)["data_wait_share"] for line in (tmp_path / "a" / "epochs.jsonl").read_text().splitlines()
+    ]
+    assert logged == [3 / 9] * 3
+    broken = replace(ball_cohort, normalisation=Normalisation(-200, 500, math.nan))
+    (failed,) = TrainingRun(config, broken, str(tmp_path / "b"))
+    assert failed.failure and failed.data_wait_share == 1 / 3
+
+
+def test_rate_falls_after_each_milestone() -> None:
+    rates = [learning_rate(TrainConfig(), epoch) for epoch in range(1, 10)]
+    expected = [1e-3] * 3 + [1e-4] * 2 + [1e-5] * 2 + [1e-6] * 2
+    assert rates == pytest.approx(expected)
+
+
+def test_other_thread_count_is_said(
+    tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    next(iter(TrainingRun(tiny_train, ball_cohort, str(tmp_path))))
+    torch.set_num_threads(2)
+    TrainingRun(tiny_train, ball_cohort, str(tmp_path))
+    torch.set_num_threads(before)
+    assert "will not repeat bit for bit" in caplog.text
+
+
+def test_no_validation_patient_is_refused_at_once(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path) -> None:
+    alone = Cohort(ball_cohort.train, [], ball_cohort.normalisation, "alone")
+    with pytest.raises(StoreError, match="no validation ROI"):
+        TrainingRun(tiny_train, alone, str(tmp_path))
+
+
+def test_log_is_whole_after_a_kill_behind_the_checkpoint(
+    tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path
+) -> None:
+    list(TrainingRun(tiny_train, ball_cohort, str(tmp_path)))
+    log = tmp_path / "epochs.jsonl"
+    whole = log.read_text()
+    log.write_text("".join(whole.splitlines(keepends=True)[:-1]))
+    TrainingRun(tiny_train, ball_cohort, str(tmp_path))
+    assert log.read_text() == whole

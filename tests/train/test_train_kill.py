@@ -1,0 +1,106 @@
+"""Runs killed at any moment end as the undisturbed one: real processes, real SIGKILLs."""
+
+import json
+import multiprocessing
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from renalnet.config import LoaderConfig, TrainConfig
+from renalnet.data.batches.cohort import load_cohort
+from renalnet.data.store.reader import Store, open_store
+from renalnet.train.checkpoint import load_checkpoint
+from renalnet.train.epochs import LOG_FILE
+from renalnet.train.run import TrainingRun
+
+NUM_KILLS = 10
+STEPS_PER_EPOCH = 7
+# A server that has imported everything forks the children, which therefore start at once.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["renalnet.train", "renalnet.data.batches.cohort", "renalnet.inference.pipeline"])
+
+
+def train(config: TrainConfig, store: str, folder: str, steps: Connection) -> None:
+    """A child: says that it has begun, then the number of each step."""
+    torch.set_num_threads(1)
+    cohort = load_cohort(open_store(store))
+    run = TrainingRun(config, cohort, folder, on_step=lambda _: steps.send(run.step))
+    steps.send(run.step)
+    list(run)
+    cohort.close()
+
+
+def start(config: TrainConfig, store: Store, folder: Path) -> tuple[Any, Connection]:
+    ours, theirs = CONTEXT.Pipe()
+    child = CONTEXT.Process(target=train, args=(config, store.path, str(folder), theirs))
+    child.start()
+    theirs.close()
+    return child, ours
+
+
+def run_to_its_end(config: TrainConfig, store: Store, folder: Path) -> None:
+    child, steps = start(config, store, folder)
+    with pytest.raises(EOFError):
+        while True:
+            steps.recv()
+    child.join()
+    assert child.exitcode == 0
+
+
+def kill_after_some_steps(
+    config: TrainConfig, store: Store, folder: Path, generator: np.random.Generator
+) -> tuple[int, int]:
+    """The step that the killed child had got to, and that of the checkpoint it left."""
+    child, steps = start(config, store, folder)
+    for _ in range(1 + int(generator.integers(3))):
+        step = steps.recv()
+    time.sleep(generator.uniform(0, 0.04))
+    child.kill()
+    child.join()
+    assert child.exitcode == -9, "it had ended before it was killed"
+    found = load_checkpoint(folder)
+    return step, found.step if found else 0
+
+
+def read(folder: Path) -> tuple[dict[str, torch.Tensor], list[tuple[float, ...]]]:
+    found = load_checkpoint(folder)
+    assert found is not None
+    lines = [json.loads(line) for line in (folder / LOG_FILE).read_text().splitlines()]
+    values = [(line["loss"], line["dice_kidney"], line["dice_tumor"], line["objective"]) for line in lines]
+    return found.tensors, values
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("network", ["fcn_ppm", "unet3d", "pspnet2d"])
+def test_a_run_killed_ten_times_ends_bit_for_bit_as_the_undisturbed(
+    network: str, workers: int, tiny_train: TrainConfig, ball_store: Store, tmp_path: Path
+) -> None:
+    changes = {
+        "net": tiny_train.net.model_copy(update={"name": network}),
+        "loader": LoaderConfig(workers=workers),
+        "epochs": 9,
+        "steps_per_epoch": STEPS_PER_EPOCH,
+        "checkpoint_every_s": 0.0,
+    }
+    config = tiny_train.model_copy(update=changes)
+    run_to_its_end(config, ball_store, tmp_path / "undisturbed")
+    generator = np.random.default_rng([workers, len(network)])
+    folder = tmp_path / "killed"
+    reached = [kill_after_some_steps(config, ball_store, folder, generator) for _ in range(NUM_KILLS)]
+    last_step = config.epochs * STEPS_PER_EPOCH
+    assert all(step < last_step and kept < last_step for step, kept in reached)
+    assert any(kept % STEPS_PER_EPOCH for _, kept in reached), "no kill fell inside an epoch"
+    assert all(step - 1 <= kept for step, kept in reached), "more than the step under way was lost"
+    run_to_its_end(config, ball_store, folder)
+    (tensors, values), (expected, expected_values) = read(folder), read(tmp_path / "undisturbed")
+    assert tensors.keys() == expected.keys() and all(torch.equal(tensors[name], expected[name]) for name in tensors)
+    assert values == expected_values and len(values) == config.epochs
+    bundles = [(at / "model.safetensors").read_bytes() for at in (folder, tmp_path / "undisturbed")]
+    assert bundles[0] == bundles[1]
+    assert not list(folder.glob(".*.tmp"))
