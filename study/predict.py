@@ -8,7 +8,7 @@ import typer
 from renalnet.commands.line import run
 from renalnet.commands.options import Bundle, Inference, PredictOut, Scans, Series
 from renalnet.commands.predict import tell_predictions
-from renalnet.inference.prediction import load_predictor, lost_reader, plan_jobs, predict_scan
+from renalnet.inference.prediction import list_jobs, load_predictor, lost_reader, predict_scan
 from renalnet.runtime import storage
 from study.config.sections import ResourceConfig
 from study.execution.tasks import RayPool, check_address, connected, find_slots, refuse_relative, use_threads
@@ -35,7 +35,7 @@ def predict(
     for path in (*map(str, scans), model, out):
         refuse_relative(path)
     bundle, target = storage.absolute(model), storage.absolute(out)
-    jobs = plan_jobs([scan.absolute() for scan in scans], bundle, target, series=series, assignments=set_ or [])
+    jobs = list_jobs([scan.absolute() for scan in scans], bundle, target, series=series, assignments=set_ or [])
     load_predictor(bundle, set_ or [])  # a wrong one is refused before any task starts
     check_address()
     with connected():

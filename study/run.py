@@ -53,7 +53,7 @@ from study.search.importance import write_importances
 from study.search.journal import open_journal
 from study.search.scheduler import NetworkScheduler
 from study.search.searcher import NetworkSearch
-from study.search.trial_counts import planned_repeats
+from study.search.trial_counts import count_repeats
 
 Widths: TypeAlias = dict[NetName, dict[int, int]]
 """For each network, its own width for each of 3D_FCN_PPM's."""
@@ -204,7 +204,7 @@ def _search_and_finish(
         run_search(config, results, store, slots, widths, check)
     write_tables(results)
     write_importances(results, config.train.epochs)
-    if sum(planned_repeats(config).values()):
+    if sum(count_repeats(config).values()):
         with manifest.timed("repeats"):
             run_repeats(config, results, store, slots, check)
     check()

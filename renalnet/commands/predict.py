@@ -21,10 +21,10 @@ def predict(scans: Scans, model: Bundle, out: PredictOut, series: Series = None,
     A kidney that is not found with confidence is left out, and named. A CT that fails does not stop the others; all
     that failed are named at the end, and the exit code is 2.
     """
-    from renalnet.inference.prediction import load_predictor, lost_reader, plan_jobs, predict_scan, read_scan
+    from renalnet.inference.prediction import list_jobs, load_predictor, lost_reader, predict_scan, read_scan
     from renalnet.runtime.workers import Workers
 
-    jobs = plan_jobs(scans, model, out, series=series, assignments=set_ or [])
+    jobs = list_jobs(scans, model, out, series=series, assignments=set_ or [])
     load_predictor(model, set_ or [])  # a wrong one is refused before any scan is read
     with Workers(1) as reader:  # a reader that crashes takes only its process with it; the next CT is read meanwhile
         tell_predictions(map(predict_scan, jobs, reader.map(read_scan, jobs, lost_reader)))

@@ -202,7 +202,7 @@ class Told:
 Read: TypeAlias = tuple[Volume, Grid] | Told
 
 
-def plan_jobs(
+def list_jobs(
     paths: Sequence[Path], model: str, out: str, *, series: str | None = None, assignments: Sequence[str] = ()
 ) -> list[ScanJob]:
     """A job for each scan that the paths name. Raises InputError where there is none, or two would have one name."""

@@ -53,7 +53,7 @@ class Stitched:
 
 @dataclass(frozen=True, eq=False)
 class Slab:
-    """Settled slices of an ROI."""
+    """SettledPostProcessing slices of an ROI."""
 
     first: int
     """The first of them."""

@@ -3,7 +3,7 @@
 import math
 
 from renalnet.config import StitchConfig
-from renalnet.data.batches.decoded_cases import Patients
+from renalnet.data.batches.decoded_cases import DecodedCases
 from renalnet.data.store.manifest import Normalisation
 from renalnet.errors import InputError
 from renalnet.evaluation.overlap import dice
@@ -17,7 +17,9 @@ from renalnet.types import KIDNEY, TUMOR
 class Validation:
     """The validation patients that are looked at each epoch, always the same first ones."""
 
-    def __init__(self, patients: Patients, normalisation: Normalisation, config: StitchConfig, max_cases: int) -> None:
+    def __init__(
+        self, patients: DecodedCases, normalisation: Normalisation, config: StitchConfig, max_cases: int
+    ) -> None:
         """`max_cases` patients at most; 0 means all."""
         self._patients, self._normalisation, self._config = patients, normalisation, config
         self.num_cases = min(max_cases or len(patients), len(patients))

@@ -12,7 +12,7 @@ from renalnet.runtime.log import get_logger
 from renalnet.train.epochs import best_of
 from study.config.sections import Slots, StudyConfig
 from study.execution.tuner import fit
-from study.finalists.repeats import left_of, plan_repeats
+from study.finalists.repeats import left_of, list_repeats
 from study.records.trials import State, Tables, TrialRecord, read_epochs, write_record
 from study.search.outcome import SecondStarts, outcome
 from study.search.searcher import OBJECTIVE
@@ -89,7 +89,7 @@ def run_repeats(config: StudyConfig, results: str, store: Store, slots: Slots, c
     Raises:
         ResultsError: no trial of 3D_FCN_PPM has a trained network.
     """
-    planned = plan_repeats(config, results)
+    planned = list_repeats(config, results)
     searcher = RepeatSearch(results, planned, slots)
     if searcher.num_left == 0:
         return

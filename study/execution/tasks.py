@@ -17,7 +17,7 @@ from renalnet.errors import ClusterError, ConfigError, InputError, LostError, Re
 from renalnet.runtime.machine import keep_memory
 from renalnet.runtime.workers import DIED, Job, Result
 from study.config.sections import ResourceConfig, Slots
-from study.final.case_jobs import Ballot, Patient, cast_vote
+from study.final.case_jobs import Ballot, FinalCase, cast_vote
 from study.progress.forecast import Cluster
 from study.progress.trial_cost import Measured, MeasureJob, measure_study
 
@@ -213,7 +213,7 @@ class FinalWork:
         self._processors = RayPool(prepare_slots(), partial(use_threads, 1), lost=_lost_work)
 
     def vote(
-        self, patients: Sequence[Patient], stitch: StitchConfig, then: Callable[[Patient, Ballot], Result]
+        self, patients: Sequence[FinalCase], stitch: StitchConfig, then: Callable[[FinalCase, Ballot], Result]
     ) -> Iterator[Result]:
         """See `Work.vote`."""
         return self._processors.gather((patient, self._voted(patient, stitch, then)) for patient in patients)
@@ -223,7 +223,7 @@ class FinalWork:
         self._check()
         return self._processors.map(function, jobs)
 
-    def _voted(self, patient: Patient, stitch: StitchConfig, then: Callable[[Patient, Ballot], Any]) -> Any:
+    def _voted(self, patient: FinalCase, stitch: StitchConfig, then: Callable[[FinalCase, Ballot], Any]) -> Any:
         self._check()
         return self._processors.submit(then, patient, self._networks.submit(cast_vote, patient, stitch))
 

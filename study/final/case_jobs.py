@@ -23,7 +23,7 @@ from renalnet.inference.pipeline import Model, load_ensemble, vote_roi
 from renalnet.inference.stitching import Stitched
 from renalnet.runtime import storage
 from renalnet.types import LabelArray
-from study.finalists.finalists import Candidate
+from study.finalists.finalists import Finalist
 from study.records import paths
 from study.records.trials import write_parquet
 
@@ -42,7 +42,7 @@ _HALF_STEP: Final = np.float32(2**-11)
 
 
 @dataclass(frozen=True)
-class Steps:
+class PostProcessing:
     """The steps behind the vote, with their parameters, and which of them are taken."""
 
     crf: CrfConfig
@@ -67,13 +67,13 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Patient:
+class FinalCase:
     """One patient through one candidate."""
 
     results: str
     store: str
     case: str
-    candidate: Candidate
+    candidate: Finalist
 
     def __str__(self) -> str:
         return f"case {self.case} ({self.candidate.name})"
@@ -117,7 +117,7 @@ class Work(Protocol):
     """Whoever runs jobs, here or on a cluster."""
 
     def vote(
-        self, patients: Sequence[Patient], stitch: StitchConfig, then: Callable[[Patient, Ballot], Done]
+        self, patients: Sequence[FinalCase], stitch: StitchConfig, then: Callable[[FinalCase, Ballot], Done]
     ) -> Iterator[Done]:
         """`cast_vote` of each patient where a network runs, then `then` where a processor is free; in order."""
         ...
@@ -127,7 +127,7 @@ class Work(Protocol):
         ...
 
 
-def cast_vote(patient: Patient, stitch: StitchConfig) -> Ballot:
+def cast_vote(patient: FinalCase, stitch: StitchConfig) -> Ballot:
     """The joint vote of a candidate's networks."""
     folders = tuple(paths.trial_folder(patient.results, name) for name in patient.candidate.members)
     model = _loaded(folders, patient.candidate.digest)
@@ -140,23 +140,23 @@ def _loaded(folders: tuple[str, ...], _digest: str) -> Model:
     return load_ensemble(folders)
 
 
-def keep_ballot(patient: Patient, ballot: Ballot) -> None:
+def keep_ballot(patient: FinalCase, ballot: Ballot) -> None:
     """Keep a vote for `read_ballot`."""
     path = patient.vote_path
     storage.write_arrays(path, {"labels": ballot.labels, "probability": ballot.probability}, is_compressed=False)
 
 
-def read_ballot(patient: Patient) -> Ballot:
+def read_ballot(patient: FinalCase) -> Ballot:
     """A vote that was kept."""
     return Ballot(**storage.read_arrays(patient.vote_path))
 
 
-def finish_kept(patient: Patient, steps: Steps) -> None:
+def finish_kept(patient: FinalCase, steps: PostProcessing) -> None:
     """`finish` from a kept vote."""
     finish(patient, read_ballot(patient), steps)
 
 
-def finish(patient: Patient, ballot: Ballot, steps: Steps) -> None:
+def finish(patient: FinalCase, ballot: Ballot, steps: PostProcessing) -> None:
     """Final masks on the grids of scan and ROI, their signs, a row a stage and label; the rows last, which end it."""
     roi = patient.roi()
     vote = ballot.opened()
@@ -176,7 +176,7 @@ def finish(patient: Patient, ballot: Ballot, steps: Steps) -> None:
     write_parquet(patient.part_path(roi.split), rows)
 
 
-def _stages(vote: Stitched, roi: Roi, steps: Steps) -> dict[Stage, LabelArray]:
+def _stages(vote: Stitched, roi: Roi, steps: PostProcessing) -> dict[Stage, LabelArray]:
     """Labels after every combination of the steps, also of those that are off, so that their effect can be seen."""
     refined = refine(vote.probability, roi.image, roi.spacing_mm, steps.crf)
     components = steps.components.model_copy(update={"enabled": True})

@@ -8,7 +8,7 @@ from typing import Final
 from renalnet.planning import Sheet, find_kidneys, measure_kidney, measures_of, spread_of
 from renalnet.runtime import storage
 from renalnet.types import LabelArray, Triple
-from study.final.case_jobs import Patient, Row, Work
+from study.final.case_jobs import FinalCase, Row, Work
 from study.records import paths
 
 TRUTH: Final = "truth"
@@ -19,7 +19,7 @@ PREDICTION: Final = "prediction"
 class PlanJob:
     """A patient of the winner, and who else has masks of it."""
 
-    patient: Patient
+    patient: FinalCase
     others: tuple[str, ...]
     """Names of the other finalists of the same network, over whose masks the measures spread."""
 
@@ -27,7 +27,7 @@ class PlanJob:
         return str(self.patient)
 
 
-def plan_rows(patients: Sequence[Patient], others: Sequence[str], work: Work) -> list[Row]:
+def plan_rows(patients: Sequence[FinalCase], others: Sequence[str], work: Work) -> list[Row]:
     """A row a patient, source (`truth` or `prediction`) and kidney of the ROI.
 
     Args:
@@ -53,7 +53,7 @@ def plan_patient(job: PlanJob) -> list[Row]:
     return truth + [_row(patient, PREDICTION, sheets[0], sheets) for sheets in zip(*alike, strict=True)]
 
 
-def _labels(patient: Patient, name: str) -> LabelArray:
+def _labels(patient: FinalCase, name: str) -> LabelArray:
     labels: LabelArray = storage.read_arrays(paths.roi_labels_path(patient.results, name, patient.case))["labels"]
     return labels
 
@@ -62,7 +62,7 @@ def _sheets(labels: LabelArray, spacing_mm: Triple) -> list[Sheet]:
     return [measure_kidney(kidney) for kidney in find_kidneys(labels, spacing_mm)]
 
 
-def _row(patient: Patient, source: str, sheet: Sheet, over: Sequence[Sheet]) -> Row:
+def _row(patient: FinalCase, source: str, sheet: Sheet, over: Sequence[Sheet]) -> Row:
     about = {"case": patient.case, "checkpoint": patient.candidate.name, "source": source}
     spread = spread_of(over) if len(over) > 1 else {}
     return {**about, **measures_of(sheet), "spread": json.dumps(spread)}

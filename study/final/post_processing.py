@@ -17,7 +17,7 @@ from renalnet.inference.components import keep_largest
 from renalnet.inference.crf import refine
 from renalnet.types import KIDNEY, TUMOR, LabelArray
 from study.config.sections import FinalConfig
-from study.final.case_jobs import Patient, Steps, Work, read_ballot
+from study.final.case_jobs import FinalCase, PostProcessing, Work, read_ballot
 
 AT_ONCE: Final = 8
 """Fields that are drawn before the first of them is judged: a patient's vote is read once for all of them."""
@@ -46,10 +46,10 @@ class Scores(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Settled:
+class SettledPostProcessing:
     """The steps of a candidate, and the mean validation Dice that settled them."""
 
-    steps: Steps
+    steps: PostProcessing
     network: Scores
     """The vote alone."""
     crf: Scores
@@ -78,15 +78,15 @@ class Settled:
         }
 
 
-def settled_from(values: Any) -> Settled:
-    """What `Settled.to_json` gave."""
-    steps = Steps(
+def settled_from(values: Any) -> SettledPostProcessing:
+    """What `SettledPostProcessing.to_json` gave."""
+    steps = PostProcessing(
         parse(CrfConfig, values["crf"]),
         parse(ComponentsConfig, values["components"]),
         values["use_crf"],
         values["use_components"],
     )
-    return Settled(steps, **{name: Scores(**scores) for name, scores in values["validation"].items()})
+    return SettledPostProcessing(steps, **{name: Scores(**scores) for name, scores in values["validation"].items()})
 
 
 def _off(step: str, is_on: bool, before: Scores, behind: Scores) -> tuple[str, ...]:
@@ -97,9 +97,9 @@ def _off(step: str, is_on: bool, before: Scores, behind: Scores) -> tuple[str, .
 
 @dataclass(frozen=True)
 class TryJob:
-    """Steps that are tried on a patient's kept vote."""
+    """PostProcessing that are tried on a patient's kept vote."""
 
-    patient: Patient
+    patient: FinalCase
     fields: tuple[CrfConfig, ...]
     components: tuple[ComponentsConfig, ...]
     """Each tried behind each field."""
@@ -127,7 +127,9 @@ Score: TypeAlias = Callable[[Sequence[CrfConfig], Sequence[ComponentsConfig]], l
 """Mean over the patients of what `score_steps` gives."""
 
 
-def settle_steps(patients: Sequence[Patient], config: FinalConfig, seed: int, work: Work) -> Settled:
+def settle_post_processing(
+    patients: Sequence[FinalCase], config: FinalConfig, seed: int, work: Work
+) -> SettledPostProcessing:
     """Choose the field, then the components behind it, by the validation patients whose votes are kept.
 
     Args:
@@ -150,7 +152,7 @@ def settle_steps(patients: Sequence[Patient], config: FinalConfig, seed: int, wo
     before = behind_crf if use_crf else network
     components, behind = _best_components(config, lambda tried: score([crf if use_crf else off], tried), before)
     use_components = components.enabled and behind.tumor >= before.tumor
-    return Settled(Steps(crf, components, use_crf, use_components), network, behind_crf, behind)
+    return SettledPostProcessing(PostProcessing(crf, components, use_crf, use_components), network, behind_crf, behind)
 
 
 def _best_field(

@@ -15,11 +15,11 @@ from renalnet.evaluation.overlap import dice
 from renalnet.runtime import storage
 from renalnet.types import TUMOR, MaskArray
 from study.final.case_jobs import Row
-from study.finalists.finalists import Candidate
+from study.finalists.finalists import Finalist
 from study.records import paths
 
 
-def quality_rows(results: str, winner: Candidate, others: Sequence[Candidate], measured: Iterable[Row]) -> list[Row]:
+def quality_rows(results: str, winner: Finalist, others: Sequence[Finalist], measured: Iterable[Row]) -> list[Row]:
     """A row a validation and test patient: the signs of its final mask, and the tumor Dice that they let expect.
 
     Args:
@@ -46,11 +46,11 @@ def quality_rows(results: str, winner: Candidate, others: Sequence[Candidate], m
     return [{**row, "expected_dice": float(value), **about} for row, value in zip(rows, expected, strict=True)]
 
 
-def _is_final_tumor(row: Row, winner: Candidate) -> bool:
+def _is_final_tumor(row: Row, winner: Finalist) -> bool:
     return (row["checkpoint"], row["stage"], row["label"]) == (winner.name, "final", "tumor")
 
 
-def _signs(results: str, winner: Candidate, others: Sequence[Candidate], row: Row) -> Row:
+def _signs(results: str, winner: Finalist, others: Sequence[Finalist], row: Row) -> Row:
     case = row["case"]
     signs: Row = storage.read_json(paths.signs_path(results, winner.name, case))
     if not others:
@@ -59,7 +59,7 @@ def _signs(results: str, winner: Candidate, others: Sequence[Candidate], row: Ro
     return {**signs, "agreement": fmean(dice(own, _tumor(results, other, case)) for other in others)}
 
 
-def _tumor(results: str, candidate: Candidate, case: str) -> MaskArray:
+def _tumor(results: str, candidate: Finalist, case: str) -> MaskArray:
     mask: MaskArray = storage.read_arrays(paths.roi_labels_path(results, candidate.name, case))["labels"] == TUMOR
     return mask
 

@@ -25,11 +25,11 @@ from renalnet.evaluation.table import measure
 from renalnet.runtime import storage
 from renalnet.types import FOREGROUND_LABELS, LABEL_NAMES, HuArray, LabelArray, Split
 from study.config.sections import StudyConfig
-from study.final.case_jobs import Patient, Row, Steps, Work, finish, finish_kept, keep_ballot
+from study.final.case_jobs import FinalCase, PostProcessing, Row, Work, finish, finish_kept, keep_ballot
 from study.final.planning import plan_rows
-from study.final.post_processing import Settled, settle_steps, settled_from
+from study.final.post_processing import SettledPostProcessing, settle_post_processing, settled_from
 from study.final.quality import quality_rows
-from study.finalists.finalists import OURS, Candidate, find_candidates
+from study.finalists.finalists import OURS, Finalist, load_finalists
 from study.finalists.selection import fix_winner
 from study.records import paths
 from study.records.trials import read_parquet, write_parquet
@@ -47,12 +47,12 @@ _IN_FLIGHT: Final = 2
 class Outcome:
     """What the final stage has found."""
 
-    winner: Candidate
-    settled: dict[str, Settled]
+    winner: Finalist
+    settled: dict[str, SettledPostProcessing]
     """Each candidate's steps behind the vote, by its name."""
 
     @property
-    def steps(self) -> Steps:
+    def steps(self) -> PostProcessing:
         """The winner's."""
         return self.settled[self.winner.name].steps
 
@@ -71,7 +71,7 @@ def run_final(config: StudyConfig, results: str, store: Store, work: Work) -> Ou
     Raises:
         ResultsError: no trial of 3D_FCN_PPM has a whole checkpoint, or there are no validation or test patients.
     """
-    candidates = find_candidates(results, config)
+    candidates = load_finalists(results, config)
     stage = _Stage(config, results, store, work)
     with ThreadPoolExecutor(_IN_FLIGHT) as pool:
         validated = list(pool.map(stage.validate, candidates))
@@ -92,11 +92,11 @@ def run_final(config: StudyConfig, results: str, store: Store, work: Work) -> Ou
     return Outcome(chosen, settled)
 
 
-def _write_trust(stage: "_Stage", winner: Candidate, candidates: Sequence[Candidate], rows: Sequence[Row]) -> None:
+def _write_trust(stage: "_Stage", winner: Finalist, candidates: Sequence[Finalist], rows: Sequence[Row]) -> None:
     """What a clinician asks of the winner's masks: how far each can be trusted, and what it tells of the operation."""
     rivals = [candidate for candidate in candidates if candidate.network == OURS and candidate is not winner]
     write_parquet(paths.final_path(stage.results, QUALITY), quality_rows(stage.results, winner, rivals, rows))
-    patients = [Patient(stage.results, stage.store.path, case, winner) for case in stage.store.cases("test")]
+    patients = [FinalCase(stage.results, stage.store.path, case, winner) for case in stage.store.cases("test")]
     write_parquet(paths.final_path(stage.results, PLANS), plan_rows(patients, [one.name for one in rivals], stage.work))
 
 
@@ -107,7 +107,7 @@ class _Stage:
     store: Store
     work: Work
 
-    def validate(self, candidate: Candidate) -> tuple[Settled, list[Row]]:
+    def validate(self, candidate: Finalist) -> tuple[SettledPostProcessing, list[Row]]:
         """Settle the candidate's steps on the validation patients, and measure it there."""
         patients = self._patients("validation", candidate)
         settled = self._settled(candidate, patients)
@@ -119,7 +119,7 @@ class _Stage:
             storage.delete(patient.vote_path)
         return settled, self._rows("validation", patients)
 
-    def test(self, candidate: Candidate, settled: Settled) -> list[Row]:
+    def test(self, candidate: Finalist, settled: SettledPostProcessing) -> list[Row]:
         """Measure the candidate on the test patients."""
         patients = self._patients("test", candidate)
         ending = partial(finish, steps=settled.steps)
@@ -127,23 +127,23 @@ class _Stage:
             pass
         return self._rows("test", patients)
 
-    def _settled(self, candidate: Candidate, patients: Sequence[Patient]) -> Settled:
+    def _settled(self, candidate: Finalist, patients: Sequence[FinalCase]) -> SettledPostProcessing:
         path = paths.steps_path(self.results, candidate.name, candidate.digest)
         if storage.exists(path):
             return settled_from(storage.read_json(path))
         self._vote(patients)
-        settled = settle_steps(patients, self.config.final, self.config.seed, self.work)
+        settled = settle_post_processing(patients, self.config.final, self.config.seed, self.work)
         storage.write_json(path, settled.to_json())
         return settled
 
-    def _vote(self, patients: Sequence[Patient]) -> None:
+    def _vote(self, patients: Sequence[FinalCase]) -> None:
         """Keep the votes that are not kept yet."""
         kept = set(storage.list_names(paths.votes_folder(self.results)))
         missing = [patient for patient in patients if patient.vote_path.rpartition("/")[2] not in kept]
         for _ in self.work.vote(missing, self.config.final.stitch, keep_ballot):
             pass
 
-    def _patients(self, split: Split, candidate: Candidate) -> list[Patient]:
+    def _patients(self, split: Split, candidate: Finalist) -> list[FinalCase]:
         """All of a split; parts of the candidate with other weights or settings go, since its masks are overwritten."""
         cases = self.store.cases(split)
         if not cases:
@@ -151,9 +151,9 @@ class _Stage:
         folder = paths.parts_folder(self.results)
         for name in _parts_of(storage.list_names(folder), split, candidate):
             storage.delete(storage.join(folder, name))
-        return [Patient(self.results, self.store.path, case, candidate) for case in cases]
+        return [FinalCase(self.results, self.store.path, case, candidate) for case in cases]
 
-    def _left(self, split: Split, patients: Sequence[Patient]) -> list[Patient]:
+    def _left(self, split: Split, patients: Sequence[FinalCase]) -> list[FinalCase]:
         """Those who are not measured yet."""
         done = set(storage.list_names(paths.parts_folder(self.results)))
         signed = set(storage.list_names(paths.signs_folder(self.results, patients[0].candidate.name)))
@@ -163,17 +163,17 @@ class _Stage:
             if patient.part_path(split).rpartition("/")[2] not in done or f"{patient.case}.json" not in signed
         ]
 
-    def _rows(self, split: Split, patients: Sequence[Patient]) -> list[Row]:
+    def _rows(self, split: Split, patients: Sequence[FinalCase]) -> list[Row]:
         return [row for patient in patients for row in read_parquet(patient.part_path(split))]
 
 
-def _parts_of(names: Iterable[str], split: str, candidate: Candidate) -> list[str]:
+def _parts_of(names: Iterable[str], split: str, candidate: Finalist) -> list[str]:
     """Of a candidate when it had other weights, or they were used otherwise."""
     pattern = re.compile(rf"{split}-{re.escape(candidate.name)}-(?!{candidate.digest}-)[0-9a-f]{{8}}-.*\.parquet")
     return [name for name in names if pattern.fullmatch(name)]
 
 
-def _scores(candidates: Sequence[Candidate], validation: Sequence[Row]) -> dict[str, float]:
+def _scores(candidates: Sequence[Finalist], validation: Sequence[Row]) -> dict[str, float]:
     """Mean Dice of kidney and tumor over the patients, after the last stage."""
     labels = [LABEL_NAMES[label] for label in FOREGROUND_LABELS]
     final = [row for row in validation if row["stage"] == "final" and row["label"] in labels]
@@ -183,7 +183,7 @@ def _scores(candidates: Sequence[Candidate], validation: Sequence[Row]) -> dict[
     }
 
 
-def _role(candidate: Candidate, winner: str) -> Role:
+def _role(candidate: Finalist, winner: str) -> Role:
     if candidate.network != OURS:
         return "baseline"
     return "winner" if candidate.name == winner else "appendix"
@@ -215,7 +215,7 @@ def _intensity_rules(store: Store) -> list[Row]:
     ]
 
 
-def _write_view(results: str, store: Store, case: str, shown: Sequence[Candidate]) -> None:
+def _write_view(results: str, store: Store, case: str, shown: Sequence[Finalist]) -> None:
     roi = store.read(case)
     low, high = store.normalisation.hu_min, store.normalisation.hu_max
     windowed = ((np.clip(roi.image.astype(np.float32), low, high) - low) * (255 / (high - low))).astype(np.uint8)

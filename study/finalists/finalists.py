@@ -43,7 +43,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Finalist:
     """A configuration that takes part in the final stage by the ensemble of its runs over seeds."""
 
     network: str
@@ -77,7 +77,7 @@ class Candidate:
         }
 
 
-def planned_repeats(config: StudyConfig, finalist: TrialRecord) -> list[TrialRecord]:
+def repeats_of(config: StudyConfig, finalist: TrialRecord) -> list[TrialRecord]:
     """The records with which a finalist's repeats begin: seeds, then folds; a baseline has no folds.
 
     Folds are scored on all of their patients, however few the search's trials look at in an epoch.
@@ -105,7 +105,7 @@ def find_finalists(results: str, config: StudyConfig) -> list[TrialRecord]:
     return [*ours, *chain.from_iterable(baselines)]
 
 
-def find_candidates(results: str, config: StudyConfig) -> list[Candidate]:
+def load_finalists(results: str, config: StudyConfig) -> list[Finalist]:
     """The finalists with their runs: 3D_FCN_PPM's by falling mean objective, then the baselines.
 
     Raises:
@@ -115,12 +115,12 @@ def find_candidates(results: str, config: StudyConfig) -> list[Candidate]:
     return sorted(found, key=lambda candidate: (candidate.network != OURS, -candidate.objective))
 
 
-def _candidate(results: str, config: StudyConfig, finalist: TrialRecord) -> Candidate:
-    repeats = (find_record(results, record.name) for record in planned_repeats(config, finalist))
+def _candidate(results: str, config: StudyConfig, finalist: TrialRecord) -> Finalist:
+    repeats = (find_record(results, record.name) for record in repeats_of(config, finalist))
     runs = tuple(_run_of(results, record) for record in (finalist, *repeats) if record)
     folders = [paths.trial_folder(results, name) for name in _members_of(runs)]
     digest = _joint_digest(folders, config.final)
-    return Candidate(finalist.network, finalist.name, runs, digest)
+    return Finalist(finalist.network, finalist.name, runs, digest)
 
 
 def _members_of(runs: Sequence[Run]) -> tuple[str, ...]:
@@ -142,7 +142,7 @@ def damaged_models(results: str, config: StudyConfig) -> list[str]:
     ranked = _ranked(results)
     numbers = {OURS: config.final.num_finalists, **dict.fromkeys(config.search.baselines, 1)}
     before = [record for network, number in numbers.items() for record in _until(results, ranked, network, number)]
-    repeats = [repeat for record in before for repeat in planned_repeats(config, record) if repeat.fold is None]
+    repeats = [repeat for record in before for repeat in repeats_of(config, record) if repeat.fold is None]
     broken = [(record, _damage(results, record)) for record in (*before, *repeats)]
     return [_damage_in_words(record, damage) for record, damage in broken if damage]
 

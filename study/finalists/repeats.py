@@ -12,11 +12,11 @@ from renalnet.data.batches.cohort import load_cohort
 from renalnet.data.batches.folds import Fold
 from renalnet.data.store.reader import Store
 from study.config.sections import StudyConfig
-from study.finalists.finalists import find_finalists, planned_repeats
+from study.finalists.finalists import find_finalists, repeats_of
 from study.records.trials import TrialRecord, find_record
 
 
-def plan_repeats(config: StudyConfig, results: str) -> list[TrialRecord]:
+def list_repeats(config: StudyConfig, results: str) -> list[TrialRecord]:
     """All repeats of a study whose search has ended, as they begin.
 
     Every finalist's first one comes before any finalist's second one, so that a study that is cut short knows as much
@@ -25,7 +25,7 @@ def plan_repeats(config: StudyConfig, results: str) -> list[TrialRecord]:
     Raises:
         ResultsError: no trial of 3D_FCN_PPM has a trained network.
     """
-    columns = [planned_repeats(config, finalist) for finalist in find_finalists(results, config)]
+    columns = [repeats_of(config, finalist) for finalist in find_finalists(results, config)]
     return [record for row in zip_longest(*columns) for record in row if record]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from renalnet.runtime import storage
-from study.finalists.finalists import OURS, Candidate
+from study.finalists.finalists import OURS, Finalist
 from study.records import paths
 
 SELECTION: Final = "selection.json"
@@ -17,7 +17,7 @@ _EARLIER: Final = re.compile(r"selection-(\d+)\.json")
 _RULE: Final = "mean validation Dice of kidney and tumor, of each configuration's ensemble by full inference"
 
 
-def fix_winner(results: str, candidates: Sequence[Candidate], scores: Mapping[str, float]) -> str:
+def fix_winner(results: str, candidates: Sequence[Finalist], scores: Mapping[str, float]) -> str:
     """The winner's name: the one that was fixed among the same candidates, else of ours the one of the best score.
 
     Args:

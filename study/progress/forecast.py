@@ -12,7 +12,7 @@ from study.progress.progress import hours_words
 from study.progress.trial_cost import Measured, NetworkCost
 from study.search import space
 from study.search.rungs import rung_ages
-from study.search.trial_counts import num_finalists, planned_repeats, planned_trials
+from study.search.trial_counts import count_repeats, count_trials, num_finalists
 
 LOG_BYTES_A_TRIAL: Final = 12_000
 LOG_BYTES_AN_EPOCH: Final = 3_700
@@ -66,11 +66,11 @@ class Forecast:
 
 def forecast(config: StudyConfig, measured: Measured, slots: Slots) -> Forecast:
     """Hours, wall time and disk of a study, from what one slot has shown."""
-    trials = planned_trials(config)
+    trials = count_trials(config)
     looked_at = config.train.max_validation_cases or measured.data.num_cases["validation"]
     trial_s = {name: trial_seconds(config, cost, looked_at) for name, cost in measured.networks.items()}
     shares = {name: expected_share(config, number) for name, number in trials.items()}
-    repeats_s = sum(number * trial_s[name] for name, number in planned_repeats(config).items())
+    repeats_s = sum(number * trial_s[name] for name, number in count_repeats(config).items())
     most_s = sum(number * trial_s[name] for name, number in trials.items()) + repeats_s
     is_known = all(share is not None for share in shares.values())
     expected_s = sum(number * trial_s[name] * (shares[name] or 0.0) for name, number in trials.items()) + repeats_s
@@ -154,11 +154,11 @@ def _num_going_on(reached: float, reduction_factor: int) -> float:
 
 def disk_bytes(config: StudyConfig, measured: Measured, num_slots: int) -> Disk:
     """What a study leaves in its results, at most: while trials run, the networks' largest ones."""
-    trials = planned_trials(config)
+    trials = count_trials(config)
     sizes = {
         name: CHECKPOINTS_A_TRIAL * cost.checkpoint_bytes + cost.model_bytes for name, cost in measured.networks.items()
     }
-    repeats = planned_repeats(config)
+    repeats = count_repeats(config)
     numbers = {name: min(config.search.kept_models, number) + repeats[name] for name, number in trials.items()}
     kept = sum(number * sizes[name] for name, number in numbers.items())
     data = measured.data
@@ -186,7 +186,7 @@ def forecast_lines(config: StudyConfig, cluster: Cluster, slots: Slots, measured
 
 
 def _meaning(config: StudyConfig, slots: Slots) -> Iterator[str]:
-    train, trials = config.train, planned_trials(config)
+    train, trials = config.train, count_trials(config)
     shape = "×".join(map(str, train.patch.shape))
     yield f"study       {config.preset}: {', '.join(f'{name} {number}' for name, number in trials.items())} trials"
     yield f"space       {'; '.join(_domain_words(*item) for item in space.domains(config.space, 'fcn_ppm').items())}"
@@ -199,7 +199,7 @@ def _meaning(config: StudyConfig, slots: Slots) -> Iterator[str]:
 
 
 def _finalists(config: StudyConfig) -> str:
-    final, repeats = config.final, sum(planned_repeats(config).values())
+    final, repeats = config.final, sum(count_repeats(config).values())
     runs = f", each over {final.seeds} seeds" if final.seeds > 1 else ""
     folds = f" and those of fcn_ppm on {final.folds} folds" if final.folds else ""
     more = f" ({repeats} further runs)" if repeats else ""

@@ -13,7 +13,7 @@ from study.config.sections import Slots, StudyConfig
 from study.finalists.finalists import OURS
 from study.records.trials import State, TrialRecord, find_record, read_epochs
 from study.search.rungs import saved_by_pruning
-from study.search.trial_counts import planned_repeats, planned_trials
+from study.search.trial_counts import count_repeats, count_trials
 
 ENDED: Final[tuple[State, ...]] = ("complete", "pruned", "failed")
 
@@ -214,13 +214,13 @@ def _reached(begun: Sequence[TrialFigures], number: int) -> list[int]:
 def _num_trials(trials: Sequence[TrialFigures], config: StudyConfig) -> dict[NetName, int]:
     """Planned trials of each network, and no fewer than have begun."""
     known = Counter(trial.network for trial in trials if not trial.is_repeat)
-    return {network: max(number, known[network]) for network, number in planned_trials(config).items()}
+    return {network: max(number, known[network]) for network, number in count_trials(config).items()}
 
 
 def _num_repeats(trials: Sequence[TrialFigures], config: StudyConfig) -> dict[NetName, int]:
     """Planned repeats of each network, and no fewer than there are: of those who were finalists once, too."""
     known = Counter(trial.network for trial in trials if trial.is_repeat)
-    return {network: max(number, known[network]) for network, number in planned_repeats(config).items()}
+    return {network: max(number, known[network]) for network, number in count_repeats(config).items()}
 
 
 def _epoch_s(trials: Sequence[TrialFigures]) -> float:

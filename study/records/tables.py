@@ -194,7 +194,7 @@ class Quality:
 
 
 @dataclass(frozen=True)
-class PlanSheet:
+class PlanningSheet:
     """The planning sheet of a kidney, by the truth or by the winner's mask; what has no value is None."""
 
     case: str
@@ -261,13 +261,13 @@ class Results:
     """None before the search has ended."""
     qualities: list[Quality]
     """None before the final stage has ended, or where validation patients were too few."""
-    plans: list[PlanSheet]
+    plans: list[PlanningSheet]
     """None before the final stage has ended."""
     added_labels: Mapping[str, Mapping[str, LabelArray]] = field(default_factory=dict)
     """Of other programs on the grid of the ROI, by the program's name and the case."""
 
 
-Row = TypeVar("Row", Trial, Epoch, Measurement, Importance, Quality, PlanSheet)
+Row = TypeVar("Row", Trial, Epoch, Measurement, Importance, Quality, PlanningSheet)
 
 
 def load_results(path: str | Path) -> Results:
@@ -289,7 +289,7 @@ def load_results(path: str | Path) -> Results:
         view_cases=[name.removesuffix(".npz") for name in views if name.endswith(".npz")],
         importances=_read_rows(join(path, "importances.parquet"), Importance) or [],
         qualities=_read_rows(join(path, "final", "quality.parquet"), Quality) or [],
-        plans=_read_rows(join(path, "final", "plan.parquet"), PlanSheet) or [],
+        plans=_read_rows(join(path, "final", "plan.parquet"), PlanningSheet) or [],
     )
 
 

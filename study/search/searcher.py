@@ -27,7 +27,7 @@ from study.search.journal import StudyJournal
 from study.search.outcome import SecondStarts, outcome
 from study.search.retention import Retention
 from study.search.samplers import draw, make_sampler
-from study.search.trial_counts import planned_trials
+from study.search.trial_counts import count_trials
 
 OBJECTIVE = "objective"
 BEST = "best_objective"
@@ -216,7 +216,7 @@ class NetworkSearch(Searcher):
     def _budget(self) -> dict[NetName, int]:
         """Trials of each network: as many as are planned, and no fewer than have been begun."""
         return {
-            network: max(number, self._num_begun(network)) for network, number in planned_trials(self._config).items()
+            network: max(number, self._num_begun(network)) for network, number in count_trials(self._config).items()
         }
 
     def _num_begun(self, network: NetName) -> int:

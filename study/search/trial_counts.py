@@ -6,7 +6,7 @@ from study.search.samplers import num_points
 from study.search.space import domains, first_point
 
 
-def planned_trials(config: StudyConfig) -> dict[NetName, int]:
+def count_trials(config: StudyConfig) -> dict[NetName, int]:
     """Trials of each network, in the order in which they run: those asked for, but no more than there are points."""
     search = config.search
     asked: dict[NetName, int] = dict.fromkeys(("fcn_ppm", *search.baselines), search.baseline_trials)
@@ -14,7 +14,7 @@ def planned_trials(config: StudyConfig) -> dict[NetName, int]:
     return {network: int(min(number, _num_points(config, network))) for network, number in asked.items()}
 
 
-def planned_repeats(config: StudyConfig) -> dict[NetName, int]:
+def count_repeats(config: StudyConfig) -> dict[NetName, int]:
     """Runs of each network beside the search's, if every network has its finalists: over seeds, and ours on folds."""
     final = config.final
     repeats: dict[NetName, int] = dict.fromkeys(("fcn_ppm", *config.search.baselines), final.seeds - 1)
@@ -24,7 +24,7 @@ def planned_repeats(config: StudyConfig) -> dict[NetName, int]:
 
 def num_finalists(config: StudyConfig) -> int:
     """Configurations of 3D_FCN_PPM that compete in the final stage."""
-    return min(config.final.num_finalists, planned_trials(config)["fcn_ppm"])
+    return min(config.final.num_finalists, count_trials(config)["fcn_ppm"])
 
 
 def _num_points(config: StudyConfig, network: NetName) -> float:

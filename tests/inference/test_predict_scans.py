@@ -21,7 +21,7 @@ from renalnet.data.localise.atlas import ATLAS_FILE, Atlas, atlases_to_bytes, ma
 from renalnet.data.phantom import paint_abdomen
 from renalnet.data.store.manifest import Normalisation
 from renalnet.errors import ConfigError, InputError
-from renalnet.inference.prediction import ScanJob, Told, load_predictor, plan_jobs, predict_scan
+from renalnet.inference.prediction import ScanJob, Told, list_jobs, load_predictor, predict_scan
 from renalnet.nets import build_net
 from renalnet.nets.bundle import save_model
 from renalnet.runtime import storage
@@ -127,7 +127,7 @@ def test_the_grid_of_kits_files_is_kept(bundle: str, tmp_path: Path) -> None:
     """Their first axis is z and the affine is anti-diagonal."""
     affine = np.array([[0, 0, -2.0, 40], [0, -2.0, 0, 30], [-3.0, 0, 0, 20], [0, 0, 0, 1]])
     nibabel.save(nibabel.Nifti1Image(image(4), affine), tmp_path / "imaging.nii.gz")
-    (job,) = plan_jobs([tmp_path / "imaging.nii.gz"], bundle, str(tmp_path / "out"))
+    (job,) = list_jobs([tmp_path / "imaging.nii.gz"], bundle, str(tmp_path / "out"))
     assert not predict_scan(job).failure
     mask = nibabel.load(tmp_path / "out" / "imaging.nii.gz")
     assert mask.shape == ROI.shape
@@ -153,7 +153,7 @@ def abdominal(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def predicted(scan: Path, bundle: str, out: Path) -> tuple[Told, ScanJob]:
-    (job,) = plan_jobs([scan], bundle, str(out))
+    (job,) = list_jobs([scan], bundle, str(out))
     return predict_scan(job), job
 
 

@@ -10,7 +10,7 @@ import torch
 
 from renalnet.config import AugmentConfig, LoaderConfig, TrainConfig
 from renalnet.data.batches.cohort import Cohort
-from renalnet.data.batches.decoded_cases import Patients, StoreSource
+from renalnet.data.batches.decoded_cases import DecodedCases, StoreSource
 from renalnet.data.store.manifest import Normalisation
 from renalnet.data.store.reader import Store
 from renalnet.errors import CheckpointError, StoreError
@@ -80,7 +80,7 @@ def test_streamed_run_resumes_bit_for_bit_on_another_machine(
 ) -> None:
     config = tiny_train.model_copy(update={"loader": LoaderConfig(window=2, visit=1), "epochs": 2})
     undisturbed = list(TrainingRun(config, ball_cohort, str(tmp_path / "a")))
-    apart = Patients(
+    apart = DecodedCases(
         StoreSource(ball_store, tuple(ball_store.cases("train"))),
         ball_cohort.train.shapes,
         ball_cohort.train.counts,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from renalnet.config import LoaderConfig
-from renalnet.data.batches.decoded_cases import Dealt, Patients, Source, StoreSource
+from renalnet.data.batches.decoded_cases import Dealt, DecodedCases, Source, StoreSource
 from renalnet.data.batches.folds import DEALT, Fold, in_fold
 from renalnet.data.batches.node_copy import LAYOUT, NodeCopy, copy_bytes, find_room
 from renalnet.data.batches.node_folder import NodeFolder
@@ -33,8 +33,8 @@ _log = get_logger(__name__)
 class Cohort:
     """Training and validation patients; never test patients."""
 
-    train: Patients
-    validation: Patients
+    train: DecodedCases
+    validation: DecodedCases
     normalisation: Normalisation
     fingerprint: str
     """Changes when any voxel of the store changes, and with the fold."""
@@ -77,7 +77,7 @@ def _fold_cohort(store: Store, config: LoaderConfig, fold: Fold, budget: int) ->
         _window_bytes(dealt, budget, config.window)
     places = _places(store, fits=fits)
     train, validation = (
-        Patients(
+        DecodedCases(
             Dealt(tuple(places[case] for case in dealt.cases(split))),
             dealt.index.shapes(split),
             dealt.index.counts(split),
@@ -103,11 +103,11 @@ def copy_name(store: Store, split: Split) -> str:
     return f"{store.fingerprint}-{split}-{LAYOUT}"
 
 
-def _patients(store: Store, split: Split, num_threads: int, *, fits: bool) -> Patients:
+def _patients(store: Store, split: Split, num_threads: int, *, fits: bool) -> DecodedCases:
     """A split's patients: all of them once a node where they fit, else those that each process wants."""
     source = _source(store, split, fits=fits)
     shapes, counts = store.index.shapes(split), store.index.counts(split)
-    return Patients(source, shapes, counts, num_threads=num_threads, keep_all=fits)
+    return DecodedCases(source, shapes, counts, num_threads=num_threads, keep_all=fits)
 
 
 def _source(store: Store, split: Split, *, fits: bool) -> Source:

@@ -18,7 +18,7 @@ from renalnet.types import HuArray, LabelArray
 
 
 @dataclass(frozen=True)
-class Patient:
+class DecodedCase:
     """What training and validation need of a patient. The arrays may be shared with other processes: do not write."""
 
     image: HuArray
@@ -32,7 +32,7 @@ class Patient:
 class Source(Protocol):
     """Where patients come from, by number."""
 
-    def read(self, number: int) -> Patient:
+    def read(self, number: int) -> DecodedCase:
         """A patient; called by several threads at once. Raises StoreError."""
         ...
 
@@ -43,16 +43,16 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class StoreSource:
-    """Patients decoded from a store into this process's own memory."""
+    """DecodedCases decoded from a store into this process's own memory."""
 
     store: Store
     cases: tuple[str, ...]
 
-    def read(self, number: int) -> Patient:
+    def read(self, number: int) -> DecodedCase:
         """See `Source`."""
         roi, focus = self.store.read_with_focus(self.cases[number])
         bounds = self.store.normalisation.hu_min, self.store.normalisation.hu_max
-        return Patient(np.clip(roi.image, *bounds, out=roi.image), roi.label, focus)
+        return DecodedCase(np.clip(roi.image, *bounds, out=roi.image), roi.label, focus)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -60,12 +60,12 @@ class StoreSource:
 
 @dataclass(frozen=True)
 class Dealt:
-    """Patients of other sources under new numbers: of the copies that a node has already, for instance."""
+    """DecodedCases of other sources under new numbers: of the copies that a node has already, for instance."""
 
     places: tuple[tuple[Source, int], ...]
     """For each patient its source, and its number there."""
 
-    def read(self, number: int) -> Patient:
+    def read(self, number: int) -> DecodedCase:
         """See `Source`."""
         source, there = self.places[number]
         return source.read(there)
@@ -76,7 +76,7 @@ class Dealt:
             source.close()
 
 
-class Patients:
+class DecodedCases:
     """The patients of a split, in the order of their names; `patients[number]` decodes, or waits for who decodes."""
 
     def __init__(
@@ -100,7 +100,7 @@ class Patients:
         self.shapes, self.counts = shapes, counts
         self._source, self._num_threads, self._keep_all = source, num_threads, keep_all
         self._changed = threading.Condition()
-        self._ready: dict[int, Patient] = {}
+        self._ready: dict[int, DecodedCase] = {}
         self._under_way: set[int] = set()
         self._queue: deque[int] = deque()
         self._wanted: frozenset[int] = frozenset()
@@ -109,7 +109,7 @@ class Patients:
     def __len__(self) -> int:
         return len(self.shapes)
 
-    def __getitem__(self, number: int) -> Patient:
+    def __getitem__(self, number: int) -> DecodedCase:
         with self._changed:
             self._changed.wait_for(lambda: number not in self._under_way)
             if number in self._ready:
@@ -164,7 +164,7 @@ class Patients:
             self._num_running -= 1
             return None
 
-    def _make(self, number: int) -> Patient:
+    def _make(self, number: int) -> DecodedCase:
         patient = None
         try:
             patient = self._source.read(number)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from renalnet.config import TrainConfig
-from renalnet.data.batches.decoded_cases import Patients
+from renalnet.data.batches.decoded_cases import DecodedCases
 from renalnet.data.batches.flips import NO_FLIPS, draw_flips
 from renalnet.data.batches.patch import crop_into
 from renalnet.data.batches.random_streams import Purpose, stream
@@ -40,7 +40,7 @@ class Batch:
 class PatchLoader:
     """Batches by step number, assembled in the caller's thread or ahead of it."""
 
-    def __init__(self, patients: Patients, config: TrainConfig, *, fill_hu: int, for_gpu: bool = False) -> None:
+    def __init__(self, patients: DecodedCases, config: TrainConfig, *, fill_hu: int, for_gpu: bool = False) -> None:
         """Allocate nothing yet.
 
         Args:

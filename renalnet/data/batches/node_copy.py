@@ -20,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from renalnet.data.batches.decoded_cases import Patient, Source
+from renalnet.data.batches.decoded_cases import DecodedCase, Source
 from renalnet.data.batches.node_folder import NodeFolder, private_home, remove_leftovers
 from renalnet.data.store.focus import NUM_ANCHORS, Focus
 from renalnet.runtime.log import get_logger
@@ -74,7 +74,7 @@ class NodeCopy:
             self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
         self._told = False
 
-    def read(self, number: int) -> Patient:
+    def read(self, number: int) -> DecodedCase:
         """A patient, from shared memory or decoded into it. Raises StoreError."""
         with _lock(self._folder.path / f"{number:06d}") as mark:
             if not os.fstat(mark).st_size:
@@ -83,13 +83,13 @@ class NodeCopy:
                     return patient
                 os.write(mark, b"+")
         slabs, image, label = self._views(number, self._map, int(self._offsets[number]))
-        return Patient(image, label, _read_focus(slabs))
+        return DecodedCase(image, label, _read_focus(slabs))
 
     def close(self) -> None:
-        """Leave the copy; it goes with its last user. Patients that were read stay valid."""
+        """Leave the copy; it goes with its last user. DecodedCases that were read stay valid."""
         self._folder.close()
 
-    def _write(self, number: int, patient: Patient) -> bool:
+    def _write(self, number: int, patient: DecodedCase) -> bool:
         """Whether there was room for the patient."""
         offset, size = int(self._offsets[number]), int(self._sizes[number])
         with (self._folder.path / _DATA).open("r+b") as file:

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from renalnet.config import PatchConfig
-from renalnet.data.batches.decoded_cases import Patients
+from renalnet.data.batches.decoded_cases import DecodedCases
 from renalnet.data.batches.patch import PatchLocation
 from renalnet.data.batches.random_streams import Purpose, stream
 from renalnet.errors import StoreError
 from renalnet.types import KIDNEY, TUMOR, Shape
 
 ENTER_AHEAD: Final = 4
-"""Patients that are decoded before they enter the window."""
+"""DecodedCases that are decoded before they enter the window."""
 _LOOK_AHEAD: Final = 4
 """Crops for each patient of the window that are looked through for the order in which patients are needed."""
 
@@ -53,7 +53,7 @@ class ShuffleWindow:
         return self._entries(first_crop // self._visit, last_crop // self._visit + self._size + ENTER_AHEAD)
 
     def _entries(self, first: int, stop: int) -> NDArray[np.int64]:
-        """Patients in the order of entering, passes one after another."""
+        """DecodedCases in the order of entering, passes one after another."""
         passes = range(first // self._num_patients, -(-stop // self._num_patients))
         orders = np.concatenate([self._order(number) for number in passes])
         skipped = passes.start * self._num_patients
@@ -66,7 +66,7 @@ class ShuffleWindow:
 class Sampler:
     """Draws crops near a tumor voxel, near a kidney voxel, or anywhere, by the configured shares."""
 
-    def __init__(self, patients: Patients, config: PatchConfig, window: ShuffleWindow) -> None:
+    def __init__(self, patients: DecodedCases, config: PatchConfig, window: ShuffleWindow) -> None:
         """Raises StoreError where there is no patient."""
         if not len(patients):
             raise StoreError("no training ROI in the store; prepare it with training patients")
@@ -82,7 +82,7 @@ class Sampler:
         return PatchLocation(case, self._inside(case, wanted), self._config.shape)
 
     def order_of_need(self, seed: int, first_crop: int) -> Iterator[int]:
-        """Patients in the order in which crops from `first_crop` on ask for them, then the rest of the window."""
+        """DecodedCases in the order in which crops from `first_crop` on ask for them, then the rest of the window."""
         window = self._window.at(first_crop)
         for crop in range(first_crop, first_crop + _LOOK_AHEAD * len(window)):
             yield self._choose(crop, stream(seed, Purpose.CROP, crop))[0]

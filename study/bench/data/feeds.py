@@ -50,7 +50,7 @@ def renalnet_feed(job: Job) -> Feed:
     from renalnet.config import AugmentConfig, LoaderConfig, OptimConfig, PatchConfig, TrainConfig
     from renalnet.data.batches.augmentation import Augmenter
     from renalnet.data.batches.cohort import load_cohort
-    from renalnet.data.batches.decoded_cases import Patients, StoreSource
+    from renalnet.data.batches.decoded_cases import DecodedCases, StoreSource
     from renalnet.data.batches.loader import PatchLoader
     from renalnet.data.batches.tensors import TensorMaker
     from renalnet.data.store.reader import open_store
@@ -64,7 +64,7 @@ def renalnet_feed(job: Job) -> Feed:
     if job.window:
         source = StoreSource(store, tuple(store.cases("train")))
         shapes, counts = store.index.shapes("train"), store.index.counts("train")
-        patients = Patients(source, shapes, counts, num_threads=config.decoders, keep_all=False)
+        patients = DecodedCases(source, shapes, counts, num_threads=config.decoders, keep_all=False)
     else:
         patients = load_cohort(store, config).train
     scale = store.normalisation

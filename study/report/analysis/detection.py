@@ -1,4 +1,4 @@
-"""Tumor detection of each contestant over the test patients, by `renalnet.evaluation.detection`."""
+"""Tumor detection of each method over the test patients, by `renalnet.evaluation.detection`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,29 +7,29 @@ from renalnet.evaluation.detection import Detection, by_patient, by_voxel
 from renalnet.evaluation.overlap import Confusion
 from study.records.tables import Measurement
 from study.report.analysis.statistics import Settings
-from study.report.analysis.summary import Contestant, contestant_of, network_order
+from study.report.analysis.summary import Method, method_of, method_order
 
 
 @dataclass(frozen=True)
 class Detected:
-    """Sensitivity and specificity of one contestant, by voxel and by patient."""
+    """Sensitivity and specificity of one method, by voxel and by patient."""
 
-    contestant: Contestant
+    method: Method
     voxel: Detection
     patient: Detection
 
 
 def detections_of(final: Iterable[Measurement], settings: Settings) -> list[Detected]:
-    """From the tumor rows of the final stage, a row a contestant; the appendix is left out."""
-    groups: dict[Contestant, list[Measurement]] = {}
+    """From the tumor rows of the final stage, a row a method; the appendix is left out."""
+    groups: dict[Method, list[Measurement]] = {}
     for row in final:
         if row.label == "tumor" and row.role != "appendix":
-            groups.setdefault(contestant_of(row), []).append(row)
+            groups.setdefault(method_of(row), []).append(row)
     found = [_detected(who, rows, settings) for who, rows in groups.items()]
-    return sorted(found, key=lambda row: network_order(row.contestant))
+    return sorted(found, key=lambda row: method_order(row.method))
 
 
-def _detected(who: Contestant, rows: Iterable[Measurement], settings: Settings) -> Detected:
+def _detected(who: Method, rows: Iterable[Measurement], settings: Settings) -> Detected:
     patients = list(rows)
     counts = [
         Confusion(row.true_positive, row.false_positive, row.false_negative, row.true_negative) for row in patients

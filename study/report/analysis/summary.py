@@ -46,7 +46,7 @@ ADDED: Final = "added"
 RIVALS: Final = ("baseline", RULE, ADDED)
 
 
-class Contestant(NamedTuple):
+class Method(NamedTuple):
     """Who made a set of masks: a network's checkpoint, or an intensity rule."""
 
     network: str
@@ -62,9 +62,9 @@ class Contestant(NamedTuple):
 
 @dataclass(frozen=True)
 class Standing:
-    """A contestant over the patients of one split after one stage; the columns of the paper's Table I."""
+    """A method over the patients of one split after one stage; the columns of the paper's Table I."""
 
-    contestant: Contestant
+    method: Method
     stage: str
     dice_kidney: Estimate
     dice_tumor: Estimate
@@ -78,14 +78,14 @@ class Standing:
     @property
     def paper(self) -> PaperRow | None:
         """The paper's row of the same network; the appendix has none."""
-        return None if self.contestant.role == "appendix" else TABLE_ONE.get(self.contestant.network)
+        return None if self.method.role == "appendix" else TABLE_ONE.get(self.method.network)
 
 
 @dataclass(frozen=True)
 class Margin:
-    """The winner minus another contestant in Dice of one label, on the same test patients."""
+    """The winner minus another method in Dice of one label, on the same test patients."""
 
-    other: Contestant
+    other: Method
     label: str
     difference: Difference
     p_holm: float
@@ -93,7 +93,7 @@ class Margin:
 
 
 @dataclass(frozen=True)
-class Patient:
+class CaseOutcome:
     """A test patient under the winner; Dice of the tumor for everyone."""
 
     case: str
@@ -139,7 +139,7 @@ class Summary:
     """Finalists on the validation patients, which chose the winner."""
     stages: list[Standing]
     margins: list[Margin]
-    patients: list[Patient]
+    patients: list[CaseOutcome]
     trust: Correlation | None
     """Of expected and true tumor Dice over the test patients; None where it is not known."""
     states: dict[str, int]
@@ -155,7 +155,7 @@ class Summary:
     @property
     def winner_standing(self) -> Standing | None:
         """The winner's row on the test patients."""
-        return next((row for row in self.standings if row.contestant.role == WINNER), None)
+        return next((row for row in self.standings if row.method.role == WINNER), None)
 
     @property
     def rule_margins(self) -> list[Margin]:
@@ -169,14 +169,14 @@ def summarise(results: Results, settings: Settings) -> Summary:
     final = [row for row in test if row.stage == "final"]
     validation = [row for row in results.measurements or [] if row.split == "validation" and row.stage == "final"]
     chosen = next((row.checkpoint for row in results.measurements or [] if row.role == WINNER), None)
-    standings, patients = standings_of(final, settings), patients_of(final, results.qualities)
+    standings, patients = standings_of(final, settings), case_outcomes(final, results.qualities)
     return Summary(
         winner=find_winner(results.trials or [], chosen),
         is_provisional=chosen is None,
-        standings=[row for row in standings if row.contestant.role != "appendix"],
-        appendix=[row for row in standings if row.contestant.role == "appendix"],
-        selection=_best_first([r for r in standings_of(validation, settings) if r.contestant.role != RULE]),
-        stages=[s for s in standings_of(test, settings) if s.contestant.role == WINNER],
+        standings=[row for row in standings if row.method.role != "appendix"],
+        appendix=[row for row in standings if row.method.role == "appendix"],
+        selection=_best_first([r for r in standings_of(validation, settings) if r.method.role != RULE]),
+        stages=[s for s in standings_of(test, settings) if s.method.role == WINNER],
         margins=margins_of(final, settings),
         patients=patients,
         trust=_trust(patients, settings),
@@ -190,35 +190,35 @@ def summarise(results: Results, settings: Settings) -> Summary:
 
 
 def standings_of(rows: Iterable[Measurement], settings: Settings) -> list[Standing]:
-    """A row for each contestant and stage, in the order of the paper's table, rules last."""
-    groups: dict[tuple[Contestant, str], list[Measurement]] = {}
+    """A row for each method and stage, in the order of the paper's table, rules last."""
+    groups: dict[tuple[Method, str], list[Measurement]] = {}
     for row in rows:
-        groups.setdefault((contestant_of(row), row.stage), []).append(row)
+        groups.setdefault((method_of(row), row.stage), []).append(row)
     found = [_standing(who, stage, group, settings) for (who, stage), group in groups.items()]
     return sorted((row for row in found if row is not None), key=_order)
 
 
-def contestant_of(row: Measurement) -> Contestant:
+def method_of(row: Measurement) -> Method:
     """Who made the mask of a row."""
-    return Contestant(row.network, row.checkpoint, row.role)
+    return Method(row.network, row.checkpoint, row.role)
 
 
-def network_order(who: Contestant) -> tuple[int, str]:
-    """Sorts contestants as the paper's table does, rules last, unknown networks after them."""
+def method_order(who: Method) -> tuple[int, str]:
+    """Sorts methods as the paper's table does, rules last, unknown networks after them."""
     networks = list(TITLES)
     return networks.index(who.network) if who.network in networks else len(networks), who.checkpoint
 
 
 def _order(row: Standing) -> tuple[int, str, int]:
     stages = list(STAGES)
-    return *network_order(row.contestant), stages.index(row.stage) if row.stage in stages else len(stages)
+    return *method_order(row.method), stages.index(row.stage) if row.stage in stages else len(stages)
 
 
 def _best_first(rows: list[Standing]) -> list[Standing]:
     return sorted(rows, key=lambda row: row.dice_kidney.mean + row.dice_tumor.mean, reverse=True)
 
 
-def _standing(who: Contestant, stage: str, rows: Sequence[Measurement], settings: Settings) -> Standing | None:
+def _standing(who: Method, stage: str, rows: Sequence[Measurement], settings: Settings) -> Standing | None:
     kidney = [row for row in rows if row.label == "kidney"]
     tumor = [row for row in rows if row.label == "tumor"]
     dice = [estimate([row.dice for row in label], settings) for label in (kidney, tumor)]
@@ -227,7 +227,7 @@ def _standing(who: Contestant, stage: str, rows: Sequence[Measurement], settings
         return None
     diseased = [row for row in tumor if not row.truth_empty]
     return Standing(
-        contestant=who,
+        method=who,
         stage=stage,
         dice_kidney=dice[0],
         dice_tumor=dice[1],
@@ -240,11 +240,11 @@ def _standing(who: Contestant, stage: str, rows: Sequence[Measurement], settings
 
 def margins_of(final: Sequence[Measurement], settings: Settings) -> list[Margin]:
     """The winner against each baseline, rule and added program, over the patients that both have."""
-    by_contestant: dict[Contestant, dict[tuple[str, str], float]] = {}
+    by_method: dict[Method, dict[tuple[str, str], float]] = {}
     for row in final:
-        by_contestant.setdefault(contestant_of(row), {})[row.case, row.label] = row.dice
-    winner = next((scores for who, scores in by_contestant.items() if who.role == WINNER), {})
-    rivals = {who: scores for who, scores in by_contestant.items() if who.role in RIVALS}
+        by_method.setdefault(method_of(row), {})[row.case, row.label] = row.dice
+    winner = next((scores for who, scores in by_method.items() if who.role == WINNER), {})
+    rivals = {who: scores for who, scores in by_method.items() if who.role in RIVALS}
     found = {
         (who, label): difference
         for who, scores in rivals.items()
@@ -270,7 +270,7 @@ def _difference(
     return paired_difference([ours[key] for key in shared], [theirs[key] for key in shared], settings)
 
 
-def patients_of(final: Iterable[Measurement], qualities: Iterable[Quality] = ()) -> list[Patient]:
+def case_outcomes(final: Iterable[Measurement], qualities: Iterable[Quality] = ()) -> list[CaseOutcome]:
     """Test patients by falling tumor Dice of the winner."""
     expected = {quality.case: quality.expected_dice for quality in qualities if quality.split == "test"}
     cases: dict[str, list[Measurement]] = {}
@@ -280,7 +280,7 @@ def patients_of(final: Iterable[Measurement], qualities: Iterable[Quality] = ())
     return sorted((row for row in found if row is not None), key=lambda row: (-row.dice_tumor, row.case))
 
 
-def _patient(case: str, rows: Iterable[Measurement], expected_dice: float | None) -> Patient | None:
+def _patient(case: str, rows: Iterable[Measurement], expected_dice: float | None) -> CaseOutcome | None:
     table = {(row.role == WINNER, row.network, row.label): row for row in rows if row.role != "appendix"}
     ours = {label: row for (is_winner, _, label), row in table.items() if is_winner}
     if not {"kidney", "tumor"} <= ours.keys():
@@ -288,7 +288,7 @@ def _patient(case: str, rows: Iterable[Measurement], expected_dice: float | None
     kidney, tumor = ours["kidney"], ours["tumor"]
     names = {network for is_winner, network, _ in table if not is_winner}
     complete = [n for n in sorted(names) if (False, n, "kidney") in table and (False, n, "tumor") in table]
-    return Patient(
+    return CaseOutcome(
         case=case,
         network=tumor.network,
         tumor_ml=tumor.volume_truth_ml,
@@ -306,7 +306,7 @@ def _patient(case: str, rows: Iterable[Measurement], expected_dice: float | None
     )
 
 
-def _trust(patients: Sequence[Patient], settings: Settings) -> Correlation | None:
+def _trust(patients: Sequence[CaseOutcome], settings: Settings) -> Correlation | None:
     known = [(p.expected_dice, p.dice_tumor) for p in patients if p.expected_dice is not None]
     return correlation([one for one, _ in known], [other for _, other in known], settings)
 

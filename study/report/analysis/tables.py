@@ -50,7 +50,7 @@ def _classes(report: Report) -> list[Cells]:
 
 
 def _standing(row: Standing) -> Cells:
-    cells: Cells = {**row.contestant._asdict(), "stage": row.stage, "patients": row.dice_tumor.num}
+    cells: Cells = {**row.method._asdict(), "stage": row.stage, "patients": row.dice_tumor.num}
     estimates = {
         "dice_kidney": row.dice_kidney,
         "dice_tumor": row.dice_tumor,
@@ -72,7 +72,7 @@ def _standing(row: Standing) -> Cells:
 
 def _spreads(report: Report, row: Standing) -> Cells:
     """Objectives of a candidate's runs over seeds and on folds."""
-    found = report.results.selection.candidates.get(row.contestant.checkpoint, Finalist())
+    found = report.results.selection.candidates.get(row.method.checkpoint, Finalist())
     spreads = {"over_seeds": found.over_seeds, "over_folds": found.over_folds}
     parts = ("mean", "sd", "num")
     return {
@@ -97,7 +97,7 @@ def _differences(report: Report) -> list[Cells]:
 def _detection(report: Report) -> list[Cells]:
     return [
         {
-            "network": found.contestant.network,
+            "network": found.method.network,
             "reading": reading,
             "rate": name,
             "value": rate.value,

@@ -51,7 +51,7 @@ def as_markdown(report: Report) -> str:
         about = f"{summary.winner.name}: {words.configuration(summary.winner)}"
         lines += ["", f"{'Best trial so far' if summary.is_provisional else 'Winner'}: {_escaped(about)}", ""]
     if summary.standings:
-        rows = [[row.contestant.title, *_values(row)] for row in summary.standings]
+        rows = [[row.method.title, *_values(row)] for row in summary.standings]
         lines += [*_table(["mean ± sd", *_MEASURES], rows), "", f"{NOT_COMPARABLE}", ""]
     if summary.margins:
         margins = [_margin(margin) for margin in summary.margins]

@@ -9,11 +9,11 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from renalnet.planning import ROWS, STATEMENT, in_words
-from study.records.tables import PlanSheet
+from study.records.tables import PlanningSheet
 from study.report.analysis import words
 from study.report.analysis.contents import Report
 from study.report.analysis.paper import FOOTNOTES, NOT_COMPARABLE
-from study.report.analysis.summary import SHORT_TITLES, STAGES, TITLES, Patient
+from study.report.analysis.summary import SHORT_TITLES, STAGES, TITLES, CaseOutcome
 from study.report.pictures.overlays import MAX_GALLERY, Sprite
 from study.report.pictures.surfaces import Surfaces
 
@@ -85,15 +85,15 @@ def _short_title(network: str) -> str:
     return SHORT_TITLES.get(network, network)
 
 
-def _others(patients: Sequence[Patient]) -> list[str]:
+def _others(patients: Sequence[CaseOutcome]) -> list[str]:
     """Networks, rules and programs beside the winner, in the table's order."""
     names = {name for patient in patients for name in patient.others}
     return [*(name for name in TITLES if name in names), *sorted(names - TITLES.keys())]
 
 
-def _plans(sheets: Sequence[PlanSheet]) -> dict[str, list[PlanSheet]]:
+def _plans(sheets: Sequence[PlanningSheet]) -> dict[str, list[PlanningSheet]]:
     """By case, the truth's first."""
-    found: dict[str, list[PlanSheet]] = {}
+    found: dict[str, list[PlanningSheet]] = {}
     for sheet in sorted(sheets, key=lambda sheet: (sheet.case, sheet.source != "truth")):
         found.setdefault(sheet.case, []).append(sheet)
     return found

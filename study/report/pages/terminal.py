@@ -48,7 +48,7 @@ def table_one(standings: list[Standing], *, wide: bool) -> Table:
         if wide:
             table.add_column("\n\npaper", justify="right", no_wrap=True, style="dim")
     for standing in standings:
-        title = Text(standing.contestant.title, style="bold" if standing.contestant.role == "winner" else "")
+        title = Text(standing.method.title, style="bold" if standing.method.role == "winner" else "")
         pairs = list(zip(_ours(standing), _papers(standing.paper), strict=True))
         if wide:
             cells = [cell for pair in pairs for cell in pair]
@@ -89,7 +89,7 @@ def _print_winner(report: Report, console: Console) -> None:
 
 def _print_detection(detections: list[Detected], console: Console) -> None:
     for found in detections:
-        if found.contestant.role == "winner":
+        if found.method.role == "winner":
             _say(console, "Tumour detection of the winner", style="bold")
             _say(console, f"  voxels:   sensitivity {words.rate(found.voxel.sensitivity)}")
             _say(console, f"            specificity {words.rate(found.voxel.specificity)}")

@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from study.records.tables import Epoch, Trial
-from study.report.analysis.summary import OURS, TITLES, Patient
+from study.report.analysis.summary import OURS, TITLES, CaseOutcome
 
 COLOURS: Final[dict[str, str]] = {
     "fcn_ppm": "#0072B2",
@@ -160,7 +160,7 @@ def _dots(
     axes.scatter([x for x, _ in places], [height for _, height in places], **style)
 
 
-def patient_dice(patients: Sequence[Patient]) -> Figure:
+def patient_dice(patients: Sequence[CaseOutcome]) -> Figure:
     """Dice of each test patient under each network; patients by falling tumor Dice of the winner."""
     figure = Figure(figsize=(8.6, 5.6), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
@@ -178,7 +178,7 @@ def patient_dice(patients: Sequence[Patient]) -> Figure:
     return figure
 
 
-def _name_patients(axes: Axes, patients: Sequence[Patient]) -> None:
+def _name_patients(axes: Axes, patients: Sequence[CaseOutcome]) -> None:
     if len(patients) > _MAX_NAMED_PATIENTS:
         axes.set_xticks([])
         axes.set_xlabel(f"{len(patients)} test patients, by falling tumour Dice of the winner")
@@ -189,7 +189,7 @@ def _name_patients(axes: Axes, patients: Sequence[Patient]) -> None:
         text.set_parse_math(False)  # a `$` in a patient's name is no formula
 
 
-def dice_by_volume(patients: Sequence[Patient]) -> Figure:
+def dice_by_volume(patients: Sequence[CaseOutcome]) -> Figure:
     """Tumor Dice against the tumor's volume; healthy kidneys have no place on a logarithmic axis."""
     figure = Figure(figsize=(8.6, 3.8), layout="constrained")
     axes = _axes(figure, "true tumour volume (ml, logarithmic)", "Dice tumour")
@@ -207,7 +207,7 @@ def dice_by_volume(patients: Sequence[Patient]) -> Figure:
     return figure
 
 
-def volume_agreement(patients: Sequence[Patient]) -> Figure:
+def volume_agreement(patients: Sequence[CaseOutcome]) -> Figure:
     """Predicted less true volume against their mean; bias and 95 % limits of agreement (Bland and Altman, 1986)."""
     figure = Figure(figsize=(8.6, 3.4), layout="constrained")
     pairs = {
@@ -242,7 +242,7 @@ def _agreement_lines(axes: Axes, difference: NDArray[np.float64]) -> None:
         )
 
 
-def trust(patients: Sequence[Patient]) -> Figure:
+def trust(patients: Sequence[CaseOutcome]) -> Figure:
     """True tumor Dice of the test patients against the one that the signs of their masks let expect."""
     figure = Figure(figsize=(8.6, 3.6), layout="constrained")
     axes = _axes(figure, "expected tumour Dice (without truth)", "true tumour Dice")
@@ -258,12 +258,12 @@ def trust(patients: Sequence[Patient]) -> Figure:
     return figure
 
 
-def _networks(patients: Sequence[Patient]) -> list[str]:
+def _networks(patients: Sequence[CaseOutcome]) -> list[str]:
     seen = {name for patient in patients for name in patient.dice_by_network}
     return sorted(seen, key=lambda name: (name not in TITLES, list(TITLES).index(name) if name in TITLES else 0))
 
 
-def _dice_of(patient: Patient, network: str) -> tuple[float, float]:
+def _dice_of(patient: CaseOutcome, network: str) -> tuple[float, float]:
     return patient.dice_by_network.get(network, (float("nan"), float("nan")))
 
 

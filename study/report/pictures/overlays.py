@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from renalnet.types import KIDNEY, TUMOR, LabelArray
 from study.records.tables import View
-from study.report.analysis.summary import TITLES, Patient
+from study.report.analysis.summary import TITLES, CaseOutcome
 
 KIDNEY_COLOUR: Final = "#2EC4A6"
 TUMOR_COLOUR: Final = "#FF4D4D"
@@ -62,7 +62,7 @@ class Sprite:
         return len(self.image_uri) + len(self.labels_uri)
 
 
-def choose_examples(patients: Sequence[Patient]) -> list[tuple[str, str]]:
+def choose_examples(patients: Sequence[CaseOutcome]) -> list[tuple[str, str]]:
     """(caption, case) of the best, median and worst patient with a tumor, by the winner's tumor Dice."""
     ranked = [patient for patient in patients if patient.has_tumor] or list(patients)
     places = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}

@@ -4,7 +4,7 @@ import time
 import numpy as np
 import pytest
 
-from renalnet.data.batches.decoded_cases import Patient, Patients
+from renalnet.data.batches.decoded_cases import DecodedCase, DecodedCases
 from renalnet.data.store.focus import Focus
 from renalnet.errors import StoreError
 
@@ -22,7 +22,7 @@ class Counted:
         self.asked: list[int] = []
         self.broken, self.unforeseen, self.gate, self.is_closed = broken, unforeseen, gate, False
 
-    def read(self, number: int) -> Patient:
+    def read(self, number: int) -> DecodedCase:
         self.asked.append(number)
         if self.gate:
             self.gate.wait(10)
@@ -31,15 +31,15 @@ class Counted:
         if number in self.broken:
             raise StoreError(f"shard of {number} is damaged")
         focus = Focus(np.zeros((1, 3), np.int64), np.zeros(1, np.int64), (), ())
-        return Patient(np.full((1, 1, 1), number, np.int16), np.zeros((1, 1, 1), np.uint8), focus)
+        return DecodedCase(np.full((1, 1, 1), number, np.int16), np.zeros((1, 1, 1), np.uint8), focus)
 
     def close(self) -> None:
         self.is_closed = True
 
 
-def patients(source: Counted, *, num_threads: int = 1, keep_all: bool = True) -> Patients:
+def patients(source: Counted, *, num_threads: int = 1, keep_all: bool = True) -> DecodedCases:
     ones = np.ones((8, 3), np.int64)
-    return Patients(source, ones, ones, num_threads=num_threads, keep_all=keep_all)
+    return DecodedCases(source, ones, ones, num_threads=num_threads, keep_all=keep_all)
 
 
 def settled(source: Counted, num_reads: int) -> list[int]:
@@ -85,7 +85,7 @@ def test_whoever_comes_while_a_patient_is_decoded_waits_for_it() -> None:
     source = Counted(gate=gate)
     ours = patients(source)
     ours.want([4])
-    found: list[Patient] = []
+    found: list[DecodedCase] = []
     threads = [threading.Thread(target=lambda: found.append(ours[4])) for _ in range(3)]
     for thread in threads:
         thread.start()

@@ -6,7 +6,7 @@ import torch
 
 from renalnet.config import LoaderConfig, OptimConfig, PatchConfig, TrainConfig
 from renalnet.data.batches.cohort import Cohort
-from renalnet.data.batches.decoded_cases import Patients, StoreSource
+from renalnet.data.batches.decoded_cases import DecodedCases, StoreSource
 from renalnet.data.batches.loader import Batch, PatchLoader
 from renalnet.data.batches.patch import PatchLocation, crop_into
 from renalnet.data.store.reader import Store
@@ -48,7 +48,7 @@ def test_threads_change_nothing(ball_cohort: Cohort, workers: int, how: LoaderCo
 
 def test_streaming_draws_what_the_shared_copy_draws(ball_store: Store, ball_cohort: Cohort) -> None:
     source = StoreSource(ball_store, tuple(ball_store.cases("train")))
-    streamed = Patients(source, ball_cohort.train.shapes, ball_cohort.train.counts, keep_all=False)
+    streamed = DecodedCases(source, ball_cohort.train.shapes, ball_cohort.train.counts, keep_all=False)
     shared = loader(ball_cohort, how=STREAMED)
     apart = PatchLoader(streamed, config(how=STREAMED), fill_hu=-200)
     assert all(same(batch, shared.batch(batch.step)) for batch in apart.batches(0, 20))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from renalnet.data.batches.decoded_cases import Patient, StoreSource
+from renalnet.data.batches.decoded_cases import DecodedCase, StoreSource
 from renalnet.data.batches.node_copy import NodeCopy, copy_bytes, find_room
 from renalnet.data.batches.node_folder import NodeFolder, private_home, remove_leftovers
 from renalnet.data.store.reader import Store
@@ -38,7 +38,7 @@ NodeCopy(NodeFolder(Path(sys.argv[2])), Hanging(), shapes, -(-shapes[:, 0] // 8)
 class Unused:
     """For a copy that is to find everything decoded."""
 
-    def read(self, number: int) -> Patient:
+    def read(self, number: int) -> DecodedCase:
         raise AssertionError(f"patient {number} was decoded again")
 
     def close(self) -> None:
@@ -61,7 +61,7 @@ def copy(store: Store, home: Path, decoder: StoreSource | Unused | None = None) 
     return NodeCopy(NodeFolder(home / "copy"), decoder or source(store), shapes, -(-shapes[:, 0] // 8))
 
 
-def equal(one: Patient, other: Patient) -> bool:
+def equal(one: DecodedCase, other: DecodedCase) -> bool:
     pairs = [(one.image, other.image), (one.label, other.label), (one.focus.counts, other.focus.counts)]
     pairs += [(one.focus.starts, other.focus.starts)]
     for label in FOREGROUND_LABELS:

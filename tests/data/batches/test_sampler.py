@@ -3,7 +3,7 @@ import pytest
 
 from renalnet.config import PatchConfig
 from renalnet.data.batches.cohort import Cohort
-from renalnet.data.batches.decoded_cases import Patients
+from renalnet.data.batches.decoded_cases import DecodedCases
 from renalnet.data.batches.random_streams import Purpose, stream
 from renalnet.data.batches.sampler import ENTER_AHEAD, Sampler, ShuffleWindow
 from renalnet.errors import StoreError
@@ -88,7 +88,7 @@ def test_a_patient_without_the_label_is_not_asked_for_it(ball_cohort: Cohort) ->
     train = ball_cohort.train
     counts = train.counts.copy()
     counts[1:, TUMOR] = 0
-    one_tumor = Patients(train._source, train.shapes, counts)
+    one_tumor = DecodedCases(train._source, train.shapes, counts)
     sampler = Sampler(one_tumor, PatchConfig(shape=(8, 12, 12), tumor_share=1.0, kidney_share=0.0), EVERYBODY)
     assert {sampler.draw(crop, np.random.default_rng(crop)).case for crop in range(20)} == {0}
     counts[0, TUMOR] = 0
@@ -103,6 +103,6 @@ def test_order_of_need_is_the_order_of_use(ball_cohort: Cohort) -> None:
 
 
 def test_no_training_patient(ball_cohort: Cohort) -> None:
-    nobody = Patients(ball_cohort.train._source, np.empty((0, 3), np.int64), np.empty((0, 3), np.int64))
+    nobody = DecodedCases(ball_cohort.train._source, np.empty((0, 3), np.int64), np.empty((0, 3), np.int64))
     with pytest.raises(StoreError, match="no training ROI"):
         Sampler(nobody, CONFIG, EVERYBODY)

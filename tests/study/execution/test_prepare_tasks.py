@@ -20,8 +20,8 @@ from renalnet.data.store.reader import open_store
 from renalnet.errors import InputError, LostError
 from study.config.sections import Slots, StudyConfig
 from study.execution.tasks import FinalWork, RayPool, connected, measure_on_slot
-from study.final.case_jobs import Patient
-from study.finalists.finalists import Candidate
+from study.final.case_jobs import FinalCase
+from study.finalists.finalists import Finalist
 from study.progress.trial_cost import MeasureJob
 
 ROOT = Path(__file__).parents[3]
@@ -89,10 +89,10 @@ def test_lost_work_of_a_study_is_named_and_not_blamed_on_a_file(
 ) -> None:
     monkeypatch.setattr("study.execution.tasks.cast_vote", die)
     monkeypatch.setattr("study.execution.tasks.measure_study", die)
-    slots, candidate = Slots(1, 0.0, 2), Candidate("fcn_ppm", "trial_a", (), "digest")
+    slots, candidate = Slots(1, 0.0, 2), Finalist("fcn_ppm", "trial_a", (), "digest")
     with pytest.raises(LostError, match=r"^case case_7 \(trial_a\): lost with its process or node") as told:
         work = FinalWork(slots, lambda: None)
-        list(work.vote([Patient("results", "store", "case_7", candidate)], tiny_study.final.stitch, keep_both))
+        list(work.vote([FinalCase("results", "store", "case_7", candidate)], tiny_study.final.stitch, keep_both))
     assert len(str(told.value)) < 200
     with pytest.raises(LostError, match=r"^measuring fcn_ppm, unet3d: lost with its process or node"):
         measure_on_slot(MeasureJob(tiny_study, {"fcn_ppm": 2, "unet3d": 2}, None, 1), slots)

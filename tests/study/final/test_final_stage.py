@@ -19,10 +19,10 @@ from renalnet.runtime import storage
 from renalnet.train.run import TrainingRun
 from renalnet.types import Split
 from study.config.sections import StudyConfig
-from study.final.case_jobs import Ballot, Patient, cast_vote
+from study.final.case_jobs import Ballot, DecodedCase, cast_vote
 from study.final.post_processing import settled_from
 from study.final.stage import run_final
-from study.finalists.finalists import damaged_models, find_finalists, planned_repeats
+from study.finalists.finalists import damaged_models, find_finalists, repeats_of
 from study.finalists.selection import earlier_readings
 from study.records import paths
 from study.records.trials import TrialRecord, read_parquet, write_record
@@ -57,7 +57,7 @@ def train_both(results: Path, cohort: Cohort, config: StudyConfig, tiny_train: T
     """A finalist and its repeat, longer than before where they have been trained."""
     length = {"epochs": epochs, "steps_per_epoch": 12}  # so long that the last epoch is better than the first
     finalist = TrialRecord(0, "fcn_ppm", "running", {}, {**tiny_train.model_dump(mode="json"), **length})
-    for record in (finalist, *planned_repeats(config, finalist)):
+    for record in (finalist, *repeats_of(config, finalist)):
         train(results, cohort, record)
 
 
@@ -71,7 +71,7 @@ class LocalWork:
         self._lock = Lock()
 
     def vote(
-        self, patients: Sequence[Patient], stitch: StitchConfig, then: Callable[[Patient, Ballot], Any]
+        self, patients: Sequence[DecodedCase], stitch: StitchConfig, then: Callable[[DecodedCase, Ballot], Any]
     ) -> Iterator[Any]:
         for patient in patients:
             with self._lock:

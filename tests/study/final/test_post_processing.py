@@ -11,9 +11,9 @@ from renalnet.config import ComponentsConfig, CrfConfig
 from renalnet.data.store.reader import Store
 from renalnet.types import LabelArray
 from study.config.sections import FinalConfig
-from study.final.case_jobs import Ballot, Patient, keep_ballot
-from study.final.post_processing import RANGES, Scores, settle_steps, settled_from
-from study.finalists.finalists import Candidate
+from study.final.case_jobs import Ballot, FinalCase, keep_ballot
+from study.final.post_processing import RANGES, Scores, settle_post_processing, settled_from
+from study.finalists.finalists import Finalist
 
 NO_FIELD = CrfConfig(iterations=0)
 
@@ -28,10 +28,10 @@ class Here:
         return map(function, jobs)
 
 
-def kept(store: Store, results: Path, spoil: Callable[[LabelArray], LabelArray], share: float = 0.9) -> list[Patient]:
+def kept(store: Store, results: Path, spoil: Callable[[LabelArray], LabelArray], share: float = 0.9) -> list[FinalCase]:
     """The validation patients with votes made of the truth, `share` of the probability on the voted class."""
-    candidate = Candidate("fcn_ppm", "fcn_ppm-0000", (), "0123abcd")
-    patients = [Patient(str(results), store.path, case, candidate) for case in store.cases("validation")]
+    candidate = Finalist("fcn_ppm", "fcn_ppm-0000", (), "0123abcd")
+    patients = [FinalCase(str(results), store.path, case, candidate) for case in store.cases("validation")]
     for patient in patients:
         labels = spoil(patient.roi().label.copy())
         probability = np.where(np.arange(3)[:, None, None, None] == labels, share, (1 - share) / 2)
@@ -49,7 +49,7 @@ def specks(labels: LabelArray) -> LabelArray:
 def test_steps_that_help_are_on(ball_store: Store, tmp_path: Path) -> None:
     patients = kept(ball_store, tmp_path, specks)
     ml = float(np.prod(patients[0].roi().spacing_mm)) / 1000
-    settled = settle_steps(patients, FinalConfig(crf=NO_FIELD, tuning_trials=1), 0, Here())
+    settled = settle_post_processing(patients, FinalConfig(crf=NO_FIELD, tuning_trials=1), 0, Here())
     assert not settled.steps.use_crf and settled.steps.use_components
     assert settled.steps.components.min_tumor_ml > ml
     assert settled.network.tumor < settled.components.tumor and settled.words == ()
@@ -64,7 +64,7 @@ def test_components_that_lose_a_tumor_are_off(ball_store: Store, tmp_path: Path)
         return labels
 
     config = FinalConfig(crf=NO_FIELD, tuning_trials=0, components=ComponentsConfig(min_volume_ml=1e3))
-    settled = settle_steps(kept(ball_store, tmp_path, detached), config, 0, Here())
+    settled = settle_post_processing(kept(ball_store, tmp_path, detached), config, 0, Here())
     assert settled.network.tumor == 1 and settled.components.tumor == 0
     assert not settled.steps.use_components
     assert settled.words == ("connectivity is off: validation tumor Dice 1.000 without, 0.000 with it",)
@@ -75,7 +75,7 @@ def test_a_field_that_loses_the_tumor_is_off(ball_store: Store, tmp_path: Path) 
     pytest.importorskip("pydensecrf", reason="the dense CRF is an optional step")
     strong = CrfConfig(smooth_weight=10, smooth_mm=15, bilateral_weight=0)
     config = FinalConfig(crf=strong, tuning_trials=0)
-    settled = settle_steps(kept(ball_store, tmp_path, lambda labels: labels, share=0.5), config, 0, Here())
+    settled = settle_post_processing(kept(ball_store, tmp_path, lambda labels: labels, share=0.5), config, 0, Here())
     assert settled.crf.tumor < settled.network.tumor == 1
     assert not settled.steps.use_crf and settled.steps.crf == strong
     assert "the dense CRF is off: validation tumor Dice 1.000 without" in settled.words[0]
@@ -93,13 +93,13 @@ def test_fields_are_searched_within_bounds_and_repeat_by_seed(ball_store: Store,
 
     patients = kept(ball_store, tmp_path, noisy, share=0.6)
     config = FinalConfig(tuning_trials=9)
-    settled = settle_steps(patients, config, 3, Here())
-    assert settled == settle_steps(patients, config, 3, Here())
+    settled = settle_post_processing(patients, config, 3, Here())
+    assert settled == settle_post_processing(patients, config, 3, Here())
     assert settled.steps.use_crf and settled.crf.objective > settled.network.objective
     for name, (low, high) in RANGES.items():
         assert low <= getattr(settled.steps.crf, name) <= high
     CrfConfig.model_validate(settled.steps.crf.model_dump())
-    as_it_is = settle_steps(patients, config.model_copy(update={"tuning_trials": 0}), 3, Here())
+    as_it_is = settle_post_processing(patients, config.model_copy(update={"tuning_trials": 0}), 3, Here())
     assert settled.crf.objective >= as_it_is.crf.objective and as_it_is.steps.crf == config.crf
 
 

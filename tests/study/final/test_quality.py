@@ -11,13 +11,13 @@ import pytest
 from renalnet.data.store.reader import Store
 from renalnet.evaluation.mask_quality import MIN_PATIENTS, signs_of
 from renalnet.runtime import storage
-from study.final.case_jobs import Patient
+from study.final.case_jobs import FinalCase
 from study.final.planning import plan_rows
 from study.final.quality import quality_rows
-from study.finalists.finalists import Candidate
+from study.finalists.finalists import Finalist
 from study.records import paths
 
-WINNER, RIVAL = (Candidate("fcn_ppm", f"fcn_ppm-000{number}", (), "0123abcd") for number in range(2))
+WINNER, RIVAL = (Finalist("fcn_ppm", f"fcn_ppm-000{number}", (), "0123abcd") for number in range(2))
 SPACING_MM = (1.0, 1.0, 1.0)
 
 
@@ -90,7 +90,7 @@ def test_planning_sheets_spread_over_the_finalists(ball_store: Store, tmp_path: 
     smaller[: len(smaller) // 2][smaller[: len(smaller) // 2] == 2] = 1
     for name, labels in ((WINNER.name, roi.label), (RIVAL.name, smaller)):
         storage.write_arrays(paths.roi_labels_path(str(tmp_path), name, case), {"labels": labels})
-    patient = Patient(str(tmp_path), ball_store.path, case, WINNER)
+    patient = FinalCase(str(tmp_path), ball_store.path, case, WINNER)
     truth, prediction = plan_rows([patient], [RIVAL.name], HereAndNow())
     assert (truth["source"], prediction["source"]) == ("truth", "prediction")
     assert prediction["tumor_ml"] == truth["tumor_ml"] and truth["spread"] == "{}"

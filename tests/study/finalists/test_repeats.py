@@ -9,9 +9,9 @@ from renalnet.data.store.reader import Store
 from renalnet.errors import ConfigError
 from study.config.sections import FinalConfig, Slots, StudyConfig
 from study.execution.repeat_searcher import RepeatSearch
-from study.finalists.repeats import check_folds, left_of, plan_repeats
+from study.finalists.repeats import check_folds, left_of, list_repeats
 from study.records.trials import find_record, write_record
-from study.search.trial_counts import planned_repeats as numbers_of_repeats
+from study.search.trial_counts import count_repeats as numbers_of_repeats
 
 SLOTS = Slots(1, 0.0, 2)
 
@@ -42,7 +42,7 @@ ORDER = [
 
 
 def test_every_finalists_first_repeat_comes_first(config: StudyConfig, results: Path) -> None:
-    planned = plan_repeats(config, str(results))
+    planned = list_repeats(config, str(results))
     assert [record.name for record in planned] == ORDER
     assert sum(numbers_of_repeats(config).values()) == len(ORDER) + 1  # with a trained pspnet2d
 
@@ -60,7 +60,7 @@ def test_more_folds_than_patients_are_refused_before_the_search(config: StudyCon
 
 
 def test_what_has_ended_is_not_left(config: StudyConfig, results: Path) -> None:
-    planned = plan_repeats(config, str(results))
+    planned = list_repeats(config, str(results))
     keep_repeat(results, planned[0], [0.5] * 5)
     keep_repeat(results, planned[1], [], reason="loss not finite")
     write_record(str(results), planned[2])
@@ -68,17 +68,17 @@ def test_what_has_ended_is_not_left(config: StudyConfig, results: Path) -> None:
 
 
 def test_longer_trials_are_left_again(config: StudyConfig, results: Path) -> None:
-    keep_repeat(results, plan_repeats(config, str(results))[0], [0.5] * 5)
+    keep_repeat(results, list_repeats(config, str(results))[0], [0.5] * 5)
     finalist = find_record(str(results), "fcn_ppm-0001")
     assert finalist is not None
     finalist.train["epochs"] = 8
     write_record(str(results), finalist)
-    left = left_of(plan_repeats(config, str(results)), str(results))
+    left = left_of(list_repeats(config, str(results)), str(results))
     assert (left[0].name, left[0].train["epochs"]) == (ORDER[0], 8)
 
 
 def test_searcher_hands_out_what_is_left(config: StudyConfig, results: Path) -> None:
-    planned = plan_repeats(config, str(results))
+    planned = list_repeats(config, str(results))
     keep_repeat(results, planned[0], [0.5] * 5)
     search = RepeatSearch(str(results), planned, SLOTS)
     told = [search.suggest(str(number)) for number in range(7)]
@@ -101,7 +101,7 @@ def test_searcher_hands_out_what_is_left(config: StudyConfig, results: Path) -> 
 def test_ends_are_recorded(
     config: StudyConfig, results: Path, objectives: list[float], failure: str, was_lost: bool, state: str, reason: str
 ) -> None:
-    search = RepeatSearch(str(results), plan_repeats(config, str(results)), SLOTS)
+    search = RepeatSearch(str(results), list_repeats(config, str(results)), SLOTS)
     search.suggest("a")
     if was_lost:
         search.on_trial_complete("a", None, error=True)

@@ -5,14 +5,14 @@ from pathlib import Path
 
 from support.study_records import TRAIN
 
-from study.finalists.finalists import Candidate, Run
+from study.finalists.finalists import Finalist, Run
 from study.finalists.selection import earlier_readings, fix_winner
 from study.records.trials import TrialRecord
 
 
-def candidate(name: str, objective: float, digest: str = "0", network: str = "fcn_ppm") -> Candidate:
+def candidate(name: str, objective: float, digest: str = "0", network: str = "fcn_ppm") -> Finalist:
     record = TrialRecord(int(name[-1]), network, "complete", {}, TRAIN)
-    return Candidate(network, name, (Run(record, objective, has_model=True),), digest)
+    return Finalist(network, name, (Run(record, objective, has_model=True),), digest)
 
 
 FIRST, SECOND = candidate("fcn_ppm-0001", 0.8), candidate("fcn_ppm-0002", 0.7)

@@ -46,7 +46,7 @@ def test_the_truth_is_measured_as_right(ball_store: Store, tmp_path: Path) -> No
 def test_they_are_in_every_table(ball_store: Store, tmp_path: Path) -> None:
     folder = masks(tmp_path / "m", ball_store, shift=2)
     made = write_report(results(tmp_path / "r", ball_store), programs=Programs([("nnU-Net <b>", folder)]))
-    assert [row.contestant.network for row in made.summary.standings] == ["fcn_ppm", "nnU-Net <b>"]
+    assert [row.method.network for row in made.summary.standings] == ["fcn_ppm", "nnU-Net <b>"]
     assert {margin.other.network for margin in made.summary.margins} == {"nnU-Net <b>"}
     assert all("nnU-Net <b>" in patient.others for patient in made.summary.patients)
     page = Path(str(made.page)).read_text(encoding="utf-8")

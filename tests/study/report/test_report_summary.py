@@ -10,7 +10,7 @@ from study.records.tables import Measurement, load_results
 from study.report.analysis.contents import analyse
 from study.report.analysis.detection import detections_of
 from study.report.analysis.statistics import Settings
-from study.report.analysis.summary import margins_of, patients_of, standings_of, summarise
+from study.report.analysis.summary import case_outcomes, margins_of, standings_of, summarise
 
 SETTINGS = Settings(resamples=200)
 HEALTHY = "healthy_1"
@@ -68,9 +68,9 @@ def test_margins_use_shared_patients_only(two_patients: Sequence[Measurement]) -
 def test_verdicts(two_patients: Sequence[Measurement]) -> None:
     alarm = [replace(row, volume_pred_ml=3.0) if row.case == HEALTHY else row for row in two_patients]
     missed = [replace(row, found=False) if row.case != HEALTHY else row for row in two_patients]
-    assert [patient.verdict for patient in patients_of(two_patients)] == ["healthy, clear", "found"]
-    assert [patient.verdict for patient in patients_of(alarm)] == ["false alarm", "found"]
-    assert [patient.verdict for patient in patients_of(missed)] == ["healthy, clear", "missed"]
+    assert [patient.verdict for patient in case_outcomes(two_patients)] == ["healthy, clear", "found"]
+    assert [patient.verdict for patient in case_outcomes(alarm)] == ["false alarm", "found"]
+    assert [patient.verdict for patient in case_outcomes(missed)] == ["healthy, clear", "missed"]
 
 
 def test_detection_by_voxel_and_patient(two_patients: Sequence[Measurement]) -> None:
@@ -83,7 +83,7 @@ def test_detection_by_voxel_and_patient(two_patients: Sequence[Measurement]) -> 
 
 def test_table_one_has_the_papers_order_and_numbers(finished_study: Path) -> None:
     standings = analyse(str(finished_study), SETTINGS).summary.standings
-    networks = [row.contestant.network for row in standings]
+    networks = [row.method.network for row in standings]
     assert networks == ["pspnet2d", "unet3d", "fcn_ppm", "threshold_roi", "threshold_inside"]
     assert [row.paper.dice_tumor for row in standings if row.paper] == [0.638, 0.751, 0.779]
 
@@ -96,8 +96,8 @@ def test_stages_come_in_order(finished_study: Path) -> None:
 
 def test_appendix_and_selection_stay_out_of_table_one(finished_study: Path) -> None:
     summary = analyse(str(finished_study), SETTINGS).summary
-    assert [row.contestant.checkpoint for row in summary.appendix] == ["fcn_ppm-0000"]
-    assert [row.contestant.checkpoint for row in summary.selection] == [WINNER, "fcn_ppm-0000"]
+    assert [row.method.checkpoint for row in summary.appendix] == ["fcn_ppm-0000"]
+    assert [row.method.checkpoint for row in summary.selection] == [WINNER, "fcn_ppm-0000"]
 
 
 def test_costs_and_states_add_up(finished_study: Path) -> None:

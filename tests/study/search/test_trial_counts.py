@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from study.config.sections import StudyConfig
-from study.search.trial_counts import planned_trials
+from study.search.trial_counts import count_trials
 
 
 @pytest.mark.parametrize(
@@ -23,4 +23,4 @@ def test_no_more_trials_are_planned_than_there_are_points(
     tiny_study: StudyConfig, changes: dict[str, Any], planned: dict[str, int]
 ) -> None:
     search = tiny_study.search.model_copy(update=changes)
-    assert planned_trials(tiny_study.model_copy(update={"search": search})) == planned
+    assert count_trials(tiny_study.model_copy(update={"search": search})) == planned
