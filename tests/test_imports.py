@@ -3,21 +3,53 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LAYERS = {
-    0: ("types", "errors", "log", "storage", "exclusive", "tabular"),
-    1: ("config", "presets", "checkpoint", "command", "device", "lease", "workers", "machine"),
-    2: ("data", "nets", "losses", "metrics", "infer.batches", "infer.stitch", "infer.crf", "infer.components"),
-    3: ("train", "plan", "quality"),
-    4: ("infer.pipeline", "evaluate", "export"),
-    5: ("predict",),
-    6: ("cli",),
-    7: ("__main__",),
-}
+ROOMS = (
+    "renalnet",
+    "renalnet.runtime",
+    "renalnet.config",
+    "renalnet.data.images",
+    "renalnet.data.dicom",
+    "renalnet.data.cases",
+    "renalnet.data.localise",
+    "renalnet.data.checks",
+    "renalnet.data.phantom",
+    "renalnet.data.store",
+    "renalnet.data.prepare",
+    "renalnet.data.batches",
+    "renalnet.nets",
+    "renalnet.inference",
+    "renalnet.evaluation",
+    "renalnet.train",
+    "renalnet.planning",
+    "renalnet.commands",
+    "cluster",
+    "study.config",
+    "study.records",
+    "study.search",
+    "study.finalists",
+    "study.progress",
+    "study.final",
+    "study.execution",
+    "study.report.analysis",
+    "study.report.pictures",
+    "study.report.pages",
+    "study.report",
+    "study.dashboard",
+    "study.bench.measuring",
+    "study.bench.data",
+    "study.bench.networks",
+    "study.bench.search",
+    "study.bench",
+    "study",
+)
+"""Folders in the order of their imports: a module imports from its own folder and from those before it."""
+MAX_MODULES = 12
 HOME_OF_ITK = {
     "renalnet.data.images.volume",
     "renalnet.data.images.image_file",
@@ -25,25 +57,26 @@ HOME_OF_ITK = {
     "renalnet.data.localise.outline",
     "renalnet.inference.pipeline",
 }
-HOME_OF_PYDICOM = {f"renalnet.data.dicom.{name}" for name in ("file", "pixels", "segmentation", "series", "write")}
-HOME_OF_RAY = {"cluster.submit", "cluster.upload"} | {
+HOME_OF_PYDICOM = {
+    f"renalnet.data.dicom.{name}" for name in ("file", "pixels", "segmentation", "series", "segmentation_writer")
+}
+HOME_OF_RAY = {"cluster.submit", "cluster.upload", "study.run"} | {
     f"study.{name}"
     for name in (
-        "extend",
-        "search",
-        "repeat_search",
-        "samplers",
-        "schedule",
-        "trainable",
-        "tuner",
-        "tasks",
-        "steps",
-        "run",
-        "journal",
-        "importance",
-        "bench.overhead",
-        "bench.replay",
-        "bench.sleeper",
+        "search.extension",
+        "search.searcher",
+        "search.samplers",
+        "search.scheduler",
+        "search.journal",
+        "search.importance",
+        "final.post_processing",
+        "execution.repeat_searcher",
+        "execution.trainable",
+        "execution.tuner",
+        "execution.tasks",
+        "bench.search.overhead",
+        "bench.search.replay",
+        "bench.search.sleeper",
     )
 }
 PACKAGES = ("renalnet", "study", "cluster")
@@ -65,32 +98,31 @@ def imported_by(path: Path) -> set[str]:
     return {name for name in names if name in known or not name.startswith(PACKAGES)}
 
 
-def layer_of(module: str) -> int:
-    inner = module.removeprefix("renalnet.")
-    matching = [layer for layer, names in LAYERS.items() for name in names if f"{inner}.".startswith(f"{name}.")]
-    return max(matching, default=-1)
+def room_of(module: str) -> str:
+    """The folder of a module; a package's own `__init__` belongs to the package."""
+    return module if module in ROOMS else module.rpartition(".")[0]
 
 
-def package_of(module: str) -> str:
-    return module.split(".")[1]
+def is_entry(path: Path) -> bool:
+    """Whether a module only starts a command line, as `renalnet/__main__.py` does from the lowest folder."""
+    return path.name == "__main__.py"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_imports_follow_the_layers(path: Path) -> None:
+@pytest.mark.parametrize("path", [path for path in MODULES if not is_entry(path)], ids=name_of)
+def test_imports_go_one_way_between_folders(path: Path) -> None:
     module = name_of(path)
-    ours = {name for name in imported_by(path) if name.startswith("renalnet.")}
-    if module.startswith(("study", "cluster")) or module in (
-        "renalnet",
-        "renalnet.data",
-        "renalnet.inference",
-        "renalnet.evaluation",
-    ):
+    if module == "renalnet.data":
         return
-    assert layer_of(module) >= 0, f"{module} has no layer"
-    for name in ours:
-        same_layer = layer_of(name) == layer_of(module)
-        may_share = package_of(name) == package_of(module) or layer_of(module) <= 1
-        assert layer_of(name) < layer_of(module) or (same_layer and may_share), f"{module} imports {name}"
+    room = room_of(module)
+    assert room in ROOMS, f"{module} is in a folder that ROOMS does not name"
+    for name in sorted(name for name in imported_by(path) if name.startswith(PACKAGES)):
+        assert ROOMS.index(room_of(name)) <= ROOMS.index(room), f"{module} imports {name}, whose folder comes later"
+
+
+def test_folders_hold_few_modules() -> None:
+    modules = [path for path in MODULES if path.name not in ("__init__.py", "__main__.py")]
+    sizes = Counter(str(path.parent.relative_to(ROOT)) for path in modules)
+    assert {folder: size for folder, size in sizes.items() if size > MAX_MODULES} == {}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -118,7 +150,7 @@ def test_heavy_libraries_stay_at_home(path: Path) -> None:
     ("module", "unwanted"),
     [
         ("renalnet", ("torch", "ray", "optuna", "matplotlib", "SimpleITK", "pydicom", "pydensecrf")),
-        ("renalnet.train", ("ray", "optuna", "matplotlib", "SimpleITK", "pydensecrf", "cc3d")),
+        ("renalnet.train.run", ("ray", "optuna", "matplotlib", "SimpleITK", "pydensecrf", "cc3d")),
         ("renalnet.inference.pipeline", ("ray", "optuna", "matplotlib", "SimpleITK", "pydensecrf")),
         ("renalnet.commands.app", ("torch", "ray", "optuna", "SimpleITK", "pydicom")),
         ("study.report", ("torch", "ray", "optuna")),
