@@ -1,9 +1,9 @@
-"""One writer a folder at a time, on any file system: a small file that names its holder and is kept fresh.
+"""One writer per folder at a time, on any file system: a small file names the holder, who keeps it fresh.
 
-The file is created only where there is none (`renalnet.runtime.exclusive`), so that of many who try at once one holds it. Who
-succeeds a holder that is gone creates the file `PATH.TOKEN`, of that holder's token, in the same way: a holder has one
-successor, however many try. The one who holds is the last of this chain, and removes all of it in the end. What
-protects the data should a lease ever fail is that files are named by their content.
+The file is created only where there is none (`renalnet.runtime.exclusive`), so exactly one of many processes gets it.
+A process that succeeds a dead holder creates the file `PATH.TOKEN`, named by that holder's token, in the same way.
+A holder therefore has one successor, however many processes try. The current holder is the last of this chain and
+removes the whole chain at the end. If a lease ever fails, the data are still safe: files are named by their content.
 """
 
 import hashlib

@@ -201,9 +201,10 @@ def _lost_work(what: object) -> LostError:
 
 
 class FinalWork:
-    """The final stage's work as Ray tasks (`study.final.case_jobs.Work`): networks in trials' slots, the rest on processors.
+    """The work of the final stage as Ray tasks (`study.final.case_jobs.Work`).
 
-    A vote goes from the node where it was cast to the one that goes on with it, past the driver.
+    Networks run in the slots of trials, everything else on processors. A vote moves from the node that cast it to the
+    node that post-processes it, without passing through the driver.
     """
 
     def __init__(self, slots: Slots, check: Callable[[], None]) -> None:

@@ -1,12 +1,14 @@
-"""The final stage: the winner is fixed on the validation patients, then the test patients are read once.
+"""The final stage: the winner is fixed on the validation cases, then the test cases are read once.
 
-Candidates are the best configurations of 3D_FCN_PPM and the best of each baseline, each by the ensemble of its runs
-over seeds (`study.finalists.finalists`). All go over the validation patients by the paper's full inference, which settles the
-steps behind each one's vote (`study.final.post_processing`); the winner is the 3D_FCN_PPM candidate with the highest mean of kidney and
-tumor Dice there. Then winner, baselines and, as an appendix, the other candidates go over the test patients.
+The finalists are the best configurations of 3D_FCN_PPM and the best of each baseline. Each one is the ensemble of its
+runs over seeds (`study.finalists.finalists`). All finalists segment the validation cases by the paper's full inference,
+which settles the post-processing of each (`study.final.post_processing`). The winner is the finalist of 3D_FCN_PPM
+with the highest mean of kidney and tumor Dice there. Then the winner, the baselines and, as an appendix, the other
+finalists segment the test cases.
 
-The work streams: while networks vote for one patient, processors end others, and while one candidate's steps are
-settled the next one votes. Every patient's part is kept, so that an interrupted stage goes on patient by patient.
+The work is streamed. While networks vote on one case, processors finish other cases. While the post-processing of one
+finalist is settled, the next finalist votes. The rows of each case are kept, so an interrupted stage resumes case by
+case.
 """
 
 import re

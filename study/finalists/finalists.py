@@ -1,8 +1,9 @@
-"""Who takes part in the final stage: the search's best configurations, with every run that each has had.
+"""The finalists: the best configurations of a search, each with all of its runs.
 
-A configuration's run in the search is repeated over further seeds and, if asked, on folds (`study.finalists.repeats`). Its
-ensemble is of the runs over seeds alone: a fold's network has learned from validation patients, on whom the winner is
-chosen, and would look better there than it is. Folds only tell how good a configuration is.
+The run of a configuration in the search is repeated over further seeds and, on request, on folds
+(`study.finalists.repeats`). Only the runs over seeds form the ensemble. A network trained on a fold has seen validation
+cases, on which the winner is chosen, so it would look better there than it is. Folds only measure how good a
+configuration is.
 """
 
 import hashlib

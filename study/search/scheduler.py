@@ -30,11 +30,11 @@ class _Named:
 
 
 class NetworkScheduler(FIFOScheduler):
-    """Prunes a trial that does badly among its own network's trials.
+    """Prune a trial that is worse than the other trials of the same network.
 
-    Trials are compared at the same age, the epochs since their own first learning-rate step (`study.search.rungs`), under
-    ASHA by their best epoch so far, which is what a trial is worth in the end; a single epoch's value jumps while the
-    learning rate is high. A trial that fails, or trains to its end, is judged no more.
+    Trials are compared at the same age, the number of epochs after their own first milestone (`study.search.rungs`).
+    ASHA compares the best epoch so far, which decides the value of a trial in the end. The value of a single epoch
+    jumps while the learning rate is high. A trial that fails, or trains to its end, is not judged again.
     """
 
     def __init__(

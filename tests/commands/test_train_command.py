@@ -24,6 +24,7 @@ from renalnet.config import TrainConfig
 from renalnet.data.batches.cohort import Cohort
 from renalnet.data.store.reader import Store
 from renalnet.runtime import log
+from renalnet.runtime.durations import duration_words
 from renalnet.train.board import open_board
 from renalnet.train.checkpoint import load_checkpoint, save_checkpoint
 from renalnet.train.epochs import EpochRecord
@@ -184,7 +185,7 @@ def test_a_forecast_leaves_the_first_steps_out(tiny_train: TrainConfig, ball_coh
     [(0.4, "0 s"), (60, "1 min"), (250, "4 min 10 s"), (12000, "3 h 20 min"), (1019250, "11 d 19 h"), (86430, "1 d")],
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert line.duration_words(seconds) == text
+    assert duration_words(seconds) == text
 
 
 @pytest.mark.usefixtures("interruptible")

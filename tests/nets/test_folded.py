@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.processors import needs_bfloat16_convolutions
 from torch import Tensor, nn
 
 from renalnet.config import NetConfig
@@ -108,6 +109,7 @@ def test_a_fold_by_hand() -> None:
     assert copy(torch.ones(1, 1, 1, 1, 2)).flatten().tolist() == [9.0, 9.0]
 
 
+@needs_bfloat16_convolutions
 @pytest.mark.parametrize("kind", ["training", "folded"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_layer_hands_on_channels_last_memory(name: NetName, kind: str) -> None:
@@ -131,7 +133,7 @@ def test_every_layer_hands_on_channels_last_memory(name: NetName, kind: str) -> 
 
 
 @pytest.mark.parametrize("depth", [1, 3, 4, 7, 8, 9, 16, 21])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=needs_bfloat16_convolutions)])
 @torch.no_grad()
 def test_a_large_feature_passes_slab_by_slab(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, depth: int) -> None:
     """Depths that end within a slab, at its end, and beneath a block's reach; the layout lasts to the last slab."""

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.processors import needs_bfloat16_convolutions
 from torch import nn
 
 from renalnet.config import NetConfig
@@ -100,6 +101,7 @@ def test_deep_supervision_adds_half_and_quarter_resolution_while_training_only()
     assert torch.equal(net(x), net.training_logits(x)[0])
 
 
+@needs_bfloat16_convolutions
 def test_features_stay_in_channels_last_memory():
     net = net_of()
     strides = []

@@ -14,6 +14,13 @@ from renalnet.errors import BusyError
 from renalnet.runtime import exclusive, storage
 from renalnet.runtime.lease import Lease
 
+KILLED_HOLDER = """
+import os
+from renalnet.runtime.lease import Lease
+Lease({path!r}).__enter__()
+os.kill(os.getpid(), 9)
+"""
+
 
 def write_holder(path: Path, **changes: object) -> None:
     about = {"token": "other", "host": "elsewhere", "pid": 1, "since": "noon", "beat": time.time()}
@@ -38,7 +45,7 @@ def test_a_second_holder_is_refused_and_told_who_the_first_is(tmp_path: Path) ->
 
 def test_a_holder_that_was_killed_is_succeeded(tmp_path: Path) -> None:
     path = tmp_path / "lease.json"
-    code = f"import os; from renalnet.runtime.lease import Lease; Lease({str(path)!r}).__enter__(); os.kill(os.getpid(), 9)"
+    code = KILLED_HOLDER.format(path=str(path))
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False)
     assert path.exists()
     with Lease(str(path)):
@@ -104,7 +111,7 @@ def test_a_holder_that_awakes_after_it_was_succeeded_is_told(tmp_path: Path) -> 
 
 def test_drivers_that_were_killed_one_after_the_other_leave_nothing(tmp_path: Path) -> None:
     path = tmp_path / "lease.json"
-    code = f"import os; from renalnet.runtime.lease import Lease; Lease({str(path)!r}).__enter__(); os.kill(os.getpid(), 9)"
+    code = KILLED_HOLDER.format(path=str(path))
     for _ in range(2):
         subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False)
     assert len(list(tmp_path.iterdir())) == 2
@@ -132,7 +139,7 @@ def test_of_a_hundred_processes_one_holds_the_lease(tmp_path: Path) -> None:
 
 def test_of_a_hundred_processes_one_succeeds_a_holder_that_is_gone(tmp_path: Path) -> None:
     path = tmp_path / "lease.json"
-    code = f"import os; from renalnet.runtime.lease import Lease; Lease({str(path)!r}).__enter__(); os.kill(os.getpid(), 9)"
+    code = KILLED_HOLDER.format(path=str(path))
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False)
     assert sorted(race(str(path), 100)) == ["busy"] * 99 + ["held"]
     assert list(tmp_path.iterdir()) == []

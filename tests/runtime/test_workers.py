@@ -62,7 +62,7 @@ def test_no_process_outlives_a_killed_parent(tmp_path: Path) -> None:
     script = "import os, sys; sys.path.insert(0, {root!r})\n" + (
         "from functools import partial\n"
         "from renalnet.runtime.workers import Workers\n"
-        "from tests.test_workers import report_pid\n"
+        "from tests.runtime.test_workers import report_pid\n"
         "if __name__ == '__main__':\n"
         "    with Workers(1) as pool:\n"
         "        for _ in pool.map(partial(report_pid, {out!r}), range(10**6)): pass\n"

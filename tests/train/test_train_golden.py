@@ -25,7 +25,7 @@ TOLERANCE = 3e-3
 
 
 def test_first_losses_of_the_quick_preset(tmp_path: Path) -> None:
-    """`RENALNET_GOLDEN=write pytest tests/train/test_train_golden.py` writes those of this machine, where a change is meant.
+    """With RENALNET_GOLDEN=write this test writes the losses of this machine, after an intended change.
 
     The preset at its real sizes: batches of four crops of 24×32×32 of six balls, float32, one thread.
     """

@@ -1,7 +1,7 @@
-"""What follows the vote, beside the usual tools: dense field, components and measures of one ROI.
+"""Post-processing of one ROI beside the usual tools: dense CRF, connectivity and measures.
 
-The probabilities are those of a network that was trained for a minute (`study.bench.networks.inference`); the ROI is one that it
-has not seen. Ours and theirs take turns on one thread.
+The probabilities come from a network that was trained for a minute (`study.bench.networks.inference`). The ROI was not
+used for training. Both implementations take turns on one thread.
 """
 
 import time

@@ -5,6 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
+from support.processors import needs_bfloat16_convolutions
 
 from renalnet.config import NetConfig
 from renalnet.nets import build_net
@@ -38,7 +39,11 @@ def test_the_plain_network_is_ours(name: NetName, is_channels_last: bool) -> Non
 
 
 @pytest.mark.parametrize(
-    ("is_channels_last", "layout"), [(False, torch.contiguous_format), (True, torch.channels_last_3d)]
+    ("is_channels_last", "layout"),
+    [
+        (False, torch.contiguous_format),
+        pytest.param(True, torch.channels_last_3d, marks=needs_bfloat16_convolutions),
+    ],
 )
 def test_features_of_the_plain_network_are_in_the_order_asked_for(
     is_channels_last: bool, layout: torch.memory_format

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from optuna_dashboard import wsgi
+from study.manifest import StudyManifest
 from support.browser import BROWSER, Page, browse
 from support.study_records import end, keep_epochs, searcher
 
@@ -18,7 +19,6 @@ from renalnet.errors import ConfigError, ResultsError
 from study.config.sections import Slots, StudyConfig
 from study.dashboard.overview import StudyWindow, ray_dashboard, slots_of
 from study.dashboard.server import LiveViews, open_server
-from study.records.manifest import StudyManifest
 from study.search.journal import read_journal
 
 TO_READ_S = 30.0
@@ -95,7 +95,7 @@ def test_only_this_machine_is_answered(study: Study) -> None:
 
 
 def test_the_first_page_says_how_the_study_is(study: Study) -> None:
-    study.records.manifest.update(ray_dashboard="http://head:8265")
+    study.manifest.update(ray_dashboard="http://head:8265")
     name = study.begin(0)
     study.end(0, name, 0.1, 0.2)
     study.begin(1)
@@ -105,7 +105,7 @@ def test_the_first_page_says_how_the_study_is(study: Study) -> None:
             assert words in page
         assert f"tensorboard --logdir {study.folder}/tune" in page
         assert 'http-equiv="refresh"' in page
-        study.records.manifest.update(finished=True)
+        study.manifest.update(finished=True)
         assert 'http-equiv="refresh"' not in answer(url)[1]
 
 
@@ -116,7 +116,7 @@ def test_a_study_that_begins_anew_is_read_anew(study: Study) -> None:
     assert window.look().progress.spent_hours == 2.5
     keep_epochs(study.folder, name, [0.5] * 6)
     assert window.look().progress.spent_hours == 2.5
-    study.records.manifest.update(finished=False, durations_s={"search": 1.0})
+    study.manifest.update(finished=False, durations_s={"search": 1.0})
     assert window.look().progress.spent_hours == 3.0
 
 

@@ -19,7 +19,7 @@ from renalnet.runtime import storage
 from renalnet.train.run import TrainingRun
 from renalnet.types import Split
 from study.config.sections import StudyConfig
-from study.final.case_jobs import Ballot, DecodedCase, cast_vote
+from study.final.case_jobs import Ballot, FinalCase, cast_vote
 from study.final.post_processing import settled_from
 from study.final.stage import run_final
 from study.finalists.finalists import damaged_models, find_finalists, repeats_of
@@ -71,7 +71,7 @@ class LocalWork:
         self._lock = Lock()
 
     def vote(
-        self, patients: Sequence[DecodedCase], stitch: StitchConfig, then: Callable[[DecodedCase, Ballot], Any]
+        self, patients: Sequence[FinalCase], stitch: StitchConfig, then: Callable[[FinalCase, Ballot], Any]
     ) -> Iterator[Any]:
         for patient in patients:
             with self._lock:
