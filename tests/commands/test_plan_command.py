@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bodies import HALF_AXES_MM, Ball, kidney_with
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from support.bodies import HALF_AXES_MM, Ball, kidney_with
 from typer.testing import CliRunner
 
 from renalnet.commands.app import app

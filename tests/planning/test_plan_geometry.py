@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from bodies import HALF_AXES_MM, Ball, ball, ellipsoid, ellipsoid_cm2, kidney_with, places
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.bodies import HALF_AXES_MM, Ball, ball, ellipsoid, ellipsoid_cm2, kidney_with, places
 
 from renalnet.planning import find_kidneys, measure_kidney
 from renalnet.planning.area import contact_cm2, surface_cm2

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from found_cases import find_cases
 from support.dicom_files import Writing, write_segmentation, write_series
-from support.found_cases import find_cases
 
 from renalnet.data.cases.loading import ScanCase, find_layout, load_case
 from renalnet.data.images.volume import Grid, Volume, grid_difference, image_stem, to_itk, to_source

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from found_cases import find_cases
 from numpy.typing import NDArray
-from support.found_cases import find_cases
 
 from renalnet.data.cases.loading import ScanCase, load_case, load_image
 from renalnet.data.images.volume import Grid, Volume, write_volume

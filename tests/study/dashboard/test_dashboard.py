@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from optuna_dashboard import wsgi
-from study.manifest import StudyManifest
 from support.browser import BROWSER, Page, browse
 from support.study_records import end, keep_epochs, searcher
 
@@ -19,6 +18,7 @@ from renalnet.errors import ConfigError, ResultsError
 from study.config.sections import Slots, StudyConfig
 from study.dashboard.overview import StudyWindow, ray_dashboard, slots_of
 from study.dashboard.server import LiveViews, open_server
+from study.records.manifest import StudyManifest
 from study.search.journal import read_journal
 
 TO_READ_S = 30.0
