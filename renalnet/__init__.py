@@ -1,3 +1,3 @@
-"""Kidney and renal tumour segmentation in contrast CT with 3D_FCN_PPM (Yang et al., ICPR 2018)."""
+"""Kidney and renal tumor segmentation in contrast CT with 3D_FCN_PPM (Yang et al., ICPR 2018)."""
 
 __version__ = "0.1.0"

@@ -53,7 +53,7 @@ class Stitched:
 
 @dataclass(frozen=True, eq=False)
 class Slab:
-    """SettledPostProcessing slices of an ROI."""
+    """Slices of an ROI whose vote is settled."""
 
     first: int
     """The first of them."""

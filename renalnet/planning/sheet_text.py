@@ -25,10 +25,10 @@ class Line:
 
 
 ROWS: Final = (
-    Line("kidney_ml", "Kidney without tumour", "ml", 0),
-    Line("kidney_length_mm", "Kidney length", "mm", 0, definition="largest diameter of kidney and tumour together"),
-    Line("tumor_ml", "Tumour", "ml", definition="all pieces"),
-    Line("num_tumors", "Pieces of tumour", "", 0, definition="the largest is measured below"),
+    Line("kidney_ml", "Kidney without tumor", "ml", 0),
+    Line("kidney_length_mm", "Kidney length", "mm", 0, definition="largest diameter of kidney and tumor together"),
+    Line("tumor_ml", "Tumor", "ml", definition="all pieces"),
+    Line("num_tumors", "Pieces of tumor", "", 0, definition="the largest is measured below"),
     Line("diameter_3d_mm", "Largest diameter, 3D", "mm", 0),
     Line("diameter_axial_mm", "Largest diameter, axial", "mm", 0, definition="within one axial slice"),
     Line(
@@ -37,7 +37,7 @@ ROWS: Final = (
         "%",
         0,
         100.0,
-        "share of the tumour outside the kidney's outline, continued smoothly beneath it",
+        "share of the tumor outside the kidney's outline, continued smoothly beneath it",
     ),
     Line(
         "contact_cm2",
@@ -45,20 +45,18 @@ ROWS: Final = (
         "cm²",
         definition="area (Leslie et al., 2015), from the surface's normals",
     ),
-    Line("tumor_surface_cm2", "Tumour surface", "cm²", definition="area, from the surface's normals"),
+    Line("tumor_surface_cm2", "Tumor surface", "cm²", definition="area, from the surface's normals"),
     Line(
         "beyond_upper_share", "Above the upper polar line", "%", 0, 100.0, "end of the middle third of the longest axis"
     ),
     Line("beyond_lower_share", "Below the lower polar line", "%", 0, 100.0, "likewise"),
-    Line("to_upper_line_mm", "To the upper polar line", "mm", 0, definition="0 where the tumour crosses it"),
-    Line("to_lower_line_mm", "To the lower polar line", "mm", 0, definition="0 where the tumour crosses it"),
+    Line("to_upper_line_mm", "To the upper polar line", "mm", 0, definition="0 where the tumor crosses it"),
+    Line("to_lower_line_mm", "To the lower polar line", "mm", 0, definition="0 where the tumor crosses it"),
     Line("face", "Face of the kidney", definition="by 5 mm and more before or behind the kidney's middle"),
     Line(
-        "c_index", "C-index", definition="distance of the middles over the tumour's radius (after Simmons et al., 2010)"
+        "c_index", "C-index", definition="distance of the middles over the tumor's radius (after Simmons et al., 2010)"
     ),
-    Line(
-        "remaining_ml", "Parenchyma beyond the margin", "ml", 0, definition="kidney farther from the tumour than that"
-    ),
+    Line("remaining_ml", "Parenchyma beyond the margin", "ml", 0, definition="kidney farther from the tumor than that"),
     Line("remaining_share", "Parenchyma beyond the margin", "%", 0, 100.0),
     Line("renal_r", "R.E.N.A.L.: R, points", "", 0, definition="diameter (Kutikov and Uzzo, 2009)"),
     Line("renal_e", "R.E.N.A.L.: E, points", "", 0, definition="exophytic share; up to 2 % counts as none"),

@@ -97,7 +97,7 @@ def _off(step: str, is_on: bool, before: Scores, behind: Scores) -> tuple[str, .
 
 @dataclass(frozen=True)
 class TryJob:
-    """PostProcessing that are tried on a patient's kept vote."""
+    """Post-processing that is tried on the kept vote of a case."""
 
     patient: FinalCase
     fields: tuple[CrfConfig, ...]

@@ -66,7 +66,7 @@ def write_manifest(folder: Path, **changes: Any) -> None:
             "synthetic": True,
             "num_cases": {"train": 16, "validation": 4, "test": len(CASES)},
             "roi_spacing_mm": [3.0, 1.3, 1.3],
-            "notes": ["tumours vary in contrast"],
+            "notes": ["tumors vary in contrast"],
         },
         "versions": {"renalnet": "0.1.0", "python": "3.11.7", "torch": "2.13.0", "ray": None},
         "machine": {"num_cpus": 2, "num_gpus": 0, "device": "cpu"},

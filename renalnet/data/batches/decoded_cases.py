@@ -43,7 +43,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class StoreSource:
-    """DecodedCases decoded from a store into this process's own memory."""
+    """Cases decoded from a store into this process's own memory."""
 
     store: Store
     cases: tuple[str, ...]
@@ -60,7 +60,7 @@ class StoreSource:
 
 @dataclass(frozen=True)
 class Dealt:
-    """DecodedCases of other sources under new numbers: of the copies that a node has already, for instance."""
+    """Cases of other sources under new numbers: of the copies that a node has already, for instance."""
 
     places: tuple[tuple[Source, int], ...]
     """For each patient its source, and its number there."""

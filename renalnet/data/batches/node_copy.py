@@ -86,7 +86,7 @@ class NodeCopy:
         return DecodedCase(image, label, _read_focus(slabs))
 
     def close(self) -> None:
-        """Leave the copy; it goes with its last user. DecodedCases that were read stay valid."""
+        """Leave the copy; it goes with its last user. Cases that were read stay valid."""
         self._folder.close()
 
     def _write(self, number: int, patient: DecodedCase) -> bool:

@@ -18,7 +18,7 @@ from renalnet.errors import StoreError
 from renalnet.types import KIDNEY, TUMOR, Shape
 
 ENTER_AHEAD: Final = 4
-"""DecodedCases that are decoded before they enter the window."""
+"""Cases that are decoded before they enter the window."""
 _LOOK_AHEAD: Final = 4
 """Crops for each patient of the window that are looked through for the order in which patients are needed."""
 
@@ -53,7 +53,7 @@ class ShuffleWindow:
         return self._entries(first_crop // self._visit, last_crop // self._visit + self._size + ENTER_AHEAD)
 
     def _entries(self, first: int, stop: int) -> NDArray[np.int64]:
-        """DecodedCases in the order of entering, passes one after another."""
+        """Cases in the order of entering, passes one after another."""
         passes = range(first // self._num_patients, -(-stop // self._num_patients))
         orders = np.concatenate([self._order(number) for number in passes])
         skipped = passes.start * self._num_patients
@@ -82,7 +82,7 @@ class Sampler:
         return PatchLocation(case, self._inside(case, wanted), self._config.shape)
 
     def order_of_need(self, seed: int, first_crop: int) -> Iterator[int]:
-        """DecodedCases in the order in which crops from `first_crop` on ask for them, then the rest of the window."""
+        """Cases in the order in which crops from `first_crop` on ask for them, then the rest of the window."""
         window = self._window.at(first_crop)
         for crop in range(first_crop, first_crop + _LOOK_AHEAD * len(window)):
             yield self._choose(crop, stream(seed, Purpose.CROP, crop))[0]

@@ -25,8 +25,8 @@ NOT_COMPARABLE: Final = (
     "They stand beside ours for orientation only: the data differ, so the numbers cannot be compared."
 )
 FOOTNOTES: Final[tuple[str, ...]] = (
-    "The paper contradicts itself on 3D_FCN_PPM (Dice kidney / tumour): Table I 0.931 / 0.779, its abstract "
+    "The paper contradicts itself on 3D_FCN_PPM (Dice kidney / tumor): Table I 0.931 / 0.779, its abstract "
     "0.923 / 0.826, its text and conclusion 0.931 / 0.802. Table I is quoted.",
-    "The paper's tumour distance of 2D PSPNet is printed “12.0.8 ± 12.82” and read here as 12.08.",
+    "The paper's tumor distance of 2D PSPNet is printed “12.0.8 ± 12.82” and read here as 12.08.",
     "The paper's kidney distances (4.2 px at a Dice of 0.93) are hardly plausible: quoted, not aimed at.",
 )

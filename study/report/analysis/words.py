@@ -74,9 +74,9 @@ def moment(iso: str) -> str:
 
 
 def weights(trial: Trial) -> str:
-    """Loss weights as `tumour 2, kidney 1, background 0.2`."""
+    """Loss weights as `tumor 2, kidney 1, background 0.2`."""
     named = {
-        "tumour": trial.weight_tumor,
+        "tumor": trial.weight_tumor,
         "kidney": trial.weight_kidney,
         "background": trial.weight_background,
     }

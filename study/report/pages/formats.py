@@ -14,7 +14,7 @@ from study.report.analysis.tables import tables_of
 
 _LONG: Final = ("trials", "repeats", "learning_curves", "patient_dice")
 """Tables that lie beside the report as CSV; a summary is without them."""
-_MEASURES: Final = ("Dice kidney", "Dice tumour", "distance kidney (px)", "distance tumour (px)")
+_MEASURES: Final = ("Dice kidney", "Dice tumor", "distance kidney (px)", "distance tumor (px)")
 
 
 def as_json(report: Report) -> str:

@@ -102,7 +102,7 @@
       canvas.width = canvas.height = SIZE;
       canvas.tabIndex = 0;
       canvas.setAttribute("role", "img");
-      canvas.setAttribute("aria-label", `${title}: surfaces of kidney and tumour; arrow keys turn them`);
+      canvas.setAttribute("aria-label", `${title}: surfaces of kidney and tumor; arrow keys turn them`);
       canvas.addEventListener("pointerdown", event => canvas.setPointerCapture(event.pointerId));
       canvas.addEventListener("pointermove", event => { if (event.buttons) turn(-event.movementX / 120, event.movementY / 120); });
       canvas.addEventListener("keydown", event => {

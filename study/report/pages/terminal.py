@@ -13,7 +13,7 @@ from study.report.analysis.summary import STAGES, Standing
 
 _WIDE = 118
 """Columns of a terminal from which the paper's numbers have columns of their own."""
-_MEASURES = ("Dice\nkidney", "Dice\ntumour", "distance\nkidney (px)", "distance\ntumour (px)")
+_MEASURES = ("Dice\nkidney", "Dice\ntumor", "distance\nkidney (px)", "distance\ntumor (px)")
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -79,18 +79,18 @@ def _print_winner(report: Report, console: Console) -> None:
         together = words.ensemble(report.results.selection.num_members(winner.name))
         _say(console, f"{label}: {winner.name}{paper} · {words.configuration(winner)}{together}", style="bold")
     for stage in summary.stages:
-        values = f"kidney {words.mean_sd(stage.dice_kidney)}, tumour {words.mean_sd(stage.dice_tumor)}"
+        values = f"kidney {words.mean_sd(stage.dice_kidney)}, tumor {words.mean_sd(stage.dice_tumor)}"
         _say(console, f"  Dice, {STAGES.get(stage.stage, stage.stage)}: {values}")
     for margin in summary.margins:
         if margin.label == "tumor":
             lead = f"{words.signed(margin.difference)}, p {words.p_value(margin.p_holm)} (Holm)"
-            _say(console, f"  tumour Dice over {margin.other.title}: {lead}")
+            _say(console, f"  tumor Dice over {margin.other.title}: {lead}")
 
 
 def _print_detection(detections: list[Detected], console: Console) -> None:
     for found in detections:
         if found.method.role == "winner":
-            _say(console, "Tumour detection of the winner", style="bold")
+            _say(console, "Tumor detection of the winner", style="bold")
             _say(console, f"  voxels:   sensitivity {words.rate(found.voxel.sensitivity)}")
             _say(console, f"            specificity {words.rate(found.voxel.specificity)}")
             _say(console, f"  patients: sensitivity {words.counted_rate(found.patient.sensitivity)}")
@@ -101,7 +101,7 @@ def _print_trust(report: Report, console: Console) -> None:
     trust = report.summary.trust
     if trust is not None:
         bounds = words.interval(trust.low, trust.high, 2)
-        _say(console, f"Masks ranked without truth: rank correlation with tumour Dice {trust.value:.2f} ({bounds})")
+        _say(console, f"Masks ranked without truth: rank correlation with tumor Dice {trust.value:.2f} ({bounds})")
     for one in report.added:
         if one.missing:
             _say(console, f"{one.name}: no mask of {len(one.missing)} test patients, left out of its means", "yellow")

@@ -96,7 +96,7 @@ def _draw_pictures(report: Report) -> dict[str, "Figure"]:
         drawn["worst_case"] = overlays.worst_figure(examples[-1])
         shown = [patient for patient in summary.patients if patient.case in results.view_cases][-overlays.MAX_GALLERY :]
         gallery = [
-            overlays.Example(f"tumour Dice {patient.dice_tumor:.2f}", load_view(results, patient.case))
+            overlays.Example(f"tumor Dice {patient.dice_tumor:.2f}", load_view(results, patient.case))
             for patient in shown
         ]
         drawn["gallery"] = overlays.gallery_figure(gallery, shown[0].network)

@@ -98,7 +98,7 @@ def trial_overview(trials: Sequence[Trial], winner: str) -> Figure:
     _categories(panels[1], scored, [trial.milestones or "none" for trial in scored], winner)
     panels[1].set_xlabel("milestones (epochs)")
     weights = {
-        "weight of tumour": [trial.weight_tumor for trial in scored],
+        "weight of tumor": [trial.weight_tumor for trial in scored],
         "weight of kidney": [trial.weight_kidney for trial in scored],
         "weight of background": [trial.weight_background for trial in scored],
     }
@@ -165,11 +165,11 @@ def patient_dice(patients: Sequence[CaseOutcome]) -> Figure:
     figure = Figure(figsize=(8.6, 5.6), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
     networks = _networks(patients)
-    for axes, label in zip(panels, ("tumour", "kidney"), strict=True):
+    for axes, label in zip(panels, ("tumor", "kidney"), strict=True):
         tidy(axes)
         for place, network in enumerate(networks):
             shift = 0.12 * (place - (len(networks) - 1) / 2)  # equal values lie side by side
-            heights = [_dice_of(patient, network)[label == "tumour"] for patient in patients]
+            heights = [_dice_of(patient, network)[label == "tumor"] for patient in patients]
             axes.plot([index + shift for index in range(len(patients))], heights, **_style(network, len(patients)))
         axes.set_ylabel(f"Dice {label}")
         axes.set_ylim(-0.04, 1.04)
@@ -181,7 +181,7 @@ def patient_dice(patients: Sequence[CaseOutcome]) -> Figure:
 def _name_patients(axes: Axes, patients: Sequence[CaseOutcome]) -> None:
     if len(patients) > _MAX_NAMED_PATIENTS:
         axes.set_xticks([])
-        axes.set_xlabel(f"{len(patients)} test patients, by falling tumour Dice of the winner")
+        axes.set_xlabel(f"{len(patients)} test patients, by falling tumor Dice of the winner")
         return
     names = [patient.case if patient.has_tumor else f"{patient.case} (healthy)" for patient in patients]
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=8)
@@ -192,7 +192,7 @@ def _name_patients(axes: Axes, patients: Sequence[CaseOutcome]) -> None:
 def dice_by_volume(patients: Sequence[CaseOutcome]) -> Figure:
     """Tumor Dice against the tumor's volume; healthy kidneys have no place on a logarithmic axis."""
     figure = Figure(figsize=(8.6, 3.8), layout="constrained")
-    axes = _axes(figure, "true tumour volume (ml, logarithmic)", "Dice tumour")
+    axes = _axes(figure, "true tumor volume (ml, logarithmic)", "Dice tumor")
     axes.set_xscale("log")
     diseased = [patient for patient in patients if patient.has_tumor]
     networks = _networks(patients)
@@ -212,7 +212,7 @@ def volume_agreement(patients: Sequence[CaseOutcome]) -> Figure:
     figure = Figure(figsize=(8.6, 3.4), layout="constrained")
     pairs = {
         "kidney": [(patient.kidney_ml, patient.kidney_pred_ml) for patient in patients],
-        "tumour": [(patient.tumor_ml, patient.tumor_pred_ml) for patient in patients],
+        "tumor": [(patient.tumor_ml, patient.tumor_pred_ml) for patient in patients],
     }
     for axes, (label, volumes) in zip(figure.subplots(1, 2), pairs.items(), strict=True):
         true, predicted = np.array(volumes, dtype=np.float64).T
@@ -245,10 +245,10 @@ def _agreement_lines(axes: Axes, difference: NDArray[np.float64]) -> None:
 def trust(patients: Sequence[CaseOutcome]) -> Figure:
     """True tumor Dice of the test patients against the one that the signs of their masks let expect."""
     figure = Figure(figsize=(8.6, 3.6), layout="constrained")
-    axes = _axes(figure, "expected tumour Dice (without truth)", "true tumour Dice")
+    axes = _axes(figure, "expected tumor Dice (without truth)", "true tumor Dice")
     known = [patient for patient in patients if patient.expected_dice is not None]
     axes.plot([0, 1], [0, 1], color=TIDY_FAINT, linewidth=1.5)
-    for has_tumor, marker, name in ((True, "o", "tumour"), (False, "s", "healthy kidney")):
+    for has_tumor, marker, name in ((True, "o", "tumor"), (False, "s", "healthy kidney")):
         some = [patient for patient in known if patient.has_tumor == has_tumor]
         expected, true = [p.expected_dice or 0.0 for p in some], [p.dice_tumor for p in some]
         axes.scatter(expected, true, s=36, marker=marker, alpha=0.8, label=name, zorder=3)

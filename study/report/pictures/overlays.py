@@ -69,7 +69,7 @@ def choose_examples(patients: Sequence[CaseOutcome]) -> list[tuple[str, str]]:
     chosen: dict[str, str] = {}
     for name, place in places.items():
         if ranked and ranked[place].case not in chosen.values():
-            chosen[f"{name}: tumour Dice {ranked[place].dice_tumor:.3f}"] = ranked[place].case
+            chosen[f"{name}: tumor Dice {ranked[place].dice_tumor:.3f}"] = ranked[place].case
     return list(chosen.items())
 
 
@@ -91,7 +91,7 @@ def overlay_figure(examples: Sequence[Example]) -> Figure:
         _draw_row(row, example, columns)
     for axes, title in zip(grid[0], ["image", "truth", *(TITLES.get(n, n) for n in columns)], strict=True):
         axes.set_title(title, fontsize=10)
-    handles = [Patch(color=KIDNEY_COLOUR, label="kidney"), Patch(color=TUMOR_COLOUR, label="tumour")]
+    handles = [Patch(color=KIDNEY_COLOUR, label="kidney"), Patch(color=TUMOR_COLOUR, label="tumor")]
     figure.legend(handles=handles, loc="outside lower right", ncols=2, frameon=False, fontsize=9)
     return figure
 

@@ -24,7 +24,7 @@ _MOST_NAMES: Final = 12
 _STATES: Final = {"complete": "#0072B2", "pruned": "#E69F00", "failed": "#A61B1B", "running": "#8A8F98"}
 PARAMETERS: Final = {
     "ppm_kernels": "pooling kernels",
-    "tumor_weight": "weight of tumour",
+    "tumor_weight": "weight of tumor",
     "background_weight": "weight of background",
     "first_step": "first step of the rate",
     "second_gap": "second step, epochs later",
@@ -33,7 +33,7 @@ PARAMETERS: Final = {
     "rate_decay": "decay of the rate",
     "weight_decay": "weight decay",
     "batch_size": "batch size",
-    "tumor_share": "share of tumour patches",
+    "tumor_share": "share of tumor patches",
     "width": "width",
 }
 
@@ -43,7 +43,7 @@ def parallel_coordinates(trials: Sequence[Trial], winner: str) -> Figure:
     scored = [trial for trial in trials if trial.objective is not None and trial.network == OURS]
     columns: dict[str, Sequence[str | float | None]] = {
         "pooling\nkernels": [trial.ppm_kernels or "none" for trial in scored],
-        "weight\nof tumour": [trial.weight_tumor for trial in scored],
+        "weight\nof tumor": [trial.weight_tumor for trial in scored],
         "weight of\nbackground": [trial.weight_background for trial in scored],
         "steps of\nthe rate": [trial.milestones or "none" for trial in scored],
         "objective": [trial.objective for trial in scored],

@@ -11,7 +11,7 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
 DRIVE = """<script>
 const heads = [...document.querySelectorAll("#patient-table th button")];
-heads.find(head => head.textContent.startsWith("Dice tumour")).click();
+heads.find(head => head.textContent.startsWith("Dice tumor")).click();
 const box = document.getElementById("view-case");
 box.value = "1";
 box.dispatchEvent(new Event("change"));

@@ -22,8 +22,8 @@ def test_a_curve_for_each_trial_that_reported(written: Report) -> None:
 
 def test_dots_show_the_winners_dice(written: Report) -> None:
     patients = written.summary.patients
-    tumour, kidney = patient_dice(patients).axes
-    ours = next(line for line in tumour.get_lines() if line.get_marker() == "o")
+    tumor, kidney = patient_dice(patients).axes
+    ours = next(line for line in tumor.get_lines() if line.get_marker() == "o")
     assert np.asarray(ours.get_ydata()).tolist() == [patient.dice_tumor for patient in patients]
     assert len(kidney.get_lines()) == 5
 

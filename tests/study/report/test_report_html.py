@@ -103,7 +103,7 @@ def test_a_winner_that_trials_do_not_know_is_told(tmp_path: Path) -> None:
     write_rows(tmp_path / "final" / "metrics.parquet", metric_rows())
     text = drawn_without_figures(tmp_path)
     assert "does not hold this trial" in text
-    assert "Dice tumour, test" in text
+    assert "Dice tumor, test" in text and "Patient sensitivity" in text
 
 
 def test_real_patients_are_not_called_synthetic(running_study: Path) -> None:

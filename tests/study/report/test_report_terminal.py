@@ -42,7 +42,7 @@ def test_a_narrow_terminal_puts_the_paper_below(written: Report) -> None:
         "0.923 / 0.826",
         "12.0.8",
         "Winner: fcn_ppm-0001 · kernels 1-2-4-8",
-        "weights tumour 3.1, kidney 1.1, background 0.2 · milestones 4-7",
+        "weights tumor 3.1, kidney 1.1, background 0.2 · milestones 4-7",
         "patients: sensitivity 1.000 (0.610 to 1.000), 6 of 6",
         "Trials: 5 complete · 2 pruned · 1 failed",
         "Hours: 0.13 wall · 0.00 GPU · 2.00 CPU · 2.50 CPU saved by pruning",
