@@ -292,11 +292,11 @@ def test_memory_that_the_system_refuses(tiny_train: TrainConfig, ball_store: Sto
     code = f"""
 import resource, torch
 from pathlib import Path
-from renalnet import log
+from renalnet.runtime import log
 from renalnet.config import TrainConfig
 from renalnet.data.batches.cohort import load_cohort
 from renalnet.data.store.reader import open_store
-from renalnet.train import TrainingRun
+from renalnet.train.run import TrainingRun
 log.configure()
 torch.set_num_threads(1)
 config = TrainConfig.model_validate_json(Path({str(tmp_path / "config.json")!r}).read_text())
