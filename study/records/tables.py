@@ -277,19 +277,19 @@ def load_results(path: str | Path) -> Results:
         ResultsError: it has no manifest, or a file in it is damaged or lacks columns.
     """
     views = list_names(join(path, "final", "views"))
-    trials, epochs = _read_rows(join(path, "trials.parquet"), Trial), _read_rows(join(path, "curves.parquet"), Epoch)
+    trials, epochs = read_rows(join(path, "trials.parquet"), Trial), read_rows(join(path, "curves.parquet"), Epoch)
     return Results(
         path=str(path),
-        manifest=_read_manifest(path),
+        manifest=read_manifest(path),
         trials=None if trials is None else [trial for trial in trials if not trial.repeat_of],
         repeats=[trial for trial in trials or [] if trial.repeat_of],
         epochs=None if epochs is None else [epoch for epoch in epochs if not epoch.repeat_of],
-        selection=_read_selection(path),
-        measurements=_read_rows(join(path, "final", "metrics.parquet"), Measurement),
+        selection=read_selection(path),
+        measurements=read_rows(join(path, "final", "metrics.parquet"), Measurement),
         view_cases=[name.removesuffix(".npz") for name in views if name.endswith(".npz")],
-        importances=_read_rows(join(path, "importances.parquet"), Importance) or [],
-        qualities=_read_rows(join(path, "final", "quality.parquet"), Quality) or [],
-        plans=_read_rows(join(path, "final", "plan.parquet"), PlanningSheet) or [],
+        importances=read_rows(join(path, "importances.parquet"), Importance) or [],
+        qualities=read_rows(join(path, "final", "quality.parquet"), Quality) or [],
+        plans=read_rows(join(path, "final", "plan.parquet"), PlanningSheet) or [],
     )
 
 
@@ -323,7 +323,8 @@ def _view(case: str, content: Mapping[str, Any]) -> View:
     return View(case, content["image"].astype(np.uint8), content["truth"].astype(np.uint8), predictions, (z, y, x))
 
 
-def _read_manifest(path: str | Path) -> Manifest:
+def read_manifest(path: str | Path) -> Manifest:
+    """Read the manifest of a results folder. Raises ResultsError."""
     try:
         return Manifest.model_validate(read_json(join(path, "manifest.json")))
     except (OSError, InputError) as error:
@@ -336,7 +337,8 @@ def _read_manifest(path: str | Path) -> Manifest:
         raise ResultsError(f"{path}/manifest.json: {key}: {first['msg']}; restore it or run the study again") from error
 
 
-def _read_selection(path: str | Path) -> Selection:
+def read_selection(path: str | Path) -> Selection:
+    """Read the choice of the winner. Raises ResultsError where it is damaged."""
     where = join(path, "final", "selection.json")
     try:
         return Selection.model_validate(read_json(where))
@@ -346,7 +348,8 @@ def _read_selection(path: str | Path) -> Selection:
         raise ResultsError(f"{where} cannot be read ({error}); run the study's final stage again") from error
 
 
-def _read_rows(path: str, row_type: type[Row]) -> list[Row] | None:
+def read_rows(path: str, row_type: type[Row]) -> list[Row] | None:
+    """Read a Parquet file as typed rows; None where it is missing. Raises ResultsError."""
     try:
         content = read_bytes(path)
     except FileNotFoundError:
