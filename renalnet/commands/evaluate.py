@@ -22,6 +22,8 @@ def evaluate(
     distance 0, one empty Dice 0 and the diagonal of the volume; they are counted and stay in the means.
     """
     from renalnet.evaluation.folders import as_csv, evaluate_folders
+    from renalnet.evaluation.rows import SHOWN
+    from renalnet.evaluation.table import mean_and_sd
     from renalnet.runtime.storage import write_bytes, write_json
     from renalnet.runtime.workers import Workers
 
@@ -30,15 +32,7 @@ def evaluate(
         result = evaluate_folders(truth, pred, pool)
     write_json(out, result)
     write_bytes(out.with_suffix(".csv"), as_csv(result))
-    columns = {
-        "dice": "Dice",
-        "surface_dice": "surface Dice",
-        "surface_distance_mm": "surface distance (mm)",
-        "hd95_mm": "HD95 (mm)",
-        "volume_error_ml": "volume error (ml)",
-    }
-    table = Table("label", *columns.values(), title=f"{len(result['cases'])} cases")
+    table = Table("label", *SHOWN.values(), title=f"{len(result['cases'])} cases")
     for label, summary in result["summary"].items():
-        mean, sd = summary["mean"], summary["sd"]
-        table.add_row(label.replace("_", " "), *(f"{mean[name]:.3f} ± {sd[name] or 0:.3f}" for name in columns))
+        table.add_row(label.replace("_", " "), *(mean_and_sd(summary, name) for name in SHOWN))
     Console().print(table)

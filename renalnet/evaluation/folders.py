@@ -8,7 +8,8 @@ from typing import Final
 from renalnet.data.images.mask_files import find_masks, read_mask
 from renalnet.data.images.volume import grid_difference
 from renalnet.errors import InputError
-from renalnet.evaluation.table import Evaluation, LabelMeasures, evaluation, measure
+from renalnet.evaluation.rows import LabelMeasures
+from renalnet.evaluation.table import Evaluation, evaluation, measure
 from renalnet.runtime.csv_text import to_csv
 from renalnet.runtime.workers import JobPool
 

@@ -196,7 +196,7 @@ def _measured(stages: dict[Stage, LabelArray], roi: Roi) -> dict[Stage, list[Any
     for stage, labels in stages.items():
         rows = next((rows for other, rows in known if np.array_equal(other, labels)), None)
         if rows is None:
-            rows = list(measure(roi.label, labels, roi.spacing_mm))
+            rows = [asdict(row) for row in measure(roi.label, labels, roi.spacing_mm)]
             known.append((labels, rows))
         found[stage] = rows
     return found

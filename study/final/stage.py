@@ -14,7 +14,7 @@ case.
 import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Final, Literal, TypeAlias
 
@@ -209,7 +209,7 @@ def _intensity_rules(store: Store) -> list[Row]:
                 "stage": "final",
                 "role": "rule",
             },
-            **measures,
+            **asdict(measures),
         }
         for roi in store.read_split("test")
         for name, apply in rules.items()

@@ -1,14 +1,16 @@
 """Fifty pairs of real label maps: equal to MONAI and SimpleITK where the definitions are the same."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from renalnet.data.images.volume import read_volume
+from renalnet.evaluation.rows import TOLERANCE_MM
 from renalnet.evaluation.surface import SurfacePair
-from renalnet.evaluation.table import TOLERANCE_MM, measure
+from renalnet.evaluation.table import measure
 from renalnet.types import LabelArray, MaskArray, Triple
 
 SPACING: Triple = (2.0, 1.5, 1.5)
@@ -52,7 +54,7 @@ def spoilt(truth: LabelArray, other: LabelArray, number: int) -> LabelArray:
 def compared(pairs: list[tuple[LabelArray, LabelArray]]) -> Iterator[tuple[str, MaskArray, MaskArray, dict]]:
     """Classes that neither map lacks, with our row."""
     for truth, pred in pairs:
-        rows = {row["label"]: dict(row) for row in measure(truth, pred, SPACING)}
+        rows = {row.label: asdict(row) for row in measure(truth, pred, SPACING)}
         for name, mask_of in CLASSES.items():
             masks = mask_of(truth), mask_of(pred)
             if all(mask.any() for mask in masks):

@@ -1,11 +1,13 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from renalnet.errors import InputError
-from renalnet.evaluation.table import MEASURES, detect, evaluation, measure, summarise
+from renalnet.evaluation.rows import MEASURES
+from renalnet.evaluation.table import detect, evaluation, measure, summarise
 
 SPACING = (2.0, 0.5, 1.0)
 
@@ -29,32 +31,32 @@ def rows_of(**kwargs):
 
 def test_a_perfect_prediction():
     kidney, tumor, *_ = rows_of()
-    assert (kidney["label"], tumor["label"]) == ("kidney", "tumor")
+    assert (kidney.label, tumor.label) == ("kidney", "tumor")
     for row in (kidney, tumor):
-        assert (row["dice"], row["surface_dice"], row["surface_distance_mm"], row["hd95_mm"]) == (1, 1, 0, 0)
-    assert (kidney["volume_truth_ml"], tumor["volume_pred_ml"]) == pytest.approx((0.048, 0.016))
-    assert (kidney["found"], tumor["found"]) == (None, True)
+        assert (row.dice, row.surface_dice, row.surface_distance_mm, row.hd95_mm) == (1, 1, 0, 0)
+    assert (kidney.volume_truth_ml, tumor.volume_pred_ml) == pytest.approx((0.048, 0.016))
+    assert (kidney.found, tumor.found) == (None, True)
 
 
 def test_a_missed_tumor_by_hand():
     kidney, tumor, *_ = rows_of(miss=True)
-    assert kidney["dice"] == pytest.approx(2 * 48 / (48 + 64))
-    assert [kidney[n] for n in ("true_positive", "false_positive", "false_negative", "true_negative")] == [
+    assert kidney.dice == pytest.approx(2 * 48 / (48 + 64))
+    assert [getattr(kidney, n) for n in ("true_positive", "false_positive", "false_negative", "true_negative")] == [
         48, 16, 0, 448,
     ]  # fmt: skip
-    assert (tumor["dice"], tumor["surface_dice"], tumor["found"], tumor["pred_empty"]) == (0, 0, False, True)
-    assert tumor["surface_distance_mm"] == pytest.approx(math.hypot(16, 4, 8))
-    assert tumor["surface_distance_px"] == pytest.approx(math.hypot(8, 8, 8))
+    assert (tumor.dice, tumor.surface_dice, tumor.found, tumor.pred_empty) == (0, 0, False, True)
+    assert tumor.surface_distance_mm == pytest.approx(math.hypot(16, 4, 8))
+    assert tumor.surface_distance_px == pytest.approx(math.hypot(8, 8, 8))
     # Of the predicted kidney's 56 surface voxels 16 lie one slice of 2 mm too high; of the truth's 44 the
     # four inner ones of its upper slice are inside the prediction, 0.5 mm away from its surface.
-    assert kidney["surface_distance_mm"] == pytest.approx((16 * 2.0 + 4 * 0.5) / 100)
-    assert kidney["surface_dice"] == pytest.approx(84 / 100)
+    assert kidney.surface_distance_mm == pytest.approx((16 * 2.0 + 4 * 0.5) / 100)
+    assert kidney.surface_dice == pytest.approx(84 / 100)
 
 
 def test_a_healthy_kidney():
     tumor = rows_of(tumor=False)[1]
-    assert (tumor["truth_empty"], tumor["pred_empty"], tumor["found"]) == (True, True, None)
-    assert (tumor["dice"], tumor["surface_distance_mm"], tumor["surface_dice"]) == (1, 0, 1)
+    assert (tumor.truth_empty, tumor.pred_empty, tumor.found) == (True, True, None)
+    assert (tumor.dice, tumor.surface_distance_mm, tumor.surface_dice) == (1, 0, 1)
 
 
 def test_shapes_must_match():
@@ -111,21 +113,21 @@ def test_evaluation_of_nothing():
 
 def test_the_classes_of_the_challenge_by_hand():
     kidney, tumor, both, mass = rows_of(miss=True)
-    assert [row["label"] for row in (kidney, tumor, both, mass)] == ["kidney", "tumor", "kidney_and_mass", "mass"]
-    assert (both["dice"], both["surface_distance_mm"], both["surface_dice"]) == (1, 0, 1)  # the tumor called kidney
-    assert both["volume_truth_ml"] == pytest.approx(0.064)
-    assert {**mass, "label": "tumor", "surface_dice": tumor["surface_dice"]} == tumor
+    assert [row.label for row in (kidney, tumor, both, mass)] == ["kidney", "tumor", "kidney_and_mass", "mass"]
+    assert (both.dice, both.surface_distance_mm, both.surface_dice) == (1, 0, 1)  # the tumor called kidney
+    assert both.volume_truth_ml == pytest.approx(0.064)
+    assert replace(mass, label="tumor", surface_dice=tumor.surface_dice) == tumor
 
 
 def test_a_mass_has_a_tolerance_of_its_own():
     truth, pred = (np.zeros((4, 4, 4), np.uint8) for _ in range(2))
     truth[1, 1, 1], pred[1, 1, 2] = 2, 2  # 1.14 mm apart
     _, tumor, both, mass = measure(truth, pred, (2.0, 2.0, 1.14))
-    assert (tumor["surface_dice"], mass["surface_dice"], both["surface_dice"]) == (1, 0, 0)
+    assert (tumor.surface_dice, mass.surface_dice, both.surface_dice) == (1, 0, 0)
 
 
 def test_errors_of_volumes():
     kidney, tumor, *_ = rows_of(miss=True)
-    assert (kidney["volume_error_ml"], kidney["volume_error_share"]) == pytest.approx((0.016, 1 / 3))
-    assert (tumor["volume_error_ml"], tumor["volume_error_share"]) == pytest.approx((-0.016, -1))
-    assert rows_of(tumor=False, alarm=True)[1]["volume_error_share"] is None
+    assert (kidney.volume_error_ml, kidney.volume_error_share) == pytest.approx((0.016, 1 / 3))
+    assert (tumor.volume_error_ml, tumor.volume_error_share) == pytest.approx((-0.016, -1))
+    assert rows_of(tumor=False, alarm=True)[1].volume_error_share is None

@@ -1,7 +1,7 @@
 """Another program's masks of the test patients, measured as the study's own are: on the grids of their ROIs."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from renalnet.data.images.mask_files import find_masks, read_source_mask
@@ -92,4 +92,4 @@ def _on_roi(path: Path, roi: Roi) -> LabelArray:
 def _measure(name: str, labels: LabelArray, roi: Roi) -> Iterable[Measurement]:
     about = {"case": roi.case, "split": "test", "network": name, "role": ADDED, "stage": "final"}
     for measures in measure(roi.label, labels, roi.spacing_mm):
-        yield row_of(name, Measurement, {**about, **measures})
+        yield row_of(name, Measurement, {**about, **asdict(measures)})
