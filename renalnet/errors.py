@@ -1,11 +1,14 @@
-"""The exceptions of the project. A message says what is wrong, the value, the rule, and what to do, in one line."""
+"""The exceptions of the project.
+
+A message is one line that says what is wrong, the value, the rule, and the remedy.
+"""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class RenalnetError(Exception):
-    """Anything a person can mend; command lines print it as one line and exit 2."""
+    """An error that the user can fix. Command lines print it as one line and exit with code 2."""
 
 
 class ConfigError(RenalnetError, ValueError):
@@ -13,35 +16,38 @@ class ConfigError(RenalnetError, ValueError):
 
 
 class InputError(RenalnetError, ValueError):
-    """A scan, label, folder or case that cannot be used."""
+    """A scan, label map, folder or case that cannot be used."""
 
 
 class StoreError(RenalnetError, ValueError):
-    """A store of patches that is missing, damaged or does not match its manifest."""
+    """A store that is missing or damaged, or that does not match its manifest."""
 
 
 class CheckpointError(RenalnetError, ValueError):
-    """A checkpoint that is missing, damaged or belongs to another run."""
+    """A checkpoint that is missing or damaged, or that belongs to another run."""
 
 
 class ResultsError(RenalnetError, ValueError):
-    """A results folder that is missing, incomplete or belongs to another study."""
+    """A results folder that is missing or incomplete, or that belongs to another study."""
 
 
 class ClusterError(RenalnetError, RuntimeError):
-    """A Ray cluster that does not start, does not answer or refuses."""
+    """A Ray cluster that does not start, does not answer, or refuses a request."""
 
 
 class BusyError(RenalnetError, RuntimeError):
-    """A folder that another process is writing."""
+    """A folder that another process is writing to."""
 
 
 class LostError(RenalnetError, RuntimeError):
-    """Something that the work needs went away in its middle; the same command goes on when it is back. Exit code 1."""
+    """A resource that was lost while it was in use.
+
+    The same command resumes once the resource is back. Command lines exit with code 1.
+    """
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint naming the known word nearest to `name`, or listing the known ones if none is near."""
+    """Return a hint that names the known word nearest to `name`, or lists the known words if none is similar."""
     options = sorted(known)
     close = get_close_matches(name, options, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(options)}"

@@ -1,7 +1,7 @@
-"""Array aliases, axis legend and label names shared by every module.
+"""Array aliases, axis order and label names that every module shares.
 
-Arrays are (z, y, x) in LPS with z towards the head; tensors are (B, C, D, H, W) with D = z, H = y, W = x;
-`spacing_mm` and `origin_mm` are (z, y, x) as well. Only names that say `_xyz` follow ITK's (x, y, z).
+Arrays are (z, y, x) in LPS orientation, with z towards the head. Tensors are (B, C, D, H, W) with D = z, H = y and
+W = x. `spacing_mm` and `origin_mm` are (z, y, x) too. Only names that end in `_xyz` use the (x, y, z) order of ITK.
 """
 
 from typing import Final, Literal, TypeAlias
@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 HuArray: TypeAlias = NDArray[np.int16]
-"""CT numbers in Hounsfield units, (z, y, x)."""
+"""CT intensities in Hounsfield units (HU), (z, y, x)."""
 LabelArray: TypeAlias = NDArray[np.uint8]
-"""Labels 0 background, 1 kidney, 2 tumor, (z, y, x)."""
+"""Labels, (z, y, x): 0 is background, 1 kidney, 2 tumor."""
 MaskArray: TypeAlias = NDArray[np.bool_]
 FloatArray: TypeAlias = NDArray[np.float32]
 Triple: TypeAlias = tuple[float, float, float]
@@ -29,4 +29,4 @@ NUM_CLASSES: Final = 3
 LABEL_NAMES: Final[dict[int, str]] = {BACKGROUND: "background", KIDNEY: "kidney", TUMOR: "tumor"}
 FOREGROUND_LABELS: Final = (KIDNEY, TUMOR)
 IGNORE_LABEL: Final = 255
-"""Marks voxels that lie outside a ROI where a crop had to be padded; they carry no loss."""
+"""Label of the voxels outside an ROI, where a crop is padded. They do not contribute to the loss."""

@@ -1,7 +1,7 @@
-"""Typed, frozen configuration of the method. An unknown key is an error that names the nearest known one.
+"""Typed, frozen configuration of the method. An unknown key is an error that names the nearest known key.
 
-Defaults are the paper's (Yang et al., ICPR 2018). Where its text is silent they are this project's reconstruction, and
-the field says "reconstruction". Lengths are in mm, triples in (z, y, x) order.
+Defaults are the paper's (Yang et al., ICPR 2018). Where the paper does not give a value, the default is this project's
+reconstruction, and the field says "reconstruction". Lengths are in mm, triples are in (z, y, x) order.
 """
 
 from renalnet.config.data import PhantomConfig, PrepareConfig

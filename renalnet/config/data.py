@@ -1,4 +1,4 @@
-"""Synthetic cohorts, and the preparation of scans."""
+"""Configuration of synthetic cohorts and of the preparation of scans."""
 
 from typing import Literal, Self
 
@@ -8,58 +8,60 @@ from renalnet.config.section import Lengths, Section, Voxels
 
 
 class PhantomConfig(Section):
-    """A synthetic cohort."""
+    """Configuration of a synthetic cohort."""
 
     num_cases: int = Field(24, ge=1)
-    """Patients to paint (ignored where label maps are given: then one patient a label map)."""
+    """Number of cases to paint. Ignored if label maps are given, because each label map then gives one case."""
     seed: int = Field(0, ge=0)
-    """Two cohorts of one seed are the same, voxel for voxel."""
+    """Seed of all random values. Two cohorts with the same seed are equal in every voxel."""
     shape: Voxels = (96, 200, 200)
-    """Voxels of a whole-abdomen CT (z, y, x)."""
+    """Voxels of a CT of the whole abdomen (z, y, x)."""
     spacing_mm: Lengths = (3.0, 1.8, 1.8)
-    """Voxel spacing of a whole-abdomen CT (z, y, x)."""
+    """Voxel spacing of a CT of the whole abdomen (z, y, x)."""
     healthy_share: float = Field(0.15, ge=0, le=1)
-    """Share of patients whose kidneys carry no tumor."""
+    """Share of cases whose kidneys have no tumor."""
     tumor_volume_ml: tuple[float, float] = (2.0, 145.0)
-    """Range of tumor volumes; the paper's cohort spans 2.11 to 144.82 ml."""
+    """Range of tumor volumes. Those of the paper's cohort are 2.11 to 144.82 ml."""
     noise_hu: float = Field(14.0, ge=0)
-    """Standard deviation of the scanner's noise (11-17 HU measured in liver and spleen of real CTs)."""
+    """Standard deviation of the scanner's noise. In liver and spleen of real CTs it is 11-17 HU."""
     blur_mm: float = Field(0.8, ge=0)
-    """Standard deviation of the scanner's point spread."""
+    """Standard deviation of the scanner's point spread function."""
 
 
 class PrepareConfig(Section):
-    """From scans to a store of regions of interest (ROIs)."""
+    """Configuration of the preparation, from scans to a store of regions of interest (ROIs)."""
 
     spacing_mm: Lengths | None = (1.0, 0.65, 0.65)
-    """Grid of the ROIs; none keeps each scan's own spacing (no resampling)."""
+    """Voxel spacing of the ROIs. With null, each scan keeps its own spacing and is not resampled."""
     window_mm: float = Field(97.5, gt=0)
-    """Side of the in-plane window; 150 pixels of 0.65 mm in the paper. It grows where a kidney does not fit."""
+    """Side of an ROI in-plane, 150 pixels of 0.65 mm in the paper. It grows if a kidney does not fit."""
     margin_mm: float = Field(10.0, ge=0)
-    """Kept around the kidney where the window grows, and above and below it along z."""
+    """Margin around the kidney along z, and in-plane where the ROI grows."""
     localise: Literal["auto", "atlas", "cut"] = "auto"
-    """`atlas` registers atlases; `cut` takes scans as ROIs already cut; `auto` decides by the field of view."""
+    """How kidneys are found. `atlas` registers atlases, `cut` takes each scan as an ROI, `auto` decides by the scan's
+    field of view."""
     num_atlases: int = Field(8, ge=1)
-    """Low-resolution atlas images; eight in the paper."""
+    """Number of atlases; eight in the paper."""
     atlas_spacing_mm: float = Field(6.0, gt=0)
-    """Isotropic grid of the atlases (reconstruction)."""
+    """Isotropic voxel spacing of the atlases (reconstruction)."""
     validation_share: float = Field(0.2, ge=0, lt=1)
-    """Share of the training patients that select the model; never test patients."""
+    """Share of the training patients that is used for validation, to select the model. Never a test patient."""
     test_share: float = Field(0.25, ge=0, lt=1)
-    """Share of all patients held out, where neither a test cohort nor a splits file is given (paper: 50 of 140)."""
+    """Share of all patients in the test split, if neither a test cohort nor a splits file is given (paper: 50 of
+    140)."""
     seed: int = Field(0, ge=0)
-    """Decides the split and which patients become atlases."""
+    """Seed of the split and of the choice of the patients that become atlases."""
     hu_min: int = -200
-    """Intensities are clipped from below here, then scaled to 0-1."""
+    """Lower limit of the intensities, which are clipped and then scaled to 0-1."""
     hu_max: int = 500
-    """Intensities are clipped from above here."""
+    """Upper limit of the intensities."""
     slab_slices: int = Field(8, ge=1)
-    """Slices in a row of the store, so that a crop reads only the rows it touches."""
+    """Slices of a slab, which is one row of the store. A crop reads only the slabs that it overlaps."""
     shard_mb: int = Field(64, ge=1)
-    """Target size of a shard; a patient is never split over two."""
+    """Target size of a shard, in MiB. A case is never split over two shards."""
 
     @model_validator(mode="after")
     def _window_is_a_range(self) -> Self:
         if self.hu_min >= self.hu_max:
-            raise ValueError(f"hu_min {self.hu_min} must lie below hu_max {self.hu_max}")
+            raise ValueError(f"hu_min {self.hu_min} must be below hu_max {self.hu_max}; lower one or raise the other")
         return self

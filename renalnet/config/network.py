@@ -9,30 +9,31 @@ from renalnet.types import NetName, Triple
 
 
 class NetConfig(Section):
-    """A network. The defaults give the paper's 3D_FCN_PPM."""
+    """Architecture of a network. The defaults give the paper's 3D_FCN_PPM."""
 
     name: NetName = "fcn_ppm"
     """`fcn_ppm` (3D_FCN_PPM), `unet3d` (3D U-Net) or `pspnet2d` (2D PSPNet)."""
     width: int = Field(16, ge=4)
-    """Channels at full resolution; doubled at each pooling (reconstruction)."""
+    """Channels at full resolution. Each pooling doubles them (reconstruction)."""
     encoder_blocks: tuple[int, int, int] = (2, 3, 6)
-    """Residual blocks at full, half and quarter resolution; two more sit in the decoder, 13 in all (reconstruction)."""
+    """Residual blocks at full, half and quarter resolution. Two more are in the decoder, 13 in all (reconstruction)."""
     dilations: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
-    """Dilation of each block at quarter resolution (reconstruction)."""
+    """Dilation of each residual block at quarter resolution (reconstruction)."""
     ppm_kernels: tuple[int, ...] = (2, 4, 8, 16)
-    """Kernel of pooling and deconvolution of each branch of the pyramid pooling module; empty: no module."""
+    """Kernel size of the pooling and of the deconvolution in each branch of the pyramid pooling module. An empty tuple
+    leaves the module out."""
     deep_supervision: bool = False
-    """Also read logits at each step of the decoder while training (reconstruction)."""
+    """Whether the loss also reads logits at the coarser levels of the decoder (reconstruction)."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if len(self.dilations) != self.encoder_blocks[2]:
             raise ValueError(
-                f"dilations {self.dilations} must name one dilation for each of the "
-                f"{self.encoder_blocks[2]} blocks at quarter resolution"
+                f"dilations {self.dilations} must give one dilation for each of the {self.encoder_blocks[2]} blocks at "
+                "quarter resolution; change dilations or encoder_blocks"
             )
         if any(kernel < 1 for kernel in self.ppm_kernels) or any(dilation < 1 for dilation in self.dilations):
-            raise ValueError("ppm_kernels and dilations must be 1 or more")
+            raise ValueError(f"ppm_kernels {self.ppm_kernels} and dilations {self.dilations} must all be 1 or more")
         return self
 
 
@@ -48,5 +49,5 @@ class LossConfig(Section):
 
     @property
     def weights(self) -> Triple:
-        """The weights in label order."""
+        """Weights in label order."""
         return self.background, self.kidney, self.tumor

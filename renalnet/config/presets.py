@@ -1,8 +1,8 @@
-"""Named settings of a training run and of the grid it works on. A preset is a function; a variant changes fields.
+"""Presets: named configurations of a training run and of the grid of its ROIs. A preset is a function.
 
-`paper` works at 1.0×0.65×0.65 mm with sub-volumes of 64 slices. The smaller presets keep the physical size of the
-window and of the sub-volume (about 64 mm along z) on a coarser grid, and scale the pooling kernels to the smaller map,
-so that a kernel covers about the same tissue.
+`paper` uses a grid of 1.0×0.65×0.65 mm and sub-volumes of 64 slices. The smaller presets have a coarser grid. They keep
+the physical size of the ROI and of the sub-volume (about 64 mm along z). Their pooling kernels are smaller, so that a
+kernel covers about the same tissue.
 """
 
 from collections.abc import Callable
@@ -14,16 +14,19 @@ from renalnet.errors import ConfigError, nearest
 Preset = TypeVar("Preset")
 
 SHORT_RUN = OptimConfig(base_rate=0.2, rate_decay=0.2)
-"""Some thousand steps instead of the paper's 126 000 need a higher rate that falls less at each step."""
+"""A run of a few thousand steps, instead of the paper's 126 000, needs a higher rate that falls less at a milestone."""
 
 
 def paper() -> TrainConfig:
-    """The paper's numbers: 9 epochs of 14 000 steps of four crops of 64×150×150."""
+    """Return the paper's configuration: 9 epochs of 14 000 steps, each with four crops of 64×150×150 voxels."""
     return TrainConfig()
 
 
 def anatomy() -> TrainConfig:
-    """For cohorts painted on real label maps, on a 2.0×1.95×1.95 mm grid; minutes a run on a processor core."""
+    """Return a configuration for cohorts painted on real label maps, on a grid of 2.0×1.95×1.95 mm.
+
+    A run takes minutes on one processor core.
+    """
     return TrainConfig(
         net=NetConfig(width=16, ppm_kernels=(1, 2, 4, 8)),
         optim=SHORT_RUN,
@@ -34,7 +37,10 @@ def anatomy() -> TrainConfig:
 
 
 def quick() -> TrainConfig:
-    """For synthetic phantoms, on a 3.0×2.5×2.5 mm grid; under a minute a run on a processor core."""
+    """Return a configuration for synthetic phantoms, on a grid of 3.0×2.5×2.5 mm.
+
+    A run takes less than a minute on one processor core.
+    """
     return TrainConfig(
         net=NetConfig(width=16, ppm_kernels=(1, 2, 3, 6)),
         optim=SHORT_RUN,
@@ -45,20 +51,18 @@ def quick() -> TrainConfig:
 
 
 def prepare_paper() -> PrepareConfig:
-    """The paper's grid: 150×150 pixels of 0.65 mm."""
+    """Return the paper's grid: 150×150 pixels of 0.65 mm."""
     return PrepareConfig()
 
 
 def prepare_anatomy() -> PrepareConfig:
-    """The same window on a grid three times coarser in-plane and twice along z: 50×50 pixels of 1.95 mm."""
+    """Return a grid of 50×50 pixels of 1.95 mm and slices of 2 mm, with ROIs of the same size in mm."""
     return PrepareConfig(spacing_mm=(2.0, 1.95, 1.95))
 
 
 def prepare_quick() -> PrepareConfig:
-    """The same window as 39×39 pixels of 2.5 mm, slices 3 mm apart.
-
-    The seed splits the 40 patients of the quick study 26 : 7 : 7; small cohorts split unevenly with most seeds.
-    """
+    """Return a grid of 39×39 pixels of 2.5 mm and slices of 3 mm, with ROIs of the same size in mm."""
+    # With this seed the 40 patients of the quick study split 26 : 7 : 7. Most seeds split small cohorts unevenly.
     return PrepareConfig(spacing_mm=(3.0, 2.5, 2.5), seed=2)
 
 
@@ -71,12 +75,12 @@ PREPARE_PRESETS: dict[str, Callable[[], PrepareConfig]] = {
 
 
 def train_preset(name: str) -> TrainConfig:
-    """A training run by name. Raises ConfigError naming the nearest known preset."""
+    """Return the preset of a training run. Raises ConfigError, which names the nearest preset, if there is none."""
     return _pick(TRAIN_PRESETS, name)()
 
 
 def prepare_preset(name: str) -> PrepareConfig:
-    """A preparation by name. Raises ConfigError naming the nearest known preset."""
+    """Return the preset of a preparation. Raises ConfigError, which names the nearest preset, if there is none."""
     return _pick(PREPARE_PRESETS, name)()
 
 

@@ -1,4 +1,4 @@
-"""The base of every configuration section, and how values become one."""
+"""The base class of all configuration sections, and the functions that build one from values."""
 
 import hashlib
 import json
@@ -12,13 +12,11 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, Validati
 from renalnet.errors import ConfigError, nearest
 
 Voxels: TypeAlias = tuple[PositiveInt, PositiveInt, PositiveInt]
-
-
 Lengths: TypeAlias = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 
 
 class Section(BaseModel):
-    """Base of every configuration: frozen, no unknown keys, fields documented by the text below them."""
+    """Base class of all configurations: frozen, without unknown keys, each field documented by the text below it."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
@@ -26,9 +24,7 @@ class Section(BaseModel):
 
 
 _YAML_ERRORS = (yaml.YAMLError, ValueError, KeyError, AttributeError, RecursionError)
-"""What the safe loader raises: beyond its own, whatever its builders of dates, numbers and truths let through."""
-
-
+"""Errors of `yaml.safe_load`. Its constructors of dates, numbers and booleans also raise errors of other types."""
 AnySection = TypeVar("AnySection", bound=Section)
 
 
@@ -36,7 +32,7 @@ def parse(section: type[AnySection], values: Mapping[str, Any], where: str = "co
     """Validate `values` as a `section`.
 
     Raises:
-        ConfigError: one line naming the first offending key, its value and the rule.
+        ConfigError: a key is unknown, or a value breaks a rule. The message names the first such key.
     """
     try:
         return section.model_validate(values)
@@ -65,16 +61,16 @@ def _keys_at(section: type[Section], location: Iterable[str]) -> list[str]:
 
 
 def override(config: AnySection, assignments: Iterable[str], where: str = "--set") -> AnySection:
-    """`config` with `key.sub=value` assignments applied; values are read as YAML.
+    """Return `config` with `key.sub=value` assignments applied. Values are read as YAML.
 
     Raises:
-        ConfigError: an assignment has no '=', or a key or value is invalid.
+        ConfigError: an assignment has no key or no '=', or a key or value is invalid.
     """
     values = config.model_dump()
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key:
-            raise ConfigError(f"{where} '{assignment}' must read key.sub=value")
+            raise ConfigError(f"{where} '{assignment}' is not an assignment; write it as key.sub=value")
         _assign(values, key.split("."), _parse_yaml(text, f"{where} '{assignment}'"))
     return parse(type(config), values, where)
 
@@ -89,7 +85,7 @@ def _assign(values: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def merge(config: AnySection, changes: Mapping[str, Any], where: str) -> AnySection:
-    """`config` with a nested mapping of changes laid over it, key by key. Raises ConfigError."""
+    """Return `config` with a nested mapping of changes applied, key by key. Raises ConfigError as `parse` does."""
     return parse(type(config), _merged(config.model_dump(), changes), where)
 
 
@@ -102,7 +98,11 @@ def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_file(path: str | Path) -> dict[str, Any]:
-    """A YAML configuration file as a mapping. Raises ConfigError."""
+    """Return the content of a YAML configuration file. An empty file gives an empty mapping.
+
+    Raises:
+        ConfigError: the file cannot be read, is not YAML, or does not hold a mapping.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -111,7 +111,8 @@ def read_file(path: str | Path) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: a configuration is a mapping of keys to values, got {type(values).__name__}")
+        found = type(values).__name__
+        raise ConfigError(f"{path}: holds a {found}, not a mapping of keys to values; write it as `key: value` lines")
     return values
 
 
@@ -119,10 +120,12 @@ def _parse_yaml(text: str, where: str) -> Any:
     try:
         return yaml.safe_load(text)
     except _YAML_ERRORS as error:
-        raise ConfigError(f"{where}: not valid YAML ({' '.join(str(error).split())})") from error
+        raise ConfigError(
+            f"{where}: not valid YAML ({' '.join(str(error).split())}); correct the value or quote it"
+        ) from error
 
 
 def fingerprint(config: Section) -> str:
-    """Sixteen hexadecimal digits that two configurations share only if all their values are equal."""
+    """Return 16 hexadecimal digits that are equal for two configurations only if all values are equal."""
     canonical = json.dumps(config.model_dump(mode="json"), sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""One training run."""
+"""Configuration of a training run."""
 
 from typing import Literal, Self
 
@@ -13,111 +13,120 @@ class OptimConfig(Section):
     """SGD with a multistep schedule (paper, III.B.3)."""
 
     base_rate: float = Field(0.001, gt=0)
-    """Learning rate of the first epoch."""
+    """Learning rate before the first milestone."""
     momentum: float = Field(0.9, ge=0, lt=1)
-    """Momentum."""
+    """Momentum of SGD."""
     weight_decay: float = Field(1e-5, ge=0)
-    """L2 regularisation."""
+    """Weight of the L2 regularisation."""
     milestones: tuple[int, ...] = (3, 5, 7)
-    """Epochs after which the rate is multiplied by `rate_decay`."""
+    """Epochs after which the learning rate is multiplied by `rate_decay`."""
     rate_decay: float = Field(0.1, gt=0, lt=1)
-    """Factor of each step (reconstruction: the paper names only the steps)."""
+    """Factor at each milestone (reconstruction: the paper gives only the milestones)."""
     batch_size: int = Field(4, ge=1)
-    """Crops a step."""
+    """Crops per step."""
     micro_batch: int = Field(0, ge=0)
-    """Crops that go through the network at once, whose gradients are added up to the batch's; 0 means the whole batch.
-    Where memory runs out the run halves it by itself. BatchNorm sees so many crops at a time."""
+    """Crops that go through the network at once; 0 means the whole batch. Their gradients are summed to the gradient of
+    the batch. The run halves this number when memory runs out. BatchNorm normalises over this many crops."""
     clip_norm: float = Field(10.0, gt=0)
-    """Gradients longer than this are shortened to it, so that one odd crop cannot end a run (reconstruction)."""
+    """Largest norm of the gradient. A longer gradient is scaled down, so that one unusual crop cannot end a run
+    (reconstruction)."""
 
     @model_validator(mode="after")
     def _increasing(self) -> Self:
         if list(self.milestones) != sorted(set(self.milestones)) or any(m < 1 for m in self.milestones):
-            raise ValueError(f"milestones {self.milestones} must be increasing epochs from 1")
+            raise ValueError(
+                f"milestones {self.milestones} must be increasing epochs from 1; sort them and remove repeated ones"
+            )
         return self
 
 
 class PatchConfig(Section):
-    """Random crops and flips, weighted towards kidney and tumor (paper, III.B.2)."""
+    """Random crops and flips. Crops are drawn more often near kidney and tumor (paper, III.B.2)."""
 
     shape: Voxels = (64, 150, 150)
     """Voxels of a crop (z, y, x)."""
     tumor_share: float = Field(0.5, ge=0, le=1)
     """Share of crops centred near a tumor voxel (reconstruction)."""
     kidney_share: float = Field(0.35, ge=0, le=1)
-    """Share of crops centred near a kidney voxel (reconstruction); the rest fall anywhere."""
+    """Share of crops centred near a kidney voxel (reconstruction). The other crops are anywhere in the ROI."""
     flip: bool = True
-    """Flip each axis with probability one half."""
+    """Whether each axis is flipped with probability 1/2."""
 
     @model_validator(mode="after")
     def _shares(self) -> Self:
         if self.tumor_share + self.kidney_share > 1:
-            raise ValueError(f"tumor_share {self.tumor_share} + kidney_share {self.kidney_share} must not exceed 1")
+            raise ValueError(
+                f"tumor_share {self.tumor_share} + kidney_share {self.kidney_share} must be at most 1; lower one of them"
+            )
         return self
 
 
 class Chance(Section):
-    """An option of augmentation: how often, and between which values."""
+    """Probability and range of one augmentation."""
 
     probability: float = Field(0.0, ge=0, le=1)
-    """Share of the crops that it is applied to."""
+    """Probability that a crop is augmented."""
     range: tuple[float, float]
-    """The value is drawn uniformly from here."""
+    """Lowest and highest value. The value for a crop is drawn uniformly between them."""
 
     @model_validator(mode="after")
     def _ascending(self) -> Self:
         if self.range[0] > self.range[1]:
-            raise ValueError(f"range {self.range} must go from low to high")
+            raise ValueError(f"range {self.range} must be [low, high] with low at most high; swap the two values")
         return self
 
 
 class AugmentConfig(Section):
-    """What the paper does not do: all off unless given a probability; applied to crops, on the GPU if there is one."""
+    """Augmentations beyond the paper's flips. Each is off until its probability is above 0.
+
+    They are applied to crops, on the GPU if there is one.
+    """
 
     degrees: Chance = Chance(range=(-10.0, 10.0))
-    """Rotation in-plane."""
+    """Rotation in-plane, in degrees."""
     zoom: Chance = Chance(range=(0.9, 1.1))
-    """Scaling of all axes; above 1 what is shown grows."""
+    """Factor on all axes. Above 1, the anatomy becomes larger."""
     blur_voxels: Chance = Chance(range=(0.5, 1.0))
-    """Gaussian blur, its standard deviation."""
+    """Standard deviation of a Gaussian blur, in voxels."""
     noise_hu: Chance = Chance(range=(5.0, 20.0))
-    """White Gaussian noise, its standard deviation."""
+    """Standard deviation of white Gaussian noise, in HU."""
     shift_hu: Chance = Chance(range=(-30.0, 30.0))
-    """Added to all intensities."""
+    """Offset of all intensities, in HU."""
     contrast: Chance = Chance(range=(0.85, 1.15))
-    """Factor about the middle of the intensity range."""
+    """Factor of the intensities' distance from the middle of their range."""
     gamma: Chance = Chance(range=(0.8, 1.25))
-    """Power of the intensities, scaled 0-1."""
+    """Exponent of the intensities, which are scaled to 0-1."""
 
     @model_validator(mode="after")
     def _positive(self) -> Self:
         for name in ("zoom", "blur_voxels", "contrast", "gamma"):
             if getattr(self, name).range[0] <= 0:
-                raise ValueError(f"{name}.range {getattr(self, name).range} must lie above 0")
+                raise ValueError(f"{name}.range {getattr(self, name).range} must be above 0; raise its lower end")
         if self.noise_hu.range[0] < 0:
-            raise ValueError(f"noise_hu.range {self.noise_hu.range} must not be negative")
+            raise ValueError(f"noise_hu.range {self.noise_hu.range} must not be negative; raise its lower end")
         return self
 
 
 class LoaderConfig(Section):
-    """How patients become batches. Only `window` and `visit` change what is drawn."""
+    """How cases become batches. Only `window` and `visit` change which crops are drawn."""
 
     window: int = Field(128, ge=1)
-    """Patients that crops are drawn from at a time; a cohort of no more is drawn from as a whole (the paper's 90)."""
+    """Cases from which crops are drawn at a time. A smaller cohort, as the paper's 90, is drawn from as a whole."""
     visit: int = Field(16, ge=1)
-    """In a larger cohort, one patient leaves the window and another enters every so many crops."""
+    """Crops after which one case of a larger cohort leaves the window and another one enters it."""
     memory_mb: float = Field(0.0, ge=0)
-    """Budget for decoded patients. What fits is held once a node and shared by all runs there. Else each run streams a
-    window of its own, and the budget is of each: it times the runs on a node must fit into the node's memory.
-    0 means a quarter of the node's memory."""
+    """Budget for decoded cases, in MiB; 0 means a quarter of the node's memory. Cases that fit are held once per node
+    and shared by all runs there. Otherwise each run streams its own window within this budget. The budget times the
+    number of runs on a node must then fit into the node's memory."""
     workers: int | None = Field(None, ge=0)
-    """Threads that assemble batches ahead; 0: they are assembled when asked for; none: 2 beside a GPU, else 0."""
+    """Threads that assemble batches in advance. With 0, a batch is assembled when it is needed. Null means 2 with a GPU
+    and 0 without."""
     decoders: int = Field(2, ge=1)
-    """Threads that decode patients ahead."""
+    """Threads that decode cases in advance."""
 
 
 class TrainConfig(Section):
-    """One training run."""
+    """Configuration of a training run."""
 
     net: NetConfig = NetConfig()
     """The network."""
@@ -126,24 +135,24 @@ class TrainConfig(Section):
     optim: OptimConfig = OptimConfig()
     """The optimiser."""
     patch: PatchConfig = PatchConfig()
-    """What the network sees while training."""
+    """Crops of the training cases."""
     augment: AugmentConfig = AugmentConfig()
-    """Changes of the crops beyond the paper's flips."""
+    """Augmentations beyond the paper's flips."""
     loader: LoaderConfig = LoaderConfig()
-    """How patients become batches."""
+    """How cases become batches."""
     stitch: StitchConfig = StitchConfig(stride=(32, 75, 75))
-    """Inference inside the training loop, on validation patients."""
+    """Stitched inference on the validation cases after each epoch."""
     epochs: int = Field(9, ge=1)
-    """Epochs (reconstruction: the paper names the steps 3, 5, 7 only)."""
+    """Number of epochs (reconstruction: the paper gives only the milestones 3, 5 and 7)."""
     steps_per_epoch: int = Field(14000, ge=1)
-    """Optimiser steps an epoch."""
+    """Steps per epoch."""
     max_validation_cases: int = Field(0, ge=0)
-    """Validation patients looked at each epoch, the same ones always; 0 means all."""
+    """Validation cases that each epoch measures, always the same ones; 0 means all."""
     seed: int = Field(0, ge=0)
-    """Initial weights, order of crops and flips follow from it."""
+    """Seed of the initial weights, of the order of the crops, and of the flips."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """`auto` takes bfloat16 where the device computes in it, float32 elsewhere."""
+    """Number format of the convolutions. `auto` is bfloat16 where the hardware supports it, otherwise float32."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Whether the network is compiled for training; `auto`: on a GPU only, a processor gains nothing."""
+    """Whether the network is compiled for training. `auto` compiles on a GPU only; a processor gains nothing."""
     checkpoint_every_s: float = Field(120.0, ge=0)
-    """Seconds between checkpoints within an epoch; 0: after each step. Each epoch's end is kept too."""
+    """Seconds between checkpoints within an epoch; 0 means after each step. The end of each epoch also writes one."""

@@ -33,7 +33,7 @@ def test_override_reads_yaml_values() -> None:
 
 
 def test_override_needs_an_assignment() -> None:
-    with pytest.raises(ConfigError, match=r"--set 'epochs' must read key\.sub=value"):
+    with pytest.raises(ConfigError, match=r"--set 'epochs' is not an assignment; write it as key\.sub=value"):
         override(TrainConfig(), ["epochs"])
 
 
@@ -45,7 +45,7 @@ def test_merge_keeps_what_is_not_named() -> None:
 def test_file_must_be_a_mapping(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("- 1\n")
-    with pytest.raises(ConfigError, match="a configuration is a mapping"):
+    with pytest.raises(ConfigError, match="holds a list, not a mapping of keys to values"):
         read_file(path)
 
 

@@ -76,7 +76,7 @@ def test_splits_file_in_yaml_and_json(tmp_path: Path) -> None:
         ("tset: [a]", "unknown split 'tset'; did you mean 'test'"),
         ("test: [a]\ntrain: [a]", "case 'a' comes twice"),
         ("test: a", "must be a list of case names"),
-        ("- a", "a configuration is a mapping"),
+        ("- a", "holds a list, not a mapping of keys to values"),
     ],
 )
 def test_wrong_splits_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
