@@ -13,7 +13,7 @@ from typing import Any
 from renalnet.config import LoaderConfig, Section, TrainConfig, fingerprint
 from renalnet.data.batches.augmentation import Augmenter
 from renalnet.data.batches.cohort import Cohort
-from renalnet.data.batches.loader import PatchLoader
+from renalnet.data.batches.loader import BatchLoader
 from renalnet.data.batches.tensors import TensorMaker
 from renalnet.errors import CheckpointError, StoreError
 from renalnet.nets import SegmentationNet, build_net
@@ -93,7 +93,7 @@ class TrainingRun:
         tensors = TensorMaker(cohort.normalisation, self.device, augmenter)
         self._stepper = Stepper(self.net, config, self.device, tensors)
         for_gpu = self.device.torch_device.type == "cuda"
-        self._loader = PatchLoader(cohort.train, config, fill_hu=cohort.normalisation.hu_min, for_gpu=for_gpu)
+        self._loader = BatchLoader(cohort.train, config, fill_hu=cohort.normalisation.hu_min, for_gpu=for_gpu)
         self.validation = Validation(
             cohort.validation, cohort.normalisation, config.stitch, config.max_validation_cases
         )

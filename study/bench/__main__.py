@@ -13,7 +13,7 @@ from renalnet.config import override
 from renalnet.errors import ConfigError, nearest
 from renalnet.runtime import storage
 from renalnet.runtime.log import get_logger
-from study.bench.data import growth, loader, localise, stream
+from study.bench.data import loader, localise, prepare_growth, stream
 from study.bench.measuring.size import Size
 from study.bench.measuring.table import Row, as_json, print_table
 from study.bench.networks import inference, network, post
@@ -29,7 +29,7 @@ def _replayed(size: Size, folder: Path) -> Iterator[Row]:
 BENCHES: Final[dict[str, Callable[[Size, Path], Iterator[Row]]]] = {
     "loader": loader.rows,
     "stream": stream.rows,
-    "prepare": growth.rows,
+    "prepare": prepare_growth.rows,
     "localise": localise.rows,
     "network": network.rows,
     "inference": inference.rows,

@@ -14,7 +14,7 @@ from torch import Tensor
 from renalnet.config import TrainConfig
 from renalnet.data.batches.augmentation import Augmenter
 from renalnet.data.batches.cohort import Cohort
-from renalnet.data.batches.loader import PatchLoader
+from renalnet.data.batches.loader import BatchLoader
 from renalnet.data.batches.tensors import TensorMaker
 from renalnet.data.store.manifest import Normalisation
 from renalnet.data.store.reader import Store
@@ -40,13 +40,13 @@ def changed(config: TrainConfig, **optim: float) -> TrainConfig:
     return config.model_copy(update={"optim": config.optim.model_copy(update=optim)})
 
 
-def make_stepper(config: TrainConfig, cohort: Cohort) -> tuple[Stepper, PatchLoader]:
+def make_stepper(config: TrainConfig, cohort: Cohort) -> tuple[Stepper, BatchLoader]:
     device = pick_device(config.precision)
     augmenter = Augmenter(config.augment, cohort.normalisation, config.seed)
     tensors = TensorMaker(cohort.normalisation, device, augmenter)
     stepper = Stepper(build_net(config.net, config.seed), config, device, tensors)
     stepper.begin_epoch(config.optim.base_rate)
-    return stepper, PatchLoader(cohort.train, config, fill_hu=cohort.normalisation.hu_min)
+    return stepper, BatchLoader(cohort.train, config, fill_hu=cohort.normalisation.hu_min)
 
 
 def copies(stepper: Stepper) -> list[Tensor]:

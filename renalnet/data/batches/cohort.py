@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from renalnet.config import LoaderConfig
-from renalnet.data.batches.decoded_cases import Dealt, DecodedCases, Source, StoreSource
-from renalnet.data.batches.folds import DEALT, Fold, in_fold
+from renalnet.data.batches.decoded_cases import CaseSource, DecodedCases, RenumberedSource, StoreSource
+from renalnet.data.batches.folds import FOLD_SPLITS, Fold, in_fold
 from renalnet.data.batches.node_copy import LAYOUT, NodeCopy, copy_bytes, find_room
 from renalnet.data.batches.node_folder import NodeFolder
 from renalnet.data.batches.sampler import ENTER_AHEAD
@@ -72,27 +72,27 @@ def _fold_cohort(store: Store, config: LoaderConfig, fold: Fold, budget: int) ->
     Where those do not fit, both of the fold's parts are streamed.
     """
     dealt = in_fold(store, fold)
-    fits = sum(num_bytes(store, split) for split in DEALT) <= budget
+    fits = sum(num_bytes(store, split) for split in FOLD_SPLITS) <= budget
     if not fits:
         _window_bytes(dealt, budget, config.window)
     places = _places(store, fits=fits)
     train, validation = (
         DecodedCases(
-            Dealt(tuple(places[case] for case in dealt.cases(split))),
+            RenumberedSource(tuple(places[case] for case in dealt.cases(split))),
             dealt.index.shapes(split),
             dealt.index.counts(split),
             num_threads=config.decoders,
             keep_all=fits,
         )
-        for split in DEALT
+        for split in FOLD_SPLITS
     )
     return Cohort(train, validation, store.normalisation, f"{store.fingerprint}-{fold}")
 
 
-def _places(store: Store, *, fits: bool) -> dict[str, tuple[Source, int]]:
+def _places(store: Store, *, fits: bool) -> dict[str, tuple[CaseSource, int]]:
     """Where each training or validation patient is read, and its number there."""
-    places: dict[str, tuple[Source, int]] = {}
-    for split in DEALT:
+    places: dict[str, tuple[CaseSource, int]] = {}
+    for split in FOLD_SPLITS:
         source = _source(store, split, fits=fits)
         places |= {case: (source, number) for number, case in enumerate(store.cases(split))}
     return places
@@ -110,14 +110,14 @@ def _patients(store: Store, split: Split, num_threads: int, *, fits: bool) -> De
     return DecodedCases(source, shapes, counts, num_threads=num_threads, keep_all=fits)
 
 
-def _source(store: Store, split: Split, *, fits: bool) -> Source:
+def _source(store: Store, split: Split, *, fits: bool) -> CaseSource:
     """The node's copy of a split where it fits and there is room, else the store itself."""
     cases = tuple(store.cases(split))
     source = StoreSource(store, cases)
     return (_shared(store, split, source) or source) if cases and fits else source
 
 
-def _shared(store: Store, split: Split, source: Source) -> NodeCopy | None:
+def _shared(store: Store, split: Split, source: CaseSource) -> NodeCopy | None:
     """The node's copy; none, and said so, where there is no room for it."""
     place = find_room(copy_name(store, split), num_bytes(store, split))
     if place is None:

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from renalnet.data.store.focus import Focus
+from renalnet.data.store.class_locations import ClassLocations
 from renalnet.data.store.reader import Store
 from renalnet.errors import RenalnetError
 from renalnet.runtime.machine import release_memory
@@ -25,11 +25,11 @@ class DecodedCase:
     """HU (z, y, x), clipped to the range of the normalisation, so that a batch needs no clipping."""
     label: LabelArray
     """(z, y, x)."""
-    focus: Focus
+    locations: ClassLocations
     """Where its classes lie."""
 
 
-class Source(Protocol):
+class CaseSource(Protocol):
     """Where patients come from, by number."""
 
     def read(self, number: int) -> DecodedCase:
@@ -49,24 +49,24 @@ class StoreSource:
     cases: tuple[str, ...]
 
     def read(self, number: int) -> DecodedCase:
-        """See `Source`."""
-        roi, focus = self.store.read_with_focus(self.cases[number])
+        """See `CaseSource`."""
+        roi, locations = self.store.read_with_class_locations(self.cases[number])
         bounds = self.store.normalisation.hu_min, self.store.normalisation.hu_max
-        return DecodedCase(np.clip(roi.image, *bounds, out=roi.image), roi.label, focus)
+        return DecodedCase(np.clip(roi.image, *bounds, out=roi.image), roi.label, locations)
 
     def close(self) -> None:
         """Nothing is held."""
 
 
 @dataclass(frozen=True)
-class Dealt:
+class RenumberedSource:
     """Cases of other sources under new numbers: of the copies that a node has already, for instance."""
 
-    places: tuple[tuple[Source, int], ...]
+    places: tuple[tuple[CaseSource, int], ...]
     """For each patient its source, and its number there."""
 
     def read(self, number: int) -> DecodedCase:
-        """See `Source`."""
+        """See `CaseSource`."""
         source, there = self.places[number]
         return source.read(there)
 
@@ -81,7 +81,7 @@ class DecodedCases:
 
     def __init__(
         self,
-        source: Source,
+        source: CaseSource,
         shapes: NDArray[np.int64],
         counts: NDArray[np.int64],
         *,
@@ -117,7 +117,7 @@ class DecodedCases:
             self._under_way.add(number)
         return self._make(number)
 
-    def want(self, numbers: Iterable[int]) -> None:
+    def prefetch(self, numbers: Iterable[int]) -> None:
         """These are needed next; with `keep_all` off, the others are forgotten.
 
         They are decoded in this order, behind those that have been waiting.
@@ -137,7 +137,7 @@ class DecodedCases:
 
     def close(self) -> None:
         """Decode nothing more ahead, and forget what is decoded."""
-        self.want(())
+        self.prefetch(())
         with self._changed:
             self._ready.clear()
         self._source.close()

@@ -13,7 +13,7 @@ from renalnet.data.store.reader import Store
 from renalnet.errors import ConfigError
 from renalnet.types import TUMOR, Split
 
-DEALT: Final[tuple[Split, Split]] = ("train", "validation")
+FOLD_SPLITS: Final[tuple[Split, Split]] = ("train", "validation")
 """The splits whose patients are dealt."""
 
 
@@ -40,13 +40,13 @@ def in_fold(store: Store, fold: Fold) -> Store:
     """
     has_tumor = {
         case: bool(counts[TUMOR])
-        for split in DEALT
+        for split in FOLD_SPLITS
         for case, counts in zip(store.cases(split), store.index.counts(split), strict=True)
     }
-    return replace(store, index=store.index.with_splits(deal(has_tumor, fold)))
+    return replace(store, index=store.index.with_splits(fold_splits(has_tumor, fold)))
 
 
-def deal(has_tumor: Mapping[str, bool], fold: Fold) -> dict[str, Split]:
+def fold_splits(has_tumor: Mapping[str, bool], fold: Fold) -> dict[str, Split]:
     """The split of each case in a fold: cases in an order of the seed, dealt in turn to as many folds as there are.
 
     Those with a tumor are dealt first, so that each fold gets its share of them and of the healthy ones.

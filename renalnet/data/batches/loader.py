@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from renalnet.config import TrainConfig
+from renalnet.data.batches.crop import crop_into
 from renalnet.data.batches.decoded_cases import DecodedCases
 from renalnet.data.batches.flips import NO_FLIPS, draw_flips
-from renalnet.data.batches.patch import crop_into
 from renalnet.data.batches.random_streams import Purpose, stream
 from renalnet.data.batches.sampler import Sampler, ShuffleWindow
 from renalnet.types import IGNORE_LABEL
@@ -37,7 +37,7 @@ class Batch:
     """uint8, `IGNORE_LABEL` outside the ROI."""
 
 
-class PatchLoader:
+class BatchLoader:
     """Batches by step number, assembled in the caller's thread or ahead of it."""
 
     def __init__(self, patients: DecodedCases, config: TrainConfig, *, fill_hu: int, for_gpu: bool = False) -> None:
@@ -70,7 +70,7 @@ class PatchLoader:
         """The batches of `num_steps` steps from `first_step` on. Raises StoreError where a shard is damaged."""
         while len(self._ring) <= self._num_workers:
             self._ring.append(self._new_buffers())
-        self._patients.want(self._sampler.order_of_need(self._seed, first_step * self._batch_size))
+        self._patients.prefetch(self._sampler.order_of_need(self._seed, first_step * self._batch_size))
         steps = range(first_step, first_step + num_steps)
         yield from self._ahead(steps) if self._num_workers else self._in_turn(steps)
 
@@ -101,10 +101,10 @@ class PatchLoader:
 
     def _slide(self, oldest_step: int, newest_step: int) -> None:
         """Say which patients the steps under way need, and which will enter soon."""
-        if self._window.holds_everybody:
+        if self._window.holds_all:
             return
         first, last = oldest_step * self._batch_size, (newest_step + 1) * self._batch_size - 1
-        self._patients.want(self._window.around(first, last).tolist())
+        self._patients.prefetch(self._window.around(first, last).tolist())
 
     def _fill(self, step: int, buffers: tuple[Tensor, Tensor]) -> Batch:
         images, labels = buffers

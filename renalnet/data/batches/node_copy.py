@@ -20,9 +20,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from renalnet.data.batches.decoded_cases import DecodedCase, Source
+from renalnet.data.batches.decoded_cases import CaseSource, DecodedCase
 from renalnet.data.batches.node_folder import NodeFolder, private_home, remove_leftovers
-from renalnet.data.store.focus import NUM_ANCHORS, Focus
+from renalnet.data.store.class_locations import NUM_ANCHORS, ClassLocations
 from renalnet.runtime.log import get_logger
 from renalnet.runtime.storage import FULL
 from renalnet.types import FOREGROUND_LABELS, NUM_CLASSES, HuArray, LabelArray
@@ -62,7 +62,7 @@ def find_room(name: str, num_bytes: int) -> Path | None:
 class NodeCopy:
     """The places of the patients; `read` gives one from shared memory."""
 
-    def __init__(self, folder: NodeFolder, source: Source, shapes: NDArray[np.int64], num_slabs: NDArray[np.int64]):
+    def __init__(self, folder: NodeFolder, source: CaseSource, shapes: NDArray[np.int64], num_slabs: NDArray[np.int64]):
         """Join or begin the copy in `folder`; nothing is decoded yet. Raises OSError."""
         self._folder, self._source = folder, source
         self._shapes, self._num_slabs = shapes, num_slabs
@@ -83,7 +83,7 @@ class NodeCopy:
                     return patient
                 os.write(mark, b"+")
         slabs, image, label = self._views(number, self._map, int(self._offsets[number]))
-        return DecodedCase(image, label, _read_focus(slabs))
+        return DecodedCase(image, label, _read_class_locations(slabs))
 
     def close(self) -> None:
         """Leave the copy; it goes with its last user. Cases that were read stay valid."""
@@ -102,7 +102,7 @@ class NodeCopy:
                 return False
             memory = mmap.mmap(file.fileno(), size, offset=offset)
         slabs, image, label = self._views(number, memory, 0)
-        _write_focus(slabs, patient.focus)
+        _write_class_locations(slabs, patient.locations)
         np.copyto(image, patient.image)
         np.copyto(label, patient.label)
         return True
@@ -121,20 +121,20 @@ class NodeCopy:
         self._told = True
 
 
-def _write_focus(slabs: NDArray[Any], focus: Focus) -> None:
-    slabs["start"], slabs["counts"] = focus.starts, focus.counts
+def _write_class_locations(slabs: NDArray[Any], locations: ClassLocations) -> None:
+    slabs["start"], slabs["counts"] = locations.starts, locations.counts
     for column, label in enumerate(FOREGROUND_LABELS):
-        for slab, anchors in zip(slabs, focus.anchors(label), strict=True):
+        for slab, anchors in zip(slabs, locations.anchors(label), strict=True):
             slab["num_anchors"][column] = len(anchors)
             slab["anchors"][column, : len(anchors)] = anchors
 
 
-def _read_focus(slabs: NDArray[Any]) -> Focus:
+def _read_class_locations(slabs: NDArray[Any]) -> ClassLocations:
     kidney, tumor = (
         tuple(slab["anchors"][column, : slab["num_anchors"][column]] for slab in slabs)
         for column in range(len(FOREGROUND_LABELS))
     )
-    return Focus(slabs["counts"], slabs["start"], kidney, tumor)
+    return ClassLocations(slabs["counts"], slabs["start"], kidney, tumor)
 
 
 @contextmanager

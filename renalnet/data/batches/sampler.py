@@ -1,6 +1,6 @@
 """Which patient a crop shows and where it lies: functions of the seed and the crop's number alone.
 
-Decided from counts and remembered voxels of each slab (`focus`), so that no pixel is touched to decide.
+Decided from counts and remembered voxels of each slab (`locations`), so that no pixel is touched to decide.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from renalnet.config import PatchConfig
+from renalnet.data.batches.crop import CropLocation
 from renalnet.data.batches.decoded_cases import DecodedCases
-from renalnet.data.batches.patch import PatchLocation
 from renalnet.data.batches.random_streams import Purpose, stream
 from renalnet.errors import StoreError
 from renalnet.types import KIDNEY, TUMOR, Shape
@@ -35,20 +35,20 @@ class ShuffleWindow:
         self._slice = lru_cache(maxsize=4)(self._entries)
 
     @property
-    def holds_everybody(self) -> bool:
+    def holds_all(self) -> bool:
         """Whether no patient is ever outside."""
         return self._size >= self._num_patients
 
     def at(self, crop: int) -> NDArray[np.int64]:
         """Numbers of the patients in the window at a crop; one may be there twice, between two passes."""
-        if self.holds_everybody:
+        if self.holds_all:
             return np.arange(self._num_patients)
         entered = crop // self._visit
         return self._slice(entered, entered + self._size)
 
     def around(self, first_crop: int, last_crop: int) -> NDArray[np.int64]:
         """Those in the window at any crop from the first to the last, and the next `ENTER_AHEAD`."""
-        if self.holds_everybody:
+        if self.holds_all:
             return self.at(first_crop)
         return self._entries(first_crop // self._visit, last_crop // self._visit + self._size + ENTER_AHEAD)
 
@@ -72,14 +72,14 @@ class Sampler:
             raise StoreError("no training ROI in the store; prepare it with training patients")
         self._patients, self._config, self._window = patients, config, window
 
-    def draw(self, crop: int, generator: np.random.Generator) -> PatchLocation:
+    def draw(self, crop: int, generator: np.random.Generator) -> CropLocation:
         """The location of a crop by its number, from 0 on through all steps."""
         case, label = self._choose(crop, generator)
         if label is None:
             wanted = self._anywhere(case, generator)
         else:
             wanted = self._around(self._voxel(case, label, generator), generator)
-        return PatchLocation(case, self._inside(case, wanted), self._config.shape)
+        return CropLocation(case, self._inside(case, wanted), self._config.shape)
 
     def order_of_need(self, seed: int, first_crop: int) -> Iterator[int]:
         """Cases in the order in which crops from `first_crop` on ask for them, then the rest of the window."""
@@ -99,9 +99,9 @@ class Sampler:
 
     def _voxel(self, case: int, label: int, generator: np.random.Generator) -> list[int]:
         """A voxel of the label: each slab as likely as it holds voxels, then one of those it remembers."""
-        focus = self._patients[case].focus
-        counts = focus.counts[:, label]
-        anchors = focus.anchors(label)[int(generator.choice(len(counts), p=counts / counts.sum()))]
+        locations = self._patients[case].locations
+        counts = locations.counts[:, label]
+        anchors = locations.anchors(label)[int(generator.choice(len(counts), p=counts / counts.sum()))]
         return [int(place) for place in anchors[int(generator.integers(len(anchors)))]]
 
     def _around(self, voxel: list[int], generator: np.random.Generator) -> list[int]:

@@ -1,6 +1,6 @@
 """The abdomen around the kidneys: wall, fat, spine, muscles, bowel, liver, spleen and great vessels, in HU.
 
-Coordinates are those of `Space`. Every organ varies in place and size between patients.
+Coordinates are those of `BodyCoordinates`. Every organ varies in place and size between patients.
 """
 
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from renalnet.data.phantom import tissue
-from renalnet.data.phantom.fields import smooth_field
-from renalnet.data.phantom.space import Region, Space
+from renalnet.data.phantom.coordinates import BodyCoordinates, Region
+from renalnet.data.phantom.random_fields import smooth_field
 from renalnet.types import FloatArray, MaskArray, Triple
 
 VERTEBRA_MM = 36.0
@@ -31,7 +31,7 @@ class Habitus:
 class Canvas:
     """CT numbers being painted, and the masks that later organs must respect."""
 
-    space: Space
+    space: BodyCoordinates
     hu: FloatArray
     firm: MaskArray
     """Muscle and bone: perirenal fat spreads less into these."""
@@ -60,7 +60,7 @@ def draw_habitus(rng: np.random.Generator) -> Habitus:
     )
 
 
-def depth_below_skin(space: Space, habitus: Habitus) -> FloatArray:
+def depth_below_skin(space: BodyCoordinates, habitus: Habitus) -> FloatArray:
     """Approximate distance in mm of each voxel below the skin; negative outside the body."""
     u, v = np.abs(space.x) / habitus.half_width, np.abs(space.y) / habitus.half_depth
     radius = (u**2.4 + v**2.4) ** (1 / 2.4)  # between an ellipse and a box
@@ -68,7 +68,7 @@ def depth_below_skin(space: Space, habitus: Habitus) -> FloatArray:
 
 
 def paint_body(
-    space: Space,
+    space: BodyCoordinates,
     depth_mm: FloatArray,
     habitus: Habitus,
     enhancement: tissue.Enhancement,

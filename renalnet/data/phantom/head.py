@@ -5,8 +5,8 @@ import numpy as np
 from renalnet.config import PhantomConfig
 from renalnet.data.images.volume import Grid, Volume
 from renalnet.data.phantom import tissue
+from renalnet.data.phantom.coordinates import BodyCoordinates
 from renalnet.data.phantom.scanner import scan
-from renalnet.data.phantom.space import Space
 
 _SKULL_RADII_MM = (100.0, 92.0, 74.0)
 _SKULL_THICKNESS_MM = 7.0
@@ -19,7 +19,7 @@ def paint_head(config: PhantomConfig, index: int) -> Volume:
     rng = np.random.default_rng([config.seed, index, 6])
     z, y, x = (-(size - 1) / 2 * step for size, step in zip(config.shape, config.spacing_mm, strict=True))
     grid = Grid.axis_aligned(config.shape, config.spacing_mm, (z, y, x))
-    space = Space.draw(rng, config.shape, config.spacing_mm, grid.origin_mm)
+    space = BodyCoordinates.draw(rng, config.shape, config.spacing_mm, grid.origin_mm)
     hu = np.full(config.shape, tissue.AIR_HU, np.float32)
     radii = np.array(_SKULL_RADII_MM) * rng.uniform(0.92, 1.06)
     layers = (

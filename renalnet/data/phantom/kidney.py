@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from renalnet.data.phantom import tissue
-from renalnet.data.phantom.fields import smooth_field
-from renalnet.data.phantom.space import Region, Space
+from renalnet.data.phantom.coordinates import BodyCoordinates, Region
+from renalnet.data.phantom.random_fields import smooth_field
 from renalnet.types import KIDNEY, TUMOR, FloatArray, LabelArray, MaskArray, Triple
 
 KIDNEY_SITE_MM: Final = {"left": (4.0, 34.0, 64.0), "right": (-8.0, 34.0, -64.0)}
-"""Usual centre of each kidney (z, y, x) in `Space`."""
+"""Usual centre of each kidney (z, y, x) in `BodyCoordinates`."""
 KIDNEY_VOLUME_ML: Final = (85.0, 260.0)
 KIDNEY_MEAN_ML: Final = 156.0
 KIDNEY_SPREAD_ML: Final = 36.0
@@ -60,7 +60,7 @@ def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def add_kidney(
     label: LabelArray,
-    space: Space,
+    space: BodyCoordinates,
     forbidden: MaskArray,
     shape: KidneyShape,
     tumor_ml: float,
@@ -96,7 +96,7 @@ def _smallest(values: FloatArray, count: float) -> MaskArray:
 
 
 def _remoteness(
-    space: Space, region: Region, shape: KidneyShape, rng: np.random.Generator
+    space: BodyCoordinates, region: Region, shape: KidneyShape, rng: np.random.Generator
 ) -> tuple[FloatArray, MaskArray]:
     """Squared radius of a bean (1 at its surface), and the mask of its sinus."""
     offsets = space.offsets(region, shape.centre_mm)
@@ -115,7 +115,7 @@ def _remoteness(
 
 
 def _tumor_distance(
-    space: Space, region: Region, shape: KidneyShape, volume_ml: float, rng: np.random.Generator
+    space: BodyCoordinates, region: Region, shape: KidneyShape, volume_ml: float, rng: np.random.Generator
 ) -> FloatArray:
     """Distance from a seat on or in the kidney, in radii of an irregular tumor of this volume."""
     radius = (volume_ml * 1000 * 3 / (4 * math.pi)) ** (1 / 3)

@@ -11,10 +11,10 @@ from renalnet.data.cases.sides import Side
 from renalnet.data.images.volume import Grid, Volume, canonical, grid_difference, resample
 from renalnet.data.phantom import tissue
 from renalnet.data.phantom.body import depth_below_skin, draw_habitus, paint_body
+from renalnet.data.phantom.coordinates import BodyCoordinates
 from renalnet.data.phantom.kidney import KIDNEY_SITE_MM, add_kidney, draw_kidney, draw_kidney_volume_ml
-from renalnet.data.phantom.organ import paint_kidneys
+from renalnet.data.phantom.kidney_painting import paint_kidneys
 from renalnet.data.phantom.scanner import scan
-from renalnet.data.phantom.space import Space
 from renalnet.data.phantom.tumor import TumorKind, draw_volume_ml
 from renalnet.errors import ConfigError, InputError
 from renalnet.types import KIDNEY, TUMOR, FloatArray, LabelArray, MaskArray
@@ -71,7 +71,7 @@ def paint_abdomen(config: PhantomConfig, index: int) -> PaintedCase:
     rng = np.random.default_rng([config.seed, index, 1])
     origin = tuple(-(size - 1) / 2 * step for size, step in zip(config.shape, config.spacing_mm, strict=True))
     grid = Grid.axis_aligned(config.shape, config.spacing_mm, (origin[0], origin[1], origin[2]))
-    space = Space.draw(rng, config.shape, config.spacing_mm, grid.origin_mm)
+    space = BodyCoordinates.draw(rng, config.shape, config.spacing_mm, grid.origin_mm)
     habitus = draw_habitus(rng)
     depth = depth_below_skin(space, habitus)
     forbidden = (depth < habitus.skin_fat + 0.7 * habitus.wall) | (np.abs(space.x) < 30)
@@ -140,7 +140,7 @@ def _quantile(config: PhantomConfig, index: int, what: Literal["healthy", "kind"
 def _draw_labels(
     config: PhantomConfig,
     index: int,
-    space: Space,
+    space: BodyCoordinates,
     forbidden: MaskArray,
     side: Side,
     rng: np.random.Generator,
@@ -167,7 +167,7 @@ def _paint_around(
         float(np.average(np.arange(size), weights=_profile(label, axis))) for axis, size in enumerate(label.shape)
     ]
     first = [site - c * step for site, c, step in zip(KIDNEY_SITE_MM[side], centroid, grid.spacing_mm, strict=True)]
-    space = Space.draw(rng, grid.shape, grid.spacing_mm, (first[0], first[1], first[2]))
+    space = BodyCoordinates.draw(rng, grid.shape, grid.spacing_mm, (first[0], first[1], first[2]))
     habitus, enhancement = draw_habitus(rng), tissue.draw_enhancement(rng)
     canvas = paint_body(space, depth_below_skin(space, habitus), habitus, enhancement, rng)
     tumors = paint_kidneys(canvas, label, habitus.perirenal_fat, enhancement, _quantile(config, index, "kind"), rng)

@@ -5,7 +5,7 @@ from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
-from renalnet.data.phantom.fields import smooth_field
+from renalnet.data.phantom.random_fields import smooth_field
 from renalnet.data.phantom.tissue import Enhancement
 from renalnet.types import FloatArray, MaskArray, Triple
 

@@ -23,9 +23,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from renalnet.data.images.volume import Grid
-from renalnet.data.store.focus import Focus
+from renalnet.data.store.class_locations import ClassLocations
 from renalnet.data.store.manifest import VERSION, CaseEntry, CaseIndex, FileEntry, Manifest, Normalisation
-from renalnet.data.store.shards import read_focus, read_slabs
+from renalnet.data.store.shards import read_class_locations, read_slabs
 from renalnet.errors import ConfigError, InputError, StoreError, nearest
 from renalnet.runtime import storage
 from renalnet.types import SPLITS, HuArray, LabelArray, Split, Triple
@@ -107,19 +107,19 @@ class Store:
         with self._shard(entry.shard) as file:
             return self._slices(file, entry, start, stop)
 
-    def focus(self, case: str) -> Focus:
+    def class_locations(self, case: str) -> ClassLocations:
         """Where the classes of a case lie; reads no pixel. Raises StoreError as `read` does."""
         entry = self.entry(case)
         with self._shard(entry.shard) as file:
-            return read_focus(file, case, _rows(entry))
+            return read_class_locations(file, case, _rows(entry))
 
-    def read_with_focus(self, case: str) -> tuple[Roi, Focus]:
-        """`read` and `focus` in one opening of the shard. Raises StoreError as `read` does."""
+    def read_with_class_locations(self, case: str) -> tuple[Roi, ClassLocations]:
+        """`read` and `locations` in one opening of the shard. Raises StoreError as `read` does."""
         entry = self.entry(case)
         with self._shard(entry.shard) as file:
             image, label = self._slices(file, entry, 0, entry.shape[0])
-            focus = read_focus(file, case, _rows(entry))
-        return Roi(case, entry.split, image, label, entry.grid, entry.source, entry.notes), focus
+            locations = read_class_locations(file, case, _rows(entry))
+        return Roi(case, entry.split, image, label, entry.grid, entry.source, entry.notes), locations
 
     def read_split(self, split: Split) -> list[Roi]:
         """The ROIs of a split, in the order of `cases`. Raises StoreError."""

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from renalnet.data.images.volume import Grid
-from renalnet.data.store.focus import Focus, draw_anchors
+from renalnet.data.store.class_locations import ClassLocations, draw_anchors
 from renalnet.errors import StoreError
 from renalnet.types import KIDNEY, TUMOR, HuArray, LabelArray
 
@@ -40,7 +40,7 @@ SCHEMA: Final = pa.schema(
     ]
 )
 _PLACE_COLUMNS: Final = ("case", "z_start", "num_slices", "height", "width")
-_FOCUS_COLUMNS: Final = ("case", "z_start", *COUNT_COLUMNS, *ANCHOR_COLUMNS)
+_LOCATION_COLUMNS: Final = ("case", "z_start", *COUNT_COLUMNS, *ANCHOR_COLUMNS)
 
 
 class ShardBuilder:
@@ -123,9 +123,9 @@ def read_slabs(file: pq.ParquetFile, case: str, rows: range) -> Iterator[tuple[i
         yield found["z_start"], image, _view(table.column("label"), LABEL_DTYPE).reshape(shape)
 
 
-def read_focus(file: pq.ParquetFile, case: str, rows: range) -> Focus:
+def read_class_locations(file: pq.ParquetFile, case: str, rows: range) -> ClassLocations:
     """Where the classes of a case lie; reads no pixel. Raises StoreError where a row belongs to another case."""
-    table = file.read_row_groups(list(rows), columns=list(_FOCUS_COLUMNS))
+    table = file.read_row_groups(list(rows), columns=list(_LOCATION_COLUMNS))
     for row, found in zip(rows, table.column("case").to_pylist(), strict=True):
         _check_case(found, case, row)
     counts = np.stack([table.column(name).to_numpy() for name in COUNT_COLUMNS], axis=1)
@@ -133,7 +133,7 @@ def read_focus(file: pq.ParquetFile, case: str, rows: range) -> Focus:
         tuple(np.frombuffer(cell, ANCHOR_DTYPE).reshape(-1, 3) for cell in table.column(name).to_pylist())
         for name in ANCHOR_COLUMNS
     )
-    return Focus(counts, table.column("z_start").to_numpy().astype(np.int64), kidney, tumor)
+    return ClassLocations(counts, table.column("z_start").to_numpy().astype(np.int64), kidney, tumor)
 
 
 def _check_case(found: str, expected: str, row: int) -> None:

@@ -11,11 +11,11 @@ from typing import Final
 from renalnet.data.batches.cohort import copy_name
 from renalnet.data.batches.node_folder import private_home
 from renalnet.data.store.reader import Store
-from study.bench.data.feed_processes import measure, memory_mb
-from study.bench.data.feeds import CONTENDERS, Job
+from study.bench.data.library_loaders import CONTENDERS, Job
+from study.bench.data.loader_processes import measure, memory_mb
 from study.bench.measuring.processes import available_mb, is_installed
-from study.bench.measuring.scene import Painter, write_scene
 from study.bench.measuring.size import Size
+from study.bench.measuring.synthetic_rois import RoiPainter, write_rois
 from study.bench.measuring.table import Row
 
 OURS: Final = "renalnet"
@@ -38,7 +38,7 @@ class _Timed:
 
 def rows(size: Size, folder: Path) -> Iterator[Row]:
     """Rate, start and memory, ours and each peer's."""
-    store = write_scene(folder, Painter(size.roi), size.patients, arrays=True)
+    store = write_rois(folder, RoiPainter(size.roi), size.patients, arrays=True)
     job = Job(OURS, str(folder), size.crop, size.batch_size, size.batches)
     ours = _best(job, size)
     for peer in CONTENDERS:

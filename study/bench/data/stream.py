@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from study.bench.data.feed_processes import measure
-from study.bench.data.feeds import Job
-from study.bench.measuring.scene import Painter, write_scene
+from study.bench.data.library_loaders import Job
+from study.bench.data.loader_processes import measure
 from study.bench.measuring.size import Size
+from study.bench.measuring.synthetic_rois import RoiPainter, write_rois
 from study.bench.measuring.table import Row
 
 _ROI: Final = (24, 32, 32)
@@ -21,7 +21,7 @@ _LEAST_VISITS: Final = 500
 
 def rows(size: Size, folder: Path) -> Iterator[Row]:
     """Rate on ROIs of full size; peak memory and time of a visit in stores of small ones."""
-    write_scene(folder / "full", Painter(size.roi), size.patients)
+    write_rois(folder / "full", RoiPainter(size.roi), size.patients)
     window = max(size.patients // 3, 1)
     job = Job("renalnet", str(folder / "full"), size.crop, size.batch_size, size.batches, window=window, workers=1)
     rate = measure(replace(job, warm_up=size.batches // 5))["patches_per_s"]
@@ -32,7 +32,7 @@ def rows(size: Size, folder: Path) -> Iterator[Row]:
 
 def _visit_all(folder: Path, num_patients: int) -> Iterator[Row]:
     """Each patient stays for as many crops as a batch holds; small stores are gone through again and again."""
-    write_scene(folder, Painter(_ROI), num_patients, shard_mb=1)
+    write_rois(folder, RoiPainter(_ROI), num_patients, shard_mb=1)
     num_visits = max(num_patients, _LEAST_VISITS)
     found = measure(Job("renalnet", str(folder), _CROP, _BATCH_SIZE, num_visits, window=_WINDOW, visit=_BATCH_SIZE))
     note = f"{num_visits} visits to small ROIs, window of {_WINDOW}"

@@ -22,8 +22,8 @@ from renalnet.runtime.machine import keep_memory, num_cores
 from renalnet.train.losses import supervised_loss
 from renalnet.types import LabelArray
 from study.bench.measuring.processes import Process, answer, ask, is_installed, started
-from study.bench.measuring.scene import Painter
 from study.bench.measuring.size import Size
+from study.bench.measuring.synthetic_rois import RoiPainter
 from study.bench.measuring.table import Row
 from study.bench.networks.stitched import WEIGHTS, StitchJob, normalisation
 
@@ -121,7 +121,7 @@ def train(size: Size, folder: Path) -> None:
     torch.set_num_threads(num_cores())
     device, rng = pick_device(), np.random.default_rng(0)
     net = device.place(build_net(NetConfig(), seed=0)).train()
-    painter, scale = Painter(size.roi), normalisation()
+    painter, scale = RoiPainter(size.roi), normalisation()
     rois = [painter.paint(seed) for seed in (1, 2, 3)]
     optimizer = torch.optim.SGD(net.parameters(), _RATE, momentum=0.9, nesterov=True)
     for step in range(size.inference_steps):

@@ -28,8 +28,8 @@ from renalnet.nets.folded import folded
 from renalnet.runtime.device import pick_device
 from renalnet.types import NUM_CLASSES, HuArray, LabelArray
 from study.bench.measuring.processes import is_installed
-from study.bench.measuring.scene import Painter
 from study.bench.measuring.size import Size
+from study.bench.measuring.synthetic_rois import RoiPainter
 from study.bench.measuring.table import Row
 from study.bench.networks.inference import train
 from study.bench.networks.stitched import WEIGHTS, normalisation
@@ -52,7 +52,7 @@ class _Step:
 def rows(size: Size, folder: Path) -> Iterator[Row]:
     """Seconds of each step and of all, then how far the labels agree with those of the field over the whole ROI."""
     train(size, folder)
-    image, truth = Painter(size.roi).paint(0)
+    image, truth = RoiPainter(size.roi).paint(0)
     vote = _vote(image, folder)
     torch.set_num_threads(1)
     steps = _steps(vote, image, truth)

@@ -29,7 +29,7 @@ from renalnet.runtime.machine import keep_memory, num_cores
 from renalnet.train.losses import supervised_loss
 from renalnet.types import NUM_CLASSES, Shape
 from study.bench.measuring.processes import peak_mb
-from study.bench.measuring.scene import Painter
+from study.bench.measuring.synthetic_rois import RoiPainter
 from study.bench.networks.plain import plain
 
 WEIGHTS: Final = "weights.safetensors"
@@ -155,7 +155,7 @@ class Contender:
 
 def painted(shape: Shape, batch_size: int) -> tuple[Tensor, Tensor]:
     """Normalised images (B, 1, D, H, W) and labels (B, D, H, W), the same whenever they are asked for."""
-    painter, config = Painter(shape), PrepareConfig()
+    painter, config = RoiPainter(shape), PrepareConfig()
     images, labels = zip(*map(painter.paint, range(batch_size)), strict=True)
     normalised = Normalisation(config.hu_min, config.hu_max, mean=0.3).apply(np.stack(images))
     return torch.from_numpy(normalised)[:, None], torch.from_numpy(np.stack(labels))

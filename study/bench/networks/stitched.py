@@ -27,7 +27,7 @@ from renalnet.runtime.device import Device, pick_device
 from renalnet.runtime.machine import keep_memory, num_cores
 from renalnet.types import HuArray, LabelArray, Shape
 from study.bench.measuring.processes import peak_mb
-from study.bench.measuring.scene import Painter
+from study.bench.measuring.synthetic_rois import RoiPainter
 from study.bench.networks.plain import plain
 
 WEIGHTS: Final = "trained.safetensors"
@@ -103,7 +103,7 @@ class _Answers:
 
     def __init__(self, job: StitchJob) -> None:
         self._job, self._segment = job, built(job)
-        image = Painter(job.shape).paint(0)[0]
+        image = RoiPainter(job.shape).paint(0)[0]
         self._image = np.concatenate([image] * job.num_rois)
         self._idle_mb = _held_mb()
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from renalnet.data.batches.decoded_cases import DecodedCase, DecodedCases
-from renalnet.data.store.focus import Focus
+from renalnet.data.store.class_locations import ClassLocations
 from renalnet.errors import StoreError
 
 
@@ -30,8 +30,8 @@ class Counted:
             raise ArithmeticError(number)
         if number in self.broken:
             raise StoreError(f"shard of {number} is damaged")
-        focus = Focus(np.zeros((1, 3), np.int64), np.zeros(1, np.int64), (), ())
-        return DecodedCase(np.full((1, 1, 1), number, np.int16), np.zeros((1, 1, 1), np.uint8), focus)
+        locations = ClassLocations(np.zeros((1, 3), np.int64), np.zeros(1, np.int64), (), ())
+        return DecodedCase(np.full((1, 1, 1), number, np.int16), np.zeros((1, 1, 1), np.uint8), locations)
 
     def close(self) -> None:
         self.is_closed = True
@@ -62,7 +62,7 @@ def test_a_patient_is_decoded_once() -> None:
 def test_the_wanted_are_decoded_ahead_in_their_order() -> None:
     source = Counted()
     ours = patients(source)
-    ours.want([5, 2, 5, 7])
+    ours.prefetch([5, 2, 5, 7])
     assert settled(source, 3) == [5, 2, 7]
     assert ours[2].image.item() == 2 and source.asked == [5, 2, 7]
 
@@ -71,11 +71,11 @@ def test_those_waiting_stay_ahead_of_newcomers() -> None:
     gate = threading.Event()
     source = Counted(gate=gate)
     ours = patients(source)
-    ours.want([0, 1, 2])
+    ours.prefetch([0, 1, 2])
     settled_first = time.monotonic() + 10
     while not source.asked and time.monotonic() < settled_first:
         time.sleep(0.001)
-    ours.want([3, 2, 1])
+    ours.prefetch([3, 2, 1])
     gate.set()
     assert settled(source, 4) == [0, 1, 2, 3]
 
@@ -84,7 +84,7 @@ def test_whoever_comes_while_a_patient_is_decoded_waits_for_it() -> None:
     gate = threading.Event()
     source = Counted(gate=gate)
     ours = patients(source)
-    ours.want([4])
+    ours.prefetch([4])
     found: list[DecodedCase] = []
     threads = [threading.Thread(target=lambda: found.append(ours[4])) for _ in range(3)]
     for thread in threads:
@@ -98,9 +98,9 @@ def test_whoever_comes_while_a_patient_is_decoded_waits_for_it() -> None:
 def test_the_unwanted_are_forgotten_where_not_all_are_kept() -> None:
     source = Counted()
     ours = patients(source, keep_all=False)
-    ours.want([0, 1])
+    ours.prefetch([0, 1])
     settled(source, 2)
-    ours.want([1, 2])
+    ours.prefetch([1, 2])
     settled(source, 3)
     assert set(ours._ready) == {1, 2}
     assert ours[6].image.item() == 6  # nobody announced it: decoded, and not kept
@@ -110,7 +110,7 @@ def test_the_unwanted_are_forgotten_where_not_all_are_kept() -> None:
 def test_an_error_meets_whoever_needs_the_patient() -> None:
     source = Counted(broken=frozenset({2}))
     ours = patients(source)
-    ours.want([2, 3])
+    ours.prefetch([2, 3])
     assert settled(source, 2) == [2, 3]
     with pytest.raises(StoreError, match="shard of 2"):
         ours[2]
@@ -121,9 +121,9 @@ def test_an_error_meets_whoever_needs_the_patient() -> None:
 def test_a_thread_that_an_unforeseen_error_ends_is_replaced() -> None:
     source = Counted(unforeseen=frozenset({2}))
     ours = patients(source)
-    ours.want([2])
+    ours.prefetch([2])
     settled(source, 1)
-    ours.want([3])
+    ours.prefetch([3])
     assert settled(source, 2) == [2, 3]
     with pytest.raises(ArithmeticError):
         ours[2]

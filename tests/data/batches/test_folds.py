@@ -2,7 +2,7 @@
 
 import pytest
 
-from renalnet.data.batches.folds import Fold, deal, in_fold
+from renalnet.data.batches.folds import Fold, fold_splits, in_fold
 from renalnet.data.store.reader import Store
 from renalnet.errors import ConfigError
 
@@ -11,7 +11,7 @@ CASES = {f"case_{number:05d}": number % 4 != 0 for number in range(22)}
 
 
 def held_out(number: int, num_folds: int = 5, seed: int = 0) -> set[str]:
-    splits = deal(CASES, Fold(number, num_folds, seed))
+    splits = fold_splits(CASES, Fold(number, num_folds, seed))
     assert splits.keys() == CASES.keys()
     return {case for case, split in splits.items() if split == "validation"}
 
@@ -25,13 +25,13 @@ def test_every_patient_is_validated_on_once() -> None:
 
 def test_the_deal_is_of_the_seed_alone() -> None:
     assert held_out(2) == held_out(2) != held_out(2, seed=1)
-    backwards = deal(dict(reversed(CASES.items())), Fold(2, 5, 0))
+    backwards = fold_splits(dict(reversed(CASES.items())), Fold(2, 5, 0))
     assert {case for case, split in backwards.items() if split == "validation"} == held_out(2)
 
 
 def test_more_folds_than_patients_are_refused() -> None:
     with pytest.raises(ConfigError, match="23 folds of 22 training and validation patients"):
-        deal(CASES, Fold(0, 23, 0))
+        fold_splits(CASES, Fold(0, 23, 0))
 
 
 def test_test_patients_stay_who_they_are(ball_store: Store) -> None:

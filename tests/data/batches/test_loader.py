@@ -6,9 +6,9 @@ import torch
 
 from renalnet.config import LoaderConfig, OptimConfig, PatchConfig, TrainConfig
 from renalnet.data.batches.cohort import Cohort
+from renalnet.data.batches.crop import CropLocation, crop_into
 from renalnet.data.batches.decoded_cases import DecodedCases, StoreSource
-from renalnet.data.batches.loader import Batch, PatchLoader
-from renalnet.data.batches.patch import PatchLocation, crop_into
+from renalnet.data.batches.loader import Batch, BatchLoader
 from renalnet.data.store.reader import Store
 from renalnet.types import IGNORE_LABEL, KIDNEY, TUMOR
 
@@ -21,8 +21,8 @@ def config(seed: int = 0, how: LoaderConfig | None = None, **changes: object) ->
     return TrainConfig(optim=OptimConfig(batch_size=3), patch=patch, loader=how or LoaderConfig(), seed=seed)
 
 
-def loader(cohort: Cohort, seed: int = 0, how: LoaderConfig | None = None, **changes: object) -> PatchLoader:
-    return PatchLoader(cohort.train, config(seed, how, **changes), fill_hu=-200)
+def loader(cohort: Cohort, seed: int = 0, how: LoaderConfig | None = None, **changes: object) -> BatchLoader:
+    return BatchLoader(cohort.train, config(seed, how, **changes), fill_hu=-200)
 
 
 def same(one: Batch, other: Batch) -> bool:
@@ -50,7 +50,7 @@ def test_streaming_draws_what_the_shared_copy_draws(ball_store: Store, ball_coho
     source = StoreSource(ball_store, tuple(ball_store.cases("train")))
     streamed = DecodedCases(source, ball_cohort.train.shapes, ball_cohort.train.counts, keep_all=False)
     shared = loader(ball_cohort, how=STREAMED)
-    apart = PatchLoader(streamed, config(how=STREAMED), fill_hu=-200)
+    apart = BatchLoader(streamed, config(how=STREAMED), fill_hu=-200)
     assert all(same(batch, shared.batch(batch.step)) for batch in apart.batches(0, 20))
 
 
@@ -111,7 +111,7 @@ def test_crops_are_clipped_and_padded(ball_cohort: Cohort) -> None:
 def test_padding_is_marked() -> None:
     image, label = np.arange(8, dtype=np.int16).reshape(2, 2, 2), np.ones((2, 2, 2), np.uint8)
     pixels, classes = np.zeros((4, 2, 2), np.int16), np.zeros((4, 2, 2), np.uint8)
-    location = PatchLocation(0, (-1, 0, 0), (4, 2, 2))
+    location = CropLocation(0, (-1, 0, 0), (4, 2, 2))
     crop_into(pixels, image, location, -200)
     crop_into(classes, label, location, IGNORE_LABEL)
     assert pixels[:, 0, 0].tolist() == [-200, 0, 4, -200]

@@ -62,10 +62,10 @@ def copy(store: Store, home: Path, decoder: StoreSource | Unused | None = None) 
 
 
 def equal(one: DecodedCase, other: DecodedCase) -> bool:
-    pairs = [(one.image, other.image), (one.label, other.label), (one.focus.counts, other.focus.counts)]
-    pairs += [(one.focus.starts, other.focus.starts)]
+    pairs = [(one.image, other.image), (one.label, other.label), (one.locations.counts, other.locations.counts)]
+    pairs += [(one.locations.starts, other.locations.starts)]
     for label in FOREGROUND_LABELS:
-        pairs += zip(one.focus.anchors(label), other.focus.anchors(label), strict=True)
+        pairs += zip(one.locations.anchors(label), other.locations.anchors(label), strict=True)
     return all(np.array_equal(a, b) for a, b in pairs)
 
 

@@ -42,7 +42,7 @@ def test_each_pass_shows_everybody_once_in_an_order_of_its_own() -> None:
 
 
 def test_window_of_all_stands_still() -> None:
-    assert EVERYBODY.holds_everybody
+    assert EVERYBODY.holds_all
     assert EVERYBODY.at(0).tolist() == EVERYBODY.at(10**6).tolist() == [0, 1, 2, 3]
     assert EVERYBODY.around(5, 900).tolist() == [0, 1, 2, 3]
 

@@ -5,7 +5,7 @@ import torch
 from renalnet.config import AugmentConfig, OptimConfig, PatchConfig, TrainConfig
 from renalnet.data.batches.augmentation import Augmenter
 from renalnet.data.batches.cohort import Cohort
-from renalnet.data.batches.loader import Batch, PatchLoader
+from renalnet.data.batches.loader import Batch, BatchLoader
 from renalnet.data.batches.tensors import TensorMaker
 from renalnet.runtime.device import Device
 
@@ -15,7 +15,7 @@ CPU = Device(torch.device("cpu"), use_bfloat16=False)
 def batch(cohort: Cohort, step: int = 0) -> Batch:
     patch = PatchConfig(shape=(20, 12, 12))  # 20 slices: padded, and more than the converter's chunk
     config = TrainConfig(optim=OptimConfig(batch_size=2), patch=patch)
-    return PatchLoader(cohort.train, config, fill_hu=-200).batch(step)
+    return BatchLoader(cohort.train, config, fill_hu=-200).batch(step)
 
 
 def maker(cohort: Cohort, device: Device = CPU, **options: object) -> TensorMaker:

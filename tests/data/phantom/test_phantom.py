@@ -11,7 +11,7 @@ from scipy import ndimage
 from renalnet.config import PhantomConfig
 from renalnet.data.images.volume import Grid, Volume, grid_difference, read_volume, write_volume
 from renalnet.data.phantom import SYNTHETIC, TUMOR_LOOKS, PaintedCase, paint_abdomen, paint_labels, write_cohort
-from renalnet.data.phantom.fields import smooth_field
+from renalnet.data.phantom.random_fields import smooth_field
 from renalnet.data.phantom.tumor import draw_kind, draw_volume_ml
 from renalnet.errors import ConfigError, InputError
 from renalnet.evaluation.intensity_rules import fit_inside_rule, fit_window_rule, hu_counts

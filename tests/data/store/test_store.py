@@ -66,22 +66,22 @@ def test_slices_are_read_without_their_neighbours(tmp_path: Path, start: int, st
 def test_focus_counts_the_slabs_and_its_anchors_lie_in_them(tmp_path: Path) -> None:
     original = random_roi("a")
     store = write_store(tmp_path, [original], CONFIG)
-    focus = store.focus("a")
+    locations = store.class_locations("a")
     slabs = [original.label[start : start + 4] for start in (0, 4, 8)]
-    np.testing.assert_array_equal(focus.counts, [np.bincount(slab.ravel(), minlength=3) for slab in slabs])
-    assert focus.starts.tolist() == [0, 4, 8]
+    np.testing.assert_array_equal(locations.counts, [np.bincount(slab.ravel(), minlength=3) for slab in slabs])
+    assert locations.starts.tolist() == [0, 4, 8]
     for label in (KIDNEY, TUMOR):
-        for start, anchors in zip(focus.starts, focus.anchors(label), strict=True):
+        for start, anchors in zip(locations.starts, locations.anchors(label), strict=True):
             assert anchors.shape == (16, 3) and len(np.unique(anchors, axis=0)) == 16
             assert all(start <= z < start + 4 and original.label[z, y, x] == label for z, y, x in anchors)
-    np.testing.assert_array_equal(store.read_with_focus("a")[1].tumor[0], focus.tumor[0])
+    np.testing.assert_array_equal(store.read_with_class_locations("a")[1].tumor[0], locations.tumor[0])
 
 
 def test_a_label_that_is_absent_has_no_anchor(tmp_path: Path) -> None:
     roi = random_roi("a")
     bare = Roi("a", "train", roi.image, np.minimum(roi.label, 1), roi.grid, roi.grid)
-    focus = write_store(tmp_path, [bare], CONFIG).focus("a")
-    assert [anchors.shape for anchors in focus.tumor] == [(0, 3)] * 3
+    locations = write_store(tmp_path, [bare], CONFIG).locations("a")
+    assert [anchors.shape for anchors in locations.tumor] == [(0, 3)] * 3
 
 
 def test_a_row_is_a_row_group_and_pixels_have_no_dictionary(tmp_path: Path) -> None:
@@ -305,4 +305,4 @@ def test_a_store_on_an_object_store(s3_uri: str) -> None:
     opened.verify()
     assert opened.fingerprint == store.fingerprint
     np.testing.assert_array_equal(opened.read("a").image, original.image)
-    assert open_store(s3_uri).focus("a").counts.sum() == original.label.size
+    assert open_store(s3_uri).locations("a").counts.sum() == original.label.size

@@ -9,11 +9,11 @@ from renalnet.data.store.reader import open_store
 from renalnet.errors import ConfigError, ResultsError
 from study.bench.__main__ import app
 from study.bench.data import loader
-from study.bench.data.feed_processes import measure
-from study.bench.data.feeds import CONTENDERS, Job, run
+from study.bench.data.library_loaders import CONTENDERS, Job, run
+from study.bench.data.loader_processes import measure
 from study.bench.measuring.processes import is_installed
-from study.bench.measuring.scene import STORE, Painter, read_arrays, write_scene
 from study.bench.measuring.size import Size
+from study.bench.measuring.synthetic_rois import STORE, RoiPainter, read_arrays, write_rois
 from study.bench.measuring.table import Row, as_json
 
 ROI, CROP = (24, 32, 32), (8, 16, 16)
@@ -23,7 +23,7 @@ TINY = Size(patients=3, roi=ROI, crop=CROP, batches=6, peer_batches=3)
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scene")
-    write_scene(folder, Painter(ROI), 3, arrays=True)
+    write_rois(folder, RoiPainter(ROI), 3, arrays=True)
     return folder
 
 

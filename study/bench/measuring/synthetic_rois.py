@@ -24,7 +24,7 @@ _NOISE_HU: Final = 14.0
 
 
 @dataclass(frozen=True)
-class Painter:
+class RoiPainter:
     """Paints a kidney with a tumor in it, as ellipsoids at places of their own, in noise."""
 
     shape: Shape
@@ -57,8 +57,8 @@ class Painter:
         return inside
 
 
-def write_scene(
-    folder: Path, painter: Painter, num_patients: int, *, arrays: bool = False, shard_mb: int = 64
+def write_rois(
+    folder: Path, painter: RoiPainter, num_patients: int, *, arrays: bool = False, shard_mb: int = 64
 ) -> Store:
     """Write the patients as a store in `folder`; with `arrays` also as uncompressed .npy files, quickest for peers."""
     config = PrepareConfig(localise="cut", shard_mb=shard_mb)

@@ -7,9 +7,9 @@ import numpy as np
 
 from renalnet.data.phantom import tissue
 from renalnet.data.phantom.body import Canvas
-from renalnet.data.phantom.fields import smooth_field
+from renalnet.data.phantom.coordinates import Region
 from renalnet.data.phantom.kidney import parenchyma_hu
-from renalnet.data.phantom.space import Region
+from renalnet.data.phantom.random_fields import smooth_field
 from renalnet.data.phantom.tissue import Enhancement
 from renalnet.data.phantom.tumor import TumorKind, draw_kind, tumor_hu
 from renalnet.types import KIDNEY, TUMOR, FloatArray, LabelArray, MaskArray

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from study.bench.measuring.processes import peak_mb
-from study.bench.measuring.scene import STORE, read_arrays
+from study.bench.measuring.synthetic_rois import STORE, read_arrays
 
 Feed = Iterator[tuple[Any, Any]]
 Shape = tuple[int, int, int]
@@ -51,7 +51,7 @@ def renalnet_feed(job: Job) -> Feed:
     from renalnet.data.batches.augmentation import Augmenter
     from renalnet.data.batches.cohort import load_cohort
     from renalnet.data.batches.decoded_cases import DecodedCases, StoreSource
-    from renalnet.data.batches.loader import PatchLoader
+    from renalnet.data.batches.loader import BatchLoader
     from renalnet.data.batches.tensors import TensorMaker
     from renalnet.data.store.reader import open_store
     from renalnet.runtime.device import Device
@@ -69,7 +69,7 @@ def renalnet_feed(job: Job) -> Feed:
         patients = load_cohort(store, config).train
     scale = store.normalisation
     optim, patch = OptimConfig(batch_size=job.batch_size), PatchConfig(shape=job.crop)
-    loader = PatchLoader(patients, TrainConfig(optim=optim, patch=patch, loader=config), fill_hu=scale.hu_min)
+    loader = BatchLoader(patients, TrainConfig(optim=optim, patch=patch, loader=config), fill_hu=scale.hu_min)
     device = Device(torch.device("cpu"), use_bfloat16=False)
     tensors = TensorMaker(scale, device, Augmenter(AugmentConfig(), scale, seed=0))
     yield from map(tensors, loader.batches(0, job.batches))

@@ -14,7 +14,7 @@ NUM_ANCHORS: Final = 16
 
 
 @dataclass(frozen=True)
-class Focus:
+class ClassLocations:
     """The slabs of an ROI."""
 
     counts: NDArray[np.int64]

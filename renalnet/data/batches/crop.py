@@ -8,7 +8,7 @@ from renalnet.types import HuArray, LabelArray, Shape
 
 
 @dataclass(frozen=True)
-class PatchLocation:
+class CropLocation:
     """A box of voxels in a ROI; it may stick out of the ROI, whose outside is padded."""
 
     case: int
@@ -19,7 +19,7 @@ class PatchLocation:
     """Voxels (z, y, x)."""
 
 
-def crop_into(out: HuArray | LabelArray, roi: HuArray | LabelArray, location: PatchLocation, fill: int) -> None:
+def crop_into(out: HuArray | LabelArray, roi: HuArray | LabelArray, location: CropLocation, fill: int) -> None:
     """Write the voxels of a location into `out` (of the location's shape, any strides); outside the ROI `fill`."""
     inside, placed = _overlap(roi.shape, location)
     if any(part.stop - part.start < size for part, size in zip(placed, location.shape, strict=True)):
@@ -27,7 +27,7 @@ def crop_into(out: HuArray | LabelArray, roi: HuArray | LabelArray, location: Pa
     np.copyto(out[placed], roi[inside])
 
 
-def _overlap(shape: tuple[int, ...], location: PatchLocation) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+def _overlap(shape: tuple[int, ...], location: CropLocation) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     inside, placed = [], []
     for length, start, size in zip(shape, location.start, location.shape, strict=True):
         low, high = max(start, 0), min(start + size, length)

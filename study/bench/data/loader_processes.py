@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from study.bench.data.feeds import Job
+from study.bench.data.library_loaders import Job
 from study.bench.measuring.processes import Process, answer, started
 
 
@@ -33,7 +33,7 @@ def _held_mb(job: Job, num_processes: int, shared: Path | None) -> float:
 
 
 def _started(job: Job) -> AbstractContextManager[Process]:
-    return started("study.bench.data.feeds", asdict(replace(job, started=time.monotonic())))
+    return started("study.bench.data.library_loaders", asdict(replace(job, started=time.monotonic())))
 
 
 def _own_bytes(process: Process) -> int:

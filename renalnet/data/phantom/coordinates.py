@@ -5,7 +5,7 @@ from typing import Self
 
 import numpy as np
 
-from renalnet.data.phantom.fields import smooth_field
+from renalnet.data.phantom.random_fields import smooth_field
 from renalnet.types import FloatArray, MaskArray, Shape, Triple
 
 Region = tuple[slice, slice, slice]
@@ -15,7 +15,7 @@ BEND_SCALE_MM = 42.0
 
 
 @dataclass(frozen=True)
-class Space:
+class BodyCoordinates:
     """Coordinates of each voxel in mm from the body's centre; +x patient's left, +y back, +z head."""
 
     z: FloatArray
