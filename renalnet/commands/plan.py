@@ -50,12 +50,12 @@ def plan(
 def _plan_table(plan: "Plan") -> Table:
     from rich.text import Text
 
-    from renalnet.planning import ROWS, in_words, measures_of
+    from renalnet.planning import ROWS, measures_of, value_text
 
     table = Table("", *(sheet.side for sheet in plan.sheets), title=Text(str(plan.mask)), title_justify="left")
     if not plan.sheets:
         table.add_row("no kidney in this mask")
     for line in ROWS if plan.sheets else ():
         values = zip(plan.sheets, plan.spreads, strict=True)
-        table.add_row(line.title, *(in_words(line, measures_of(sheet), spread) for sheet, spread in values))
+        table.add_row(line.title, *(value_text(line, measures_of(sheet), spread) for sheet, spread in values))
     return table

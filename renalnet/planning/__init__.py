@@ -1,8 +1,9 @@
 """The planning sheet: what a mask of kidney and tumor tells a surgeon who plans a partial nephrectomy."""
 
 from renalnet.planning.kidneys import Kidney, find_kidneys
-from renalnet.planning.sheet import MARGIN_MM, Polar, Sheet, Tumor, measure_kidney, measures_of, spread_of
-from renalnet.planning.sheet_text import ROWS, STATEMENT, Line, in_words
+from renalnet.planning.rows import ROWS, Line, SheetMeasures, measures_of, spread_of
+from renalnet.planning.sheet import MARGIN_MM, Polar, Sheet, Tumor, measure_kidney
+from renalnet.planning.sheet_text import STATEMENT, value_text
 
 __all__ = [
     "MARGIN_MM",
@@ -12,10 +13,11 @@ __all__ = [
     "Line",
     "Polar",
     "Sheet",
+    "SheetMeasures",
     "Tumor",
     "find_kidneys",
-    "in_words",
     "measure_kidney",
     "measures_of",
     "spread_of",
+    "value_text",
 ]

@@ -1,7 +1,7 @@
 """Planning sheets of mask files."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,8 @@ from renalnet.data.images.mask_files import find_masks, read_mask
 from renalnet.data.images.volume import Grid, Volume, grid_difference
 from renalnet.errors import InputError
 from renalnet.planning.kidneys import find_kidneys
-from renalnet.planning.sheet import Sheet, measure_kidney, measures_of, spread_of
+from renalnet.planning.rows import measures_of, spread_of
+from renalnet.planning.sheet import Sheet, measure_kidney
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Plan:
                 for name, both in spread.items()
                 for end, value in zip(("least", "most"), both, strict=True)
             }
-            yield {"mask": str(self.mask), **measures_of(sheet), **bounds}
+            yield {"mask": str(self.mask), **asdict(measures_of(sheet)), **bounds}
 
 
 def masks_of(paths: Sequence[Path]) -> list[Path]:

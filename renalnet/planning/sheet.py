@@ -6,7 +6,6 @@ no label shows these, and the ends of the middle third of the kidney's longest a
 the collecting system, has no label at all and is not computed, so that there is no sum.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -20,7 +19,6 @@ from renalnet.planning.outline import exophytic_share
 from renalnet.types import MaskArray
 
 Face: TypeAlias = Literal["anterior", "posterior", "neither"]
-Measures: TypeAlias = dict[str, float | str | int | None]
 MARGIN_MM: Final = 5.0
 """Parenchyma nearer to the tumor than this counts as taken with it, unless another margin is asked for."""
 _FACE_MM: Final = 5.0
@@ -192,40 +190,3 @@ def _longest_axis(points_mm: Points) -> Points:
 def _to_line_mm(along_mm: Points, line_mm: float) -> float:
     """From a line to the nearest of some places; 0 where there are some on both sides."""
     return max(0.0, float(along_mm.min()) - line_mm, line_mm - float(along_mm.max()))
-
-
-def measures_of(sheet: Sheet) -> Measures:
-    """A sheet as one row: its values by name; those of a tumor are None where there is none."""
-    tumor = sheet.tumor
-    return {
-        "side": sheet.side,
-        "kidney_ml": sheet.kidney_ml,
-        "kidney_length_mm": sheet.kidney_length_mm,
-        "tumor_ml": sheet.tumor_ml,
-        "num_tumors": sheet.num_tumors,
-        "remaining_ml": sheet.remaining_ml,
-        "remaining_share": sheet.remaining_share,
-        "margin_mm": sheet.margin_mm,
-        "diameter_3d_mm": tumor.diameter_3d_mm if tumor else None,
-        "diameter_axial_mm": tumor.diameter_axial_mm if tumor else None,
-        "tumor_surface_cm2": tumor.surface_cm2 if tumor else None,
-        "contact_cm2": tumor.contact_cm2 if tumor else None,
-        "exophytic_share": tumor.exophytic_share if tumor else None,
-        "beyond_upper_share": tumor.polar.beyond_upper if tumor else None,
-        "beyond_lower_share": tumor.polar.beyond_lower if tumor else None,
-        "to_upper_line_mm": tumor.polar.to_upper_mm if tumor else None,
-        "to_lower_line_mm": tumor.polar.to_lower_mm if tumor else None,
-        "behind_mm": tumor.behind_mm if tumor else None,
-        "face": tumor.face if tumor else None,
-        "c_index": tumor.c_index if tumor else None,
-        "renal_r": tumor.radius_points if tumor else None,
-        "renal_e": tumor.exophytic_points if tumor else None,
-        "renal_l": tumor.polar.points if tumor else None,
-    }
-
-
-def spread_of(sheets: Sequence[Sheet]) -> dict[str, tuple[float, float]]:
-    """Least and largest value of each measure over masks of the same kidney, such as those of an ensemble's members."""
-    rows = [measures_of(sheet) for sheet in sheets]
-    numbers = {name: [float(value) for row in rows if isinstance(value := row[name], int | float)] for name in rows[0]}
-    return {name: (min(values), max(values)) for name, values in numbers.items() if values}

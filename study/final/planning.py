@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from renalnet.planning import Sheet, find_kidneys, measure_kidney, measures_of, spread_of
@@ -65,4 +65,4 @@ def _sheets(labels: LabelArray, spacing_mm: Triple) -> list[Sheet]:
 def _row(patient: FinalCase, source: str, sheet: Sheet, over: Sequence[Sheet]) -> Row:
     about = {"case": patient.case, "checkpoint": patient.candidate.name, "source": source}
     spread = spread_of(over) if len(over) > 1 else {}
-    return {**about, **measures_of(sheet), "spread": json.dumps(spread)}
+    return {**about, **asdict(measures_of(sheet)), "spread": json.dumps(spread)}

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,6 @@ def test_missing_and_broken_files_are_refused(tmp_path):
 @given(arrays(np.uint8, st.tuples(*[st.integers(1, 6)] * 3), elements=st.integers(0, 2)))
 def test_any_mask_has_a_sheet(labels):
     for kidney in find_kidneys(labels, SPACING_MM):
-        values = measures_of(measure_kidney(kidney))
+        values = asdict(measures_of(measure_kidney(kidney)))
         numbers = [value for value in values.values() if isinstance(value, float)]
         assert np.isfinite(numbers).all()

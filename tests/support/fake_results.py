@@ -1,7 +1,7 @@
 """A small made-up results folder: numbers and shapes are plausible, none was measured."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +217,7 @@ def plan_rows() -> list[dict[str, Any]]:
         truth = _ellipsoids(index, healthy=case.startswith("healthy"))
         for source, labels in (("truth", truth), ("prediction", np.roll(truth, 1, axis=2))):
             sheets = [measure_kidney(kidney) for kidney in find_kidneys(labels, SPACING_MM)]
-            rows += [{"case": case, "source": source, **measures_of(sheet)} for sheet in sheets]
+            rows += [{"case": case, "source": source, **asdict(measures_of(sheet))} for sheet in sheets]
     return rows
 
 

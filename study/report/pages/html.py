@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from renalnet.planning import ROWS, STATEMENT, in_words
+from renalnet.planning import ROWS, STATEMENT, value_text
 from study.records.tables import PlanningSheet
 from study.report.analysis import words
 from study.report.analysis.contents import Report
@@ -66,7 +66,7 @@ def render(report: Report, charts: Mapping[str, str], sprites: Sequence[Sprite],
             num_surfaces_left_out=len(report.results.view_cases) - len(surfaces),
             plans=_plans(report.results.plans),
             plan_lines=ROWS,
-            plan_words=lambda line, sheet: in_words(line, asdict(sheet), sheet.bounds),
+            plan_words=lambda line, sheet: value_text(line, sheet, sheet.bounds),
             statement=STATEMENT,
             num_in_gallery=MAX_GALLERY,
             num_views_left_out=len(report.results.view_cases) - len(sprites),
