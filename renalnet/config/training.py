@@ -56,7 +56,7 @@ class PatchConfig(Section):
     def _shares(self) -> Self:
         if self.tumor_share + self.kidney_share > 1:
             raise ValueError(
-                f"tumor_share {self.tumor_share} + kidney_share {self.kidney_share} must be at most 1; lower one of them"
+                f"tumor_share {self.tumor_share} + kidney_share {self.kidney_share} must be at most 1; lower one"
             )
         return self
 

@@ -1,1 +1,1 @@
-"""What the method needs of the machine: files, locks, processes, memory, devices, logging."""
+"""Services of the machine: files, leases, worker processes, memory, device, logging, progress bars."""

@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 
 
 def to_csv(rows: Sequence[Mapping[str, object]]) -> bytes:
-    """UTF-8 CSV, its header the names of all rows as they come; what a row lacks, or None, is an empty cell."""
+    """Return rows as UTF-8 CSV text.
+
+    The header has the names of all rows, in order of appearance. A value that is None or missing is an empty cell.
+    """
     names = list(dict.fromkeys(name for row in rows for name in row))
     stream = io.StringIO(newline="")
     writer = csv.DictWriter(stream, fieldnames=names, lineterminator="\n", restval="")

@@ -1,4 +1,4 @@
-"""Where and in which number format a network computes."""
+"""Device and number format in which a network computes."""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -9,32 +9,34 @@ import torch
 from torch import Tensor, nn
 
 Net = TypeVar("Net", bound=nn.Module)
-_ALLOCATORS_WORDS: Final = ("can't allocate memory", "not enough memory", "bad_alloc", "could not create a memory")
-"""What processors' allocators say in a plain RuntimeError: PyTorch's on Linux and Windows, C++'s and oneDNN's."""
+_ALLOCATION_ERRORS: Final = ("can't allocate memory", "not enough memory", "bad_alloc", "could not create a memory")
+"""Texts of a plain RuntimeError from the allocators of processors: PyTorch's on Linux and Windows, C++'s, oneDNN's."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """A torch device and whether it computes in bfloat16 under autocast."""
+    """A PyTorch device and its number format."""
 
     torch_device: torch.device
     use_bfloat16: bool
+    """Whether it computes in bfloat16 under autocast; otherwise in float32."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """What convolutions compute in."""
+        """Number format of the convolutions."""
         return torch.bfloat16 if self.use_bfloat16 else torch.float32
 
     def place(self, net: Net) -> Net:
-        """The network on the device; networks are built in channels-last layout, which they are fastest in."""
+        """Return the network on the device. Its memory layout is not changed."""
+        # Networks are built in the channels-last layout, in which they are fastest.
         return net.to(self.torch_device)
 
     def tensor(self, batch: Tensor) -> Tensor:
-        """A batch (B, C, D, H, W) on the device, in the network's layout."""
+        """Return a batch (B, C, D, H, W) on the device, in channels-last layout as the network."""
         return batch.to(self.torch_device, memory_format=torch.channels_last_3d, non_blocking=True)
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Compute in bfloat16 inside, where that pays; weights stay float32."""
+        """Return a context in which operations compute in bfloat16 if `use_bfloat16`. Weights stay float32."""
         return torch.autocast(self.torch_device.type, torch.bfloat16, enabled=self.use_bfloat16)
 
     def __str__(self) -> str:
@@ -44,7 +46,10 @@ class Device:
 
 
 def pick_device(precision: Literal["auto", "float32", "bfloat16"] = "auto") -> Device:
-    """A GPU if there is one, else the processor; `auto` is bfloat16 only where the hardware computes in it."""
+    """Return the GPU if there is one, otherwise the processor.
+
+    With `auto`, the number format is bfloat16 only if the hardware computes in it.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     use_bfloat16 = _has_bfloat16(device) if precision == "auto" else precision == "bfloat16"
     return Device(device, use_bfloat16)
@@ -53,13 +58,14 @@ def pick_device(precision: Literal["auto", "float32", "bfloat16"] = "auto") -> D
 def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    cpuinfo = Path("/proc/cpuinfo")  # without these instructions the processor emulates bfloat16, slower than float32
+    # Without the instructions below, a processor emulates bfloat16, which is slower than float32.
+    cpuinfo = Path("/proc/cpuinfo")
     flags = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory, of the device or the host, is exhausted."""
+    """Return whether an error means that the memory of the device or the host is exhausted."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _ALLOCATORS_WORDS)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _ALLOCATION_ERRORS)

@@ -1,8 +1,8 @@
-"""Durations in words."""
+"""Durations as text."""
 
 
 def duration_words(seconds: float) -> str:
-    """A duration in its two largest units: 12 s, 4 min 10 s, 3 h 20 min, 11 d 19 h."""
+    """Return a duration in its two largest units, such as 12 s, 4 min 10 s, 3 h 20 min or 11 d 19 h."""
     rest = round(seconds)
     parts: list[tuple[int, str]] = []
     for name, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):

@@ -1,7 +1,8 @@
-"""Creating a file only where there is none, so that of many who try at once exactly one succeeds.
+"""Creation of a file only if it does not exist, so that exactly one of many concurrent processes succeeds.
 
-On a mounted file system, NFS included, a hard link decides; on S3 a conditional put, which pyarrow lacks and boto3 has
-(`pip install 'renalnet[s3]'`). Where neither is to be had the file is written all the same, and the outcome says so.
+On a mounted file system, including NFS, this uses a hard link. On S3 it uses a conditional put, which boto3 offers
+(`pip install 'renalnet[s3]'`) and pyarrow does not. Elsewhere the file is written without this guarantee, and the
+outcome says so.
 """
 
 import errno
@@ -15,18 +16,19 @@ from urllib.parse import parse_qs, urlsplit
 from renalnet.runtime import storage
 
 Outcome: TypeAlias = Literal["created", "exists", "unsure"]
-"""`unsure`: written, but another may have written at the same moment, and the later one stays."""
+"""`unsure` means that the file was written, but another process may have written it at the same time. The later one is
+kept."""
 _NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-"""What a file system without hard links says."""
+"""Error numbers of a file system without hard links."""
 _TAKEN: Final = (409, 412)
-"""Another's put is under way, or the object is there."""
+"""HTTP codes that mean that another put is in progress, or that the object exists."""
 
 
 def create(path: str, content: bytes) -> Outcome:
-    """Write a whole file where there is none; one that is there stays as it is.
+    """Write a whole file if it does not exist. An existing file is not changed.
 
     Raises:
-        OSError: the file system or the storage refuses, or is not reached.
+        OSError: the file system or the storage refuses the write, or cannot be reached.
     """
     if not storage.is_remote(path):
         return _link(Path(storage.absolute(path)), content)
@@ -66,7 +68,7 @@ def _put_if_absent(path: str, content: bytes) -> Outcome:
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
         if status in _TAKEN:
             return "exists"
-        if status == 501:  # a server that knows no conditional put
+        if status == 501:  # the server does not implement the conditional put
             return _write_if_absent(path, content)
         raise OSError(f"{path}: {error}") from error
     except BotoCoreError as error:
@@ -76,11 +78,12 @@ def _put_if_absent(path: str, content: bytes) -> Outcome:
 
 @lru_cache(maxsize=4)
 def _client(address: str, region: str) -> Any:
-    """boto3's client of a server; credentials come from where pyarrow finds them, the environment or its files."""
+    """Return a boto3 client of a server. It finds credentials where pyarrow does: in the environment or in files."""
     import boto3
     from botocore.config import Config
 
-    style = "path" if address else "auto"  # as pyarrow: servers of one's own have no host a bucket
+    # The same style as pyarrow. A server other than Amazon's has no host name for each bucket.
+    style = "path" if address else "auto"
     config = Config(s3={"addressing_style": style}, request_checksum_calculation="when_required")
     return boto3.client("s3", endpoint_url=address or None, region_name=region, config=config)
 

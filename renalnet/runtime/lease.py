@@ -1,8 +1,8 @@
-"""One writer per folder at a time, on any file system: a small file names the holder, who keeps it fresh.
+"""Leases: one writer per folder at a time, on any file system. A small file names the holder, who renews it.
 
-The file is created only where there is none (`renalnet.runtime.exclusive`), so exactly one of many processes gets it.
-A process that succeeds a dead holder creates the file `PATH.TOKEN`, named by that holder's token, in the same way.
-A holder therefore has one successor, however many processes try. The current holder is the last of this chain and
+The file is created only if it does not exist (`renalnet.runtime.exclusive`), so exactly one of many processes gets it.
+A process that takes over from a dead holder creates the file `PATH.TOKEN`, named by that holder's token, in the same
+way. A holder therefore has one successor, however many processes try. The current holder is the last of this chain and
 removes the whole chain at the end. If a lease ever fails, the data are still safe: files are named by their content.
 """
 
@@ -24,26 +24,38 @@ from renalnet.runtime.exclusive import create
 from renalnet.runtime.log import get_logger
 
 BEAT_S: Final = 15.0
+"""Seconds between two renewals of a lease by its holder."""
 SILENT_S: Final = 4 * BEAT_S
-"""A holder elsewhere that lets so much time pass without a beat, while it is watched, is gone, whatever clocks say."""
+"""A holder on another machine is dead if it does not renew its lease for this long while it is watched. The time is
+measured here, because the clocks of two machines may differ."""
 _LOOK_EVERY_S: Final = 1.0
+"""Seconds between two readings of a lease that is watched."""
 _SETTLE_S: Final = 2.0
-"""Where nothing decides between two who write at the same moment, so long later it shows whose file stayed."""
+"""Without an atomic creation, two processes may write at the same time. This long later, the file of one is left."""
 _log = get_logger(__name__)
 
 
 class Lease:
-    """Held inside a `with` block. A holder whose process is gone is succeeded, one on this machine at once."""
+    """A lease that is held inside a `with` block.
+
+    A holder whose process has ended is taken over from: at once on the same machine, after `silent_s` on another one.
+    """
 
     def __init__(self, path: str, *, silent_s: float = SILENT_S) -> None:
-        """`path` is the lease's file, on any path that `storage` knows."""
-        self._path, self._silent_s = path, silent_s
+        """Create a lease that is not held yet.
+
+        Args:
+            path: the lease's file, on any path that `storage` knows.
+            silent_s: seconds without a renewal after which a holder on another machine is dead.
+        """
+        self._path = path
+        self._silent_s = silent_s
         self._place = path
         self._about: dict[str, Any] = {
             "token": uuid.uuid4().hex,
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "pid_space": _pid_space(),
+            "pid_space": _pid_namespace(),
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
         }
         self._ended = threading.Event()
@@ -52,7 +64,7 @@ class Lease:
     def __enter__(self) -> Self:
         while not self._is_ours(holder := self._holder()):
             if holder is not None and not self._is_gone(holder):
-                raise BusyError(_words(self._path, holder))
+                raise BusyError(_busy_message(self._path, holder))
             self._take(holder)
         self._beats.start()
         return self
@@ -62,29 +74,30 @@ class Lease:
     ) -> None:
         self._ended.set()
         self._beats.join()
-        with suppress(OSError):  # a storage that went away is told of by what needed it
+        with suppress(OSError):  # whatever used the folder reports a storage that is lost
             chain = self._chain()
             if chain and self._is_ours(chain[-1]):
-                for place in self._places(chain):  # the first one first: a rest that it does not lead to is nobody's
+                # The first file first: nobody reads the other files once the first one is gone.
+                for place in self._places(chain):
                     storage.delete(place)
 
     def check(self) -> None:
-        """Raises BusyError where another has taken the lease, so that nothing is committed against it."""
+        """Raise BusyError if another process has taken the lease. Callers check before they commit anything."""
         holder = self._holder()
         if not self._is_ours(holder):
-            raise BusyError(_words(self._path, holder))
+            raise BusyError(_busy_message(self._path, holder))
 
     def _take(self, gone: dict[str, Any] | None) -> None:
-        """Try to follow a holder, or to be the first."""
+        """Try to become the successor of a holder, or the first holder."""
         self._place = self._path if gone is None else _successor(self._path, gone["token"])
         outcome = create(self._place, self._content())
         if outcome == "unsure":
             time.sleep(_SETTLE_S)
-        elif outcome == "created" and not self._is_ours(self._holder()):  # the chain was given back meanwhile
+        elif outcome == "created" and not self._is_ours(self._holder()):  # the chain has been removed meanwhile
             storage.delete(self._place)
 
     def _is_gone(self, holder: dict[str, Any]) -> bool:
-        if not holder["pid"]:
+        if not holder["pid"]:  # an incomplete file, see `_read`
             return True
         if all(holder.get(name) == self._about[name] for name in ("host", "pid_space")):
             if not _is_alive(holder["pid"]):
@@ -94,8 +107,8 @@ class Lease:
         return self._is_silent(holder)
 
     def _is_silent(self, holder: dict[str, Any]) -> bool:
-        """Whether nothing is heard of a holder for long, or it gives the lease back meanwhile."""
-        _log.info("%s is held by %s; waiting up to %.0f s for a sign of it", self._path, _who(holder), self._silent_s)
+        """Return whether a holder does not renew its lease for `silent_s`, or gives it back meanwhile."""
+        _log.info("%s is held by %s; waiting up to %.0f s for its renewal", self._path, _named(holder), self._silent_s)
         until = time.monotonic() + self._silent_s
         while time.monotonic() < until:
             time.sleep(min(_LOOK_EVERY_S, self._silent_s / 4))
@@ -111,7 +124,7 @@ class Lease:
         return chain[-1] if (chain := self._chain()) else None
 
     def _chain(self) -> list[dict[str, Any]]:
-        """The first holder that is known and those who succeeded it."""
+        """Return the first known holder and its successors, in order."""
         chain: list[dict[str, Any]] = []
         place = self._path
         while (holder := _read(place)) is not None:
@@ -127,14 +140,17 @@ class Lease:
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT_S):
-            with suppress(OSError):  # a storage that fails for a while is tried again at the next beat
+            with suppress(OSError):  # a storage that fails for some time is tried again at the next beat
                 if not self._is_ours(self._holder()):
-                    return  # `check` will say so
+                    return  # `check` reports it
                 storage.write_bytes(self._place, self._content())
 
 
 def _read(place: str) -> dict[str, Any] | None:
-    """Who is named in a file; none where there is none. Half a lease is nobody's: process 0."""
+    """Return the holder that a file names, or None if there is no file.
+
+    An incomplete file belongs to nobody, which process id 0 expresses.
+    """
     try:
         content = storage.read_bytes(place)
     except FileNotFoundError:
@@ -147,13 +163,13 @@ def _read(place: str) -> dict[str, Any] | None:
 
 
 def _successor(path: str, token: str) -> str:
-    """The file of the one who succeeds the holder of that token; a URI's query stays at its end."""
+    """Return the file of the successor of the holder with this token. The query of a URI stays at its end."""
     base, mark, query = path.partition("?") if "://" in path else (path, "", "")
     return f"{base}.{token}{mark}{query}"
 
 
-def _pid_space() -> str:
-    """Where a process id means the same process; containers of one host number theirs apart."""
+def _pid_namespace() -> str:
+    """Return the namespace of process ids, empty if unknown. Each container of a host has its own."""
     with suppress(OSError):
         return str(Path("/proc/self/ns/pid").readlink())
     return ""
@@ -164,15 +180,15 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except PermissionError:  # it is another user's process
         return True
     return pid > 0
 
 
-def _who(holder: dict[str, Any]) -> str:
+def _named(holder: dict[str, Any]) -> str:
     return f"process {holder.get('pid')} on {holder.get('host')} since {holder.get('since')}"
 
 
-def _words(path: str, holder: dict[str, Any] | None) -> str:
-    who = _who(holder) if holder else "another"
-    return f"{path}: {who} is writing here; wait for it to end, or end it, then repeat the command"
+def _busy_message(path: str, holder: dict[str, Any] | None) -> str:
+    writer = _named(holder) if holder else "another process"
+    return f"{path}: {writer} is writing here; wait for it to end, or end it, then repeat the command"

@@ -1,11 +1,15 @@
-"""Logging: library code asks for a logger, command lines alone configure it."""
+"""Logging. Library code only gets loggers; command lines configure them."""
 
 import logging
 import sys
 
 
 class _Stderr(logging.Handler):
-    """Writes to what stderr is when a message comes: while a bar is shown, to what prints lines above it."""
+    """Handler that writes to the current `sys.stderr`.
+
+    A progress bar replaces `sys.stderr` by a stream that prints lines above the bar. A handler that kept the first
+    stream would write into the bar.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         sys.stderr.write(f"{self.format(record)}\n")
@@ -13,12 +17,12 @@ class _Stderr(logging.Handler):
 
 
 def get_logger(name: str) -> logging.Logger:
-    """The logger of a module, below one of the project's own roots, the packages."""
+    """Return the logger of a module. `name` starts with the name of one of the project's packages."""
     return logging.getLogger(name)
 
 
 def configure(verbose: bool = False) -> None:
-    """Send the project's messages to stderr; called by command lines only."""
+    """Send the log of the project's packages to stderr. Only command lines call this."""
     handler = _Stderr()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     for root in ("renalnet", "study", "cluster"):

@@ -1,4 +1,4 @@
-"""Progress on stderr: bars on a terminal, lines elsewhere."""
+"""Progress on stderr: bars on a terminal, lines of text elsewhere."""
 
 import sys
 import time
@@ -23,13 +23,16 @@ from rich.progress import (
 from rich.text import Text
 
 LINE_EVERY_S: Final = 30.0
+"""Seconds between two lines where stderr is not a terminal."""
 
 
 @contextmanager
 def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """What has become of a stage, told (stage, done, total): count, rate, time left.
+    """Show the count, rate and remaining time of each stage of a job.
 
-    A bar on stderr; where no terminal is there, a line every `LINE_EVERY_S` seconds, and one as so long a stage ends.
+    Inside the block, the caller reports progress by calling the yielded function with (stage, done, total). On a
+    terminal each stage has a bar. Elsewhere a line is printed every `LINE_EVERY_S` seconds, and at the end of a stage
+    that took at least that long.
     """
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -49,69 +52,66 @@ def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
 
 @contextmanager
 def step_progress() -> Iterator[Callable[[str, int, int, str], None]]:
-    """A bar on stderr of the part of a job that is under way, told (part, done, total, words); none without a terminal.
+    """Show one bar for the current part of a job. Without a terminal, nothing is shown.
 
-    Lines printed meanwhile on the same terminal come out above it.
+    Inside the block, the caller reports progress by calling the yielded function with (part, done, total, text). Lines
+    that are printed on the same terminal appear above the bar.
     """
     console = Console(stderr=True)
     if not console.is_terminal:
         yield lambda *_: None
         return
-    words_column = TextColumn("{task.fields[words]}")
-    columns = (
-        TextColumn("{task.description:>8}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        words_column,
-        TimeRemainingColumn(),
-    )
+    part_column = TextColumn("{task.description:>8}")
+    text_column = TextColumn("{task.fields[text]}")
+    columns = part_column, BarColumn(), MofNCompleteColumn(), text_column, TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as progress:
-        task = progress.add_task("", total=None, words="", visible=False)
+        task = progress.add_task("", total=None, text="", visible=False)
         shown = ""
 
-        def show(part: str, done: int, total: int, words: str) -> None:
+        def show(part: str, done: int, total: int, text: str) -> None:
             nonlocal shown
-            if part != shown:
+            if part != shown:  # a new part starts the bar and its clock again
                 progress.reset(task, total=total, completed=done, visible=True)
                 shown = part
-            progress.update(task, description=part, completed=done, total=total, words=words)
+            progress.update(task, description=part, completed=done, total=total, text=text)
 
         yield show
 
 
 class _RateColumn(ProgressColumn):
-    """Cases a second."""
+    """Column of the rate, in cases per second or per minute."""
 
     def render(self, task: Task) -> Text:
-        """Empty until it is known."""
-        return Text(_rate_words(task.finished_speed or task.speed or 0.0))
+        """Return the rate, or empty text until it is known."""
+        return Text(_rate_text(task.finished_speed or task.speed or 0.0))
 
 
 @dataclass
 class _StageLines:
-    """Progress as lines of a log."""
+    """Progress as lines of text."""
 
     console: Console
     _began: dict[str, tuple[float, int]] = field(default_factory=dict)
-    """When a stage was first heard of, and how much of it was done then."""
-    _said: float = 0.0
+    """Time of the first report of each stage, and how much was done at that time."""
+    _printed: float = 0.0
+    """Time of the last line, on the monotonic clock, in seconds."""
 
     def show(self, stage: str, done: int, total: int) -> None:
-        """Say where a stage is, if it has ended or nothing was said for long."""
+        """Print the progress of a stage if a line is due, or if a long stage has ended."""
         now = time.monotonic()
         began, done_before = self._began.setdefault(stage, (now, done))
-        is_due = now - max(self._said, began) >= LINE_EVERY_S
+        is_due = now - max(self._printed, began) >= LINE_EVERY_S
         ends_long_stage = done == total and now - began >= LINE_EVERY_S
         if not (is_due or ends_long_stage):
             return
-        self._said = now
+        self._printed = now
         rate = (done - done_before) / (now - began) if now > began else 0.0
         left = f", {timedelta(seconds=round((total - done) / rate))} left" if rate and done < total else ""
-        words = ", ".join(filter(None, [f"{stage} {done} of {total}", _rate_words(rate)]))
-        self.console.print(words + left, highlight=False)
+        text = ", ".join(filter(None, [f"{stage} {done} of {total}", _rate_text(rate)]))
+        self.console.print(text + left, highlight=False)
 
 
-def _rate_words(rate: float) -> str:
+def _rate_text(rate: float) -> str:
     if rate <= 0:
         return ""
-    return f"{rate:.1f} a second" if rate >= 1 else f"{60 * rate:.1f} a minute"
+    return f"{rate:.1f} per second" if rate >= 1 else f"{60 * rate:.1f} per minute"

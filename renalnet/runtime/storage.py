@@ -1,4 +1,4 @@
-"""Files on any `pyarrow.fs` path (local, NFS, S3): read, and write so that a reader never sees half a file."""
+"""Files on any `pyarrow.fs` path (local, NFS, S3). Writes are atomic: a reader never sees a partial file."""
 
 import errno
 import io
@@ -19,15 +19,15 @@ from pyarrow import fs
 from renalnet.errors import InputError
 
 FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the system says where a disk, a quota or a file is full."""
+"""Error numbers of a full disk, an exhausted quota, and a file at its size limit."""
 
 
 @contextmanager
 def reading(where: object) -> Iterator[None]:
-    """While an input is read: what the system refuses (permission, a file that went away) is an error of that input.
+    """Turn system errors while an input is read (no permission, a removed file) into errors of that input.
 
     Raises:
-        InputError: instead of any OSError but those of `FULL`, which are not the input's fault.
+        InputError: instead of any OSError except those of `FULL`, which do not come from the input.
     """
     try:
         yield
@@ -39,18 +39,18 @@ def reading(where: object) -> Iterator[None]:
 
 
 def resolve(path: str | Path) -> tuple[fs.FileSystem, str]:
-    """The file system of a path or URI and the path on it; local paths are made absolute.
+    """Return the file system of a path or URI, and the path on it. Local paths become absolute.
 
     Raises:
-        InputError: the URI's scheme is unknown, or it holds credentials.
+        InputError: the scheme of the URI is unknown, or the URI holds credentials.
     """
     text = str(path)
     if "://" not in text:
         return fs.LocalFileSystem(), str(Path(text).absolute())
     parts = urlsplit(text)
-    if parts.password:  # it would be kept in manifests and shown in logs
+    if parts.password:  # manifests and logs would show it
         raise InputError(
-            f"a URI of '{parts.hostname}' holds credentials; leave them out and set AWS_ACCESS_KEY_ID and "
+            f"the URI of '{parts.hostname}' holds credentials; remove them and set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or the storage's own variables, on every node"
         )
     try:
@@ -62,8 +62,9 @@ def resolve(path: str | Path) -> tuple[fs.FileSystem, str]:
 
 @lru_cache(maxsize=16)
 def _root(uri: str) -> tuple[fs.FileSystem, str]:
-    """The file system of a URI without path; made once, since an object store's keeps its connections."""
-    if uri.startswith("s3://"):  # one request for a small file instead of three
+    """Return the file system of a URI without a path."""
+    # Cached, because the file system of an object store keeps its connections open.
+    if uri.startswith("s3://"):  # a small file then takes one request instead of three
         uri += f"{'&' if '?' in uri else '?'}allow_delayed_open=true"
     filesystem, inner = fs.FileSystem.from_uri(uri)
     return filesystem, inner
@@ -74,41 +75,44 @@ def _below(root: str, parts: SplitResult) -> str:
 
 
 def is_remote(path: str | Path) -> bool:
-    """Whether a path leads off the mounted file systems, to an object store."""
+    """Return whether a path is on an object store, not on a mounted file system."""
     return not isinstance(resolve(path)[0], fs.LocalFileSystem)
 
 
 def absolute(path: str | Path) -> str:
-    """A local path, also one with file:// before it, made absolute; another URI as it is."""
+    """Return a local path or `file://` URI as an absolute path. Other URIs are returned unchanged."""
     return str(path) if is_remote(path) else resolve(path)[1]
 
 
 def join(path: str | Path, *parts: str) -> str:
-    """`path` with `parts` below it, for paths and URIs alike; a URI's query stays at its end."""
+    """Return `path` with `parts` appended, for paths and URIs. The query of a URI stays at its end."""
     base, mark, query = str(path).partition("?") if "://" in str(path) else (str(path), "", "")
     return "/".join([base.rstrip("/"), *parts]) + mark + query
 
 
 def exists(path: str | Path) -> bool:
-    """Whether a file or folder is there."""
+    """Return whether a file or folder exists."""
     filesystem, inner = resolve(path)
     return bool(filesystem.get_file_info(inner).type != fs.FileType.NotFound)
 
 
 def list_sizes(path: str | Path) -> dict[str, int | None]:
-    """What lies directly in a folder, by name, sorted: bytes of a file, none for a folder; an absent one is empty."""
+    """Return the entries of a folder, sorted by name: the bytes of a file, None for a folder.
+
+    A folder that does not exist is empty.
+    """
     filesystem, inner = resolve(path)
     entries = filesystem.get_file_info(fs.FileSelector(inner, allow_not_found=True))
     return {entry.base_name: entry.size for entry in sorted(entries, key=lambda entry: str(entry.base_name))}
 
 
 def list_names(path: str | Path) -> list[str]:
-    """Sorted names of what lies directly in a folder; an absent folder is empty."""
+    """Return the sorted names of the entries of a folder. A folder that does not exist is empty."""
     return list(list_sizes(path))
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """The whole content of a file. Raises FileNotFoundError."""
+    """Return the content of a file. Raises FileNotFoundError if there is none."""
     filesystem, inner = resolve(path)
     with filesystem.open_input_stream(inner) as stream:
         return bytes(stream.read())
@@ -120,7 +124,7 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     if isinstance(filesystem, fs.LocalFileSystem):
         _write_local(Path(inner), content)
         return
-    with filesystem.open_output_stream(inner) as stream:  # an object store shows an object only when it is whole
+    with filesystem.open_output_stream(inner) as stream:  # an object store shows an object only when it is complete
         stream.write(content)
 
 
@@ -135,12 +139,13 @@ def _write_local(path: Path, content: bytes) -> None:
 
 
 def temporary_name(path: Path) -> Path:
-    """A name beside a local file, for its next content until that is whole."""
+    """Return the name of a temporary file in the folder of `path`, for content that is not complete yet."""
+    # The same folder, because a rename is atomic only within one file system.
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
 
 
 def write_through(path: Path, content: bytes) -> None:
-    """Write a local file and see it to the disk."""
+    """Write a local file and flush it to the disk."""
     with path.open("wb") as stream:
         stream.write(content)
         stream.flush()
@@ -148,7 +153,12 @@ def write_through(path: Path, content: bytes) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """A JSON file's content. Raises FileNotFoundError, and InputError where it is not JSON."""
+    """Return the content of a JSON file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: the file is not JSON.
+    """
     try:
         return json.loads(read_bytes(path))
     except ValueError as error:
@@ -156,24 +166,24 @@ def read_json(path: str | Path) -> Any:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write indented JSON, whole or not at all; keys keep their order."""
+    """Write indented JSON as `write_bytes` does. Keys keep their order."""
     write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def delete(path: str | Path) -> None:
-    """Remove a file if it is there."""
+    """Remove a file if it exists."""
     filesystem, inner = resolve(path)
     with suppress(FileNotFoundError):
         filesystem.delete_file(inner)
 
 
 def json_line(value: Any) -> str:
-    """One line of JSON, for logs that are read line by line."""
+    """Return `value` as one line of JSON, for logs that are read line by line."""
     return json.dumps(value, separators=(", ", ": "))
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, NDArray[Any]], *, is_compressed: bool = True) -> None:
-    """Write named arrays as one `.npz` file, whole or not at all; uncompressed it takes a fraction of the time."""
+    """Write named arrays as one `.npz` file, as `write_bytes` does. Without compression it is several times faster."""
     content = io.BytesIO()
     save = np.savez_compressed if is_compressed else np.savez
     save(content, allow_pickle=False, **arrays)
@@ -181,6 +191,6 @@ def write_arrays(path: str | Path, arrays: Mapping[str, NDArray[Any]], *, is_com
 
 
 def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
-    """The arrays of an `.npz` file; pickled objects in it are refused."""
+    """Return the arrays of an `.npz` file. Raises ValueError if it holds pickled objects, which could run code."""
     with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as arrays:
         return dict(arrays)

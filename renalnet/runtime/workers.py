@@ -1,4 +1,4 @@
-"""Functions applied to jobs in other processes, so that a reader that crashes takes no one with it."""
+"""Functions applied to jobs in other processes, so that a job that crashes its process does not end the program."""
 
 import multiprocessing
 import os
@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 
 class JobPool(Protocol):
-    """Whatever applies a function to jobs: processes here, or tasks on a cluster."""
+    """Protocol of a pool that applies a function to jobs: processes on this machine, or tasks on a cluster."""
 
     def map(
         self,
@@ -27,21 +27,24 @@ class JobPool(Protocol):
         jobs: Iterable[Job],
         died: Callable[[Job], Result] | None = None,
     ) -> Iterator[Result]:
-        """Results in the order of the jobs, a few of them waiting at most.
+        """Yield the results in the order of the jobs. Only a few results wait to be taken.
 
         Args:
-            function: of a module, so that other processes can import it.
-            jobs: picklable; taken as they are needed.
-            died: makes the result of a job whose process died; InputError naming the job without it.
+            function: a function of a module, which other processes can import.
+            jobs: picklable values, each taken when it is needed.
+            died: makes the result of a job whose process died. Without it, such a job raises.
+
+        Raises:
+            InputError: the process of a job died, and `died` is not given. The message names the job.
         """
         ...
 
 
 class Workers:
-    """Spawned processes, at least one; a job that kills its process is found out and reported."""
+    """Pool of spawned processes, at least one. A job that kills its process is identified and reported."""
 
     def __init__(self, count: int, start: Callable[[], None] | None = None) -> None:
-        """`count` processes, each of which calls `start` first (a function of a module)."""
+        """Start `count` processes. Each calls `start`, a function of a module, before its first job."""
         self._count = max(count, 1)
         self._start = start
         self._pool = self._new_pool(self._count)
@@ -63,7 +66,7 @@ class Workers:
         """See `JobPool.map`."""
         pending: deque[tuple[Job, Future[Result]]] = deque()
         for job in jobs:
-            if len(pending) >= 2 * self._count:
+            if len(pending) >= 2 * self._count:  # each process has its next job ready, and memory stays bounded
                 yield self._first(function, pending, died)
             pending.append((job, self._submit(function, job)))
         while pending:
@@ -81,13 +84,17 @@ class Workers:
         except BrokenProcessPool:
             result = self._alone(function, job, died)
         self._renew()
+        # The death of one process breaks the whole pool: jobs without a result are submitted to the new one.
         again = [(other, ended if _is_good(ended) else self._submit(function, other)) for other, ended in pending]
         pending.clear()
         pending.extend(again)
         return result
 
     def _alone(self, function: Callable[[Job], Result], job: Job, died: Callable[[Job], Result] | None) -> Result:
-        """The job once more by itself: when one process dies, all jobs under way fail, and only one is to blame."""
+        """Run a job again in a process of its own.
+
+        When a process dies, all running jobs fail. Only the one that fails again here caused it.
+        """
         with self._new_pool(1) as pool:
             try:
                 return pool.submit(function, job).result()
@@ -108,27 +115,28 @@ class Workers:
         self._pool = self._new_pool(self._count)
 
     def _new_pool(self, count: int) -> ProcessPoolExecutor:
-        # Spawned, not forked: a forked child inherits locks of the threads of the image and table libraries.
+        # Spawned, not forked: a forked child would inherit locks that threads of the image and table libraries hold.
         context = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(self._start,))
 
 
 def _is_good(future: Future[Result]) -> bool:
+    """Return whether a job has ended by itself, with a result or with an error of its own."""
     return future.done() and not future.cancelled() and not isinstance(future.exception(), BrokenProcessPool)
 
 
-DIED = "the process that read it died; the file is damaged, or memory ran out: replace or remove it"
+DIED = "the process that read it died, because the file is damaged or memory ran out; replace or remove the file"
 
 
 def _begin(start: Callable[[], None] | None) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles an interrupt
     threading.Thread(target=_die_with_parent, daemon=True).start()
     if start:
         start()
 
 
 def _die_with_parent() -> None:
-    """Executors' processes wait for ever for a parent that was killed."""
+    """End this process when its parent ends. Otherwise it would wait for ever for jobs of a parent that was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
