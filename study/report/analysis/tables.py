@@ -1,9 +1,12 @@
 """The tables of a report as CSV: what the page shows and what the figures draw."""
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from statistics import fmean
 
-from study.records.tables import Finalist, Measurement
+from renalnet.evaluation.rows import SHOWN_WITHOUT_VOLUMES
+from study.records.documents import FinalistEntry
+from study.records.tables import Measurement
 from study.report.analysis.contents import Report
 from study.report.analysis.statistics import Estimate
 from study.report.analysis.summary import Standing
@@ -41,12 +44,17 @@ def _classes(report: Report) -> list[Cells]:
     groups: dict[tuple[str, str, str], list[Measurement]] = {}
     for row in kept:
         groups.setdefault((row.network, row.checkpoint, row.label), []).append(row)
-    names = ("dice", "surface_dice", "surface_distance_mm", "hd95_mm")
     return [
         {"network": network, "checkpoint": checkpoint, "label": label, "patients": len(rows)}
-        | {f"{name}_mean": fmean(getattr(row, name) for row in rows) for name in names}
+        | {f"{name}_mean": _mean(rows, name) for name in SHOWN_WITHOUT_VOLUMES}
         for (network, checkpoint, label), rows in groups.items()
     ]
+
+
+def _mean(rows: Iterable[Measurement], name: str) -> float | None:
+    """Return the mean over the cases in which the measure applies; None where there is no such case."""
+    values = [value for row in rows if (value := getattr(row, name)) is not None]
+    return fmean(values) if values else None
 
 
 def _standing(row: Standing) -> Cells:
@@ -72,7 +80,7 @@ def _standing(row: Standing) -> Cells:
 
 def _spreads(report: Report, row: Standing) -> Cells:
     """Objectives of a candidate's runs over seeds and on folds."""
-    found = report.results.selection.candidates.get(row.method.checkpoint, Finalist())
+    found = report.results.selection.finalists.get(row.method.checkpoint, FinalistEntry())
     spreads = {"over_seeds": found.over_seeds, "over_folds": found.over_folds}
     parts = ("mean", "sd", "num")
     return {
