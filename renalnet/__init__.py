@@ -1,3 +1,63 @@
-"""Kidney and renal tumor segmentation in contrast CT with 3D_FCN_PPM (Yang et al., ICPR 2018)."""
+"""Kidney and renal tumor segmentation in contrast CT with 3D_FCN_PPM (Yang et al., ICPR 2018).
+
+The names below are the public Python interface; `docs/python-api.md` shows each of them in use. A name is imported when
+it is first used, so `import renalnet` loads neither PyTorch nor SimpleITK.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from renalnet.data.images.volume import Grid, Volume, read_volume, write_volume
+    from renalnet.data.store.reader import Store, open_store
+    from renalnet.errors import RenalnetError
+    from renalnet.evaluation.folders import evaluate_folders
+    from renalnet.evaluation.table import measure
+    from renalnet.inference.prediction import Prediction, Predictor, load_predictor
+    from renalnet.planning.files import plan_mask
 
 __version__ = "0.1.0"
+__all__ = [
+    "Grid",
+    "Prediction",
+    "Predictor",
+    "RenalnetError",
+    "Store",
+    "Volume",
+    "evaluate_folders",
+    "load_predictor",
+    "measure",
+    "open_store",
+    "plan_mask",
+    "read_volume",
+    "write_volume",
+]
+
+_HOMES: Final = {
+    "Grid": "renalnet.data.images.volume",
+    "Prediction": "renalnet.inference.prediction",
+    "Predictor": "renalnet.inference.prediction",
+    "RenalnetError": "renalnet.errors",
+    "Store": "renalnet.data.store.reader",
+    "Volume": "renalnet.data.images.volume",
+    "evaluate_folders": "renalnet.evaluation.folders",
+    "load_predictor": "renalnet.inference.prediction",
+    "measure": "renalnet.evaluation.table",
+    "open_store": "renalnet.data.store.reader",
+    "plan_mask": "renalnet.planning.files",
+    "read_volume": "renalnet.data.images.volume",
+    "write_volume": "renalnet.data.images.volume",
+}
+"""Module of each public name."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'renalnet' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return [*__all__, "__version__"]

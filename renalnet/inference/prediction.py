@@ -18,6 +18,7 @@ from renalnet.data.cases.loading import is_series, load_image
 from renalnet.data.cases.roi import CUT_FIELD_FACTOR, cut_image, is_cut
 from renalnet.data.cases.sides import SIDES, Box, Side
 from renalnet.data.dicom.segmentation_writer import write_segmentation
+from renalnet.data.images.hounsfield import to_hounsfield
 from renalnet.data.images.volume import Grid, Volume, image_stem, to_source, write_volume
 from renalnet.data.localise.atlas import ATLAS_FILE, Atlas, load_atlases
 from renalnet.data.localise.localiser import LOW_CONFIDENCE, Localisation, localise
@@ -25,7 +26,7 @@ from renalnet.errors import CheckpointError, InputError
 from renalnet.inference.pipeline import Model, load_bundle, segment_roi
 from renalnet.runtime import storage
 from renalnet.runtime.workers import DIED
-from renalnet.types import FOREGROUND_LABELS, LABEL_NAMES, LabelArray
+from renalnet.types import FOREGROUND_LABELS, LABEL_NAMES, HuArray, LabelArray, Shape, Triple
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,41 @@ class Predictor:
     prepare: PrepareConfig
     """How the ROIs that the model was trained on were cut."""
     inference: InferenceConfig
+
+    def segment_file(self, path: str | Path, *, series: str | None = None) -> "Prediction":
+        """Segment a scan: a NIfTI, NRRD or MetaImage file, or a folder of DICOM slices.
+
+        Args:
+            path: the file or the folder.
+            series: SeriesInstanceUID to read where the folder holds several series.
+
+        Returns:
+            A mask on the grid of the file, and what is known of it.
+
+        Raises:
+            InputError: the scan is missing, damaged, or not a CT that can be read.
+        """
+        image, source = load_image(Path(path), series=series)
+        return predict_image(self, image, source)
+
+    def segment_array(self, hu: HuArray, spacing_mm: Triple) -> "Prediction":
+        """Segment a CT that is already in memory.
+
+        Args:
+            hu: CT numbers in HU (z, y, x), in LPS: z towards the head, y towards the back, x towards the left.
+            spacing_mm: voxel spacing (z, y, x) in mm.
+
+        Returns:
+            A mask of the shape of `hu`, and what is known of it.
+
+        Raises:
+            InputError: the array is not three-dimensional, or holds values that are not finite.
+        """
+        if hu.ndim != 3:
+            raise InputError(f"array of shape {hu.shape}: a CT has three axes (z, y, x); pass one volume")
+        shape: Shape = (hu.shape[0], hu.shape[1], hu.shape[2])
+        grid = Grid.axis_aligned(shape, spacing_mm)
+        return predict_image(self, Volume(to_hounsfield(hu, "the array"), grid), grid)
 
 
 @dataclass(frozen=True)
