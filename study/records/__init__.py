@@ -1,1 +1,1 @@
-"""What a results folder holds: paths, tables, the manifest. The one schema for writers and readers."""
+"""The files of a results folder: their paths, tables, documents and trial records, for writers and readers."""

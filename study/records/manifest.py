@@ -1,4 +1,4 @@
-"""What a results folder says of itself: configuration, data, versions, seeds, durations."""
+"""The manifest of a results folder: configuration, data, versions, seeds, durations and warnings of a study."""
 
 import platform
 import shlex
@@ -17,30 +17,30 @@ from renalnet.runtime import storage
 from renalnet.types import SPLITS
 from study.config.changes import changes, refused_changes
 from study.config.sections import StudyConfig
-from study.records import paths
+from study.records.results import Results
 
 REPORTED_PACKAGES = ("torch", "ray", "optuna", "numpy", "pyarrow", "SimpleITK", "pydensecrf2")
 
 
 class StudyManifest:
-    """The manifest of a results folder; every change is written at once."""
+    """Writer of the manifest of a results folder. Every change is written immediately."""
 
-    def __init__(self, results: str, config: StudyConfig, data: str | None) -> None:
-        """Start a study in an empty folder, or go on with the one that is there.
+    def __init__(self, results: Results, config: StudyConfig, data: str | None) -> None:
+        """Start a study in an empty folder, or resume the study in the folder.
 
         Args:
             results: the results folder.
             config: the study's configuration.
-            data: the store given by the user; none for the embedded synthetic cohort.
+            data: the store that the user named; None for the synthetic cohort.
 
         Raises:
-            ResultsError: the folder holds another study, or something that is no study.
+            ResultsError: the folder holds another study, or files that belong to no study.
         """
-        self._path = storage.join(results, paths.MANIFEST)
+        self._path = results.manifest_path
         if storage.exists(self._path):
             self._values = storage.read_json(self._path)
-            self._go_on(results, config, data)
-        elif [name for name in storage.list_names(results) if not name.startswith(".")]:
+            self._resume(results, config, data)
+        elif [name for name in storage.list_names(results.folder) if not name.startswith(".")]:
             raise ResultsError(f"{results} is not empty and holds no study; choose an empty folder with --results")
         else:
             self._values = _first_values(config, data)
@@ -52,12 +52,12 @@ class StudyManifest:
         storage.write_json(self._path, self._values)
 
     def warn(self, warnings: Sequence[str]) -> None:
-        """Add what is to be known of the study's results to the warnings, each once."""
+        """Add warnings about the results, each of them once."""
         self.update(warnings=list(dict.fromkeys([*self._values["warnings"], *warnings])))
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Add the duration of the block to the stage's, also where the block ends in an error."""
+        """Add the duration of the block to that of the stage, also when the block raises."""
         started = time.monotonic()
         try:
             yield
@@ -67,7 +67,7 @@ class StudyManifest:
             self.update(durations_s={**durations, stage: round(total, 1)})
 
     def describe_data(self, store: Store, source: str, synthetic: bool) -> None:
-        """Record which data the study reads; data that has changed since is refused.
+        """Record which store the study reads.
 
         Raises:
             ResultsError: the store is not the one that the study started with.
@@ -90,10 +90,11 @@ class StudyManifest:
         }
         self.update(data=data, warnings=notes)
 
-    def _go_on(self, results: str, config: StudyConfig, data: str | None) -> None:
-        """Take what has changed of the configuration, if a study may change it on its way."""
-        changed = changes(self._values.get("config", {}), config.model_dump(mode="json"))
-        refused = refused_changes(self._values.get("config", {}), config)
+    def _resume(self, results: Results, config: StudyConfig, data: str | None) -> None:
+        """Take over the changes of the configuration that a study may make on resume; refuse the others."""
+        before = self._values.get("config", {})
+        changed = changes(before, config.model_dump(mode="json"))
+        refused = refused_changes(before, config)
         if self._values.get("data_path") != data:
             refused.insert(0, f"data {self._values.get('data_path')} → {data}")
         if refused:
@@ -132,7 +133,7 @@ def _now() -> str:
 
 
 def _grouped(notes: Sequence[str], test_cases: Sequence[str]) -> list[str]:
-    """Notes of the form `case: message` as one line a message, with its cases, those held out marked."""
+    """Return notes of the form `case: message` as one line for each message, with its cases. Test cases are marked."""
     cases: dict[str, list[str]] = {}
     for note in notes:
         case, colon, message = note.partition(": ")
@@ -145,7 +146,7 @@ def _marked(case: str, test_cases: Sequence[str]) -> str:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Versions of this project, of Python and of packages, `not installed` where one is absent."""
+    """Return the versions of this project, of Python and of packages; `not installed` where one is missing."""
     found = {"renalnet": renalnet.__version__, "python": platform.python_version()}
     for package in packages:
         try:

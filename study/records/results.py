@@ -4,19 +4,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from renalnet.runtime.storage import join
-from study.records.tables import (
-    Epoch,
-    Importance,
-    Manifest,
-    Measurement,
-    PlanningSheet,
-    Quality,
-    Selection,
-    Trial,
-    read_manifest,
-    read_rows,
-    read_selection,
-)
+from study.records.documents import Manifest, Selection, read_manifest, read_selection
+from study.records.parquet import read_rows
+from study.records.tables import Epoch, Importance, Measurement, PlanningSheet, Quality, Trial
 
 MANIFEST: Final = "manifest.json"
 JOURNAL: Final = "optuna.journal"
@@ -199,11 +189,11 @@ class Results:
 
     def manifest(self) -> Manifest:
         """Read the manifest. Raises ResultsError where it is missing or damaged."""
-        return read_manifest(self.folder)
+        return read_manifest(self.folder, self.manifest_path)
 
     def selection(self) -> Selection:
         """Read the choice of the winner; it has no finalists before the final stage."""
-        return read_selection(self.folder)
+        return read_selection(self.selection_path)
 
     def trials(self) -> list[Trial] | None:
         """Read `trials.parquet`: one row per trial of the search and per repeat of a finalist."""

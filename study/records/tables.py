@@ -1,196 +1,170 @@
-"""The files of a results folder as typed rows. What a running study has not written yet is None, no error."""
+"""The tables of a results folder: one dataclass for each, used to write the file and to read it.
 
-import io
+The fields are the columns, in their order. A field with a default may be null in a file, or its column may be missing,
+as in files of earlier versions. To add a column, add a field with a default and fill it where the row is made.
+"""
+
 import json
-import math
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
-from pathlib import Path
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from renalnet.errors import InputError, ResultsError
-from renalnet.runtime.storage import join, list_names, read_bytes, read_json
-from renalnet.types import LabelArray
-
-
-class DataInfo(BaseModel):
-    """Where the patients of a study come from."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    source: str = "not recorded"
-    fingerprint: str = "not recorded"
-    synthetic: bool = False
-    num_cases: dict[str, int] = {}
-    roi_spacing_mm: tuple[float, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-class Manifest(BaseModel):
-    """`manifest.json`; unknown keys are left to newer versions of the report."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    study: str = "unnamed"
-    created: str = "not recorded"
-    config: dict[str, Any] = {}
-    config_fingerprint: str = "not recorded"
-    data: DataInfo = DataInfo()
-    versions: dict[str, str | None] = {}
-    machine: dict[str, Any] = {}
-    seeds: dict[str, Any] = {}
-    durations_s: dict[str, float | None] = {}
-    command: str = ""
-    warnings: tuple[str, ...] = ()
-    finished: bool = False
-
-
-class Spread(BaseModel):
-    """Objectives of a configuration's runs; one run has no sd."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    mean: float
-    sd: float | None = None
-    num: int
-
-
-class Finalist(BaseModel):
-    """What `final/selection.json` says of a candidate's runs beside the validation patients' Dice."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    members: tuple[str, ...] = ()
-    over_seeds: Spread | None = None
-    over_folds: Spread | None = None
-
-
-class Selection(BaseModel):
-    """`final/selection.json`."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    candidates: dict[str, Finalist] = {}
-
-    @property
-    def is_repeated(self) -> bool:
-        """Whether a candidate has been run more than once."""
-        return any(
-            found.over_folds or (found.over_seeds and found.over_seeds.num > 1) for found in self.candidates.values()
-        )
-
-    def num_members(self, name: str) -> int:
-        """Networks that vote for a candidate; 0 where it is not known."""
-        return len(self.candidates[name].members) if name in self.candidates else 0
+from renalnet.evaluation.mask_quality import Signs
+from renalnet.evaluation.rows import LabelMeasures
+from study.records.parquet import MAY_BE_ABSENT
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial of the study; a field with a default may be null or absent in the file."""
+    """A row of `trials.parquet`: a trial of the search, or a repeat of a finalist."""
 
     trial: int
+    """Number of the trial within its network, from 0; a repeat has the number of its finalist."""
+    name: str
+    """Name of its folder, such as `fcn_ppm-0003`."""
+    network: str
+    """Key of the network."""
+    state: str
+    """`running`, `complete`, `pruned` or `failed`."""
+    objective: float | None = None
+    """Objective of the best epoch; None before an epoch has ended."""
+    dice_kidney: float | None = None
+    """Dice of the kidney after the best epoch, mean over validation cases, 0 to 1."""
+    dice_tumor: float | None = None
+    """Dice of the tumor after the best epoch."""
+    best_epoch: int | None = None
+    """The epoch with the highest objective, from 1."""
+    epochs: int = 0
+    """Epochs that were trained."""
+    planned_epochs: int = 0
+    """Epochs that the trial trains unless it is pruned."""
+    seconds: float = 0.0
+    """Time of all its epochs."""
+    gpu_hours: float = 0.0
+    """Hours of its epochs times its GPUs."""
+    cpu_hours: float = 0.0
+    """Hours of its epochs times its processors."""
+    reason: str = ""
+    """Why it ended."""
+    is_paper_point: bool = False
+    """Whether it is the first trial and has the paper's class weights and milestones."""
+    ppm_kernels: str = ""
+    """Pooling kernels, such as `1-2-4-8`; empty where they were not searched."""
+    weight_tumor: float | None = None
+    """Class weight of the tumor."""
+    weight_kidney: float | None = None
+    """Class weight of the kidney."""
+    weight_background: float | None = None
+    """Class weight of the background."""
+    milestones: str = ""
+    """Epochs after which the learning rate drops, such as `3-5-7`."""
+    config: str = ""
+    """JSON of the training configuration."""
+    repeat_of: str = ""
+    """Name of the finalist that is repeated; empty for a trial of the search."""
+    seed: int | None = None
+    """Seed of the run; on a fold also the seed by which cases are dealt to folds."""
+    fold: int | None = None
+    """Fold of which the cases are validated on, from 0; None for a run on the store's own splits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """A row of `curves.parquet`: what a run reported after an epoch."""
+
+    trial: int
+    """As in `Trial`, like the next five."""
     name: str
     network: str
-    state: str
-    objective: float | None = None
-    dice_kidney: float | None = None
-    dice_tumor: float | None = None
-    best_epoch: int | None = None
-    epochs: int = 0
-    planned_epochs: int = 0
-    seconds: float = 0.0
-    gpu_hours: float = 0.0
-    cpu_hours: float = 0.0
-    reason: str = ""
-    is_paper_point: bool = False
-    ppm_kernels: str = ""
-    weight_tumor: float | None = None
-    weight_kidney: float | None = None
-    weight_background: float | None = None
-    milestones: str = ""
-    config: str = ""
     repeat_of: str = ""
-    """The finalist that is run again here; empty for a trial of the search."""
     seed: int | None = None
     fold: int | None = None
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What a trial reported after an epoch, counted from 1; Dice over the validation patients."""
-
-    trial: int
-    name: str
-    network: str
     epoch: int
+    """Number of the epoch, from 1."""
     loss: float | None = None
+    """Mean loss of the epoch's steps."""
     dice_kidney: float | None = None
+    """Dice of the kidney, mean over validation cases, 0 to 1."""
     dice_tumor: float | None = None
+    """Dice of the tumor, mean over validation cases, 0 to 1."""
     objective: float | None = None
+    """Mean of the two."""
     learning_rate: float | None = None
+    """Learning rate of this epoch."""
     seconds: float = 0.0
-    repeat_of: str = ""
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One label of one patient after one stage of inference with one checkpoint."""
-
-    case: str
-    split: str
-    network: str
-    role: str
-    stage: str
-    label: str
-    dice: float
-    surface_distance_mm: float
-    surface_distance_px: float
-    hd95_mm: float
-    surface_dice: float
-    volume_truth_ml: float
-    volume_pred_ml: float
-    true_positive: int
-    false_positive: int
-    false_negative: int
-    true_negative: int
-    truth_empty: bool
-    pred_empty: bool
-    checkpoint: str = ""
-    found: bool | None = None
+    """Time of training and validation."""
+    data_wait_share: float = 0.0
+    """Share of the training time spent waiting for batches, 0 to 1."""
+    voxels_per_s: float = 0.0
+    """Voxels of crops trained on per second."""
 
 
 @dataclass(frozen=True)
 class Importance:
-    """How much a searched value decides of the objective; those of a network sum to 1."""
+    """A row of `importances.parquet`: how much a searched parameter decides the objective of a network."""
 
     network: str
-    parameter: str
+    """Key of the network."""
     evaluator: str
-    importance: float
+    """Name of the method."""
     num_trials: int
+    """Trials that it compared."""
+    parameter: str
+    """Name of the searched parameter."""
+    importance: float
+    """Share of the objective's variation, 0 to 1; the importances of a network sum to 1."""
 
 
-@dataclass(frozen=True)
-class Quality:
-    """What the signs of the winner's mask of a patient let expect of its tumor Dice."""
+@dataclass(frozen=True, kw_only=True)
+class _StagePlace:
+    """The columns before the measures in `StageMeasurement`."""
 
     case: str
     split: str
+    """`validation` or `test`."""
+    network: str
+    """Key of the network, name of the intensity rule, or name of another program."""
+    checkpoint: str = ""
+    """Name of the finalist; empty for a method without a network."""
+    stage: str
+    """`network`, `crf`, `connectivity`, `crf_connectivity` or `final`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageMeasurement(LabelMeasures, _StagePlace):
+    """A row of a file in `final/parts`: the measures of one label of one case after one stage of inference.
+
+    Fields are collected from the last base class to the first, so the columns of `_StagePlace` come first.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement(StageMeasurement):
+    """A row of `metrics.parquet`: a row of `final/parts` and the role of its method."""
+
+    role: str
+    """`winner`, `baseline`, `appendix` (other finalists), `rule` (by intensity) or `added` (another program)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _MaskPlace:
+    """The columns before the signs in `Quality`."""
+
+    case: str
+    split: str
+    checkpoint: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality(Signs, _MaskPlace):
+    """A row of `quality.parquet`: the signs of quality of the winner's mask, and the tumor Dice expected from them."""
+
+    agreement: float | None = field(default=None, metadata=MAY_BE_ABSENT)
+    """Mean tumor Dice with the masks of the other finalists of the network; None where there are none."""
     expected_dice: float
-    """Of a validation patient by all the others."""
+    """Tumor Dice, 0 to 1, that the signs let expect; for a validation case estimated from the other ones."""
     expected_error: float
-    """Mean absolute error over the validation patients."""
+    """Mean absolute error of the estimate over the validation cases."""
     num_known: int
-    """Validation patients."""
-    entropy_bits: float
-    expected_dice_tumor: float
-    agreement: float | None = None
-    """With the other finalists, where there are some."""
+    """Validation cases that the estimate is learned from."""
 
 
 @dataclass(frozen=True)
@@ -227,148 +201,5 @@ class PlanningSheet:
 
     @property
     def bounds(self) -> dict[str, tuple[float, float]]:
-        """Of each measure that spreads."""
+        """Least and largest value of each measure that spreads."""
         return {name: (low, high) for name, (low, high) in json.loads(self.spread).items()}
-
-
-@dataclass(frozen=True)
-class View:
-    """A test patient's ROI for display: all arrays (z, y, x); the image is windowed to 0-255."""
-
-    case: str
-    image: LabelArray
-    truth: LabelArray
-    predictions: Mapping[str, LabelArray]
-    spacing_mm: tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class Results:
-    """All rows of a results folder; None stands for a file that is not there (yet)."""
-
-    path: str
-    manifest: Manifest
-    trials: list[Trial] | None
-    """Of the search."""
-    repeats: list[Trial]
-    """Finalists run again, over seeds and on folds."""
-    epochs: list[Epoch] | None
-    """Of the search's trials."""
-    selection: Selection
-    measurements: list[Measurement] | None
-    view_cases: list[str]
-    importances: list[Importance]
-    """None before the search has ended."""
-    qualities: list[Quality]
-    """None before the final stage has ended, or where validation patients were too few."""
-    plans: list[PlanningSheet]
-    """None before the final stage has ended."""
-    added_labels: Mapping[str, Mapping[str, LabelArray]] = field(default_factory=dict)
-    """Of other programs on the grid of the ROI, by the program's name and the case."""
-
-
-Row = TypeVar("Row", Trial, Epoch, Measurement, Importance, Quality, PlanningSheet)
-
-
-def load_results(path: str | Path) -> Results:
-    """Read a results folder (local path or URI).
-
-    Raises:
-        ResultsError: it has no manifest, or a file in it is damaged or lacks columns.
-    """
-    views = list_names(join(path, "final", "views"))
-    trials, epochs = read_rows(join(path, "trials.parquet"), Trial), read_rows(join(path, "curves.parquet"), Epoch)
-    return Results(
-        path=str(path),
-        manifest=read_manifest(path),
-        trials=None if trials is None else [trial for trial in trials if not trial.repeat_of],
-        repeats=[trial for trial in trials or [] if trial.repeat_of],
-        epochs=None if epochs is None else [epoch for epoch in epochs if not epoch.repeat_of],
-        selection=read_selection(path),
-        measurements=read_rows(join(path, "final", "metrics.parquet"), Measurement),
-        view_cases=[name.removesuffix(".npz") for name in views if name.endswith(".npz")],
-        importances=read_rows(join(path, "importances.parquet"), Importance) or [],
-        qualities=read_rows(join(path, "final", "quality.parquet"), Quality) or [],
-        plans=read_rows(join(path, "final", "plan.parquet"), PlanningSheet) or [],
-    )
-
-
-def load_view(results: Results, case: str) -> View:
-    """The display arrays of a test patient. Raises ResultsError where they are damaged or differ in shape."""
-    path = join(results.path, "final", "views", f"{case}.npz")
-    try:
-        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as arrays:
-            content = {name: np.asarray(arrays[name]) for name in arrays.files}
-        view = _view(case, content)
-    except (OSError, ValueError, KeyError) as error:
-        raise ResultsError(f"{path} cannot be read ({error}); run the study's final stage again") from error
-    view = replace(view, predictions={**view.predictions, **_added(results, case)})
-    shapes = {array.shape for array in (view.image, view.truth, *view.predictions.values())}
-    if len(shapes) != 1 or view.image.ndim != 3:
-        raise ResultsError(f"{path} holds arrays of shapes {sorted(shapes)}, which must be one shape (z, y, x)")
-    return view
-
-
-def _added(results: Results, case: str) -> dict[str, LabelArray]:
-    return {name: labels[case] for name, labels in results.added_labels.items() if case in labels}
-
-
-def _view(case: str, content: Mapping[str, Any]) -> View:
-    z, y, x = (float(value) for value in content["spacing_mm"])
-    predictions = {
-        name.removeprefix("pred_"): array.astype(np.uint8)
-        for name, array in content.items()
-        if name.startswith("pred_")
-    }
-    return View(case, content["image"].astype(np.uint8), content["truth"].astype(np.uint8), predictions, (z, y, x))
-
-
-def read_manifest(path: str | Path) -> Manifest:
-    """Read the manifest of a results folder. Raises ResultsError."""
-    try:
-        return Manifest.model_validate(read_json(join(path, "manifest.json")))
-    except (OSError, InputError) as error:
-        raise ResultsError(
-            f"{path} is no results folder: no readable manifest.json in it; name the folder study.run wrote"
-        ) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ResultsError(f"{path}/manifest.json: {key}: {first['msg']}; restore it or run the study again") from error
-
-
-def read_selection(path: str | Path) -> Selection:
-    """Read the choice of the winner. Raises ResultsError where it is damaged."""
-    where = join(path, "final", "selection.json")
-    try:
-        return Selection.model_validate(read_json(where))
-    except FileNotFoundError:
-        return Selection()
-    except (OSError, InputError, ValidationError) as error:
-        raise ResultsError(f"{where} cannot be read ({error}); run the study's final stage again") from error
-
-
-def read_rows(path: str, row_type: type[Row]) -> list[Row] | None:
-    """Read a Parquet file as typed rows; None where it is missing. Raises ResultsError."""
-    try:
-        content = read_bytes(path)
-    except FileNotFoundError:
-        return None
-    try:
-        records = pq.read_table(pa.BufferReader(content)).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise ResultsError(f"{path} is not readable Parquet ({error}); run the study's command again") from error
-    return [row_of(path, row_type, record) for record in records]
-
-
-def row_of(path: str, row_type: type[Row], record: Mapping[str, Any]) -> Row:
-    """A record of a file as a typed row; what the type does not know is left out. Raises ResultsError."""
-    present = {name: value for name, value in record.items() if not _is_null(value)}
-    missing = [each.name for each in fields(row_type) if each.name not in present and each.default is MISSING]
-    if missing:
-        raise ResultsError(f"{path} has no value for {', '.join(missing)} in a row; was it written by another version?")
-    return row_type(**{each.name: present[each.name] for each in fields(row_type) if each.name in present})
-
-
-def _is_null(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))

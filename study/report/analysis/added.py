@@ -1,4 +1,4 @@
-"""Another program's masks of the test patients, measured as the study's own are: on the grids of their ROIs."""
+"""Another program's masks of the test cases, measured as the study's own masks: on the grids of their ROIs."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -12,8 +12,11 @@ from renalnet.errors import ConfigError, InputError, ResultsError, StoreError
 from renalnet.evaluation.table import measure
 from renalnet.runtime import storage
 from renalnet.types import LabelArray
-from study.records.tables import Manifest, Measurement, row_of
-from study.report.analysis.summary import ADDED, TITLES
+from study.records.documents import Manifest
+from study.records.parquet import row_of
+from study.records.results import Results
+from study.records.tables import Measurement
+from study.report.analysis.methods import ADDED, LOOKS
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,60 +26,71 @@ class Added:
     name: str
     measurements: list[Measurement]
     labels: dict[str, LabelArray]
-    """On the grid of the ROI, by case."""
+    """Labels on the grid of the ROI, by case."""
     missing: list[str]
-    """Test patients without a mask; they are in none of its means."""
+    """Test cases without a mask; they are not part of the program's means."""
 
 
 def parse_added(assignment: str) -> tuple[str, Path]:
-    """The name and the folder of `NAME=DIR`. Raises ConfigError where it is neither, or a network of ours."""
+    """Return the name and the folder of `NAME=DIR`.
+
+    Raises:
+        ConfigError: the text has another form, or the name is that of a network or rule of the study.
+    """
     name, separator, folder = assignment.partition("=")
     if not (name.strip() and separator and folder):
-        raise ConfigError(f"--add {assignment}: not of the form NAME=DIR, such as nnunet=/data/nnunet/masks")
-    if name.strip() in TITLES:
-        raise ConfigError(f"--add {assignment}: '{name.strip()}' is a network of the study; take another name")
+        raise ConfigError(f"--add {assignment}: not of the form NAME=DIR; write, for example, nnunet=/data/nnunet/masks")
+    if name.strip() in LOOKS:
+        raise ConfigError(f"--add {assignment}: '{name.strip()}' is a method of the study; choose another name")
     return name.strip(), Path(folder)
 
 
-def find_store(results: str, manifest: Manifest, data: str | None) -> Store:
-    """The store that a study was made on: the one that is named, the study's own, or that of its manifest.
+def find_store(results: Results, manifest: Manifest, data: str | None) -> Store:
+    """Open the study's store: the one given by the user, the one in the results folder, or that of the manifest.
 
     Raises:
-        ResultsError: it is not there, or is another store.
+        ResultsError: the store does not exist, or it is not the store of this study.
     """
-    own = storage.join(results, "store")
-    path = data or (own if storage.exists(storage.join(own, "manifest.json")) else manifest.data.source)
+    path = data or _own_store(results) or manifest.data.source
     try:
         store = open_store(path)
     except StoreError as error:
         raise ResultsError(
-            f"{path}: masks are measured against the truth in the study's store, which is not here ({error}); name it "
-            "with --data"
+            f"{path}: the study's store, which --add needs for the true masks, cannot be opened ({error}); name the "
+            "store with --data"
         ) from error
     if store.fingerprint != manifest.data.fingerprint:
         raise ResultsError(
-            f"{path} has the fingerprint {store.fingerprint}, the study was made on {manifest.data.fingerprint}; name "
-            "the study's store with --data"
+            f"{path}: the store's fingerprint {store.fingerprint} differs from that of the study, "
+            f"{manifest.data.fingerprint}; name the study's store with --data"
         )
     return store
 
 
-def measure_added(name: str, folder: Path, store: Store) -> Added:
-    """Measure a folder of masks named as the cases, each on the grid of its scan.
+def _own_store(results: Results) -> str | None:
+    has_store = storage.exists(storage.join(results.store_folder, "manifest.json"))
+    return results.store_folder if has_store else None
 
-    What lies outside the patient's ROI does not count, for the study's networks see nothing else.
+
+def measure_added(name: str, folder: Path, store: Store) -> Added:
+    """Measure a folder of masks, each with the name of its case and on the grid of its scan.
+
+    Only voxels inside the ROI count, because the study's networks see only the ROI.
 
     Raises:
-        InputError: the folder holds no mask of a test patient, or one lies on another grid, or holds other labels.
+        InputError: the folder holds no mask of a test case, or a mask has another grid or other labels.
     """
-    masks, cases = find_masks(folder), store.cases("test")
-    measured, labels = list[Measurement](), dict[str, LabelArray]()
+    masks = find_masks(folder)
+    cases = store.cases("test")
+    measured = list[Measurement]()
+    labels = dict[str, LabelArray]()
     for roi in (store.read(case) for case in cases if case in masks):
         labels[roi.case] = _on_roi(masks[roi.case], roi)
         measured.extend(_measure(name, labels[roi.case], roi))
     if not labels:
         raise InputError(
-            f"{folder}: holds no mask of the {len(cases)} test patients; their names are {cases[0]}.nii.gz, …"
+            f"{folder}: holds no mask of the {len(cases)} test cases; name the files as the cases, such as "
+            f"{cases[0]}.nii.gz"
         )
     return Added(name, measured, labels, [case for case in cases if case not in labels])
 
@@ -85,7 +99,10 @@ def _on_roi(path: Path, roi: Roi) -> LabelArray:
     mask = read_source_mask(path)
     difference = grid_difference(mask.grid, roi.source)
     if difference:
-        raise InputError(f"{path}: lies on another grid than the scan of {roi.case} ({difference}); masks keep theirs")
+        raise InputError(
+            f"{path}: the mask has another grid than the scan of {roi.case} ({difference}); resample it to the grid of "
+            "the scan"
+        )
     return regrid_label(canonical(mask, is_label=True), roi.grid).array
 
 

@@ -1,57 +1,59 @@
-"""A report before it is drawn: the rows of a results folder and what follows from them."""
+"""The content of a report before anything is drawn: the rows of a results folder and what follows from them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from study.records.tables import Results, load_results
+from study.records.content import ResultsContent, load_results
+from study.records.results import Results
 from study.report.analysis.added import Added, find_store, measure_added
-from study.report.analysis.detection import Detected, detections_of
+from study.report.analysis.detection import MethodDetection, detections_of
 from study.report.analysis.statistics import Settings
-from study.report.analysis.summary import Summary, summarise
+from study.report.analysis.summary import Summary, final_test_rows, summarise
 
 
 @dataclass(frozen=True)
 class Programs:
-    """Other programs whose masks take part in the report."""
+    """Other programs whose masks the report compares."""
 
     folders: Sequence[tuple[str, Path]]
-    """Name and folder of each."""
+    """Name and folder of masks of each program."""
     data: str | None = None
-    """The study's store, where it is not where the study found it."""
+    """The study's store; None to look where the study found it."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """Everything the terminal and the page show."""
+    """Everything that the terminal and the page show."""
 
-    results: Results
+    content: ResultsContent
     settings: Settings
     summary: Summary
-    detections: list[Detected]
+    detections: list[MethodDetection]
     added: list[Added]
-    """Other programs' masks, which are among the results' measurements as well."""
+    """Other programs' masks; their measurements are part of the content as well."""
     page: str | None = None
-    """Where `report.html` was written; None if it was not."""
+    """Path of `report.html`; None where it was not written."""
 
 
-def analyse(results_path: str, settings: Settings, programs: Programs | None = None) -> Report:
-    """Read a results folder and compute the report, with other programs' masks where some are named.
+def analyse(results: Results, settings: Settings, programs: Programs | None = None) -> Report:
+    """Read a results folder and compute the content of its report, with other programs' masks where given.
 
     Raises:
-        ResultsError: this is no results folder, a file in it is damaged, or its store is not at hand for the masks.
-        InputError: masks cannot be read or compared.
+        ResultsError: the folder is not a results folder, a file in it is damaged, or its store was not found.
+        InputError: masks of a program cannot be read or compared.
     """
-    results, added = load_results(results_path), list[Added]()
+    content = load_results(results)
+    added = list[Added]()
     if programs and programs.folders:
-        store = find_store(results_path, results.manifest, programs.data)
+        store = find_store(results, content.manifest, programs.data)
         added = [measure_added(name, folder, store) for name, folder in programs.folders]
-        results = _with_added(results, added)
-    final = [row for row in results.measurements or [] if row.split == "test" and row.stage == "final"]
-    return Report(results, settings, summarise(results, settings), detections_of(final, settings), added)
+        content = _with_added(content, added)
+    detections = detections_of(final_test_rows(content), settings)
+    return Report(content, settings, summarise(content, settings), detections, added)
 
 
-def _with_added(results: Results, added: Sequence[Added]) -> Results:
+def _with_added(content: ResultsContent, added: Sequence[Added]) -> ResultsContent:
     rows = [row for one in added for row in one.measurements]
     labels = {one.name: one.labels for one in added}
-    return replace(results, measurements=[*(results.measurements or []), *rows], added_labels=labels)
+    return replace(content, measurements=[*(content.measurements or []), *rows], added_labels=labels)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from renalnet.runtime.csv_text import to_csv
 from renalnet.runtime.log import get_logger
 from renalnet.runtime.storage import join, write_bytes
-from study.records.tables import load_view
+from study.records.content import load_view
 from study.report.analysis.contents import Programs, Report, analyse
 from study.report.analysis.statistics import Settings
 from study.report.analysis.summary import OURS

@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from renalnet.types import KIDNEY, TUMOR, LabelArray
-from study.records.tables import View
+from study.records.content import View
 from study.report.analysis.summary import TITLES, CaseOutcome
 
 KIDNEY_COLOUR: Final = "#2EC4A6"

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from renalnet.evaluation.surface import bounding_box
 from renalnet.types import KIDNEY, TUMOR, LabelArray, MaskArray, Triple
-from study.records.tables import View
+from study.records.content import View
 
 _BODIES: Final = {"kidney": KIDNEY, "tumor": TUMOR}
 _NUM_TRIANGLES: Final = 2500

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from matplotlib.collections import LineCollection
 
-from study.records.tables import View, load_results, load_view
+from study.records.content import View, load_results, load_view
+from study.records.results import Results
 from study.report import Report
 from study.report.pictures.figures import dice_by_volume, learning_curves, patient_dice
 from study.report.pictures.overlays import Example, choose_examples, overlay_figure, pack_labels, shown_slice, sprite
@@ -76,7 +77,7 @@ def test_large_slices_are_thinned() -> None:
 
 
 def test_formula_signs_in_a_name_are_drawn_as_text(finished_study: Path) -> None:
-    view = load_view(load_results(finished_study), "case_00001")
+    view = load_view(load_results(Results(str(finished_study))), "case_00001")
     odd = View("a$_{$b", view.image, view.truth, view.predictions, view.spacing_mm)
     stream = io.BytesIO()
     overlay_figure([Example("worst", odd)]).savefig(stream, format="svg")

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 from support.fake_results import WINNER, curve_rows, repeat_rows, selection, trial_rows, write_rows
 
-from study.records.tables import load_results
+from study.records.content import load_results
+from study.records.results import Results
 from study.report import Report, print_report, write_report
 from study.report.analysis.contents import analyse
 from study.report.analysis.statistics import Settings
@@ -29,7 +30,7 @@ def repeated(finished_study: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_repeats_are_no_trials_of_the_search(repeated: Report, finished_study: Path) -> None:
-    before = load_results(finished_study)
+    before = load_results(Results(str(finished_study)))
     assert [trial.name for trial in repeated.results.trials or []] == [trial.name for trial in before.trials or []]
     assert {epoch.name for epoch in repeated.results.epochs or []} == {epoch.name for epoch in before.epochs or []}
     assert repeated.summary.states == {"complete": 5, "pruned": 2, "failed": 1}

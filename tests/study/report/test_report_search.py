@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from study.records.tables import Epoch, Manifest, Trial
+from study.records.documents import Manifest
+from study.records.tables import Epoch, Trial
 from study.report import Report
 from study.report.analysis.search import Rung, rungs_of
 from study.report.analysis.statistics import rank_correlation
@@ -19,7 +20,7 @@ MANIFEST = Manifest(config={"search": {"grace_epochs": 1, "reduction_factor": 2}
 def curves(*values: Sequence[float], state: str = "complete") -> tuple[list[Trial], list[Epoch]]:
     trials = [Trial(n, f"net-{n}", "net", state) for n in range(len(values))]
     epochs = [
-        Epoch(n, f"net-{n}", "net", epoch, objective=value)
+        Epoch(trial=n, name=f"net-{n}", network="net", epoch=epoch, objective=value)
         for n, curve in enumerate(values)
         for epoch, value in enumerate(curve, start=1)
     ]

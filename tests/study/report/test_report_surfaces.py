@@ -5,7 +5,7 @@ import base64
 import numpy as np
 import pytest
 
-from study.records.tables import View
+from study.records.content import View
 from study.report.pictures.surfaces import smooth_surface, surfaces_of
 
 

@@ -1,0 +1,87 @@
+"""Tables on any path that `renalnet.runtime.storage` knows: dataclasses as rows of a Parquet file."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, fields
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from renalnet.errors import ResultsError
+from renalnet.runtime import storage
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    Row = TypeVar("Row", bound=DataclassInstance)
+
+MAY_BE_ABSENT: Final = {"may_be_absent": True}
+"""Metadata of a field whose column is left out of a file in which no row has a value."""
+
+
+def write_rows(path: str, rows: "Sequence[DataclassInstance]") -> None:
+    """Write rows of one type as a Parquet file, whole or not at all.
+
+    The fields are the columns, in their order. Types are inferred from the values, so a column of None has the type
+    `null`, and a file without rows has no columns.
+    """
+    names = [each.name for each in fields(rows[0]) if not _is_absent(each, rows)] if rows else []
+    table = pa.Table.from_pylist([{name: getattr(row, name) for name in names} for row in rows])
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    storage.write_bytes(path, sink.getvalue().to_pybytes())
+
+
+def _is_absent(column: "Field[Any]", rows: "Sequence[DataclassInstance]") -> bool:
+    return column.metadata == MAY_BE_ABSENT and all(getattr(row, column.name) is None for row in rows)
+
+
+def read_rows(path: str, row_type: "type[Row]") -> "list[Row] | None":
+    """Read a Parquet file as rows; None where the file is missing.
+
+    Raises:
+        ResultsError: the file is damaged, or a row has no value for a field without default.
+    """
+    try:
+        content = storage.read_bytes(path)
+    except FileNotFoundError:
+        return None
+    try:
+        records = _records_of(content)
+    except (pa.ArrowException, OSError) as error:
+        raise ResultsError(f"{path} is not readable Parquet ({error}); run the study's command again") from error
+    return [row_of(path, row_type, record) for record in records]
+
+
+def read_parquet(path: str) -> list[dict[str, Any]]:
+    """Read a Parquet file as dictionaries, with all of its columns. Raises FileNotFoundError."""
+    return _records_of(storage.read_bytes(path))
+
+
+def _records_of(content: bytes) -> list[dict[str, Any]]:
+    records: list[dict[str, Any]] = pq.read_table(pa.BufferReader(content)).to_pylist()
+    return records
+
+
+def row_of(path: str, row_type: "type[Row]", record: Mapping[str, Any]) -> "Row":
+    """Return a record of the file `path` as a row. A column that the type does not declare is ignored.
+
+    A value that is null, NaN or missing is replaced by the default of its field, so files of earlier versions with
+    fewer columns can be read.
+
+    Raises:
+        ResultsError: a field without default has no value.
+    """
+    present = {name: value for name, value in record.items() if not _is_null(value)}
+    missing = [each.name for each in fields(row_type) if each.name not in present and each.default is MISSING]
+    if missing:
+        raise ResultsError(
+            f"{path}: a row has no value for {', '.join(missing)}; it was written by another version: run the study's "
+            "command again"
+        )
+    return row_type(**{each.name: present[each.name] for each in fields(row_type) if each.name in present})
+
+
+def _is_null(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
