@@ -18,10 +18,8 @@ FloatArray: TypeAlias = NDArray[np.float32]
 Triple: TypeAlias = tuple[float, float, float]
 Shape: TypeAlias = tuple[int, int, int]
 Split: TypeAlias = Literal["train", "validation", "test"]
-NetName: TypeAlias = Literal["fcn_ppm", "unet3d", "pspnet2d"]
 
 SPLITS: Final[tuple[Split, ...]] = ("train", "validation", "test")
-NETWORKS: Final[tuple[NetName, ...]] = ("fcn_ppm", "unet3d", "pspnet2d")
 BACKGROUND: Final = 0
 KIDNEY: Final = 1
 TUMOR: Final = 2

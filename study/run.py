@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from renalnet.commands.line import run
-from renalnet.config import InferenceConfig, StitchConfig, merge, override, read_file
+from renalnet.config import MAIN_NETWORK, InferenceConfig, NetName, StitchConfig, merge, override, read_file
 from renalnet.data.localise.atlas import ATLAS_FILE
 from renalnet.data.phantom import write_cohort
 from renalnet.data.prepare.preparation import local_pool, prepare
@@ -25,7 +25,7 @@ from renalnet.runtime import storage
 from renalnet.runtime.lease import Lease
 from renalnet.runtime.log import get_logger
 from renalnet.runtime.machine import num_cores
-from renalnet.types import SPLITS, NetName
+from renalnet.types import SPLITS
 from study.config.presets import STUDY_PRESETS, study_preset
 from study.config.sections import Slots, StudyConfig
 from study.execution.repeat_searcher import run_repeats
@@ -242,7 +242,7 @@ def network_widths(config: StudyConfig) -> Widths:
         name: {width: equal_cost_width(name, net.model_copy(update={"width": width}), shape) for width in ours}
         for name in config.search.baselines
     }
-    return {"fcn_ppm": {width: width for width in ours}, **scaled}
+    return {MAIN_NETWORK: {width: width for width in ours}, **scaled}
 
 
 def _write_best(results: str, store: Store, outcome: Outcome, stitch: StitchConfig) -> None:

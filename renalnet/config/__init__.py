@@ -7,6 +7,7 @@ reconstruction, and the field says "reconstruction". Lengths are in mm, triples 
 from renalnet.config.data import PhantomConfig, PrepareConfig
 from renalnet.config.inference import ComponentsConfig, CrfConfig, InferenceConfig, StitchConfig
 from renalnet.config.network import LossConfig, NetConfig
+from renalnet.config.networks import BASELINES, MAIN_NETWORK, NETWORKS, NetName
 from renalnet.config.section import (
     AnySection,
     Lengths,
@@ -21,6 +22,9 @@ from renalnet.config.section import (
 from renalnet.config.training import AugmentConfig, Chance, LoaderConfig, OptimConfig, PatchConfig, TrainConfig
 
 __all__ = [
+    "BASELINES",
+    "MAIN_NETWORK",
+    "NETWORKS",
     "AnySection",
     "AugmentConfig",
     "Chance",
@@ -31,6 +35,7 @@ __all__ = [
     "LoaderConfig",
     "LossConfig",
     "NetConfig",
+    "NetName",
     "OptimConfig",
     "PatchConfig",
     "PhantomConfig",

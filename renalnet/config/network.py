@@ -4,15 +4,16 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from renalnet.config.networks import MAIN_NETWORK, NetName
 from renalnet.config.section import Section
-from renalnet.types import NetName, Triple
+from renalnet.types import Triple
 
 
 class NetConfig(Section):
     """Architecture of a network. The defaults give the paper's 3D_FCN_PPM."""
 
-    name: NetName = "fcn_ppm"
-    """`fcn_ppm` (3D_FCN_PPM), `unet3d` (3D U-Net) or `pspnet2d` (2D PSPNet)."""
+    name: NetName = MAIN_NETWORK
+    """A name in `renalnet.config.networks.NETWORKS`, as `fcn_ppm` (3D_FCN_PPM) or `unet3d` (3D U-Net)."""
     width: int = Field(16, ge=4)
     """Channels at full resolution. Each pooling doubles them (reconstruction)."""
     encoder_blocks: tuple[int, int, int] = (2, 3, 6)

@@ -5,7 +5,7 @@ Convolutions that a BatchNorm follows carry no bias.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -50,9 +50,6 @@ class SegmentationNet(nn.Module):
     and says how many channels each feature has.
     """
 
-    is_planar: ClassVar[bool] = False
-    """Whether a voxel's logits depend on its own slice only."""
-
     def __init__(
         self, multiple: Shape, minimum: Shape, head_channels: int, auxiliary_channels: Sequence[int] = ()
     ) -> None:
@@ -83,6 +80,10 @@ class SegmentationNet(nn.Module):
     def path(self) -> tuple[PathStep, ...]:
         """The steps from input to logits of the path that sees furthest in-plane."""
         raise NotImplementedError
+
+    def assumptions(self) -> tuple[str, ...]:
+        """Return what the paper leaves open and this network decides, one sentence each."""
+        return ()
 
     def _pad(self, image: Tensor) -> Tensor:
         missing = [

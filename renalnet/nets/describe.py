@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from renalnet.config import NetConfig
+from renalnet.config import NetConfig, NetName
+from renalnet.config.networks import NETWORKS
 from renalnet.nets.blocks import PathStep, ResidualBlock, SegmentationNet
 from renalnet.nets.registry import builder_of
-from renalnet.types import NetName, Shape
+from renalnet.types import Shape
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,9 @@ def describe(config: NetConfig, shape: Shape) -> NetDescription:
         multiply_adds=sum(layer.multiply_adds for layer in layers),
         training_memory_mb=kept_bytes / 2**20,
         training_memory_bfloat16_mb=kept_bfloat16_bytes / 2**20,
-        receptive_field=_field(net, narrow, shape),
-        receptive_field_pooled=_field(net, path, shape),
-        assumptions=assumptions(config),
+        receptive_field=_field(config.name, narrow, shape),
+        receptive_field_pooled=_field(config.name, path, shape),
+        assumptions=net.assumptions(),
     )
 
 
@@ -89,10 +90,13 @@ def multiply_adds(config: NetConfig, shape: Shape) -> int:
 
 
 def equal_cost_width(name: NetName, reference: NetConfig, shape: Shape) -> int:
-    """The even width, 4 or more, at which network `name` costs nearest to `reference` at inputs of `shape`.
+    """Return the even width, 4 or more, at which network `name` costs nearest to `reference` at inputs of `shape`.
 
-    Costs are multiply-adds of a forward pass: a small study so gives its baselines what 3D_FCN_PPM gets.
+    Costs are multiply-adds of a forward pass, so that a study gives its baselines what it gives 3D_FCN_PPM. A network
+    that does not scale with its width keeps the width of `reference`.
     """
+    if not NETWORKS[name].scales_with_width:
+        return reference.width
     # All channels scale with the width, so a cost is a·width² + b·width, and two widths give a and b.
     at_4, at_8 = (multiply_adds(NetConfig(name=name, width=width), shape) for width in (4, 8))
     square = (at_8 - 2 * at_4) / 32
@@ -131,10 +135,10 @@ def _inputs_of(first: int, last: int, step: PathStep) -> tuple[int, int]:
     return first // size * size, last // size * size + size - 1
 
 
-def _field(net: SegmentationNet, path: Sequence[PathStep], shape: Shape) -> Shape:
+def _field(name: NetName, path: Sequence[PathStep], shape: Shape) -> Shape:
     length = receptive_length(path)
     depth, height, width = (size if length is None else min(length, size) for size in shape)
-    return (1 if net.is_planar else depth), height, width
+    return (1 if NETWORKS[name].is_planar else depth), height, width
 
 
 def _meta_net(config: NetConfig) -> SegmentationNet:
@@ -190,40 +194,3 @@ def _recorder(name: str, layers: list[LayerRow]) -> Callable[[nn.Module, tuple[T
 def _first(module: nn.Module, attribute: str) -> int:
     value = getattr(module, attribute)
     return int(value[0] if isinstance(value, tuple) else value)
-
-
-def assumptions(config: NetConfig) -> tuple[str, ...]:
-    """What the paper leaves open and the network of `config` decides, a sentence each."""
-    if config.name == "unet3d":
-        return (
-            "The paper names the 3D U-Net only; this is Çiçek et al. (2016), its convolutions padded.",
-            f"Channels scale with the width: {config.width} here, 64 in the original.",
-        )
-    if config.name == "pspnet2d":
-        return (
-            "The paper names the 2D PSPNet only; this is Zhao et al. (2017) on ResNet-50, slice by slice.",
-            f"Channels scale with the width: {config.width} here, 128 in the original.",
-            "Features lie at stride 4, not 8; no pretrained weights, dropout or auxiliary loss.",
-            "In the pooling bins BatchNorm follows the enlargement.",
-        )
-    return _fcn_ppm_assumptions(config)
-
-
-def _fcn_ppm_assumptions(config: NetConfig) -> tuple[str, ...]:
-    full, half, quarter = config.encoder_blocks
-    width = config.width
-    supervision = "on" if config.deep_supervision else "off"
-    return (
-        "A residual block is a bottleneck 1×1×1, 3×3×3, 1×1×1 at half its width inside, BatchNorm and ReLU, "
-        "sum activated last; projections are not among the 39 convolutions.",
-        "Stem 3×3×3 and head 1×1×1, not among the 39; both poolings are 2×2×2 max.",
-        f"Blocks at full, half and quarter resolution: {full}, {half}, {quarter}; two in the decoder.",
-        f"Dilations at quarter resolution: {', '.join(map(str, config.dilations))}.",
-        f"Channels {width}, {2 * width}, {4 * width}; a branch of the pyramid pooling module has {width}.",
-        "The pyramid pooling module sits at quarter resolution, averages real voxels only, has no BatchNorm.",
-        "Gradually enhanced features: deconvolution ×2, join with the encoder, 1×1×1 fusion, residual block, "
-        f"deep supervision {supervision}.",
-        "An input is padded to multiples of 4, at least 12×8×8, repeating its last slices; logits are cropped.",
-        "Convolutions start at PyTorch's spread 1/√(3·fan-in), deconvolutions at He et al.'s (2015); "
-        "the pyramid's biases start at one, the head's at the log of the paper's weighted shares.",
-    )

@@ -69,6 +69,26 @@ class FcnPpm(SegmentationNet):
         decoder = [PathStep("upsample", 2), convolution] * 2
         return (*encoder, *quarter, *cells, *decoder)
 
+    def assumptions(self) -> tuple[str, ...]:
+        """Return the decisions that the paper leaves open."""
+        full, half, quarter = self.config.encoder_blocks
+        width = self.config.width
+        supervision = "on" if self.config.deep_supervision else "off"
+        return (
+            "A residual block is a bottleneck 1×1×1, 3×3×3, 1×1×1 at half its width inside, BatchNorm and ReLU, "
+            "sum activated last; projections are not among the 39 convolutions.",
+            "Stem 3×3×3 and head 1×1×1, not among the 39; both poolings are 2×2×2 max.",
+            f"Blocks at full, half and quarter resolution: {full}, {half}, {quarter}; two in the decoder.",
+            f"Dilations at quarter resolution: {', '.join(map(str, self.config.dilations))}.",
+            f"Channels {width}, {2 * width}, {4 * width}; a branch of the pyramid pooling module has {width}.",
+            "The pyramid pooling module sits at quarter resolution, averages real voxels only, has no BatchNorm.",
+            "Gradually enhanced features: deconvolution ×2, join with the encoder, 1×1×1 fusion, residual block, "
+            f"deep supervision {supervision}.",
+            "An input is padded to multiples of 4, at least 12×8×8, repeating its last slices; logits are cropped.",
+            "Convolutions start at PyTorch's spread 1/√(3·fan-in), deconvolutions at He et al.'s (2015); "
+            "the pyramid's biases start at one, the head's at the log of the paper's weighted shares.",
+        )
+
 
 def _stage(in_channels: int, out_channels: int, dilations: tuple[int, ...]) -> nn.Sequential:
     widths = [in_channels, *([out_channels] * len(dilations))]

@@ -25,11 +25,10 @@ _BINS = (1, 2, 3, 6)
 class PspNet2d(SegmentationNet):
     """PSPNet of `config.width` channels, slices folded into the batch; no other field of `config` applies."""
 
-    is_planar = True
-
     def __init__(self, config: NetConfig) -> None:
         width = max(1, config.width // 2)
         super().__init__((1, 4, 4), (1, 8, 8), head_channels=8 * width)
+        self.width = config.width
         self.stem = nn.Sequential(
             _conv_norm(1, width, 3, stride=2),
             _conv_norm(width, width, 3),
@@ -64,6 +63,15 @@ class PspNet2d(SegmentationNet):
         )
         stages = tuple(convolution_step(dilation=dilation) for blocks, dilation in _STAGES for _ in range(blocks))
         return (*stem, *stages, PathStep("whole"), convolution_step(), PathStep("interpolate", 4))
+
+    def assumptions(self) -> tuple[str, ...]:
+        """Return the changes to the published network."""
+        return (
+            "The paper names the 2D PSPNet only; this is Zhao et al. (2017) on ResNet-50, slice by slice.",
+            f"Channels scale with the width: {self.width} here, 128 in the original.",
+            "Features lie at stride 4, not 8; no pretrained weights, dropout or auxiliary loss.",
+            "In the pooling bins BatchNorm follows the enlargement.",
+        )
 
 
 def _bottleneck(in_channels: int, inner: int, dilation: int) -> Bottleneck:

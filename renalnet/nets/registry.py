@@ -1,34 +1,26 @@
-"""Every network by its name, and its first weights."""
+"""The network of a configuration, and its first weights."""
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
+from importlib import import_module
 from typing import Final
 
 import torch
 from torch import nn
 
 from renalnet.config import LossConfig, NetConfig
-from renalnet.errors import ConfigError, nearest
+from renalnet.config.networks import entry_of
 from renalnet.nets.blocks import Deconvolution, SegmentationNet
-from renalnet.nets.fcn_ppm import FcnPpm
 from renalnet.nets.ppm import PyramidBranch
-from renalnet.nets.pspnet2d import PspNet2d
-from renalnet.nets.unet3d import UNet3d
-from renalnet.types import NetName
 
-BUILDERS: Final[Mapping[NetName, Callable[[NetConfig], SegmentationNet]]] = MappingProxyType(
-    {"fcn_ppm": FcnPpm, "unet3d": UNet3d, "pspnet2d": PspNet2d}
-)
 PAPER_SHARES: Final = (0.8064, 0.1693, 0.0243)
 """Volume shares of background, kidney and tumor in the paper's regions of interest (II.A.3)."""
 
 
 def builder_of(name: str) -> Callable[[NetConfig], SegmentationNet]:
-    """The class of network `name`. Raises ConfigError for an unknown name."""
-    for known, builder in BUILDERS.items():
-        if known == name:
-            return builder
-    raise ConfigError(f"net.name '{name}' is no network; {nearest(name, BUILDERS)}")
+    """Return the class of the network `name`, imported now. Raises ConfigError for an unknown name."""
+    module, _, kind = entry_of(name).builder.partition(":")
+    builder: Callable[[NetConfig], SegmentationNet] = getattr(import_module(module), kind)
+    return builder
 
 
 def build_net(config: NetConfig, seed: int = 0) -> SegmentationNet:

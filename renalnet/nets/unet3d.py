@@ -33,6 +33,7 @@ class UNet3d(SegmentationNet):
         widths = [config.width * 2**level for level in range(_NUM_POOLINGS + 1)]
         # Three slices at the coarsest level at least, for the reason given in `FcnPpm`.
         super().__init__((8, 8, 8), (24, 16, 16), head_channels=widths[0])
+        self.width = config.width
         first = max(1, widths[0] // 2)
         self.stem = conv_norm(1, first, 3)
         self.encoder = nn.ModuleList([conv_norm(first, widths[0], 3)])
@@ -57,6 +58,13 @@ class UNet3d(SegmentationNet):
         """Through the coarsest resolution."""
         pair = (convolution_step(), convolution_step())
         return (*(*pair, POOL) * _NUM_POOLINGS, *pair, *((PathStep("upsample", 2), *pair) * _NUM_POOLINGS))
+
+    def assumptions(self) -> tuple[str, ...]:
+        """Return the changes to the published network."""
+        return (
+            "The paper names the 3D U-Net only; this is Çiçek et al. (2016), its convolutions padded.",
+            f"Channels scale with the width: {self.width} here, 64 in the original.",
+        )
 
 
 def _two_convolutions(in_channels: int, inner: int, out_channels: int) -> nn.Sequential:

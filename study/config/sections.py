@@ -15,7 +15,7 @@ from renalnet.config import (
     StitchConfig,
     TrainConfig,
 )
-from renalnet.types import NetName
+from renalnet.config.networks import MAIN_NETWORK, PAPER_BASELINES, NetName
 
 RANGES: Final = (
     "tumor_weight",
@@ -98,7 +98,7 @@ class SearchConfig(Section):
     """Trials of 3D_FCN_PPM; the first one always runs the values of `train`, by default the paper's."""
     baseline_trials: int = Field(64, ge=1)
     """Trials of each baseline, in the same space without the kernels; 1 runs it at the values of `train` only."""
-    baselines: tuple[NetName, ...] = ("unet3d", "pspnet2d")
+    baselines: tuple[NetName, ...] = PAPER_BASELINES
     """Networks to compare with."""
     sampler: Literal["tpe", "random", "grid"] = "tpe"
     """Who draws the points: multivariate TPE, uniform draws, or a grid of `grid_levels` a range in random order."""
@@ -120,8 +120,8 @@ class SearchConfig(Section):
 
     @model_validator(mode="after")
     def _baselines_are_others(self) -> Self:
-        if "fcn_ppm" in self.baselines or len(set(self.baselines)) < len(self.baselines):
-            raise ValueError(f"baselines {self.baselines} must be different networks, and not fcn_ppm")
+        if MAIN_NETWORK in self.baselines or len(set(self.baselines)) < len(self.baselines):
+            raise ValueError(f"baselines {self.baselines} must be different networks, and not {MAIN_NETWORK}")
         return self
 
     @property
@@ -210,7 +210,7 @@ class StudyConfig(Section):
     @model_validator(mode="after")
     def _train_is_the_first_trial(self) -> Self:
         """Fields that the study sets itself are left alone, and the first trial's three steps can be searched."""
-        if self.train.net.name != "fcn_ppm" or self.train.seed:
+        if self.train.net.name != MAIN_NETWORK or self.train.seed:
             raise ValueError("train.net.name and train.seed are the study's own; set search.baselines and seed instead")
         if len(self.train.optim.milestones) != 3:
             raise ValueError(f"train.optim.milestones {self.train.optim.milestones} must be three, as the search's are")

@@ -13,7 +13,7 @@ from itertools import chain, islice
 from statistics import fmean, stdev
 from typing import Any, Final
 
-from renalnet.config import fingerprint
+from renalnet.config import MAIN_NETWORK, fingerprint
 from renalnet.errors import RenalnetError, ResultsError
 from renalnet.nets.bundle import MODEL_FILE, load_model, model_digest
 from renalnet.runtime import storage
@@ -22,7 +22,7 @@ from study.config.sections import FinalConfig, StudyConfig
 from study.records import paths
 from study.records.trials import TrialRecord, find_record, read_curves, read_epochs, read_records, survives
 
-OURS: Final = "fcn_ppm"
+OURS: Final = MAIN_NETWORK
 _DIGITS: Final = 8
 _MEMBERSHIP: Final = {"num_finalists": 1, "seeds": 1, "folds": 0}
 """Say who takes part; a candidate's own masks do not depend on them beyond its members."""

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from renalnet.config import MAIN_NETWORK, NetName
 from renalnet.runtime.durations import duration_words
-from renalnet.types import NetName
 from study.config.sections import Slots, StudyConfig
 from study.progress.progress import hours_words
 from study.progress.trial_cost import Measured, NetworkCost
-from study.search import space
+from study.config import space
 from study.search.rungs import rung_ages
 from study.search.trial_counts import count_repeats, count_trials, num_finalists
 
@@ -96,7 +96,7 @@ def trial_seconds(config: StudyConfig, cost: NetworkCost, num_validation: int) -
 
 def final_seconds(config: StudyConfig, measured: Measured, num_slots: int) -> tuple[float, float]:
     """The final stage in seconds of a slot and of the clock: each candidate's patients of a split share the slots."""
-    costs = [measured.networks["fcn_ppm"]] * num_finalists(config)
+    costs = [measured.networks[MAIN_NETWORK]] * num_finalists(config)
     costs += [measured.networks[name] for name in config.search.baselines]
     networks_s = sum(cost.final_s for cost in costs) * config.final.seeds  # each member of an ensemble segments
     fields_s = sum(cost.field_s for cost in costs) * config.final.tuning_trials
@@ -165,7 +165,7 @@ def disk_bytes(config: StudyConfig, measured: Measured, num_slots: int) -> Disk:
     num_masks = num_finalists(config) + len(config.search.baselines)
     masks = num_masks * (data.num_cases["validation"] + data.num_cases["test"]) * data.mask_bytes
     views = data.num_cases["test"] * (data.view_bytes + len(trials) * data.mask_bytes // 2)
-    best = config.final.seeds * measured.networks["fcn_ppm"].model_bytes
+    best = config.final.seeds * measured.networks[MAIN_NETWORK].model_bytes
     return Disk(
         weights=kept + best + min(num_slots, sum(trials.values())) * max(sizes.values()),
         logs=sum(trials.values()) * (LOG_BYTES_A_TRIAL + config.train.epochs * LOG_BYTES_AN_EPOCH),
@@ -189,7 +189,7 @@ def _meaning(config: StudyConfig, slots: Slots) -> Iterator[str]:
     train, trials = config.train, count_trials(config)
     shape = "×".join(map(str, train.patch.shape))
     yield f"study       {config.preset}: {', '.join(f'{name} {number}' for name, number in trials.items())} trials"
-    yield f"space       {'; '.join(_domain_words(*item) for item in space.domains(config.space, 'fcn_ppm').items())}"
+    yield f"space       {'; '.join(_domain_words(*item) for item in space.domains(config.space, MAIN_NETWORK).items())}"
     yield (
         f"a trial     {train.epochs} epochs of {train.steps_per_epoch} steps of {train.optim.batch_size} crops of "
         f"{shape} on {_devices(slots)}"
@@ -201,9 +201,11 @@ def _meaning(config: StudyConfig, slots: Slots) -> Iterator[str]:
 def _finalists(config: StudyConfig) -> str:
     final, repeats = config.final, sum(count_repeats(config).values())
     runs = f", each over {final.seeds} seeds" if final.seeds > 1 else ""
-    folds = f" and those of fcn_ppm on {final.folds} folds" if final.folds else ""
+    folds = f" and those of {MAIN_NETWORK} on {final.folds} folds" if final.folds else ""
     more = f" ({repeats} further runs)" if repeats else ""
-    return f"{num_finalists(config)} of fcn_ppm and the best of each baseline{runs}{folds}{more}, by full inference"
+    return (
+        f"{num_finalists(config)} of {MAIN_NETWORK} and the best of each baseline{runs}{folds}{more}, by full inference"
+    )
 
 
 def _domain_words(name: str, domain: space.Domain) -> str:

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from renalnet.config import NetName
 from renalnet.runtime import storage
 from renalnet.runtime.durations import duration_words
 from renalnet.train.epochs import EpochRecord, best_of
-from renalnet.types import NetName
 from study.config.sections import Slots, StudyConfig
 from study.finalists.finalists import OURS
 from study.records.trials import State, TrialRecord, find_record, read_epochs

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import torch
 
-from renalnet.config import PrepareConfig, TrainConfig
+from renalnet.config import NetName, PrepareConfig, TrainConfig
 from renalnet.data.batches.cohort import Cohort, load_cohort, num_bytes
 from renalnet.data.cases.splits import assign_splits
 from renalnet.data.images.volume import Volume, to_source, write_volume
@@ -30,7 +30,7 @@ from renalnet.runtime.machine import keep_memory
 from renalnet.runtime.workers import Job, Result
 from renalnet.train.run import StepReport, TrainingRun
 from renalnet.train.watch import SLOW_STEPS, step_seconds
-from renalnet.types import SPLITS, NetName, Split
+from renalnet.types import SPLITS, Split
 from study.config.sections import FinalConfig, StudyConfig
 
 MAX_STEPS: Final = SLOW_STEPS + 10

@@ -14,13 +14,13 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from renalnet.config import NetName
 from renalnet.train.checkpoint import has_checkpoint
-from renalnet.types import NetName
 from study.config.sections import StudyConfig
 from study.records import paths
 from study.records.trials import State, TrialRecord, find_record, write_record
 from study.search.samplers import CHOICES, first_choices
-from study.search.space import Domain, first_point
+from study.config.space import Domain, first_point
 
 EPOCHS: Final = "epochs"
 """Attribute of an Optuna study: the length of its trials."""

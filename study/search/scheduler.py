@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
 
-from renalnet.types import NetName
+from renalnet.config import MAIN_NETWORK, NetName
 from study.config.sections import StudyConfig
 from study.records.trials import read_curves, read_records
 from study.search.rungs import age_of
@@ -49,7 +49,7 @@ class NetworkScheduler(FIFOScheduler):
             on_prune: told of a trial's name and epoch before Ray is, so that no kill in between can lose it.
         """
         super().__init__()
-        networks: list[NetName] = ["fcn_ppm", *config.search.baselines]
+        networks: list[NetName] = [MAIN_NETWORK, *config.search.baselines]
         self._rules = {network: _RULES[config.search.pruner](config) for network in networks}
         self._on_prune = on_prune
         self._heard: dict[str, int] = {}

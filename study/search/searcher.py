@@ -14,14 +14,13 @@ import optuna
 from optuna.trial import Trial, TrialState
 from ray.tune.search import Searcher
 
-from renalnet.config import TrainConfig
+from renalnet.config import MAIN_NETWORK, NetName, TrainConfig
 from renalnet.runtime.log import get_logger
 from renalnet.train.epochs import EpochRecord
-from renalnet.types import NetName
 from study.config.sections import Slots, StudyConfig
 from study.records import paths
 from study.records.trials import Tables, TrialRecord, find_record, read_curves, read_epochs, read_records, write_record
-from study.search import space
+from study.config import space
 from study.search.extension import open_study
 from study.search.journal import StudyJournal
 from study.search.outcome import SecondStarts, outcome
@@ -211,7 +210,7 @@ class NetworkSearch(Searcher):
 
     @property
     def _networks(self) -> tuple[NetName, ...]:
-        return ("fcn_ppm", *self._config.search.baselines)
+        return (MAIN_NETWORK, *self._config.search.baselines)
 
     def _budget(self) -> dict[NetName, int]:
         """Trials of each network: as many as are planned, and no fewer than have been begun."""

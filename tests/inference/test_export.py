@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from renalnet.config import NetConfig, StitchConfig, TrainConfig
+from renalnet.config import NetConfig, NetName, StitchConfig, TrainConfig
 from renalnet.data.store.manifest import Normalisation
 from renalnet.errors import CheckpointError, ConfigError
 from renalnet.inference.export import export_bundle
@@ -16,7 +16,6 @@ from renalnet.inference.stitching import stitch
 from renalnet.nets import build_net
 from renalnet.nets.bundle import copy_models, load_model, save_model
 from renalnet.runtime import storage
-from renalnet.types import NetName
 
 pytest.importorskip("onnx", reason="the exporter's packages are optional")
 pytest.importorskip("onnxscript", reason="the exporter's packages are optional")

@@ -4,11 +4,10 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from renalnet.config import NetConfig
+from renalnet.config import NETWORKS, NetConfig
 from renalnet.nets import build_net
 from renalnet.nets.blocks import POOL, PathStep, convolution_step
 from renalnet.nets.describe import describe, equal_cost_width, multiply_adds, receptive_length
-from renalnet.types import NETWORKS
 
 
 def test_counts_of_the_papers_network():

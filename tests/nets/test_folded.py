@@ -8,12 +8,11 @@ import torch
 from support.processors import needs_bfloat16_convolutions
 from torch import Tensor, nn
 
-from renalnet.config import NetConfig
+from renalnet.config import NETWORKS, NetConfig, NetName
 from renalnet.nets import SegmentationNet, build_net
 from renalnet.nets import folded as module_folded
 from renalnet.nets.blocks import ConvNorm
 from renalnet.nets.folded import FoldedConv, FoldedResidual, folded
-from renalnet.types import NETWORKS, NetName
 
 SIZES = [(5, 7, 3), (9, 18, 22), (21, 8, 6)]
 """The last one is more than a slab deep at half the resolution, too."""

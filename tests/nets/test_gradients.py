@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from renalnet.config import LossConfig, NetConfig
+from renalnet.config import NETWORKS, LossConfig, NetConfig, NetName
 from renalnet.nets import SegmentationNet, build_net
 from renalnet.train.losses import weighted_cross_entropy
-from renalnet.types import NETWORKS, NetName
 
 WEIGHTS = LossConfig().weights
 

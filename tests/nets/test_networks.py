@@ -5,10 +5,9 @@ import torch
 from support.processors import needs_bfloat16_convolutions
 from torch import nn
 
-from renalnet.config import NetConfig
+from renalnet.config import NETWORKS, NetConfig, NetName
 from renalnet.errors import ConfigError
 from renalnet.nets import PyramidPooling, ResidualBlock, build_net
-from renalnet.types import NETWORKS, NetName
 
 SIZES = [(1, 1, 1), (5, 7, 3), (9, 16, 13), (8, 18, 22)]
 

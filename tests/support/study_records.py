@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
+from renalnet.config import NetName
 from renalnet.nets.bundle import save_model
 from renalnet.runtime import storage
 from renalnet.train.checkpoint import Checkpoint, save_checkpoint
 from renalnet.train.epochs import LOG_FILE, EpochRecord
-from renalnet.types import NetName
 from study.config.sections import Slots, StudyConfig
 from study.records import paths
 from study.records.trials import TrialRecord, write_record

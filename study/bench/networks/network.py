@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import nn
 
-from renalnet.config import NetConfig
+from renalnet.config import BASELINES, MAIN_NETWORK, NetConfig, NetName
 from renalnet.nets import build_net
 from renalnet.nets.describe import describe, equal_cost_width
 from renalnet.nets.fused import is_compiled
 from renalnet.runtime.device import Device, pick_device
-from renalnet.types import NetName
 from study.bench.measuring.processes import Process, answer, ask, is_installed, started
 from study.bench.measuring.size import Size
 from study.bench.measuring.table import Row
@@ -34,7 +33,6 @@ PLAIN: Final = "plain float32"
 _ENVIRONMENT: Final = {"OMP_WAIT_POLICY": "passive"}
 """For all alike: threads that wait by spinning take four times as long where other processes want the cores too."""
 _TASKS: Final = {"train": "training step", "infer": "inference"}
-_OTHERS: Final[tuple[NetName, ...]] = ("unet3d", "pspnet2d")
 
 
 @dataclass
@@ -70,7 +68,7 @@ class Turns:
 def rows(size: Size, folder: Path) -> Iterator[Row]:
     """Times, operations, agreement, memory and traffic of the paper's network; times of the baselines at equal cost."""
     device = pick_device()
-    jobs = contenders(size, NetConfig(), folder / "fcn_ppm", device)
+    jobs = contenders(size, NetConfig(), folder / MAIN_NETWORK, device)
     with ExitStack() as stack:
         turns = _taken(jobs, size.network_rounds, stack)
         ours = turns[OURS]
@@ -79,7 +77,7 @@ def rows(size: Size, folder: Path) -> Iterator[Row]:
         yield from _agreement(ours, turns[PLAIN], turns[_fast_name(device)])
         yield from _memory(turns, device)
         yield _traffic(ours, size, device)
-    for name in _OTHERS:
+    for name in BASELINES:
         yield from _at_equal_cost(name, size, folder / name, device)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from renalnet.config import override
+from renalnet.config import MAIN_NETWORK, override
 from renalnet.errors import ResultsError
 from study.bench.measuring.size import Size
 from study.bench.measuring.table import Row
@@ -75,7 +75,7 @@ def _main(arguments: Sequence[str]) -> None:
     Path(results).mkdir(parents=True)
     ray.init("local", num_cpus=num_slots, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     slots = Slots(1, 0.0, num_slots)
-    searcher = NetworkSearch(config, results, open_journal(results), {"fcn_ppm": {16: 16}}, slots)
+    searcher = NetworkSearch(config, results, open_journal(results), {MAIN_NETWORK: {16: 16}}, slots)
     scheduler = NetworkScheduler(config, results, searcher.heard(), searcher.on_prune)
     sleeper = tune.with_parameters(Sleeper, results=results, seconds=seconds, weights_kb=weights_kb)
     began = time.monotonic()

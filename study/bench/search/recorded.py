@@ -10,13 +10,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from renalnet.config import MAIN_NETWORK
 from renalnet.errors import ResultsError
 from study.config.sections import StudyConfig
 from study.records import paths
 from study.records.trials import read_parquet
-from study.search.space import Choice, Domain, Point, Real, domains, first_point
+from study.config.space import Choice, Domain, Point, Real, domains, first_point
 
-NETWORK: Final = "fcn_ppm"
+NETWORK: Final = MAIN_NETWORK
 
 
 @dataclass(frozen=True)

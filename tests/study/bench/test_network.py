@@ -7,12 +7,11 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from support.processors import needs_bfloat16_convolutions
 
-from renalnet.config import NetConfig
+from renalnet.config import NetConfig, NetName
 from renalnet.nets import build_net
 from renalnet.nets.describe import describe
 from renalnet.nets.folded import folded
 from renalnet.runtime.device import pick_device
-from renalnet.types import NetName
 from study.bench.measuring.size import Size
 from study.bench.networks import network
 from study.bench.networks.network import OURS, contenders, cosine, logit_errors

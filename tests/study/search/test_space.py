@@ -1,13 +1,12 @@
 import optuna
 import pytest
 
-from renalnet.config import TrainConfig, override
+from renalnet.config import NetName, TrainConfig, override
 from renalnet.errors import ConfigError
-from renalnet.types import NetName
 from study.config.presets import STUDY_PRESETS, study_preset
 from study.config.sections import SearchConfig, SpaceConfig, StudyConfig
 from study.search.samplers import CHOICES, draw, first_choices, grid, make_sampler, num_points
-from study.search.space import FIRST_STEP, GAPS, KERNELS, WIDTH, Point, configure, domains, first_point
+from study.config.space import FIRST_STEP, GAPS, KERNELS, WIDTH, Point, configure, domains, first_point
 
 EVERYTHING = SpaceConfig(
     base_rate=(1e-4, 1e-2),

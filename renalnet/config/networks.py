@@ -1,0 +1,118 @@
+"""The networks by name: everything that is known about them without PyTorch.
+
+A new network is one module in `renalnet/nets` and one entry in `NETWORKS`. Every network can be folded for inference
+and exported as ONNX, because both work on the layers, not on the class.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, WithJsonSchema
+
+from renalnet.errors import ConfigError, nearest
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """A row of the paper's Table I, over its 50 test patients; distances in pixels as (mean, standard deviation)."""
+
+    dice_kidney: float
+    dice_tumor: float
+    distance_kidney_px: tuple[float, float]
+    distance_tumor_px: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class NetworkEntry:
+    """A network: how it is built, how the search treats it and how the report draws it."""
+
+    title: str
+    """Name for people, as in the report."""
+    builder: str
+    """`module:class` of a `SegmentationNet`, called with a `NetConfig`; imported when the network is built."""
+    color: str
+    """Color in figures, `#RRGGBB`; from Okabe & Ito (2008), who chose colors that color-blind readers tell apart."""
+    marker: str
+    """Matplotlib marker in figures."""
+    is_planar: bool = False
+    """Whether the logits of a voxel depend on its own slice only."""
+    uses_ppm_kernels: bool = False
+    """Whether `NetConfig.ppm_kernels` applies, so that the search draws it."""
+    scales_with_width: bool = True
+    """Whether `NetConfig.width` scales all channels, so that a width of equal cost exists."""
+    paper: PaperRow | None = None
+    """The network's row of the paper's Table I; None where the paper does not have it."""
+
+
+MAIN_NETWORK: Final = "fcn_ppm"
+"""Name of 3D_FCN_PPM, the network that is searched and compared with the others."""
+
+NETWORKS: Final[Mapping[str, NetworkEntry]] = MappingProxyType(
+    {
+        MAIN_NETWORK: NetworkEntry(
+            title="3D_FCN_PPM",
+            builder="renalnet.nets.fcn_ppm:FcnPpm",
+            color="#0072B2",
+            marker="o",
+            uses_ppm_kernels=True,
+            paper=PaperRow(0.931, 0.779, (4.24, 1.55), (2.65, 0.91)),
+        ),
+        "unet3d": NetworkEntry(
+            title="3D U-Net",
+            builder="renalnet.nets.unet3d:UNet3d",
+            color="#E69F00",
+            marker="s",
+            paper=PaperRow(0.927, 0.751, (4.28, 1.53), (2.86, 0.94)),
+        ),
+        "pspnet2d": NetworkEntry(
+            title="2D PSPNet",
+            builder="renalnet.nets.pspnet2d:PspNet2d",
+            color="#CC79A7",
+            marker="^",
+            is_planar=True,
+            paper=PaperRow(0.902, 0.638, (4.47, 1.55), (12.08, 12.82)),
+        ),
+    }
+)
+"""Every network by name. Tables, benchmarks and tests follow this order; the report reverses it."""
+
+BASELINES: Final = tuple(name for name in NETWORKS if name != MAIN_NETWORK)
+"""Every network that 3D_FCN_PPM can be compared with."""
+PAPER_BASELINES: Final = tuple(name for name in BASELINES if NETWORKS[name].paper)
+"""The baselines of the paper. A new entry without a row in the paper leaves them, and so the default study, as is."""
+_OTHER_COLOR: Final = "#009E73"
+_OTHER_MARKER: Final = "o"
+
+
+def entry_of(name: str) -> NetworkEntry:
+    """Return the entry of the network `name`. Raises ConfigError naming the known networks."""
+    if name not in NETWORKS:
+        raise ConfigError(f"'{name}' is no network; {nearest(name, NETWORKS)}")
+    return NETWORKS[name]
+
+
+def title_of(name: str) -> str:
+    """Return the title of the network `name`; an unknown name, as in results of another version, is its own title."""
+    return NETWORKS[name].title if name in NETWORKS else name
+
+
+def color_of(name: str) -> str:
+    """Return the color of the network `name`, `#RRGGBB`; one color for all unknown names."""
+    return NETWORKS[name].color if name in NETWORKS else _OTHER_COLOR
+
+
+def marker_of(name: str) -> str:
+    """Return the Matplotlib marker of the network `name`; one marker for all unknown names."""
+    return NETWORKS[name].marker if name in NETWORKS else _OTHER_MARKER
+
+
+def _known(name: str) -> str:
+    if name not in NETWORKS:
+        raise ValueError(f"no network has this name; it must be one of {', '.join(NETWORKS)}")
+    return name
+
+
+NetName = Annotated[str, AfterValidator(_known), WithJsonSchema({"enum": list(NETWORKS), "type": "string"})]
+"""A name in `NETWORKS`; configurations validate it."""
