@@ -1,1 +1,1 @@
-"""Checks of scans and cohorts before they are cut: facts are measured once, then judged."""
+"""Checks of scans and cohorts before preparation: facts are measured once, then judged."""

@@ -1,4 +1,4 @@
-"""From a loaded case to its facts: histograms, volumes by component and by side, digests."""
+"""Measurement of the facts of a loaded case: histograms, volumes by component and by side, digests."""
 
 import hashlib
 from dataclasses import dataclass
@@ -19,36 +19,38 @@ from renalnet.data.images.volume import Grid, Volume
 from renalnet.types import KIDNEY, NUM_CLASSES, TUMOR, HuArray, LabelArray, MaskArray
 
 ENHANCED_HU: Final = 75.0
-"""Mean of a kidney from which contrast agent is assumed: about 35 HU without it, 100-500 HU with it (paper)."""
+"""Mean above which a kidney counts as enhanced: about 35 HU without contrast agent, 100-500 HU with it (paper)."""
 FAT_HU: Final = (-150, -50)
-"""CT numbers taken for fat, bounds included."""
+"""Range of the CT numbers of fat, bounds included."""
 NOT_TISSUE_HU: Final = -30
-"""Parenchyma lies above in every phase, fat and air below."""
+"""CT number that separates parenchyma (above in every phase) from fat and air (below)."""
 FRAGMENT_ML: Final = 0.1
-"""A labelled component smaller than this is a fragment: a twentieth of the paper's smallest tumor."""
+"""Volume below which a labelled component counts as a fragment: a twentieth of the paper's smallest tumor."""
 FACES: Final = (("feet", "head"), ("front", "back"), ("right", "left"))
-"""The faces of a volume at the low and the high end of z, y, x (LPS)."""
+"""Names of the faces of a volume at the low and the high end of z, y and x (LPS)."""
 
 _PAPER_ROI: Final = PrepareConfig(spacing_mm=None)
-"""The paper's window, on the scan's own voxels."""
+"""Settings of the paper's ROI, on the scan's own voxels."""
 _HU_OFFSET: Final = 2**15
+"""Index of 0 HU in a histogram of all int16 values."""
 
 
 @dataclass(frozen=True)
 class _Labelled:
-    """The part of a case that holds its label, all arrays (z, y, x) on `grid`."""
+    """The bounding box of the labelled voxels of a case; all arrays are (z, y, x) on `grid`."""
 
     image: HuArray
     label: LabelArray
     sides: NDArray[np.uint8]
+    """Value of `SIDE_VALUES` of each labelled voxel, 0 elsewhere."""
     grid: Grid
 
 
 def measure_case(loaded: LoadedCase) -> CaseFacts:
-    """Measure a case; an empty label gives volumes of zero and no means.
+    """Return the facts of a case; an empty label map gives volumes of 0 and means of None.
 
-    Shares of classes are those of the ROI that `preprocess.roi_grid` cuts with the paper's window (97.5 mm
-    in-plane, the kidney and 10 mm along z), before resampling; of an ROI already cut, those of all of it.
+    The volumes of the ROI are those that `renalnet.data.cases.roi.roi_grid` cuts with the paper's window (97.5 mm
+    in-plane, the kidney and 10 mm along z), before resampling. An ROI that is already cut is measured as a whole.
     """
     return CaseFacts(
         case=loaded.case,
@@ -61,12 +63,12 @@ def measure_case(loaded: LoadedCase) -> CaseFacts:
 
 
 def image_digest(loaded: LoadedCase) -> str:
-    """A hash of the voxels of the image: equal for a scan that comes twice."""
+    """Return a hash of the voxels of the image; equal only for the same voxels."""
     return hashlib.sha256(np.ascontiguousarray(loaded.image.array).data).hexdigest()
 
 
 def label_digest(loaded: LoadedCase) -> str:
-    """A hash of the voxels of the label."""
+    """Return a hash of the voxels of the label map; equal only for the same voxels."""
     return hashlib.sha256(np.ascontiguousarray(loaded.label.array).data).hexdigest()
 
 
@@ -98,8 +100,9 @@ def _image_facts(image: HuArray) -> dict[str, Any]:
 
 
 def _hu_counts(image: HuArray) -> NDArray[np.int64]:
-    """How often each CT number from -32768 on occurs; a slice at a time, so that little memory is taken."""
+    """Return the frequency of each CT number from -32768 on, shape (65536,)."""
     counts = np.zeros(2 * _HU_OFFSET, np.int64)
+    # One slice at a time: the conversion to platform integers takes four times the memory of the image.
     for plane in image:
         counts += np.bincount(plane.ravel().astype(np.intp) + _HU_OFFSET, minlength=counts.size)
     return counts
@@ -109,9 +112,12 @@ def _label_facts(loaded: LoadedCase) -> dict[str, Any]:
     found = ndimage.find_objects((loaded.label.array > 0).view(np.int8))
     sides = split_sides(loaded.label, loaded.image)
     where = found[0] if found else (slice(0, 0),) * 3
-    image, label, grid = loaded.image.array[where], loaded.label.array[where], loaded.image.grid
+    image = loaded.image.array[where]
+    label = loaded.label.array[where]
+    grid = loaded.image.grid
     part = _Labelled(image, label, sides[where], _cropped(grid, where))
-    kidney, tumor = image[label == KIDNEY], image[label == TUMOR]
+    kidney = image[label == KIDNEY]
+    tumor = image[label == TUMOR]
     return {
         "kidney_hu": _mean(kidney),
         "kidney_not_tissue_share": _mean(kidney < NOT_TISSUE_HU),
@@ -131,7 +137,7 @@ def _phase(kidney_hu: float | None) -> Phase:
 
 
 def _faces(where: tuple[slice, ...], grid: Grid) -> str:
-    """The faces that a non-empty part of a grid reaches."""
+    """Return the names of the faces of a grid that a box touches; empty for an empty box."""
     reached = []
     for part, size, (low, high) in zip(where, grid.shape, FACES, strict=True):
         if part.stop > part.start:
@@ -151,7 +157,7 @@ def _component_facts(label: LabelArray, voxel_ml: float) -> dict[str, Any]:
 
 
 def _component_ml(mask: MaskArray, label: LabelArray, voxel_ml: float) -> NDArray[np.float64]:
-    """Volume of each label in each 26-connected component of a mask, (components, labels)."""
+    """Return the volume of each label in each 26-connected component of a mask, shape (components, labels)."""
     import cc3d
 
     components, count = cc3d.connected_components(mask, connectivity=26, return_N=True)
@@ -174,7 +180,7 @@ def _side_facts(part: _Labelled, scan: Grid) -> dict[str, Any]:
 
 
 def _roi_facts(part: _Labelled, side: Side, scan: Grid) -> dict[str, Any]:
-    """Of the kidney that an ROI would be cut around; in an ROI already cut every kidney counts."""
+    """Return the facts of the ROI around the kidney of `side`; in an ROI already cut every kidney counts."""
     inside = part.sides > 0 if is_cut(scan, _PAPER_ROI) else part.sides == SIDE_VALUES[side]
     box = Box.around(inside, part.grid)
     if box is None:
@@ -190,6 +196,7 @@ def _roi_facts(part: _Labelled, side: Side, scan: Grid) -> dict[str, Any]:
 
 
 def _midline_offset_mm(part: _Labelled, image: Volume) -> float | None:
+    """Return how far the kidneys' middle is to the left of the body's; None for one kidney or an ROI."""
     if is_cut(image.grid, _PAPER_ROI) or not all((part.sides == value).any() for value in SIDE_VALUES.values()):
         return None
     columns = np.arange(part.sides.shape[2])
@@ -202,8 +209,9 @@ def _midline_offset_mm(part: _Labelled, image: Volume) -> float | None:
 
 
 def _body_middle_mm(image: Volume) -> float:
-    """x of the body's centre of area; of the image's middle where there is no body."""
-    thin = image.array[::4, ::4] > BODY_HU  # a sixteenth of the voxels places a middle well enough
+    """Return x of the body's centre of area, or of the image's middle where there is no body."""
+    # A sixteenth of the voxels locates the middle well enough, and is 16 times as fast to read.
+    thin = image.array[::4, ::4] > BODY_HU
     area = np.count_nonzero(thin, axis=(0, 1))
     weights = area if area.any() else np.ones_like(area)
     return float(image.grid.origin_mm[2] + np.average(np.arange(area.size), weights=weights) * image.grid.spacing_mm[2])
@@ -221,5 +229,5 @@ def _mean(values: NDArray[Any]) -> float | None:
 
 
 def _rounded(value: float | np.floating[Any]) -> float:
-    """To six significant digits: enough for any use, and short in a file."""
+    """Round to six significant digits, which keeps the files short."""
     return float(f"{value:.6g}")

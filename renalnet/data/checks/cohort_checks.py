@@ -1,4 +1,4 @@
-"""Checks between cases: a patient who comes twice, cases unlike the others, splits that cannot do their work."""
+"""Checks across cases: duplicates of a patient, outliers, and splits without cases or tumors."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
@@ -15,41 +15,44 @@ from renalnet.types import SPLITS, Split
 PAPER_SHARES: Final = {"background": 0.8064, "kidney": 0.1693, "tumor": 0.0243}
 """Shares of the volume of the paper's ROIs (II.B.3)."""
 SAME_SCAN_HU: Final = 9.0
-"""Root mean square difference of two signatures below which they show one scan. Measured on 135 real and
-painted cases: at most 8 between a case and its flipped, cropped, noisy or resampled copies (to 5 mm slices),
-at least 19 between two patients."""
+"""Root mean square difference of two signatures below which they show the same scan.
+
+Measured on 135 real and painted cases: at most 8 between a case and its flipped, cropped, noisy or resampled copies (to
+5 mm slices), at least 19 between two patients.
+"""
 SAME_KIDNEY_RATIO: Final = 1.03
-"""By which the kidneys' volumes may then differ; resampled copies differed by less than 1.02."""
+"""Largest ratio of the kidney volumes of one scan. Resampled copies differed by less than 1.02."""
 SAME_TUMOR_RATIO: Final = 1.1
+"""Largest ratio of the tumor volumes of one scan; small tumors may differ by `SAME_TUMOR_ML` instead."""
 SAME_TUMOR_ML: Final = 0.3
 MIN_CASES: Final = 8
-"""Fewer say nothing about what is usual."""
+"""Smallest number of cases from which outliers and class shares are judged."""
 OUTLIER_Z: Final = 5.0
-"""Robust standard deviations (1.4826 times the median absolute deviation) of the logarithm."""
+"""Distance of an outlier's logarithm from the median, in robust standard deviations (1.4826 times the median absolute
+deviation)."""
 MIN_SPREAD: Final = 0.1
-"""Least standard deviation assumed, so that a cohort of one spacing does not call 1.0 against 1.1 mm odd."""
+"""Smallest standard deviation assumed, so that 1.1 mm is no outlier in a cohort of 1.0 mm."""
 MAX_SHARE_RATIO: Final = 2.0
-"""The 110 ROIs of KiTS19 come within 1.1 of the paper's shares."""
+"""Largest plausible ratio to the paper's class shares. The 110 ROIs of KiTS19 are within a ratio of 1.1."""
 
 _BLOCK: Final = 16
-"""Rows compared with all others at a time: few, so that ten thousand cases need little memory."""
+"""Rows compared with all others at a time; small, because the distances of ten thousand cases take much memory."""
 _KEPT_FIRST: Final[tuple[Split, ...]] = ("test", "validation", "train")
-"""Splits in the order in which a case may stay: the test cohort is not to change for a copy elsewhere."""
+"""Splits in the order in which one of two copies is kept, so that the test cases do not change for a copy elsewhere."""
 
 
 def check_cohort(facts: Iterable[CaseFacts], splits: Mapping[str, Split], kept: Collection[str] = ()) -> list[Finding]:
-    """What is wrong between cases. One pass over `facts`, which may come from a file.
+    """Return the findings that need more than one case.
 
-    Of a patient who comes twice one case gets the finding: not the kept one, and rather that in training than that in
-    validation or test. The same
-    image is an error; the same label, or nearly the same signature and volumes (a scan exported again with
-    other spacing, flipped or cropped), is an error across splits and a warning within one. A second scan of a patient,
-    or a label drawn anew whose volume differs by more than 3 %, is not recognised.
+    Of two copies of a patient only one gets a finding: never the one in `kept`, and the training case rather than the
+    validation or test case. The same image is an error. The same label map, or nearly the same signature and volumes (a
+    scan exported again with another spacing, flipped or cropped), is an error across splits and a warning within one.
+    A second scan of a patient is not recognised, nor is a label map drawn again whose volume differs by more than 3 %.
 
     Args:
-        facts: those of all cases.
-        splits: the split of each of them.
-        kept: cases that are not to be left out for another, because a store holds them already.
+        facts: those of all cases; iterated once, so that they may come from a file.
+        splits: the split of each case.
+        kept: cases that a store already holds, which never give way to a copy.
     """
     cohort = gather(facts, splits)
     return [
@@ -79,21 +82,22 @@ def _check_duplicates(cohort: CohortFacts, kept: Collection[str]) -> Iterator[Fi
 
 
 def _precedence(case: str, split: Split, kept: Collection[str]) -> tuple[bool, int, str]:
-    """Of a patient who comes twice the case that sorts first stays."""
+    """Return a sort key; of two copies of a patient, the case that sorts first is kept."""
     return case not in kept, _KEPT_FIRST.index(split), case
 
 
 def _duplicate(cohort: CohortFacts, copy: int, first: int, code: Code, likeness: str) -> Finding:
-    one, other = cohort.splits[first], cohort.splits[copy]
+    one = cohort.splits[first]
+    other = cohort.splits[copy]
     across = one != other
     where = f"({one}, this one {other})" if across else f"(both {one})"
-    remedy = "keep one of them, or one patient is in two splits" if across else "keep one of them"
+    remedy = "keep one of them, so that no patient is in two splits" if across else "keep one of them"
     level: Level = "error" if across or code == "duplicate-image" else "warning"
     return Finding(cohort.cases[copy], level, code, f"{likeness} case '{cohort.cases[first]}' {where}; {remedy}")
 
 
 def _equal(digests: NDArray[Any], order: list[int]) -> Iterator[tuple[int, int]]:
-    """Rows whose digest an earlier row of `order` has, with that row."""
+    """Yield (row, earlier row of `order`) for each row whose digest an earlier row has too."""
     first_of: dict[bytes, int] = {}
     for row in order:
         first = first_of.setdefault(digests[row], row)
@@ -102,13 +106,14 @@ def _equal(digests: NDArray[Any], order: list[int]) -> Iterator[tuple[int, int]]
 
 
 def _alike(cohort: CohortFacts, order: list[int]) -> Iterator[tuple[int, int]]:
-    """Rows whose signature and volumes an earlier row of `order` nearly has, with the first such row."""
+    """Yield (row, first earlier row of `order`) for each row that nearly has that row's signature and volumes."""
     rows = np.array(order, int)
     cells = to_hu(cohort.column("signature")[rows])
     squares = np.einsum("ij,ij->i", cells, cells)
     kidney, tumor = (cohort.column(name)[rows] for name in ("roi_kidney_ml", "roi_tumor_ml"))
     for start in range(0, len(rows), _BLOCK):
         stop = min(start + _BLOCK, len(rows))
+        # |a - b|² = |a|² + |b|² - 2ab: one product of matrices instead of an array (block, rows, cells).
         distance = squares[start:stop, None] + squares[:stop] - 2 * cells[start:stop] @ cells[:stop].T
         near = distance < SAME_SCAN_HU**2 * cells.shape[1]
         near &= _close(kidney[start:stop], kidney[:stop], SAME_KIDNEY_RATIO, 0.0)
@@ -119,8 +124,9 @@ def _alike(cohort: CohortFacts, order: list[int]) -> Iterator[tuple[int, int]]:
 
 
 def _close(one: NDArray[Any], other: NDArray[Any], ratio: float, difference: float) -> NDArray[np.bool_]:
-    """Which pairs of volumes differ by no more than either a ratio or a difference, (one, other)."""
-    small, large = np.minimum(one[:, None], other), np.maximum(one[:, None], other)
+    """Return which pairs of volumes are within either a ratio or a difference, shape (one, other)."""
+    small = np.minimum(one[:, None], other)
+    large = np.maximum(one[:, None], other)
     return np.asarray(large <= np.maximum(small * ratio, small + difference))
 
 
@@ -129,8 +135,8 @@ def _check_spacing(cohort: CohortFacts) -> Iterator[Finding]:
     odd = sorted({row for axis in range(3) for row in _outliers(spacing[:, axis])})
     usual = "×".join(f"{value:g}" for value in np.median(spacing, axis=0)) if odd else ""
     for row in odd:
-        words = "×".join(f"{value:g}" for value in spacing[row])
-        message = f"spacing {words} mm, the cohort's median is {usual}; check the header"
+        own = "×".join(f"{value:g}" for value in spacing[row])
+        message = f"spacing {own} mm, the cohort's median is {usual}; check the header"
         yield Finding(cohort.cases[row], "warning", "spacing-outlier", message)
 
 
@@ -138,12 +144,12 @@ def _check_kidneys(cohort: CohortFacts) -> Iterator[Finding]:
     volumes = cohort.column("roi_kidney_ml")
     for row in _outliers(volumes):
         usual = f"the cohort's median is {np.median(volumes[volumes > 0]):.0f}"
-        message = f"kidney of {volumes[row]:.0f} ml, {usual}; check label and spacing"
+        message = f"kidney of {volumes[row]:.0f} ml, {usual}; check the label map and the spacing"
         yield Finding(cohort.cases[row], "warning", "kidney-volume-outlier", message)
 
 
 def _outliers(values: NDArray[Any]) -> list[int]:
-    """Rows of positive values far from the median, in robust standard deviations of the logarithm."""
+    """Return the rows of positive values beyond `OUTLIER_Z`; none where there are fewer than `MIN_CASES`."""
     rows = np.flatnonzero(values > 0)
     if len(rows) < MIN_CASES:
         return []
@@ -154,7 +160,7 @@ def _outliers(values: NDArray[Any]) -> list[int]:
 
 
 def _check_shares(cohort: CohortFacts) -> Iterator[Finding]:
-    """Over all ROIs together, once there are enough of them."""
+    """Check the class shares over the summed volume of all ROIs, from `MIN_CASES` cases on."""
     total = cohort.column("roi_ml").sum(dtype=float)
     if len(cohort) < MIN_CASES or total == 0:
         return
@@ -163,7 +169,7 @@ def _check_shares(cohort: CohortFacts) -> Iterator[Finding]:
         share = cohort.column(f"roi_{name}_ml").sum(dtype=float) / total
         if not paper / MAX_SHARE_RATIO <= share <= paper * MAX_SHARE_RATIO:
             rule = f"the paper has {paper:.2%}"
-            message = f"{name} fills {share:.2%} of the ROIs, {rule}; check the labels, and the weights of the loss"
+            message = f"{name} fills {share:.2%} of the ROIs, {rule}; check the label maps and the weights of the loss"
             yield Finding(COHORT, "warning", "class-shares", message)
 
 
@@ -172,7 +178,7 @@ def _check_phases(cohort: CohortFacts) -> Iterator[Finding]:
     if len(unenhanced):
         first = ", ".join(cohort.cases[row] for row in unenhanced[:3])
         mixed = f"{len(unenhanced)} of {len(cohort)} cases look unenhanced ({first})"
-        message = f"{mixed}, the paper's are in arterial phase; leave them out or expect less"
+        message = f"{mixed}, the paper's are in arterial phase; leave them out or expect a lower Dice"
         yield Finding(COHORT, "warning", "phase", message)
 
 
@@ -183,5 +189,5 @@ def _check_splits(cohort: CohortFacts) -> Iterator[Finding]:
             message = f"split '{split}' is empty; add cases or a splits file"
             yield Finding(COHORT, "warning", "split-empty", message)
         elif not (cohort.column("tumor_ml")[inside] > 0).any():
-            message = f"no case of split '{split}' has a tumor; its tumor metrics will say nothing"
+            message = f"no case of split '{split}' has a tumor, so that its tumor metrics are undefined; add such cases"
             yield Finding(COHORT, "warning", "split-no-tumor", message)

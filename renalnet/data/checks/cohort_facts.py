@@ -1,4 +1,4 @@
-"""The facts of many cases as one compact table: a few hundred bytes a case, whatever their number."""
+"""The facts of many cases as one compact table of a few hundred bytes per case."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -30,32 +30,34 @@ _ROW: Final = np.dtype(
         ("roi_tumor_ml", "f4"),
     ]
 )
-_NOTHING: Final = bytes(LENGTH)
+"""The columns, each named as its field of `CaseFacts`."""
+_NO_SIGNATURE: Final = bytes(LENGTH)
+"""Stands for the signature of a case without label."""
 
 
 @dataclass(frozen=True)
 class CohortFacts:
-    """What the checks and the table of a cohort read, in the order of the cases given."""
+    """The facts that the checks and the summary of a cohort read; row by row in the order of `cases`."""
 
     cases: list[str]
     splits: list[Split]
     rows: NDArray[Any]
-    """A structured array of the fields of `CaseFacts`; a mean that is none is NaN."""
+    """A structured array of fields of `CaseFacts`; None becomes NaN."""
 
     def __len__(self) -> int:
         return len(self.cases)
 
     def column(self, name: str) -> NDArray[Any]:
-        """One field of all cases."""
+        """Return one field of all cases, shape (cases, ...)."""
         return np.asarray(self.rows[name])
 
     def in_split(self, split: Split) -> NDArray[np.bool_]:
-        """Which cases belong to a split."""
+        """Return whether each case belongs to a split, shape (cases,)."""
         return np.array([one == split for one in self.splits], bool)
 
 
 def gather(facts: Iterable[CaseFacts], splits: Mapping[str, Split]) -> CohortFacts:
-    """Gather facts in one pass; `splits` names the split of each case."""
+    """Return the table of `facts`, which are iterated once; `splits` maps each case to its split."""
     cases: list[str] = []
 
     def rows() -> Iterator[tuple[Any, ...]]:
@@ -70,5 +72,5 @@ def gather(facts: Iterable[CaseFacts], splits: Mapping[str, Split]) -> CohortFac
 def _cell(facts: CaseFacts, name: str) -> Any:
     value = getattr(facts, name)
     if name == "signature":
-        return np.frombuffer(bytes.fromhex(value) or _NOTHING, np.uint8)
+        return np.frombuffer(bytes.fromhex(value) or _NO_SIGNATURE, np.uint8)
     return np.nan if value is None else value

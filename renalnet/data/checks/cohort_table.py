@@ -1,4 +1,4 @@
-"""A cohort at a glance, each number beside the paper's (II.B, III.A): rows of text for whoever draws them."""
+"""Summary of a cohort as rows of text, each number beside the paper's (II.B, III.A)."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,27 +14,35 @@ from renalnet.types import SPLITS, Split
 
 PAPER_KIDNEY_ML: Final = (85.76, 156.37, 262.78)
 PAPER_TUMOR_ML: Final = (2.11, 33.58, 144.82)
-"""Smallest, mean and largest."""
+"""Smallest, mean and largest volume."""
 PAPER_PIXEL_MM: Final = (0.59, 0.74)
 PAPER_HU: Final = (100.0, 500.0)
-"""To which kidney and tumor enhance."""
+"""Range of enhanced kidney and tumor."""
 NONE: Final = "–"
+"""Stands for a number that is not known."""
 
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """One quantity of a cohort, in words."""
+    """One quantity of a cohort, as text."""
 
     name: str
     cohort: str
+    """Value in the cohort."""
     paper: str
+    """Value in the paper."""
     remark: str = ""
 
 
 def summarise_facts(facts: Iterable[CaseFacts], splits: Mapping[str, Split]) -> list[SummaryRow]:
-    """The table of a cohort. One pass over `facts`, which may come from a file; `splits` names each case's split.
+    """Return the summary of a cohort.
 
-    Kidney, tumor and shares are those of the ROI around the lesioned kidney; shares are of the summed volumes.
+    The kidney is the one in the ROI around the lesion, the tumor that of both sides. Class shares are those of the
+    summed volumes of the ROIs.
+
+    Args:
+        facts: those of all cases; iterated once, so that they may come from a file.
+        splits: the split of each case.
     """
     cohort = gather(facts, splits)
     return [*_count_rows(cohort), *_grid_rows(cohort), *_label_rows(cohort), *_intensity_rows(cohort)]
@@ -53,7 +61,8 @@ def _count_rows(cohort: CohortFacts) -> list[SummaryRow]:
 
 
 def _grid_rows(cohort: CohortFacts) -> list[SummaryRow]:
-    spacing, num_oblique = cohort.column("spacing_mm"), np.count_nonzero(cohort.column("oblique"))
+    spacing = cohort.column("spacing_mm")
+    num_oblique = np.count_nonzero(cohort.column("oblique"))
     oblique = f"{num_oblique} oblique, resampled upright" if num_oblique else ""
     return [
         SummaryRow("slice spacing (mm)", _spread(spacing[:, 0], 2), NONE, oblique),
@@ -63,7 +72,8 @@ def _grid_rows(cohort: CohortFacts) -> list[SummaryRow]:
 
 
 def _label_rows(cohort: CohortFacts) -> list[SummaryRow]:
-    kidney, tumor = cohort.column("roi_kidney_ml"), cohort.column("tumor_ml")
+    kidney = cohort.column("roi_kidney_ml")
+    tumor = cohort.column("tumor_ml")
     num_several = np.count_nonzero(cohort.column("num_tumors") > 1)
     several = f"{num_several} with several tumors" if num_several else ""
     rows = [
@@ -91,12 +101,12 @@ def _intensity_rows(cohort: CohortFacts) -> list[SummaryRow]:
         SummaryRow(f"{name} (mean HU)", _spread(cohort.column(f"{name}_hu"), 0), _range(PAPER_HU))
         for name in ("kidney", "tumor")
     ]
-    words = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
-    return [*rows, SummaryRow("phase", words or NONE, "arterial", "a guess from the kidney's mean")]
+    phases = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    return [*rows, SummaryRow("phase", phases or NONE, "arterial", "a guess from the kidney's mean")]
 
 
 def _spread(values: NDArray[Any], digits: int) -> str:
-    """Smallest, median and largest of the numbers there are."""
+    """Return the smallest, median and largest of the values that are not NaN."""
     known = values[~np.isnan(values)]
     if not known.size:
         return NONE
@@ -119,5 +129,6 @@ def _range(values: tuple[float, float]) -> str:
 
 def _outside(values_ml: NDArray[Any], paper_ml: tuple[float, float, float]) -> str:
     low, _, high = paper_ml
-    num_below, num_above = np.count_nonzero((values_ml > 0) & (values_ml < low)), np.count_nonzero(values_ml > high)
+    num_below = np.count_nonzero((values_ml > 0) & (values_ml < low))
+    num_above = np.count_nonzero(values_ml > high)
     return f"{num_below} below the paper's, {num_above} above" if num_below or num_above else ""

@@ -1,7 +1,7 @@
-"""What is worth knowing of a case before any work, as a flat row of scalars.
+"""The facts of a case: everything that the checks and tables of a cohort read, as a flat row of scalars.
 
-Every check and every table reads facts, never voxels again: thousands of cases fit in memory, and facts that
-were written to a file can be judged anew.
+Checks and tables read facts and never voxels. Thousands of cases therefore fit in memory, and facts that were written
+to a file can be judged again. The fields are the columns of `validation.csv` and the keys of the facts file.
 """
 
 from dataclasses import dataclass
@@ -14,24 +14,24 @@ Phase: TypeAlias = Literal["unenhanced", "enhanced", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class CaseFacts:
-    """One case, measured on its canonical image and label; volumes count labelled voxels."""
+    """The facts of one case, measured on its canonical image and label map; volumes count labelled voxels."""
 
     case: str
-    """Name."""
+    """Name of the case."""
     num_slices: int
-    """Along z."""
+    """Voxels along z."""
     num_rows: int
-    """Along y."""
+    """Voxels along y."""
     num_columns: int
-    """Along x."""
+    """Voxels along x."""
     spacing_z_mm: float
-    """Between slices."""
+    """Distance between slices."""
     spacing_y_mm: float
-    """Between rows."""
+    """Distance between rows."""
     spacing_x_mm: float
-    """Between columns."""
+    """Distance between columns."""
     oblique: bool
-    """Whether the scan's file states axes that are not the body's."""
+    """Whether the axes in the file of the scan differ from those of the body."""
     is_cut: bool
     """Whether the field of view is that of an ROI already cut."""
     hu_min: int
@@ -39,63 +39,66 @@ class CaseFacts:
     hu_max: int
     """Highest CT number."""
     hu_p1: int
-    """1st percentile."""
+    """1st percentile of the CT numbers."""
     hu_p99: int
-    """99th percentile."""
+    """99th percentile of the CT numbers."""
     air_share: float
     """Share of the voxels below -300 HU, 0-1."""
     fat_share: float
-    """Share of fat (-150 to -50 HU) among the other voxels, 0-1; 0 where there are none."""
+    """Share of fat (-150 to -50 HU) among the other voxels, 0-1; 0 where there are no other voxels."""
     kidney_hu: float | None
-    """Mean of the kidney; none without kidney."""
+    """Mean CT number of the kidney; None without kidney."""
     kidney_not_tissue_share: float | None
-    """Share of the kidney's voxels below -30 HU: fat or air, 0-1; none without kidney."""
+    """Share of the kidney's voxels below -30 HU (fat or air), 0-1; None without kidney."""
     tumor_hu: float | None
-    """Mean of the tumor; none without tumor."""
+    """Mean CT number of the tumor; None without tumor."""
     phase: Phase
-    """A guess from the kidney's mean."""
+    """Phase of the contrast agent, guessed from `kidney_hu`."""
     kidney_left_ml: float
-    """By `kidneys.split_sides`; of an ROI already cut the side is a guess."""
+    """Volume of the left kidney by `split_sides`; in an ROI already cut the side is a guess."""
     kidney_right_ml: float
-    """Likewise."""
+    """Volume of the right kidney, likewise."""
     tumor_ml: float
-    """Of both sides."""
+    """Volume of the tumor on both sides."""
     num_tumors: int
-    """Tumor components that are no fragments, 26-connected."""
+    """Number of 26-connected tumor components of at least 0.1 ml."""
     tumor_detached_ml: float
-    """Tumor that touches no kidney, not even over a corner."""
+    """Volume of the tumor that touches no kidney, not even at a corner."""
     num_fragments: int
-    """Labelled components smaller than 0.1 ml."""
+    """Number of labelled components smaller than 0.1 ml."""
     label_faces: str
     """Faces of the volume that labelled voxels touch, e.g. "feet head"; empty if none."""
     midline_offset_mm: float | None
-    """How far to the left of the body's middle the middle between both kidneys lies; none for one or an ROI."""
+    """Distance of the kidneys' middle from the body's, positive to the left; None for one kidney or an ROI."""
     roi_ml: float
-    """Volume of the ROI that the paper's window cuts around the kidney with most tumor, without tumor the larger; 0
-    for an empty label."""
+    """Volume of the ROI that the paper's window cuts around the kidney with the most tumor (without tumor, the larger
+    kidney); 0 for an empty label map."""
     roi_kidney_ml: float
-    """Kidney in it; the other kidney does not count."""
+    """Volume of that kidney inside the ROI; the other kidney does not count."""
     roi_tumor_ml: float
-    """Tumor in it."""
+    """Volume of that kidney's tumor inside the ROI."""
     image_digest: str
-    """Equal only for the same voxels."""
+    """Hash of the voxels of the image."""
     label_digest: str
-    """Equal only for the same voxels."""
+    """Hash of the voxels of the label map."""
     signature: str
-    """Of the box of the kidney in the ROI (`signature.coarse_signature`); empty for an empty label."""
+    """`coarse_signature` of the box around the kidney of the ROI; empty for an empty label map."""
 
     @property
     def spacing_mm(self) -> Triple:
-        """Spacing as (z, y, x)."""
+        """Voxel spacing as (z, y, x)."""
         return self.spacing_z_mm, self.spacing_y_mm, self.spacing_x_mm
 
     @property
     def field_mm(self) -> Triple:
         """Field of view as (z, y, x)."""
-        slices, rows, columns = self.num_slices, self.num_rows, self.num_columns
-        return slices * self.spacing_z_mm, rows * self.spacing_y_mm, columns * self.spacing_x_mm
+        return (
+            self.num_slices * self.spacing_z_mm,
+            self.num_rows * self.spacing_y_mm,
+            self.num_columns * self.spacing_x_mm,
+        )
 
     @property
     def kidney_ml(self) -> float:
-        """Both kidneys."""
+        """Volume of both kidneys."""
         return self.kidney_left_ml + self.kidney_right_ml

@@ -1,4 +1,4 @@
-"""Facts of many cases as one Parquet file, read a few cases at a time."""
+"""Facts of many cases in one Parquet file, which is read a few cases at a time."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -12,20 +12,28 @@ import pyarrow.parquet as pq
 from renalnet.data.checks.facts import CaseFacts
 
 _SCHEMA: Final = pa.schema([("facts", pa.string())])
-_CASES_A_GROUP: Final = 256
+"""One JSON object per case, so that the columns need not repeat the fields of `CaseFacts`."""
+_CASES_PER_GROUP: Final = 256
+"""Cases that are in memory at a time."""
 
 
 def facts_to_bytes(facts: Iterable[CaseFacts]) -> bytes:
-    """A Parquet file of facts, in their order; `facts` is read once."""
-    rows, sink = iter(facts), pa.BufferOutputStream()
+    """Return the content of a Parquet file with the facts, in their order; `facts` are iterated once."""
+    rows = iter(facts)
+    sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, _SCHEMA, compression="zstd", write_page_checksum=True) as writer:
-        while group := [{"facts": json.dumps(asdict(one))} for one in islice(rows, _CASES_A_GROUP)]:
+        while group := [{"facts": json.dumps(asdict(one))} for one in islice(rows, _CASES_PER_GROUP)]:
             writer.write_table(pa.Table.from_pylist(group, schema=_SCHEMA))
     return bytes(sink.getvalue())
 
 
 def facts_from_bytes(content: bytes) -> Iterator[CaseFacts]:
-    """Read what `facts_to_bytes` wrote. Raises arrow's errors, and TypeError or ValueError for other content."""
+    """Yield the facts in a file that `facts_to_bytes` wrote.
+
+    Raises:
+        pyarrow.ArrowException: the content is damaged or no Parquet file.
+        TypeError, ValueError: the content is not that of a facts file.
+    """
     with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
-        for batch in file.iter_batches(_CASES_A_GROUP):
+        for batch in file.iter_batches(_CASES_PER_GROUP):
             yield from (CaseFacts(**json.loads(row)) for row in batch.column("facts").to_pylist())

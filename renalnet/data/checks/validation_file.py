@@ -1,7 +1,7 @@
-"""The validation of a cohort on disk, on any `pyarrow.fs` path: a table a person opens, findings a program reads.
+"""The files that report the checks of a cohort, on any `pyarrow.fs` path.
 
-DIR/validation.csv  a row a case: its facts, the number of errors and warnings, the findings joined
-DIR/findings.json   a list of case, level, code and message, those of the cohort too
+DIR/validation.csv  one row per case, for people: number of errors and warnings, the joined findings, the facts
+DIR/findings.json   list of case, level, code and message, for programs; findings of the whole cohort included
 """
 
 import csv
@@ -20,12 +20,13 @@ FACTS_FILE: Final = "validation.csv"
 FINDINGS_FILE: Final = "findings.json"
 _FACTS: Final = tuple(field.name for field in fields(CaseFacts))
 _COLUMNS: Final = ("case", "num_errors", "num_warnings", "findings", *_FACTS[1:])
+"""Columns of the table; the facts are those of `CaseFacts`, whose first field is the case."""
 
 
 def write_validation(path: str | Path, facts: Iterable[CaseFacts], findings: Iterable[Finding]) -> None:
-    """Write both files into the folder `path`; `facts` is read once, a row at a time.
+    """Write both files into the folder `path`; `facts` are iterated once, row by row.
 
-    A case with findings and no facts, because it could not be read, gets a row with its findings alone.
+    A case that has findings but no facts, because it could not be read, gets a row with its findings alone.
     """
     listed = list(findings)
     text = io.StringIO(newline="")
@@ -49,5 +50,5 @@ def _rows(facts: Iterable[CaseFacts], findings: list[Finding]) -> Iterator[dict[
 
 def _counted(findings: list[Finding]) -> dict[str, Any]:
     num_errors = sum(finding.level == "error" for finding in findings)
-    words = "; ".join(f"{finding.code}: {finding.message}" for finding in findings)
-    return {"num_errors": num_errors, "num_warnings": len(findings) - num_errors, "findings": words}
+    joined = "; ".join(f"{finding.code}: {finding.message}" for finding in findings)
+    return {"num_errors": num_errors, "num_warnings": len(findings) - num_errors, "findings": joined}

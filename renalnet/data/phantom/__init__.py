@@ -1,4 +1,4 @@
-"""Seeded synthetic contrast CTs with known truth: whole abdomens, or images painted on given label maps."""
+"""Seeded synthetic contrast CTs with known truth: whole abdomens, or images painted around given label maps."""
 
 from renalnet.data.phantom.cohort import COHORT_FILE, SYNTHETIC, CohortCase, CohortSummary, Measure, write_cohort
 from renalnet.data.phantom.head import paint_head

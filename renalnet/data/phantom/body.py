@@ -1,6 +1,7 @@
 """The abdomen around the kidneys: wall, fat, spine, muscles, bowel, liver, spleen and great vessels, in HU.
 
-Coordinates are those of `BodyCoordinates`. Every organ varies in place and size between patients.
+Coordinates are those of `BodyCoordinates`. Every organ varies in place and size between cases. Numbers without a name
+are lengths in mm or ratios of lengths.
 """
 
 from dataclasses import dataclass
@@ -18,38 +19,44 @@ VERTEBRA_MM = 36.0
 
 @dataclass(frozen=True)
 class Habitus:
-    """One patient's build, in mm."""
+    """Build of one patient; all lengths are in mm."""
 
     half_width: float
+    """Half the width of the body."""
     half_depth: float
+    """Half the extent from front to back."""
     skin_fat: float
+    """Thickness of the fat under the skin."""
     wall: float
+    """Thickness of the abdominal wall."""
     perirenal_fat: float
+    """Thickness of the fat around the kidneys."""
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """CT numbers being painted, and the masks that later organs must respect."""
+    """The image that is being painted, and the masks that later organs respect; arrays are (z, y, x)."""
 
     space: BodyCoordinates
     hu: FloatArray
+    """CT numbers, changed in place."""
     firm: MaskArray
-    """Muscle and bone: perirenal fat spreads less into these."""
+    """Mask of muscle and bone, into which perirenal fat spreads less."""
     texture: FloatArray
-    """Fine field of unit spread that makes tissues uneven."""
+    """Fine random field of standard deviation 1 that makes tissues uneven."""
 
     def fill(self, region: Region, mask: MaskArray, mean_hu: float, spread_hu: float = 5.0) -> None:
-        """Paint a tissue of a mean and an unevenness within a mask of a box."""
+        """Paint a tissue of a mean and a standard deviation where `mask`, a mask of the box `region`, is set."""
         self.hu[region][mask] = mean_hu + spread_hu * self.texture[region][mask]
 
     def fill_firm(self, region: Region, mask: MaskArray, mean_hu: float, spread_hu: float = 5.0) -> None:
-        """Paint muscle or bone."""
+        """Paint muscle or bone like `fill`, and add it to `firm`."""
         self.fill(region, mask, mean_hu, spread_hu)
         self.firm[region][mask] = True
 
 
 def draw_habitus(rng: np.random.Generator) -> Habitus:
-    """A build: broad ones carry more fat."""
+    """Draw a build; broad ones carry more fat."""
     weight = float(rng.uniform(0, 1))
     return Habitus(
         half_width=146 + 24 * weight + float(rng.uniform(-4, 4)),
@@ -61,9 +68,11 @@ def draw_habitus(rng: np.random.Generator) -> Habitus:
 
 
 def depth_below_skin(space: BodyCoordinates, habitus: Habitus) -> FloatArray:
-    """Approximate distance in mm of each voxel below the skin; negative outside the body."""
-    u, v = np.abs(space.x) / habitus.half_width, np.abs(space.y) / habitus.half_depth
-    radius = (u**2.4 + v**2.4) ** (1 / 2.4)  # between an ellipse and a box
+    """Return the approximate depth in mm of each voxel below the skin, (z, y, x); negative outside the body."""
+    across = np.abs(space.x) / habitus.half_width
+    forwards = np.abs(space.y) / habitus.half_depth
+    # The exponent gives a cross-section between an ellipse (2) and a box (infinity), as bodies have.
+    radius = (across**2.4 + forwards**2.4) ** (1 / 2.4)
     return np.asarray((1 - radius) * (habitus.half_width + habitus.half_depth) / 2, dtype=np.float32)
 
 
@@ -74,10 +83,11 @@ def paint_body(
     enhancement: tissue.Enhancement,
     rng: np.random.Generator,
 ) -> Canvas:
-    """All of the abdomen but the kidneys; `depth_mm` is that of `depth_below_skin`."""
+    """Return a canvas with the whole abdomen but the kidneys; `depth_mm` is that of `depth_below_skin`."""
     texture = smooth_field(rng, space.shape, space.spacing_mm, 6.0)
     canvas = Canvas(space, tissue.FAT_HU + 9 * texture, np.zeros(space.shape, bool), texture)
     cavity = depth_mm > habitus.skin_fat + habitus.wall
+    # Later organs paint over earlier ones, so firm tissues come after soft ones.
     _paint_bowel(canvas, cavity, rng)
     _paint_upper_organs(canvas, cavity, enhancement, rng)
     _paint_lungs(canvas, cavity, rng)
@@ -124,7 +134,8 @@ def _paint_bowel(canvas: Canvas, cavity: MaskArray, rng: np.random.Generator) ->
 
 
 def _paint_colon(canvas: Canvas, filling: FloatArray, place: Triple, rng: np.random.Generator) -> None:
-    centre, radius = _moved(rng, place, 8), float(rng.uniform(15, 22))
+    centre = _moved(rng, place, 8)
+    radius = float(rng.uniform(15, 22))
     region, wall = canvas.space.ellipsoid(centre, (110, radius, radius))
     canvas.fill(region, wall, tissue.BOWEL_WALL_HU, 8)
     region, inside = canvas.space.ellipsoid(centre, (107, radius - 3, radius - 3))
@@ -158,23 +169,26 @@ def _paint_liver_vessels(
     shape = (mask.shape[0], mask.shape[1], mask.shape[2])
     tree = smooth_field(rng, shape, canvas.space.spacing_mm, 26.0)
     other = smooth_field(rng, shape, canvas.space.spacing_mm, 22.0)
-    vessels = mask & cavity[region] & (tree * tree + other * other < 0.012)  # tubes: where two sheets cross
+    # The zeros of one random field are sheets; those of two fields cross in tubes.
+    vessels = mask & cavity[region] & (tree * tree + other * other < 0.012)
     canvas.fill(region, vessels, enhancement.vein)
 
 
 def _paint_stomach(canvas: Canvas, cavity: MaskArray, rng: np.random.Generator) -> None:
-    centre, size = _moved(rng, (70, -38, 58), 8), rng.uniform(0.8, 1.15)
+    centre = _moved(rng, (70, -38, 58), 8)
+    size = rng.uniform(0.8, 1.15)
     region, wall = canvas.space.ellipsoid(centre, (48 * size, 34 * size, 42 * size))
     canvas.fill(region, wall & cavity[region], tissue.BOWEL_WALL_HU + 10, 8)
     region, inside = canvas.space.ellipsoid(centre, (43 * size, 29 * size, 37 * size))
     inside &= cavity[region]
     canvas.fill(region, inside, tissue.CONTENTS_HU, 12)
-    level = centre[1] - rng.uniform(0, 14)  # gas rises to the front of a patient who lies on the back
+    level = centre[1] - rng.uniform(0, 14)  # gas rises to the front, because patients are scanned on their backs
     canvas.hu[region][inside & (canvas.space.y[region] < level)] = tissue.GAS_HU
 
 
 def _paint_lungs(canvas: Canvas, cavity: MaskArray, rng: np.random.Generator) -> None:
-    space, top = canvas.space, float(rng.uniform(122, 140))
+    space = canvas.space
+    top = float(rng.uniform(122, 140))
     dome = top - 0.0052 * ((np.abs(space.x) - 55) ** 2 + space.y**2)
     lungs = cavity & (space.z > dome)
     canvas.hu[lungs] = tissue.LUNG_HU + 25 * canvas.texture[lungs]
@@ -216,9 +230,9 @@ def _paint_spine(canvas: Canvas, rng: np.random.Generator) -> None:
     canvas.fill_firm(region, body, tissue.CANCELLOUS_HU, 45)
     canvas.fill_firm(region, body & ((radius > waist - 0.09) | (phase < 10)), tissue.COMPACT_HU, 60)
     canvas.fill_firm(region, (radius < 1.02) & disc, tissue.DISC_HU, 8)
-    behind = np.sqrt((y - 28) ** 2 + x**2)
-    arch = ((behind > 10) & (behind < 15) & (y > 17)) | ((np.abs(x) < 4) & (y > 40) & (y < 62))
+    from_canal = np.sqrt((y - 28) ** 2 + x**2)
+    arch = ((from_canal > 10) & (from_canal < 15) & (y > 17)) | ((np.abs(x) < 4) & (y > 40) & (y < 62))
     reach = 38 - 1.5 * np.abs(phase - 22)
     wings = (np.abs(y - 22 - 0.15 * np.abs(x)) < 4) & (np.abs(x) > 10) & (np.abs(x) < reach) & (np.abs(phase - 22) < 5)
     canvas.fill_firm(region, (arch & (phase > 12)) | wings, tissue.COMPACT_HU - 220, 90)
-    canvas.fill_firm(region, np.asarray(behind < 9.5), tissue.CANAL_HU, 5)
+    canvas.fill_firm(region, np.asarray(from_canal < 9.5), tissue.CANAL_HU, 5)

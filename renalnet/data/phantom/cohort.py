@@ -1,4 +1,4 @@
-"""A painted cohort on disk, in the KiTS folder layout; an interrupted run continues where it stopped."""
+"""Painted cohorts on disk, in the folder layout of KiTS; an interrupted run continues where it stopped."""
 
 import multiprocessing
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from renalnet.runtime.storage import read_json, write_json
 from renalnet.types import HuArray, LabelArray
 
 Measure: TypeAlias = Callable[[HuArray, LabelArray], NDArray[Any]]
-"""Reads a case's image (HU) and label; a module's function, so that workers can import it."""
+"""Function of a case's image (HU) and label map, defined at the top of a module so that workers can import it."""
 
 SYNTHETIC: Final = "synthetic"
 COHORT_FILE: Final = "cohort.json"
@@ -30,28 +30,28 @@ _LABEL_ENDING: Final = ".nii.gz"
 
 @dataclass(frozen=True)
 class CohortCase:
-    """One patient of a cohort on disk."""
+    """One case of a painted cohort."""
 
     name: str
     truth: CaseTruth
     measured: NDArray[Any] | None
-    """What `measure` returned; none without one."""
+    """Result of `measure`; None where no such function was given."""
     painted: bool
-    """Whether this run painted it (else an earlier one did)."""
+    """Whether this run painted the case, not an earlier one."""
 
 
 @dataclass(frozen=True)
 class CohortSummary:
-    """A finished cohort."""
+    """Summary of a finished cohort."""
 
     path: Path
     source: str
-    """`synthetic`, or the name of the folder of label maps."""
+    """Either `synthetic` or the name of the folder of label maps."""
     cases: tuple[CohortCase, ...]
 
     @property
     def measures(self) -> list[NDArray[Any]]:
-        """What `measure` returned, in case order."""
+        """Results of `measure`, in the order of the cases."""
         return [case.measured for case in self.cases if case.measured is not None]
 
 
@@ -70,20 +70,20 @@ def write_cohort(
     workers: int = 1,
     measure: Measure | None = None,
 ) -> CohortSummary:
-    """Paint a cohort into `out`: a folder a case with image, label and truth, and `cohort.json` about all.
+    """Paint a cohort into `out`: one folder per case with image, label map and truth, and `cohort.json` for all cases.
 
-    An interrupted run goes on with the cases it had not finished. The files do not depend on `workers`.
+    An interrupted run continues with the cases that it had not finished. The files do not depend on `workers`.
 
     Args:
         out: new or empty folder, or one that an earlier run with the same arguments began.
-        config: the cohort; `num_cases` counts where no label maps are given.
-        labels_dir: folder of `*.nii.gz` label maps to paint on, a case each, named after its file.
-        progress: called with (cases done, cases in all) after each case.
-        workers: processes that paint at the same time.
-        measure: called on each case; its results are in the summary, no image stays in memory.
+        config: settings of the cohort; `num_cases` applies where no label maps are given.
+        labels_dir: folder of `*.nii.gz` label maps to paint around; each gives one case, named after its file.
+        progress: called with (number of finished cases, number of all cases) after each case.
+        workers: number of processes that paint at the same time.
+        measure: called with each case. Only its results are kept in memory, in the summary.
 
     Raises:
-        InputError: `out` holds something else; `labels_dir` is missing or empty; a label map cannot be used.
+        InputError: `out` contains something else, `labels_dir` is missing or empty, or a label map cannot be used.
         ConfigError: the configuration cannot be painted.
     """
     source = labels_dir.absolute().name if labels_dir else SYNTHETIC
@@ -107,15 +107,15 @@ def _synthetic_jobs(config: PhantomConfig) -> list[_Job]:
 
 def _label_jobs(labels_dir: Path) -> list[_Job]:
     if not labels_dir.is_dir():
-        raise InputError(f"labels folder {labels_dir}: no such folder; name one that holds *{_LABEL_ENDING} label maps")
+        raise InputError(f"labels folder {labels_dir}: no such folder; choose one with *{_LABEL_ENDING} label maps")
     files = sorted(labels_dir.glob(f"*{_LABEL_ENDING}"))
     if not files:
-        raise InputError(f"labels folder {labels_dir}: holds no *{_LABEL_ENDING} label map; name one that does")
+        raise InputError(f"labels folder {labels_dir}: holds no *{_LABEL_ENDING} label map; choose one that does")
     return [_Job(file.name.removesuffix(_LABEL_ENDING), index, file) for index, file in enumerate(files)]
 
 
 def _claim(out: Path, header: dict[str, Any]) -> None:
-    """Mark a new folder as this cohort's before the first case; refuse one that holds anything else."""
+    """Mark a new folder as this cohort's before the first case is painted; raise InputError for any other folder."""
     stamp = out / COHORT_FILE
     if not stamp.is_file():
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -126,12 +126,12 @@ def _claim(out: Path, header: dict[str, Any]) -> None:
     for key in ("fingerprint", "source"):
         if known.get(key) != header[key]:
             raise InputError(
-                f"{out}: holds another cohort ({key} {known.get(key)}, asked {header[key]}); use a new folder"
+                f"{out}: holds another cohort ({key} {known.get(key)}, not {header[key]}); use a new folder"
             )
 
 
 def _each(paint: Callable[[_Job], CohortCase], jobs: list[_Job], workers: int) -> Iterator[CohortCase]:
-    """Cases in order; a failing one ends the others that have not begun."""
+    """Yield the cases in order; where one fails, those that have not begun are not painted."""
     if workers <= 1:
         yield from map(paint, jobs)
         return
@@ -150,7 +150,8 @@ def _paint_case(job: _Job, out: Path, config: PhantomConfig, measure: Measure | 
     painted = _paint(job, config)
     write_volume(files[0], painted.image)
     write_volume(files[1], painted.label)
-    write_json(files[2], asdict(painted.truth))  # last: it says that the other two are whole
+    # Written last: its presence tells the next run that the other two files are complete.
+    write_json(files[2], asdict(painted.truth))
     measured = measure(painted.image.array, painted.label.array) if measure else None
     return CohortCase(job.name, painted.truth, measured, painted=True)
 

@@ -1,4 +1,4 @@
-"""Where voxels lie in one patient: mm from the body's centre, bent a little so that no organ is geometric."""
+"""Coordinates of voxels in one body: mm from its centre, slightly bent so that no organ has a geometric shape."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -9,28 +9,32 @@ from renalnet.data.phantom.random_fields import smooth_field
 from renalnet.types import FloatArray, MaskArray, Shape, Triple
 
 Region = tuple[slice, slice, slice]
+"""A box of voxels (z, y, x)."""
 
 BEND_MM = 3.5
+"""Standard deviation of the bend."""
 BEND_SCALE_MM = 42.0
+"""Length over which the bend changes."""
 
 
 @dataclass(frozen=True)
 class BodyCoordinates:
-    """Coordinates of each voxel in mm from the body's centre; +x patient's left, +y back, +z head."""
+    """Coordinates of each voxel in mm from the body's centre; x grows to the patient's left, y to the back, z to the
+    head."""
 
     z: FloatArray
-    """(Z, 1, 1)"""
+    """Coordinates along z, shape (Z, 1, 1), not bent."""
     y: FloatArray
-    """(Z, Y, X), bent."""
+    """Bent coordinates along y, shape (Z, Y, X)."""
     x: FloatArray
-    """(Z, Y, X), bent."""
+    """Bent coordinates along x, shape (Z, Y, X)."""
     spacing_mm: Triple
 
     @classmethod
     def draw(cls, rng: np.random.Generator, shape: Shape, spacing_mm: Triple, first_mm: Triple) -> Self:
-        """A patient's space on a grid whose first voxel lies at `first_mm` from the body's centre."""
+        """Draw the bend on a grid whose first voxel is at `first_mm` from the body's centre."""
         steps = zip(shape, spacing_mm, first_mm, strict=True)
-        z, y, x = (np.arange(size, dtype=np.float32) * step + first for size, step, first in steps)
+        z, y, x = (np.arange(size, dtype=np.float32) * spacing + first for size, spacing, first in steps)
         bend_y, bend_x = (BEND_MM * smooth_field(rng, shape, spacing_mm, BEND_SCALE_MM) for _ in "yx")
         bend_y += y[None, :, None]
         bend_x += x[None, None, :]
@@ -38,34 +42,37 @@ class BodyCoordinates:
 
     @property
     def shape(self) -> Shape:
-        """Voxels (z, y, x)."""
+        """Number of voxels (z, y, x)."""
         depth, height, width = self.x.shape
         return depth, height, width
 
     def around(self, centre_mm: Triple, reach_mm: Triple) -> Region:
-        """The box of voxels within `reach_mm` of a point along each axis (wider by the bend)."""
+        """Return the box of voxels within `reach_mm` of a point along each axis, widened by the bend."""
         lines = (self.z[:, 0, 0], self.y.mean(axis=(0, 2)), self.x.mean(axis=(0, 1)))
         bounds = []
         for line, centre, reach in zip(lines, centre_mm, reach_mm, strict=True):
+            # Twice the standard deviation of the bend, which few voxels exceed.
             low, high = np.searchsorted(line, [centre - reach - 2 * BEND_MM, centre + reach + 2 * BEND_MM])
             bounds.append(slice(int(low), int(high)))
         return bounds[0], bounds[1], bounds[2]
 
     def offsets(self, region: Region, centre_mm: Triple) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """(z, y, x) distances in mm from a point within a box."""
+        """Return the distances (z, y, x) in mm of the voxels of a box from a point."""
         return self.z[region[0]] - centre_mm[0], self.y[region] - centre_mm[1], self.x[region] - centre_mm[2]
 
     def ellipsoid(self, centre_mm: Triple, radii_mm: Triple) -> tuple[Region, MaskArray]:
-        """An upright ellipsoid: its box, and the mask in the box."""
+        """Return the box of an upright ellipsoid, and its mask in the box."""
         region = self.around(centre_mm, radii_mm)
         z, y, x = self.offsets(region, centre_mm)
         squared = (z / radii_mm[0]) ** 2 + (y / radii_mm[1]) ** 2 + (x / radii_mm[2]) ** 2
         return region, np.asarray(squared < 1)
 
     def tube(self, start_mm: Triple, end_mm: Triple, radius_mm: float) -> tuple[Region, MaskArray]:
-        """A straight vessel between two points: its box, and the mask in the box."""
-        start, end = np.array(start_mm), np.array(end_mm)
-        middle, reach = (start + end) / 2, np.abs(end - start) / 2 + radius_mm
+        """Return the box of a straight tube between two points, and its mask in the box."""
+        start = np.array(start_mm)
+        end = np.array(end_mm)
+        middle = (start + end) / 2
+        reach = np.abs(end - start) / 2 + radius_mm
         region = self.around((middle[0], middle[1], middle[2]), (reach[0], reach[1], reach[2]))
         offsets = self.offsets(region, start_mm)
         along = (end - start).astype(np.float32)

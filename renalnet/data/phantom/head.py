@@ -1,4 +1,4 @@
-"""A head: what a search for kidneys must not find any in."""
+"""Synthetic CTs of heads, in which the localiser must not find kidneys."""
 
 import numpy as np
 
@@ -15,9 +15,9 @@ _VENTRICLE_HU = 8.0
 
 
 def paint_head(config: PhantomConfig, index: int) -> Volume:
-    """A CT of a head, neck below, on the grid of an abdomen; the same for the same configuration and index."""
+    """Return a CT of a head above its neck, on the grid of an abdomen; a function of configuration and index alone."""
     rng = np.random.default_rng([config.seed, index, 6])
-    z, y, x = (-(size - 1) / 2 * step for size, step in zip(config.shape, config.spacing_mm, strict=True))
+    z, y, x = (-(size - 1) / 2 * spacing for size, spacing in zip(config.shape, config.spacing_mm, strict=True))
     grid = Grid.axis_aligned(config.shape, config.spacing_mm, (z, y, x))
     space = BodyCoordinates.draw(rng, config.shape, config.spacing_mm, grid.origin_mm)
     hu = np.full(config.shape, tissue.AIR_HU, np.float32)

@@ -1,4 +1,4 @@
-"""Kidneys: the shape of a synthetic one with its tumor, and the look of any one's cortex and pyramids."""
+"""Synthetic kidneys with their tumors as label maps, and the CT numbers of healthy parenchyma."""
 
 import math
 from dataclasses import dataclass
@@ -13,39 +13,45 @@ from renalnet.data.phantom.random_fields import smooth_field
 from renalnet.types import KIDNEY, TUMOR, FloatArray, LabelArray, MaskArray, Triple
 
 KIDNEY_SITE_MM: Final = {"left": (4.0, 34.0, 64.0), "right": (-8.0, 34.0, -64.0)}
-"""Usual centre of each kidney (z, y, x) in `BodyCoordinates`."""
+"""Mean centre of each kidney (z, y, x) in `BodyCoordinates`."""
 KIDNEY_VOLUME_ML: Final = (85.0, 260.0)
+"""Range of the parenchyma of one kidney (paper)."""
 KIDNEY_MEAN_ML: Final = 156.0
 KIDNEY_SPREAD_ML: Final = 36.0
+"""Standard deviation of the volume before it is clipped."""
 REACH_MM: Final = (115.0, 100.0, 100.0)
-"""A kidney with its tumor lies within this of the kidney's site."""
+"""Largest distance (z, y, x) of a voxel of kidney or tumor from the kidney's centre."""
 
 
 @dataclass(frozen=True)
 class KidneyShape:
-    """A synthetic kidney's pose: place, half axes and directions in mm."""
+    """Place, size and orientation of a synthetic kidney."""
 
     centre_mm: Triple
     half_axes_mm: Triple
-    """Along the long axis, towards the hilum, across."""
+    """Lengths along the long axis, towards the hilum, and across both."""
     axes: NDArray[np.float64]
-    """Rows: unit (z, y, x) directions of the half axes."""
+    """Unit vectors (z, y, x) of the half axes as rows, shape (3, 3)."""
     volume_ml: float
+    """Volume of the parenchyma."""
 
 
 def draw_kidney_volume_ml(rng: np.random.Generator) -> float:
-    """Parenchyma of one kidney, within the paper's 85 to 260 ml around its mean of 156 ml."""
+    """Draw the parenchyma of one kidney, within the paper's 85 to 260 ml around its mean of 156 ml."""
     low, high = KIDNEY_VOLUME_ML
+    # 3 ml from the bounds, so that the voxels of the painted kidney stay within them.
     return float(np.clip(rng.normal(KIDNEY_MEAN_ML, KIDNEY_SPREAD_ML), low + 3, high - 3))
 
 
 def draw_kidney(side: str, volume_ml: float, rng: np.random.Generator) -> KidneyShape:
-    """A pose: the upper pole leans inwards and back, the hilum looks inwards and forwards."""
+    """Draw a kidney; its upper pole leans inwards and back, its hilum faces inwards and forwards."""
     outwards = 1.0 if side == "left" else -1.0
     long = _unit(np.array([1.0, rng.uniform(0.1, 0.35), -outwards * rng.uniform(0.15, 0.45)]))
     hilum = np.array([0.0, -rng.uniform(0.2, 0.9), -outwards])
     hilum = _unit(hilum - (hilum @ long) * long)
-    long_ratio, wide_ratio = rng.uniform(1.85, 2.2), rng.uniform(1.0, 1.18)
+    long_ratio = rng.uniform(1.85, 2.2)
+    wide_ratio = rng.uniform(1.0, 1.18)
+    # 0.86: share of the ellipsoid that the hilum and the sinus leave to the parenchyma.
     thick = (volume_ml * 1000 / 0.86 * 3 / (4 * math.pi) / (long_ratio * wide_ratio)) ** (1 / 3)
     z, y, x = np.array(KIDNEY_SITE_MM[side]) + rng.uniform(-1, 1, 3) * (14, 5, 4)
     half_axes = (thick * long_ratio, thick * wide_ratio, thick)
@@ -66,10 +72,13 @@ def add_kidney(
     tumor_ml: float,
     rng: np.random.Generator,
 ) -> float:
-    """Write a kidney of `shape`, with a tumor of `tumor_ml` (0: none), into `label`.
+    """Write a kidney into `label`, with a tumor where `tumor_ml` is above 0.
 
-    Returns the share of the tumor that lies outside the kidney's natural outline: 0 endophytic, 1 exophytic.
     The fat of the renal sinus stays background, as in KiTS.
+
+    Returns:
+        Share of the tumor outside the kidney's natural outline: 0 for an endophytic, 1 for an exophytic one; 0 without
+        tumor.
     """
     region = space.around(shape.centre_mm, REACH_MM)
     remoteness, sinus = _remoteness(space, region, shape, rng)
@@ -90,7 +99,7 @@ def add_kidney(
 
 
 def _smallest(values: FloatArray, count: float) -> MaskArray:
-    """The `count` voxels of smallest value, so that a shape has its volume whatever bends it."""
+    """Return a mask of the `count` smallest values, which gives a shape its exact volume however it is bent."""
     wanted = min(round(count), int(np.isfinite(values).sum()) - 1)
     return np.asarray(values < np.partition(values, wanted, axis=None)[wanted])
 
@@ -98,7 +107,7 @@ def _smallest(values: FloatArray, count: float) -> MaskArray:
 def _remoteness(
     space: BodyCoordinates, region: Region, shape: KidneyShape, rng: np.random.Generator
 ) -> tuple[FloatArray, MaskArray]:
-    """Squared radius of a bean (1 at its surface), and the mask of its sinus."""
+    """Return the squared radius of a bean shape (1 at its surface), and the mask of its sinus."""
     offsets = space.offsets(region, shape.centre_mm)
     along, inwards, across = (
         sum(w * o for w, o in zip(axis, offsets, strict=True)) for axis in shape.axes.astype(np.float32)
@@ -117,8 +126,9 @@ def _remoteness(
 def _tumor_distance(
     space: BodyCoordinates, region: Region, shape: KidneyShape, volume_ml: float, rng: np.random.Generator
 ) -> FloatArray:
-    """Distance from a seat on or in the kidney, in radii of an irregular tumor of this volume."""
+    """Return the distance from a point on or in the kidney, in radii of an irregular tumor of `volume_ml`."""
     radius = (volume_ml * 1000 * 3 / (4 * math.pi)) ** (1 / 3)
+    # Tumors of more than 18 mm radius are never nearly enclosed, because a kidney is too thin for that.
     outside = rng.uniform(-0.85, 0.8) if radius < 18 else rng.uniform(-0.4, 0.8)
     seat = _seat(shape, outside * radius, rng)
     stretch = rng.uniform(0.85, 1.18, 3)
@@ -130,7 +140,7 @@ def _tumor_distance(
 
 
 def _seat(shape: KidneyShape, outside_mm: float, rng: np.random.Generator) -> Triple:
-    """A point `outside_mm` above a random place of the kidney's surface that does not face the spine."""
+    """Return a point `outside_mm` above a random place on the kidney's surface that does not face the spine."""
     direction = _unit(rng.standard_normal(3) * (1.2, 1.0, 1.0))
     direction[1] = -abs(direction[1]) if direction[1] > 0.35 else direction[1]
     half_axes = np.array(shape.half_axes_mm)
@@ -142,12 +152,12 @@ def _seat(shape: KidneyShape, outside_mm: float, rng: np.random.Generator) -> Tr
 def parenchyma_hu(
     depth_mm: FloatArray, spacing_mm: Triple, enhancement: tissue.Enhancement, rng: np.random.Generator
 ) -> FloatArray:
-    """CT numbers of healthy kidney: bright cortex and columns, darker pyramids.
+    """Return the CT numbers of healthy parenchyma, (z, y, x): bright cortex and columns, darker pyramids.
 
     Args:
         depth_mm: depth below the organ's outer surface, (z, y, x).
         spacing_mm: voxel spacing (z, y, x).
-        enhancement: the patient's.
+        enhancement: enhancement of the patient.
         rng: generator of the pattern.
     """
     box = (depth_mm.shape[0], depth_mm.shape[1], depth_mm.shape[2])

@@ -1,4 +1,4 @@
-"""The kidneys of a label map as a contrast CT shows them: surrounding fat, vessels, parenchyma and tumors."""
+"""Painting of the kidneys of a label map as a contrast CT shows them: fat, vessels, parenchyma and tumors."""
 
 import math
 from typing import Final
@@ -15,7 +15,7 @@ from renalnet.data.phantom.tumor import TumorKind, draw_kind, tumor_hu
 from renalnet.types import KIDNEY, TUMOR, FloatArray, LabelArray, MaskArray
 
 SINUS_MM: Final = 9.0
-"""Hollows of the kidney narrower than twice this are its sinus."""
+"""Half the width up to which a hollow of the kidney is painted as its sinus."""
 
 
 def paint_kidneys(
@@ -26,18 +26,18 @@ def paint_kidneys(
     kind_quantile: float,
     rng: np.random.Generator,
 ) -> list[tuple[TumorKind, float]]:
-    """Paint what a label map holds: fat around it, then vessels, sinus, parenchyma and tumors.
+    """Paint the organs of a label map: fat around them, then vessels, sinus, parenchyma and tumors.
 
     Args:
         canvas: the painted body; changed in place.
-        label: (z, y, x) labels 0, 1, 2 with at least one voxel that is not 0.
-        fat_mm: usual thickness of the perirenal fat.
-        enhancement: the patient's.
-        kind_quantile: place of the largest tumor in the mixture of kinds; others are drawn from `rng`.
+        label: labels 0, 1, 2 (z, y, x), of which at least one is not 0.
+        fat_mm: mean thickness of the perirenal fat.
+        enhancement: enhancement of the patient.
+        kind_quantile: quantile of the largest tumor's kind in the mixture of kinds; others are drawn from `rng`.
         rng: generator of the patterns.
 
     Returns:
-        Each tumor's kind and volume in ml, the largest first.
+        Kind and volume in ml of each tumor, the largest first.
     """
     import edt
 
@@ -59,7 +59,7 @@ def paint_kidneys(
 
 
 def _paint_pedicles(canvas: Canvas, organ: MaskArray, enhancement: Enhancement) -> None:
-    """Artery and vein from the great vessels to the middle of each kidney, hidden where they enter it."""
+    """Paint the renal artery and vein from the great vessels to the middle of each kidney, outside the kidney only."""
     space = canvas.space
     z = np.broadcast_to(space.z, space.shape)
     for outwards in (-1, 1):
@@ -85,9 +85,9 @@ def _clear_fat(canvas: Canvas, gap_mm: FloatArray, fat_mm: float, rng: np.random
 
 def _bounding_box(mask: MaskArray, spacing_mm: tuple[float, ...], margin_mm: float) -> Region:
     slices = []
-    for axis, step in enumerate(spacing_mm):
+    for axis, spacing in enumerate(spacing_mm):
         hit = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        margin = math.ceil(margin_mm / step)
+        margin = math.ceil(margin_mm / spacing)
         slices.append(slice(max(int(hit[0]) - margin, 0), int(hit[-1]) + margin + 1))
     return slices[0], slices[1], slices[2]
 
@@ -99,7 +99,7 @@ def _paint_tumors(
     kind_quantile: float,
     rng: np.random.Generator,
 ) -> list[tuple[TumorKind, float]]:
-    """Each connected tumor by a draw of its own from the mixture, the largest by `kind_quantile`."""
+    """Paint each connected tumor by its own draw from the mixture of kinds, the largest by `kind_quantile`."""
     import edt
     from scipy import ndimage
 

@@ -1,4 +1,4 @@
-"""Painted patients: a whole synthetic abdomen, or a CT on given label maps of real kidneys."""
+"""Painting of one case: a whole synthetic abdomen, or a CT around a given label map of a real kidney."""
 
 import math
 from dataclasses import dataclass
@@ -20,39 +20,41 @@ from renalnet.errors import ConfigError, InputError
 from renalnet.types import KIDNEY, TUMOR, FloatArray, LabelArray, MaskArray
 
 MIN_FIELD_MM = (200.0, 220.0, 280.0)
-"""A smaller field of view (z, y, x) would cut the kidneys of some patients."""
+"""Smallest field of view (z, y, x) that holds the kidneys of every case."""
 
 
 @dataclass(frozen=True)
 class TumorTruth:
-    """One painted tumor."""
+    """Truth about one painted tumor."""
 
     kind: TumorKind
     volume_ml: float
     exophytic_share: float | None
-    """Share of it outside the kidney's natural outline; none where the label map was given."""
+    """Share of the tumor outside the kidney's natural outline; None where the label map was given."""
 
 
 @dataclass(frozen=True)
 class CaseTruth:
-    """What was painted."""
+    """Truth about one painted case."""
 
     side: Side
-    """The lesioned kidney's side (on given label maps: the side that the painted anatomy assumes)."""
+    """Side of the lesioned kidney; around a given label map, the side that the painted anatomy assumes."""
     kidney_ml: float
-    """All kidney voxels (label 1)."""
+    """Volume of all kidney voxels (label 1)."""
     tumor_ml: float
+    """Volume of all tumor voxels (label 2)."""
     tumors: tuple[TumorTruth, ...]
+    """Tumors, the largest first."""
 
     @property
     def healthy(self) -> bool:
-        """Whether no kidney carries a tumor."""
+        """Whether no kidney has a tumor."""
         return not self.tumors
 
 
 @dataclass(frozen=True)
 class PaintedCase:
-    """A CT (int16 HU) and its labels (uint8) on one grid, with the truth behind them."""
+    """A CT (int16 HU) and its label map (uint8) on one grid, with the truth about them."""
 
     image: Volume
     label: Volume
@@ -60,16 +62,16 @@ class PaintedCase:
 
 
 def paint_abdomen(config: PhantomConfig, index: int) -> PaintedCase:
-    """A whole contrast CT of patient `index`; the same voxels for the same configuration and index.
+    """Return a whole contrast CT of case `index`; a function of the configuration and the index alone.
 
     Label 1 is the parenchyma of both kidneys (sinus fat is background, as in KiTS), label 2 the tumor.
 
     Raises:
-        ConfigError: the field of view is too small for the kidneys, or the tumor volumes are no range.
+        ConfigError: the field of view is too small for the kidneys, or `tumor_volume_ml` is not a range.
     """
     _check(config)
     rng = np.random.default_rng([config.seed, index, 1])
-    origin = tuple(-(size - 1) / 2 * step for size, step in zip(config.shape, config.spacing_mm, strict=True))
+    origin = tuple(-(size - 1) / 2 * spacing for size, spacing in zip(config.shape, config.spacing_mm, strict=True))
     grid = Grid.axis_aligned(config.shape, config.spacing_mm, (origin[0], origin[1], origin[2]))
     space = BodyCoordinates.draw(rng, config.shape, config.spacing_mm, grid.origin_mm)
     habitus = draw_habitus(rng)
@@ -86,12 +88,12 @@ def paint_abdomen(config: PhantomConfig, index: int) -> PaintedCase:
 
 
 def paint_labels(labels: Volume, config: PhantomConfig, index: int) -> PaintedCase:
-    """A CT painted on a label map of real kidneys: the map's grid, its labels unchanged.
+    """Return a CT painted around a label map of real kidneys, on the map's grid and with its labels unchanged.
 
-    Of all indices, the share `config.healthy_share` has its tumor painted as healthy kidney and relabelled 1.
+    For a share `config.healthy_share` of the indices, the tumor is painted as healthy kidney and relabelled 1.
 
     Raises:
-        InputError: the map has values other than 0, 1, 2, or no kidney.
+        InputError: the label map has values other than 0, 1, 2, or no kidney.
     """
     _check_labels(labels)
     healthy = _quantile(config, index, "healthy") < config.healthy_share
@@ -101,23 +103,21 @@ def paint_labels(labels: Volume, config: PhantomConfig, index: int) -> PaintedCa
     rng = np.random.default_rng([config.seed, index, 2])
     image, side, tumors = _paint_around(upright, config, index, rng)
     if grid_difference(upright.grid, labels.grid):
-        # Nearest neighbour, as the labels were turned: exact where axes are only permuted or flipped.
+        # Nearest neighbour, as for the labels: exact where axes are only permuted or flipped.
         image = resample(image, labels.grid, is_label=True, fill=tissue.AIR_HU)
     truths = tuple(TumorTruth(kind, volume_ml, None) for kind, volume_ml in tumors)
     return PaintedCase(image, Volume(kept, labels.grid), _truth(side, kept, labels.grid, truths))
 
 
 def _check(config: PhantomConfig) -> None:
-    field = [size * step for size, step in zip(config.shape, config.spacing_mm, strict=True)]
+    field = [size * spacing for size, spacing in zip(config.shape, config.spacing_mm, strict=True)]
     if any(length < least for length, least in zip(field, MIN_FIELD_MM, strict=True)):
-        words, least_words = ("×".join(f"{v:g}" for v in values) for values in (field, MIN_FIELD_MM))
-        raise ConfigError(
-            f"phantom field of view {words} mm (z, y, x) must be at least {least_words} mm; enlarge shape"
-        )
+        found, least = ("×".join(f"{v:g}" for v in values) for values in (field, MIN_FIELD_MM))
+        raise ConfigError(f"phantom field of view {found} mm (z, y, x) must be at least {least} mm; enlarge shape")
     low, high = config.tumor_volume_ml
     if not 0 < low <= high:
         raise ConfigError(
-            f"tumor_volume_ml = {config.tumor_volume_ml}: must be a range of positive volumes, low to high"
+            f"tumor_volume_ml = {config.tumor_volume_ml} must be a range of positive volumes; give the lower one first"
         )
 
 
@@ -125,13 +125,14 @@ def _check_labels(labels: Volume) -> None:
     values = np.unique(labels.array)
     odd = [value for value in values.tolist() if value not in (0, KIDNEY, TUMOR)]
     if odd:
-        raise InputError(f"label value {odd[0]:g}: a label map holds 0 background, 1 kidney, 2 tumor only; relabel it")
+        raise InputError(f"label value {odd[0]:g} must be 0 background, 1 kidney or 2 tumor; relabel the map")
     if not values.any():
         raise InputError("the label map holds no kidney; remove it from the folder")
 
 
 def _quantile(config: PhantomConfig, index: int, what: Literal["healthy", "kind", "volume"]) -> float:
-    """A number in [0, 1) that fills the interval evenly over consecutive patients, in small cohorts too."""
+    """Return a number in [0, 1) for a case; numbers of consecutive cases fill the interval evenly."""
+    # Multiples of an irrational number modulo 1 are evenly spread even in small cohorts, unlike independent draws.
     irrational = {"healthy": math.sqrt(5) / 2, "kind": math.sqrt(2), "volume": math.sqrt(3)}
     start = np.random.default_rng([config.seed, 3 + list(irrational).index(what)]).random()
     return float((start + index * irrational[what]) % 1.0)
@@ -160,15 +161,19 @@ def _draw_labels(
 def _paint_around(
     labels: Volume, config: PhantomConfig, index: int, rng: np.random.Generator
 ) -> tuple[Volume, Side, list[tuple[TumorKind, float]]]:
-    """The image of an upright label map, placed where its kidney would lie in a body."""
-    grid, label = labels.grid, labels.array
+    """Paint the body around an upright label map, whose kidney is placed where it would be in a body."""
+    grid = labels.grid
+    label = labels.array
     side = _side(label)
     centroid = [
         float(np.average(np.arange(size), weights=_profile(label, axis))) for axis, size in enumerate(label.shape)
     ]
-    first = [site - c * step for site, c, step in zip(KIDNEY_SITE_MM[side], centroid, grid.spacing_mm, strict=True)]
+    first = [
+        site - c * spacing for site, c, spacing in zip(KIDNEY_SITE_MM[side], centroid, grid.spacing_mm, strict=True)
+    ]
     space = BodyCoordinates.draw(rng, grid.shape, grid.spacing_mm, (first[0], first[1], first[2]))
-    habitus, enhancement = draw_habitus(rng), tissue.draw_enhancement(rng)
+    habitus = draw_habitus(rng)
+    enhancement = tissue.draw_enhancement(rng)
     canvas = paint_body(space, depth_below_skin(space, habitus), habitus, enhancement, rng)
     tumors = paint_kidneys(canvas, label, habitus.perirenal_fat, enhancement, _quantile(config, index, "kind"), rng)
     return Volume(scan(canvas.hu, grid.spacing_mm, config, rng), grid), side, tumors
@@ -180,7 +185,7 @@ def _profile(label: LabelArray, axis: int) -> FloatArray:
 
 
 def _side(label: LabelArray) -> Side:
-    """The side whose spine the hollow of the kidney faces: its mass lies away from the hilum."""
+    """Return the side on which the kidney's hollow would face the spine: its mass is away from the hilum."""
     mask = label == KIDNEY
     columns = np.arange(mask.shape[2])
     counts = mask.sum(axis=1)

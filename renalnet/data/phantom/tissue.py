@@ -1,7 +1,7 @@
-"""CT numbers of tissues in the arterial to portal phase, and how they vary between patients.
+"""CT numbers of tissues in the arterial to portal phase, and their variation between patients.
 
-Means and spreads follow measurements on real contrast CTs (kidneys 174-215 HU, liver and spleen 113-123 HU,
-fat -150 to -50 HU); muscle, bone and gas are textbook values.
+Means and standard deviations follow measurements on real contrast CTs (kidneys 174-215 HU, liver and spleen 113-123
+HU, fat -150 to -50 HU). Muscle, bone and gas have textbook values.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ URINE_HU: Final = 12.0
 
 @dataclass(frozen=True)
 class Enhancement:
-    """How strongly one patient's organs took up the contrast agent, in HU."""
+    """CT numbers in HU of one patient's organs after they took up the contrast agent."""
 
     cortex: float
     medulla: float
@@ -36,8 +36,9 @@ class Enhancement:
 
 
 def draw_enhancement(rng: np.random.Generator) -> Enhancement:
-    """One patient's phase and dose: a mean of the kidney and a contrast between its cortex and medulla."""
-    mean, contrast = rng.uniform(176, 204), rng.uniform(70, 105)
+    """Draw one patient's phase and dose: a mean of the kidney and a contrast between its cortex and medulla."""
+    mean = rng.uniform(176, 204)
+    contrast = rng.uniform(70, 105)
     return Enhancement(
         cortex=mean + 0.40 * contrast,
         medulla=max(mean - 0.60 * contrast, 136.0),

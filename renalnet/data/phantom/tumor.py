@@ -1,4 +1,4 @@
-"""Tumors: how often each kind occurs, how large they are, and how they look in the arterial phase."""
+"""Tumors: the frequency, size and CT numbers of each kind in the arterial phase."""
 
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
@@ -14,14 +14,14 @@ TumorKind: TypeAlias = Literal["hypodense", "necrotic", "isodense", "hyperenhanc
 
 @dataclass(frozen=True)
 class TumorLook:
-    """The mixture's part of one kind."""
+    """Frequency and CT numbers of one kind of tumor."""
 
     weight: float
     """Share of all tumors; the weights of `TUMOR_LOOKS` sum to 1."""
     mean_hu: tuple[float, float]
-    """Range of a tumor's mean (of its rim for necrotic ones, of its vessels for fatty ones)."""
+    """Range of a tumor's mean (that of the rim for necrotic ones, that of the vessels for fatty ones)."""
     texture_hu: tuple[float, float]
-    """Range of the standard deviation of its own unevenness, on top of the scanner's noise."""
+    """Range of the standard deviation of the tissue itself, without the scanner's noise."""
 
 
 TUMOR_LOOKS: Final[dict[TumorKind, TumorLook]] = {
@@ -31,7 +31,7 @@ TUMOR_LOOKS: Final[dict[TumorKind, TumorLook]] = {
     "hyperenhancing": TumorLook(0.12, (290, 360), (18, 34)),  # clear-cell: brighter than the cortex
     "fatty": TumorLook(0.08, (70, 125), (12, 24)),  # angiomyolipoma: vessels between patches of fat
 }
-"""Most tumors (hypodense, necrotic, fatty) differ from the kidney locally; no threshold finds all kinds."""
+"""The mixture of kinds. Most tumors (hypodense, necrotic, fatty) differ from the kidney, but no threshold finds all."""
 
 NECROTIC_CORE_HU: Final = (15.0, 45.0)
 CAPSULE_HU: Final = 85.0
@@ -40,15 +40,15 @@ FAT_SHARE: Final = 0.45
 
 
 def draw_kind(quantile: float) -> TumorKind:
-    """The kind at a quantile in [0, 1) of the mixture."""
+    """Return the kind at a quantile in [0, 1) of the mixture."""
     edges = np.cumsum([look.weight for look in TUMOR_LOOKS.values()])
     return list(TUMOR_LOOKS)[min(int(np.searchsorted(edges, quantile, side="right")), len(edges) - 1)]
 
 
 def draw_volume_ml(quantile: float, range_ml: tuple[float, float]) -> float:
-    """The tumor volume at a quantile in [0, 1) of a log-uniform law over a range.
+    """Return the tumor volume at a quantile in [0, 1) of a log-uniform distribution over a range.
 
-    Over the default 2 to 145 ml its median is 17 ml and its mean 33.4 ml (paper's cohort: mean 33.58 ml).
+    Over the default 2 to 145 ml the median is 17 ml and the mean 33.4 ml (paper's cohort: mean 33.58 ml).
     """
     low, high = range_ml
     return float(low * (high / low) ** quantile)
@@ -61,10 +61,11 @@ def tumor_hu(
     enhancement: Enhancement,
     rng: np.random.Generator,
 ) -> FloatArray:
-    """CT numbers of one tumor in its box; `depth_mm` is the depth below its surface, 0 outside."""
+    """Return the CT numbers of one tumor in its box; `depth_mm` is the depth below its surface, 0 outside."""
     look = TUMOR_LOOKS[kind]
     shape = (depth_mm.shape[0], depth_mm.shape[1], depth_mm.shape[2])
-    mean, spread = rng.uniform(*look.mean_hu), rng.uniform(*look.texture_hu)
+    mean = rng.uniform(*look.mean_hu)
+    spread = rng.uniform(*look.texture_hu)
     fine = smooth_field(rng, shape, spacing_mm, float(rng.uniform(4.5, 8.0)))
     hu = np.asarray(mean + spread * fine, dtype=np.float32)
     inside: MaskArray = depth_mm > 0
