@@ -1,11 +1,11 @@
-"""`python -m renalnet`."""
+"""Entry point of `python -m renalnet`; see `renalnet.commands`."""
 
 from renalnet.commands.app import app
 from renalnet.commands.line import run
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the command line `renalnet`."""
     run(app)
 
 

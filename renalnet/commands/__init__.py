@@ -1,1 +1,1 @@
-"""The command lines: one module a command of `python -m renalnet`."""
+"""The commands of `python -m renalnet`, one module each, and what all command lines share."""

@@ -1,4 +1,4 @@
-"""The command line of the method: `python -m renalnet COMMAND`. Each command loads only what it needs."""
+"""The command line `python -m renalnet COMMAND`. Each command imports only what it needs, so that `--help` is quick."""
 
 import typer
 
@@ -12,10 +12,14 @@ from renalnet.commands.prepare import prepare
 from renalnet.commands.store import describe_store, verify_store
 from renalnet.commands.train import train
 
+HELP = """Segment kidneys and renal tumors on contrast CTs.
+
+The usual order is `prepare`, `train`, `predict` and `evaluate`. Each command has its own --help.
+"""
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__
+    add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, help=HELP
 )
-store_app = typer.Typer(no_args_is_help=True, help="Check a store, or show what is in it.")
+store_app = typer.Typer(no_args_is_help=True, help="Verify a store, or show its content.")
 app.add_typer(store_app, name="store")
 store_app.command("verify")(verify_store)
 store_app.command("describe")(describe_store)

@@ -1,23 +1,19 @@
-"""`renalnet describe`: a network and its cost."""
+"""`renalnet describe`: the layers and the cost of a network."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
-from renalnet.commands.options import Set
-from renalnet.config.presets import TRAIN_PRESETS
+from renalnet.commands.options import Set, TrainPreset
+from renalnet.config import TrainConfig
 
 if TYPE_CHECKING:
     from renalnet.nets.describe import NetDescription
 
 
-def describe(
-    preset: Annotated[str, typer.Option(help=f"Start from: {', '.join(TRAIN_PRESETS)}.")] = "paper",
-    set_: Set = None,
-) -> None:
-    """Show a network's layers, parameters, receptive field, cost, and what of it is reconstruction."""
+def describe(preset: TrainPreset = "paper", set_: Set = None) -> None:
+    """Show a network's layers, parameters, receptive field and cost, and which of its parts are reconstruction."""
     from renalnet.config import override
     from renalnet.config.presets import train_preset
     from renalnet.nets.describe import describe as describe_net
@@ -26,24 +22,29 @@ def describe(
     network = describe_net(config.net, config.patch.shape)
     console = Console()
     console.print(_layer_table(network))
-    batch, weights_mb = config.optim.batch_size, network.num_parameters * 4 / 2**20
-    kept_mb, kept_bfloat16_mb = network.training_memory_mb, network.training_memory_bfloat16_mb
-    facts = {
-        "input (z, y, x)": network.shape,
+    for name, value in _facts(config, network).items():
+        console.print(f"{name}: {value}")
+    console.print("Choices of this project, where the paper does not say:")
+    for assumption in network.assumptions:
+        console.print(f"- {assumption}")
+
+
+def _facts(config: TrainConfig, network: "NetDescription") -> dict[str, str]:
+    batch = config.optim.batch_size
+    weights_mb = network.num_parameters * 4 / 2**20  # float32
+    kept_mb = batch * network.training_memory_mb
+    kept_bfloat16_mb = batch * network.training_memory_bfloat16_mb
+    return {
+        "input (z, y, x)": str(network.shape),
         "parameters": f"{network.num_parameters:,}, {weights_mb:,.1f} MiB",
         "gradients and momentum": f"{2 * weights_mb:,.1f} MiB",
         "residual blocks, convolutions in them": f"{network.num_residual_blocks}, {network.num_block_convolutions}",
         "one forward pass of one input": f"{2 * network.multiply_adds / 1e9:,.1f} GFLOP, "
         f"{network.multiply_adds:,} multiply-adds",
-        f"activations kept for training, batch {batch}": f"{batch * kept_mb:,.0f} MiB in float32, "
-        f"{batch * kept_bfloat16_mb:,.0f} MiB in bfloat16",
+        f"activations kept for training, batch {batch}": f"{kept_mb:,.0f} MiB in float32, "
+        f"{kept_bfloat16_mb:,.0f} MiB in bfloat16",
         "receptive field": f"{network.receptive_field} voxels, with pyramid pooling {network.receptive_field_pooled}",
     }
-    for name, value in facts.items():
-        console.print(f"{name}: {value}")
-    console.print("Decided here, because the paper does not say:")
-    for assumption in network.assumptions:
-        console.print(f"- {assumption}")
 
 
 def _layer_table(network: "NetDescription") -> Table:

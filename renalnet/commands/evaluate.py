@@ -1,7 +1,7 @@
 """`renalnet evaluate`: all metrics between two folders of masks."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -9,21 +9,26 @@ from rich.table import Table
 
 from renalnet.commands.options import NUM_WORKERS, NumWorkers, require_json
 
+if TYPE_CHECKING:
+    from renalnet.evaluation.table import Evaluation
+
 
 def evaluate(
-    truth: Annotated[Path, typer.Option(help="Folder of true masks.")],
-    pred: Annotated[Path, typer.Option(help="Folder of predicted masks of the same names.")],
-    out: Annotated[Path, typer.Option(help="JSON file to write; a CSV file of the cases goes beside it.")],
+    truth: Annotated[Path, typer.Option(help="Folder of true label maps.")],
+    pred: Annotated[Path, typer.Option(help="Folder of predicted masks with the same file names.")],
+    out: Annotated[
+        Path,
+        typer.Option(help="JSON file to write. A CSV file of the same name, one row per case and label, is added."),
+    ],
     workers: NumWorkers = NUM_WORKERS,
 ) -> None:
-    """All metrics between two folders of masks.
+    """Measure predicted masks against true label maps.
 
-    Of kidney and tumor, and of the KiTS challenge's kidney_and_mass and mass. Empty masks: both empty is Dice 1 and
-    distance 0, one empty Dice 0 and the diagonal of the volume; they are counted and stay in the means.
+    The labels are kidney and tumor, and kidney_and_mass and mass as in the KiTS challenge. If both masks of a label are
+    empty, Dice is 1 and the surface distance is 0. If one is empty, Dice is 0 and the distance is the diagonal of the
+    volume. Such cases are counted, and they are included in the means.
     """
     from renalnet.evaluation.folders import as_csv, evaluate_folders
-    from renalnet.evaluation.rows import SHOWN
-    from renalnet.evaluation.table import mean_and_sd
     from renalnet.runtime.storage import write_bytes, write_json
     from renalnet.runtime.workers import Workers
 
@@ -32,7 +37,14 @@ def evaluate(
         result = evaluate_folders(truth, pred, pool)
     write_json(out, result)
     write_bytes(out.with_suffix(".csv"), as_csv(result))
+    Console().print(_summary_table(result))
+
+
+def _summary_table(result: "Evaluation") -> Table:
+    from renalnet.evaluation.rows import SHOWN
+    from renalnet.evaluation.table import mean_and_sd
+
     table = Table("label", *SHOWN.values(), title=f"{len(result['cases'])} cases")
     for label, summary in result["summary"].items():
         table.add_row(label.replace("_", " "), *(mean_and_sd(summary, name) for name in SHOWN))
-    Console().print(table)
+    return table

@@ -1,18 +1,20 @@
-"""`renalnet export`: the networks of a bundle as ONNX."""
+"""`renalnet export`: the networks of a model bundle as ONNX."""
 
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from renalnet.commands.options import BundleArgument
+
 
 def export(
-    model: Annotated[str, typer.Argument(help="The `best` folder of a study, or a run's.")],
+    model: BundleArgument,
     out: Annotated[
-        str | None, typer.Option("--out", help="Path of the files without ending; default: MODEL/model.")
+        str | None, typer.Option("--out", help="Path of the files without their ending. The default is MODEL/model.")
     ] = None,
 ) -> None:
-    """Write a model bundle's networks as ONNX, with a JSON file of how they are used."""
+    """Write the networks of a model bundle as ONNX, with a JSON file that describes how to use them."""
     from renalnet.inference.export import export_bundle
     from renalnet.runtime.storage import join
 

@@ -1,4 +1,4 @@
-"""What every command line shares: exit codes, one-line errors, logging, progress, stopping when asked to."""
+"""What all command lines share: exit codes, errors in one line, logging, and stopping at a signal."""
 
 import errno
 import io
@@ -18,39 +18,48 @@ from renalnet.errors import LostError, RenalnetError
 from renalnet.runtime import log
 from renalnet.runtime.storage import FULL
 
-LOST_RESOURCE = 1
-USER_ERROR = 2
-"""Exit code for what the user can mend; 0 is done, 1 a bug or a lost resource."""
-_OF_THE_PATH: Final = (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
-"""What Python has no exception of its own for, and another path mends."""
+LOST_RESOURCE: Final = 1
+"""Exit code if a resource was lost or a run failed. Python uses it for a bug, too."""
+USER_ERROR: Final = 2
+"""Exit code of an error that the user can fix."""
+INTERRUPTED: Final = 128 + signal.SIGINT
+"""Exit code that shells give a process that Ctrl-C ended."""
+_PATH_ERRORS: Final = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+_PATH_ERRNOS: Final = (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+"""Other error numbers of a path that cannot be used; Python has no exception classes for them."""
 
 
 def run(app: typer.Typer) -> NoReturn:
-    """Run a command line: anything the user can mend ends in one line on stderr and exit code 2."""
+    """Run a command line. An error that the user can fix ends in one line on stderr and exit code 2."""
     log.configure(verbose=bool(os.environ.get("RENALNET_VERBOSE")))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that cannot show a sign shows another one
+            stream.reconfigure(errors="replace")  # a character that the terminal cannot show is no error
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except LostError as error:
         fail(str(error), LOST_RESOURCE)
     except RenalnetError as error:
         fail(str(error))
-    except (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
-        fail(f"{error}; name a path of the right kind that may be read and written")
     except OSError as error:
-        if error.errno in FULL:
-            fail(f"{error}: the disk or a quota is full; make room, then repeat the command", LOST_RESOURCE)
-        if error.errno in _OF_THE_PATH:
-            fail(f"{error}; name a path that may be read and written")
-        if error.errno is not None:
-            raise
-        fail(f"{error}; check the storage's address, and that you may read and write there")  # pyarrow's
+        _fail_by_system_error(error)
     except TyperException as error:
         fail(error.format_message() if hasattr(error, "format_message") else str(error))
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
+
+
+def _fail_by_system_error(error: OSError) -> NoReturn:
+    if isinstance(error, _PATH_ERRORS):
+        fail(f"{error}; name a path of the right kind that may be read and written")
+    if error.errno in FULL:
+        fail(f"{error}: the disk or a quota is full; make room, then repeat the command", LOST_RESOURCE)
+    if error.errno in _PATH_ERRNOS:
+        fail(f"{error}; name a path that may be read and written")
+    if error.errno is not None:
+        raise error
+    # Errors of object stores, which pyarrow raises without a number.
+    fail(f"{error}; check the address of the storage, and your permission to read and write there")
 
 
 def fail(message: str, code: int = USER_ERROR) -> NoReturn:
@@ -61,38 +70,42 @@ def fail(message: str, code: int = USER_ERROR) -> NoReturn:
 
 @dataclass
 class StopRequest:
-    """Whether a signal has asked this process to stop."""
+    """A request to stop this process, made by a signal."""
 
     signal_number: int = 0
+    """Number of the signal; 0 before there is one."""
 
     @property
     def is_made(self) -> bool:
-        """Whether one has come."""
+        """Whether a signal has arrived."""
         return self.signal_number != 0
 
     @property
     def exit_code(self) -> int:
-        """What shells give a process that the signal ended: 143 for SIGTERM, 130 for SIGINT; 0 without one."""
+        """Exit code as shells give it to a process that a signal ended, such as 143 for SIGTERM; 0 without a signal."""
         return 128 + self.signal_number if self.is_made else 0
 
 
 @contextmanager
 def stop_signals() -> Iterator[StopRequest]:
-    """Inside, the first SIGTERM or SIGINT asks to stop at the next good moment; a second one acts as ever."""
+    """Turn the first SIGTERM or SIGINT inside the block into a request to stop.
+
+    The caller reads the request and stops when it can. A second signal has its usual effect.
+    """
     request = StopRequest()
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
-    def give_back() -> None:
+    def restore() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
 
     def ask(number: int, _: FrameType | None) -> None:
         request.signal_number = number
-        give_back()
+        restore()
 
     for number in before:
         signal.signal(number, ask)
     try:
         yield request
     finally:
-        give_back()
+        restore()

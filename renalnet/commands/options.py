@@ -1,45 +1,81 @@
-"""Options and arguments that several commands share."""
+"""Options and arguments that several commands share. Each has one help text."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from renalnet.config.presets import PREPARE_PRESETS
+from renalnet.config.presets import PREPARE_PRESETS, TRAIN_PRESETS
 from renalnet.runtime.machine import num_cores
 
-Out = Annotated[Path, typer.Option(help="Folder to write.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="key.sub=value laid over the preset; repeatable.")]
-NumWorkers = Annotated[int, typer.Option(min=1, help="Processes.")]
+Out = Annotated[Path, typer.Option(help="Output folder.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Configuration value to change, as key.sub=value. Can be repeated."),
+]
+TrainPreset = Annotated[str, typer.Option("--preset", help=f"Preset to start from: {', '.join(TRAIN_PRESETS)}.")]
+NumWorkers = Annotated[int, typer.Option(min=1, help="Number of worker processes.")]
 NUM_WORKERS = num_cores()
 Source = Annotated[
-    Path, typer.Argument(help="Scans in the KiTS, Decathlon or nnU-Net layout, or a folder a case of DICOM and labels.")
+    Path,
+    typer.Argument(
+        help="Folder of cases in the KiTS, Decathlon or nnU-Net layout, or with one folder of DICOM files and labels "
+        "per case."
+    ),
 ]
-StoreOut = Annotated[str, typer.Option("--out", help="Store to write or add to: a path, or a URI such as s3://….")]
-TestSource = Annotated[Path | None, typer.Option("--test", help="A second folder, whose patients are all held out.")]
-SplitsFile = Annotated[Path | None, typer.Option("--splits", help="YAML or JSON: train, validation, test: [case, …].")]
-GridPreset = Annotated[str, typer.Option("--preset", help=f"Grid of the ROIs: {', '.join(PREPARE_PRESETS)}.")]
+StorePath = Annotated[str, typer.Argument(help="Store that `prepare` wrote: a path or a URI.")]
+StoreOut = Annotated[
+    str, typer.Option("--out", help="Store to write, or to add cases to: a path, or a URI such as s3://BUCKET/store.")
+]
+TestSource = Annotated[
+    Path | None, typer.Option("--test", help="Second folder of cases, which all become the test split.")
+]
+SplitsFile = Annotated[
+    Path | None,
+    typer.Option("--splits", help="YAML or JSON file with a list of cases for each of train, validation and test."),
+]
+GridPreset = Annotated[
+    str, typer.Option("--preset", help=f"Preset to start from, which sets the grid: {', '.join(PREPARE_PRESETS)}.")
+]
 LabelMap = Annotated[
-    str | None, typer.Option("--label-map", help="Labels of the files as ours, such as 3=1 (KiTS21 cysts as kidney).")
+    str | None,
+    typer.Option(
+        "--label-map",
+        help="New labels of the files' labels, such as 3=1,4=0. Labels are 0 background, 1 kidney and 2 tumor; with "
+        "3=1, the cysts of KiTS21 become kidney.",
+    ),
 ]
-Series = Annotated[str | None, typer.Option(help="Which DICOM series, where a folder holds several: number or UID.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Go on without scans that have errors, and list them.")]
-Refit = Annotated[bool, typer.Option("--refit", help="Take the store's mean anew, and its atlases from SRC.")]
+Series = Annotated[
+    str | None, typer.Option(help="DICOM series to read if a folder holds several: its number or its UID.")
+]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out scans that have errors, and list them.")]
+Refit = Annotated[
+    bool,
+    typer.Option("--refit", help="Compute the store's mean intensity again, and make its atlases again from SRC."),
+]
 Scans = Annotated[
     list[Path],
-    typer.Argument(help="CTs: NIfTI, NRRD, MetaImage files, DICOM folders, or folders of several of these."),
+    typer.Argument(help="CTs: NIfTI, NRRD or MetaImage files, DICOM folders, or folders of these."),
 ]
-Bundle = Annotated[str, typer.Option("--model", help="The `best` folder of a study, or a run's.")]
-PredictOut = Annotated[str, typer.Option("--out", help="Folder to write.")]
+MODEL_HELP = "Model bundle: the `best` folder of a study, or the folder of a training run."
+Bundle = Annotated[str, typer.Option("--model", help=MODEL_HELP)]
+BundleArgument = Annotated[str, typer.Argument(help=MODEL_HELP)]
+PredictOut = Annotated[str, typer.Option("--out", help="Output folder: a path or a URI.")]
 Inference = Annotated[
     list[str] | None,
-    typer.Option("--set", help="stitch.*, crf.* or components.* = value over the bundle's own; repeatable."),
+    typer.Option(
+        "--set",
+        help="Inference setting of the bundle to change, as key.sub=value, where key is stitch, crf or components. "
+        "Can be repeated.",
+    ),
 ]
 
 
 def require_json(out: Path) -> None:
-    """Raises InputError for a name that the CSV file beside it would have too."""
+    """Raise InputError if `out` does not end in .json, because a CSV file of the same name is written beside it."""
     from renalnet.errors import InputError
 
     if out.suffix != ".json":
-        raise InputError(f"--out {out}: names the JSON file, beside which a CSV file goes; end it in .json")
+        raise InputError(
+            f"--out {out}: must end in .json, because a CSV file of the same name is written beside it; rename it"
+        )

@@ -1,4 +1,4 @@
-"""`renalnet plan`: the planning sheet of a mask."""
+"""`renalnet plan`: the planning sheets of masks."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,37 +14,49 @@ if TYPE_CHECKING:
 
 
 def plan(
-    masks: Annotated[list[Path], typer.Argument(help="Masks (1 kidney, 2 tumor) as files, or folders of them.")],
-    out: Annotated[Path | None, typer.Option(help="JSON file to write; a CSV file goes beside it.")] = None,
+    masks: Annotated[
+        list[Path], typer.Argument(help="Mask files (label 1 is kidney, 2 is tumor), or folders of mask files.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="JSON file to write. A CSV file of the same name is added.")] = None,
     member: Annotated[
-        list[Path] | None, typer.Option(help="Another mask of the same scan, for the spread of measures; repeatable.")
+        list[Path] | None,
+        typer.Option(help="Another mask of the same scan, to show how much measures vary. Can be repeated."),
     ] = None,
-    margin_mm: Annotated[float, typer.Option(min=0, help="Kidney nearer to the tumor than this is taken with it.")] = 5,
+    margin_mm: Annotated[
+        float, typer.Option(min=0, help="Margin in mm. Kidney closer to the tumor is resected with it.")
+    ] = 5,
 ) -> None:
-    """The planning sheet of masks: volumes, diameters, contact, exophytic share, place, what of R.E.N.A.L. is known.
+    """Show the planning sheet of each kidney in a mask.
 
-    Research software, not a medical device. An empty mask has no kidney and gives no sheet.
+    A sheet has volumes, diameters, contact area, exophytic share, location, and the parts of the R.E.N.A.L. score that
+    a mask shows. An empty mask has no kidney and gives no sheet. Research software, not a medical device.
     """
     from renalnet.errors import InputError
     from renalnet.planning.files import masks_of, plan_mask
     from renalnet.planning.sheet_text import STATEMENT
-    from renalnet.runtime.csv_text import to_csv
-    from renalnet.runtime.storage import write_bytes, write_json
 
     if out:
         require_json(out)
-    found = masks_of(masks)
-    if member and len(found) > 1:
-        raise InputError(f"--member goes with one mask, and {len(found)} are named; name the masks one by one")
-    plans = [plan_mask(path, member or [], margin_mm) for path in found]
+    paths = masks_of(masks)
+    if member and len(paths) > 1:
+        raise InputError(f"--member: needs exactly one mask, but {len(paths)} are named; name one mask at a time")
+    plans = [plan_mask(path, member or [], margin_mm) for path in paths]
     console = Console(highlight=False)
     for one in plans:
         console.print(_plan_table(one))
     console.print(STATEMENT)
     if out:
-        rows = [row for one in plans for row in one.rows()]
-        write_json(out, {"statement": STATEMENT, "sheets": rows})
-        write_bytes(out.with_suffix(".csv"), to_csv(rows))
+        _write(out, plans)
+
+
+def _write(out: Path, plans: "list[Plan]") -> None:
+    from renalnet.planning.sheet_text import STATEMENT
+    from renalnet.runtime.csv_text import to_csv
+    from renalnet.runtime.storage import write_bytes, write_json
+
+    rows = [row for one in plans for row in one.rows()]
+    write_json(out, {"statement": STATEMENT, "sheets": rows})
+    write_bytes(out.with_suffix(".csv"), to_csv(rows))
 
 
 def _plan_table(plan: "Plan") -> Table:
@@ -52,6 +64,7 @@ def _plan_table(plan: "Plan") -> Table:
 
     from renalnet.planning import ROWS, measures_of, value_text
 
+    # As `Text`, because a path may hold square brackets, which rich reads as markup.
     table = Table("", *(sheet.side for sheet in plan.sheets), title=Text(str(plan.mask)), title_justify="left")
     if not plan.sheets:
         table.add_row("no kidney in this mask")

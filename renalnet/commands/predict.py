@@ -15,24 +15,25 @@ if TYPE_CHECKING:
 
 
 def predict(scans: Scans, model: Bundle, out: PredictOut, series: Series = None, set_: Inference = None) -> None:
-    """Segment CTs: a mask on each CT's own grid, and a JSON file of volumes and confidence beside it.
+    """Segment CTs: write a mask on each CT's own grid, and a JSON file of volumes and confidence.
 
-    A DICOM series gives a DICOM segmentation (.dcm) too, which carries its patient and study so that a PACS files it.
-    A kidney that is not found with confidence is left out, and named. A CT that fails does not stop the others; all
-    that failed are named at the end, and the exit code is 2.
+    For a DICOM series, a DICOM segmentation (.dcm) is written too. It has the patient and study of the series, so that
+    a PACS can file it. A kidney that is not found with confidence is left out, and a warning names it. A CT that fails
+    does not stop the others. All failures are printed at the end, and the exit code is then 2.
     """
     from renalnet.inference.prediction import list_jobs, load_predictor, lost_reader, predict_scan, read_scan
     from renalnet.runtime.workers import Workers
 
     jobs = list_jobs(scans, model, out, series=series, assignments=set_ or [])
-    load_predictor(model, set_ or [])  # a wrong one is refused before any scan is read
-    with Workers(1) as reader:  # a reader that crashes takes only its process with it; the next CT is read meanwhile
+    load_predictor(model, set_ or [])  # a wrong model bundle is an error before any scan is read
+    with Workers(1) as reader:  # a CT that crashes its reader ends only this process; it also reads the next CT ahead
         tell_predictions(map(predict_scan, jobs, reader.map(read_scan, jobs, lost_reader)))
 
 
 def tell_predictions(told: "Iterable[Told]") -> None:
-    """Say what became of each scan, then which failed. Raises typer.Exit with code 2 where one did."""
-    console, errors = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
+    """Print the result of each scan, then the failures. Raises typer.Exit with code 2 if a scan failed."""
+    console = Console(soft_wrap=True, highlight=False)
+    errors = Console(stderr=True, soft_wrap=True, highlight=False)
     failures = []
     for one in told:
         if one.failure:

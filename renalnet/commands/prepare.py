@@ -42,9 +42,10 @@ def prepare(
     refit: Refit = False,
     workers: NumWorkers = NUM_WORKERS,
 ) -> None:
-    """Read, check, localise and cut scans, and write them as a store of ROIs, or add them to one.
+    """Read, check, localise and cut scans. Write the ROIs as a new store, or add them to an existing one.
 
-    Interrupted, it goes on where it stopped when it is repeated. What the checks find is in STORE/validation.csv.
+    After an interruption, the same command continues where it stopped. The findings of the checks are in
+    OUT/validation.csv.
     """
     from renalnet.data.prepare.preparation import local_pool
 
@@ -66,7 +67,7 @@ def prepare_request(
     skip_bad: bool,
     refit: bool,
 ) -> "Request":
-    """The options of `prepare` as what they ask for. Raises ConfigError."""
+    """Return the request that the options of `prepare` describe. Raises ConfigError if an option is wrong."""
     from renalnet.config import override
     from renalnet.config.presets import prepare_preset
     from renalnet.data.cases.loading import parse_label_map
@@ -87,7 +88,7 @@ def prepare_request(
 
 
 def run_prepare(request: "Request", pool: "JobPool") -> None:
-    """Prepare, and say what was found and done."""
+    """Prepare a store. Print the findings of the checks, the cases that were written, and the store."""
     from renalnet.data.prepare.preparation import prepare as prepare_store
 
     with stage_progress() as show:
@@ -95,7 +96,7 @@ def run_prepare(request: "Request", pool: "JobPool") -> None:
     console = Console()
     for skipped in summary.skipped:
         console.print(f"left out: {skipped}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"{summary.num_added} patients written, {sum(summary.num_cases.values())} in the store")
+    console.print(f"{summary.num_added} cases written, {sum(summary.num_cases.values())} in the store")
     describe_store(str(request.out))
 
 
@@ -109,7 +110,7 @@ def _print_checked(checked: "Checked") -> None:
     console.print(table)
     for group in group_findings(checked.findings):
         cases = ", ".join(group.cases) + (", …" if group.num_cases > len(group.cases) else "")
-        words = f"{group.level}: {group.num_cases} × {group.code} ({cases}): {group.message}"
-        console.print(words, highlight=False, markup=False, soft_wrap=True)
+        line = f"{group.level}: {group.num_cases} × {group.code} ({cases}): {group.message}"
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     if checked.findings:
         console.print(f"all findings: {checked.path}", highlight=False, markup=False, soft_wrap=True)

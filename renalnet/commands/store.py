@@ -1,26 +1,24 @@
-"""`renalnet store`: check a store, or show its content."""
+"""`renalnet store`: verify a store, or show its content."""
 
-from typing import Annotated
-
-import typer
 from rich.console import Console
 from rich.table import Table
 
+from renalnet.commands.options import StorePath
 from renalnet.runtime.progress_bars import stage_progress
 
 
-def verify_store(path: Annotated[str, typer.Argument(help="The store.")]) -> None:
-    """Compare every shard with its checksum."""
+def verify_store(path: StorePath) -> None:
+    """Compare each shard with its checksum in the manifest."""
     from renalnet.data.store.reader import open_store
 
     store = open_store(path)
     with stage_progress() as show:
         store.verify(lambda done, total: show("verify", done, total))
-    Console().print(f"{len(store.manifest.shards)} shards, {len(store.cases())} cases: all as the manifest says")
+    Console().print(f"{len(store.manifest.shards)} shards, {len(store.cases())} cases: all match the manifest")
 
 
-def describe_store(path: Annotated[str, typer.Argument(help="The store.")]) -> None:
-    """Show the cases, sizes and class shares of a store."""
+def describe_store(path: StorePath) -> None:
+    """Show the number of cases, their mean size and the share of each label, per split."""
     from renalnet.data.store.reader import open_store
 
     store = open_store(path)

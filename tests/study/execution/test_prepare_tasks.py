@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import NoReturn
 import numpy as np
 import pytest
 import ray
+from support import commands
 
 from renalnet.config import PrepareConfig
 from renalnet.data.images.volume import Grid, Volume, write_volume
@@ -111,13 +111,13 @@ def test_tasks_and_processes_write_the_same_store(pool: RayPool, tmp_path: Path)
 def test_the_command(tmp_path: Path) -> None:
     words = [str(write_scans(tmp_path / "scans")), "--out", str(tmp_path / "store"), "--set", "spacing_mm=null"]
     command = [sys.executable, "-m", "study.prepare", *words, "--set", "localise=cut", "--set", "num_atlases=1"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    done = commands.run(command)
     assert done.returncode == 0, done.stderr
-    assert "4 patients written, 4 in the store" in done.stdout
+    assert "4 cases written, 4 in the store" in done.stdout
 
 
 def test_relative_paths_inside_a_job_are_refused(tmp_path: Path) -> None:
     environment = os.environ | {"RAY_JOB_CONFIG_JSON_ENV_VAR": "{}"}
     command = [sys.executable, "-m", "study.prepare", "scans", "--out", str(tmp_path / "store")]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = commands.run(command, env=environment)
     assert done.returncode == 2 and "scans: inside a submitted job paths must be absolute" in done.stderr

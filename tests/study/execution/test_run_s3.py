@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 import optuna
 import pytest
 from pyarrow import fs
+from support import commands
 
 from renalnet.data.store.reader import Store, open_store
 from renalnet.runtime import storage
@@ -45,9 +46,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def run(arguments: list[str], scratch: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        arguments, capture_output=True, text=True, cwd=ROOT, timeout=400, check=False, env=environment(scratch)
-    )
+    return commands.run(arguments, env=environment(scratch))
 
 
 def log_of(results: str, name: str) -> fs.FileInfo:
@@ -100,7 +99,7 @@ def test_a_killed_study_goes_on_from_the_bucket_alone(
     ("change", "reason"),
     [
         (("//scans/", "//nosuch/"), "bucket does not exist"),
-        (("//scans/", "//key:hidden@scans/"), "holds credentials; leave them out"),
+        (("//scans/", "//key:hidden@scans/"), "holds credentials; remove them"),
         (("endpoint_override=", "endpoint_overide="), "cannot open"),
     ],
 )
