@@ -2,13 +2,13 @@
 
 import re
 import shlex
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import yaml
+from support.commands import run
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "cluster" / "README.md").read_text(encoding="utf-8")
@@ -47,7 +47,7 @@ def test_options_are_there_and_help_shows_defaults(module: str) -> None:
             own = words[words.index(module) + 1 :]
             used |= {word for word in own[: own.index("--")] if word.startswith("--")} if "--" in own else set(own)
     command = [sys.executable, "-m", module, "--help"]
-    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    shown = run(command).stdout
     assert not [word for word in used if word.startswith("--") and word not in shown]
     assert "Usage" in shown
 

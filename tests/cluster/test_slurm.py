@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support import commands
 
 from cluster.local import LocalCluster
 from cluster.wait import alive_nodes, wait
@@ -120,7 +121,7 @@ def wait_for(mark: Path) -> None:
 @pytest.mark.slow
 def test_waiting_says_how_many_nodes_there_are(ray_head: LocalCluster) -> None:
     words = [sys.executable, "-m", "cluster.wait", "--nodes", "2", "--timeout-s", "1"]
-    done = subprocess.run(words, cwd=ROOT, env=ray_head.environment, capture_output=True, text=True, check=False)
+    done = commands.run(words, env=ray_head.environment)
     assert done.returncode == 0 and "1 of 2 nodes" in done.stderr
 
 
@@ -136,7 +137,7 @@ def test_waiting_for_no_cluster_ends_in_one_line() -> None:
         "--address",
         "http://127.0.0.1:9",
     ]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = commands.run(words)
     assert done.returncode == 2 and done.stderr.startswith("error: no node at http://127.0.0.1:9 after 0 s")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import commands
 
 from renalnet.data.images.volume import Grid, Volume, grid_difference, read_volume, write_volume
 from renalnet.data.store.reader import Store
@@ -18,9 +19,7 @@ GRID = Grid.axis_aligned((4, 5, 6), (3.0, 1.0, 1.0))
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=120, check=False
-    )
+    return commands.run([sys.executable, "-m", *arguments])
 
 
 def write_case(folder: Path, label: np.ndarray, label_grid: Grid = GRID) -> None:

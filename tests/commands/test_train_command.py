@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
+from support import commands
 
 from renalnet.commands import line
 from renalnet.config import TrainConfig
@@ -43,7 +44,7 @@ def words(store: Store, out: Path, *settings: str, more: tuple[str, ...] = ()) -
 
 
 def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, check=False)
+    return commands.run(arguments, env=ENVIRONMENT)
 
 
 def wait_for_checkpoint(folder: Path) -> None:
@@ -57,9 +58,7 @@ def test_a_signal_writes_a_checkpoint_and_the_same_command_goes_on(
     number: signal.Signals, code: int, ball_store: Store, tmp_path: Path
 ) -> None:
     arguments = words(ball_store, tmp_path / "run", "epochs=1", "steps_per_epoch=400")
-    child = subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=ENVIRONMENT
-    )
+    child = commands.start(arguments, env=ENVIRONMENT)
     wait_for_checkpoint(tmp_path / "run")
     child.send_signal(number)
     told, complaints = child.communicate()
@@ -79,7 +78,7 @@ def test_a_full_disk_is_one_line_and_the_command_goes_on_with_room(ball_store: S
     assert run([*arguments, "--stop-after", "2"]).returncode == 0
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").glob("checkpoint-*")}
     limited = ["bash", "-c", 'ulimit -f 50; exec "$@"', "bash", *arguments]  # KiB; a checkpoint has about 170
-    done = run(limited)
+    done = subprocess.run(limited, capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
     assert "the disk or a quota is full; make room, then repeat the command" in done.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from support import commands
 from support.dicom_files import write_series
 
 from renalnet.config import NetConfig, PhantomConfig, PrepareConfig, StitchConfig, TrainConfig
@@ -80,7 +81,7 @@ def test_the_scans_of_a_folder(tmp_path: Path) -> None:
 
 
 def run(module: str, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", *module.split(), *words], capture_output=True, text=True, check=False)
+    return commands.run([sys.executable, "-m", *module.split(), *words])
 
 
 def check_folder(out: Path, folder: Path) -> None:

@@ -173,4 +173,5 @@ def percentile(values: list[int], percent: int) -> int:
 
 
 if __name__ == "__main__":
-    print("\n".join(report(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[2])))
+    chosen = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[2]
+    sys.stdout.writelines(f"{line}\n" for line in report(chosen))

@@ -1,25 +1,20 @@
 """The study's command, as a person starts it, and the tables that it writes."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from renalnet.data.store.reader import Store
+from support.commands import ROOT, run
 
-ROOT = Path(__file__).parents[2]
+__all__ = ["ROOT", "command", "rows", "run"]
 
 
 def command(store: Store, config: Path, results: Path, *more: str) -> list[str]:
     """A tiny study on a given store."""
     options = ["--preset", "quick", "--config", str(config), "--data", store.path, "--results", str(results), *more]
     return [sys.executable, "-m", "study.run", *options]
-
-
-def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    return subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT, timeout=240, check=False)
 
 
 def rows(path: Path) -> list[dict[str, object]]:

@@ -1,7 +1,6 @@
 """Runs killed at any moment end as the undisturbed one: real processes, real SIGKILLs."""
 
 import json
-import multiprocessing
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.commands import CONTEXT
 
 from renalnet.config import LoaderConfig, TrainConfig
 from renalnet.data.batches.cohort import load_cohort
@@ -20,9 +20,6 @@ from renalnet.train.run import TrainingRun
 
 NUM_KILLS = 10
 STEPS_PER_EPOCH = 7
-# A server that has imported everything forks the children, which therefore start at once.
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["renalnet.train", "renalnet.data.batches.cohort", "renalnet.inference.pipeline"])
 
 
 def train(config: TrainConfig, store: str, folder: str, steps: Connection) -> None:

@@ -1,23 +1,21 @@
 """Studies whose driver is killed, and studies that go on as others, started as a person starts them."""
 
 import json
-import os
-import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from support.study_command import ROOT, command, rows, run
+from support.commands import Command, start
+from support.study_command import command, rows, run
 
 from renalnet.data.store.reader import Store
 
 EXACT = ("name", "state", "objective", "best_epoch", "epochs", "config", "reason")
 
 
-def wait_for_ends(results: Path, driver: subprocess.Popen[bytes], number: int) -> list[str]:
+def wait_for_ends(results: Path, driver: Command, number: int) -> list[str]:
     """Names of the trials that have ended, as soon as so many have."""
     for _ in range(900):
         assert driver.poll() is None, "the study ended before it could be killed"
@@ -27,15 +25,6 @@ def wait_for_ends(results: Path, driver: subprocess.Popen[bytes], number: int) -
             return ended
         time.sleep(0.2)
     raise AssertionError(f"{number} trials did not end in three minutes")
-
-
-def start(arguments: list[str]) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def kill(driver: "subprocess.Popen[bytes]") -> None:
-    os.kill(driver.pid, signal.SIGKILL)
-    driver.wait()
 
 
 def outcome(results: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -57,7 +46,7 @@ def test_sequential_study_ends_as_the_undisturbed_one(ball_store: Store, tiny_fi
         driver = start(arguments)
         wait_for_ends(tmp_path / "killed", driver, number)
         time.sleep(0.7)  # into the next trial
-        kill(driver)
+        driver.kill()
     done = run(arguments)
     assert done.returncode == 0, done.stderr
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "undisturbed")
@@ -68,7 +57,7 @@ def test_killed_study_completes_with_the_planned_trials(ball_store: Store, tiny_
     arguments = command(ball_store, tiny_file, tmp_path / "r", "--set", "train.steps_per_epoch=12")
     driver = start(arguments)
     ended = wait_for_ends(tmp_path / "r", driver, 1)
-    kill(driver)
+    driver.kill()
     before = {name: (tmp_path / "r" / "trials" / name / "epochs.jsonl").stat().st_mtime_ns for name in ended}
     done = run(arguments)
     assert done.returncode == 0, done.stderr
@@ -91,7 +80,7 @@ def test_second_driver_is_told_of_the_first(ball_store: Store, tiny_file: Path, 
     assert second.returncode == 2 and second.stderr.count("\n") == 1
     assert f"process {driver.pid} on " in second.stderr and "is writing here" in second.stderr
     assert driver.poll() is None and (tmp_path / "r" / "optuna.journal").stat().st_size >= before
-    kill(driver)
+    driver.kill()
 
 
 @pytest.mark.slow

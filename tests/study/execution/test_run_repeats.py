@@ -3,13 +3,13 @@
 import json
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.study_command import ROOT, command, rows, run
+from support.commands import Command, start
+from support.study_command import command, rows, run
 
 from renalnet.data.store.reader import Store
 from renalnet.inference.pipeline import load_bundle
@@ -41,7 +41,7 @@ def records(results: Path) -> dict[str, Any]:
     return {name: record for name, record in found.items() if record["repeat_of"]}
 
 
-def wait_for_a_repeat(results: Path, driver: subprocess.Popen[bytes]) -> list[str]:
+def wait_for_a_repeat(results: Path, driver: Command) -> list[str]:
     """Names of the repeats that have ended, as soon as one has, and one is under way."""
     for _ in range(1200):
         assert driver.poll() is None, "the study ended before it could be killed"
@@ -60,7 +60,7 @@ def killed_and_finished(
     """A study that was killed among its repeats and repeated; when each ended repeat's log was written before."""
     results = tmp_path_factory.mktemp("repeats") / "r"
     arguments = command(ball_store, tiny_file, results, *REPEATED)
-    driver = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    driver = start(arguments)
     ended = wait_for_a_repeat(results, driver)
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()

@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import commands
 
 from renalnet.errors import ResultsError
 from study.report import write_report
@@ -10,8 +11,7 @@ from study.report import write_report
 
 def report(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command."""
-    command = [sys.executable, "-m", "study.report", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return commands.run([sys.executable, "-m", "study.report", *arguments])
 
 
 def test_a_wrong_folder_is_one_line_and_exit_2(tmp_path: Path) -> None:
