@@ -213,7 +213,7 @@ def _search_and_finish(
         manifest.warn(damaged_models(results, config))
         outcome = run_final(config, results, store, FinalWork(slots, check))
         _write_best(results, store, outcome, config.final.stitch)
-    manifest.warn([*outcome.words, *earlier_readings(results)])
+    manifest.warn([*outcome.warnings, *earlier_readings(results)])
     device = storage.read_json(storage.join(paths.best_folder(results), CONFIG_FILE))["device"]
     manifest.update(finished=True, winner=outcome.winner.name, machine={**cluster, "device": device})
     storage.write_bytes(storage.join(paths.best_folder(results), "README.md"), model_card(results).encode())
@@ -246,11 +246,11 @@ def network_widths(config: StudyConfig) -> Widths:
 
 
 def _write_best(results: str, store: Store, outcome: Outcome, stitch: StitchConfig) -> None:
-    """The winner's bundle, all its members, with its steps and the atlases that find a kidney in a new scan."""
-    best, steps = paths.best_folder(results), outcome.steps
+    """Write the winner's bundle: all members, the post-processing, and the atlases that find a kidney in a scan."""
+    best = paths.best_folder(results)
     members = [paths.trial_folder(results, name) for name in outcome.winner.members]
-    used = InferenceConfig(stitch=stitch, crf=steps.used_crf, components=steps.used_components)
-    copy_models(members, best, {"final": used.model_dump(mode="json")})
+    used = {"stitch": stitch, **outcome.post_processing.used_sections}
+    copy_models(members, best, {"final": InferenceConfig.model_validate(used).model_dump(mode="json")})
     if store.manifest.atlas:
         storage.write_bytes(storage.join(best, ATLAS_FILE), store.read_beside(store.manifest.atlas))
 

@@ -1,6 +1,7 @@
 """Configuration of inference, from the output of a network to a mask."""
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -32,8 +33,58 @@ class StitchConfig(Section):
         return self
 
 
-class CrfConfig(Section):
+class OperationConfig(Section):
+    """Base of the configuration of one operation of post-processing.
+
+    The class variables declare the operation, the fields are its parameters. To add an operation, write its function
+    in a module of its own, a subclass that names the function, and a field of `InferenceConfig`. Operations are applied
+    in the order of these fields.
+    """
+
+    function: ClassVar[str]
+    """`module:name` of the function, an `Operation` of `renalnet.inference.post_processing`; imported when applied."""
+    stage: ClassVar[str]
+    """Name of the operation in the stages at which masks are measured."""
+    title: ClassVar[str]
+    """Name of the operation in messages."""
+    off: ClassVar[Mapping[str, Any]] = {"enabled": False}
+    """Values of the fields that switch the operation off."""
+    on: ClassVar[Mapping[str, Any]] = {"enabled": True}
+    """Values of the fields that switch it on."""
+    is_always_measured: ClassVar[bool] = False
+    """Whether a study measures the stages of the operation also where the configuration switches it off."""
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    """Bounds of the parameters that a study searches on the validation cases, on a logarithmic scale."""
+    options: ClassVar[Mapping[str, tuple[float, ...]]] = {}
+    """Values that a study tries on the validation cases beside the configured one; not used where `ranges` is given."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the operation can change a mask."""
+        return any(getattr(self, name) != value for name, value in self.off.items())
+
+    def switched(self, *, on: bool) -> Self:
+        """Return the same parameters with the operation switched on or off."""
+        return self.model_copy(update=dict(self.on if on else self.off))
+
+
+class CrfConfig(OperationConfig):
     """Dense CRF (Krähenbühl & Koltun, 2011) in 3D. All of its numbers are reconstruction."""
+
+    function: ClassVar[str] = "renalnet.inference.crf:apply"
+    stage: ClassVar[str] = "crf"
+    title: ClassVar[str] = "the dense CRF"
+    off: ClassVar[Mapping[str, Any]] = {"iterations": 0}
+    on: ClassVar[Mapping[str, Any]] = {}
+    is_always_measured: ClassVar[bool] = True
+    # Within the bounds of the fields, because very small and very large widths are slow.
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "smooth_weight": (0.05, 3.0),
+        "smooth_mm": (0.7, 4.0),
+        "bilateral_weight": (0.05, 4.0),
+        "bilateral_mm": (2.0, 8.0),
+        "bilateral_hu": (10.0, 80.0),
+    }
 
     iterations: int = Field(5, ge=0)
     """Mean-field iterations. With 0, the mask is the vote."""
@@ -49,8 +100,15 @@ class CrfConfig(Section):
     """Intensity width of the bilateral kernel."""
 
 
-class ComponentsConfig(Section):
+class ComponentsConfig(OperationConfig):
     """Connectivity: only the largest 18-connected component of kidney and tumor is kept (paper, II.B)."""
+
+    function: ClassVar[str] = "renalnet.inference.components:apply"
+    stage: ClassVar[str] = "connectivity"
+    title: ClassVar[str] = "connectivity"
+    is_always_measured: ClassVar[bool] = True
+    # The largest option is below 2.11 ml, the smallest tumor of the paper's cohort.
+    options: ClassVar[Mapping[str, tuple[float, ...]]] = {"min_tumor_ml": (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)}
 
     enabled: bool = True
     """Whether the other components become background. Otherwise labels are not changed."""
@@ -69,3 +127,16 @@ class InferenceConfig(Section):
     """Dense CRF after the vote."""
     components: ComponentsConfig = ComponentsConfig()
     """Connectivity after the dense CRF."""
+
+    @property
+    def operations(self) -> dict[str, OperationConfig]:
+        """Operations of post-processing by field, in the order in which they are applied."""
+        return {name: getattr(self, name) for name in OPERATIONS}
+
+
+OPERATIONS: Final[dict[str, type[OperationConfig]]] = {
+    name: each.annotation
+    for name, each in InferenceConfig.model_fields.items()
+    if isinstance(each.annotation, type) and issubclass(each.annotation, OperationConfig)
+}
+"""Classes of the operations of post-processing by field, in the order in which they are applied."""

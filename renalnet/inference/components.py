@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from renalnet.config import ComponentsConfig
+from renalnet.inference.post_processing import Evidence
 from renalnet.types import BACKGROUND, KIDNEY, TUMOR, LabelArray, MaskArray, Triple
 
 CONNECTIVITY = 18
@@ -39,6 +40,11 @@ def keep_largest(labels: LabelArray, spacing_mm: Triple, config: ComponentsConfi
         too_small[0] = False
         inside[too_small[pieces]] = KIDNEY
     return kept
+
+
+def apply(labels: LabelArray, evidence: Evidence, config: ComponentsConfig) -> LabelArray:
+    """`keep_largest` as an operation of post-processing."""
+    return keep_largest(labels, evidence.spacing_mm, config)
 
 
 def _box(labels: LabelArray) -> tuple[slice, ...] | None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from renalnet.config import CrfConfig
 from renalnet.errors import ConfigError
+from renalnet.inference.post_processing import Evidence
 from renalnet.types import NUM_CLASSES, FloatArray, HuArray, LabelArray, MaskArray, Triple
 
 HU_RANGE = (-200, 500)
@@ -51,6 +52,12 @@ def refine(probability: FloatArray, image_hu: HuArray, spacing_mm: Triple, confi
     found = _mean_field(probability, image_hu, spacing_mm, config, taking_part)
     labels[can_change] = found[can_change[taking_part]]
     return labels
+
+
+def apply(labels: LabelArray, evidence: Evidence, config: CrfConfig) -> LabelArray:
+    """`refine` as an operation of post-processing. It starts from the vote's probabilities, so `labels` is not read."""
+    del labels
+    return refine(evidence.probability, evidence.image_hu, evidence.spacing_mm, config)
 
 
 def _open(probability: FloatArray, config: CrfConfig) -> MaskArray:

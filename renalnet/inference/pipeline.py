@@ -1,7 +1,7 @@
-"""The paper's full inference: sub-volumes, majority vote, dense CRF, 18-connectivity (paper, II.B).
+"""Full inference of the paper: sub-volumes, majority vote, dense CRF, 18-connectivity (paper, II.B).
 
-A model is one network or an ensemble. All networks of an ensemble are in memory at once, with the activations of one;
-what an ROI takes beside that does not depend on their number.
+A model is one network or an ensemble. All networks of an ensemble are in memory at once, but only one of them has
+activations at a time. The memory that an ROI needs does not depend on the number of networks.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,7 @@ from typing import Any
 from renalnet.config import InferenceConfig, StitchConfig, TrainConfig, parse
 from renalnet.data.store.manifest import Normalisation
 from renalnet.errors import CheckpointError
-from renalnet.inference.components import keep_largest
-from renalnet.inference.crf import refine
+from renalnet.inference.post_processing import Evidence, post_process
 from renalnet.inference.segmentation import segment
 from renalnet.inference.stitching import Stitched
 from renalnet.nets import SegmentationNet, build_net, bundle
@@ -23,49 +22,49 @@ from renalnet.types import HuArray, LabelArray, Triple
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network, or an ensemble of them, with all that its use needs."""
+    """A trained network or an ensemble of trained networks, ready for inference."""
 
     nets: tuple[SegmentationNet, ...]
-    """Folded: for inference only."""
+    """Networks in their folded form, which is for inference only."""
     normalisation: Normalisation
+    """Intensity scaling that all networks expect."""
     device: Device
+    """Device of the networks."""
     config: dict[str, Any]
-    """The bundle's `config.json`, the first member's."""
+    """Content of the bundle's `config.json`; that of the first member for an ensemble."""
 
 
-@dataclass(frozen=True)
-class Stages:
-    """Labels (z, y, x) after each step, each made of the one before."""
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Labels (z, y, x) of an ROI before and after post-processing."""
 
     network: LabelArray
-    """The sub-volumes' majority vote."""
-    crf: LabelArray
-    """After the dense CRF."""
+    """Majority vote of the sub-volumes."""
     final: LabelArray
-    """After 18-connectivity: the largest component of kidney and tumor."""
+    """Labels after all operations of post-processing that are on."""
 
 
 def load_bundle(folder: str) -> Model:
     """Rebuild the network of a model bundle, or all networks of its ensemble.
 
     Raises:
-        CheckpointError: the folder is no bundle or is damaged.
+        CheckpointError: the folder is not a bundle or is damaged.
     """
     return load_ensemble(bundle.member_folders(folder))
 
 
 def load_ensemble(folders: Sequence[str]) -> Model:
-    """An ensemble of the networks in some folders, the first of which says how the ensemble is used.
+    """Load an ensemble of the networks in some folders. The first folder states how the ensemble is used.
 
     Raises:
-        CheckpointError: a folder is no bundle or is damaged, or a member expects other intensities.
+        CheckpointError: a folder is not a bundle or is damaged, or a member expects another normalisation.
     """
     first, *others = (_load_member(folder) for folder in folders)
     for folder, other in zip(folders[1:], others, strict=True):
         if other.normalisation != first.normalisation:
             raise CheckpointError(
-                f"{folder} expects intensities by {other.normalisation}, {folders[0]} by {first.normalisation}; the "
-                "members of an ensemble must have learned from the same store"
+                f"{folder}: expects {other.normalisation} but {folders[0]} expects {first.normalisation}; name members "
+                "that were trained on the same store"
             )
     return replace(first, nets=tuple(net for member in (first, *others) for net in member.nets))
 
@@ -80,19 +79,19 @@ def _load_member(folder: str) -> Model:
 
 
 def vote_roi(model: Model, image: HuArray, stitch: StitchConfig) -> Stitched:
-    """What the networks' sub-volumes agree on in an ROI (z, y, x) in HU, on the grid that the model was trained on."""
+    """Return the vote of the networks on an ROI (z, y, x) in HU, on the grid that the model was trained on."""
     return segment(model.nets, image, model.normalisation, stitch, model.device)
 
 
-def segment_roi(model: Model, image: HuArray, spacing_mm: Triple, config: InferenceConfig) -> Stages:
+def segment_roi(model: Model, image: HuArray, spacing_mm: Triple, config: InferenceConfig) -> Segmentation:
     """Segment an ROI on the grid that the model was trained on.
 
     Args:
         model: from `load_bundle`.
         image: CT numbers in HU, (z, y, x).
-        spacing_mm: of the voxels, (z, y, x).
-        config: sub-volumes, the field, and which component stays.
+        spacing_mm: voxel spacing (z, y, x).
+        config: sub-volumes and the operations of post-processing.
     """
     vote = vote_roi(model, image, config.stitch)
-    refined = refine(vote.probability, image, spacing_mm, config.crf)
-    return Stages(vote.labels, refined, keep_largest(refined, spacing_mm, config.components))
+    evidence = Evidence(vote.probability, image, spacing_mm)
+    return Segmentation(vote.labels, post_process(vote.labels, evidence, config.operations.values()))

@@ -204,8 +204,8 @@ def _warnings(found: Localisation | None, prepare: PrepareConfig, *, is_empty: b
 def _segment_box(predictor: Predictor, image: Volume, box: Box | None, source: Grid) -> LabelArray:
     roi = cut_image(image, box, predictor.prepare)
     array = np.ascontiguousarray(roi.array)
-    stages = segment_roi(predictor.model, array, roi.grid.spacing_mm, predictor.inference)
-    on_source: LabelArray = to_source(Volume(stages.final, roi.grid), source).array
+    found = segment_roi(predictor.model, array, roi.grid.spacing_mm, predictor.inference)
+    on_source: LabelArray = to_source(Volume(found.final, roi.grid), source).array
     return on_source
 
 

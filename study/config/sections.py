@@ -6,13 +6,10 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from renalnet.config import (
-    ComponentsConfig,
-    CrfConfig,
     InferenceConfig,
     PhantomConfig,
     PrepareConfig,
     Section,
-    StitchConfig,
     TrainConfig,
 )
 from renalnet.config.networks import MAIN_NETWORK, PAPER_BASELINES, NetName
@@ -153,15 +150,12 @@ class ResourceConfig(Section):
         return self
 
 
-class FinalConfig(Section):
-    """The final stage: the paper's full inference on the best checkpoints."""
+class FinalConfig(InferenceConfig):
+    """The final stage: full inference of the paper with the best checkpoints.
 
-    stitch: StitchConfig = StitchConfig()
-    """Sub-volumes and their overlap."""
-    crf: CrfConfig = CrfConfig()
-    """The dense conditional random field, from which its search begins."""
-    components: ComponentsConfig = ComponentsConfig()
-    """Which component stays."""
+    The choice of the post-processing starts from the parameters of its operations here.
+    """
+
     tuning_trials: int = Field(24, ge=0)
     """Fields that are tried on each candidate's validation patients beside `crf`, and with them volumes below which a
     tumor is none; 0: both are taken as they are. Steps that lower the tumor Dice there are off in any case."""
@@ -176,7 +170,7 @@ class FinalConfig(Section):
     @property
     def inference(self) -> InferenceConfig:
         """The part that a single network needs."""
-        return InferenceConfig(stitch=self.stitch, crf=self.crf, components=self.components)
+        return InferenceConfig(**{name: getattr(self, name) for name in InferenceConfig.model_fields})
 
     @model_validator(mode="after")
     def _folds_are_some(self) -> Self:

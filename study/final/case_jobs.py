@@ -7,19 +7,18 @@ result there, so that any process may run them and an interrupted stage goes on 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from renalnet.config import ComponentsConfig, CrfConfig, StitchConfig
+from renalnet.config import StitchConfig
 from renalnet.data.images.volume import Volume, to_source, write_volume
 from renalnet.data.store.reader import Roi, open_store
 from renalnet.evaluation.mask_quality import signs_of
 from renalnet.evaluation.table import measure
-from renalnet.inference.components import keep_largest
-from renalnet.inference.crf import refine
 from renalnet.inference.pipeline import Model, load_ensemble, vote_roi
+from renalnet.inference.post_processing import FINAL, Evidence, PostProcessing, stages_of
 from renalnet.inference.stitching import Stitched
 from renalnet.runtime import storage
 from renalnet.types import LabelArray
@@ -28,42 +27,10 @@ from study.records import paths
 from study.records.trials import write_parquet
 
 Row: TypeAlias = dict[str, Any]
-Stage: TypeAlias = Literal["network", "crf", "connectivity", "crf_connectivity", "final"]
 Done = TypeVar("Done")
 Job = TypeVar("Job")
-_STAGE_OF: Final[dict[tuple[bool, bool], Stage]] = {
-    (False, False): "network",
-    (True, False): "crf",
-    (False, True): "connectivity",
-    (True, True): "crf_connectivity",
-}
 _HALF_STEP: Final = np.float32(2**-11)
 """From 1 to the next lower half-precision number."""
-
-
-@dataclass(frozen=True)
-class PostProcessing:
-    """The steps behind the vote, with their parameters, and which of them are taken."""
-
-    crf: CrfConfig
-    components: ComponentsConfig
-    use_crf: bool
-    use_components: bool
-
-    @property
-    def last_stage(self) -> Stage:
-        """The stage whose labels are the final ones."""
-        return _STAGE_OF[self.use_crf, self.use_components]
-
-    @property
-    def used_crf(self) -> CrfConfig:
-        """As a model bundle states it: no iterations where the field is off."""
-        return self.crf if self.use_crf else self.crf.model_copy(update={"iterations": 0})
-
-    @property
-    def used_components(self) -> ComponentsConfig:
-        """As a model bundle states it."""
-        return self.components.model_copy(update={"enabled": self.use_components})
 
 
 @dataclass(frozen=True)
@@ -151,21 +118,21 @@ def read_ballot(patient: FinalCase) -> Ballot:
     return Ballot(**storage.read_arrays(patient.vote_path))
 
 
-def finish_kept(patient: FinalCase, steps: PostProcessing) -> None:
+def finish_kept(patient: FinalCase, post_processing: PostProcessing) -> None:
     """`finish` from a kept vote."""
-    finish(patient, read_ballot(patient), steps)
+    finish(patient, read_ballot(patient), post_processing)
 
 
-def finish(patient: FinalCase, ballot: Ballot, steps: PostProcessing) -> None:
+def finish(patient: FinalCase, ballot: Ballot, post_processing: PostProcessing) -> None:
     """Final masks on the grids of scan and ROI, their signs, a row a stage and label; the rows last, which end it."""
     roi = patient.roi()
     vote = ballot.opened()
-    stages = _stages(vote, roi, steps)
+    stages = stages_of(vote.labels, Evidence(vote.probability, roi.image, roi.spacing_mm), post_processing)
     results, name = patient.results, patient.candidate.name
-    on_source = to_source(Volume(stages["final"], roi.grid), roi.source)
+    on_source = to_source(Volume(stages[FINAL], roi.grid), roi.source)
     write_volume(paths.mask_path(results, name, patient.case), on_source)
-    storage.write_arrays(paths.roi_labels_path(results, name, patient.case), {"labels": stages["final"]})
-    signs = signs_of(vote.probability, vote.labels, stages["final"], roi.spacing_mm)
+    storage.write_arrays(paths.roi_labels_path(results, name, patient.case), {"labels": stages[FINAL]})
+    signs = signs_of(vote.probability, vote.labels, stages[FINAL], roi.spacing_mm)
     storage.write_json(paths.signs_path(results, name, patient.case), asdict(signs))
     about = {"case": patient.case, "split": roi.split, "network": patient.candidate.network, "checkpoint": name}
     rows = [
@@ -176,23 +143,10 @@ def finish(patient: FinalCase, ballot: Ballot, steps: PostProcessing) -> None:
     write_parquet(patient.part_path(roi.split), rows)
 
 
-def _stages(vote: Stitched, roi: Roi, steps: PostProcessing) -> dict[Stage, LabelArray]:
-    """Labels after every combination of the steps, also of those that are off, so that their effect can be seen."""
-    refined = refine(vote.probability, roi.image, roi.spacing_mm, steps.crf)
-    components = steps.components.model_copy(update={"enabled": True})
-    stages: dict[Stage, LabelArray] = {
-        "network": vote.labels,
-        "crf": refined,
-        "connectivity": keep_largest(vote.labels, roi.spacing_mm, components),
-        "crf_connectivity": keep_largest(refined, roi.spacing_mm, components),
-    }
-    return {**stages, "final": stages[steps.last_stage]}
-
-
-def _measured(stages: dict[Stage, LabelArray], roi: Roi) -> dict[Stage, list[Any]]:
+def _measured(stages: dict[str, LabelArray], roi: Roi) -> dict[str, list[Any]]:
     """The measures of each stage; equal labels are measured once."""
     known: list[tuple[LabelArray, list[Any]]] = []
-    found: dict[Stage, list[Any]] = {}
+    found: dict[str, list[Any]] = {}
     for stage, labels in stages.items():
         rows = next((rows for other, rows in known if np.array_equal(other, labels)), None)
         if rows is None:

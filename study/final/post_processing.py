@@ -1,192 +1,188 @@
-"""The steps behind the vote, settled on validation patients: the field's parameters by Optuna, and which steps help.
+"""Choice of the post-processing on the validation cases: the parameters of each operation, and whether it is used.
 
-Each candidate has its own, baselines as well. A field that lowers the mean tumor Dice of the validation patients is
-off, and so are components that do; the study says which.
+Each finalist has its own post-processing, baselines included. The operations are chosen in their order. An operation
+that lowers the mean tumor Dice of the validation cases is not used, and the study reports it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import optuna
 
-from renalnet.config import ComponentsConfig, CrfConfig, parse
+from renalnet.config import parse
+from renalnet.config.inference import OPERATIONS, OperationConfig
 from renalnet.evaluation.overlap import dice
-from renalnet.inference.components import keep_largest
-from renalnet.inference.crf import refine
+from renalnet.inference.post_processing import NETWORK, Evidence, PostProcessing, apply_operation, post_process
 from renalnet.types import KIDNEY, TUMOR, LabelArray
 from study.config.sections import FinalConfig
-from study.final.case_jobs import FinalCase, PostProcessing, Work, read_ballot
+from study.final.case_jobs import FinalCase, Work, read_ballot
 
 AT_ONCE: Final = 8
-"""Fields that are drawn before the first of them is judged: a patient's vote is read once for all of them."""
-MIN_TUMOR_ML: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-"""Tried beside the configured one, up to the smallest tumor of the paper's cohort, 2.11 ml."""
-RANGES: Final = {
-    "smooth_weight": (0.05, 3.0),
-    "smooth_mm": (0.7, 4.0),
-    "bilateral_weight": (0.05, 4.0),
-    "bilateral_mm": (2.0, 8.0),
-    "bilateral_hu": (10.0, 80.0),
-}
-"""Of the field, on a log scale; within the bounds of `CrfConfig`, so that a field stays fast."""
+"""Parameters that are drawn before the first of them is scored, so that a case's vote is read once for all of them."""
 
 
 class Scores(NamedTuple):
-    """Dice of a patient, or its mean over patients."""
+    """Dice of a case, or its mean over cases."""
 
     kidney: float
+    """Kidney Dice, 0 to 1."""
     tumor: float
+    """Tumor Dice, 0 to 1."""
 
     @property
     def objective(self) -> float:
-        """Mean of both, as in the search."""
+        """Mean of kidney and tumor Dice, as in the search."""
         return (self.kidney + self.tumor) / 2
 
 
 @dataclass(frozen=True)
-class SettledPostProcessing:
-    """The steps of a candidate, and the mean validation Dice that settled them."""
+class ChosenPostProcessing:
+    """The post-processing of a finalist, and the mean validation Dice by which it was chosen."""
 
-    steps: PostProcessing
+    post_processing: PostProcessing
+    """Operations with their parameters, and which of them are used."""
     network: Scores
-    """The vote alone."""
-    crf: Scores
-    """Behind the best field, be it on or off."""
-    components: Scores
-    """Behind the best components too, be they on or off."""
+    """Dice of the vote alone."""
+    after: dict[str, Scores]
+    """Dice after each operation with its best parameters, used or not, by its field in the configuration."""
 
     @property
-    def words(self) -> tuple[str, ...]:
-        """A line for each step that lowered the tumor Dice and is off."""
-        before = self.crf if self.steps.use_crf else self.network
-        return (
-            *_off("the dense CRF", self.steps.use_crf, self.network, self.crf),
-            *_off("connectivity", self.steps.use_components, before, self.components),
-        )
+    def warnings(self) -> tuple[str, ...]:
+        """A line for each operation that is not used because it lowered the tumor Dice."""
+        lines = []
+        before = self.network
+        for name, section in self.post_processing.sections.items():
+            after = self.after[name]
+            if name in self.post_processing.used:
+                before = after
+            elif after.tumor < before.tumor:
+                lines.append(
+                    f"{section.title} is off: validation tumor Dice {before.tumor:.3f} without, "
+                    f"{after.tumor:.3f} with it"
+                )
+        return tuple(lines)
 
     def to_json(self) -> dict[str, Any]:
-        """For `settled_from`."""
+        """Return the content of the finalist's JSON file, which `chosen_from` reads."""
+        chosen = self.post_processing
         return {
-            "crf": self.steps.crf.model_dump(mode="json"),
-            "components": self.steps.components.model_dump(mode="json"),
-            "use_crf": self.steps.use_crf,
-            "use_components": self.steps.use_components,
-            "validation": {name: getattr(self, name)._asdict() for name in ("network", "crf", "components")},
-            "off": list(self.words),
+            **{name: section.model_dump(mode="json") for name, section in chosen.sections.items()},
+            **{f"use_{name}": name in chosen.used for name in chosen.sections},
+            "validation": {name: scores._asdict() for name, scores in {NETWORK: self.network, **self.after}.items()},
+            "off": list(self.warnings),
         }
 
 
-def settled_from(values: Any) -> SettledPostProcessing:
-    """What `SettledPostProcessing.to_json` gave."""
-    steps = PostProcessing(
-        parse(CrfConfig, values["crf"]),
-        parse(ComponentsConfig, values["components"]),
-        values["use_crf"],
-        values["use_components"],
-    )
-    return SettledPostProcessing(steps, **{name: Scores(**scores) for name, scores in values["validation"].items()})
-
-
-def _off(step: str, is_on: bool, before: Scores, behind: Scores) -> tuple[str, ...]:
-    if is_on or behind.tumor >= before.tumor:
-        return ()
-    return (f"{step} is off: validation tumor Dice {before.tumor:.3f} without, {behind.tumor:.3f} with it",)
+def chosen_from(values: Any) -> ChosenPostProcessing:
+    """Return what `ChosenPostProcessing.to_json` wrote; operations that the file does not know are not used."""
+    sections = {name: parse(section, values.get(name, {})) for name, section in OPERATIONS.items()}
+    used = frozenset(name for name in sections if values.get(f"use_{name}"))
+    scores = {name: Scores(**both) for name, both in values["validation"].items()}
+    network = scores[NETWORK]
+    after = {name: scores.get(name, network) for name in sections}
+    return ChosenPostProcessing(PostProcessing(sections, used), network, after)
 
 
 @dataclass(frozen=True)
-class TryJob:
-    """Post-processing that is tried on the kept vote of a case."""
+class TrialJob:
+    """Parameters of one operation to score on the kept vote of a case."""
 
-    patient: FinalCase
-    fields: tuple[CrfConfig, ...]
-    components: tuple[ComponentsConfig, ...]
-    """Each tried behind each field."""
+    case: FinalCase
+    used: tuple[OperationConfig, ...]
+    """Operations that are applied before."""
+    tried: tuple[OperationConfig, ...]
+    """Parameters of the operation, each applied alone."""
 
     def __str__(self) -> str:
-        return str(self.patient)
+        return str(self.case)
 
 
-def score_steps(job: TryJob) -> list[Scores]:
-    """Dice behind each field and components, the components of the first field first."""
-    vote, roi = read_ballot(job.patient).opened(), job.patient.roi()
-    scores: list[Scores] = []
-    for field in job.fields:
-        refined = refine(vote.probability, roi.image, roi.spacing_mm, field)
-        kept = (keep_largest(refined, roi.spacing_mm, components) for components in job.components)
-        scores.extend(_scores(roi.label, labels) for labels in kept)
-    return scores
+def score_tried(job: TrialJob) -> list[Scores]:
+    """Return the Dice of the case after each of the tried parameters."""
+    vote = read_ballot(job.case).opened()
+    roi = job.case.roi()
+    evidence = Evidence(vote.probability, roi.image, roi.spacing_mm)
+    before = post_process(vote.labels, evidence, job.used)
+    return [_scores(roi.label, apply_operation(before, evidence, section)) for section in job.tried]
 
 
 def _scores(truth: LabelArray, labels: LabelArray) -> Scores:
     return Scores(*(dice(truth == label, labels == label) for label in (KIDNEY, TUMOR)))
 
 
-Score: TypeAlias = Callable[[Sequence[CrfConfig], Sequence[ComponentsConfig]], list[Scores]]
-"""Mean over the patients of what `score_steps` gives."""
+Score: TypeAlias = Callable[[Sequence[OperationConfig]], list[Scores]]
+"""From parameters of an operation to the mean Dice over the cases after each of them."""
+Tried: TypeAlias = list[tuple[OperationConfig, Scores]]
 
 
-def settle_post_processing(
-    patients: Sequence[FinalCase], config: FinalConfig, seed: int, work: Work
-) -> SettledPostProcessing:
-    """Choose the field, then the components behind it, by the validation patients whose votes are kept.
+def choose_post_processing(
+    cases: Sequence[FinalCase], config: FinalConfig, seed: int, work: Work
+) -> ChosenPostProcessing:
+    """Choose each operation in turn on the validation cases, whose votes must be kept.
 
     Args:
-        patients: of one candidate; one or more.
-        config: where the search begins; `tuning_trials` 0 takes it as it is, and judges only whether it helps.
-        seed: of the search.
-        work: who scores, a patient a job.
+        cases: validation cases of one finalist; one or more.
+        config: parameters from which the choice starts. With `tuning_trials` 0 they are not changed, and only whether
+            each operation is used is chosen.
+        seed: seed of the search.
+        work: runs the jobs that score, one for each case.
     """
 
-    def score(fields: Sequence[CrfConfig], components: Sequence[ComponentsConfig]) -> list[Scores]:
-        jobs = [TryJob(patient, tuple(fields), tuple(components)) for patient in patients]
-        by_patient = list(work.apply(score_steps, jobs))
-        return [Scores(*map(fmean, zip(*scores, strict=True))) for scores in zip(*by_patient, strict=True)]
+    def score(used: Iterable[OperationConfig], tried: Sequence[OperationConfig]) -> list[Scores]:
+        jobs = [TrialJob(case, tuple(used), tuple(tried)) for case in cases]
+        by_case = list(work.apply(score_tried, jobs))
+        return [Scores(*map(fmean, zip(*scores, strict=True))) for scores in zip(*by_case, strict=True)]
 
-    nothing = config.components.model_copy(update={"enabled": False})
-    off = config.crf.model_copy(update={"iterations": 0})
-    (network,) = score([off], [nothing])
-    crf, behind_crf = _best_field(config, seed, lambda fields: score(fields, [nothing]), network)
-    use_crf = crf.iterations > 0 and behind_crf.tumor >= network.tumor
-    before = behind_crf if use_crf else network
-    components, behind = _best_components(config, lambda tried: score([crf if use_crf else off], tried), before)
-    use_components = components.enabled and behind.tumor >= before.tumor
-    return SettledPostProcessing(PostProcessing(crf, components, use_crf, use_components), network, behind_crf, behind)
+    nothing = next(iter(config.operations.values())).switched(on=False)
+    (network,) = score((), [nothing])
+    before = network
+    chosen: dict[str, OperationConfig] = {}
+    after: dict[str, Scores] = {}
+    used: dict[str, OperationConfig] = {}
+    for name, section in config.operations.items():
+        score_after = partial(score, tuple(used.values()))
+        chosen[name], after[name] = _best(_try(section, config.tuning_trials, seed, score_after), section, before)
+        if section.is_on and after[name].tumor >= before.tumor:
+            used[name] = chosen[name]
+            before = after[name]
+    return ChosenPostProcessing(PostProcessing(chosen, frozenset(used)), network, after)
 
 
-def _best_field(
-    config: FinalConfig, seed: int, score: Callable[[Sequence[CrfConfig]], list[Scores]], network: Scores
-) -> tuple[CrfConfig, Scores]:
-    """The field of the best objective among those that do not lower the tumor Dice, else among all."""
-    if not config.crf.iterations:
-        return config.crf, network
-    tried = list(zip([config.crf], score([config.crf]), strict=True))
+def _try(section: OperationConfig, num_trials: int, seed: int, score: Score) -> Tried:
+    """Score the configured parameters, then others; nothing where the operation is off."""
+    if not section.is_on:
+        return []
+    return _searched(section, num_trials, seed, score) if section.ranges else _options(section, num_trials, score)
+
+
+def _searched(section: OperationConfig, num_trials: int, seed: int, score: Score) -> Tried:
+    tried = list(zip([section], score([section]), strict=True))
     sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True, n_startup_trials=AT_ONCE)
     search = optuna.create_study(direction="maximize", sampler=sampler)
-    distributions = {name: optuna.distributions.FloatDistribution(*span, log=True) for name, span in RANGES.items()}
-    while len(tried) <= config.tuning_trials:
-        number = min(AT_ONCE, config.tuning_trials + 1 - len(tried))
+    distributions = {
+        name: optuna.distributions.FloatDistribution(*bounds, log=True) for name, bounds in section.ranges.items()
+    }
+    while len(tried) <= num_trials:
+        number = min(AT_ONCE, num_trials + 1 - len(tried))
         trials = [search.ask(distributions) for _ in range(number)]
-        fields = [config.crf.model_copy(update=trial.params) for trial in trials]
-        for trial, field, scores in zip(trials, fields, score(fields), strict=True):
+        sections = [section.model_copy(update=trial.params) for trial in trials]
+        for trial, drawn, scores in zip(trials, sections, score(sections), strict=True):
             search.tell(trial, scores.objective)
-            tried.append((field, scores))
-    return _best(tried, network)
+            tried.append((drawn, scores))
+    return tried
 
 
-def _best_components(
-    config: FinalConfig, score: Callable[[Sequence[ComponentsConfig]], list[Scores]], before: Scores
-) -> tuple[ComponentsConfig, Scores]:
-    """Likewise; of equal ones the configured, then the one that changes least."""
-    if not config.components.enabled:
-        return config.components, before
-    least = MIN_TUMOR_ML if config.tuning_trials else ()
-    options = [config.components, *(config.components.model_copy(update={"min_tumor_ml": ml}) for ml in least)]
-    return _best(list(zip(options, score(options), strict=True)), before)
+def _options(section: OperationConfig, num_trials: int, score: Score) -> Tried:
+    """Score the configured parameters first, so that they are kept among equals, then the options in their order."""
+    options = section.options.items() if num_trials else ()
+    sections = [section, *(section.model_copy(update={name: value}) for name, values in options for value in values)]
+    return list(zip(sections, score(sections), strict=True))
 
 
-def _best(tried: Sequence[tuple[Any, Scores]], before: Scores) -> tuple[Any, Scores]:
+def _best(tried: Tried, configured: OperationConfig, before: Scores) -> tuple[OperationConfig, Scores]:
+    """Return the best objective among the parameters that do not lower the tumor Dice, else among all."""
     harmless = [pair for pair in tried if pair[1].tumor >= before.tumor]
-    best: tuple[Any, Scores] = max(harmless or tried, key=lambda pair: pair[1].objective)
-    return best
+    return max(harmless or tried, key=lambda pair: pair[1].objective, default=(configured, before))

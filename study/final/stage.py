@@ -24,12 +24,13 @@ from renalnet.data.store.reader import Store
 from renalnet.errors import ResultsError
 from renalnet.evaluation.intensity_rules import fit_inside_rule, fit_window_rule
 from renalnet.evaluation.table import measure
+from renalnet.inference.post_processing import PostProcessing
 from renalnet.runtime import storage
 from renalnet.types import FOREGROUND_LABELS, LABEL_NAMES, HuArray, LabelArray, Split
 from study.config.sections import StudyConfig
-from study.final.case_jobs import FinalCase, PostProcessing, Row, Work, finish, finish_kept, keep_ballot
+from study.final.case_jobs import FinalCase, Row, Work, finish, finish_kept, keep_ballot
 from study.final.planning import plan_rows
-from study.final.post_processing import SettledPostProcessing, settle_post_processing, settled_from
+from study.final.post_processing import ChosenPostProcessing, choose_post_processing, chosen_from
 from study.final.quality import quality_rows
 from study.finalists.finalists import OURS, Finalist, load_finalists
 from study.finalists.selection import fix_winner
@@ -50,18 +51,18 @@ class Outcome:
     """What the final stage has found."""
 
     winner: Finalist
-    settled: dict[str, SettledPostProcessing]
-    """Each candidate's steps behind the vote, by its name."""
+    settled: dict[str, ChosenPostProcessing]
+    """Post-processing of each finalist, by its name."""
 
     @property
-    def steps(self) -> PostProcessing:
-        """The winner's."""
-        return self.settled[self.winner.name].steps
+    def post_processing(self) -> PostProcessing:
+        """Post-processing of the winner."""
+        return self.settled[self.winner.name].post_processing
 
     @property
-    def words(self) -> list[str]:
-        """A line for each step of a candidate that is off because it lowered the tumor Dice."""
-        return [f"{name}: {line}" for name, settled in self.settled.items() for line in settled.words]
+    def warnings(self) -> list[str]:
+        """A line for each operation of a finalist that is not used because it lowered the tumor Dice."""
+        return [f"{name}: {line}" for name, settled in self.settled.items() for line in settled.warnings]
 
 
 def run_final(config: StudyConfig, results: str, store: Store, work: Work) -> Outcome:
@@ -109,32 +110,32 @@ class _Stage:
     store: Store
     work: Work
 
-    def validate(self, candidate: Finalist) -> tuple[SettledPostProcessing, list[Row]]:
+    def validate(self, candidate: Finalist) -> tuple[ChosenPostProcessing, list[Row]]:
         """Settle the candidate's steps on the validation patients, and measure it there."""
         patients = self._patients("validation", candidate)
         settled = self._settled(candidate, patients)
         left = self._left("validation", patients)
         self._vote(left)
-        for _ in self.work.apply(partial(finish_kept, steps=settled.steps), left):
+        for _ in self.work.apply(partial(finish_kept, post_processing=settled.post_processing), left):
             pass
         for patient in patients:
             storage.delete(patient.vote_path)
         return settled, self._rows("validation", patients)
 
-    def test(self, candidate: Finalist, settled: SettledPostProcessing) -> list[Row]:
+    def test(self, candidate: Finalist, settled: ChosenPostProcessing) -> list[Row]:
         """Measure the candidate on the test patients."""
         patients = self._patients("test", candidate)
-        ending = partial(finish, steps=settled.steps)
+        ending = partial(finish, post_processing=settled.post_processing)
         for _ in self.work.vote(self._left("test", patients), self.config.final.stitch, ending):
             pass
         return self._rows("test", patients)
 
-    def _settled(self, candidate: Finalist, patients: Sequence[FinalCase]) -> SettledPostProcessing:
+    def _settled(self, candidate: Finalist, patients: Sequence[FinalCase]) -> ChosenPostProcessing:
         path = paths.steps_path(self.results, candidate.name, candidate.digest)
         if storage.exists(path):
-            return settled_from(storage.read_json(path))
+            return chosen_from(storage.read_json(path))
         self._vote(patients)
-        settled = settle_post_processing(patients, self.config.final, self.config.seed, self.work)
+        settled = choose_post_processing(patients, self.config.final, self.config.seed, self.work)
         storage.write_json(path, settled.to_json())
         return settled
 

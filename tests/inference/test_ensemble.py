@@ -70,7 +70,7 @@ def test_a_missing_member_is_refused(members: list[str], tmp_path: Path) -> None
 
 def test_members_of_other_intensities_are_refused(members: list[str], tiny_train: TrainConfig, tmp_path: Path) -> None:
     foreign = save_member(tmp_path / "foreign", tiny_train, 7, Normalisation(-200, 500, 0.4))
-    with pytest.raises(CheckpointError, match=r"foreign expects intensities by .*mean=0\.4.* same store"):
+    with pytest.raises(CheckpointError, match=r"foreign: expects .*mean=0\.4.* same store"):
         load_ensemble([*members, foreign])
 
 

@@ -20,7 +20,7 @@ from renalnet.train.run import TrainingRun
 from renalnet.types import Split
 from study.config.sections import StudyConfig
 from study.final.case_jobs import Ballot, FinalCase, cast_vote
-from study.final.post_processing import settled_from
+from study.final.post_processing import chosen_from
 from study.final.stage import run_final
 from study.finalists.finalists import damaged_models, find_finalists, repeats_of
 from study.finalists.selection import earlier_readings
@@ -114,14 +114,14 @@ def test_labels_are_those_of_the_joint_vote(
     results = str(tmp_path)
     train_both(tmp_path, ball_cohort, config, tiny_train, epochs=1)
     outcome = run_final(config, results, ball_store, LocalWork())
-    winner, steps = outcome.winner, outcome.steps
+    winner = outcome.winner
     model = load_ensemble([paths.trial_folder(results, name) for name in winner.members])
     case = ball_store.cases("test")[0]
     roi = ball_store.read(case)
-    used = InferenceConfig(stitch=config.final.stitch, crf=steps.used_crf, components=steps.used_components)
-    stages = segment_roi(model, roi.image, roi.spacing_mm, used)
+    used = InferenceConfig(stitch=config.final.stitch, **outcome.post_processing.used_sections)
+    found = segment_roi(model, roi.image, roi.spacing_mm, used)
     kept = storage.read_arrays(paths.roi_labels_path(results, winner.name, case))["labels"]
-    np.testing.assert_array_equal(kept, stages.final)
+    np.testing.assert_array_equal(kept, found.final)
     measured = read_parquet(paths.final_path(results, "metrics.parquet"))
     assert {(row["checkpoint"], row["role"]) for row in measured} == {("fcn_ppm-0000", "winner"), ("", "rule")}
 
@@ -162,17 +162,17 @@ def test_every_combination_of_the_steps_is_measured_and_the_final_one_is_what_wa
     mine = [row for row in rows if row["checkpoint"] == outcome.winner.name and row["label"] == "tumor"]
     stages = {stage: [row["dice"] for row in mine if row["stage"] == stage] for stage in STAGES}
     assert {len(dices) for dices in stages.values()} == {4} and set(stages) == {row["stage"] for row in mine}
-    steps, settled = outcome.steps, outcome.settled[outcome.winner.name]
-    assert stages["final"] == stages[steps.last_stage]
+    chosen = outcome.settled[outcome.winner.name]
+    assert stages["final"] == stages[outcome.post_processing.last_stage]
     known = storage.read_json(paths.final_path(results, "steps.json"))[outcome.winner.name]
-    assert settled_from(known) == settled
+    assert chosen_from(known) == chosen
     validation = {
         stage: fmean(row["dice"] for row in mine if row["split"] == "validation" and row["stage"] == stage)
         for stage in STAGES
     }
-    assert validation["network"] == pytest.approx(settled.network.tumor)
-    assert validation["crf"] == pytest.approx(settled.crf.tumor)
-    assert steps.use_crf == (validation["crf"] >= validation["network"])
+    assert validation["network"] == pytest.approx(chosen.network.tumor)
+    assert validation["crf"] == pytest.approx(chosen.after["crf"].tumor)
+    assert ("crf" in outcome.post_processing.used) == (validation["crf"] >= validation["network"])
     assert validation["final"] >= validation["network"]
 
 

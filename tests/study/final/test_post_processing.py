@@ -1,4 +1,4 @@
-"""The steps behind the vote, settled on validation patients whose votes are made by hand."""
+"""The steps behind the vote, chosen on validation patients whose votes are made by hand."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from renalnet.data.store.reader import Store
 from renalnet.types import LabelArray
 from study.config.sections import FinalConfig
 from study.final.case_jobs import Ballot, FinalCase, keep_ballot
-from study.final.post_processing import RANGES, Scores, settle_post_processing, settled_from
+from study.final.post_processing import Scores, choose_post_processing, chosen_from
 from study.finalists.finalists import Finalist
 
 NO_FIELD = CrfConfig(iterations=0)
@@ -49,12 +49,13 @@ def specks(labels: LabelArray) -> LabelArray:
 def test_steps_that_help_are_on(ball_store: Store, tmp_path: Path) -> None:
     patients = kept(ball_store, tmp_path, specks)
     ml = float(np.prod(patients[0].roi().spacing_mm)) / 1000
-    settled = settle_post_processing(patients, FinalConfig(crf=NO_FIELD, tuning_trials=1), 0, Here())
-    assert not settled.steps.use_crf and settled.steps.use_components
-    assert settled.steps.components.min_tumor_ml > ml
-    assert settled.network.tumor < settled.components.tumor and settled.words == ()
-    assert settled_from(settled.to_json()) == settled
-    assert (settled.steps.used_crf.iterations, settled.steps.used_components.enabled) == (0, True)
+    chosen = choose_post_processing(patients, FinalConfig(crf=NO_FIELD, tuning_trials=1), 0, Here())
+    assert chosen.post_processing.used == {"components"}
+    assert chosen.post_processing.sections["components"].min_tumor_ml > ml
+    assert chosen.network.tumor < chosen.after["components"].tumor and chosen.warnings == ()
+    assert chosen_from(chosen.to_json()) == chosen
+    used = chosen.post_processing.used_sections
+    assert (used["crf"].iterations, used["components"].enabled) == (0, True)
 
 
 def test_components_that_lose_a_tumor_are_off(ball_store: Store, tmp_path: Path) -> None:
@@ -64,22 +65,23 @@ def test_components_that_lose_a_tumor_are_off(ball_store: Store, tmp_path: Path)
         return labels
 
     config = FinalConfig(crf=NO_FIELD, tuning_trials=0, components=ComponentsConfig(min_volume_ml=1e3))
-    settled = settle_post_processing(kept(ball_store, tmp_path, detached), config, 0, Here())
-    assert settled.network.tumor == 1 and settled.components.tumor == 0
-    assert not settled.steps.use_components
-    assert settled.words == ("connectivity is off: validation tumor Dice 1.000 without, 0.000 with it",)
-    assert settled.steps.last_stage == "network"
+    chosen = choose_post_processing(kept(ball_store, tmp_path, detached), config, 0, Here())
+    assert chosen.network.tumor == 1 and chosen.after["components"].tumor == 0
+    assert "components" not in chosen.post_processing.used
+    assert chosen.warnings == ("connectivity is off: validation tumor Dice 1.000 without, 0.000 with it",)
+    assert chosen.post_processing.last_stage == "network"
 
 
 def test_a_field_that_loses_the_tumor_is_off(ball_store: Store, tmp_path: Path) -> None:
     pytest.importorskip("pydensecrf", reason="the dense CRF is an optional step")
     strong = CrfConfig(smooth_weight=10, smooth_mm=15, bilateral_weight=0)
     config = FinalConfig(crf=strong, tuning_trials=0)
-    settled = settle_post_processing(kept(ball_store, tmp_path, lambda labels: labels, share=0.5), config, 0, Here())
-    assert settled.crf.tumor < settled.network.tumor == 1
-    assert not settled.steps.use_crf and settled.steps.crf == strong
-    assert "the dense CRF is off: validation tumor Dice 1.000 without" in settled.words[0]
-    assert settled.steps.used_crf.iterations == 0 and settled.steps.last_stage == "connectivity"
+    chosen = choose_post_processing(kept(ball_store, tmp_path, lambda labels: labels, share=0.5), config, 0, Here())
+    assert chosen.after["crf"].tumor < chosen.network.tumor == 1
+    assert "crf" not in chosen.post_processing.used and chosen.post_processing.sections["crf"] == strong
+    assert "the dense CRF is off: validation tumor Dice 1.000 without" in chosen.warnings[0]
+    assert chosen.post_processing.used_sections["crf"].iterations == 0
+    assert chosen.post_processing.last_stage == "connectivity"
 
 
 def test_fields_are_searched_within_bounds_and_repeat_by_seed(ball_store: Store, tmp_path: Path) -> None:
@@ -93,14 +95,15 @@ def test_fields_are_searched_within_bounds_and_repeat_by_seed(ball_store: Store,
 
     patients = kept(ball_store, tmp_path, noisy, share=0.6)
     config = FinalConfig(tuning_trials=9)
-    settled = settle_post_processing(patients, config, 3, Here())
-    assert settled == settle_post_processing(patients, config, 3, Here())
-    assert settled.steps.use_crf and settled.crf.objective > settled.network.objective
-    for name, (low, high) in RANGES.items():
-        assert low <= getattr(settled.steps.crf, name) <= high
-    CrfConfig.model_validate(settled.steps.crf.model_dump())
-    as_it_is = settle_post_processing(patients, config.model_copy(update={"tuning_trials": 0}), 3, Here())
-    assert settled.crf.objective >= as_it_is.crf.objective and as_it_is.steps.crf == config.crf
+    chosen = choose_post_processing(patients, config, 3, Here())
+    assert chosen == choose_post_processing(patients, config, 3, Here())
+    assert "crf" in chosen.post_processing.used and chosen.after["crf"].objective > chosen.network.objective
+    for name, (low, high) in CrfConfig.ranges.items():
+        assert low <= getattr(chosen.post_processing.sections["crf"], name) <= high
+    CrfConfig.model_validate(chosen.post_processing.sections["crf"].model_dump())
+    as_it_is = choose_post_processing(patients, config.model_copy(update={"tuning_trials": 0}), 3, Here())
+    assert chosen.after["crf"].objective >= as_it_is.after["crf"].objective
+    assert as_it_is.post_processing.sections["crf"] == config.crf
 
 
 def test_the_objective_is_the_mean_of_both() -> None:
