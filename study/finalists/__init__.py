@@ -1,1 +1,1 @@
-"""The best configurations of a search: which they are, their repeats, and the choice of the winner."""
+"""The finalists of a study: the best configurations of the search, their repeats, and the choice of the winner."""

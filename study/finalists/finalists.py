@@ -19,54 +19,57 @@ from renalnet.nets.bundle import MODEL_FILE, load_model, model_digest
 from renalnet.runtime import storage
 from renalnet.train.epochs import EpochRecord, best_of
 from study.config.sections import FinalConfig, StudyConfig
-from study.records import paths
+from study.records.results import Results
 from study.records.trials import TrialRecord, find_record, read_curves, read_epochs, read_records, survives
 
-OURS: Final = MAIN_NETWORK
 _DIGITS: Final = 8
 _MEMBERSHIP: Final = {"num_finalists": 1, "seeds": 1, "folds": 0}
-"""Say who takes part; a candidate's own masks do not depend on them beyond its members."""
+"""Fields that choose the finalists and their members. They are left out of the digest, because the masks of a finalist
+depend on them only through its members, which the digest covers."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training run of a configuration, and what it reached."""
+    """A training run of a configuration, and what it reached."""
 
     record: TrialRecord
+    """Record of the run."""
     objective: float
-    """Best epoch's, in the training loop; 0 of a run that finished none."""
+    """Objective of the best epoch, as measured in training; 0 where no epoch has ended."""
     has_model: bool
+    """Whether it left a network that can be loaded."""
 
     @property
     def is_on_fold(self) -> bool:
-        """Whether it was trained and scored on other patients than the search's trials."""
+        """Whether it was trained and scored on other cases than the search's trials."""
         return self.record.fold is not None
 
 
 @dataclass(frozen=True)
 class Finalist:
-    """A configuration that takes part in the final stage by the ensemble of its runs over seeds."""
+    """A configuration in the final stage, represented by the ensemble of its runs over seeds."""
 
     network: str
+    """Key of the network."""
     name: str
-    """Of its trial in the search."""
+    """Name of its trial in the search."""
     runs: tuple[Run, ...]
-    """The search's own, then its repeats."""
+    """The run of the search, then the repeats."""
     digest: str
-    """Changes with any weight of any member, and with how the final stage uses them."""
+    """Hash of the members' weights and of how the final stage uses them."""
 
     @property
     def objective(self) -> float:
-        """Mean over all runs: by this, candidates are ranked before they meet the validation patients as a whole."""
+        """Mean objective of all runs, by which finalists are ranked before the final stage."""
         return fmean(run.objective for run in self.runs)
 
     @property
     def members(self) -> tuple[str, ...]:
-        """Names of the runs whose networks vote; the search's own first."""
+        """Names of the runs whose networks vote; the run of the search comes first."""
         return _members_of(self.runs)
 
     def to_json(self) -> dict[str, Any]:
-        """For `selection.json`: the runs, and mean and spread over seeds and over folds."""
+        """Return the entry in `selection.json`: the runs, and their mean and spread over seeds and over folds."""
         return {
             "network": self.network,
             "digest": self.digest,
@@ -79,12 +82,12 @@ class Finalist:
 
 
 def repeats_of(config: StudyConfig, finalist: TrialRecord) -> list[TrialRecord]:
-    """The records with which a finalist's repeats begin: seeds, then folds; a baseline has no folds.
+    """Return the records with which a finalist's repeats start: seeds, then folds. A baseline has no folds.
 
-    Folds are scored on all of their patients, however few the search's trials look at in an epoch.
+    A fold is scored on all of its cases, also where the search's trials are scored on some of them.
     """
     seeds = range(config.seed + 1, config.seed + config.final.seeds)
-    num_folds = config.final.folds if finalist.network == OURS else 0
+    num_folds = config.final.folds if finalist.network == MAIN_NETWORK else 0
     on_folds = {"max_validation_cases": 0}
     return [
         *(_repeat(finalist, {"seed": seed}) for seed in seeds),
@@ -92,45 +95,47 @@ def repeats_of(config: StudyConfig, finalist: TrialRecord) -> list[TrialRecord]:
     ]
 
 
-def find_finalists(results: str, config: StudyConfig) -> list[TrialRecord]:
-    """The best `num_finalists` trials of 3D_FCN_PPM and the best one of each baseline, by best epoch.
+def find_finalists(results: Results, config: StudyConfig) -> list[TrialRecord]:
+    """Return the best `num_finalists` trials of 3D_FCN_PPM and the best one of each baseline, by their best epoch.
 
     Raises:
         ResultsError: no trial of 3D_FCN_PPM has a trained network.
     """
     ranked = _ranked(results)
-    ours = _best_of(results, ranked, OURS, config.final.num_finalists)
+    ours = _best_of(results, ranked, MAIN_NETWORK, config.final.num_finalists)
     if not ours:
-        raise ResultsError(f"{results}: no trial of {OURS} has finished an epoch; each trials/*/trial.json says why")
+        raise ResultsError(
+            f"{results}: no trial of {MAIN_NETWORK} has finished an epoch; see the reason in each trials/*/trial.json"
+        )
     baselines = (_best_of(results, ranked, network, 1) for network in config.search.baselines)
     return [*ours, *chain.from_iterable(baselines)]
 
 
-def load_finalists(results: str, config: StudyConfig) -> list[Finalist]:
-    """The finalists with their runs: 3D_FCN_PPM's by falling mean objective, then the baselines.
+def load_finalists(results: Results, config: StudyConfig) -> list[Finalist]:
+    """Return the finalists with their runs: those of 3D_FCN_PPM by falling mean objective, then the baselines.
 
     Raises:
         ResultsError: no trial of 3D_FCN_PPM has a trained network.
     """
-    found = [_candidate(results, config, finalist) for finalist in find_finalists(results, config)]
-    return sorted(found, key=lambda candidate: (candidate.network != OURS, -candidate.objective))
+    found = [_load_finalist(results, config, record) for record in find_finalists(results, config)]
+    return sorted(found, key=lambda finalist: (finalist.network != MAIN_NETWORK, -finalist.objective))
 
 
-def _candidate(results: str, config: StudyConfig, finalist: TrialRecord) -> Finalist:
-    repeats = (find_record(results, record.name) for record in repeats_of(config, finalist))
-    runs = tuple(_run_of(results, record) for record in (finalist, *repeats) if record)
-    folders = [paths.trial_folder(results, name) for name in _members_of(runs)]
+def _load_finalist(results: Results, config: StudyConfig, record: TrialRecord) -> Finalist:
+    repeats = (find_record(results, repeat.name) for repeat in repeats_of(config, record))
+    runs = tuple(_run_of(results, each) for each in (record, *repeats) if each)
+    folders = [results.trial_folder(name) for name in _members_of(runs)]
     digest = _joint_digest(folders, config.final)
-    return Finalist(finalist.network, finalist.name, runs, digest)
+    return Finalist(record.network, record.name, runs, digest)
 
 
 def _members_of(runs: Sequence[Run]) -> tuple[str, ...]:
-    """Names of the runs whose networks may vote: those over seeds that have one."""
+    """Return the names of the runs over seeds that left a network."""
     return tuple(run.record.name for run in runs if run.has_model and not run.is_on_fold)
 
 
-def _ranked(results: str) -> list[TrialRecord]:
-    """The search's trials that have finished an epoch and did not fail by themselves, the best first."""
+def _ranked(results: Results) -> list[TrialRecord]:
+    """Return the search's trials that have finished an epoch and did not fail by themselves, best first."""
     records = read_records(results)
     curves = read_curves(results, records)
     alive = [record for record in records if survives(curves[record.name])]
@@ -138,51 +143,51 @@ def _ranked(results: str) -> list[TrialRecord]:
     return [record for _, record in sorted(reached, key=lambda pair: -pair[0])]
 
 
-def damaged_models(results: str, config: StudyConfig) -> list[str]:
-    """A line for each checkpoint that would have taken part in the final stage if it were whole."""
+def damaged_models(results: Results, config: StudyConfig) -> list[str]:
+    """Return a warning for each damaged checkpoint that would take part in the final stage otherwise."""
     ranked = _ranked(results)
-    numbers = {OURS: config.final.num_finalists, **dict.fromkeys(config.search.baselines, 1)}
+    numbers = {MAIN_NETWORK: config.final.num_finalists, **dict.fromkeys(config.search.baselines, 1)}
     before = [record for network, number in numbers.items() for record in _until(results, ranked, network, number)]
     repeats = [repeat for record in before for repeat in repeats_of(config, record) if repeat.fold is None]
     broken = [(record, _damage(results, record)) for record in (*before, *repeats)]
-    return [_damage_in_words(record, damage) for record, damage in broken if damage]
+    return [_damage_warning(record, damage) for record, damage in broken if damage]
 
 
-def _damage_in_words(record: TrialRecord, damage: str) -> str:
+def _damage_warning(record: TrialRecord, damage: str) -> str:
     instead = "the others of its ensemble vote without it" if record.repeat_of else "the next best trial is used"
     return f"final stage: the checkpoint of {record.name} is damaged ({damage}); {instead}"
 
 
-def _until(results: str, ranked: Iterable[TrialRecord], network: str, number: int) -> list[TrialRecord]:
-    """A network's trials down to the last that takes part, be their weights whole or not."""
-    mine = [record for record in ranked if record.network == network]
-    last = _best_of(results, mine, network, number)
-    return mine[: mine.index(last[-1]) + 1] if len(last) == number else mine
+def _until(results: Results, ranked: Iterable[TrialRecord], network: str, number: int) -> list[TrialRecord]:
+    """Return a network's trials from the best to its last finalist, with those whose weights are damaged."""
+    own = [record for record in ranked if record.network == network]
+    last = _best_of(results, own, network, number)
+    return own[: own.index(last[-1]) + 1] if len(last) == number else own
 
 
-def _best_of(results: str, ranked: Iterable[TrialRecord], network: str, number: int) -> list[TrialRecord]:
-    """The first of a network's trials whose weights are whole and were not let go."""
+def _best_of(results: Results, ranked: Iterable[TrialRecord], network: str, number: int) -> list[TrialRecord]:
+    """Return the first of a network's trials whose weights were kept and are not damaged."""
     kept = (record for record in ranked if record.network == network and _has_model(results, record))
     return list(islice(kept, number))
 
 
-def _run_of(results: str, record: TrialRecord) -> Run:
+def _run_of(results: Results, record: TrialRecord) -> Run:
     best = _best_epoch(results, record)
     return Run(record, best.objective if best else 0.0, best is not None and _has_model(results, record))
 
 
-def _best_epoch(results: str, record: TrialRecord) -> EpochRecord | None:
+def _best_epoch(results: Results, record: TrialRecord) -> EpochRecord | None:
     return best_of(read_epochs(results, record.name))
 
 
-def _has_model(results: str, record: TrialRecord) -> bool:
-    folder = paths.trial_folder(results, record.name)
+def _has_model(results: Results, record: TrialRecord) -> bool:
+    folder = results.trial_folder(record.name)
     return storage.exists(storage.join(folder, MODEL_FILE)) and not _damage(results, record)
 
 
-def _damage(results: str, record: TrialRecord) -> str:
-    """Why a trial's weights cannot be used; nothing where they are whole, or were let go."""
-    folder = paths.trial_folder(results, record.name)
+def _damage(results: Results, record: TrialRecord) -> str:
+    """Return why a trial's weights cannot be used; empty where they are intact, or were deleted by the search."""
+    folder = results.trial_folder(record.name)
     if not storage.exists(storage.join(folder, MODEL_FILE)):
         return ""
     try:
@@ -208,14 +213,13 @@ def _repeat(finalist: TrialRecord, train: dict[str, Any], fold: int | None = Non
 
 
 def _joint_digest(folders: Iterable[str], config: FinalConfig) -> str:
-    """Of the weights, and of what the final stage is told to do with them."""
     weights = "".join(model_digest(folder) for folder in folders)
     together = weights + fingerprint(config.model_copy(update=_MEMBERSHIP))
     return hashlib.sha256(together.encode()).hexdigest()[:_DIGITS]
 
 
 def _spread(objectives: Sequence[float]) -> dict[str, float | int | None] | None:
-    """Mean and sample sd, which one run has not; none of no runs."""
+    """Return mean, sample standard deviation and number; None without runs. One run has no standard deviation."""
     if not objectives:
         return None
     sd = stdev(objectives) if len(objectives) > 1 else None

@@ -1,9 +1,9 @@
-"""Finalists run again, over seeds and on folds, before the final stage: which runs there are, and which are left.
+"""The repeats of finalists, over seeds and on folds, before the final stage.
 
-A few validation patients and one seed cannot rank configurations that are close. So the best of the search are
-repeated over the next seeds, and if asked on k folds of the training and validation patients together; so is the best
-of each baseline over the same seeds. Repeats are runs like the search's trials, with a folder and a record each, but
-nobody prunes them and the searcher is not told of them.
+A few validation cases and one seed cannot rank configurations that are close. Therefore the best configurations of the
+search are repeated over the next seeds and, on request, on k folds of the training and validation cases. The best of
+each baseline is repeated over the same seeds. A repeat has a folder and a record like a trial of the search, but it is
+never pruned, and the searcher does not learn from it.
 """
 
 from itertools import zip_longest
@@ -13,14 +13,15 @@ from renalnet.data.batches.folds import Fold
 from renalnet.data.store.reader import Store
 from study.config.sections import StudyConfig
 from study.finalists.finalists import find_finalists, repeats_of
+from study.records.results import Results
 from study.records.trials import TrialRecord, find_record
 
 
-def list_repeats(config: StudyConfig, results: str) -> list[TrialRecord]:
-    """All repeats of a study whose search has ended, as they begin.
+def list_repeats(config: StudyConfig, results: Results) -> list[TrialRecord]:
+    """Return the records of all repeats, as they start, of a study whose search has ended.
 
-    Every finalist's first one comes before any finalist's second one, so that a study that is cut short knows as much
-    of each.
+    The first repeat of every finalist comes before the second repeat of any, so that a study that is stopped early
+    knows the same about each.
 
     Raises:
         ResultsError: no trial of 3D_FCN_PPM has a trained network.
@@ -29,8 +30,8 @@ def list_repeats(config: StudyConfig, results: str) -> list[TrialRecord]:
     return [record for row in zip_longest(*columns) for record in row if record]
 
 
-def left_of(planned: list[TrialRecord], results: str) -> list[TrialRecord]:
-    """Those that have not ended, or ended before trials became longer."""
+def left_of(planned: list[TrialRecord], results: Results) -> list[TrialRecord]:
+    """Return the repeats that have not ended, or that ended before the trials became longer."""
     return [record for record in planned if _is_left(record, find_record(results, record.name))]
 
 
@@ -39,6 +40,10 @@ def _is_left(planned: TrialRecord, known: TrialRecord | None) -> bool:
 
 
 def check_folds(config: StudyConfig, store: Store) -> None:
-    """Refuse folds that the patients or the memory do not allow, before the search. Raises ConfigError."""
+    """Check before the search that the cases can be dealt to folds, and that each fold fits into memory.
+
+    Raises:
+        ConfigError: they cannot.
+    """
     for number in range(config.final.folds):
         load_cohort(store, config.train.loader, Fold(number, config.final.folds, config.seed)).close()

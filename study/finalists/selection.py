@@ -1,67 +1,71 @@
-"""The choice of the winner on the validation patients, kept before the test patients are read.
+"""The choice of the winner on the validation cases, written before the test cases are read.
 
-A choice holds for the candidates that it was made among. Where a study has been extended since and has others, it is
-made again; the earlier one stays beside it, since by then the test patients have been read.
+A choice holds for the finalists among which it was made. If a study is extended later and has other finalists, the
+winner is chosen again. The earlier choice is kept beside the new one, because the test cases have been read by then.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from renalnet.config import MAIN_NETWORK
 from renalnet.runtime import storage
-from study.finalists.finalists import OURS, Finalist
-from study.records import paths
+from study.finalists.finalists import Finalist
+from study.records.results import Results
 
-SELECTION: Final = "selection.json"
 _EARLIER: Final = re.compile(r"selection-(\d+)\.json")
 _RULE: Final = "mean validation Dice of kidney and tumor, of each configuration's ensemble by full inference"
 
 
-def fix_winner(results: str, candidates: Sequence[Finalist], scores: Mapping[str, float]) -> str:
-    """The winner's name: the one that was fixed among the same candidates, else of ours the one of the best score.
+def fix_winner(results: Results, finalists: Sequence[Finalist], scores: Mapping[str, float]) -> str:
+    """Return the winner's name and write the choice.
+
+    If a choice among the same finalists was written before, its winner is returned. Otherwise the winner is the
+    finalist of 3D_FCN_PPM with the highest score.
 
     Args:
         results: the results folder.
-        candidates: in the order of their rank, which decides between equal scores.
-        scores: mean validation Dice of each.
+        finalists: in the order of their rank, which decides between equal scores.
+        scores: mean validation Dice by finalist, 0 to 1.
     """
-    path = paths.final_path(results, SELECTION)
+    path = results.selection_path
     before = storage.read_json(path) if storage.exists(path) else None
     if before is not None:
-        if _digests(before) == {candidate.name: candidate.digest for candidate in candidates}:
+        if _digests(before) == {finalist.name: finalist.digest for finalist in finalists}:
             return str(before["winner"])
         _put_aside(results, before)
-    ours = [candidate.name for candidate in candidates if candidate.network == OURS]
+    ours = [finalist.name for finalist in finalists if finalist.network == MAIN_NETWORK]
     winner = max(ours, key=lambda name: scores[name])
-    about = {candidate.name: candidate.to_json() for candidate in candidates}
-    storage.write_json(path, {"winner": winner, "rule": _RULE, "scores": scores, "candidates": about})
+    entries = {finalist.name: finalist.to_json() for finalist in finalists}
+    storage.write_json(path, {"winner": winner, "rule": _RULE, "scores": scores, "candidates": entries})
     return winner
 
 
-def earlier_readings(results: str) -> list[str]:
-    """A warning where the test patients were read for an earlier choice; the figures are not of a single reading."""
+def earlier_readings(results: Results) -> list[str]:
+    """Return a warning if the test cases were read for an earlier choice; empty if they were read once."""
     names = _earlier(results)
     if not names:
         return []
     times = "once" if len(names) == 1 else f"{len(names)} times"
     return [
-        f"the test patients had been read {times} before this study was extended (final/{', final/'.join(names)}): "
-        "the winner was chosen anew on validation patients, but who extended the study may have seen its test figures"
+        f"the test cases had been read {times} before this study was extended (final/{', final/'.join(names)}): "
+        "the winner was chosen again on validation cases, but whoever extended the study may have seen test results"
     ]
 
 
 def _digests(selection: Mapping[str, Any]) -> dict[str, str]:
-    """By candidate; of a choice that an older version has made, nothing."""
-    return {name: about["digest"] for name, about in selection.get("candidates", {}).items()}
+    """Return the digest of each finalist; empty for a choice by an earlier version, which wrote none."""
+    return {name: entry["digest"] for name, entry in selection.get("candidates", {}).items()}
 
 
-def _put_aside(results: str, selection: Any) -> None:
+def _put_aside(results: Results, selection: Any) -> None:
+    """Write an earlier choice under the next free name, unless it was written before the process was killed."""
     names = _earlier(results)
-    if not names or storage.read_json(paths.final_path(results, names[-1])) != selection:
-        storage.write_json(paths.final_path(results, f"selection-{len(names) + 1}.json"), selection)
+    if not names or storage.read_json(results.earlier_selection_path(names[-1])) != selection:
+        storage.write_json(results.earlier_selection_path(f"selection-{len(names) + 1}.json"), selection)
 
 
-def _earlier(results: str) -> list[str]:
-    """Names of the choices put aside, oldest first."""
-    found = filter(_EARLIER.fullmatch, storage.list_names(paths.final_folder(results)))
+def _earlier(results: Results) -> list[str]:
+    """Return the file names of earlier choices, oldest first."""
+    found = filter(_EARLIER.fullmatch, storage.list_names(results.final_folder))
     return sorted(found, key=lambda name: int(name.removesuffix(".json").split("-")[1]))

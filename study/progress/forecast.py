@@ -1,4 +1,4 @@
-"""What a study will take, before it starts: trials, device-hours, wall time, disk, memory; and all of it in words."""
+"""Forecast of a study before it starts: trials, device-hours, wall time, disk and memory."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,23 +7,23 @@ from typing import Final
 
 from renalnet.config import MAIN_NETWORK, NetName
 from renalnet.runtime.durations import duration_words
+from study.config import space
 from study.config.sections import Slots, StudyConfig
 from study.progress.progress import hours_words
-from study.progress.trial_cost import Measured, NetworkCost
-from study.config import space
+from study.progress.trial_cost import DataCost, Measured, NetworkCost
 from study.search.rungs import rung_ages
 from study.search.trial_counts import count_repeats, count_trials, num_finalists
 
-LOG_BYTES_A_TRIAL: Final = 12_000
-LOG_BYTES_AN_EPOCH: Final = 3_700
-"""Of records, journal, Ray Tune's files and TensorBoard's, as small studies left them."""
-CHECKPOINTS_A_TRIAL: Final = 2
-"""`renalnet.nets.bundle` keeps the newest two."""
+LOG_BYTES_PER_TRIAL: Final = 12_000
+LOG_BYTES_PER_EPOCH: Final = 3_700
+"""Size of records, journal and the files of Ray Tune and TensorBoard, measured on small studies."""
+CHECKPOINTS_PER_TRIAL: Final = 2
+"""Checkpoints of a trial at the same time: `renalnet.nets.bundle` keeps the newest two."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What Ray offers."""
+    """Size of a Ray cluster."""
 
     num_nodes: int
     num_cpus: int
@@ -32,82 +32,93 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Disk:
-    """Bytes in the results folder."""
+    """Bytes of a results folder."""
 
     weights: int
-    """Of the trials that keep theirs, with all that run at once."""
+    """Checkpoints and models of the best trials and of all that run at once."""
     logs: int
+    """Records, logs and journal."""
     masks: int
-    """Of the final stage, with what the report shows of the patients."""
+    """Masks of the final stage, and the images that the report shows."""
     data: int
-    """Of a synthetic cohort and its store."""
+    """Synthetic cohort and its store; 0 where the user named a store."""
 
     @property
     def total(self) -> int:
-        """All of it, while the last trials run."""
+        """Size of the folder while the last trials run."""
         return self.weights + self.logs + self.masks + self.data
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Of a whole study on a cluster's slots."""
+    """Cost of a study on the slots of a cluster."""
 
     num_trials: Mapping[NetName, int]
+    """Trials by network."""
     trial_s: Mapping[NetName, float]
-    """Of a trial that trains all its epochs, by network."""
+    """Time of a trial that trains all its epochs, by network."""
     most_hours: float
-    """GPU-hours, or processor-hours where there is no GPU, if nothing is pruned; the final stage counted."""
+    """GPU-hours, or processor-hours without a GPU, if nothing is pruned; with the final stage."""
     expected_hours: float | None
-    """With successive halving (see `halving_share`); none where the median rule prunes, of which nothing is known."""
+    """Hours with successive halving (see `halving_share`); None with the median rule, which is not predicted."""
     most_wall_s: float
+    """Wall time if nothing is pruned."""
     expected_wall_s: float | None
+    """Wall time with successive halving; None with the median rule."""
     disk: Disk
+    """Size of the results folder."""
 
 
 def forecast(config: StudyConfig, measured: Measured, slots: Slots) -> Forecast:
-    """Hours, wall time and disk of a study, from what one slot has shown."""
+    """Return hours, wall time and disk space of a study, from measurements on one slot."""
     trials = count_trials(config)
-    looked_at = config.train.max_validation_cases or measured.data.num_cases["validation"]
-    trial_s = {name: trial_seconds(config, cost, looked_at) for name, cost in measured.networks.items()}
+    num_validation = config.train.max_validation_cases or measured.data.num_cases["validation"]
+    trial_s = {name: trial_seconds(config, cost, num_validation) for name, cost in measured.networks.items()}
     shares = {name: expected_share(config, number) for name, number in trials.items()}
     repeats_s = sum(number * trial_s[name] for name, number in count_repeats(config).items())
     most_s = sum(number * trial_s[name] for name, number in trials.items()) + repeats_s
-    is_known = all(share is not None for share in shares.values())
     expected_s = sum(number * trial_s[name] * (shares[name] or 0.0) for name, number in trials.items()) + repeats_s
-    longest_s = max(trial_s.values())
+    is_known = None not in shares.values()
     final_s, final_wall_s = final_seconds(config, measured, slots.num_slots)
-    hours = (slots.gpus or slots.cpus) / 3600
+    hours_per_s = (slots.gpus or slots.cpus) / 3600
+
+    def wall_s(runs_s: float) -> float:
+        return max(runs_s / slots.num_slots, *trial_s.values()) + final_wall_s
+
     return Forecast(
         num_trials=trials,
         trial_s=trial_s,
-        most_hours=(most_s + final_s) * hours,
-        expected_hours=(expected_s + final_s) * hours if is_known else None,
-        most_wall_s=max(most_s / slots.num_slots, longest_s) + final_wall_s,
-        expected_wall_s=max(expected_s / slots.num_slots, longest_s) + final_wall_s if is_known else None,
+        most_hours=(most_s + final_s) * hours_per_s,
+        expected_hours=(expected_s + final_s) * hours_per_s if is_known else None,
+        most_wall_s=wall_s(most_s),
+        expected_wall_s=wall_s(expected_s) if is_known else None,
         disk=disk_bytes(config, measured, slots.num_slots),
     )
 
 
 def trial_seconds(config: StudyConfig, cost: NetworkCost, num_validation: int) -> float:
-    """Seconds of a trial that trains all its epochs and looks at so many validation patients after each."""
-    epoch_s = config.train.steps_per_epoch * cost.step_s + num_validation * cost.patient_s
+    """Return the seconds of a trial that trains all its epochs and scores `num_validation` cases after each."""
+    epoch_s = config.train.steps_per_epoch * cost.step_s + num_validation * cost.case_s
     return config.train.epochs * epoch_s
 
 
 def final_seconds(config: StudyConfig, measured: Measured, num_slots: int) -> tuple[float, float]:
-    """The final stage in seconds of a slot and of the clock: each candidate's patients of a split share the slots."""
+    """Return the seconds of the final stage, summed over slots and as wall time.
+
+    The cases of a finalist in one split share the slots; finalists follow each other.
+    """
     costs = [measured.networks[MAIN_NETWORK]] * num_finalists(config)
     costs += [measured.networks[name] for name in config.search.baselines]
     networks_s = sum(cost.final_s for cost in costs) * config.final.seeds  # each member of an ensemble segments
-    fields_s = sum(cost.field_s for cost in costs) * config.final.tuning_trials
+    crf_s = sum(cost.crf_s for cost in costs) * config.final.tuning_trials
     num_validation, num_test = (measured.data.num_cases[split] for split in ("validation", "test"))
-    total_s = (networks_s + fields_s) * num_validation + networks_s * num_test
+    total_s = (networks_s + crf_s) * num_validation + networks_s * num_test
     rounds, test_rounds = (math.ceil(number / num_slots) for number in (num_validation, num_test))
-    return total_s, (networks_s + fields_s) * rounds + networks_s * test_rounds
+    return total_s, (networks_s + crf_s) * rounds + networks_s * test_rounds
 
 
 def expected_share(config: StudyConfig, num_trials: int) -> float | None:
-    """The part of all epochs that a network's trials train on average; none where the rule is not foretold."""
+    """Return the share of all epochs that the trials of a network train on average; None for the median rule."""
     if config.search.pruner == "median":
         return None
     if config.search.pruner == "none":
@@ -127,25 +138,32 @@ def _rung_epochs(config: StudyConfig, first_step: int) -> list[int]:
 
 
 def halving_share(num_trials: int, num_epochs: int, rung_epochs: Sequence[int], reduction_factor: int) -> float:
-    """The part of all epochs that trials train under asynchronous successive halving, if they come in no order.
+    """Return the share of all epochs that trials train under asynchronous successive halving, in random order.
 
-    Rungs lie at the given epochs, for trials of one first learning-rate step. A trial that reaches a rung as its
-    (m+1)th goes on if it is not below the quantile 1 - 1/r of the m values there. That quantile lies
-    (1 - 1/r)(m - 1) places above the least value, and the new value falls into each of the m + 1 gaps between them with
-    the same chance, so that it goes on with chance (m - (1 - 1/r)(m - 1)) / (m + 1): 1 for the first, 1/2 for the
-    second, 1/r in the long run. Epochs between two rungs are trained by those who went on at the first. Where there are
-    more rungs this is some per cent too low: who went on late at the first one had to be better. A search that learns
-    prunes less, too.
+    The trial that reaches a rung as number m + 1 continues if it is not below the quantile 1 - 1/r of the m values
+    there. This quantile is (1 - 1/r)(m - 1) places above the lowest value. The new value is equally likely to be in
+    each of the m + 1 gaps between the values. So it continues with probability (m - (1 - 1/r)(m - 1)) / (m + 1): 1 for
+    the first trial, 1/2 for the second, 1/r in the limit. With more than one rung the share is a few percent too low,
+    because a trial that passed the first rung late had to be better. A search that learns prunes less as well.
+
+    Args:
+        num_trials: trials of a network.
+        num_epochs: epochs of a trial that is not pruned.
+        rung_epochs: epochs of the rungs, for trials with one first milestone.
+        reduction_factor: r, the inverse of the share that continues at a rung.
     """
-    reached, trained, begun = float(num_trials), 0.0, 0
+    reached = float(num_trials)
+    trained = 0.0
+    begun = 0
     for rung in rung_epochs:
         trained += reached * (rung - begun)
-        reached, begun = _num_going_on(reached, reduction_factor), rung
+        reached = _num_passing(reached, reduction_factor)
+        begun = rung
     return (trained + reached * (num_epochs - begun)) / (num_trials * num_epochs)
 
 
-def _num_going_on(reached: float, reduction_factor: int) -> float:
-    """Trials expected to pass a rung that so many reach; a last part of a trial counts as a part."""
+def _num_passing(reached: float, reduction_factor: int) -> float:
+    """Return the expected number of trials that pass a rung; a fraction of a trial passes with its probability."""
     quantile = 1 - 1 / reduction_factor
     whole = int(reached)
     chances = [1.0] + [(m - quantile * (m - 1)) / (m + 1) for m in range(1, whole + 1)]
@@ -153,29 +171,37 @@ def _num_going_on(reached: float, reduction_factor: int) -> float:
 
 
 def disk_bytes(config: StudyConfig, measured: Measured, num_slots: int) -> Disk:
-    """What a study leaves in its results, at most: while trials run, the networks' largest ones."""
-    trials = count_trials(config)
-    sizes = {
-        name: CHECKPOINTS_A_TRIAL * cost.checkpoint_bytes + cost.model_bytes for name, cost in measured.networks.items()
-    }
-    repeats = count_repeats(config)
-    numbers = {name: min(config.search.kept_models, number) + repeats[name] for name, number in trials.items()}
-    kept = sum(number * sizes[name] for name, number in numbers.items())
-    data = measured.data
-    num_masks = num_finalists(config) + len(config.search.baselines)
-    masks = num_masks * (data.num_cases["validation"] + data.num_cases["test"]) * data.mask_bytes
-    views = data.num_cases["test"] * (data.view_bytes + len(trials) * data.mask_bytes // 2)
-    best = config.final.seeds * measured.networks[MAIN_NETWORK].model_bytes
+    """Return the size of the results folder at its maximum, when all running trials have the largest network."""
+    num_trials = sum(count_trials(config).values())
     return Disk(
-        weights=kept + best + min(num_slots, sum(trials.values())) * max(sizes.values()),
-        logs=sum(trials.values()) * (LOG_BYTES_A_TRIAL + config.train.epochs * LOG_BYTES_AN_EPOCH),
-        masks=masks + views,
-        data=data.prepared_bytes,
+        weights=_weight_bytes(config, measured.networks, min(num_slots, num_trials)),
+        logs=num_trials * (LOG_BYTES_PER_TRIAL + config.train.epochs * LOG_BYTES_PER_EPOCH),
+        masks=_mask_bytes(config, measured.data),
+        data=measured.data.prepared_bytes,
     )
 
 
+def _weight_bytes(config: StudyConfig, costs: Mapping[NetName, NetworkCost], num_running: int) -> int:
+    sizes = {name: CHECKPOINTS_PER_TRIAL * cost.checkpoint_bytes + cost.model_bytes for name, cost in costs.items()}
+    repeats = count_repeats(config)
+    kept = sum(
+        (min(config.search.kept_models, number) + repeats[name]) * sizes[name]
+        for name, number in count_trials(config).items()
+    )
+    best = config.final.seeds * costs[MAIN_NETWORK].model_bytes
+    return kept + best + num_running * max(sizes.values())
+
+
+def _mask_bytes(config: StudyConfig, data: DataCost) -> int:
+    num_finalists_of_all = num_finalists(config) + len(config.search.baselines)
+    masks = num_finalists_of_all * (data.num_cases["validation"] + data.num_cases["test"]) * data.mask_bytes
+    # A view holds the mask of one finalist per network, but only on the grid of the ROI: about half of the size.
+    views = data.num_cases["test"] * (data.view_bytes + len(count_trials(config)) * data.mask_bytes // 2)
+    return masks + views
+
+
 def forecast_lines(config: StudyConfig, cluster: Cluster, slots: Slots, measured: Measured) -> Iterator[str]:
-    """The configuration, the cluster, what was measured and what follows, a line each."""
+    """Return lines of text: the configuration, the cluster, the measurements and the forecast."""
     yield from _meaning(config, slots)
     yield (
         f"cluster     nodes {cluster.num_nodes}, GPUs {cluster.num_gpus}, processors {cluster.num_cpus}: "
@@ -191,7 +217,7 @@ def _meaning(config: StudyConfig, slots: Slots) -> Iterator[str]:
     yield f"study       {config.preset}: {', '.join(f'{name} {number}' for name, number in trials.items())} trials"
     yield f"space       {'; '.join(_domain_words(*item) for item in space.domains(config.space, MAIN_NETWORK).items())}"
     yield (
-        f"a trial     {train.epochs} epochs of {train.steps_per_epoch} steps of {train.optim.batch_size} crops of "
+        f"trial       {train.epochs} epochs of {train.steps_per_epoch} steps of {train.optim.batch_size} crops of "
         f"{shape} on {_devices(slots)}"
     )
     yield f"search      {config.search.sampler}, seed {config.seed}; {_pruning(config)}"
@@ -230,17 +256,17 @@ def _pruning(config: StudyConfig) -> str:
     ages = rung_ages(search.grace_epochs, search.reduction_factor, config.train.epochs, config.space.first_step[0])
     if search.pruner == "none" or not ages:
         return "nothing is pruned"
-    behind = "epochs after a trial's first learning-rate step"
+    after = "epochs after a trial's first milestone"
     if search.pruner == "median":
-        return f"from {search.grace_epochs} {behind} on, trials below the median are pruned"
-    return f"{', '.join(map(str, ages))} {behind} the best 1/{search.reduction_factor} of a network's trials go on"
+        return f"from {search.grace_epochs} {after} on, trials below the median are pruned"
+    return f"{', '.join(map(str, ages))} {after} the best 1/{search.reduction_factor} of a network's trials continue"
 
 
 def _measurement(measured: Measured) -> Iterator[str]:
     for name, cost in measured.networks.items():
         yield (
-            f"measured    {name} on {measured.device}: {cost.step_s:.3g} s a step, {cost.patient_s:.3g} s a validation "
-            f"patient, {cost.final_s:.3g} s a patient of the final stage"
+            f"measured    {name} on {measured.device}: {cost.step_s:.3g} s per step, {cost.case_s:.3g} s per "
+            f"validation case, {cost.final_s:.3g} s per case of the final stage"
         )
 
 
@@ -254,12 +280,12 @@ def _outcome(found: Forecast, measured: Measured, slots: Slots) -> Iterator[str]
         hours += f", about {hours_words(found.expected_hours)} with pruning"
         wall += f", about {duration_words(found.expected_wall_s)} with pruning"
     yield f"hours       {hours} ({device}-hours of search and final stage)"
-    yield f"wall time   {wall} on {slots.num_slots} slots, painting and preparing not counted"
+    yield f"wall time   {wall} on {slots.num_slots} slots, without painting and preparing data"
     yield (
         f"disk        {_size(disk.total)}: weights {_size(disk.weights)}, logs {_size(disk.logs)}, "
         f"masks {_size(disk.masks)}" + (f", synthetic data {_size(disk.data)}" if disk.data else "")
     )
-    yield f"memory      {_size(measured.data.decoded_bytes)} of decoded patients a node, held once"
+    yield f"memory      {_size(measured.data.decoded_bytes)} of decoded cases per node"
 
 
 def _size(num_bytes: float) -> str:

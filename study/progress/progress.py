@@ -1,16 +1,16 @@
-"""How far a study is: trials, the best so far, hours spent and saved, time left. Reads the results' records only."""
+"""Progress of a study: its trials, the best so far, hours spent and saved, time left. It reads only trial records."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from renalnet.config import NetName
+from renalnet.config import MAIN_NETWORK, NetName
 from renalnet.runtime import storage
 from renalnet.runtime.durations import duration_words
 from renalnet.train.epochs import EpochRecord, best_of
 from study.config.sections import Slots, StudyConfig
-from study.finalists.finalists import OURS
+from study.records.results import Results
 from study.records.trials import State, TrialRecord, find_record, read_epochs
 from study.search.rungs import saved_by_pruning
 from study.search.trial_counts import count_repeats, count_trials
@@ -20,26 +20,32 @@ ENDED: Final[tuple[State, ...]] = ("complete", "pruned", "failed")
 
 @dataclass(frozen=True)
 class TrialFigures:
-    """What a trial has cost and reached so far."""
+    """Cost and result of a trial or repeat so far."""
 
     name: str
+    """Name of the trial, such as `fcn_ppm-0003`."""
     network: str
+    """Key of the network."""
     state: State
+    """How it ended, or `running`."""
     num_epochs: int
+    """Epochs that have ended well."""
     planned_epochs: int
+    """Epochs that it trains unless it is pruned."""
     seconds: float
-    """Of its epochs; the one under way is not in it."""
+    """Time of its ended epochs."""
     waited_s: float
-    """Part of them that went by waiting for data, as the epochs' shares tell."""
+    """Time of these epochs spent waiting for data."""
     num_devices: float
     """GPUs that it occupies; processors where it has no GPU."""
     best: EpochRecord | None
+    """The epoch with the highest objective; None before an epoch has ended."""
     is_repeat: bool = False
-    """Whether it is a finalist's further run, which nobody prunes, and no trial of the search."""
+    """Whether it repeats a finalist. A repeat is never pruned."""
 
     @property
     def has_ended(self) -> bool:
-        """Whether it trains no more."""
+        """Whether it has ended, in whichever state."""
         return self.state in ENDED
 
     @property
@@ -49,33 +55,34 @@ class TrialFigures:
 
     @property
     def saved_hours(self) -> float:
-        """What the epochs that a pruned trial did not train would have cost, at its own mean time an epoch."""
+        """Hours that the remaining epochs of a pruned trial would have cost, at its own mean time per epoch."""
         return saved_by_pruning(self.hours, self.num_epochs, self.planned_epochs) if self.state == "pruned" else 0.0
 
 
 @dataclass(frozen=True)
 class Progress:
-    """A study at one moment."""
+    """Progress of a study at one moment."""
 
     num_planned: int
     """Trials of the search and repeats of its finalists."""
     counts: Mapping[State, int]
-    """Trials that have begun, by state."""
+    """Number of started trials and repeats, by state."""
     best: TrialFigures | None
     """The trial of 3D_FCN_PPM with the best epoch so far."""
     device: str
-    """What the hours are of: GPU or CPU."""
+    """Device that the hours are counted for: `GPU` or `CPU`."""
     spent_hours: float
+    """Hours of all epochs."""
     saved_hours: float
-    """By pruning."""
+    """Hours saved by pruning."""
     wait_share: float
-    """Part of the epochs' time that went by waiting for data, 0-1."""
+    """Share of the epochs' time spent waiting for data, 0 to 1."""
     left_s: float | None
-    """Of the search and the repeats; none before an epoch has been measured."""
+    """Time left of the search and the repeats; None before an epoch has ended."""
 
     @property
     def num_ended(self) -> int:
-        """Trials that train no more."""
+        """Number of trials and repeats that have ended."""
         return sum(self.counts.get(state, 0) for state in ENDED)
 
     @property
@@ -85,25 +92,27 @@ class Progress:
 
 
 class StudyFollower:
-    """Follows the trials and repeats of a results folder; one that has ended is read once, others at every look."""
+    """Reader of the progress of a study. An ended trial is read once, the others at every look."""
 
-    def __init__(self, config: StudyConfig, results: str, slots: Slots) -> None:
-        """Look at nothing yet.
+    def __init__(self, config: StudyConfig, results: Results, slots: Slots) -> None:
+        """Read nothing yet.
 
         Args:
-            config: the whole study.
-            results: the results folder, any path that `storage` knows.
+            config: the study's configuration.
+            results: the results folder.
             slots: what a trial occupies, and how many run at once.
         """
-        self._config, self._results, self._slots = config, results, slots
+        self._config = config
+        self._results = results
+        self._slots = slots
         self._ended: dict[str, TrialFigures] = {}
 
     def look(self) -> Progress:
-        """The study now."""
+        """Return the current progress."""
         return progress_of(self._read(), self._config, self._slots)
 
     def _read(self) -> list[TrialFigures]:
-        names = storage.list_names(storage.join(self._results, "trials"))
+        names = storage.list_names(self._results.trials_folder)
         found = [self._ended.get(name) or self._figures(name) for name in names]
         trials = [trial for trial in found if trial]
         self._ended = {trial.name: trial for trial in trials if trial.has_ended}
@@ -115,7 +124,7 @@ class StudyFollower:
 
 
 def figures_of(record: TrialRecord, epochs: Sequence[EpochRecord]) -> TrialFigures:
-    """A trial's cost and best epoch, from its record and log."""
+    """Return the cost and the best epoch of a trial, from its record and its log."""
     return TrialFigures(
         name=record.name,
         network=record.network,
@@ -131,9 +140,9 @@ def figures_of(record: TrialRecord, epochs: Sequence[EpochRecord]) -> TrialFigur
 
 
 def progress_of(trials: Sequence[TrialFigures], config: StudyConfig, slots: Slots) -> Progress:
-    """What the trials' figures come to."""
+    """Return the progress of a study from the figures of its trials."""
     seconds = sum(trial.seconds for trial in trials)
-    scored = [trial for trial in trials if trial.best and trial.network == OURS and not trial.is_repeat]
+    scored = [trial for trial in trials if trial.best and trial.network == MAIN_NETWORK and not trial.is_repeat]
     return Progress(
         num_planned=sum(_num_trials(trials, config).values()) + sum(_num_repeats(trials, config).values()),
         counts=Counter(trial.state for trial in trials),
@@ -147,7 +156,7 @@ def progress_of(trials: Sequence[TrialFigures], config: StudyConfig, slots: Slot
 
 
 def progress_line(progress: Progress) -> str:
-    """A study's state in one line of words."""
+    """Return the progress as one line of text."""
     count = progress.counts.get
     states = [f"{count(state)} {state}" for state in ("pruned", "failed", "running") if count(state)]
     saved = f"{hours_words(progress.saved_hours)} saved by pruning"
@@ -164,7 +173,7 @@ def progress_line(progress: Progress) -> str:
 
 
 def best_words(best: TrialFigures | None) -> str:
-    """The best trial so far; empty where there is none."""
+    """Return the best trial so far as text; empty before an epoch has ended."""
     if best is None or best.best is None:
         return ""
     epoch = best.best
@@ -173,7 +182,7 @@ def best_words(best: TrialFigures | None) -> str:
 
 
 def hours_words(hours: float) -> str:
-    """Three digits, more where they count whole hours."""
+    """Return hours with three significant digits, from 100 hours on in whole hours."""
     return f"{hours:.0f}" if hours >= 100 else f"{hours:.3g}"
 
 
@@ -182,43 +191,53 @@ def _objective(trial: TrialFigures) -> float:
 
 
 def _left_s(trials: Sequence[TrialFigures], config: StudyConfig, num_slots: int) -> float | None:
-    """Seconds until the last trial ends: the work left, shared by the slots, but no less than the longest trial's.
+    """Return the seconds until the last trial ends; None before an epoch has ended.
 
-    A trial of the search is expected to train as many epochs as those that have ended and got as far as it has did on
-    average, each in its network's mean time; where none has, or nothing was measured, all its epochs, in the study's
-    mean time. Repeats train all of theirs.
+    This is the remaining work divided by the slots, but at least the remaining work of the longest trial. A trial of
+    the search is expected to reach the mean length of the ended trials that trained longer than it has so far; without
+    such a trial, all of its epochs. A repeat trains all of its epochs. An epoch takes the mean time of the network's
+    epochs, or the study's mean time where the network has none.
     """
     if not any(trial.num_epochs for trial in trials):
         return None
-    works: list[float] = []
-    repeats, epochs = _num_repeats(trials, config), config.train.epochs
-    for network, number in _num_trials(trials, config).items():
-        ours = [trial for trial in trials if trial.network == network]
-        seconds = _epoch_s(ours) or _epoch_s(trials)
-        searched = [trial for trial in ours if not trial.is_repeat]
-        again = [trial for trial in ours if trial.is_repeat]
-        lengths = [
-            *(_expected_epochs(searched, reached, epochs) - reached for reached in _reached(searched, number)),
-            *(max(epochs - reached, 0) for reached in _reached(again, repeats[network])),
-        ]
-        works += [seconds * length for length in lengths]
-    return max(sum(works) / num_slots, *works, 0.0)
+    repeats = _num_repeats(trials, config)
+    works_s = [
+        seconds
+        for network, number in _num_trials(trials, config).items()
+        for seconds in _works_s(trials, network, number, repeats[network], config.train.epochs)
+    ]
+    return max(sum(works_s) / num_slots, *works_s, 0.0)
+
+
+def _works_s(
+    trials: Sequence[TrialFigures], network: NetName, num_trials: int, num_repeats: int, epochs: int
+) -> list[float]:
+    """Return the expected remaining seconds of each run of a network that has not ended."""
+    runs = [trial for trial in trials if trial.network == network]
+    epoch_s = _epoch_s(runs) or _epoch_s(trials)
+    searched = [run for run in runs if not run.is_repeat]
+    repeats = [run for run in runs if run.is_repeat]
+    lengths = [
+        *(_expected_epochs(searched, reached, epochs) - reached for reached in _reached(searched, num_trials)),
+        *(max(epochs - reached, 0) for reached in _reached(repeats, num_repeats)),
+    ]
+    return [epoch_s * length for length in lengths]
 
 
 def _reached(begun: Sequence[TrialFigures], number: int) -> list[int]:
-    """Epochs behind each of `number` planned runs that have not ended."""
+    """Return the epochs trained so far by each of `number` planned runs that have not ended."""
     running = [trial.num_epochs for trial in begun if not trial.has_ended]
     return [*running, *[0] * (number - len(begun))]
 
 
 def _num_trials(trials: Sequence[TrialFigures], config: StudyConfig) -> dict[NetName, int]:
-    """Planned trials of each network, and no fewer than have begun."""
+    """Return the number of trials by network: the planned ones, or the started ones where these are more."""
     known = Counter(trial.network for trial in trials if not trial.is_repeat)
     return {network: max(number, known[network]) for network, number in count_trials(config).items()}
 
 
 def _num_repeats(trials: Sequence[TrialFigures], config: StudyConfig) -> dict[NetName, int]:
-    """Planned repeats of each network, and no fewer than there are: of those who were finalists once, too."""
+    """Return the number of repeats by network; repeats of earlier finalists count as well."""
     known = Counter(trial.network for trial in trials if trial.is_repeat)
     return {network: max(number, known[network]) for network, number in count_repeats(config).items()}
 

@@ -1,6 +1,6 @@
-"""What a trial costs, measured for a moment: some real steps, a patient segmented, the files that they leave.
+"""Cost of a trial, measured on a few training steps, one segmented case and the files that they leave.
 
-Everything is written to a temporary folder of the process that measures and is gone with it.
+All files are written to a temporary folder and deleted afterwards.
 """
 
 import tempfile
@@ -34,68 +34,77 @@ from renalnet.types import SPLITS, Split
 from study.config.sections import FinalConfig, StudyConfig
 
 MAX_STEPS: Final = SLOW_STEPS + 10
+"""Steps that are measured; the first `SLOW_STEPS` are not counted."""
 MEASURE_S: Final = 30.0
-"""No further step is begun behind so much time, so that a network that is slow here is not waited for long."""
+"""Time after which no further step is started, so that a network that is slow on this device is measured quickly."""
 MIN_STEPS: Final = 2
-_SAMPLE: Final = 3
-"""Phantoms that are painted where no store is given: two to train on, one to segment."""
+"""Steps that are measured however slow they are."""
+_NUM_PHANTOMS: Final = 3
+"""Phantoms that are painted where no store is named: two for training, one for validation."""
 
 
 @dataclass(frozen=True)
 class MeasureJob:
-    """What to measure, in any process that sees the store."""
+    """A measurement for any process that can read the store."""
 
     config: StudyConfig
     widths: dict[NetName, int]
-    """Each network's channels at full resolution."""
+    """Channels at full resolution, by network."""
     store: str | None
-    """None: phantoms are painted."""
+    """Path of the store; None to paint phantoms."""
     num_threads: int
+    """Threads of PyTorch."""
 
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """One network on one slot."""
+    """Cost of a network on one slot."""
 
     step_s: float
-    """A step of training, without the first ones."""
-    patient_s: float
-    """A validation patient of the training loop."""
+    """Time of a training step, without the first ones, which are slower."""
+    case_s: float
+    """Time of a validation case during training."""
     final_s: float
-    """A patient through the final stage."""
-    field_s: float
-    """The dense field of a patient once more, as it is tried with other parameters."""
+    """Time of a case in the final stage."""
+    crf_s: float
+    """Time of the dense CRF of a case, which the final stage repeats with other parameters."""
     model_bytes: int
+    """Size of the weights."""
     checkpoint_bytes: int
+    """Size of a checkpoint."""
 
 
 @dataclass(frozen=True)
 class DataCost:
-    """The patients."""
+    """Size of the cases."""
 
     num_cases: dict[Split, int]
+    """Number of cases by split."""
     decoded_bytes: int
-    """Of all training and validation patients, which a node holds once."""
+    """Memory of all decoded training and validation cases, which the trials of a node share."""
     prepared_bytes: int
-    """Of a synthetic cohort and its store, which lie in the results; 0 where a store is given."""
+    """Size of a synthetic cohort and its store in the results folder; 0 where the user named a store."""
     mask_bytes: int
-    """Of a patient's mask, on its scan's grid and on the ROI's."""
+    """Size of the masks of one case, on the grid of its scan and on the grid of the ROI."""
     view_bytes: int
-    """Of what the report shows of a patient, the networks' masks aside."""
+    """Size of the images of one case that the report shows, without masks."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a study is made of."""
+    """Costs from which a study is forecast."""
 
     networks: dict[NetName, NetworkCost]
+    """Cost by network."""
     data: DataCost
+    """Size of the cases."""
     device: str
+    """Device of the measurement, such as `cuda:0`."""
 
 
 @dataclass
 class _Clock:
-    """Times steps and says when they are enough."""
+    """Step times, and whether they suffice."""
 
     step_s: list[float] = field(default_factory=list)
     _began: float = field(default_factory=time.monotonic)
@@ -109,10 +118,10 @@ class _Clock:
 
 
 def measure_study(job: MeasureJob) -> Measured:
-    """Train a few steps of each network and segment a validation patient, on the store's patients or on phantoms.
+    """Train a few steps of each network and segment one validation case, from the store or of phantoms.
 
     Raises:
-        StoreError, ConfigError: the store or the configuration cannot be used, as in the study itself.
+        StoreError, ConfigError: the study cannot use the store or the configuration.
     """
     keep_memory()
     torch.set_num_threads(job.num_threads)
@@ -149,16 +158,16 @@ class _Bench:
         vote = vote_roi(model, roi.image, inference.stitch)
         return NetworkCost(
             step_s=step_seconds(clock.step_s)[0],
-            patient_s=_quickest(lambda: run.validation.score(0, net, run.device)),
+            case_s=_quickest(lambda: run.validation.score(0, net, run.device)),
             final_s=_quickest(lambda: segment_roi(model, roi.image, roi.spacing_mm, inference), times=1),
-            field_s=_quickest(lambda: refine(vote.probability, roi.image, roi.spacing_mm, inference.crf), times=1),
+            crf_s=_quickest(lambda: refine(vote.probability, roi.image, roi.spacing_mm, inference.crf), times=1),
             model_bytes=sum(tensor.numel() * tensor.element_size() for tensor in run.net.state_dict().values()),
             checkpoint_bytes=_largest(folder, "checkpoint-"),
         )
 
 
 def _quickest(work: Callable[[], object], times: int = 2) -> float:
-    """Seconds of the quickest of so many times: the first one may read from a disk, or tune kernels."""
+    """Return the least seconds over some calls: the first one may read from a disk or tune kernels."""
     took = []
     for _ in range(times):
         began = time.monotonic()
@@ -172,9 +181,9 @@ def _largest(folder: str, prefix: str) -> int:
 
 
 def _paint(config: StudyConfig, folder: Path) -> Store:
-    phantom = config.phantom.model_copy(update={"num_cases": min(_SAMPLE, config.phantom.num_cases)})
+    phantom = config.phantom.model_copy(update={"num_cases": min(_NUM_PHANTOMS, config.phantom.num_cases)})
     write_cohort(folder / "cohort", phantom)
-    few = config.prepare.model_copy(update={"test_share": 0.0, "validation_share": 1 / _SAMPLE})
+    few = config.prepare.model_copy(update={"test_share": 0.0, "validation_share": 1 / _NUM_PHANTOMS})
     cases = sorted(path.name for path in (folder / "cohort").iterdir() if path.is_dir())
     splits: dict[str, Split] = {case: "validation" if case == cases[-1] else "train" for case in cases}
     prepare(Request(folder / "cohort", folder / "store", few, splits=splits), _InThisProcess())
@@ -182,7 +191,7 @@ def _paint(config: StudyConfig, folder: Path) -> Store:
 
 
 class _InThisProcess:
-    """A `renalnet.runtime.workers.JobPool` without processes of its own."""
+    """A `renalnet.runtime.workers.JobPool` that runs jobs in the calling process."""
 
     def map(
         self,
@@ -190,7 +199,7 @@ class _InThisProcess:
         jobs: Iterable[Job],
         died: Callable[[Job], Result] | None = None,  # noqa: ARG002
     ) -> Iterator[Result]:
-        """See `JobPool.map`."""
+        """Apply the function to each job, in order."""
         return map(function, jobs)
 
 
@@ -200,14 +209,14 @@ def _given(store: Store, roi: Roi, folder: str) -> DataCost:
 
 
 def _painted(config: StudyConfig, store: Store, roi: Roi, folder: str) -> DataCost:
-    """The whole cohort's figures, from those of its first patients."""
+    """Return the size of the whole synthetic cohort, extrapolated from its first cases."""
     num_cases = _split_sizes(config.phantom.num_cases, config.prepare)
-    a_patient = sum(num_bytes(store, split) for split in ("train", "validation")) / len(store.cases())
-    on_disk = sum(_tree_bytes(Path(folder) / name) for name in ("cohort", "store")) / len(store.cases())
+    bytes_per_case = sum(num_bytes(store, split) for split in ("train", "validation")) / len(store.cases())
+    disk_bytes_per_case = sum(_tree_bytes(Path(folder) / name) for name in ("cohort", "store")) / len(store.cases())
     return DataCost(
         num_cases,
-        int(a_patient * (num_cases["train"] + num_cases["validation"])),
-        int(on_disk * sum(num_cases.values())),
+        int(bytes_per_case * (num_cases["train"] + num_cases["validation"])),
+        int(disk_bytes_per_case * sum(num_cases.values())),
         *_file_sizes(roi, folder),
     )
 
@@ -218,7 +227,7 @@ def _split_sizes(num_cases: int, config: PrepareConfig) -> dict[Split, int]:
 
 
 def _file_sizes(roi: Roi, folder: str) -> tuple[int, int]:
-    """Bytes of a patient's masks, and of its view without the networks' masks; the truth stands for a mask."""
+    """Return the bytes of the masks and of the view of a case. The truth stands for a predicted mask."""
     mask, labels, view = (f"{folder}/files/{name}" for name in ("mask.nii.gz", "labels.npz", "view.npz"))
     write_volume(mask, to_source(Volume(roi.label, roi.grid), roi.source))
     storage.write_arrays(labels, {"labels": roi.label})

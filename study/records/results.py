@@ -120,6 +120,10 @@ class Results:
         """The choice of the winner."""
         return self.path("final", "selection.json")
 
+    def earlier_selection_path(self, name: str) -> str:
+        """Return the path of an earlier choice, such as `selection-1.json`."""
+        return self.path("final", name)
+
     @property
     def metrics_path(self) -> str:
         """The table of measurements."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from renalnet.evaluation.mask_quality import Signs
 from renalnet.evaluation.rows import LabelMeasures
+from renalnet.planning.rows import SheetMeasures
 from study.records.parquet import MAY_BE_ABSENT
 
 
@@ -167,39 +168,25 @@ class Quality(Signs, _MaskPlace):
     """Validation cases that the estimate is learned from."""
 
 
-@dataclass(frozen=True)
-class PlanningSheet:
-    """The planning sheet of a kidney, by the truth or by the winner's mask; what has no value is None."""
+@dataclass(frozen=True, kw_only=True)
+class _SheetPlace:
+    """The columns before the measures in `PlanningSheet`."""
 
     case: str
+    checkpoint: str = ""
+    """Name of the winner."""
     source: str
-    side: str
-    kidney_ml: float
-    kidney_length_mm: float
-    tumor_ml: float
-    num_tumors: int
-    remaining_ml: float
-    margin_mm: float
-    remaining_share: float | None = None
-    diameter_3d_mm: float | None = None
-    diameter_axial_mm: float | None = None
-    tumor_surface_cm2: float | None = None
-    contact_cm2: float | None = None
-    exophytic_share: float | None = None
-    beyond_upper_share: float | None = None
-    beyond_lower_share: float | None = None
-    to_upper_line_mm: float | None = None
-    to_lower_line_mm: float | None = None
-    behind_mm: float | None = None
-    face: str | None = None
-    c_index: float | None = None
-    renal_r: int | None = None
-    renal_e: int | None = None
-    renal_l: int | None = None
+    """`truth` or `prediction`: the mask that was measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanningSheet(SheetMeasures, _SheetPlace):
+    """A row of `plan.parquet`: the planning sheet of a kidney, by the truth or by the winner's mask."""
+
     spread: str = "{}"
-    """JSON: least and largest of each measure over the masks of the finalists of the winner's network."""
+    """JSON: lowest and highest value of each measure over the masks of the finalists of the winner's network."""
 
     @property
     def bounds(self) -> dict[str, tuple[float, float]]:
-        """Least and largest value of each measure that spreads."""
+        """Lowest and highest value, by measure, of the measures that differ between these masks."""
         return {name: (low, high) for name, (low, high) in json.loads(self.spread).items()}

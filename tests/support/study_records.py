@@ -1,4 +1,4 @@
-"""Writes what a trial leaves behind, without training, and tells a searcher of it."""
+"""Files of trials and repeats, written without training, and the searcher that is told about them."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +11,7 @@ from renalnet.runtime import storage
 from renalnet.train.checkpoint import Checkpoint, save_checkpoint
 from renalnet.train.epochs import LOG_FILE, EpochRecord
 from study.config.sections import Slots, StudyConfig
-from study.records import paths
+from study.records.results import Results
 from study.records.trials import TrialRecord, write_record
 from study.search.journal import open_journal
 from study.search.searcher import NetworkSearch
@@ -25,25 +25,25 @@ TRAIN = {
 
 
 def keep_epochs(results: Path, name: str, objectives: list[float], failure: str = "") -> None:
-    """The log of a run with one epoch of half an hour for each objective, and a failed one where asked."""
+    """Write the log of a run: one epoch of half an hour for each objective, then a failed epoch if asked for."""
     epochs = [EpochRecord(n, 1.0, v, v, v, 0.1, 1800.0) for n, v in enumerate(objectives, start=1)]
     if failure:
         epochs.append(EpochRecord(len(epochs) + 1, 0.0, 0.0, 0.0, 0.0, 0.1, 1.0, failure))
     lines = "".join(storage.json_line(asdict(epoch)) + "\n" for epoch in epochs)
-    storage.write_bytes(storage.join(paths.trial_folder(str(results), name), LOG_FILE), lines.encode())
+    storage.write_bytes(storage.join(Results(str(results)).trial_folder(name), LOG_FILE), lines.encode())
 
 
 def keep_model(results: Path, name: str, weight: float = 0.0) -> None:
-    """A bundle of one weight."""
-    save_model(paths.trial_folder(str(results), name), {"w": torch.tensor([weight])}, {})
+    """Write a model bundle of one weight."""
+    save_model(Results(str(results)).trial_folder(name), {"w": torch.tensor([weight])}, {})
 
 
 def keep_trial(
     results: Path, network: str, number: int, objectives: list[float], failure: str = "", has_model: bool = True
 ) -> TrialRecord:
-    """A trial of the search that has ended, with its log and, if it finished an epoch, a model."""
+    """Write an ended trial of the search: record, log and, if it finished an epoch, a model."""
     record = TrialRecord(number, network, "complete", {}, TRAIN, cpus=2)
-    write_record(str(results), record)
+    write_record(Results(str(results)), record)
     keep_epochs(results, record.name, objectives, failure)
     if objectives and has_model:
         keep_model(results, record.name, number)
@@ -51,16 +51,16 @@ def keep_trial(
 
 
 def keep_repeat(results: Path, planned: TrialRecord, objectives: list[float], reason: str = "") -> None:
-    """A repeat that has ended, failed where there is a reason, with its log and, if it finished an epoch, a model."""
-    write_record(str(results), planned.ended("failed" if reason else "complete", reason))
+    """Write an ended repeat, which failed if there is a reason: record, log and, if it finished an epoch, a model."""
+    write_record(Results(str(results)), planned.ended("failed" if reason else "complete", reason))
     keep_epochs(results, planned.name, objectives, reason)
     if objectives:
         keep_model(results, planned.name, sum(map(ord, planned.name)))
 
 
 def keep_checkpoint(results: Path, name: str) -> None:
-    """Weights of one number, as a checkpoint and as a model, and an epoch's log."""
-    save_checkpoint(paths.trial_folder(str(results), name), Checkpoint(1, {"w": torch.zeros(1)}, {}))
+    """Write a checkpoint and a model of one weight, and the log of one epoch."""
+    save_checkpoint(Results(str(results)).trial_folder(name), Checkpoint(1, {"w": torch.zeros(1)}, {}))
     keep_model(results, name)
     keep_epochs(results, name, [0.1])
 
@@ -69,11 +69,16 @@ WIDTHS: dict[NetName, dict[int, int]] = {"fcn_ppm": {4: 4}, "unet3d": {4: 4}, "p
 
 
 def searcher(config: StudyConfig, folder: Path) -> NetworkSearch:
-    return NetworkSearch(config, str(folder), open_journal(str(folder)), WIDTHS, Slots(1, 0.0, 2))
+    """A searcher of a results folder with two slots."""
+    results = Results(str(folder))
+    return NetworkSearch(config, results, open_journal(results), WIDTHS, Slots(1, 0.0, 2))
 
 
 def end(search: NetworkSearch, folder: Path, trial_id: str, name: str, *objectives: float, failure: str = "") -> None:
-    """What Ray tells of a trial that ends: the last value of a pruned one comes with its end only."""
+    """Report a trial's epochs and its end to the searcher, as Ray does.
+
+    Ray reports the last epoch of a pruned trial only with its end.
+    """
     keep_epochs(folder, name, list(objectives), failure)
     for epoch, objective in enumerate(objectives[:-1], start=1):
         search.on_trial_result(trial_id, {"epoch": epoch, "objective": objective})

@@ -147,6 +147,6 @@ def num_bytes(folder: Path, *patterns: str) -> int:
 def test_a_dry_run_forecasts_and_writes_nothing(ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
     done = run([*command(ball_store, tiny_file, tmp_path / "results"), "--dry-run"])
     assert done.returncode == 0, done.stderr
-    for words in ("fcn_ppm 4, unet3d 1", "trials at once", "s a step", "wall time", "disk", "memory"):
+    for words in ("fcn_ppm 4, unet3d 1", "trials at once", "s per step", "wall time", "disk", "memory"):
         assert words in done.stdout
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""The forecast's arithmetic, by hand and against trials that are drawn."""
+"""Arithmetic of the forecast, by hand and against simulated trials."""
 
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ from study.config.sections import Slots, StudyConfig
 from study.progress.forecast import Cluster, disk_bytes, expected_share, forecast, forecast_lines, halving_share
 from study.progress.trial_cost import DataCost, Measured, NetworkCost
 
-COST = NetworkCost(step_s=2.0, patient_s=3.0, final_s=10.0, field_s=0.5, model_bytes=1000, checkpoint_bytes=2000)
+COST = NetworkCost(step_s=2.0, case_s=3.0, final_s=10.0, crf_s=0.5, model_bytes=1000, checkpoint_bytes=2000)
 DATA = DataCost({"train": 4, "validation": 2, "test": 3}, 5_000_000, 0, mask_bytes=100, view_bytes=50)
 
 
@@ -31,11 +31,11 @@ def test_hours_without_pruning(tiny_study: StudyConfig) -> None:
     trial_s = 5 * (4 * 2 + 2 * 3)
     assert found.num_trials == {"fcn_ppm": 4}
     assert found.trial_s == {"fcn_ppm": trial_s}
-    fields_s = 2 * 2 * 2 * 0.5  # of two finalists, two validation patients with two fields each
-    final_s = 2 * (2 + 3) * 10 + fields_s
+    crf_s = 2 * 2 * 2 * 0.5  # two finalists, two validation cases, two sets of parameters
+    final_s = 2 * (2 + 3) * 10 + crf_s
     assert found.most_hours == pytest.approx((4 * trial_s + final_s) * 2 / 3600)
     assert found.expected_hours == found.most_hours
-    assert found.most_wall_s == 4 * trial_s / 2 + 2 * 10 * (1 + 2) + 2  # a split of 2 patients in one go, of 3 in two
+    assert found.most_wall_s == 4 * trial_s / 2 + 2 * 10 * (1 + 2) + 2  # 2 cases take one round, 3 cases two
 
 
 def test_no_wall_time_is_shorter_than_a_trial(tiny_study: StudyConfig) -> None:
@@ -52,8 +52,8 @@ def test_gpu_hours_count_fractions(tiny_study: StudyConfig) -> None:
 @pytest.mark.parametrize(
     ("num_trials", "epochs", "rungs", "factor", "share"),
     [
-        (1, 9, [3], 3, 1.0),  # the first at a rung always goes on
-        (2, 9, [3], 3, (2 * 3 + 1.5 * 6) / 18),  # the second by even chance
+        (1, 9, [3], 3, 1.0),  # the first trial at a rung always continues
+        (2, 9, [3], 3, (2 * 3 + 1.5 * 6) / 18),  # the second continues with probability 1/2
         (3, 9, [3, 6], 2, (3 * 3 + 2 * 3 + 1.5 * 3) / 27),  # 1 + 1/2 + 1/2 pass the first rung, 1 + 1/2 the second
         (64, 9, [], 3, 1.0),
     ],
@@ -70,7 +70,7 @@ def test_share_of_epochs_is_that_of_rays_own_halving(epochs: int, rungs: list[in
 
 
 def halved(values: NDArray[np.float64], epochs: int) -> Iterator[int]:
-    """Epochs that Ray lets trials train, one after the other, each of the same value in all of them."""
+    """Yield the epochs that Ray lets each trial train; a trial reports the same value after each epoch."""
     halving = ASHAScheduler(time_attr="t", metric="v", mode="max", max_t=epochs + 1, grace_period=3, reduction_factor=3)
     for number, value in enumerate(values):
         trial = SimpleNamespace(trial_id=str(number))
@@ -83,7 +83,7 @@ def test_share_of_epochs_in_the_long_run() -> None:
     assert halving_share(10**6, 9, [3], 3) == pytest.approx((3 + 6 / 3) / 9, rel=1e-3)
 
 
-def test_the_median_rule_is_not_foretold(tiny_study: StudyConfig) -> None:
+def test_the_median_rule_is_not_predicted(tiny_study: StudyConfig) -> None:
     config = changed(tiny_study, scheduler="median")
     assert expected_share(config, 4) is None
     found = forecast(config, measured("fcn_ppm", "unet3d", "pspnet2d"), Slots(1, 0.0, 2))
@@ -110,7 +110,7 @@ def test_weights_are_those_kept_and_those_that_run(tiny_study: StudyConfig) -> N
     assert disk.data == 0
 
 
-def test_the_forecast_in_words(tiny_study: StudyConfig) -> None:
+def test_the_forecast_as_text(tiny_study: StudyConfig) -> None:
     networks = measured("fcn_ppm", "unet3d", "pspnet2d")
     lines = list(forecast_lines(tiny_study, Cluster(3, 12, 3), Slots(4, 1.0, 3), networks))
     text = "\n".join(lines)
@@ -120,11 +120,11 @@ def test_the_forecast_in_words(tiny_study: StudyConfig) -> None:
         "tumor_weight 1 to 4 on a log scale",
         "first_step 1 to 3",
         "5 epochs of 4 steps of 2 crops of 8×16×16 on 1 GPU and 4 processors",
-        "1, 3 epochs after a trial's first learning-rate step the best 1/3 of a network's trials go on",
+        "1, 3 epochs after a trial's first milestone the best 1/3 of a network's trials continue",
         "nodes 3, GPUs 3, processors 12: 3 trials at once",
-        "fcn_ppm on cpu: 2 s a step, 3 s a validation patient, 10 s a patient of the final stage",
+        "fcn_ppm on cpu: 2 s per step, 3 s per validation case, 10 s per case of the final stage",
         "6; one that is not pruned takes fcn_ppm 1 min 10 s",
-        "memory      5 MB of decoded patients a node",
+        "memory      5 MB of decoded cases per node",
     ):
         assert words in text
     assert all("\n" not in line for line in lines)

@@ -1,4 +1,4 @@
-"""How far a study is, from records written by hand: every epoch takes half an hour."""
+"""Progress of a study, from records written by hand, in which every epoch takes half an hour."""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from support.study_records import TRAIN, keep_epochs
 from renalnet.train.epochs import EpochRecord
 from study.config.sections import Slots, StudyConfig
 from study.progress.progress import StudyFollower, figures_of, hours_words, progress_line, progress_of
+from study.records.results import Results
 from study.records.trials import State, TrialRecord, write_record
 
 ONE_SLOT = Slots(cpus=2, gpus=0.0, num_slots=1)
@@ -17,7 +18,7 @@ ONE_SLOT = Slots(cpus=2, gpus=0.0, num_slots=1)
 def keep(results: Path, number: int, state: State, objectives: list[float], **changes: Any) -> None:
     values: dict[str, Any] = {"network": "fcn_ppm", "cpus": 2.0, "gpus": 0.0} | changes
     record = TrialRecord(number, state=state, point={}, train=TRAIN, **values)
-    write_record(str(results), record)
+    write_record(Results(str(results)), record)
     keep_epochs(results, record.name, objectives)
 
 
@@ -31,7 +32,7 @@ def test_trials_are_counted_by_state(four: StudyConfig, tmp_path: Path) -> None:
     keep(tmp_path, 0, "complete", [0.1, 0.2, 0.3, 0.4, 0.5])
     keep(tmp_path, 1, "pruned", [0.6, 0.1])
     keep(tmp_path, 2, "running", [])
-    progress = StudyFollower(four, str(tmp_path), ONE_SLOT).look()
+    progress = StudyFollower(four, Results(str(tmp_path)), ONE_SLOT).look()
     assert progress.counts == {"complete": 1, "pruned": 1, "running": 1}
     assert (progress.num_ended, progress.num_planned) == (2, 4)
     assert progress.best and progress.best.name == "fcn_ppm-0001"
@@ -42,7 +43,7 @@ def test_a_pruned_trial_saves_its_missing_epochs_at_its_own_pace(four: StudyConf
     keep(tmp_path, 0, "complete", [0.5] * 5)
     keep(tmp_path, 1, "pruned", [0.1, 0.1])
     keep(tmp_path, 2, "failed", [0.1])
-    progress = StudyFollower(four, str(tmp_path), ONE_SLOT).look()
+    progress = StudyFollower(four, Results(str(tmp_path)), ONE_SLOT).look()
     assert progress.device == "CPU"
     assert progress.spent_hours == 8 * 0.5 * 2
     assert progress.saved_hours == 3 * 0.5 * 2
@@ -50,13 +51,13 @@ def test_a_pruned_trial_saves_its_missing_epochs_at_its_own_pace(four: StudyConf
 
 def test_gpu_hours_count_fractions(four: StudyConfig, tmp_path: Path) -> None:
     keep(tmp_path, 0, "pruned", [0.5] * 4, gpus=0.25)
-    progress = StudyFollower(four, str(tmp_path), Slots(2, 0.25, 4)).look()
+    progress = StudyFollower(four, Results(str(tmp_path)), Slots(2, 0.25, 4)).look()
     assert (progress.device, progress.spent_hours, progress.saved_hours) == ("GPU", 0.5, 0.125)
 
 
-def test_before_the_first_epoch_nothing_is_foretold(four: StudyConfig, tmp_path: Path) -> None:
+def test_before_the_first_epoch_no_time_is_predicted(four: StudyConfig, tmp_path: Path) -> None:
     keep(tmp_path, 0, "running", [])
-    progress = StudyFollower(four, str(tmp_path), ONE_SLOT).look()
+    progress = StudyFollower(four, Results(str(tmp_path)), ONE_SLOT).look()
     assert progress.left_s is None
     assert progress_line(progress) == (
         "0 of 4 trials ended, 1 running · 0 CPU-hours spent, 0 saved by pruning · waiting for data 0%"
@@ -65,19 +66,20 @@ def test_before_the_first_epoch_nothing_is_foretold(four: StudyConfig, tmp_path:
 
 def test_time_left_without_an_end_is_that_of_all_epochs(four: StudyConfig, tmp_path: Path) -> None:
     keep(tmp_path, 0, "running", [0.1, 0.2])
-    assert StudyFollower(four, str(tmp_path), ONE_SLOT).look().left_s == (3 + 3 * 5) * 1800
+    assert StudyFollower(four, Results(str(tmp_path)), ONE_SLOT).look().left_s == (3 + 3 * 5) * 1800
 
 
 def test_time_left_expects_what_ended_trials_have_shown(four: StudyConfig, tmp_path: Path) -> None:
     keep(tmp_path, 0, "complete", [0.5] * 5)
     keep(tmp_path, 1, "pruned", [0.1, 0.1])
-    keep(tmp_path, 2, "running", [0.2, 0.2])  # past the prune, so like the first: 3 left; the last is like either: 3.5
-    assert StudyFollower(four, str(tmp_path), ONE_SLOT).look().left_s == (3 + 3.5) * 1800
+    # Longer than the pruned trial, it is expected to reach 5 epochs: 3 left. The last trial reaches (5 + 2) / 2.
+    keep(tmp_path, 2, "running", [0.2, 0.2])
+    assert StudyFollower(four, Results(str(tmp_path)), ONE_SLOT).look().left_s == (3 + 3.5) * 1800
 
 
 def test_slots_share_the_work_but_no_trial(four: StudyConfig, tmp_path: Path) -> None:
     keep(tmp_path, 0, "running", [0.1])
-    left_s = {num: StudyFollower(four, str(tmp_path), Slots(2, 0.0, num)).look().left_s for num in (2, 100)}
+    left_s = {num: StudyFollower(four, Results(str(tmp_path)), Slots(2, 0.0, num)).look().left_s for num in (2, 100)}
     assert left_s == {2: 19 / 2 * 1800, 100: 5 * 1800}
 
 
@@ -86,14 +88,14 @@ def test_a_network_without_epochs_is_taken_to_be_as_quick_as_the_others(
 ) -> None:
     for number in range(4):
         keep(tmp_path, number, "complete", [0.5] * 5)
-    assert StudyFollower(tiny_study, str(tmp_path), ONE_SLOT).look().left_s == 2 * 5 * 1800
+    assert StudyFollower(tiny_study, Results(str(tmp_path)), ONE_SLOT).look().left_s == 2 * 5 * 1800
 
 
 def test_an_ended_study_says_so(four: StudyConfig, tmp_path: Path) -> None:
     for number in range(3):
         keep(tmp_path, number, "complete", [0.25 * number] * 5)
     keep(tmp_path, 3, "failed", [])
-    assert progress_line(StudyFollower(four, str(tmp_path), ONE_SLOT).look()) == (
+    assert progress_line(StudyFollower(four, Results(str(tmp_path)), ONE_SLOT).look()) == (
         "4 of 4 trials ended, 1 failed · best fcn_ppm-0002 0.500 (Dice kidney 0.500, tumor 0.500) · "
         "15 CPU-hours spent, 0 saved by pruning · waiting for data 0% · search ended"
     )
@@ -107,7 +109,7 @@ def test_hours_have_three_digits(hours: float, words: str) -> None:
 def test_ended_trials_are_read_once_and_running_ones_again(four: StudyConfig, tmp_path: Path) -> None:
     keep(tmp_path, 0, "complete", [0.5] * 5)
     keep(tmp_path, 1, "running", [0.6])
-    follower = StudyFollower(four, str(tmp_path), ONE_SLOT)
+    follower = StudyFollower(four, Results(str(tmp_path)), ONE_SLOT)
     assert follower.look().spent_hours == 6
     (tmp_path / "trials/fcn_ppm-0000/epochs.jsonl").unlink()
     keep(tmp_path, 1, "running", [0.6, 0.7])
@@ -127,7 +129,7 @@ def test_the_wait_share_weighs_epochs_by_their_time() -> None:
 def keep_again(results: Path, number: int, seed: int, state: State, objectives: list[float]) -> None:
     train = {**TRAIN, "seed": seed}
     record = TrialRecord(number, "fcn_ppm", state, {}, train, cpus=2.0, repeat_of=f"fcn_ppm-{number:04d}")
-    write_record(str(results), record)
+    write_record(Results(str(results)), record)
     keep_epochs(results, record.name, objectives)
 
 
@@ -137,7 +139,7 @@ def test_repeats_are_counted_and_are_never_the_best_trial(four: StudyConfig, tmp
     for number in range(3):
         keep(tmp_path, number, "complete", [0.5] * 5)
     keep(tmp_path, 3, "pruned", [0.1])
-    follower = StudyFollower(repeated, str(tmp_path), ONE_SLOT)
+    follower = StudyFollower(repeated, Results(str(tmp_path)), ONE_SLOT)
     before = follower.look()
     assert (before.num_ended, before.num_planned, before.left_s) == (4, 7, 3 * 5 * 1800)
     keep_again(tmp_path, 0, 1, "running", [0.9, 0.9])
@@ -151,5 +153,5 @@ def test_repeats_of_earlier_finalists_are_in_the_count(four: StudyConfig, tmp_pa
     for number in range(4):
         keep(tmp_path, number, "complete", [0.5] * 5)
     keep_again(tmp_path, 0, 1, "complete", [0.5] * 5)
-    progress = StudyFollower(four, str(tmp_path), ONE_SLOT).look()
+    progress = StudyFollower(four, Results(str(tmp_path)), ONE_SLOT).look()
     assert (progress.num_ended, progress.num_planned, progress.left_s) == (5, 5, 0)

@@ -1,0 +1,48 @@
+"""The weights that a study keeps: those of the best trials of each network, and of all running trials."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from renalnet.nets.bundle import CONFIG_FILE, MODEL_FILE
+from renalnet.runtime import storage
+from renalnet.train.epochs import EpochRecord
+from study.records.results import Results
+from study.records.trials import TrialRecord, survives
+
+_WEIGHTS: Final = re.compile(rf"checkpoint-\d+\.(json|safetensors)|{re.escape(MODEL_FILE)}|{re.escape(CONFIG_FILE)}")
+
+
+class Retention:
+    """Deletes the weights of ended trials that are no longer among the best of their network."""
+
+    def __init__(self, results: Results, num_kept: int) -> None:
+        """Keep the weights of `num_kept` trials of each network in a results folder; no trial has ended yet."""
+        self._results = results
+        self._num_kept = num_kept
+        self._kept: dict[str, list[tuple[float, str]]] = {}
+
+    def add(self, record: TrialRecord, epochs: Sequence[EpochRecord]) -> None:
+        """Rank a trial that has ended, and delete the weights that fall out of the ranking.
+
+        The weights of a trial that failed by itself are deleted. Of equal trials the one with the lower number stays.
+        """
+        if not survives(epochs):
+            self._delete(record.name)
+            return
+        best = max(epoch.objective for epoch in epochs)
+        ranked = sorted([*self._kept.get(record.network, []), (-best, record.name)])
+        self._kept[record.network] = ranked[: self._num_kept]
+        for _, loser in ranked[self._num_kept :]:
+            self._delete(loser)
+
+    def find(self, trials: Iterable[tuple[TrialRecord, Sequence[EpochRecord]]]) -> None:
+        """Rank the trials that ended under an earlier driver and still have their weights."""
+        for record, epochs in trials:
+            if storage.exists(storage.join(self._results.trial_folder(record.name), MODEL_FILE)):
+                self.add(record, epochs)
+
+    def _delete(self, name: str) -> None:
+        folder = self._results.trial_folder(name)
+        for file in filter(_WEIGHTS.fullmatch, storage.list_names(folder)):
+            storage.delete(storage.join(folder, file))
