@@ -25,6 +25,7 @@ ROOMS = (
     "renalnet.nets",
     "renalnet.inference",
     "renalnet.evaluation",
+    "renalnet.train.losses",
     "renalnet.train",
     "renalnet.planning",
     "renalnet.commands",
@@ -60,7 +61,7 @@ HOME_OF_ITK = {
 HOME_OF_PYDICOM = {
     f"renalnet.data.dicom.{name}" for name in ("file", "pixels", "segmentation", "series", "segmentation_writer")
 }
-HOME_OF_RAY = {"cluster.submit", "cluster.upload", "study.run"} | {
+HOME_OF_RAY = {"cluster.submit", "cluster.ray_private", "study.run"} | {
     f"study.{name}"
     for name in (
         "search.extension",

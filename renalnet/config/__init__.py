@@ -6,8 +6,8 @@ reconstruction, and the field says "reconstruction". Lengths are in mm, triples 
 
 from renalnet.config.data import PhantomConfig, PrepareConfig
 from renalnet.config.inference import ComponentsConfig, CrfConfig, InferenceConfig, StitchConfig
-from renalnet.config.network import LossConfig, NetConfig
-from renalnet.config.networks import BASELINES, MAIN_NETWORK, NETWORKS, NetName
+from renalnet.config.losses import LossConfig
+from renalnet.config.networks import BASELINES, MAIN_NETWORK, NETWORKS, NetConfig, NetName
 from renalnet.config.section import (
     AnySection,
     Lengths,

@@ -1,16 +1,18 @@
-"""The networks by name: everything that is known about them without PyTorch.
+"""The networks by name, and their configuration: everything that is known about a network without PyTorch.
 
-A new network is one module in `renalnet/nets` and one entry in `NETWORKS`. Every network can be folded for inference
-and exported as ONNX, because both work on the layers, not on the class.
+A new network is one module in `renalnet/nets`, and here an entry in `NETWORKS` and its own fields in `NetConfig`.
+Every network can be folded for inference and exported as ONNX, because both work on the layers, not on the class.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, WithJsonSchema
+from pydantic import Field, model_validator
 
+from renalnet.config.catalogue import name_in, names_of
+from renalnet.config.section import Section
 from renalnet.errors import ConfigError, nearest
 
 
@@ -82,6 +84,8 @@ BASELINES: Final = tuple(name for name in NETWORKS if name != MAIN_NETWORK)
 """Every network that 3D_FCN_PPM can be compared with."""
 PAPER_BASELINES: Final = tuple(name for name in BASELINES if NETWORKS[name].paper)
 """The baselines of the paper. A new entry without a row in the paper leaves them, and so the default study, as is."""
+NetName = Annotated[str, name_in(NETWORKS, "network"), names_of(NETWORKS)]
+"""A name in `NETWORKS`; configurations validate it."""
 _OTHER_COLOR: Final = "#009E73"
 _OTHER_MARKER: Final = "o"
 
@@ -108,11 +112,30 @@ def marker_of(name: str) -> str:
     return NETWORKS[name].marker if name in NETWORKS else _OTHER_MARKER
 
 
-def _known(name: str) -> str:
-    if name not in NETWORKS:
-        raise ValueError(f"no network has this name; it must be one of {', '.join(NETWORKS)}")
-    return name
+class NetConfig(Section):
+    """Architecture of a network. The defaults give the paper's 3D_FCN_PPM."""
 
+    name: NetName = MAIN_NETWORK
+    """A name in `NETWORKS`: `fcn_ppm` (3D_FCN_PPM), `unet3d` (3D U-Net) or `pspnet2d` (2D PSPNet)."""
+    width: int = Field(16, ge=4)
+    """Channels at full resolution. Each pooling doubles them (reconstruction)."""
+    encoder_blocks: tuple[int, int, int] = (2, 3, 6)
+    """Residual blocks at full, half and quarter resolution. Two more are in the decoder, 13 in all (reconstruction)."""
+    dilations: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
+    """Dilation of each residual block at quarter resolution (reconstruction)."""
+    ppm_kernels: tuple[int, ...] = (2, 4, 8, 16)
+    """Kernel size of the pooling and of the deconvolution in each branch of the pyramid pooling module. An empty tuple
+    leaves the module out."""
+    deep_supervision: bool = False
+    """Whether the loss also reads logits at the coarser levels of the decoder (reconstruction)."""
 
-NetName = Annotated[str, AfterValidator(_known), WithJsonSchema({"enum": list(NETWORKS), "type": "string"})]
-"""A name in `NETWORKS`; configurations validate it."""
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(self.dilations) != self.encoder_blocks[2]:
+            raise ValueError(
+                f"dilations {self.dilations} must give one dilation for each of the {self.encoder_blocks[2]} blocks at "
+                "quarter resolution; change dilations or encoder_blocks"
+            )
+        if any(kernel < 1 for kernel in self.ppm_kernels) or any(dilation < 1 for dilation in self.dilations):
+            raise ValueError(f"ppm_kernels {self.ppm_kernels} and dilations {self.dilations} must all be 1 or more")
+        return self

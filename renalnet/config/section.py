@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError
@@ -21,6 +21,10 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
     )
+
+    added: ClassVar[frozenset[str]] = frozenset()
+    """Names of fields that older versions did not have. Such a field does not change a fingerprint while it has its
+    default, which is what the older versions did, so that runs and studies of those versions can be resumed."""
 
 
 _YAML_ERRORS = (yaml.YAMLError, ValueError, KeyError, AttributeError, RecursionError)
@@ -127,5 +131,17 @@ def _parse_yaml(text: str, where: str) -> Any:
 
 def fingerprint(config: Section) -> str:
     """Return 16 hexadecimal digits that are equal for two configurations only if all values are equal."""
-    canonical = json.dumps(config.model_dump(mode="json"), sort_keys=True)
+    canonical = json.dumps(_fingerprinted(config), sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def _fingerprinted(config: Section) -> dict[str, Any]:
+    """Return the JSON values of `config` without the added fields that have their default."""
+    values = config.model_dump(mode="json")
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if isinstance(value, Section):
+            values[name] = _fingerprinted(value)
+        if name in config.added and value == field.default:
+            del values[name]
+    return values

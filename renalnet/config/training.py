@@ -5,7 +5,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from renalnet.config.inference import StitchConfig
-from renalnet.config.network import LossConfig, NetConfig
+from renalnet.config.losses import LossConfig
+from renalnet.config.networks import NetConfig
 from renalnet.config.section import Section, Voxels
 
 

@@ -1,13 +1,13 @@
 """The network of a configuration, and its first weights."""
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import Final
 
 import torch
 from torch import nn
 
 from renalnet.config import LossConfig, NetConfig
+from renalnet.config.catalogue import load
 from renalnet.config.networks import entry_of
 from renalnet.nets.blocks import Deconvolution, SegmentationNet
 from renalnet.nets.ppm import PyramidBranch
@@ -18,8 +18,7 @@ PAPER_SHARES: Final = (0.8064, 0.1693, 0.0243)
 
 def builder_of(name: str) -> Callable[[NetConfig], SegmentationNet]:
     """Return the class of the network `name`, imported now. Raises ConfigError for an unknown name."""
-    module, _, kind = entry_of(name).builder.partition(":")
-    builder: Callable[[NetConfig], SegmentationNet] = getattr(import_module(module), kind)
+    builder: Callable[[NetConfig], SegmentationNet] = load(entry_of(name).builder)
     return builder
 
 

@@ -20,7 +20,7 @@ from renalnet.nets import SegmentationNet
 from renalnet.runtime.device import Device, is_out_of_memory
 from renalnet.runtime.log import get_logger
 from renalnet.train.forward import TrainingForward
-from renalnet.train.losses import sum_of_weights, supervised_loss
+from renalnet.train.losses.supervision import loss_of, supervised_loss
 from renalnet.train.memory import BufferHistory
 
 _log = get_logger(__name__)
@@ -110,13 +110,12 @@ class Stepper:
 
     def _compute(self, batch: Batch) -> Tensor:
         image, label = self._tensors(batch)
-        weights = self._config.loss.weights
-        whole = sum_of_weights(label, weights)
+        batch_loss = loss_of(self._config.loss, label)
         self.optimizer.zero_grad(set_to_none=True)
         losses = []
         parts = zip(torch.split(image, self.micro_batch), torch.split(label, self.micro_batch), strict=True)
         for images, labels in parts:
-            loss = supervised_loss(self.forward(images), labels, weights, whole)
+            loss = supervised_loss(self.forward(images), labels, batch_loss)
             loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self._config.optim.clip_norm)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from renalnet.config import NETWORKS, LossConfig, NetConfig, NetName
 from renalnet.nets import SegmentationNet, build_net
-from renalnet.train.losses import weighted_cross_entropy
+from renalnet.train.losses.cross_entropy import weighted_cross_entropy
 
 WEIGHTS = LossConfig().weights
 

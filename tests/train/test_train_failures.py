@@ -21,7 +21,7 @@ from renalnet.data.store.reader import Store
 from renalnet.nets import SegmentationNet, build_net
 from renalnet.runtime.device import is_out_of_memory, pick_device
 from renalnet.train.checkpoint import load_checkpoint
-from renalnet.train.losses import supervised_loss
+from renalnet.train.losses.supervision import loss_of, supervised_loss
 from renalnet.train.memory import BufferHistory
 from renalnet.train.run import TrainingRun
 from renalnet.train.step import Stepper
@@ -85,7 +85,7 @@ def test_fused_steps_are_plain_sgd(tiny_train: TrainConfig, ball_cohort: Cohort)
     for step in range(3):
         (loss,) = stepper.step(loader.batch(step))
         image, label = tensors(loader.batch(step))
-        expected = supervised_loss(plain.training_logits(image), label, tiny_train.loss.weights)
+        expected = supervised_loss(plain.training_logits(image), label, loss_of(tiny_train.loss, label))
         optimizer.zero_grad()
         expected.backward()
         torch.nn.utils.clip_grad_norm_(plain.parameters(), optim.clip_norm)

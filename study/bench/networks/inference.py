@@ -19,7 +19,7 @@ from renalnet.config import LossConfig, NetConfig, StitchConfig
 from renalnet.nets import build_net
 from renalnet.runtime.device import pick_device
 from renalnet.runtime.machine import keep_memory, num_cores
-from renalnet.train.losses import supervised_loss
+from renalnet.train.losses.supervision import loss_of, supervised_loss
 from renalnet.types import LabelArray
 from study.bench.measuring.processes import Process, answer, ask, is_installed, started
 from study.bench.measuring.size import Size
@@ -131,7 +131,8 @@ def train(size: Size, folder: Path) -> None:
         image, label = (torch.from_numpy(np.stack(parts)) for parts in zip(*crops, strict=True))
         with device.autocast():
             outputs = net.training_logits(device.tensor(torch.from_numpy(scale.apply(image.numpy()))[:, None]))
-        loss = supervised_loss(outputs, label.to(device.torch_device), LossConfig().weights)
+        placed = label.to(device.torch_device)
+        loss = supervised_loss(outputs, placed, loss_of(LossConfig(), placed))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -26,7 +26,7 @@ from renalnet.nets import SegmentationNet, build_net
 from renalnet.nets.folded import folded
 from renalnet.runtime.device import Device, pick_device
 from renalnet.runtime.machine import keep_memory, num_cores
-from renalnet.train.losses import supervised_loss
+from renalnet.train.losses.supervision import loss_of, supervised_loss
 from renalnet.types import NUM_CLASSES, Shape
 from study.bench.measuring.processes import peak_mb
 from study.bench.measuring.synthetic_rois import RoiPainter
@@ -130,7 +130,7 @@ class Contender:
         self._net.train()
         with self._device.autocast():
             outputs = self._outputs(image)
-        loss = supervised_loss(outputs, label, LossConfig().weights)
+        loss = supervised_loss(outputs, label, loss_of(LossConfig(), label))
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self._net.parameters(), OptimConfig().clip_norm)

@@ -3,7 +3,7 @@ from math import exp, log
 import pytest
 import torch
 
-from renalnet.train.losses import sum_of_weights, supervised_loss, weighted_cross_entropy
+from renalnet.train.losses.cross_entropy import sum_of_weights, weighted_cross_entropy
 from renalnet.types import IGNORE_LABEL
 
 PAPER = (0.2, 1.0, 2.0)
@@ -62,23 +62,6 @@ def test_label_types_and_memory_orders_agree():
     torch.testing.assert_close(weighted_cross_entropy(last, truth.to(torch.uint8), PAPER), expected)
 
 
-def test_coarser_outputs_count_half_of_the_one_before():
-    outputs = [torch.randn(1, 3, 2, 2, 2) for _ in range(3)]
-    truth = torch.randint(0, 3, (1, 2, 2, 2), dtype=torch.uint8)
-    a, b, c = (weighted_cross_entropy(logits, truth, PAPER) for logits in outputs)
-    torch.testing.assert_close(supervised_loss(outputs, truth, PAPER), (4 * a + 2 * b + c) / 7)
-    torch.testing.assert_close(supervised_loss(outputs[:1], truth, PAPER), a)
-
-
 def test_weights_are_summed_over_the_voxels_that_count():
     assert sum_of_weights(labels(0, 0, 1, 2, IGNORE_LABEL), PAPER).item() == pytest.approx(2 * 0.2 + 1 + 2)
     assert 0 < sum_of_weights(labels(IGNORE_LABEL), PAPER).item() < 1e-30
-
-
-def test_losses_of_a_batchs_parts_add_up_to_the_wholes():
-    outputs = [torch.randn(3, 3, 2, 4, 4) for _ in range(2)]
-    truth = torch.randint(0, 3, (3, 2, 4, 4), dtype=torch.uint8)
-    whole = sum_of_weights(truth, PAPER)
-    parts = [slice(0, 2), slice(2, 3)]
-    losses = [supervised_loss([logits[part] for logits in outputs], truth[part], PAPER, whole) for part in parts]
-    torch.testing.assert_close(sum(losses), supervised_loss(outputs, truth, PAPER))

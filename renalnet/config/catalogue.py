@@ -1,0 +1,29 @@
+"""Tables of things that a configuration names: what a name stands for is imported only when it is used."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from pydantic import AfterValidator, WithJsonSchema
+
+
+def load(path: str) -> Any:
+    """Import what `module:name` stands for."""
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
+
+
+def name_in(table: Mapping[str, object], kind: str) -> AfterValidator:
+    """Return the validator of a field whose value is a key of `table`; `kind` is the noun in its error message."""
+
+    def check(name: str) -> str:
+        if name not in table:
+            raise ValueError(f"unknown {kind}; it must be one of {', '.join(table)}")
+        return name
+
+    return AfterValidator(check)
+
+
+def names_of(table: Mapping[str, object]) -> WithJsonSchema:
+    """Return the JSON schema of a field whose value is a key of `table`."""
+    return WithJsonSchema({"enum": list(table), "type": "string"})

@@ -1,0 +1,36 @@
+"""What a loss is, and how it supervises the outputs of a network."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from renalnet.config import LossConfig
+from renalnet.config.catalogue import load
+from renalnet.config.losses import LOSSES
+
+PartLoss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""Logits (B, 3, D, H, W) and labels (B, D, H, W) of some crops of a batch to their share of its loss, a scalar.
+
+The shares of all crops add up to the loss of the batch, however it is divided.
+"""
+BatchLoss: TypeAlias = Callable[[LossConfig, Tensor], PartLoss]
+"""The configuration and the labels of a whole batch, from which a loss takes its normalisation, to a `PartLoss`."""
+
+
+def loss_of(config: LossConfig, labels: Tensor) -> PartLoss:
+    """Return the configured loss for the crops of a batch with these `labels` (B, D, H, W)."""
+    batch_loss: BatchLoss = load(LOSSES[config.name])
+    return batch_loss(config, labels)
+
+
+def supervised_loss(outputs: Sequence[Tensor], labels: Tensor, loss: PartLoss) -> Tensor:
+    """Return the loss of a network's `training_logits`.
+
+    With deep supervision, each coarser output counts half of the one before it; the shares add up to one
+    (reconstruction).
+    """
+    shares = [0.5**level for level in range(len(outputs))]
+    losses = [share * loss(logits, labels) for share, logits in zip(shares, outputs, strict=True)]
+    return torch.stack(losses).sum() / sum(shares)

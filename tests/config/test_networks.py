@@ -1,0 +1,54 @@
+"""The registry of networks, and how a configuration names one."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from renalnet.config import BASELINES, MAIN_NETWORK, NETWORKS, NetConfig, TrainConfig, override
+from renalnet.config.networks import PAPER_BASELINES, color_of, entry_of, marker_of, title_of
+from renalnet.errors import ConfigError
+
+
+def test_names_and_their_order() -> None:
+    assert list(NETWORKS) == ["fcn_ppm", "unet3d", "pspnet2d"]
+    assert (MAIN_NETWORK, BASELINES, PAPER_BASELINES) == ("fcn_ppm", ("unet3d", "pspnet2d"), ("unet3d", "pspnet2d"))
+
+
+def test_the_default_is_the_main_network() -> None:
+    assert NetConfig().name == MAIN_NETWORK
+
+
+def test_an_unknown_name_in_a_configuration_lists_the_known_ones() -> None:
+    message = "net.name = 'unet': unknown network; it must be one of fcn_ppm, unet3d, pspnet2d"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        override(TrainConfig(), ["net.name=unet"])
+
+
+def test_schema_lists_the_names() -> None:
+    schema = NetConfig.model_json_schema()["properties"]["name"]
+    assert (schema["enum"], schema["type"], schema["default"]) == (list(NETWORKS), "string", MAIN_NETWORK)
+
+
+def test_titles_colors_and_markers() -> None:
+    assert [title_of(name) for name in NETWORKS] == ["3D_FCN_PPM", "3D U-Net", "2D PSPNet"]
+    assert [color_of(name) for name in NETWORKS] == ["#0072B2", "#E69F00", "#CC79A7"]
+    assert [marker_of(name) for name in NETWORKS] == ["o", "s", "^"]
+
+
+def test_an_unknown_name_in_results_is_its_own_title() -> None:
+    assert (title_of("removed"), color_of("removed"), marker_of("removed")) == ("removed", "#009E73", "o")
+    with pytest.raises(ConfigError, match=r"'unet' is no network; did you mean 'unet3d'\?"):
+        entry_of("unet")
+
+
+def test_each_looks_different() -> None:
+    assert len({entry.color for entry in NETWORKS.values()} | {color_of("")}) == len(NETWORKS) + 1
+    assert len({entry.title for entry in NETWORKS.values()}) == len(NETWORKS)
+
+
+def test_the_registry_needs_no_pytorch() -> None:
+    probe = "import sys, renalnet.config.networks, renalnet.config.losses; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
