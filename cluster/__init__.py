@@ -1,1 +1,1 @@
-"""Ray clusters to run a study on: many nodes on one machine, a checked submission, manifests for real ones."""
+"""Ray clusters for a study: a cluster of many nodes on one machine, job submission, and manifests for real clusters."""

@@ -1,4 +1,4 @@
-"""`python -m cluster.local`: a Ray cluster of many nodes on this machine, for trying out and for tests."""
+"""`python -m cluster.local`: a Ray cluster of many nodes on this machine, to try a study out and for tests."""
 
 import os
 import secrets
@@ -24,56 +24,62 @@ from renalnet.errors import ClusterError
 from renalnet.runtime.log import get_logger
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-_log = get_logger("cluster.local")  # `__name__` is `__main__` here
+_log = get_logger("cluster.local")  # not `__name__`, which is `__main__` here
 
 START_TIMEOUT_S: Final = 300.0
+"""Seconds that a node may take until it has joined."""
 MAX_NODES: Final = 250
+"""Node addresses are 127.0.0.2 to 127.0.0.251."""
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals by which a person or a batch system ends a command."""
 
 
 class LocalCluster:
-    """Nodes of a Ray cluster, each with its own raylet, folder, ports and address on loopback.
+    """A Ray cluster on this machine. Each node has its own raylet, folder, ports and loopback address.
 
-    Every part asks for a token that is drawn anew, and that only `environment` and a file of this user hold. Used
-    as a context manager: all nodes have ended and their folder is gone when the block is left.
+    All connections need a random token, which only `environment` and a file of this user hold. The cluster is a
+    context manager. At the end of the block, all nodes have ended and their folder is removed.
     """
 
     def __init__(self, num_nodes: int = 4, size: NodeSize | None = None, head: NodeSize | None = None) -> None:
-        """Describe it; it starts with the block.
+        """Create a cluster that starts when its block is entered.
 
         Args:
-            num_nodes: nodes that offer `size`. Node 0 is the head.
-            size: what each node offers.
-            head: what the head offers instead; `NodeSize(0, 0)` keeps trials off it.
+            num_nodes: number of nodes, 1 to `MAX_NODES`. Node 0 is the head.
+            size: resources of each node.
+            head: resources of the head, if they differ. `NodeSize(0, 0)` keeps trials off the head.
 
         Raises:
-            ClusterError: too many or no nodes.
+            ClusterError: `num_nodes` is not in its range.
         """
         if not 1 <= num_nodes <= MAX_NODES:
-            raise ClusterError(f"{num_nodes} nodes: a cluster on one machine has 1 to {MAX_NODES}")
-        self._num_nodes, self._size, self._head = num_nodes, size or NodeSize(), head
+            raise ClusterError(f"{num_nodes} nodes: a cluster on one machine has 1 to {MAX_NODES}; change --nodes")
+        self._num_nodes = num_nodes
+        self._size = size or NodeSize()
+        self._head = head or self._size
         self._folder = Path()
         self._nodes: list[RayNode] = []
         self._token = secrets.token_hex(32)
         self.address = f"{_ip(0)}:{_free_port()}"
         """HOST:PORT for `ray.init` and `ray start`."""
         self.dashboard = f"http://127.0.0.1:{_free_port()}"
-        """Ray's dashboard, which also takes jobs."""
+        """Address of Ray's dashboard, which also accepts jobs."""
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables of a command that uses the cluster: this process's, the addresses and the token."""
+        """Environment variables of a command on the cluster: those of this process, the addresses and the token."""
+        # Variables of another Ray would lead the command to another cluster.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         programs = os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", os.defpath)])
         return {**inherited, "PATH": programs, **self._own_variables()}
 
     @property
     def environment_file(self) -> Path:
-        """A shell script, readable by this user only, that sets the same in a terminal."""
+        """Shell script that sets these variables in a terminal. Only this user can read it."""
         return self._folder / "environment.sh"
 
     def __enter__(self) -> Self:
-        # Short, whatever TMPDIR says: Ray puts sockets below, whose paths are limited to 107 bytes.
+        # Not in TMPDIR, which may be long: Ray creates sockets here, whose paths have at most 107 bytes.
         self._folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
         try:
             self._write_environment()
@@ -89,21 +95,21 @@ class LocalCluster:
         self.close()
 
     def add_node(self) -> int:
-        """Add a node of the common size and wait until it is there; gives its number."""
+        """Add a node with the resources of all nodes, wait until it has joined, and return its number."""
         self._launch()
         self._wait_for(self._nodes[-1])
         return len(self._nodes) - 1
 
     def kill_node(self, number: int) -> None:
-        """Kill all processes of a node at once; Ray notices by itself. Without node 0, the head, nothing works."""
+        """Kill all processes of a node. Ray notices it by itself. Without node 0, the head, the cluster fails."""
         self._nodes[number].kill()
 
     def check(self) -> None:
-        """Raises ClusterError if the head has ended."""
+        """Raise ClusterError if the head has ended."""
         _check(self._nodes[0])
 
     def close(self) -> None:
-        """Stop what runs and remove the folder."""
+        """Stop all nodes and remove the folder of the cluster."""
         with _signals_held():
             for node in reversed(self._nodes):
                 node.ask_to_stop()
@@ -122,11 +128,11 @@ class LocalCluster:
 
     def _write_environment(self) -> None:
         lines = [f"export {name}={shlex.quote(value)}\n" for name, value in self._own_variables().items()]
-        self.environment_file.touch(mode=0o600)
+        self.environment_file.touch(mode=0o600)  # before the token is written, so that nobody else can read it
         self.environment_file.write_text("".join(lines), encoding="utf-8")
 
     def _start(self) -> None:
-        self._launch()
+        self._launch()  # the head first, because the other nodes need its address
         self._wait_for(self._nodes[0])
         for _ in range(1, self._num_nodes):
             self._launch()
@@ -135,10 +141,10 @@ class LocalCluster:
 
     def _launch(self) -> None:
         number = len(self._nodes)
-        options, size = self._worker_options(), self._size
-        if number == 0:
-            options, size = self._head_options(), self._head or self._size
-        options = [*options, f"--dashboard-agent-listen-port={_free_port()}"]
+        size = self._size if number else self._head
+        options = self._worker_options() if number else self._head_options()
+        # The default port of the agent can be used by one node of a machine only.
+        options.append(f"--dashboard-agent-listen-port={_free_port()}")
         self._nodes.append(RayNode(self._folder / str(number), _ip(number), size, options, self.environment))
 
     def _head_options(self) -> list[str]:
@@ -155,43 +161,50 @@ class LocalCluster:
                 _check(node)
             if time.monotonic() > deadline:
                 raise ClusterError(
-                    f"node {node.ip} did not join within {START_TIMEOUT_S:.0f} s; it said: {node.output}"
+                    f"node {node.ip} did not join within {START_TIMEOUT_S:.0f} s; output of `ray start`: {node.output}"
                 )
             time.sleep(0.2)
 
 
 @app.command(context_settings={"allow_interspersed_args": False})
 def local(
-    command: Annotated[list[str] | None, typer.Argument(help="What to run on it; without, it stays up.")] = None,
-    nodes: Annotated[int, typer.Option(help="Nodes, the head among them.")] = 4,
-    cpus: Annotated[int, typer.Option(help="Processor slots of each.")] = 1,
-    gpus: Annotated[int, typer.Option(help="GPUs of each; fake where the machine has none.")] = 1,
-    head_cpus: Annotated[int | None, typer.Option(help="Slots of the head; 0 keeps trials off it.")] = None,
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(help="Command to run on the cluster, after `--`. Without one, the cluster runs until Ctrl-C."),
+    ] = None,
+    nodes: Annotated[int, typer.Option(help="Number of nodes, including the head.")] = 4,
+    cpus: Annotated[int, typer.Option(help="Processor slots of each node.")] = 1,
+    gpus: Annotated[int, typer.Option(help="GPUs of each node. They are fake if the machine has no GPU.")] = 1,
+    head_cpus: Annotated[
+        int | None, typer.Option(help="Processor slots of the head, if they differ. 0 keeps trials off the head.")
+    ] = None,
 ) -> None:
-    """Start a Ray cluster on this machine, run a command on it, and take it down, whatever happens.
+    """Start a Ray cluster on this machine, run a command on it, and stop the cluster in any case.
 
-    The exit code is the command's: python -m cluster.local --nodes 4 -- python -m study.run --preset quick
+    Example: python -m cluster.local --nodes 4 -- python -m study.run --preset quick
+
+    The exit code is that of the command.
     """
     size = NodeSize(cpus, gpus)
     head = None if head_cpus is None else NodeSize(head_cpus, gpus if head_cpus else 0)
     with _signals_raised(), LocalCluster(nodes, size, head) as cluster:
-        _log.info("%d nodes up; dashboard %s", nodes, cluster.dashboard)
+        _log.info("%d nodes are running; the dashboard is at %s", nodes, cluster.dashboard)
         if command:
             raise typer.Exit(_run_on(cluster, command))
         _stay_up(cluster)
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the command line `cluster.local`."""
     run(app)
 
 
-def _run_on(cluster: LocalCluster, words: Sequence[str]) -> int:
-    """Run a command; signals to this process go on to it. Gives its exit code, 128 + the signal that ended it."""
+def _run_on(cluster: LocalCluster, command: Sequence[str]) -> int:
+    """Run a command and pass signals on to it. Return its exit code, or 128 + the signal that ended it."""
     try:
-        child = spawn(words, cluster.environment)
+        child = spawn(command, cluster.environment)
     except OSError as error:
-        raise ClusterError(f"{words[0]} cannot be run: {error.strerror}; name a program after `--`") from error
+        raise ClusterError(f"{command[0]} cannot be run: {error.strerror}; name a program after `--`") from error
     try:
         with _signals_handled(lambda number, _: child.send_signal(number)):
             code = child.wait()
@@ -201,8 +214,8 @@ def _run_on(cluster: LocalCluster, words: Sequence[str]) -> int:
 
 
 def _stay_up(cluster: LocalCluster) -> None:
-    _log.info("in another terminal: source %s", cluster.environment_file)
-    _log.info("then: python -m study.run …, or python -m cluster.submit -- python -m study.run …; Ctrl-C ends it")
+    _log.info("to use the cluster in another terminal: source %s", cluster.environment_file)
+    _log.info("then: python -m study.run …, or python -m cluster.submit -- python -m study.run …; Ctrl-C stops it")
     while True:
         time.sleep(1)
         cluster.check()
@@ -210,7 +223,7 @@ def _stay_up(cluster: LocalCluster) -> None:
 
 def _check(node: RayNode) -> None:
     if not node.runs:
-        raise ClusterError(f"node {node.ip} has ended; it said: {node.output}")
+        raise ClusterError(f"node {node.ip} has ended; output of `ray start`: {node.output}")
 
 
 @contextmanager
@@ -224,7 +237,7 @@ def _signals_handled(handler: Callable[[int, FrameType | None], object] | signal
 
 
 def _signals_raised() -> AbstractContextManager[None]:
-    """Inside, a signal that would end this process at once ends it through its blocks."""
+    """Turn signals inside the block into an exception, so that the cluster is stopped before this process ends."""
 
     def leave(number: int, _: FrameType | None) -> None:
         raise typer.Exit(128 + number)
@@ -234,7 +247,7 @@ def _signals_raised() -> AbstractContextManager[None]:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Inside, such signals wait, so that nothing is left behind."""
+    """Delay signals until the end of the block, so that no process or folder is left over."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
@@ -243,7 +256,7 @@ def _signals_held() -> Iterator[None]:
 
 
 def _ip(number: int) -> str:
-    return f"127.0.0.{number + 2}"  # Ray replaces 127.0.0.1 by an outward address
+    return f"127.0.0.{number + 2}"  # not 127.0.0.1, which Ray replaces by an external address
 
 
 def _free_port() -> int:

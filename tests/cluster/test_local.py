@@ -98,7 +98,7 @@ def test_a_cluster_of_no_nodes_is_refused() -> None:
 @pytest.mark.slow
 def test_a_head_that_cannot_start_is_told_and_leaves_nothing() -> None:
     cluster = LocalCluster(1, NodeSize(object_store_mb=1))  # Ray refuses so small a store
-    with pytest.raises(ClusterError, match=r"node 127\.0\.0\.2 has ended; it said: "), cluster:
+    with pytest.raises(ClusterError, match=r"node 127\.0\.0\.2 has ended; output of `ray start`: "), cluster:
         pass
     assert not cluster.environment_file.parent.exists()
 

@@ -102,7 +102,7 @@ def test_a_large_folder_is_refused_before_anything_is_sent(project: Path) -> Non
             file.truncate(size)
     environment = {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9", "PATH": "/usr/bin:/bin"}  # no head is asked
     told = one_line(submit(environment, "python", "job.py", options=("--working-dir", str(project))))
-    assert "would upload 150.0 MiB, a Ray head takes 100 MiB; move away or name in .rayignore: " in told
+    assert "would upload 150.0 MiB, but a Ray head takes at most 100 MiB; move files away or name them in " in told
     assert told.endswith(": weights.bin (140.0 MiB), scan.nii (9.0 MiB), small.bin (1.0 MiB), job.py (0.0 MiB)")
 
 
@@ -142,9 +142,9 @@ def test_without_waiting_the_job_s_name_is_told(ray_head: LocalCluster, project:
     [
         (
             {"RAY_AUTH_TOKEN": "f" * 64},
-            "refuses the token, which is another cluster's; put its own into RAY_AUTH_TOKEN",
+            "refuses the token, which is another cluster's; put its own token into RAY_AUTH_TOKEN",
         ),
-        ({"RAY_AUTH_TOKEN": ""}, "asks for a token and none was found; put the cluster's into RAY_AUTH_TOKEN"),
+        ({"RAY_AUTH_TOKEN": ""}, "asks for a token and none was found; put the cluster's token into RAY_AUTH_TOKEN"),
         ({"RAY_AUTH_MODE": "disabled"}, "asks for a token and none was found"),
     ],
     ids=["wrong", "none", "off"],
