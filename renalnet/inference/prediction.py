@@ -14,8 +14,8 @@ import numpy as np
 
 from renalnet.config import InferenceConfig, PrepareConfig, override, parse
 from renalnet.data.cases.layouts import find_scans
-from renalnet.data.cases.loading import is_series, load_image
-from renalnet.data.cases.roi import CUT_FIELD_FACTOR, cut_image, is_cut
+from renalnet.data.cases.loading import is_series, load_scan
+from renalnet.data.cases.roi import CUT_FIELD_FACTOR, cut_scan, is_cut
 from renalnet.data.cases.sides import SIDES, Box, Side
 from renalnet.data.dicom.segmentation_writer import write_segmentation
 from renalnet.data.images.hounsfield import to_hounsfield
@@ -52,7 +52,7 @@ class Predictor:
         Raises:
             InputError: the scan is missing, damaged, or not a CT that can be read.
         """
-        image, source = load_image(Path(path), series=series)
+        image, source = load_scan(Path(path), series=series)
         return predict_image(self, image, source)
 
     def segment_array(self, hu: HuArray, spacing_mm: Triple) -> "Prediction":
@@ -136,7 +136,7 @@ def predict_image(predictor: Predictor, image: Volume, source: Grid) -> Predicti
 
     Args:
         predictor: from `load_predictor`.
-        image: canonical int16 HU, from `load_image`.
+        image: canonical int16 HU, from `load_scan`.
         source: the grid that the scan's file states, on which the mask will lie.
 
     Where neither kidney is found with confidence the mask is empty, and a warning says so.
@@ -202,7 +202,7 @@ def _warnings(found: Localisation | None, prepare: PrepareConfig, *, is_empty: b
 
 
 def _segment_box(predictor: Predictor, image: Volume, box: Box | None, source: Grid) -> LabelArray:
-    roi = cut_image(image, box, predictor.prepare)
+    roi = cut_scan(image, box, predictor.prepare)
     array = np.ascontiguousarray(roi.array)
     found = segment_roi(predictor.model, array, roi.grid.spacing_mm, predictor.inference)
     on_source: LabelArray = to_source(Volume(found.final, roi.grid), source).array
@@ -250,7 +250,7 @@ def list_jobs(
 def read_scan(job: ScanJob) -> Read:
     """The scan, or why it cannot be read."""
     try:
-        return load_image(job.scan, series=job.series)
+        return load_scan(job.scan, series=job.series)
     except InputError as error:
         return Told(failure=str(error))
 

@@ -14,7 +14,7 @@ from support.dicom_files import write_series
 
 from renalnet.config import NetConfig, PhantomConfig, PrepareConfig, StitchConfig, TrainConfig
 from renalnet.data.cases.layouts import find_scans
-from renalnet.data.cases.loading import load_image
+from renalnet.data.cases.loading import load_scan
 from renalnet.data.dicom.segmentation import read_segmentation
 from renalnet.data.images.grid import Grid
 from renalnet.data.images.volume import Volume, grid_difference, read_volume, write_volume
@@ -174,7 +174,7 @@ def test_a_real_series_above_the_kidneys(abdominal: str, real_data: Path, tmp_pa
     scan = real_data / "ct" / "totalsegmentator" / "example_ct_dicom"
     told, job = predicted(scan, abdominal, tmp_path)
     assert "no kidney found (confidence left 0.00, right 0.00" in told.failure
-    _, source = load_image(scan)
+    _, source = load_scan(scan)
     mask = read_volume(f"{job.stem}.nii.gz")
     assert grid_difference(mask.grid, source) is None and not mask.array.any()
     assert not read_segmentation(Path(f"{job.stem}.dcm"), source, {}).any()

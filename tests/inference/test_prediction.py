@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from renalnet.config import InferenceConfig, NetConfig, PhantomConfig, PrepareConfig, StitchConfig
-from renalnet.data.cases.loading import load_image
+from renalnet.data.cases.loading import load_scan
 from renalnet.data.cases.sides import SIDE_VALUES, split_sides
 from renalnet.data.images.volume import Grid, Volume, write_volume
 from renalnet.data.localise.atlas import make_atlas
@@ -22,7 +22,7 @@ from renalnet.runtime.device import pick_device
 
 
 def predict(predictor: Predictor, path: Path) -> Prediction:
-    return predict_image(predictor, *load_image(path))
+    return predict_image(predictor, *load_scan(path))
 
 
 COARSE = PhantomConfig(shape=(60, 110, 110), spacing_mm=(5.0, 3.2, 3.2))

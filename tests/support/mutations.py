@@ -11,7 +11,7 @@ import numpy as np
 from numpy.random import Generator
 
 from renalnet.config import PrepareConfig, TrainConfig, parse, read_file
-from renalnet.data.cases.loading import ScanCase, load_case, load_image
+from renalnet.data.cases.loading import ScanCase, load_case, load_scan
 from renalnet.data.cases.splits import read_splits_file
 from renalnet.data.images.volume import Volume
 from renalnet.data.store.reader import open_store
@@ -130,7 +130,7 @@ def _refusal(error: RenalnetError) -> str:
 
 
 def _read_image(path: Path) -> str | None:
-    volume, source = load_image(path)
+    volume, source = load_scan(path)
     if not (np.isfinite(source.spacing_xyz_mm).all() and min(source.spacing_xyz_mm) > 0):
         return f"fault: grid {source}"
     return _fault_of(volume, np.int16)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from renalnet.data.cases.splits import position
+from renalnet.data.cases.splits import unit_hash
 from renalnet.data.store.reader import Store
 from renalnet.errors import ConfigError
 from renalnet.types import TUMOR, Split
@@ -63,6 +63,6 @@ def fold_splits(has_tumor: Mapping[str, bool], fold: Fold) -> dict[str, Split]:
             f"{fold.num_folds} folds of {len(has_tumor)} training and validation patients: each needs a patient or "
             "more; ask for fewer folds"
         )
-    order = sorted(has_tumor, key=lambda case: (not has_tumor[case], position(case, "fold", fold.seed)))
+    order = sorted(has_tumor, key=lambda case: (not has_tumor[case], unit_hash(case, "fold", fold.seed)))
     held_out = set(order[fold.number :: fold.num_folds])
     return {case: "validation" if case in held_out else "train" for case in has_tumor}

@@ -1,4 +1,4 @@
-"""What is wrong with a case or a cohort: errors stop a preparation, warnings are counted and travel with it."""
+"""Findings about a case or a cohort. Errors stop a preparation; warnings are counted and recorded in the store."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -45,21 +45,21 @@ Code: TypeAlias = Literal[
     "split-empty",
     "split-no-tumor",
 ]
-"""Stable names, for programs that read findings."""
+"""Names of findings. They are stable, because other programs read them."""
 
 COHORT: Final = "all cases"
-"""Stands for the case where a finding is about the cohort; only warnings are."""
+"""Case name of a finding about the whole cohort. Such findings are always warnings."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong with a case, or with the cohort."""
+    """A problem of a case or of the cohort."""
 
     case: str
     level: Level
     code: Code
     message: str
-    """One line: what, value, rule, remedy."""
+    """One line that states the problem, the value, the rule and the remedy."""
 
     def __str__(self) -> str:
         return f"{self.case}: {self.message}"
@@ -67,24 +67,24 @@ class Finding:
 
 @dataclass(frozen=True)
 class FindingGroup:
-    """All findings of one code and level."""
+    """The findings of one code and level."""
 
     level: Level
     code: Code
     num_cases: int
     cases: tuple[str, ...]
-    """The first few."""
+    """Names of the first few cases."""
     message: str
-    """The first one's."""
+    """Message of the first finding."""
 
 
-def unreadable(case: str, error: RenalnetError) -> Finding:
-    """The finding for a case that could not be read."""
+def unreadable_case(case: str, error: RenalnetError) -> Finding:
+    """Return the finding for a case that could not be read."""
     return Finding(case, "error", "unreadable", " ".join(str(error).split()))
 
 
-def split_bad(findings: Iterable[Finding]) -> dict[str, str]:
-    """The cases that have errors, in order of appearance, with their reasons joined to a line."""
+def errors_by_case(findings: Iterable[Finding]) -> dict[str, str]:
+    """Return the error messages of each case that has errors, joined to one line, in order of appearance."""
     reasons: defaultdict[str, list[str]] = defaultdict(list)
     for finding in findings:
         if finding.level == "error":
@@ -93,7 +93,10 @@ def split_bad(findings: Iterable[Finding]) -> dict[str, str]:
 
 
 def group_findings(findings: Iterable[Finding], num_named: int = 3) -> list[FindingGroup]:
-    """Findings by level and code, errors first, then the most frequent; each names its first few cases."""
+    """Group findings by level and code: errors first, then the most frequent groups.
+
+    Each group lists the names of its first `num_named` cases.
+    """
     groups: defaultdict[tuple[Level, Code], list[Finding]] = defaultdict(list)
     for finding in findings:
         groups[finding.level, finding.code].append(finding)

@@ -1,8 +1,8 @@
-"""How folders of labelled scans are laid out. A scan or label is a file of any format, or a DICOM folder.
+"""Layouts of folders of labelled scans. A scan or label map is an image file of any format, or a DICOM folder.
 
-KiTS               SRC/<case>/imaging.*, SRC/<case>/segmentation.* (or aggregated_MAJ_seg.*, as KiTS21 has it)
+KiTS               SRC/<case>/imaging.*, SRC/<case>/segmentation.* (aggregated_MAJ_seg.* in KiTS21)
 Decathlon, nnU-Net SRC/imagesTr/<case>.* or <case>_0000.*, SRC/labelsTr/<case>.*, names of labels in dataset.json
-DICOM              SRC/<case>/ with the slices of a CT (nested or not) and one label file or DICOM-SEG
+DICOM              SRC/<case>/ with the slices of a CT (in subfolders or not) and one label file or DICOM-SEG
 """
 
 import json
@@ -14,16 +14,19 @@ from typing import Any, Final, TypeAlias
 
 from renalnet.data.cases.findings import Code, Finding
 from renalnet.data.dicom.file import is_dicom
-from renalnet.data.dicom.series import holds_dicom, list_images
-from renalnet.data.images.label_values import map_of_segments
+from renalnet.data.dicom.series import contains_dicom, list_images
+from renalnet.data.images.label_values import classes_of_segments
 from renalnet.data.images.volume import image_stem
 from renalnet.errors import ConfigError, InputError
 from renalnet.runtime.storage import reading
 
 _KITS_LABELS: Final = ("segmentation", "aggregated_MAJ_seg")
-_IMAGES, _LABELS = "imagesTr", "labelsTr"
+"""File names of label maps in KiTS19/KiTS23 and in KiTS21 (majority vote of its annotators)."""
+_IMAGES: Final = "imagesTr"
+_LABELS: Final = "labelsTr"
 _DECATHLON_FOLDERS: Final = (_IMAGES, _LABELS, "imagesTs", "labelsTs")
 _FIRST_CHANNEL: Final = "0000"
+"""Number that nnU-Net appends to the name of a case's first (and, for CT, only) image."""
 _MAX_NAMED: Final = 4
 _EXPECTED: Final = (
     "expected one of: <case>/imaging.* with <case>/segmentation.* (KiTS); imagesTr/ with labelsTr/ (Decathlon, "
@@ -33,61 +36,68 @@ _EXPECTED: Final = (
 
 @dataclass(frozen=True)
 class ScanCase:
-    """Where a patient's scan and label lie, and how to read them."""
+    """Files of a case, and how to read them."""
 
     case: str
+    """Name of the case."""
     image: Path
-    """A file, or a folder with a DICOM series."""
+    """File, or folder with a DICOM series."""
     label: Path
     series: str | None = None
-    """Number or UID of the series, where the folder holds several."""
+    """Number or UID of the series, if the folder contains several."""
     label_map: tuple[tuple[int, int], ...] = ()
-    """Pairs of the label in the file and what it means: 0 background, 1 kidney, 2 tumor."""
+    """Pairs of a label in the file and its class: 0 background, 1 kidney, 2 tumor."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a folder holds."""
+class FoundCases:
+    """The cases of a folder, and what is wrong with it."""
 
     cases: tuple[ScanCase, ...] = ()
     """Sorted by name."""
     problems: tuple[Finding, ...] = ()
-    """Errors of cases that lack their image or label, or have more than one."""
+    """Errors of cases that have no image or label map, or more than one."""
     passed_over: tuple[str, ...] = ()
-    """Folders, and files among the images, that are none of a case; relative to the folder."""
+    """Subfolders and image files that belong to no case, as paths relative to the folder."""
 
 
 _Entry: TypeAlias = ScanCase | Finding
 
 
-def find_layout(src: str | Path, *, series: str | None = None, label_map: Mapping[int, int] | None = None) -> Found:
-    """The labelled cases of a folder; `series` and `label_map` are what each is read with.
+def find_cases(src: str | Path, *, series: str | None = None, label_map: Mapping[int, int] | None = None) -> FoundCases:
+    """Return the labelled cases of a folder.
+
+    Args:
+        src: the folder, in one of the layouts above.
+        series: number or UID of the DICOM series to read, for folders that contain several.
+        label_map: classes of labels in the files. It takes precedence over the names in dataset.json.
 
     Raises:
-        InputError: the folder is missing or of no known layout or of several.
+        InputError: the folder is missing, or has no known layout or several.
         ConfigError: `series` is given, but no scan is DICOM.
     """
     folder = Path(src)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name the folder that holds the cases")
     with reading(folder):
-        name, found = _only(folder, {name: layout(folder) for name, layout in _LAYOUTS.items()})
+        name, found = _single_layout(folder, {name: layout(folder) for name, layout in _LAYOUTS.items()})
         named = _named_labels(folder, label_map or {}) if name == "Decathlon" else {}
     if series is not None and found.cases and not any(scan.image.is_dir() for scan in found.cases):
-        raise ConfigError(f"series '{series}': {folder} holds no DICOM series to choose from; leave it out")
+        raise ConfigError(f"series '{series}': {folder} holds no DICOM series; leave the option out")
     pairs = tuple(sorted({**named, **(label_map or {})}.items()))
     cases = [replace(scan, series=series if scan.image.is_dir() else None, label_map=pairs) for scan in found.cases]
     return replace(found, cases=tuple(cases))
 
 
 def find_scans(path: Path, *, series: str | None = None) -> list[Path]:
-    """The scans without labels that a path stands for: itself, or those of a folder of several.
+    """Return the scans without label maps at a path: the path itself, or the scans of a folder.
 
-    A folder of several holds image files, DICOM folders, or folders with `imaging.*` as KiTS has them, two or more;
-    files named like KiTS's labels are none. A folder of slices, nested or not, is one scan; so is any with `series`.
+    A folder of scans contains image files, DICOM folders, or folders with `imaging.*` as in KiTS, two or more in all.
+    Files with the name of a KiTS label map are not scans. A folder of DICOM slices, in subfolders or not, is a single
+    scan, and so is any folder if `series` is given.
 
     Raises:
-        InputError: the folder holds no scan.
+        InputError: the folder contains no scan.
     """
     if not path.is_dir() or series is not None:
         return [path]
@@ -105,42 +115,47 @@ def _scan_in(folder: Path) -> Path | None:
     images = _entries(folder, ("imaging",))[0].get("imaging", [])
     if images:
         return images[0]
-    return folder if holds_dicom(folder) else None
+    return folder if contains_dicom(folder) else None
 
 
-def _only(folder: Path, layouts: Mapping[str, Found]) -> tuple[str, Found]:
-    """The layout that has cases; where none has, the first that has problems, for they tell more than their absence."""
+def _single_layout(folder: Path, layouts: Mapping[str, FoundCases]) -> tuple[str, FoundCases]:
+    """Return the only layout that has cases, or the first with problems, which say more than "no cases"."""
     with_cases = [name for name, found in layouts.items() if found.cases]
     names = with_cases or [name for name, found in layouts.items() if found.problems][:1]
     if len(names) != 1:
-        problem = f"is laid out in several ways ({', '.join(names)})" if names else "holds no cases"
+        problem = f"matches several layouts ({', '.join(names)})" if names else "holds no cases"
         raise InputError(f"{folder}: {problem}; {_EXPECTED}")
     return names[0], layouts[names[0]]
 
 
-def _kits(folder: Path) -> Found:
+def _kits(folder: Path) -> FoundCases:
     return _in_subfolders(folder, _kits_case)
 
 
 def _kits_case(folder: Path) -> _Entry | None:
     entries, _ = _entries(folder, ("imaging", *_KITS_LABELS))
     labels = next((entries[stem] for stem in _KITS_LABELS if stem in entries), [])
-    is_ours = "imaging" in entries or (labels and not holds_dicom(folder))
-    return _pair(folder.name, entries.get("imaging", []), labels) if is_ours else None
+    # A segmentation beside a DICOM series belongs to the DICOM layout, unless there is an `imaging` file or folder.
+    is_kits = "imaging" in entries or (labels and not contains_dicom(folder))
+    return _pair(folder.name, entries.get("imaging", []), labels) if is_kits else None
 
 
-def _dicom(folder: Path) -> Found:
+def _dicom(folder: Path) -> FoundCases:
     return _in_subfolders(folder, _dicom_case)
 
 
 def _dicom_case(folder: Path) -> _Entry | None:
-    if folder.name in _DECATHLON_FOLDERS or "imaging" in _entries(folder, ("imaging",))[0] or not holds_dicom(folder):
+    if (
+        folder.name in _DECATHLON_FOLDERS
+        or "imaging" in _entries(folder, ("imaging",))[0]
+        or not contains_dicom(folder)
+    ):
         return None
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and image_stem(path.name)]
     return _pair(folder.name, [folder], files or list_images(folder).segmentations)
 
 
-def _decathlon(folder: Path) -> Found:
+def _decathlon(folder: Path) -> FoundCases:
     images, other_images = _entries(folder / _IMAGES)
     labels, other_labels = _entries(folder / _LABELS)
     images_of: defaultdict[str, list[Path]] = defaultdict(list)
@@ -151,7 +166,7 @@ def _decathlon(folder: Path) -> Found:
     return _found(folder, pairs, [*others, *_loose_images(folder), *other_images, *other_labels])
 
 
-_LAYOUTS: Final[dict[str, Callable[[Path], Found]]] = {
+_LAYOUTS: Final[dict[str, Callable[[Path], FoundCases]]] = {
     "KiTS": _kits,
     "Decathlon": _decathlon,
     "DICOM": _dicom,
@@ -159,16 +174,21 @@ _LAYOUTS: Final[dict[str, Callable[[Path], Found]]] = {
 
 
 def _case_of(name: str, images: Mapping[str, list[Path]], labels: Mapping[str, list[Path]]) -> str:
-    """The case of an image: nnU-Net numbers channels where the Decathlon numbers cases, so labels tell which it is."""
+    """Return the case of an image.
+
+    `k_0001` is case `k_0001` of the Decathlon, or the second channel of case `k` of nnU-Net. The names of the label
+    maps decide.
+    """
     case, _, channel = name.rpartition("_")
     is_numbered = len(channel) == len(_FIRST_CHANNEL) and channel.isdigit()
     is_channel = is_numbered and name not in labels and case in labels and f"{case}_{_FIRST_CHANNEL}" in images
     return case if is_channel else name
 
 
-def _in_subfolders(folder: Path, read: Callable[[Path], _Entry | None]) -> Found:
-    """Each subfolder's case; what hinders the look into one is a problem of it alone."""
-    entries, others = list[_Entry](), _loose_images(folder)
+def _in_subfolders(folder: Path, read: Callable[[Path], _Entry | None]) -> FoundCases:
+    """Return the case of each subfolder. A subfolder that cannot be read is a problem of its case alone."""
+    entries = list[_Entry]()
+    others = _loose_images(folder)
     for path in _subfolders(folder):
         try:
             with reading(path):
@@ -182,9 +202,9 @@ def _in_subfolders(folder: Path, read: Callable[[Path], _Entry | None]) -> Found
     return _found(folder, entries, others)
 
 
-def _found(folder: Path, entries: Iterable[_Entry], others: Iterable[Path]) -> Found:
+def _found(folder: Path, entries: Iterable[_Entry], others: Iterable[Path]) -> FoundCases:
     listed = list(entries)
-    return Found(
+    return FoundCases(
         tuple(entry for entry in listed if isinstance(entry, ScanCase)),
         tuple(entry for entry in listed if isinstance(entry, Finding)),
         tuple(sorted(path.relative_to(folder).as_posix() for path in others)),
@@ -204,8 +224,12 @@ def _loose_images(folder: Path) -> list[Path]:
 
 
 def _entries(folder: Path, stems: tuple[str, ...] = ()) -> tuple[dict[str, list[Path]], list[Path]]:
-    """Images and DICOM folders or files of a folder, by name without ending, of `stems` only if given; and the rest."""
-    found, others = defaultdict[str, list[Path]](list), list[Path]()
+    """Return the images and DICOM folders of a folder by their names without ending, and all other entries.
+
+    If `stems` is given, only entries with one of these names count.
+    """
+    found = defaultdict[str, list[Path]](list)
+    others = list[Path]()
     for path in _visible(folder):
         stem = _entry_name(path) if not stems or path.name.partition(".")[0] in stems else None
         if stem is None:
@@ -217,7 +241,7 @@ def _entries(folder: Path, stems: tuple[str, ...] = ()) -> tuple[dict[str, list[
 
 def _entry_name(path: Path) -> str | None:
     if path.is_dir():
-        return path.name if holds_dicom(path) else None
+        return path.name if contains_dicom(path) else None
     if path.suffix.lower() == ".dcm" and is_dicom(path):
         return path.stem
     return image_stem(path.name)
@@ -231,7 +255,7 @@ def _pair(case: str, images: list[Path], labels: list[Path]) -> _Entry:
     if not labels:
         return _problem(case, f"{images[0]}: has no label; add it or remove the case", "no-label")
     if not images:
-        return _problem(case, f"{labels[0]}: is of no image; add it or remove the case")
+        return _problem(case, f"{labels[0]}: label without image; add the image or remove the case")
     return ScanCase(case, images[0], labels[0])
 
 
@@ -240,10 +264,10 @@ def _problem(case: str, message: str, code: Code = "layout") -> Finding:
 
 
 def _named_labels(folder: Path, label_map: Mapping[int, int]) -> dict[int, int]:
-    """What `dataset.json` says of the labels; nothing where there is none, or it names regions.
+    """Return the classes that `dataset.json` gives its labels, or an empty mapping if there is no such file.
 
     Raises:
-        InputError: the file is damaged, or a name in it is neither kidney nor tumor and not mapped.
+        InputError: the file is damaged, or a label is not in `label_map` and its name is neither kidney nor tumor.
     """
     path = folder / "dataset.json"
     if not path.is_file():
@@ -252,13 +276,15 @@ def _named_labels(folder: Path, label_map: Mapping[int, int]) -> dict[int, int]:
         labels = json.loads(path.read_text(encoding="utf-8")).get("labels", {})
         names = {number: name for number, name in map(_numbered, labels.items()) if number}
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise InputError(f"{path}: describes no data set ({type(error).__name__}); mend or remove it") from error
-    return map_of_segments(names, path, label_map)
+        raise InputError(
+            f"{path}: not the description of a data set ({type(error).__name__}); correct or remove it"
+        ) from error
+    return classes_of_segments(names, path, label_map)
 
 
 def _numbered(entry: tuple[str, Any]) -> tuple[int, str]:
-    """A label's number and name: nnU-Net maps names to numbers, the Decathlon numbers to names."""
+    """Return the number and the name of a label: nnU-Net maps names to numbers, the Decathlon numbers to names."""
     key, value = entry
     if isinstance(value, list):
-        return 0, key  # a region: its parts stand elsewhere
+        return 0, key  # a region of nnU-Net, a union of labels that have their own entries
     return (int(key), str(value)) if key.isdigit() else (int(value), key)

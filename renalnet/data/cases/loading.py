@@ -1,9 +1,12 @@
-"""Scans and labels on disk to cases in the inner geometry. Nothing is resized; of headers, only geometry."""
+"""Loading of scans and label maps from disk as cases in canonical geometry.
+
+Nothing is resized, and only the geometry is read from headers.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from renalnet.data.cases.layouts import Found, ScanCase, find_layout
+from renalnet.data.cases.layouts import ScanCase, find_cases
 from renalnet.data.dicom.file import is_dicom
 from renalnet.data.dicom.segmentation import read_segmentation
 from renalnet.data.dicom.series import read_series
@@ -15,36 +18,38 @@ from renalnet.runtime.storage import reading
 
 __all__ = [
     "AIR_HU",
-    "Found",
     "LoadedCase",
     "ScanCase",
-    "find_layout",
+    "find_cases",
     "is_series",
     "load_case",
-    "load_image",
+    "load_scan",
     "parse_label_map",
 ]
 
 
 @dataclass(frozen=True)
 class LoadedCase:
-    """A patient in the inner geometry."""
+    """A case in canonical geometry."""
 
     case: str
+    """Name of the case."""
     image: Volume
-    """int16 HU, canonical."""
+    """int16 HU (z, y, x), canonical."""
     label: Volume
-    """uint8, canonical, on the image's grid."""
+    """uint8 labels 0 to 2 (z, y, x), canonical, on the image's grid."""
     source: Grid
-    """The grid that the image's file states."""
+    """Grid of the image's file."""
 
 
 def load_case(scan: ScanCase) -> LoadedCase:
-    """Read, check and turn a case; HU are rounded and clamped to [-1024, 32767].
+    """Read and check a case and reorient it to canonical geometry.
+
+    CT numbers are rounded and clamped to [-1024, 32767] HU.
 
     Raises:
-        InputError: a file is unreadable, image and label lie on different grids, the image is not finite, or
-            the label holds other values than 0, 1 and 2 that the case's label map does not name.
+        InputError: a file cannot be read; image and label map are on different grids; the image has values that are
+            not finite; or a label is neither 0, 1 or 2 nor in the case's `label_map`.
     """
     with reading(scan.image):
         image = _read_scan(scan.image, scan.series)
@@ -53,15 +58,18 @@ def load_case(scan: ScanCase) -> LoadedCase:
     return LoadedCase(scan.case, canonical(image, is_label=False), canonical(label, is_label=True), image.grid)
 
 
-def load_image(path: str | Path, *, series: str | None = None) -> tuple[Volume, Grid]:
-    """A scan without label: canonical int16 HU, and the grid that its file states.
+def load_scan(path: str | Path, *, series: str | None = None) -> tuple[Volume, Grid]:
+    """Read a scan without a label map.
 
     Args:
-        path: an image file, a folder with a DICOM series, or one file of such a series.
-        series: number or UID of the series to take from a DICOM folder that holds several.
+        path: image file, folder with a DICOM series, or one file of such a series.
+        series: number or UID of the series, if a DICOM folder contains several.
+
+    Returns:
+        The canonical scan, int16 HU (z, y, x), and the grid of its file.
 
     Raises:
-        InputError: the scan cannot be read, or `series` is given for a file.
+        InputError: the scan cannot be read, or `series` is given for an image file.
     """
     with reading(path):
         image = _read_scan(Path(path), series)
@@ -69,22 +77,22 @@ def load_image(path: str | Path, *, series: str | None = None) -> tuple[Volume, 
 
 
 def is_series(path: Path) -> bool:
-    """Whether a scan is read as a DICOM series: a folder, or a file that is DICOM."""
+    """Whether a scan is read as a DICOM series: it is a folder or a DICOM file."""
     return path.is_dir() or (path.is_file() and image_stem(path.name) is None and is_dicom(path))
 
 
 def _read_scan(path: Path, series: str | None) -> Volume:
-    """int16 HU on the grid of the file or series."""
+    """Return int16 HU on the grid of the file or series."""
     if is_series(path):
         return read_series(path, series)
     if series is not None:
-        raise InputError(f"{path}: is no DICOM folder, so there is no series '{series}' to choose; leave it out")
+        raise InputError(f"{path}: not a DICOM folder, so series '{series}' cannot be selected; leave the option out")
     image = read_volume(path)
     return Volume(to_hounsfield(image.array, path), image.grid)
 
 
 def _read_label(scan: ScanCase, grid: Grid) -> Volume:
-    """uint8 classes on the image's grid, which is `grid`."""
+    """Return uint8 classes on `grid`, the grid of the image."""
     label_map = dict(scan.label_map)
     if scan.label.is_file() and image_stem(scan.label.name) is None and is_dicom(scan.label):
         return Volume(read_segmentation(scan.label, grid, label_map), grid)
@@ -92,7 +100,7 @@ def _read_label(scan: ScanCase, grid: Grid) -> Volume:
     difference = grid_difference(label.grid, grid)
     if difference:
         raise InputError(
-            f"{scan.label}: label lies on another grid than its image {scan.image.name} ({difference}); "
+            f"{scan.label}: label is on another grid than its image {scan.image.name} ({difference}); "
             "re-export it on the image's grid, labels are never resized"
         )
     return Volume(to_classes(label.array, scan.label, label_map), grid)

@@ -1,4 +1,7 @@
-"""From a scan to the region of interest of one kidney (paper, II.A; growing the window is reconstruction)."""
+"""Cutting of the region of interest (ROI) of one kidney from a scan (paper, II.A).
+
+The paper uses ROIs of one size. Enlarging them for kidneys and tumors that do not fit is reconstruction.
+"""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -16,21 +19,22 @@ from renalnet.types import TUMOR, HuArray, LabelArray
 GROWN: Final = "window grown to hold every labelled voxel"
 TUMOR_LOST: Final = "tumor too small for the ROI grid, lost in resampling"
 CUT_FIELD_FACTOR: Final = 1.3
-"""A scan whose in-plane field of view is at most this many windows wide is taken for an ROI already cut."""
+"""Largest in-plane field of view, in multiples of `window_mm`, of a scan that counts as an ROI already cut."""
 
 
 @dataclass(frozen=True)
-class Cut:
-    """An ROI: image and label (z, y, x) on an upright grid."""
+class CutRoi:
+    """Image and label map (z, y, x) of an ROI on an axis-aligned grid."""
 
     image: HuArray
     label: LabelArray
     grid: Grid
     notes: tuple[str, ...] = ()
+    """`GROWN` and `TUMOR_LOST`, where they apply."""
 
 
 def is_cut(scan: Grid, config: PrepareConfig) -> bool:
-    """Whether a scan (canonical grid) is taken as an ROI already cut."""
+    """Whether a scan on a canonical grid counts as an ROI already cut."""
     if config.localise != "auto":
         return config.localise == "cut"
     field_mm = np.multiply(scan.shape, scan.spacing_mm)[1:]
@@ -38,11 +42,14 @@ def is_cut(scan: Grid, config: PrepareConfig) -> bool:
 
 
 def isolate_kidney(loaded: LoadedCase, seed: int) -> tuple[LoadedCase, Side]:
-    """The case with only its lesioned kidney labelled, and that kidney's side.
+    """Return the case with labels of only one kidney, and the side of that kidney.
 
-    An ROI is about one kidney: the other's voxels become background, wherever they lie. The lesioned kidney
-    is the one with most tumor voxels; of a patient without tumor a labelled side is drawn, from the seed and
-    the case's name. The label must not be empty.
+    An ROI shows one kidney, so the labels of the other one become background. The kidney with most tumor voxels is
+    kept. Without a tumor, one of the labelled sides is drawn. The label map must not be empty.
+
+    Args:
+        loaded: the case.
+        seed: seed of the draw, together with the name of the case. Other cases have no influence on it.
     """
     sides = split_sides(loaded.label, loaded.image)
     digest = hashlib.sha256(loaded.case.encode()).digest()
@@ -52,14 +59,14 @@ def isolate_kidney(loaded: LoadedCase, seed: int) -> tuple[LoadedCase, Side]:
     return replace(loaded, label=Volume(label, loaded.label.grid)), side
 
 
-def cut_roi(loaded: LoadedCase, box: Box | None, config: PrepareConfig) -> Cut:
-    """Cut the ROI around `box`, or take the whole scan where there is none, and bring it to the ROI grid.
+def cut_roi(loaded: LoadedCase, box: Box | None, config: PrepareConfig) -> CutRoi:
+    """Resample a case to the grid of the ROI around `box`, or of the whole scan if `box` is None.
 
-    The window is `window_mm` wide, grown where the box does not fit, and grown again where a labelled voxel
-    would be cropped away (then noted). Outside the field of view the image holds -1024 HU and the label
-    background.
+    The ROI is `window_mm` wide and is enlarged if the box does not fit. It is enlarged again, with a note, if it would
+    lose a labelled voxel. Outside the field of view, the image is -1024 HU and the label map is background.
     """
-    grid, notes = roi_grid(loaded.image.grid, box, config), []
+    grid = roi_grid(loaded.image.grid, box, config)
+    notes = []
     label_box = Box.around(loaded.label.array > 0, loaded.label.grid)
     if box and label_box and not _extent(grid).holds(label_box):
         room = _clipped(label_box.grown(config.margin_mm), _extent(loaded.image.grid))
@@ -68,32 +75,39 @@ def cut_roi(loaded: LoadedCase, box: Box | None, config: PrepareConfig) -> Cut:
     label = regrid_label(loaded.label, grid).array
     if (loaded.label.array == TUMOR).any() and not (label == TUMOR).any():
         notes.append(TUMOR_LOST)
-    return Cut(regrid_image(loaded.image, grid, AIR_HU).array, label, grid, tuple(notes))
+    return CutRoi(regrid_image(loaded.image, grid, AIR_HU).array, label, grid, tuple(notes))
 
 
-def cut_image(image: Volume, box: Box | None, config: PrepareConfig) -> Volume:
-    """The ROI of a scan without label: canonical int16 HU in, an upright ROI on the ROI grid out."""
+def cut_scan(image: Volume, box: Box | None, config: PrepareConfig) -> Volume:
+    """Resample a canonical scan without a label map, int16 HU, to the grid of its ROI."""
     return regrid_image(image, roi_grid(image.grid, box, config), AIR_HU)
 
 
 def roi_grid(scan: Grid, box: Box | None, config: PrepareConfig) -> Grid:
-    """The grid of the ROI around a kidney's box; of the whole scan where there is no box.
+    """Return the grid of the ROI around the box of a kidney, or of the whole scan if `box` is None.
 
-    Without `spacing_mm` the ROI's voxels are voxels of the scan.
+    If `spacing_mm` of the configuration is None, the ROI's voxels are voxels of the scan.
     """
     if box is None:
         return covering_grid(scan, config.spacing_mm)
-    field = _extent(scan)
+    return _grid_over(_window(box, _extent(scan), config), scan, config)
+
+
+def _window(box: Box, field: Box, config: PrepareConfig) -> Box:
+    """Return the ROI around a kidney's box: `window_mm` wide in-plane, and as long as the kidney with margins."""
     size = np.array(box.size_mm)
-    sides = np.where(size <= config.window_mm, config.window_mm, size + 2 * config.margin_mm)
-    sides[0] = size[0] + 2 * config.margin_mm
-    low, high = np.array(box.centre_mm) - sides / 2, np.array(box.centre_mm) + sides / 2
-    # A window that leaves the field of view moves back into it, where it fits; along z it ends with the scan.
+    edges = np.where(size <= config.window_mm, config.window_mm, size + 2 * config.margin_mm)
+    edges[0] = size[0] + 2 * config.margin_mm
+    low = np.array(box.centre_mm) - edges / 2
+    high = np.array(box.centre_mm) + edges / 2
+    # An ROI that exceeds the field of view in-plane is moved back into it, if it fits, to avoid padding with air.
     shift = np.maximum(np.subtract(field.low_mm, low), 0) - np.maximum(np.subtract(high, field.high_mm), 0)
     shift[(high - low > np.array(field.size_mm)) | np.array([True, False, False])] = 0
-    low, high = low + shift, high + shift
+    low = low + shift
+    high = high + shift
+    # Along z, where the length is free, it ends with the scan.
     low[0], high[0] = np.clip([low[0], high[0]], field.low_mm[0], field.high_mm[0])
-    return _grid_over(Box(triple_of(low), triple_of(high)), scan, config)
+    return Box(triple_of(low), triple_of(high))
 
 
 def _grid_over(window: Box, scan: Grid, config: PrepareConfig) -> Grid:
@@ -101,14 +115,16 @@ def _grid_over(window: Box, scan: Grid, config: PrepareConfig) -> Grid:
         return _snapped(window, scan)
     spacing = np.array(config.spacing_mm)
     shape = np.maximum(np.ceil(np.array(window.size_mm) / spacing - 1e-6), 1)
-    # Centred on the window, so that what it exceeds the window by is less than half a voxel on either side.
+    # The grid is centred on the window, so that it exceeds the window by less than half a voxel on either side.
     first = np.array(window.centre_mm) - (shape - 1) / 2 * spacing
     return Grid.axis_aligned(shape_of(shape), config.spacing_mm, triple_of(first))
 
 
 def _snapped(window: Box, scan: Grid) -> Grid:
-    """The scan's own lattice, cropped to the voxels that the window touches (also beyond the scan)."""
-    spacing, origin = np.array(scan.spacing_mm), np.array(scan.origin_mm)
+    """Return the scan's own lattice, cropped to the voxels that the window touches. It may extend beyond the scan."""
+    spacing = np.array(scan.spacing_mm)
+    origin = np.array(scan.origin_mm)
+    # The small terms keep rounding from adding a voxel where the window ends at the edge of one.
     low = np.floor((np.array(window.low_mm) - origin) / spacing + 0.5 + 1e-6)
     high = np.ceil((np.array(window.high_mm) - origin) / spacing + 0.5 - 1e-6)
     shape = np.maximum(high - low, 1)
@@ -116,11 +132,12 @@ def _snapped(window: Box, scan: Grid) -> Grid:
 
 
 def _extent(grid: Grid) -> Box:
-    spacing, origin = np.array(grid.spacing_mm), np.array(grid.origin_mm)
-    low = origin - spacing / 2
+    spacing = np.array(grid.spacing_mm)
+    low = np.array(grid.origin_mm) - spacing / 2
     return Box(triple_of(low), triple_of(low + np.array(grid.shape) * spacing))
 
 
 def _clipped(box: Box, field: Box) -> Box:
-    low, high = np.maximum(box.low_mm, field.low_mm), np.minimum(box.high_mm, field.high_mm)
+    low = np.maximum(box.low_mm, field.low_mm)
+    high = np.minimum(box.high_mm, field.high_mm)
     return Box(triple_of(low), triple_of(high))

@@ -1,4 +1,4 @@
-"""Left and right: which labelled voxels belong to which kidney, the box around one, and the lesioned one."""
+"""Left and right kidney: assignment of labelled voxels, bounding boxes, and the side with the tumor."""
 
 from dataclasses import dataclass
 from typing import Final, Literal, Self, TypeAlias
@@ -14,62 +14,70 @@ from renalnet.types import TUMOR, MaskArray, Triple
 Side: TypeAlias = Literal["left", "right"]
 SIDES: Final[tuple[Side, ...]] = ("left", "right")
 SIDE_VALUES: Final[dict[Side, int]] = {"left": 1, "right": 2}
-"""How arrays of sides spell the patient's left and right; 0 is neither."""
+"""Values of the patient's left and right in arrays of sides. 0 is neither."""
 
 PLAUSIBLE_KIDNEY_ML: Final = (30.0, 400.0)
-"""One kidney; 48-370 ml in 110 patients of KiTS19, 86-263 in the paper."""
+"""Plausible volume of one kidney. It is 48-370 ml in 110 patients of KiTS19, and 86-263 ml in the paper."""
 BODY_HU: Final = -300
+"""CT number between those of air and lung and those of fat (about -100)."""
 _TWO_KIDNEYS_APART_MM: Final = 40.0
+"""Smallest left-right distance between the centroids of two components that count as two kidneys."""
 _KIDNEY_SHARE: Final = 0.1
+"""Smallest share of the labelled voxels in a component that counts as a kidney, and not as a fragment."""
+_BODY_COLUMN_SHARE: Final = 0.1
+"""Smallest share of body voxels in a sagittal plane that counts as body, and not as the table."""
 _ANY_CONTACT: Final = np.ones((3, 3, 3), bool)
+"""Neighbourhood of a voxel across faces, edges and corners."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """An upright box in LPS mm, (z, y, x), from outer edge to outer edge of its voxels."""
+    """An axis-aligned box in LPS mm, (z, y, x). It extends to the outer edges of its voxels."""
 
     low_mm: Triple
     high_mm: Triple
 
     @classmethod
     def around(cls, mask: MaskArray, grid: Grid) -> Self | None:
-        """The box of a mask's voxels on an upright grid; none for an empty mask."""
+        """Return the box of a mask's voxels on an axis-aligned grid, or None for an empty mask."""
         slices = _bounds(mask)
         if slices is None:
             return None
-        spacing, origin = np.array(grid.spacing_mm), np.array(grid.origin_mm)
+        spacing = np.array(grid.spacing_mm)
+        origin = np.array(grid.origin_mm)
         low = np.array([part.start for part in slices])
         high = np.array([part.stop for part in slices])
         return cls(triple_of(origin + (low - 0.5) * spacing), triple_of(origin + (high - 0.5) * spacing))
 
     @property
     def size_mm(self) -> Triple:
-        """Edge lengths."""
+        """Edge lengths (z, y, x)."""
         return triple_of(np.subtract(self.high_mm, self.low_mm))
 
     @property
     def centre_mm(self) -> Triple:
-        """Middle."""
+        """Centre (z, y, x)."""
         return triple_of(np.add(self.low_mm, self.high_mm) / 2)
 
     def grown(self, margin_mm: float) -> "Box":
-        """The box with a margin on each face."""
+        """Return the box with a margin on each face."""
         return Box(triple_of(np.subtract(self.low_mm, margin_mm)), triple_of(np.add(self.high_mm, margin_mm)))
 
     def union(self, other: "Box") -> "Box":
-        """The smallest box that holds both."""
-        low, high = np.minimum(self.low_mm, other.low_mm), np.maximum(self.high_mm, other.high_mm)
+        """Return the smallest box that contains both."""
+        low = np.minimum(self.low_mm, other.low_mm)
+        high = np.maximum(self.high_mm, other.high_mm)
         return Box(triple_of(low), triple_of(high))
 
     def holds(self, other: "Box") -> bool:
-        """Whether the other lies within this one, but for rounding."""
+        """Whether the other box is inside this one, up to rounding."""
         tolerance_mm = 1e-3
         below = np.subtract(other.low_mm, self.low_mm) >= -tolerance_mm
         above = np.subtract(self.high_mm, other.high_mm) >= -tolerance_mm
         return bool(below.all() and above.all())
 
     def share_of(self, mask: MaskArray, grid: Grid) -> float:
-        """Share of a mask's voxels whose centres lie within the box, 0-1; 0 for an empty mask."""
+        """Return the share of a mask's voxels with their centre in the box, 0 to 1. It is 0 for an empty mask."""
         lines = [
             np.arange(size) * step + first
             for size, step, first in zip(grid.shape, grid.spacing_mm, grid.origin_mm, strict=True)
@@ -83,11 +91,18 @@ class Box:
 
 
 def split_sides(label: Volume, image: Volume) -> NDArray[np.uint8]:
-    """To which kidney each labelled voxel belongs: 0 none, 1 left, 2 right (`SIDE_VALUES`), (z, y, x).
+    """Assign each labelled voxel to the left or the right kidney.
 
-    Voxels that touch, also over edges and corners, go together; each such component belongs to the side of
-    the midline on which its centroid lies. The midline runs halfway between two large components that are as
-    far apart as kidneys are, or else through the middle of the body. An empty label gives zeros.
+    Voxels that touch across faces, edges or corners form a component. A component belongs to the side of the midline
+    on which its centroid is, so that a tumor always has the side of the kidney that it touches. The midline is halfway
+    between two large components that are as far apart as kidneys, otherwise in the middle of the body.
+
+    Args:
+        label: canonical label map.
+        image: canonical scan on the same grid.
+
+    Returns:
+        Values of `SIDE_VALUES`: 0 none, 1 left, 2 right; uint8 (z, y, x). An empty label map gives zeros.
     """
     sides = np.zeros(label.array.shape, np.uint8)
     bounds = _bounds(label.array > 0)
@@ -99,7 +114,7 @@ def split_sides(label: Volume, image: Volume) -> NDArray[np.uint8]:
     columns = np.broadcast_to(np.arange(components.shape[2], dtype=np.float64), components.shape)
     middle = ndimage.mean(columns, components, numbers[1:]) + bounds[2].start
     x_mm = label.grid.origin_mm[2] + np.asarray(middle) * label.grid.spacing_mm[2]
-    is_left = x_mm > _midline_mm(x_mm, voxels[1:], image)  # LPS: x grows towards the patient's left
+    is_left = x_mm > _midline_mm(x_mm, voxels[1:], image)  # in LPS, x grows towards the patient's left
     lookup = np.zeros(count + 1, np.uint8)
     lookup[1:] = np.where(is_left, SIDE_VALUES["left"], SIDE_VALUES["right"])
     sides[bounds] = lookup[components]
@@ -107,7 +122,7 @@ def split_sides(label: Volume, image: Volume) -> NDArray[np.uint8]:
 
 
 def lesioned_side(label: Volume, sides: NDArray[np.uint8], choice: np.random.Generator) -> Side:
-    """The side with most tumor voxels; in a patient without tumor one of the labelled sides, drawn."""
+    """Return the side with most tumor voxels, or one of the labelled sides, drawn by `choice`, without a tumor."""
     tumor = np.bincount(sides[label.array == TUMOR], minlength=3)
     labelled = [side for side in SIDES if (sides == SIDE_VALUES[side]).any()]
     if tumor[1:].any():
@@ -116,7 +131,7 @@ def lesioned_side(label: Volume, sides: NDArray[np.uint8], choice: np.random.Gen
 
 
 def body_width_mm(image: Volume) -> float:
-    """From one side of the body to the other; the image's width where there is no body."""
+    """Return the left-right width of the body, or the width of the image if it shows no body."""
     first, last = _body_columns(image)
     return float(last - first + 1) * image.grid.spacing_mm[2]
 
@@ -130,9 +145,9 @@ def _midline_mm(x_mm: NDArray[np.float64], voxels: NDArray[np.int64], image: Vol
 
 
 def _body_columns(image: Volume) -> NDArray[np.int64]:
-    """First and last index along x of the body; of the image where there is none."""
-    thin = image.array[::4, ::4]  # every few voxels suffice
-    columns = np.flatnonzero((thin > BODY_HU).mean(axis=(0, 1)) > 0.1)
+    """Return the first and the last index of the body along x, or those of the image if it shows no body."""
+    sparse = image.array[::4, ::4]  # the mean over a sixteenth of the voxels is exact enough
+    columns = np.flatnonzero((sparse > BODY_HU).mean(axis=(0, 1)) > _BODY_COLUMN_SHARE)
     return columns[[0, -1]] if len(columns) else np.array([0, image.array.shape[2] - 1])
 
 

@@ -1,9 +1,10 @@
-"""Who trains, who selects the model, who is held out: decided by patient, from the case's name and a seed.
+"""Assignment of cases to training, validation and test by their names and a seed.
 
-A case's split follows from a threshold on a hash of its own name, not from its rank among the others, so that
-adding cases later moves no one. In a cohort so small that a wanted split stays empty, the case nearest its
-threshold is taken; that one choice depends on who is there, so the splits of an earlier store are kept.
-Thresholds mean that shares are met on average: 24 cases at a share of 0.25 hold out 6, give or take 2.
+A case's split follows from a threshold on a hash of its name, and not from its rank among the cases. Adding cases
+later therefore moves no case to another split. If a split would be empty in a small cohort, it gets the case nearest
+to the threshold. That choice depends on the other cases, so the splits of an earlier store are kept.
+
+Thresholds meet the shares on average: of 24 cases, a share of 0.25 holds out 6, with a standard deviation of about 2.
 """
 
 import hashlib
@@ -25,19 +26,19 @@ def assign_splits(
     kept: Mapping[str, Split] | None = None,
     complete: Collection[Split] = (),
 ) -> dict[str, Split]:
-    """The split of each case, in sorted order of the cases; of those that are kept, too.
+    """Return the split of each case, including the cases in `kept`, sorted by name.
 
     Args:
-        cases: names, each once.
-        config: its shares and seed decide for the cases that are not fixed.
-        test_cases: a test cohort; it is held out.
-        splits: splits of some or all cases, from a splits file. A test or validation split named here or by
-            `test_cases` is complete: no other case is drawn into it.
-        kept: the splits of an earlier store; nobody is moved.
-        complete: splits that were named in full when that store was made.
+        cases: unique names.
+        config: shares and seed for the cases that have no given split.
+        test_cases: cases of a separate test cohort, which are held out.
+        splits: splits of some or all cases, from a splits file. If it or `test_cases` lists cases of the test or the
+            validation split, that split is complete, and no other case is drawn into it.
+        kept: splits of an earlier store, which do not change.
+        complete: splits that were given completely when that store was made.
 
     Raises:
-        ConfigError: `splits` or `test_cases` name an unknown case, contradict each other or move a kept case.
+        ConfigError: `splits` or `test_cases` contain an unknown case, contradict each other or move a kept case.
     """
     named = _fixed({*cases, *(kept or {})}, test_cases or (), splits or {})
     _refuse_moves(named, kept or {})
@@ -46,7 +47,7 @@ def assign_splits(
     shares: dict[Split, float] = {"test": config.test_share, "validation": config.validation_share}
     for split, share in shares.items():
         if split not in named.values() and split not in complete:
-            # Whoever is taken for a split that stayed empty must leave a case for each split that follows.
+            # A case that fills an empty split must leave one case for each split that follows.
             is_empty = split not in assigned.values()
             least = (2 if split == "test" else 1) if not kept else 0
             drawn = _draw(free, split, share, config.seed, least=least, is_empty=is_empty)
@@ -60,21 +61,21 @@ def _refuse_moves(named: Mapping[str, Split], kept: Mapping[str, Split]) -> None
     for case, split in named.items():
         if kept.get(case, split) != split:
             raise ConfigError(
-                f"case '{case}' is in split '{kept[case]}' of the store and named for '{split}'; nobody is moved: "
-                "prepare a new store for other splits"
+                f"case '{case}' is in split '{kept[case]}' of the store and given as '{split}'; "
+                "cases keep their split: prepare a new store for other splits"
             )
 
 
 def _draw(cases: list[str], split: Split, share: float, seed: int, *, least: int, is_empty: bool) -> list[str]:
-    """The cases below the threshold; one at least for an empty split of some share; `least` cases are left."""
-    ranked = sorted(cases, key=lambda case: position(case, split, seed))
-    below = sum(position(case, split, seed) < share for case in cases)
+    """Return the cases below the threshold, at least one for an empty split. At least `least` cases are left."""
+    ranked = sorted(cases, key=lambda case: unit_hash(case, split, seed))
+    below = sum(unit_hash(case, split, seed) < share for case in cases)
     wanted = max(below, 1) if is_empty and share > 0 else below if share > 0 else 0
     return ranked[: max(min(wanted, len(cases) - least), 0)]
 
 
-def position(case: str, purpose: str, seed: int) -> float:
-    """A number in [0, 1) that depends on nothing but its arguments."""
+def unit_hash(case: str, purpose: str, seed: int) -> float:
+    """Return a number in [0, 1) that depends only on the arguments, and is uniformly distributed over names."""
     digest = hashlib.sha256(f"{seed}:{purpose}:{case}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2.0**64
 
@@ -92,10 +93,10 @@ def _fixed(cases: Collection[str], test_cases: Collection[str], splits: Mapping[
 
 
 def read_splits_file(path: str | Path) -> dict[str, Split]:
-    """Read a YAML or JSON mapping of split to a list of cases, e.g. `test: [case_00003, case_00007]`.
+    """Read a YAML or JSON file that maps a split to a list of cases, such as `test: [case_00003, case_00007]`.
 
     Raises:
-        ConfigError: the file is not such a mapping, names an unknown split, or a case twice.
+        ConfigError: the file is not such a mapping, or contains an unknown split or a case twice.
     """
     assigned: dict[str, Split] = {}
     for name, case in _entries(read_file(path), path):
@@ -103,7 +104,7 @@ def read_splits_file(path: str | Path) -> dict[str, Split]:
         if split is None:
             raise ConfigError(f"{path}: unknown split '{name}'; {nearest(name, SPLITS)}")
         if case in assigned:
-            raise ConfigError(f"{path}: case '{case}' comes twice ({assigned[case]}, {split}); name it once")
+            raise ConfigError(f"{path}: case '{case}' appears twice ({assigned[case]}, {split}); list it once")
         assigned[case] = split
     return assigned
 

@@ -1,4 +1,4 @@
-"""One DICOM file: whether it is one, and its header, parsed so that no damage gets further than an InputError."""
+"""A single DICOM file: its detection and its parsing. Every damage is reported as an InputError."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -17,38 +17,45 @@ Value = TypeVar("Value")
 _PREAMBLE_BYTES: Final = 128
 _MAGIC: Final = b"DICM"
 _BARE_STARTS: Final = (b"\x02\x00", b"\x08\x00")
-"""Group numbers that files without preamble begin with."""
+"""Group numbers at the start of files that were written without the preamble."""
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file begins as DICOM files do, with or without preamble; its name does not matter.
+    """Whether a file starts like a DICOM file, with or without the preamble. Its name is ignored.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the file cannot be read.
     """
     with reading(path), path.open("rb") as file:
         head = file.read(_PREAMBLE_BYTES + len(_MAGIC))
+    # Without the preamble, the first element has its two-letter value representation at bytes 4 and 5.
     return head[_PREAMBLE_BYTES:] == _MAGIC or (head[:2] in _BARE_STARTS and head[4:6].isalpha())
 
 
-def parsed(path: Path, take: Callable[["Dataset"], Value], tags: Sequence[str] | None) -> Value:
-    """What `take` makes of a file's header; with `tags` none, of the whole file.
+def read_dicom(path: Path, extract: Callable[["Dataset"], Value], tags: Sequence[str] | None) -> Value:
+    """Return what `extract` returns for the dataset of a file.
+
+    Args:
+        path: the file.
+        extract: called with the dataset. Its errors are reported as damage of the file.
+        tags: fields of the header to parse, without pixels; None parses the whole file.
 
     Raises:
-        InputError: the file cannot be parsed, or lacks what `take` asks for.
+        InputError: the file cannot be parsed, or lacks a field that `extract` needs.
     """
     from pydicom import dcmread
 
-    with refusing(path):
+    with dicom_errors_reported(path):
         chosen = None if tags is None else [*tags]
-        return take(dcmread(path, force=True, stop_before_pixels=chosen is not None, specific_tags=chosen))
+        return extract(dcmread(path, force=True, stop_before_pixels=chosen is not None, specific_tags=chosen))
 
 
 @contextmanager
-def refusing(path: Path) -> Iterator[None]:
-    """While a file's fields are taken: whatever damaged ones raise becomes an InputError, and remarks are kept back.
+def dicom_errors_reported(path: Path) -> Iterator[None]:
+    """Turn any error inside the block into an InputError, and suppress warnings.
 
-    The remarks and errors of pydicom quote values; a patient's name may be among them.
+    The warnings and errors of pydicom quote values, which may contain a patient's name. The message therefore states
+    only the name of a missing field or the type of the error, and the original error is not chained.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -56,8 +63,12 @@ def refusing(path: Path) -> Iterator[None]:
             yield
         except InputError:
             raise
-        except Exception as error:  # noqa: BLE001 - what damaged files raise in pydicom has no common base
-            # Of the error only the name of a missing field is told, which holds no value.
-            lacks = str(error).rsplit("'", 2)[-2] if isinstance(error, AttributeError) and "'" in str(error) else ""
-            reason = f"it lacks {lacks}" if lacks.isalpha() else type(error).__name__
-            raise InputError(f"{path}: not readable as DICOM ({reason}); copy it again or remove it") from None
+        except Exception as error:  # noqa: BLE001 - what damaged files raise in pydicom has no common base class
+            raise InputError(f"{path}: not readable as DICOM ({_reason(error)}); copy it again or remove it") from None
+
+
+def _reason(error: Exception) -> str:
+    # pydicom raises "'Dataset' object has no attribute 'Rows'" for a missing field.
+    quoted = str(error).rsplit("'", 2) if isinstance(error, AttributeError) else []
+    field = quoted[-2] if len(quoted) > 1 else ""
+    return f"it lacks {field}" if field.isalpha() else type(error).__name__

@@ -1,4 +1,4 @@
-"""DICOM segmentation objects as labels on the grid of the CT that they belong to."""
+"""Reader of DICOM segmentation objects: labels on the grid of the CT that the object refers to."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from renalnet.data.dicom.file import parsed
+from renalnet.data.dicom.file import read_dicom
 from renalnet.data.images.grid import GRID_TOLERANCE_MM, Grid
-from renalnet.data.images.label_values import map_of_segments
+from renalnet.data.images.label_values import classes_of_segments
 from renalnet.errors import InputError
 from renalnet.types import LabelArray
 
@@ -18,18 +18,23 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 _DIRECTION_TOLERANCE: Final = 1e-3
+"""Largest difference between two direction cosines that counts as rounding."""
 _MAX_FRAMES: Final = 1 << 16
+"""Limit that keeps a damaged header from allocating memory."""
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """Where a frame lies and what its pixels mean."""
+    """Geometry of a frame, and the meaning of its pixels."""
 
     position_mm: tuple[float, ...]
+    """Centre of the first pixel (x, y, z), in LPS mm."""
     orientation: tuple[float, ...]
+    """Direction along a row (x, y, z), then along a column."""
     spacing_mm: tuple[float, ...]
+    """Distance between rows, then between columns."""
     segment: int
-    """Number of its segment; 0 where the pixels themselves are such numbers."""
+    """Number of its segment, or 0 if the pixels are segment numbers (label maps)."""
 
 
 @dataclass(frozen=True)
@@ -41,21 +46,22 @@ class _Segmentation:
 
 
 def read_segmentation(path: Path, grid: Grid, label_map: Mapping[int, int]) -> LabelArray:
-    """Labels (z, y, x) on `grid`; segments are told by `label_map` or their names, and tumor lies over kidney.
+    """Return the labels of a segmentation object on `grid`, uint8 (z, y, x).
 
-    Frames may come in any order, and empty ones be left out.
+    A segment's class is the one in `label_map`, otherwise the one that its name states. Where segments overlap, tumor
+    takes precedence over kidney. Frames may have any order, and empty frames may be missing.
 
     Raises:
-        InputError: the object is damaged or holds probabilities, a segment is neither kidney nor tumor nor
-            mapped, or a frame does not coincide with a slice of the grid.
+        InputError: the object is damaged or contains probabilities; a segment is not in `label_map` and its name is
+            neither kidney nor tumor; or a frame does not coincide with a slice of the grid.
     """
-    found = parsed(path, lambda dataset: _segmentation(path, dataset), None)
-    meaning = map_of_segments(found.segments, path, label_map)
+    found = read_dicom(path, lambda dataset: _segmentation(path, dataset), None)
+    meaning = classes_of_segments(found.segments, path, label_map)
     label = np.zeros(grid.shape, np.uint8)
     for frame, pixels in zip(found.frames, found.pixels, strict=True):
         if not pixels.any():
-            continue  # its place does not matter, and padding frames may have none
-        plane = label[_plane(frame, pixels.shape, grid, path)]
+            continue  # writers may add empty padding frames, which need no valid position
+        plane = label[_slice_index(frame, pixels.shape, grid, path)]
         for classes in _classes(frame, pixels, meaning, path):
             np.maximum(plane, classes, out=plane)
     return label
@@ -67,7 +73,9 @@ def _classes(
     numbers = [frame.segment] if frame.segment else np.unique(pixels[pixels > 0]).tolist()
     for number in numbers:
         if number not in meaning:
-            raise InputError(f"{path}: a frame of segment {number}, which is not described; export it again")
+            raise InputError(
+                f"{path}: a frame refers to segment {number}, which the object does not describe; export it again"
+            )
         is_segment = pixels > 0 if frame.segment else pixels == number
         yield np.where(is_segment, np.uint8(meaning[number]), np.uint8(0))
 
@@ -80,18 +88,18 @@ def _segmentation(path: Path, dataset: "Dataset") -> _Segmentation:
     shape = num_frames, int(dataset.Rows), int(dataset.Columns)
     pixels = dataset.pixel_array.reshape(shape)
     if kind == "FRACTIONAL" and np.any((pixels > 0) & (pixels < int(dataset.MaximumFractionalValue))):
-        raise InputError(f"{path}: holds fractions, not labels; export a binary segmentation")
+        raise InputError(f"{path}: holds fractions instead of labels; export a binary segmentation")
     shared = dataset.SharedFunctionalGroupsSequence[0]
     frames = tuple(_frame(one, shared, kind == "LABELMAP") for one in dataset.PerFrameFunctionalGroupsSequence)
     if len(frames) != num_frames:
-        raise InputError(f"{path}: {num_frames} frames, but places of {len(frames)}; export it again")
+        raise InputError(f"{path}: {num_frames} frames, but positions of {len(frames)} frames; export it again")
     segments = {int(one.SegmentNumber): str(one.SegmentLabel) for one in dataset.SegmentSequence}
     segments.pop(0, None)  # the background of a label map
     return _Segmentation(segments, frames, pixels)
 
 
 def _frame(own: "Dataset", shared: "Dataset", is_labelmap: bool) -> _Frame:
-    """Of a frame's groups; what all frames have in common stands in the shared ones."""
+    """Return a frame from its own functional groups, or the shared ones, which hold what all frames have in common."""
     position = own if "PlanePositionSequence" in own else shared
     orientation = own if "PlaneOrientationSequence" in own else shared
     measures = own if "PixelMeasuresSequence" in own else shared
@@ -104,25 +112,37 @@ def _frame(own: "Dataset", shared: "Dataset", is_labelmap: bool) -> _Frame:
     )
 
 
-def _plane(frame: _Frame, shape: tuple[int, ...], grid: Grid, path: Path) -> int:
-    """Index of the grid's slice that a frame lies in. Raises InputError where it lies in none."""
-    axes = np.array(grid.direction).reshape(3, 3)
-    place = ", ".join(f"{value:g}" for value in frame.position_mm)
+def _slice_index(frame: _Frame, shape: tuple[int, ...], grid: Grid, path: Path) -> int:
+    """Return the index of the grid's slice that contains a frame.
+
+    Raises:
+        InputError: the frame's pixels are not those of a slice. Labels are never resampled to fit.
+    """
+    _check_in_plane_grid(frame, shape, grid, path)
+    normal = np.array(grid.direction).reshape(3, 3)[:, 2]
     apart = np.array(frame.position_mm) - grid.origin_xyz_mm
-    index = float(apart @ axes[:, 2]) / grid.spacing_xyz_mm[2]
+    index = float(apart @ normal) / grid.spacing_xyz_mm[2]
     nearest = round(index) if np.isfinite(index) else -1
-    off_mm = np.linalg.norm(apart - axes[:, 2] * nearest * grid.spacing_xyz_mm[2])
-    spacing, directions = grid.spacing_xyz_mm[1::-1], np.concatenate([axes[:, 0], axes[:, 1]])
-    reach = max(shape) * np.abs(np.subtract(frame.spacing_mm, spacing)).max()
-    turned = np.abs(np.subtract(frame.orientation, directions)).max()
-    if shape != grid.shape[1:] or not (reach <= GRID_TOLERANCE_MM and turned <= _DIRECTION_TOLERANCE):
-        raise InputError(
-            f"{path}: its frames of {shape[0]}×{shape[1]} pixels lie on another grid than the CT's slices of "
-            f"{grid.shape[1]}×{grid.shape[2]}; export the segmentation on the CT's grid, labels are never resized"
-        )
+    off_mm = np.linalg.norm(apart - normal * nearest * grid.spacing_xyz_mm[2])
     if not (off_mm <= GRID_TOLERANCE_MM and 0 <= nearest < grid.shape[0]):
+        position = ", ".join(f"{value:g}" for value in frame.position_mm)
         raise InputError(
-            f"{path}: the frame at {place} mm lies in no slice of the CT (off by {off_mm:.3g} mm); "
+            f"{path}: the frame at {position} mm matches no slice of the CT (off by {off_mm:.3g} mm); "
             "export the segmentation on the CT's grid, labels are never resized"
         )
     return nearest
+
+
+def _check_in_plane_grid(frame: _Frame, shape: tuple[int, ...], grid: Grid, path: Path) -> None:
+    # DICOM states the spacing between rows first, which is that along y; ITK states that along x first.
+    spacing = grid.spacing_xyz_mm[1::-1]
+    axes = np.array(grid.direction).reshape(3, 3)
+    directions = np.concatenate([axes[:, 0], axes[:, 1]])
+    # A difference of the spacing adds up to the last pixel.
+    drift_mm = max(shape) * np.abs(np.subtract(frame.spacing_mm, spacing)).max()
+    turned = np.abs(np.subtract(frame.orientation, directions)).max()
+    if shape != grid.shape[1:] or not (drift_mm <= GRID_TOLERANCE_MM and turned <= _DIRECTION_TOLERANCE):
+        raise InputError(
+            f"{path}: its frames of {shape[0]}×{shape[1]} pixels are on another grid than the CT's slices of "
+            f"{grid.shape[1]}×{grid.shape[2]}; export the segmentation on the CT's grid, labels are never resized"
+        )

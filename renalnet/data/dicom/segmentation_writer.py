@@ -1,4 +1,4 @@
-"""A mask as a DICOM segmentation object that refers to the slices of its CT, as a PACS files and shows it."""
+"""Writer of DICOM segmentation objects. They refer to the slices of their CT, so that a PACS files them with it."""
 
 import io
 from collections.abc import Sequence
@@ -28,7 +28,8 @@ _MAY_BE_EMPTY: Final = (
     "ReferringPhysicianName",
     "PositionReferenceIndicator",
 )
-"""Of patient, study and frame of reference: the standard wants them, empty or not (type 2); some writers leave them."""
+"""Type 2 fields: the standard requires them, possibly empty, but some writers leave them out."""
+# Codes of DICOM PS3.16, from SNOMED CT.
 _CATEGORIES: Final = {
     KIDNEY: ("123037004", "SCT", "Anatomical Structure"),
     TUMOR: ("49755003", "SCT", "Morphologically Abnormal Structure"),
@@ -40,33 +41,40 @@ _SEGMENTS: Final = {KIDNEY: "kidney", TUMOR: "tumor"}
 def write_segmentation(
     path: str | Path, labels: LabelArray, scan: Path, *, series: str | None = None, version: str
 ) -> None:
-    """Write labels on a CT's slices as a binary segmentation of two segments, 1 kidney and 2 tumor.
+    """Write labels on a CT's slices as a binary segmentation with two segments, 1 kidney and 2 tumor.
 
-    It carries the patient and study of the CT, since it belongs to them, and a new series. Frames without a voxel are
-    left out; an empty mask keeps them all, since an object without a frame is none.
+    The object gets the patient and the study of the CT, and a new series. Empty frames are left out. An empty mask
+    keeps all of them, because an object must have a frame.
 
     Args:
-        path: a local path or a URI; whole or not at all.
-        labels: (z, y, x) on the grid of the CT's slices, z in the order of `read_series`.
-        scan: the CT's folder, or one of its files.
-        series: number or UID where the folder holds several.
-        version: of the program, which is written into the object.
+        path: local path or URI. It is written completely or not at all.
+        labels: uint8 (z, y, x) on the grid of the CT's slices, with z in the order of `read_series`.
+        scan: folder of the CT, or one of its files.
+        series: number or UID of the series, if the folder contains several.
+        version: version of the program, which the object records.
 
     Raises:
-        InputError: the scan is no CT series, or has other slices than `labels`.
+        InputError: the scan is not a CT series, or its slices do not match `labels`.
     """
+    slices, grid = series_slices(scan, series)
+    if grid.shape != labels.shape:
+        rule = f"must have the shape of its slices, {grid.shape}; resample them to its grid"
+        raise InputError(f"{scan}: labels of shape {labels.shape} {rule}")
+    content = io.BytesIO()
+    _segmentation([_header(one.path) for one in slices], labels, version).save_as(content)
+    storage.write_bytes(path, content.getvalue())
+
+
+def _segmentation(sources: list["Dataset"], labels: LabelArray, version: str) -> Any:
     import highdicom
     from pydicom.uid import generate_uid
 
-    slices, grid = series_slices(scan, series)
-    if grid.shape != labels.shape:
-        raise InputError(f"{scan}: labels of {labels.shape} do not lie on slices of {grid.shape}; they need its grid")
-    sources = [_header(one.path) for one in slices]
-    segmentation = highdicom.seg.Segmentation(
+    return highdicom.seg.Segmentation(
         source_images=sources,
         pixel_array=np.stack([labels == value for value in _SEGMENTS], axis=-1).astype(np.uint8),
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=_descriptions(version),
+        # Without a prefix, a UID is derived from a random UUID (root 2.25) and needs no registered organisation.
         series_instance_uid=generate_uid(prefix=None),
         series_number=_series_number(sources),
         sop_instance_uid=generate_uid(prefix=None),
@@ -78,15 +86,13 @@ def write_segmentation(
         series_description="kidney and renal tumor, research software",
         omit_empty_frames=bool(labels.any()),
     )
-    content = io.BytesIO()
-    segmentation.save_as(content)
-    storage.write_bytes(path, content.getvalue())
 
 
 def _header(path: Path) -> "Dataset":
-    """Of a slice; identifiers that anonymising has emptied come from the file's own header, or are made anew.
+    """Return the header of a slice with all identifiers that highdicom requires.
 
-    Those of study and series are made from the frame of reference, the same for all slices.
+    Anonymisation may have removed them. The identifiers of the object are then read from the file's meta header. The
+    identifiers of study and series are derived from the frame of reference, so that all slices get the same ones.
     """
     from pydicom import dcmread
     from pydicom.uid import generate_uid
@@ -110,19 +116,23 @@ def _descriptions(version: str) -> list[Any]:
     algorithm = highdicom.AlgorithmIdentificationSequence(
         name=NAME, version=version, family=CodedConcept("123109", "DCM", "Artificial Intelligence")
     )
-    return [
-        highdicom.seg.SegmentDescription(
-            segment_number=value,
-            segment_label=label,
-            segmented_property_category=CodedConcept(*_CATEGORIES[value]),
-            segmented_property_type=CodedConcept(*_TYPES[value]),
-            algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-            algorithm_identification=algorithm,
-        )
-        for value, label in _SEGMENTS.items()
-    ]
+    return [_description(value, algorithm) for value in _SEGMENTS]
+
+
+def _description(value: int, algorithm: Any) -> Any:
+    import highdicom
+    from highdicom.sr import CodedConcept
+
+    return highdicom.seg.SegmentDescription(
+        segment_number=value,
+        segment_label=_SEGMENTS[value],
+        segmented_property_category=CodedConcept(*_CATEGORIES[value]),
+        segmented_property_type=CodedConcept(*_TYPES[value]),
+        algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=algorithm,
+    )
 
 
 def _series_number(sources: Sequence["Dataset"]) -> int:
-    """A number that differs from the CT's own and tells it."""
+    """Return a series number that differs from that of the CT and ends with it."""
     return 1000 + int(sources[0].get("SeriesNumber") or 0) % 9000

@@ -1,7 +1,6 @@
-"""A DICOM series as a volume of CT numbers: which files belong together, where their slices lie, what they hold.
+"""Reader of a DICOM series: files that belong together, the geometry of their slices, and their CT numbers.
 
-Of a header only geometry, modality and the series' number and UID are read. The distance of slices is that of their
-positions; SliceThickness plays no part.
+Only geometry, modality, and the number and UID of the series are read from a header, and nothing about the patient.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from renalnet.data.dicom.file import is_dicom, parsed, refusing
+from renalnet.data.dicom.file import dicom_errors_reported, is_dicom, read_dicom
 from renalnet.data.dicom.pixels import read_hounsfield
 from renalnet.data.dicom.slices import Slice, ordered_slices
 from renalnet.data.images.grid import MAX_VOXELS, Grid, Volume
@@ -20,6 +19,7 @@ from renalnet.errors import InputError
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+# SOP classes (DICOM PS3.4): screenshots and scanned documents; binary segmentations and label maps.
 _SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"
 _SEGMENTATION: Final = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 _HEADER_TAGS: Final = [
@@ -40,8 +40,8 @@ _MAX_LISTED: Final = 8
 
 
 @dataclass(frozen=True)
-class Image:
-    """An image object of a folder, as far as sorting it needs."""
+class DicomImage:
+    """An image object of a folder, with the fields that assign it to a series."""
 
     path: Path
     sop_class: str
@@ -50,60 +50,60 @@ class Image:
     series_uid: str
     series_number: str
     header: "Dataset" = field(repr=False, compare=False)
-    """The fields that place it; parsed only where its series is chosen."""
+    """Unparsed geometry fields. They are parsed only if the image's series is chosen, since others may be damaged."""
 
     @property
     def is_ct(self) -> bool:
-        """Whether it is a slice, rather than a localizer, a screenshot or another modality's."""
+        """Whether the image is a CT slice, and not a localizer, a screenshot or an image of another modality."""
         return self.modality == "CT" and not self.is_localizer and not self.sop_class.startswith(_SECONDARY_CAPTURE)
 
     @property
     def series(self) -> tuple[str, str]:
-        """What slices of one series share."""
+        """Number and UID, which all slices of a series share."""
         return self.series_number, self.series_uid
 
 
 @dataclass(frozen=True)
-class Listing:
+class DicomFolder:
     """The DICOM objects of a folder."""
 
     folder: Path
-    images: tuple[Image, ...]
-    num_passed_over: int
-    """Files that are no DICOM images, DICOMDIR among them."""
+    images: tuple[DicomImage, ...]
+    num_ignored: int
+    """Number of files that are not DICOM images, such as DICOMDIR."""
 
     @property
     def segmentations(self) -> list[Path]:
-        """The DICOM-SEG objects."""
+        """Files that contain a DICOM segmentation object."""
         return [image.path for image in self.images if image.sop_class in _SEGMENTATION]
 
 
-def holds_dicom(folder: Path) -> bool:
-    """Whether a file of a folder, or of folders in it, is DICOM."""
+def contains_dicom(folder: Path) -> bool:
+    """Whether a folder or one of its subfolders contains a DICOM file."""
     return any(is_dicom(path) for path in _files(folder))
 
 
-def list_images(folder: Path, *, nested: bool = True) -> Listing:
-    """The image objects of a folder and of the folders in it.
+def list_images(folder: Path, *, nested: bool = True) -> DicomFolder:
+    """Return the image objects of a folder, including its subfolders if `nested`.
 
     Raises:
-        InputError: a file begins as a DICOM file or is named like one, but cannot be read.
+        InputError: a file starts like a DICOM file or has its ending, but cannot be read.
     """
     paths = list(_files(folder, nested=nested))
     images = [image for path in paths if (image := _image(path))]
-    return Listing(folder, tuple(images), len(paths) - len(images))
+    return DicomFolder(folder, tuple(images), len(paths) - len(images))
 
 
 def read_series(path: Path, series: str | None = None) -> Volume:
-    """Read the CT series of a folder, or the one that a file belongs to: int16 HU, on the grid of the positions.
+    """Read the CT series of a folder or of a file as int16 HU (z, y, x), on the grid of its slices' positions.
 
     Args:
-        path: a folder, looked through with the folders in it, or a file.
-        series: number or UID of the series to take; needed where there are several.
+        path: a folder, which is searched with its subfolders, or one file of the series.
+        series: number or UID of the series. It is required if the folder contains several.
 
     Raises:
-        InputError: there is no CT series or more than one and none is named, or its slices make no volume
-            (see `ordered_slices`), or a file cannot be decoded.
+        InputError: there is no CT series; there are several and `series` selects none of them; the slices do not form
+            a volume (see `ordered_slices`); or a file cannot be decoded.
     """
     slices, grid = series_slices(path, series)
     array = np.empty(grid.shape, np.int16)
@@ -113,18 +113,22 @@ def read_series(path: Path, series: str | None = None) -> Volume:
 
 
 def series_slices(path: Path, series: str | None = None) -> tuple[list[Slice], Grid]:
-    """The slices of a CT series in the order of z on their grid; arguments and errors are those of `read_series`."""
+    """Return the slices of a CT series in the order of z, and their grid.
+
+    Arguments and errors are those of `read_series`.
+    """
     if path.is_dir():
         chosen = _choose(list_images(path), series)
     else:
         own = _image(path)
         if own is None or not own.is_ct:
-            raise InputError(f"{path}: is no slice of a CT; name a CT series' folder or one of its files")
+            raise InputError(f"{path}: not a CT slice; name the folder of a CT series or one of its files")
         listed = list_images(path.parent, nested=False)
         chosen = [image for image in listed.images if image.is_ct and image.series == own.series]
     slices, grid = ordered_slices([_slice(image) for image in chosen], path)
     if np.prod(grid.shape, dtype=np.float64) > MAX_VOXELS:
-        raise InputError(f"{path}: {len(slices)} slices of {grid.shape[1]}×{grid.shape[2]} are not one of a scan")
+        size = f"{len(slices)} slices of {grid.shape[1]}×{grid.shape[2]} pixels"
+        raise InputError(f"{path}: {size} exceed {MAX_VOXELS} voxels; copy or export the series again")
     return slices, grid
 
 
@@ -134,22 +138,23 @@ def _files(folder: Path, *, nested: bool = True) -> Iterator[Path]:
             yield path
 
 
-def _image(path: Path) -> Image | None:
-    """What a file is; none where it is no DICOM image."""
+def _image(path: Path) -> DicomImage | None:
+    """Return the image object of a file, or None if the file is not a DICOM image."""
     if not is_dicom(path):
         if path.suffix.lower() == ".dcm":
-            raise InputError(f"{path}: is named like DICOM but is none; copy it again or remove it")
+            raise InputError(f"{path}: has the ending of DICOM but not its content; copy it again or remove it")
         return None
-    return parsed(path, lambda dataset: _described(path, dataset), _HEADER_TAGS)
+    return read_dicom(path, lambda dataset: _described(path, dataset), _HEADER_TAGS)
 
 
-def _described(path: Path, dataset: "Dataset") -> Image | None:
+def _described(path: Path, dataset: "Dataset") -> DicomImage | None:
     if dataset.get("Modality") is None and dataset.get("SOPClassUID") is None:
-        return None  # DICOMDIR
+        return None  # a DICOMDIR, the index of a disk
+    # A CT without "Rows" is damaged and must be reported; other objects without pixels (reports, plans) are ignored.
     if "Rows" not in dataset and dataset.get("Modality") != "CT":
         return None
     kinds = dataset.get("ImageType") or ()
-    return Image(
+    return DicomImage(
         path,
         str(dataset.get("SOPClassUID", "")),
         str(dataset.get("Modality", "")),
@@ -160,44 +165,48 @@ def _described(path: Path, dataset: "Dataset") -> Image | None:
     )
 
 
-def _choose(listing: Listing, series: str | None) -> list[Image]:
-    found: dict[tuple[str, str], list[Image]] = {}
+def _choose(listing: DicomFolder, series: str | None) -> list[DicomImage]:
+    found: dict[tuple[str, str], list[DicomImage]] = {}
     for image in listing.images:
         if image.is_ct:
             found.setdefault(image.series, []).append(image)
     if not found:
-        others = sorted({image.modality or "unknown" for image in listing.images})
-        there = f"images of modality {', '.join(others)}" if others else "no DICOM image"
-        raise InputError(
-            f"{listing.folder}: holds no CT slices ({there}, {listing.num_passed_over} other files passed over); "
-            "name the folder of a CT series"
-        )
-    order = sorted(found, key=lambda key: (len(key[0]), key))  # 2 before 10
-    named = [key for key in order if series is None or series in key]
-    if len(named) == 1:
-        return found[named[0]]
-    words = "; ".join(_words(found[key]) for key in order[:_MAX_LISTED])
-    wanted = "" if series is None else f" and series '{series}' names {'none' if not named else 'several'} of them"
+        raise _no_series(listing)
+    order = sorted(found, key=lambda key: (len(key[0]), key))  # series 2 before series 10
+    selected = [key for key in order if series is None or series in key]
+    if len(selected) == 1:
+        return found[selected[0]]
+    listed = "; ".join(_describe(found[key]) for key in order[:_MAX_LISTED])
+    wanted = "" if series is None else f" and series '{series}' names {'none' if not selected else 'several'} of them"
     raise InputError(
-        f"{listing.folder}: holds {len(found)} CT series{wanted}; choose one with --series NUMBER or UID: {words}"
+        f"{listing.folder}: holds {len(found)} CT series{wanted}; choose one with --series NUMBER or UID: {listed}"
     )
 
 
-def _words(images: Sequence[Image]) -> str:
+def _no_series(listing: DicomFolder) -> InputError:
+    others = sorted({image.modality or "unknown" for image in listing.images})
+    content = f"images of modality {', '.join(others)}" if others else "no DICOM image"
+    return InputError(
+        f"{listing.folder}: holds no CT slices ({content}, {listing.num_ignored} other files ignored); "
+        "name the folder of a CT series"
+    )
+
+
+def _describe(images: Sequence[DicomImage]) -> str:
     number, uid = images[0].series
     return f"{number or 'without number'} ({len(images)} slices, {uid or 'no UID'})"
 
 
-def _slice(image: Image) -> Slice:
-    with refusing(image.path):
-        return _placed(image.path, image.header)
+def _slice(image: DicomImage) -> Slice:
+    with dicom_errors_reported(image.path):
+        return _parse_slice(image.path, image.header)
 
 
-def _placed(path: Path, dataset: "Dataset") -> Slice:
+def _parse_slice(path: Path, dataset: "Dataset") -> Slice:
     if int(dataset.get("NumberOfFrames") or 1) > 1:
         raise InputError(f"{path}: a multi-frame CT; convert it to single slices (dcm4che's emf2sf) or to NIfTI")
     if int(dataset.get("SamplesPerPixel") or 1) != 1:
-        raise InputError(f"{path}: a colour image, no CT slice; remove it")
+        raise InputError(f"{path}: a colour image, not a CT slice; remove it")
     return Slice(
         path,
         (int(dataset.Rows), int(dataset.Columns)),

@@ -1,4 +1,4 @@
-"""Slices to a volume by their positions: order, spacing, and every reason why they make none."""
+"""Assembly of DICOM slices to a volume by their positions: order, spacing, and the checks that they form a volume."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,21 +12,23 @@ from renalnet.data.images.grid import GRID_TOLERANCE_MM, SHEAR_TOLERANCE, Grid, 
 from renalnet.errors import InputError
 
 _SAME_POSITION_MM: Final = 1e-2
+"""Slices that are nearer to each other are copies of one slice."""
 _SAME_DIRECTION: Final = 1e-4
+"""Largest difference of direction cosines, and relative difference of pixel spacings, within a series."""
 _UNEVEN_SHARE: Final = 0.05
-"""Distances of neighbours may differ by this share of the usual one, for positions are rounded in headers."""
+"""Largest deviation of a slice distance, as a share of the usual distance. Headers store rounded positions."""
 _MAX_NAMED: Final = 6
 
 
 @dataclass(frozen=True)
 class Slice:
-    """A slice's file and place, in LPS mm."""
+    """File and geometry of a slice, in LPS mm."""
 
     path: Path
     shape: tuple[int, int]
     """Rows, columns."""
     spacing_mm: tuple[float, ...]
-    """Between rows, between columns."""
+    """Distance between rows, then between columns."""
     position_mm: tuple[float, ...]
     """Centre of the first pixel (x, y, z)."""
     orientation: tuple[float, ...]
@@ -34,30 +36,47 @@ class Slice:
 
 
 def ordered_slices(slices: Sequence[Slice], where: object) -> tuple[list[Slice], Grid]:
-    """Slices in the order of their positions along their normal, and their grid; `where` names the series.
+    """Return the slices in the order of their positions along the slice normal, and their grid.
+
+    The distance of slices is that of their positions. SliceThickness may differ from it (overlapping slices, gaps).
 
     Raises:
-        InputError: fewer than two slices, slices of several sizes, spacings or orientations, at the same
-            position, at uneven distances, or shifted against each other (gantry tilt); positions are named.
+        InputError: there are fewer than two slices; their sizes, spacings or orientations differ; two have the same
+            position; their distances are uneven; or they are shifted against each other (gantry tilt). The message
+            names the series by `where` and lists positions.
     """
     if len(slices) < 2:
         raise InputError(f"{where}: {len(slices)} slice; a volume needs two or more to know their distance")
     _check_alike(slices, where)
-    first = slices[0]
-    row, column = np.array(first.orientation[:3]), np.array(first.orientation[3:])
+    row = np.array(slices[0].orientation[:3])
+    column = np.array(slices[0].orientation[3:])
     normal = np.cross(row, column)
     positions = np.array([one.position_mm for one in slices])
     if not (np.isfinite(positions).all() and np.isfinite(normal).all()):
-        raise InputError(f"{where}: positions or orientations that are not finite; export the series again")
+        raise InputError(f"{where}: positions or orientations are not finite; export the series again")
+    # File names and InstanceNumber follow no fixed order, so only positions decide.
     along = positions @ normal
     order = np.argsort(along, kind="stable")
     ordered = [slices[index] for index in order]
     _check_distances(ordered, along[order], int(np.abs(normal).argmax()), where)
-    step = (positions[order[-1]] - positions[order[0]]) / (len(slices) - 1)
-    _check_straight(positions[order], step, normal, where)
-    axes = np.column_stack([row * first.spacing_mm[1], column * first.spacing_mm[0], step])
-    size = first.shape[1], first.shape[0], len(slices)
-    return ordered, grid_of_axes(where, size, axes, ordered[0].position_mm)
+    return ordered, _grid(ordered, positions[order], (row, column, normal), where)
+
+
+def _grid(
+    ordered: Sequence[Slice],
+    positions: NDArray[np.float64],
+    directions: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
+    where: object,
+) -> Grid:
+    row, column, normal = directions
+    first = ordered[0]
+    # The mean over the whole series averages out the rounding of single positions.
+    slice_vector = (positions[-1] - positions[0]) / (len(ordered) - 1)
+    _check_straight(positions, slice_vector, normal, where)
+    # The index x runs along a row, so its spacing is the distance between columns.
+    axes = np.column_stack([row * first.spacing_mm[1], column * first.spacing_mm[0], slice_vector])
+    size = first.shape[1], first.shape[0], len(ordered)
+    return grid_of_axes(where, size, axes, first.position_mm)
 
 
 def _check_alike(slices: Sequence[Slice], where: object) -> None:
@@ -77,42 +96,59 @@ def _check_alike(slices: Sequence[Slice], where: object) -> None:
 
 
 def _check_distances(ordered: Sequence[Slice], along: NDArray[np.float64], axis: int, where: object) -> None:
-    """`along` are the positions along the normal, rising, in mm; in words their coordinate on `axis` is given."""
-    gaps, place = np.diff(along), [f"{one.position_mm[axis]:g}" for one in ordered]
+    """Check that the distances of neighbouring slices are equal and not 0.
+
+    Args:
+        ordered: the slices.
+        along: their positions along the slice normal, in mm, in rising order.
+        axis: index of the coordinate (x, y, z) that states positions in the message.
+        where: name of the series in the message.
+    """
+    gaps = np.diff(along)
+    positions = [f"{one.position_mm[axis]:g}" for one in ordered]
     is_copy = gaps < _SAME_POSITION_MM
     problems = []
     if is_copy.any():
         copies = [
-            f"{place[i]} mm ({ordered[i].path.name}, {ordered[i + 1].path.name})"
+            f"{positions[i]} mm ({ordered[i].path.name}, {ordered[i + 1].path.name})"
             for i in np.flatnonzero(is_copy).tolist()
         ]
         problems.append(f"several slices at {_listed(copies)}")
-    usual = float(np.quantile(gaps[~is_copy], 0.5, method="lower")) if not is_copy.all() else 0.0
+    usual = _usual_gap_mm(gaps[~is_copy])
     limit = max(_UNEVEN_SHARE * usual, GRID_TOLERANCE_MM / 2)
     uneven = np.flatnonzero(~is_copy & (np.abs(gaps - usual) > limit))
     if uneven.size:
-        gap_words = [f"{place[i]} to {place[i + 1]} mm" for i in uneven]
-        problems.append(f"uneven distances (usually {usual:g} mm), slices missing or too many: {_listed(gap_words)}")
+        ranges = _listed([f"{positions[i]} to {positions[i + 1]} mm" for i in uneven])
+        problems.append(f"uneven distances (usually {usual:g} mm), slices missing or too many: {ranges}")
     if problems:
         raise InputError(f"{where}: {'; '.join(problems)}; export the whole series once, without copies")
 
 
+def _usual_gap_mm(gaps: NDArray[np.float64]) -> float:
+    # The lower median is a distance that occurs, where the mean of two middle ones might not be.
+    return float(np.quantile(gaps, 0.5, method="lower")) if gaps.size else 0.0
+
+
 def _check_straight(
-    positions: NDArray[np.float64], step: NDArray[np.float64], normal: NDArray[np.float64], where: object
+    positions: NDArray[np.float64], slice_vector: NDArray[np.float64], normal: NDArray[np.float64], where: object
 ) -> None:
-    length = float(np.linalg.norm(step))
-    tilt = float(np.linalg.norm(np.cross(step, normal)) / (length * np.linalg.norm(normal)))
+    """Check that the slices are not tilted against their normal, and that each is on the line of the others."""
+    length = float(np.linalg.norm(slice_vector))
+    tilt = float(np.linalg.norm(np.cross(slice_vector, normal)) / (length * np.linalg.norm(normal)))
     if not tilt <= SHEAR_TOLERANCE:
+        degrees = np.degrees(np.arcsin(min(tilt, 1.0)))
+        span = f"from {_format(positions[0])} to {_format(positions[-1])} mm"
         raise InputError(
-            f"{where}: slices are shifted against each other by {np.degrees(np.arcsin(min(tilt, 1.0))):.1f} degrees "
-            f"(gantry tilt) from {_place(positions[0])} to {_place(positions[-1])} mm; resample it to an unsheared grid"
+            f"{where}: slices are shifted against each other by {degrees:.1f} degrees (gantry tilt) {span}; "
+            "resample it to an unsheared grid"
         )
-    straight = positions[0] + np.arange(len(positions))[:, None] * step
-    away = np.linalg.norm(positions - straight - ((positions - straight) @ normal)[:, None] * normal, axis=1)
+    deviations = positions - (positions[0] + np.arange(len(positions))[:, None] * slice_vector)
+    # Deviations along the normal are uneven distances, which have their own tolerance.
+    away = np.linalg.norm(deviations - (deviations @ normal)[:, None] * normal, axis=1)
     worst = int(away.argmax())
     if away[worst] > GRID_TOLERANCE_MM:
         raise InputError(
-            f"{where}: the slice at {_place(positions[worst])} mm lies {away[worst]:.2g} mm beside the others' line; "
+            f"{where}: the slice at {_format(positions[worst])} mm is {away[worst]:.2g} mm off the others' line; "
             "export the series again"
         )
 
@@ -122,5 +158,5 @@ def _listed(words: Sequence[str]) -> str:
     return ", ".join(words[:_MAX_NAMED]) + more
 
 
-def _place(position: NDArray[np.float64]) -> str:
+def _format(position: NDArray[np.float64]) -> str:
     return ", ".join(f"{value:g}" for value in position)

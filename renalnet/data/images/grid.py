@@ -1,4 +1,4 @@
-"""Where the voxels of an image lie: the grid, what a grid must obey, and how two of them differ."""
+"""The geometry of an image: its grid, the checks that every grid must pass, and the comparison of two grids."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,38 +14,40 @@ Number = TypeVar("Number", int, float)
 
 IDENTITY: Final = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 GRID_TOLERANCE_MM: Final = 5e-2
-"""Headers round what they store: voxels nearer than this to each other are the same voxel."""
+"""Largest distance between two voxel centres that count as the same voxel. Headers store rounded numbers."""
 OBLIQUE_TOLERANCE: Final = 1e-4
+"""Largest deviation of a direction cosine from 0 or 1 in an axis-aligned grid."""
 SHEAR_TOLERANCE: Final = 1e-3
 """Largest scalar product of two axes of a grid that still counts as a right angle."""
 MAX_VOXELS: Final = 2**31
-"""A scan of 1024×1024×2048 voxels; a header that states more is damaged."""
+"""Number of voxels of a scan of 1024×1024×2048. A header that states more voxels is damaged."""
 SPACING_RANGE_MM: Final = (1e-3, 1e3)
 MAX_ORIGIN_MM: Final = 1e6
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the voxels of an image lie, in ITK's convention: (x, y, z) and LPS millimetres."""
+    """Position, spacing and orientation of the voxels of an image, in ITK's convention: (x, y, z) and LPS mm."""
 
     size_xyz: tuple[int, int, int]
     spacing_xyz_mm: Triple
     origin_xyz_mm: Triple
+    """Centre of the first voxel."""
     direction: tuple[float, ...] = IDENTITY
-    """Nine numbers, row by row; column i is the direction of index axis i."""
+    """Nine numbers, row by row. Column i is the direction of index axis i."""
 
     @classmethod
     def axis_aligned(cls, shape: Shape, spacing_mm: Triple, origin_mm: Triple = (0.0, 0.0, 0.0)) -> Self:
-        """A grid of identity direction from (z, y, x) triples."""
+        """Return a grid of identity direction from (z, y, x) triples."""
         return cls(_reverse(shape), _reverse(spacing_mm), _reverse(origin_mm))
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """The inverse of `to_json`."""
+        """Return the grid that `to_json` wrote."""
         return cls(**{name: tuple(value) for name, value in values.items()})
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists, exact in JSON."""
+        """Return the fields as plain lists. JSON keeps their values exactly."""
         return {name: list(value) for name, value in asdict(self).items()}
 
     @property
@@ -65,7 +67,7 @@ class Grid:
 
     @property
     def is_axis_aligned(self) -> bool:
-        """Whether the direction is the identity."""
+        """Whether the direction is the identity, up to `OBLIQUE_TOLERANCE`."""
         return bool(np.allclose(self.direction, IDENTITY, atol=OBLIQUE_TOLERANCE))
 
     @property
@@ -85,40 +87,59 @@ class Volume:
 def grid_of_axes(
     where: object, size_xyz: Sequence[int], axes_mm: NDArray[np.float64], origin_xyz_mm: Sequence[float]
 ) -> Grid:
-    """The grid whose voxel steps are the columns of `axes_mm` (3, 3), in LPS mm; `where` names its file.
+    """Return the grid of the given axes.
+
+    Args:
+        where: name of the file in error messages.
+        size_xyz: number of voxels along each axis.
+        axes_mm: (3, 3); column i is the vector from one voxel to the next along index axis i, in LPS mm.
+        origin_xyz_mm: centre of the first voxel, in LPS mm.
 
     Raises:
-        InputError: a number is not finite or absurd, or the axes are not at right angles.
+        InputError: a number is not finite or is outside its allowed range, or the axes are not at right angles.
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # headers hold any number; the checks below find it
+    with np.errstate(over="ignore", invalid="ignore"):  # a damaged header may contain any number; see the checks below
         spacing = np.linalg.norm(axes_mm, axis=0)
         if not (np.isfinite(axes_mm).all() and (spacing >= SPACING_RANGE_MM[0]).all()):
-            raise InputError(f"{where}: voxel spacing {_words(spacing)} mm; correct the header or export again")
+            rule = f"must be finite and at least {SPACING_RANGE_MM[0]:g} mm; correct the header or export it again"
+            raise InputError(f"{where}: voxel spacing {_format(spacing)} mm {rule}")
         direction = axes_mm / spacing
-    _check_numbers(where, spacing, origin_xyz_mm)
+    _check_range(where, spacing, origin_xyz_mm)
+    _check_right_angles(where, direction)
+    size = int(size_xyz[0]), int(size_xyz[1]), int(size_xyz[2])
+    # Adding 0 turns -0 into 0, so that equal directions also compare and print as equal.
+    flat = tuple(float(value) + 0.0 for value in direction.ravel())
+    return Grid(size, _triple(spacing), _triple(origin_xyz_mm), flat)
+
+
+def _check_range(where: object, spacing_mm: Sequence[float], origin_mm: Sequence[float]) -> None:
+    low, high = SPACING_RANGE_MM
+    # `not (low <= value)` is also true for NaN, where `value < low` would be false.
+    if any(not low <= value <= high for value in spacing_mm):
+        rule = f"is not within {low:g} to {high:g} mm; correct the header"
+        raise InputError(f"{where}: voxel spacing {_format(spacing_mm)} mm {rule}")
+    if any(not abs(value) <= MAX_ORIGIN_MM for value in origin_mm):
+        rule = f"is not within ±{MAX_ORIGIN_MM:g} mm; correct the header"
+        raise InputError(f"{where}: origin {_format(origin_mm)} mm {rule}")
+
+
+def _check_right_angles(where: object, direction: NDArray[np.float64]) -> None:
     skew = np.abs(direction.T @ direction - np.eye(3)).max()
     if skew > SHEAR_TOLERANCE:
         raise InputError(
             f"{where}: its axes are not at right angles (cosine {skew:.2g}, at most {SHEAR_TOLERANCE:g}); "
             "resample it to an unsheared grid"
         )
-    size = int(size_xyz[0]), int(size_xyz[1]), int(size_xyz[2])
-    flat = tuple(float(value) + 0.0 for value in direction.ravel())  # adding 0 turns -0 into 0
-    return Grid(size, _triple(spacing), _triple(origin_xyz_mm), flat)
-
-
-def _check_numbers(where: object, spacing_mm: Sequence[float], origin_mm: Sequence[float]) -> None:
-    low, high = SPACING_RANGE_MM
-    if any(not low <= value <= high for value in spacing_mm):
-        raise InputError(f"{where}: voxel spacing {_words(spacing_mm)} mm is not within {low:g} to {high:g}")
-    if any(not abs(value) <= MAX_ORIGIN_MM for value in origin_mm):
-        raise InputError(f"{where}: origin {_words(origin_mm)} mm is no place in a scanner; correct the header")
 
 
 def grid_difference(first: Grid, second: Grid) -> str | None:
-    """Words for the first difference of two grids; none where they agree within `GRID_TOLERANCE_MM`."""
+    """Return a description of the first difference between two grids, or None.
+
+    Two grids agree if no voxel of one is more than about `GRID_TOLERANCE_MM` from the same voxel of the other.
+    """
     if first.size_xyz != second.size_xyz:
-        return f"size {_words(first.size_xyz)} against {_words(second.size_xyz)}"
+        return f"size {_format(first.size_xyz)} against {_format(second.size_xyz)}"
+    # An error of the spacing or the direction grows with the distance from the origin, up to the last voxel.
     size = np.array(first.size_xyz)
     limits = {
         "origin_xyz_mm": GRID_TOLERANCE_MM,
@@ -126,9 +147,9 @@ def grid_difference(first: Grid, second: Grid) -> str | None:
         "direction": GRID_TOLERANCE_MM / (size * first.spacing_xyz_mm).max(),
     }
     for name, limit in limits.items():
-        one, two = getattr(first, name), getattr(second, name)
-        if not np.allclose(one, two, atol=limit, rtol=0):
-            return f"{name.split('_')[0]} {_words(one)} against {_words(two)}"
+        values = [getattr(grid, name) for grid in (first, second)]
+        if not np.allclose(*values, atol=limit, rtol=0):
+            return f"{name.split('_')[0]} {' against '.join(map(_format, values))}"
     return None
 
 
@@ -141,5 +162,5 @@ def _triple(values: Sequence[float] | NDArray[np.float64]) -> Triple:
     return float(values[0]), float(values[1]), float(values[2])
 
 
-def _words(values: Sequence[float] | NDArray[np.float64]) -> str:
+def _format(values: Sequence[float] | NDArray[np.float64]) -> str:
     return "×".join(f"{value:g}" for value in values)

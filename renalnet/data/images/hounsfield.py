@@ -1,4 +1,4 @@
-"""CT numbers as every module expects them: whole, from air upwards."""
+"""CT numbers in the form that every module expects: int16, not below the value of air."""
 
 from typing import Any, Final
 
@@ -9,17 +9,22 @@ from renalnet.errors import InputError
 from renalnet.types import HuArray
 
 AIR_HU: Final = -1024
-"""The lowest CT number kept: scanners pad outside their field of view with lower ones (-2000, -3024, -32768)."""
+"""Lowest CT number that is kept. Scanners pad outside their field of view with lower ones (-2000, -3024, -32768)."""
 _INT16_MAX: Final = int(np.iinfo(np.int16).max)
 
 
 def to_hounsfield(values: NDArray[Any], where: object) -> HuArray:
-    """CT numbers of any type as int16, rounded and clamped to [-1024, 32767]; `where` names their file.
+    """Return CT numbers of any type as int16, rounded and clamped to [-1024, 32767].
+
+    Args:
+        values: CT numbers in HU, of any shape.
+        where: name of the file in error messages.
 
     Raises:
         InputError: a value is not finite.
     """
     if not np.issubdtype(values.dtype, np.floating):
+        # The limits must fit the stored type: NumPy 2 refuses to clip uint8 values at -1024.
         stored = np.iinfo(values.dtype)
         whole: HuArray = values.clip(max(AIR_HU, stored.min), min(_INT16_MAX, stored.max)).astype(np.int16, copy=False)
         return whole

@@ -1,7 +1,7 @@
-"""Image files to volumes: SimpleITK reads geometry and pixels, once the file has been found sound.
+"""Readers of image files, and the check of written ones. SimpleITK reads geometry and pixels of sound files.
 
-Which of its readers is taken follows from the file's ending; nothing is guessed from contents. What SimpleITK wrote is
-looked through as well: on a full disk its NIfTI and MetaImage writers leave a part of the file and report success.
+The ending of a file's name selects its reader; the content is never used to guess the format. Files that SimpleITK
+wrote are checked too: if the disk is full, its NIfTI and MetaImage writers leave an incomplete file and report success.
 """
 
 import os
@@ -16,30 +16,30 @@ from typing import Any, Final
 import numpy as np
 
 from renalnet.data.images.grid import Grid, Volume, grid_of_axes
-from renalnet.data.images.integrity import Stored, check_pixels, check_size, size_words
+from renalnet.data.images.integrity import PixelStorage, check_pixels, check_size, format_size
 from renalnet.data.images.nifti_header import read_nifti_header
-from renalnet.data.images.quiet import quiet_stderr
+from renalnet.data.images.stderr import quiet_stderr
 from renalnet.data.images.text_header import metaimage_pixels, nrrd_pixels
 from renalnet.errors import InputError
 
 
 def read_nifti(path: Path) -> Volume:
-    """Read a NIfTI-1 image; values are scaled by its slope and intercept where it has them.
+    """Read a NIfTI-1 image. Values are scaled by the header's slope and intercept, if it has them.
 
     Raises:
-        InputError: as `read_nifti_header`; the header contradicts itself on where the volume lies; or the file is
-            damaged, cut off, not finite, or has more than one value a voxel or volume.
+        InputError: as `read_nifti_header`; the parts of the header place the volume differently; or the file is
+            damaged or truncated, has values that are not finite, several values per voxel, or several volumes.
     """
     header = read_nifti_header(path)
     check_size(path, header.size)
-    check_pixels(path, header.stored, header.size, header.dtype.itemsize)
+    check_pixels(path, header.storage, header.size, header.dtype.itemsize)
     with TemporaryDirectory() as folder:
-        # Under a name of its own: of a.nii.gz beside a.nii the library returns the pixels of a.nii.
-        alias = Path(folder, "image.nii.gz" if header.stored.container == "gzip" else "image.nii")
+        # SimpleITK 2.5.7 returns the pixels of a.nii for a.nii.gz in the same folder, hence a link in an own folder.
+        alias = Path(folder, "image.nii.gz" if header.storage.container == "gzip" else "image.nii")
         alias.symlink_to(path.absolute())
         reader = _opened(path, alias, "NiftiImageIO")
         grid = _grid(path, reader)
-        header.check_place(grid)
+        header.check_position(grid)
         return _pixels(path, reader, grid)
 
 
@@ -47,19 +47,20 @@ def read_nrrd(path: Path) -> Volume:
     """Read an NRRD image.
 
     Raises:
-        InputError: as `nrrd_pixels`; or the file is damaged, cut off, or has more than one value a voxel or volume.
+        InputError: as `nrrd_pixels`; or the file is damaged or truncated, has several values per voxel, or several
+            volumes.
     """
-    return _read_stored(path, nrrd_pixels(path), "NrrdImageIO")
+    return _read_checked(path, nrrd_pixels(path), "NrrdImageIO")
 
 
 def read_metaimage(path: Path) -> Volume:
     """Read a MetaImage.
 
     Raises:
-        InputError: as `metaimage_pixels`; or the file is damaged, cut off, or has more than one value a voxel or
-            volume.
+        InputError: as `metaimage_pixels`; or the file is damaged or truncated, has several values per voxel, or
+            several volumes.
     """
-    return _read_stored(path, metaimage_pixels(path), "MetaImageIO")
+    return _read_checked(path, metaimage_pixels(path), "MetaImageIO")
 
 
 READERS: Final[dict[str, Callable[[Path], Volume]]] = {
@@ -70,42 +71,43 @@ READERS: Final[dict[str, Callable[[Path], Volume]]] = {
     ".mha": read_metaimage,
     ".mhd": read_metaimage,
 }
-"""By the ending of the file's name."""
+"""Readers by the ending of the file's name."""
 
-
-_PIXELS_OF: Final[dict[str, Callable[[Path], Stored]]] = {
-    ".nii.gz": lambda path: read_nifti_header(path).stored,
-    ".nii": lambda path: read_nifti_header(path).stored,
+_PIXEL_STORAGE: Final[dict[str, Callable[[Path], PixelStorage]]] = {
+    ".nii.gz": lambda path: read_nifti_header(path).storage,
+    ".nii": lambda path: read_nifti_header(path).storage,
     ".nrrd": nrrd_pixels,
     ".mha": metaimage_pixels,
 }
-WRITTEN_ENDINGS: Final = tuple(_PIXELS_OF)
-"""Of the formats that keep an image in one file."""
+WRITTEN_ENDINGS: Final = tuple(_PIXEL_STORAGE)
+"""Endings of the formats that store an image in a single file."""
 
 
 def check_written(path: Path, volume: Volume) -> None:
-    """Compare a file with the volume that was written to it, voxels that are not finite included, and sync it.
+    """Check that a file contains all voxels of the volume that was written to it, and sync it to the disk.
+
+    Voxels may have values that are not finite.
 
     Raises:
-        InputError: it does not hold all voxels undamaged.
-        OSError: the system could not keep what was written.
+        InputError: voxels are missing or damaged.
+        OSError: the system could not store the file.
     """
-    stored = next(find(path) for ending, find in _PIXELS_OF.items() if path.name.lower().endswith(ending))
-    check_pixels(path, replace(stored, hides=None), volume.grid.size_xyz, volume.array.dtype.itemsize)
+    storage = next(find(path) for ending, find in _PIXEL_STORAGE.items() if path.name.lower().endswith(ending))
+    check_pixels(path, replace(storage, float_dtype=None), volume.grid.size_xyz, volume.array.dtype.itemsize)
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
-def _read_stored(path: Path, stored: Stored, image_io: str) -> Volume:
+def _read_checked(path: Path, storage: PixelStorage, image_io: str) -> Volume:
     reader = _opened(path, path, image_io)
     grid = _grid(path, reader)
-    check_pixels(path, stored, grid.size_xyz, _voxel_bytes(reader))
+    check_pixels(path, storage, grid.size_xyz, _voxel_bytes(reader))
     return _pixels(path, reader, grid)
 
 
 @contextmanager
-def _library(path: Path) -> Iterator[None]:
-    """Calls of SimpleITK: silent, and what it raises as an InputError that names the file."""
+def _itk_errors_reported(path: Path) -> Iterator[None]:
+    """Turn an error of SimpleITK into an InputError that names the file, and discard its messages on stderr."""
     try:
         with quiet_stderr():
             yield
@@ -114,35 +116,39 @@ def _library(path: Path) -> Iterator[None]:
 
 
 def _reason(error: RuntimeError, path: Path) -> str:
-    """The last line of what the library says, without its addresses and names of files."""
+    """Return the last line of SimpleITK's message without memory addresses and folder names.
+
+    An address differs in every run, and the alias of a NIfTI file lies in a temporary folder.
+    """
     line = str(error).strip().rpartition("\n")[2]
     line = re.sub(r"^\s*(sitk::ERROR:|ITK ERROR:)?\s*(\w+\(0x[0-9a-f]+\):)?\s*", "", line)
     line = re.sub(r"\S*/\S+", path.name, line)
-    return "the library does not say why" if not line or line.startswith("Reason:") else f"{line:.120}"
+    return "the library gives no reason" if not line or line.startswith("Reason:") else f"{line:.120}"
 
 
 def _opened(path: Path, name: Path, image_io: str) -> Any:
-    """A reader that has read the header of the file `name`, which messages call `path`."""
+    """Return a reader that has read the header of the file `name`. Error messages name the file `path`."""
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
     reader.SetImageIO(image_io)
     reader.SetFileName(str(name))
-    with _library(path):
+    with _itk_errors_reported(path):
         reader.ReadImageInformation()
         num_components = reader.GetNumberOfComponents()
-        reader.GetPixelID()  # raises where there is no such type
+        reader.GetPixelID()  # raises an error if SimpleITK has no such pixel type
     if num_components != 1:
-        raise InputError(f"{path}: {num_components} values a voxel; a scan or label has one: extract it")
+        raise InputError(f"{path}: {num_components} values per voxel; a scan or label map must have one: extract it")
     return reader
 
 
 def _grid(path: Path, reader: Any) -> Grid:
-    """The grid of the header, of whose axes beyond the third each must be of one voxel."""
-    size, num_axes = reader.GetSize(), reader.GetDimension()
+    """Return the grid of the header. Axes beyond the third must have length 1."""
+    size = reader.GetSize()
+    num_axes = reader.GetDimension()
     if num_axes < 3 or any(length != 1 for length in size[3:]):
         raise InputError(
-            f"{path}: size {size_words(size)}; a scan or label has three dimensions: extract one volume of it"
+            f"{path}: size {format_size(size)}; a scan or label map must have three dimensions: extract one volume"
         )
     check_size(path, size[:3])
     spacing = np.array(reader.GetSpacing())[:3]
@@ -162,6 +168,6 @@ def _voxel_bytes(reader: Any) -> int:
 def _pixels(path: Path, reader: Any, grid: Grid) -> Volume:
     import SimpleITK as sitk
 
-    with _library(path):
+    with _itk_errors_reported(path):
         array = sitk.GetArrayFromImage(reader.Execute())
     return Volume(array.reshape(grid.shape), grid)

@@ -1,8 +1,8 @@
-"""Whether a file holds all the pixels that its header promises, undamaged: what SimpleITK does not look at.
+"""Checks that a file contains all the pixel data that its header promises, undamaged.
 
-It takes a file at its word: a truncated NIfTI comes back filled with whatever lay in memory, and neither the
-checksums of compressed data nor their ends are compared. So before it reads them the bytes are counted, and compressed
-ones inflated to their end and dropped.
+SimpleITK does not check this. It returns uninitialised memory for the missing part of a truncated NIfTI file, and
+ignores the checksum and the length of compressed data (observed with SimpleITK 2.5.7). These checks therefore count
+the bytes of a file before SimpleITK reads it. Compressed data are inflated to their end and discarded.
 """
 
 import gzip
@@ -23,115 +23,133 @@ Container: TypeAlias = Literal["raw", "gzip", "zlib"]
 
 _BLOCK_BYTES: Final = 1 << 18
 _MAX_TRAILING_BYTES: Final = 1 << 20
-"""What may follow the pixels inside compressed data."""
+"""Number of bytes that may follow the pixels inside compressed data. It bounds the work for a decompression bomb."""
 
 
 @dataclass(frozen=True)
-class Stored:
-    """Where and how a file keeps its pixels."""
+class PixelStorage:
+    """Where and how a file stores its pixels."""
 
     path: Path
-    """The file with the pixels: of a detached header, its data file."""
+    """File with the pixels. For a detached header, the data file."""
     container: Container
     start: int = 0
-    """Byte of the file at which its data begin."""
+    """Offset of the data in the file, in bytes."""
     skip: int = 0
-    """Bytes of the data, once inflated, before the pixels."""
-    hides: "np.dtype[Any] | None" = None
-    """Floating-point type of the voxels, where the library replaces those that are not finite by 0."""
+    """Number of bytes of the inflated data that precede the pixels."""
+    float_dtype: "np.dtype[Any] | None" = None
+    """Type of floating-point voxels in a format whose reader silently replaces values that are not finite by 0."""
 
 
 def check_size(where: object, size: Sequence[int]) -> None:
-    """Refuse a size (voxels along each axis) that no scan has, before memory is taken for it.
+    """Check the size of an image, in voxels along each axis, before memory is allocated for it.
 
     Raises:
         InputError: an axis is empty, or there are more than `MAX_VOXELS` voxels.
     """
     if min(size) < 1 or prod(size) > MAX_VOXELS:
-        raise InputError(f"{where}: size {size_words(size)} is not one of a scan; copy or export it again")
+        rule = f"is not the size of a scan (1 to {MAX_VOXELS} voxels)"
+        raise InputError(f"{where}: size {format_size(size)} {rule}; copy or export it again")
 
 
-def size_words(size: Sequence[int]) -> str:
-    """`512×512×200`."""
+def format_size(size: Sequence[int]) -> str:
+    """Return a size in the form `512×512×200`."""
     return "×".join(map(str, size))
 
 
-def check_pixels(where: object, stored: Stored, size: Sequence[int], voxel_bytes: int) -> None:
-    """Compare the bytes of a file with the voxels that its header promises; nothing is kept in memory.
+def check_pixels(where: object, storage: PixelStorage, size: Sequence[int], voxel_bytes: int) -> None:
+    """Compare the number of stored bytes with the number of voxels in the header. Memory use is constant.
+
+    Args:
+        where: name of the image in error messages.
+        storage: where and how the pixels are stored.
+        size: number of voxels along each axis.
+        voxel_bytes: size of a voxel in bytes.
 
     Raises:
-        InputError: there are fewer bytes than voxels; compressed data are damaged, cut off or far longer than the
-            voxels; or a voxel is not finite where the library would hide that.
+        InputError: there are fewer bytes than voxels; compressed data are damaged, truncated or far longer than the
+            voxels; or a voxel is not finite and the reader would hide that.
     """
     num_promised = prod(size) * voxel_bytes
-    if stored.container == "raw" and stored.hides is None:
-        num_found = stored.path.stat().st_size - stored.start - stored.skip
+    if storage.container == "raw" and storage.float_dtype is None:
+        num_found = storage.path.stat().st_size - storage.start - storage.skip
     else:
-        num_found = _read_through(where, stored, num_promised)
+        num_found = _read_through(where, storage, num_promised)
     if num_found < num_promised:
         raise InputError(
-            f"{where}: {max(num_found, 0)} bytes of pixels are too few for its size {size_words(size)}; "
+            f"{where}: {max(num_found, 0)} bytes of pixels are too few for its size {format_size(size)}; "
             "copy or export it again"
         )
 
 
 @contextmanager
-def open_data(stored: Stored) -> Iterator[BinaryIO]:
-    """The bytes of a raw or gzip file from where its data begin, inflated.
+def open_data(storage: PixelStorage) -> Iterator[BinaryIO]:
+    """Open the inflated bytes of a raw or gzip file, from the start of its data.
 
     Raises:
-        InputError: from any reading, where the compressed data are damaged.
+        InputError: on any read, if the compressed data are damaged.
     """
-    with stored.path.open("rb") as file, _damage_named(stored):
-        file.seek(stored.start)
-        yield gzip.GzipFile(fileobj=file) if stored.container == "gzip" else file  # type: ignore[misc]
+    with storage.path.open("rb") as file, _damage_reported(storage):
+        file.seek(storage.start)
+        yield gzip.GzipFile(fileobj=file) if storage.container == "gzip" else file  # type: ignore[misc]
 
 
-def _read_through(where: object, stored: Stored, num_promised: int) -> int:
-    """The bytes of pixels up to the end of the data, where checksums are compared; of raw data at least so many."""
+def _read_through(where: object, storage: PixelStorage, num_promised: int) -> int:
+    """Return the number of bytes of pixels.
+
+    Compressed data are read to their end, where zlib and gzip compare the checksum. Reading of raw data may stop
+    once more than `num_promised` bytes were found.
+    """
     num_found = 0
-    for block in _blocks(stored):
-        if stored.hides is not None and not _are_finite(block[: max(num_promised - num_found, 0)], stored.hides):
-            raise InputError(f"{where}: holds values that are not finite; export it again without them")
+    for block in _blocks(storage):
+        _check_finite(where, storage, block[: max(num_promised - num_found, 0)])
         num_found += len(block)
         if num_found > num_promised + _MAX_TRAILING_BYTES:
-            if stored.container == "raw":
+            if storage.container == "raw":
                 break
-            raise _damaged(stored, "they go on after the pixels")
+            raise _damaged(storage, "the data continue after the pixels")
     return num_found
 
 
-def _blocks(stored: Stored) -> Iterator[bytes]:
-    """The data from the first pixel; all blocks but the last hold `_BLOCK_BYTES`, those of zlib at most so many."""
-    if stored.container == "zlib":
-        yield from _zlib_blocks(stored)
+def _check_finite(where: object, storage: PixelStorage, pixels: bytes) -> None:
+    dtype = storage.float_dtype
+    if dtype is None:
         return
-    with open_data(stored) as data:
-        data.read(stored.skip)
+    # A block of a truncated file may end inside a voxel; the incomplete voxel is not checked.
+    if not np.isfinite(np.frombuffer(pixels, dtype, len(pixels) // dtype.itemsize)).all():
+        raise InputError(f"{where}: holds values that are not finite; export it again without them")
+
+
+def _blocks(storage: PixelStorage) -> Iterator[bytes]:
+    """Yield the data from the first pixel, in blocks of at most `_BLOCK_BYTES`.
+
+    All blocks of raw and gzip data but the last have this size, so that no voxel is split between two blocks.
+    """
+    if storage.container == "zlib":
+        yield from _zlib_blocks(storage)
+        return
+    with open_data(storage) as data:
+        data.read(storage.skip)
         yield from iter(lambda: data.read(_BLOCK_BYTES), b"")
 
 
-def _zlib_blocks(stored: Stored) -> Iterator[bytes]:
+def _zlib_blocks(storage: PixelStorage) -> Iterator[bytes]:
     stream = zlib.decompressobj()
-    with stored.path.open("rb") as file, _damage_named(stored):
-        file.seek(stored.start)
+    with storage.path.open("rb") as file, _damage_reported(storage):
+        file.seek(storage.start)
         while not stream.eof and (block := stream.unconsumed_tail or file.read(_BLOCK_BYTES)):
             yield stream.decompress(block, _BLOCK_BYTES)
     if not stream.eof:
-        raise _damaged(stored, "they end early")
-
-
-def _are_finite(pixels: bytes, dtype: "np.dtype[Any]") -> bool:
-    return bool(np.isfinite(np.frombuffer(pixels, dtype, len(pixels) // dtype.itemsize)).all())
+        raise _damaged(storage, "the data end early")
 
 
 @contextmanager
-def _damage_named(stored: Stored) -> Iterator[None]:
+def _damage_reported(storage: PixelStorage) -> Iterator[None]:
     try:
         yield
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise _damaged(stored, str(error)) from error
+        raise _damaged(storage, str(error)) from error
 
 
-def _damaged(stored: Stored, reason: str) -> InputError:
-    return InputError(f"{stored.path}: damaged {stored.container} data ({reason}); copy or export it again")
+def _damaged(storage: PixelStorage, reason: str) -> InputError:
+    return InputError(f"{storage.path}: damaged {storage.container} data ({reason}); copy or export it again")

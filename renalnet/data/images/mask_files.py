@@ -1,4 +1,4 @@
-"""Masks of kidney and tumor as files."""
+"""Files that contain a mask of kidney and tumor."""
 
 from pathlib import Path
 
@@ -10,25 +10,38 @@ from renalnet.types import LABEL_NAMES
 
 
 def find_masks(folder: Path) -> dict[str, Path]:
-    """The masks of a folder by their stems. Raises InputError where there is no folder, or none in it."""
+    """Return the image files of a folder by their names without ending.
+
+    Raises:
+        InputError: the folder does not exist or contains no image file.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name a folder of masks")
     found = {stem: path for path in sorted(folder.iterdir()) if (stem := image_stem(path.name))}
     if not found:
-        raise InputError(f"{folder}: holds no masks ({', '.join(IMAGE_ENDINGS)})")
+        raise InputError(f"{folder}: holds no masks; name a folder with files of type {', '.join(IMAGE_ENDINGS)}")
     return found
 
 
 def read_mask(path: Path) -> Volume:
-    """A mask in the inner geometry. Raises InputError as `read_source_mask` does."""
+    """Return a mask in canonical geometry, uint8 (z, y, x), with labels 0 to 2.
+
+    Raises:
+        InputError: as `read_source_mask`.
+    """
     return canonical(read_source_mask(path), is_label=True)
 
 
 def read_source_mask(path: Path) -> Volume:
-    """A mask on the grid of its file. Raises InputError where it cannot be read, or holds other labels than ours."""
+    """Return a mask on the grid of its file, uint8 (z, y, x), with labels 0 to 2.
+
+    Raises:
+        InputError: the file cannot be read, or contains a label other than 0, 1 and 2.
+    """
     volume = read_volume(path)
     values = np.unique(volume.array)
     foreign = sorted(set(values.tolist()) - set(LABEL_NAMES))
     if foreign:
-        raise InputError(f"{path}: holds label {foreign[0]:g}; labels are 0 background, 1 kidney, 2 tumor")
+        rule = "must be 0 background, 1 kidney or 2 tumor; relabel the file"
+        raise InputError(f"{path}: label {foreign[0]:g} {rule}")
     return Volume(volume.array.astype(np.uint8), volume.grid)

@@ -1,7 +1,7 @@
-"""Where NRRD and MetaImage files keep their pixels, and whether their headers say what SimpleITK would make up.
+"""Headers of NRRD and MetaImage files: the location of the pixels, and fields that SimpleITK does not require.
 
-It fills gaps with defaults, so a file without an orientation comes back with one. After the definition of NRRD
-(teem.sourceforge.net/nrrd) and the fields that ITK documents for MetaImage; NIfTI is in `nifti_header`.
+SimpleITK fills gaps with defaults, so that a file without an orientation is read with one. The formats follow the
+definition of NRRD (teem.sourceforge.net/nrrd) and the fields that ITK documents for MetaImage.
 """
 
 import re
@@ -10,9 +10,10 @@ from math import isfinite
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from renalnet.data.images.integrity import Container, Stored
+from renalnet.data.images.integrity import Container, PixelStorage
 from renalnet.errors import InputError
 
+# A damaged header may have no end; these limits bound the memory and the time that it can take.
 _MAX_LINES: Final = 10_000
 _MAX_LINE_BYTES: Final = 1 << 16
 _SEPARATORS: Final = re.compile(r"[\s,()]+")
@@ -26,34 +27,42 @@ _NUMBERS_OF_AXES: Final = {
     **dict.fromkeys(("ElementSpacing", "ElementSize", "Offset", "Position", "Origin"), 1),
     **dict.fromkeys(("TransformMatrix", "Rotation", "Orientation"), 2),
 }
-"""Fields of MetaImage with one number an axis, and with one a pair of axes."""
+"""MetaImage fields with one number for each axis (exponent 1), or for each pair of axes (exponent 2)."""
 _NRRD_CONTAINERS: Final[dict[str, Container]] = {"raw": "raw", "gzip": "gzip", "gz": "gzip"}
 
 
 @dataclass(frozen=True)
-class Fields:
-    """The fields of a header of text."""
+class HeaderFields:
+    """The fields of a text header."""
 
     path: Path
-    """The header's file."""
+    """File that contains the header."""
     values: dict[str, str]
     end: int
-    """Byte of the file behind the header."""
+    """Offset of the first byte after the header."""
 
     def damaged(self, name: str) -> InputError:
-        """The error to raise for a field that is missing or makes no sense."""
+        """Return the error for a field that is missing or invalid."""
         value = f"{self.values[name]!r:.60}" if name in self.values else "missing"
         return InputError(f"{self.path}: not readable as an image (field '{name}' is {value}); export it again")
 
-    def whole(self, name: str) -> int:
-        """A field's whole number, 0 where it is missing. Raises InputError."""
+    def integer(self, name: str) -> int:
+        """Return a field's integer, or 0 if the field is missing.
+
+        Raises:
+            InputError: the value is not an integer.
+        """
         try:
             return int(self.values.get(name, "0"))
         except ValueError as error:
             raise self.damaged(name) from error
 
     def numbers(self, name: str) -> list[float]:
-        """A field's numbers, none where it is missing. Raises InputError, also where one is not finite."""
+        """Return a field's numbers, or an empty list if the field is missing.
+
+        Raises:
+            InputError: a value is not a finite number.
+        """
         words = _SEPARATORS.split(self.values.get(name, ""))
         try:
             numbers = [float(word) for word in words if word not in ("", "none")]
@@ -64,75 +73,90 @@ class Fields:
         return numbers
 
     def flag(self, name: str, default: str = "False") -> bool:
-        """Whether a field says true. Raises InputError."""
+        """Whether a field is true.
+
+        Raises:
+            InputError: the value is neither true nor false.
+        """
         value = self.values.get(name, default).lower()
         if value not in ("true", "false", "1", "0"):
             raise self.damaged(name)
         return value in ("true", "1")
 
-    def stored(self, name: str, container: Container, skip: int) -> Stored:
-        """The pixels behind the header, or in the file that a field names, which must lie in the same folder.
+    def pixel_storage(self, name: str, container: Container, skip: int) -> PixelStorage:
+        """Return the storage of the pixels: after the header, or in the data file that the field `name` states.
 
-        `skip` bytes come before raw pixels; -1 means that they end their file. Raises InputError.
+        Args:
+            name: field with the name of the data file. If it is missing, the pixels follow the header.
+            container: compression of the data.
+            skip: number of bytes before raw pixels; -1 if the pixels are the last bytes of their file.
+
+        Raises:
+            InputError: the data file does not exist or is in another folder.
         """
-        beside = self.values.get(name)
-        if beside is None:
-            return Stored(self.path, container, self.end, max(skip, 0))
-        file = self.path.parent / Path(beside).name
-        if Path(beside).name != beside.removeprefix("./") or not file.is_file():
+        data_file = self.values.get(name)
+        if data_file is None:
+            return PixelStorage(self.path, container, self.end, max(skip, 0))
+        file = self.path.parent / Path(data_file).name
+        # A header must not make the program read a file outside its own folder.
+        if Path(data_file).name != data_file.removeprefix("./") or not file.is_file():
             raise self.damaged(name)
-        return Stored(file, container, 0, max(skip, 0))
+        return PixelStorage(file, container, 0, max(skip, 0))
 
 
-def nrrd_pixels(path: Path) -> Stored:
-    """Where an NRRD file keeps its pixels.
+def nrrd_pixels(path: Path) -> PixelStorage:
+    """Return the storage of the pixels of an NRRD file.
 
     Raises:
-        InputError: it is no NRRD file, its pixels are neither raw nor gzip, or it does not say where it lies in mm.
+        InputError: the file is not NRRD, its pixels are neither raw nor gzip, or it contains no orientation in mm.
     """
     fields = _nrrd_fields(path)
     encoding = fields.values.get("encoding", "").lower()
     if encoding not in _NRRD_CONTAINERS:
-        raise InputError(f"{path}: NRRD encoding '{encoding:.20}' is not read here; save it with encoding raw or gzip")
-    _check_nrrd_place(fields)
-    container, skip = _NRRD_CONTAINERS[encoding], fields.whole("byte skip")
+        raise InputError(f"{path}: NRRD encoding '{encoding:.20}' is not supported; save it with encoding raw or gzip")
+    _check_nrrd_orientation(fields)
+    container = _NRRD_CONTAINERS[encoding]
+    skip = fields.integer("byte skip")
+    # With compression, the skipped bytes would be counted inside the compressed data.
     if skip < -1 or (skip and container != "raw"):
-        raise fields.damaged("byte skip")  # it would count bytes inside the compressed data
-    if fields.whole("line skip"):
+        raise fields.damaged("byte skip")
+    if fields.integer("line skip"):
         raise fields.damaged("line skip")
-    return fields.stored("data file", container, skip)
+    return fields.pixel_storage("data file", container, skip)
 
 
-def metaimage_pixels(path: Path) -> Stored:
-    """Where a MetaImage file keeps its pixels.
+def metaimage_pixels(path: Path) -> PixelStorage:
+    """Return the storage of the pixels of a MetaImage file.
 
     Raises:
-        InputError: it is no MetaImage file, its pixels are text or to be rescaled, or it states no spacing.
+        InputError: the file is not MetaImage, its pixels are text or need rescaling, or it contains no spacing.
     """
     fields = _metaimage_fields(path)
     values = fields.values
     if not fields.flag("BinaryData", "True"):
         raise InputError(f"{path}: its pixels are text; save it as binary data")
     if fields.numbers(_SLOPE) not in ([], [1.0]) or fields.numbers(_INTERCEPT) not in ([], [0.0]):
-        raise InputError(f"{path}: its values are to be rescaled; save it as CT numbers")
-    _check_metaimage_place(fields)
+        raise InputError(f"{path}: its values need rescaling (slope, offset); save it as CT numbers")
+    _check_metaimage_geometry(fields)
     is_local = values["ElementDataFile"].upper() == "LOCAL"
-    compressed, skip = fields.flag("CompressedData"), fields.whole("HeaderSize")
+    compressed = fields.flag("CompressedData")
+    skip = fields.integer("HeaderSize")
     if skip < -1 or (skip and compressed) or (skip > 0 and is_local):
         raise fields.damaged("HeaderSize")
-    stored = fields.stored("" if is_local else "ElementDataFile", "zlib" if compressed else "raw", skip)
-    if compressed and fields.whole("CompressedDataSize") != stored.path.stat().st_size - stored.start:
-        raise fields.damaged("CompressedDataSize")  # the library inflates that many bytes and ignores failure
-    return stored
+    storage = fields.pixel_storage("" if is_local else "ElementDataFile", "zlib" if compressed else "raw", skip)
+    # SimpleITK inflates as many bytes as the field states, and ignores a failure.
+    if compressed and fields.integer("CompressedDataSize") != storage.path.stat().st_size - storage.start:
+        raise fields.damaged("CompressedDataSize")
+    return storage
 
 
-def _check_nrrd_place(fields: Fields) -> None:
-    """The library takes the identity where a header does not say."""
+def _check_nrrd_orientation(fields: HeaderFields) -> None:
+    """Require the fields that SimpleITK would replace by the identity."""
     values = fields.values
     if values.get("space", "").lower() not in _SPACES or not {"space directions", "space origin"} <= values.keys():
         raise InputError(
-            f"{fields.path}: does not say where it lies (no space of LPS, RAS or LAS with directions and origin), so "
-            "left and right are unknown; write it with an orientation"
+            f"{fields.path}: contains no orientation (space LPS, RAS or LAS with directions and origin), so left and "
+            "right are unknown; write it with an orientation"
         )
     for name, count in (("space directions", 9), ("space origin", 3)):
         if len(fields.numbers(name)) != count:
@@ -142,21 +166,21 @@ def _check_nrrd_place(fields: Fields) -> None:
         raise InputError(f"{fields.path}: lengths in {units[0]:.20}; write it in mm")
 
 
-def _check_metaimage_place(fields: Fields) -> None:
-    """The library reads as many numbers as it can and makes up the others."""
+def _check_metaimage_geometry(fields: HeaderFields) -> None:
+    """Require complete fields: SimpleITK replaces missing numbers by defaults."""
     num_axes = len(fields.numbers("DimSize"))
-    if fields.whole("NDims") != num_axes:
+    if fields.integer("NDims") != num_axes:
         raise fields.damaged("NDims")
     if not fields.values.keys() & {"ElementSpacing", "ElementSize"}:
         raise fields.damaged("ElementSpacing")
-    for name, power in _NUMBERS_OF_AXES.items():
-        if name in fields.values and len(fields.numbers(name)) != num_axes**power:
+    for name, exponent in _NUMBERS_OF_AXES.items():
+        if name in fields.values and len(fields.numbers(name)) != num_axes**exponent:
             raise fields.damaged(name)
     for name in ("BinaryDataByteOrderMSB", "ElementByteOrderMSB"):
         fields.flag(name)
 
 
-def _nrrd_fields(path: Path) -> Fields:
+def _nrrd_fields(path: Path) -> HeaderFields:
     values: dict[str, str] = {}
     with path.open("rb") as file:
         if not _NRRD_MAGIC.fullmatch(_line(file)):
@@ -167,11 +191,11 @@ def _nrrd_fields(path: Path) -> Fields:
             name, colon, value = line.partition(": ")
             if colon and not line.startswith("#"):
                 values[_ALIASES.get(name.strip().lower(), name.strip().lower())] = value.strip()
-        return Fields(path, values, file.tell())
+        return HeaderFields(path, values, file.tell())
 
 
-def _metaimage_fields(path: Path) -> Fields:
-    """Names are taken as they stand, as the library does: another spelling is another field."""
+def _metaimage_fields(path: Path) -> HeaderFields:
+    """Return the fields by their exact names. As in SimpleITK, another spelling is another field."""
     values: dict[str, str] = {}
     with path.open("rb") as file:
         for _ in range(_MAX_LINES):
@@ -179,10 +203,12 @@ def _metaimage_fields(path: Path) -> Fields:
             if not equals:
                 break
             if name in values:
-                raise InputError(f"{path}: not readable as an image (field '{name:.40}' comes twice); export it again")
+                raise InputError(
+                    f"{path}: not readable as an image (field '{name:.40}' appears twice); export it again"
+                )
             values[name] = value
             if name == "ElementDataFile":
-                return Fields(path, values, file.tell())
+                return HeaderFields(path, values, file.tell())
     raise _no_header(path, "a MetaImage")
 
 

@@ -1,6 +1,7 @@
-"""Images and their place in space: reading, writing, turning to the inner axes, resampling, the way back.
+"""Images with their geometry: reading, writing, reorientation to canonical axes, resampling, and the way back.
 
-SimpleITK reads, turns, resamples and writes; it is imported where it is used.
+Canonical geometry is LPS with identity direction, so that z grows towards the head. SimpleITK does the work and is
+imported only where it is used, because most modules that handle volumes do not need it.
 """
 
 import os
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from renalnet.data.images.grid import GRID_TOLERANCE_MM, IDENTITY, OBLIQUE_TOLERANCE, Grid, Volume, grid_difference
 from renalnet.data.images.image_file import READERS, WRITTEN_ENDINGS, check_written
-from renalnet.data.images.quiet import quiet_stderr
+from renalnet.data.images.stderr import quiet_stderr
 from renalnet.errors import InputError
 from renalnet.runtime import storage
 from renalnet.runtime.storage import reading
@@ -39,17 +40,17 @@ __all__ = [
 ]
 
 IMAGE_ENDINGS: Final = tuple(READERS)
-"""Of the files that `read_volume` reads."""
+"""Endings of the files that `read_volume` reads."""
 
 
 def image_stem(name: str) -> str | None:
-    """The name of an image file without its ending; none for another file and for a hidden one."""
+    """Return the name of an image file without its ending, or None for other files and for hidden files."""
     ending = next((ending for ending in IMAGE_ENDINGS if name.lower().endswith(ending)), None)
     return None if ending is None or name.startswith(".") else name[: -len(ending)]
 
 
 def read_volume(path: str | Path) -> Volume:
-    """Read a 3D image (NIfTI, NRRD or MetaImage, by its ending), on the grid that its file states.
+    """Read a 3D image (NIfTI, NRRD or MetaImage, by its ending) on the grid of its file.
 
     Raises:
         InputError: the file is missing, unreadable, damaged, or not a single-channel 3D image.
@@ -59,34 +60,43 @@ def read_volume(path: str | Path) -> Volume:
         raise InputError(f"{path}: no such file; name an existing image")
     reader = next((reader for ending, reader in READERS.items() if file.name.lower().endswith(ending)), None)
     if reader is None:
-        raise InputError(f"{path}: not readable as an image (its ending is none of {', '.join(IMAGE_ENDINGS)})")
+        raise InputError(f"{path}: not readable as an image; its ending must be one of {', '.join(IMAGE_ENDINGS)}")
     with reading(path):
         return reader(file)
 
 
 def write_volume(path: str | Path, volume: Volume) -> None:
-    """Write an image under a temporary name, check that all of it is there, and rename it.
+    """Write an image under a temporary name, check the file, and rename it.
 
-    The ending of `path`, a local path or a URI, chooses the format.
+    A reader therefore never sees an incomplete file.
+
+    Args:
+        path: local path or URI. Its ending selects the format.
+        volume: the image.
 
     Raises:
-        InputError: the ending is of no format that keeps an image in one file, so that it could not be written whole
-            or not at all; or the format cannot hold the image.
-        OSError: the file cannot be made, or the disk or a quota is full; `path` is as it was before.
+        InputError: the ending is not that of a single-file format, or the format cannot store the image.
+        OSError: the file cannot be created, or the disk or a quota is full. `path` is unchanged.
     """
     target = Path(storage.resolve(path)[1])
     if not target.name.lower().endswith(WRITTEN_ENDINGS):
-        raise InputError(f"{path}: is no image in one file; choose an ending of {', '.join(WRITTEN_ENDINGS)}")
+        raise InputError(f"{path}: not a single-file image format; choose an ending of {', '.join(WRITTEN_ENDINGS)}")
     if storage.is_remote(path):
-        with TemporaryDirectory(prefix="renalnet-") as folder:  # SimpleITK writes local files only
+        # SimpleITK writes local files only.
+        with TemporaryDirectory(prefix="renalnet-") as folder:
             local = Path(folder) / target.name
-            _write_whole(local, volume, target)
+            _write_checked(local, volume, target)
             storage.write_bytes(path, local.read_bytes())
-        return
+    else:
+        _write_local(target, volume)
+
+
+def _write_local(target: Path, volume: Volume) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{uuid.uuid4().hex[:8]}.{target.name}")  # keeps the ending, which SimpleITK reads
+    # The temporary name keeps the ending, by which SimpleITK selects the format.
+    temporary = target.with_name(f".{uuid.uuid4().hex[:8]}.{target.name}")
     try:
-        _write_whole(temporary, volume, target)
+        _write_checked(temporary, volume, target)
         temporary.replace(target)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(target)) from error
@@ -94,7 +104,7 @@ def write_volume(path: str | Path, volume: Volume) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _write_whole(file: Path, volume: Volume, target: Path) -> None:
+def _write_checked(file: Path, volume: Volume, target: Path) -> None:
     import SimpleITK as sitk
 
     try:
@@ -102,12 +112,18 @@ def _write_whole(file: Path, volume: Volume, target: Path) -> None:
             sitk.WriteImage(to_itk(volume), str(file), useCompression=True)
         check_written(file, volume)
     except (RuntimeError, InputError) as error:
-        _append(file, volume.array.nbytes)
-        raise InputError(f"{target}: its format cannot hold this image; choose another ending") from error
+        _raise_if_disk_is_full(file, volume.array.nbytes)
+        raise InputError(f"{target}: its format cannot store this image; choose another ending") from error
 
 
-def _append(file: Path, num_bytes: int) -> None:
-    """Ask the system why a file of at most so many bytes was not written: the library does not tell."""
+def _raise_if_disk_is_full(file: Path, num_bytes: int) -> None:
+    """Append `num_bytes` to a file that was not written completely, so that the system reports the reason.
+
+    SimpleITK does not report why it failed. The file is deleted afterwards.
+
+    Raises:
+        OSError: the disk, a quota or the file is full.
+    """
     with file.open("ab") as stream:
         stream.write(bytes(num_bytes))
         stream.flush()
@@ -115,10 +131,10 @@ def _append(file: Path, num_bytes: int) -> None:
 
 
 def canonical(volume: Volume, *, is_label: bool) -> Volume:
-    """The image in LPS with identity direction, z towards the head.
+    """Return the image in canonical geometry: LPS with identity direction, z towards the head.
 
-    Permutations and flips of axes move voxels and change none; an oblique image is resampled onto the
-    axis-aligned grid of its own spacing that holds all of it.
+    Permutations and flips of axes move voxels without changing their values. An oblique image is resampled to an
+    axis-aligned grid of its own spacing that covers all of it: labels by nearest neighbour, intensities linearly.
     """
     import SimpleITK as sitk
 
@@ -127,32 +143,36 @@ def canonical(volume: Volume, *, is_label: bool) -> Volume:
     turned = _from_itk(sitk.DICOMOrient(to_itk(volume), "LPS"))
     if turned.grid.is_axis_aligned:
         return turned
+    # Outside the field of view an image gets its lowest value, which is air in a CT.
     fill = 0.0 if is_label else float(volume.array.min())
     return resample(turned, _enclosing_grid(turned.grid), is_label=is_label, fill=fill)
 
 
 def resample(volume: Volume, grid: Grid, *, is_label: bool, fill: float = 0.0) -> Volume:
-    """The image on another grid: labels by nearest neighbour, intensities linearly, `fill` outside."""
+    """Return the image on another grid, with `fill` outside its extent.
+
+    Labels are resampled by nearest neighbour and intensities linearly.
+    """
     import SimpleITK as sitk
 
     reference = sitk.Image(list(grid.size_xyz), sitk.sitkUInt8)
-    _place(reference, grid)
+    _set_geometry(reference, grid)
     interpolator = sitk.sitkNearestNeighbor if is_label else sitk.sitkLinear
     moved = sitk.Resample(to_itk(volume), reference, sitk.Transform(3, sitk.sitkIdentity), interpolator, fill)
     return Volume(sitk.GetArrayFromImage(moved), grid)
 
 
 def to_source(label: Volume, source: Grid) -> Volume:
-    """A label of the inner geometry on the grid of the scan that it belongs to; background outside its extent.
+    """Return a canonical label map on the grid of its scan, with background outside the label map's extent.
 
-    Voxel for voxel where the label's voxels are voxels of the source, whatever the order and direction of its
-    axes; elsewhere (oblique scans, ROIs of another spacing) each voxel of the source takes the nearest label.
+    The result is exact if the label map's voxels are voxels of the scan, for any order and direction of the scan's
+    axes. Otherwise (oblique scans, ROIs of another spacing) each voxel of the scan takes the nearest label.
     """
     return resample(label, source, is_label=True)
 
 
 def use_threads(num_threads: int) -> None:
-    """Let SimpleITK use this many threads in this process."""
+    """Set the number of threads that SimpleITK uses in this process."""
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(num_threads)
@@ -163,7 +183,9 @@ def _enclosing_grid(grid: Grid) -> Grid:
     extent = (np.array(grid.size_xyz) - 1) * np.array(grid.spacing_xyz_mm)
     corners = np.array(np.meshgrid(*([0.0, length] for length in extent), indexing="ij")).reshape(3, -1)
     placed = direction @ corners + np.array(grid.origin_xyz_mm)[:, None]
-    low, high = placed.min(axis=1), placed.max(axis=1)
+    low = placed.min(axis=1)
+    high = placed.max(axis=1)
+    # The small term keeps rounding from adding a voxel where the extent is a multiple of the spacing.
     size = np.ceil((high - low) / np.array(grid.spacing_xyz_mm) - 1e-6).astype(int) + 1
     return Grid(_triple_int(size), grid.spacing_xyz_mm, _triple(low))
 
@@ -176,15 +198,15 @@ def _from_itk(image: Any) -> Volume:
 
 
 def to_itk(volume: Volume) -> Any:
-    """The volume as a SimpleITK image."""
+    """Return the volume as a SimpleITK image."""
     import SimpleITK as sitk
 
     image = sitk.GetImageFromArray(volume.array)
-    _place(image, volume.grid)
+    _set_geometry(image, volume.grid)
     return image
 
 
-def _place(image: Any, grid: Grid) -> None:
+def _set_geometry(image: Any, grid: Grid) -> None:
     image.SetSpacing(grid.spacing_xyz_mm)
     image.SetOrigin(grid.origin_xyz_mm)
     image.SetDirection(grid.direction)

@@ -1,14 +1,18 @@
-"""The cases of a folder for tests that expect them all to be sound, or one problem."""
+"""The cases of a folder, for tests that expect either no problem or a single one."""
 
 from pathlib import Path
 
-from renalnet.data.cases.loading import ScanCase, find_layout
+from renalnet.data.cases.loading import ScanCase, find_cases
 from renalnet.errors import InputError
 
 
-def find_cases(src: Path, **how: object) -> list[ScanCase]:
-    """The cases; the first problem is an InputError."""
-    found = find_layout(src, **how)  # type: ignore[arg-type]
+def sound_cases(src: Path, **options: object) -> list[ScanCase]:
+    """Return the cases of a folder.
+
+    Raises:
+        InputError: there is a problem; the message is that of the first one.
+    """
+    found = find_cases(src, **options)  # type: ignore[arg-type]
     if found.problems:
         raise InputError(str(found.problems[0]))
     return list(found.cases)

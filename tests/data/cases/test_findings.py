@@ -1,6 +1,6 @@
-"""Findings: which stop, how they are counted."""
+"""Findings: errors by case, and groups in the order of their importance."""
 
-from renalnet.data.cases.findings import Finding, FindingGroup, group_findings, split_bad, unreadable
+from renalnet.data.cases.findings import Finding, FindingGroup, errors_by_case, group_findings, unreadable_case
 from renalnet.errors import InputError
 
 FINDINGS = [
@@ -13,14 +13,14 @@ FINDINGS = [
 
 
 def test_a_case_that_cannot_be_read_is_an_error_of_one_line() -> None:
-    found = unreadable("a", InputError("a.nii: broken\n  at byte 7; replace it"))
+    found = unreadable_case("a", InputError("a.nii: broken\n  at byte 7; replace it"))
     assert found == Finding("a", "error", "unreadable", "a.nii: broken at byte 7; replace it")
     assert str(found) == "a: a.nii: broken at byte 7; replace it"
 
 
 def test_bad_cases_are_those_with_errors() -> None:
-    assert split_bad(FINDINGS) == {"b": "empty; wide"}
-    assert split_bad(FINDINGS[:1]) == {}
+    assert errors_by_case(FINDINGS) == {"b": "empty; wide"}
+    assert errors_by_case(FINDINGS[:1]) == {}
 
 
 def test_groups_are_counted_errors_first() -> None:

@@ -1,13 +1,13 @@
-"""Folders of scans: what is found, what is read, what is refused."""
+"""Folders of scans: detection of cases, loading, and refusal of unsuitable files."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-from found_cases import find_cases
+from found_cases import sound_cases
 from numpy.typing import NDArray
 
-from renalnet.data.cases.loading import ScanCase, load_case, load_image
+from renalnet.data.cases.loading import ScanCase, load_case, load_scan
 from renalnet.data.images.volume import Grid, Volume, write_volume
 from renalnet.errors import InputError
 
@@ -31,7 +31,7 @@ def test_kits_layout_is_sorted_and_skips_other_folders(tmp_path: Path) -> None:
     for case in ("case_00002", "case_00001"):
         touch(tmp_path / case / "imaging.nii.gz", tmp_path / case / "segmentation.nii.gz")
     touch(tmp_path / "notes" / "readme.txt", tmp_path / "cohort.json")
-    cases = find_cases(tmp_path)
+    cases = sound_cases(tmp_path)
     assert [scan.case for scan in cases] == ["case_00001", "case_00002"]
     assert cases[0].label == tmp_path / "case_00001" / "segmentation.nii.gz"
 
@@ -43,23 +43,23 @@ def test_decathlon_and_nnunet_layouts(tmp_path: Path, suffix: str) -> None:
         tmp_path / "labelsTr" / "kidney_1.nii.gz",
     )
     touch(image, label, tmp_path / "imagesTr" / "._kidney_1.nii.gz")
-    assert find_cases(tmp_path) == [ScanCase("kidney_1", image, label)]
+    assert sound_cases(tmp_path) == [ScanCase("kidney_1", image, label)]
 
 
 def test_partners_and_folders_that_are_missing_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="absent: no such folder"):
-        find_cases(tmp_path / "absent")
+        sound_cases(tmp_path / "absent")
     with pytest.raises(InputError, match="holds no cases; expected"):
-        find_cases(tmp_path)
+        sound_cases(tmp_path)
     touch(tmp_path / "a" / "imaging.nii.gz")
     with pytest.raises(InputError, match=r"a: .*imaging\.nii\.gz: has no label"):
-        find_cases(tmp_path)
+        sound_cases(tmp_path)
 
 
 def test_label_without_image_is_refused(tmp_path: Path) -> None:
     touch(tmp_path / "labelsTr" / "b.nii.gz")
-    with pytest.raises(InputError, match=r"b: .*b\.nii\.gz: is of no image"):
-        find_cases(tmp_path)
+    with pytest.raises(InputError, match=r"b: .*b\.nii\.gz: label without image"):
+        sound_cases(tmp_path)
 
 
 def test_hounsfield_are_rounded_and_clamped(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_hounsfield_are_rounded_and_clamped(tmp_path: Path) -> None:
     loaded = load_case(scan_of(tmp_path, image, np.zeros(GRID.shape, np.uint8)))
     assert loaded.image.array.dtype == np.int16
     assert loaded.image.array[0, 0].tolist() == [-1024, -1024, 40, 32767]
-    assert load_image(tmp_path / "imaging.nii.gz")[0].array[0, 0].tolist() == [-1024, -1024, 40, 32767]
+    assert load_scan(tmp_path / "imaging.nii.gz")[0].array[0, 0].tolist() == [-1024, -1024, 40, 32767]
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32, np.float64, np.int16])

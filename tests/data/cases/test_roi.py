@@ -1,11 +1,11 @@
-"""The region of interest: where it lies, what it holds."""
+"""The region of interest: its grid, its content and its notes."""
 
 import numpy as np
 import pytest
 
 from renalnet.config import PrepareConfig
 from renalnet.data.cases.loading import LoadedCase
-from renalnet.data.cases.roi import GROWN, TUMOR_LOST, cut_image, cut_roi, is_cut, isolate_kidney, roi_grid
+from renalnet.data.cases.roi import GROWN, TUMOR_LOST, cut_roi, cut_scan, is_cut, isolate_kidney, roi_grid
 from renalnet.data.cases.sides import Box
 from renalnet.data.images.volume import Grid, Volume
 
@@ -28,7 +28,7 @@ def case_with(*boxes: tuple[Box, int], grid: Grid = SCAN) -> LoadedCase:
 
 def test_the_papers_window_is_150_pixels_of_065_mm() -> None:
     grid = roi_grid(SCAN, KIDNEY, PrepareConfig())
-    assert grid.shape == (80, 150, 150)  # 60 mm of kidney and twice 10 mm
+    assert grid.shape == (80, 150, 150)  # 60 mm of kidney and two margins of 10 mm
     assert grid.spacing_mm == (1.0, 0.65, 0.65)
     centre = np.array(grid.origin_mm) + (np.array(grid.shape) - 1) / 2 * grid.spacing_mm
     np.testing.assert_allclose(centre, (0.0, 0.0, 70.0), atol=1e-9)
@@ -42,13 +42,13 @@ def test_a_kidney_that_does_not_fit_gets_a_margin() -> None:
 def test_a_window_moves_back_into_the_field_of_view() -> None:
     grid = roi_grid(SCAN, Box((-30.0, -30.0, 110.0), (30.0, 30.0, 146.0)), ISO)
     assert grid.shape == (80, 100, 100)
-    assert grid.origin_mm[2] + 99.5 == pytest.approx(149.0)  # the outer edge of the scan's last column
+    assert grid.origin_mm[2] + 99.5 == pytest.approx(149.0)  # outer edge of the scan's last column
 
 
 def test_slices_end_with_the_scan() -> None:
     grid = roi_grid(SCAN, Box((-76.5, -30.0, 40.0), (0.0, 30.0, 100.0)), ISO)
-    assert grid.shape[0] == 87  # 76.5 mm and the upper margin make 86.5
-    assert grid.origin_mm[0] == pytest.approx(-76.25)  # a quarter beyond the scan's edge at either end
+    assert grid.shape[0] == 87  # 76.5 mm of kidney within the scan and the upper margin, rounded up
+    assert grid.origin_mm[0] == pytest.approx(-76.25)  # a quarter of a voxel beyond the scan at either end
 
 
 def test_without_resampling_the_voxels_are_the_scans_own() -> None:
@@ -83,7 +83,7 @@ def test_a_tumor_smaller_than_the_grid_is_noted() -> None:
 
 def test_outside_the_field_of_view_is_air() -> None:
     small = Grid.axis_aligned((20, 20, 20), (2.0, 2.0, 2.0))
-    cut = cut_image(Volume(np.zeros(small.shape, np.int16), small), Box((9.0,) * 3, (29.0,) * 3), ISO)
+    cut = cut_scan(Volume(np.zeros(small.shape, np.int16), small), Box((9.0,) * 3, (29.0,) * 3), ISO)
     assert cut.array.shape[1:] == (100, 100)
     assert cut.array[5, 0, 0] == -1024
     assert cut.array[5, 50, 50] == 0
@@ -99,7 +99,7 @@ def test_only_the_lesioned_kidney_stays_labelled() -> None:
     np.testing.assert_array_equal(isolated.label.array[..., 75:], loaded.label.array[..., 75:])
 
 
-def test_the_side_of_a_healthy_patient_depends_on_the_name_and_the_seed() -> None:
+def test_the_side_of_a_case_without_tumor_depends_on_the_name_and_the_seed() -> None:
     other = Box((-30.0, -30.0, -100.0), (30.0, 30.0, -40.0))
     loaded = case_with((KIDNEY, 1), (other, 1))
     drawn = [isolate_kidney(loaded, seed)[1] for seed in range(8)]

@@ -1,4 +1,4 @@
-"""Left, right, and the box around one of them."""
+"""Left and right kidney, and the box around one of them."""
 
 import numpy as np
 import pytest
@@ -10,8 +10,9 @@ GRID = Grid.axis_aligned((10, 30, 60), (3.0, 3.0, 3.0))
 
 
 def scan_with(*blocks: tuple[int, int, int]) -> tuple[Volume, Volume]:
-    """A body in air, and labelled blocks (first column, last column, label)."""
-    image, label = np.full(GRID.shape, -1000, np.int16), np.zeros(GRID.shape, np.uint8)
+    """Return a body in air with labelled blocks, each given by its first column, last column and label."""
+    image = np.full(GRID.shape, -1000, np.int16)
+    label = np.zeros(GRID.shape, np.uint8)
     image[:, 5:25, 5:55] = 40
     for first, last, value in blocks:
         label[3:7, 12:18, first:last] = value
@@ -26,12 +27,12 @@ def test_higher_x_is_the_patients_left() -> None:
 
 
 def test_two_kidneys_off_the_middle_are_still_two() -> None:
-    image, label = scan_with((31, 37, 1), (51, 54, 1))  # both right of the image's middle
+    image, label = scan_with((31, 37, 1), (51, 54, 1))  # both on the same side of the image's middle
     sides = split_sides(label, image)
     assert (sides[5, 15, 33], sides[5, 15, 52]) == (2, 1)
 
 
-def test_a_tumor_goes_with_the_kidney_it_touches() -> None:
+def test_a_tumor_has_the_side_of_the_kidney_it_touches() -> None:
     image, label = scan_with((10, 16, 1), (16, 33, 2), (40, 46, 1))
     assert (split_sides(label, image)[5, 15, 10:33] == 2).all()
 
@@ -47,7 +48,7 @@ def test_the_lesioned_side_has_most_tumor() -> None:
     assert lesioned_side(label, sides, np.random.default_rng(0)) == "right"
 
 
-def test_a_healthy_patients_side_is_drawn_and_a_missing_kidney_is_not() -> None:
+def test_without_tumor_a_side_is_drawn_and_a_missing_kidney_is_not() -> None:
     image, label = scan_with((10, 16, 1), (40, 46, 1))
     sides = split_sides(label, image)
     assert {lesioned_side(label, sides, np.random.default_rng(seed)) for seed in range(9)} == {
@@ -69,7 +70,8 @@ def test_box_runs_from_outer_edge_to_outer_edge() -> None:
 
 
 def test_boxes_grow_unite_and_hold() -> None:
-    small, other = Box((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)), Box((-2.0, 0.0, 0.0), (0.0, 3.0, 1.0))
+    small = Box((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    other = Box((-2.0, 0.0, 0.0), (0.0, 3.0, 1.0))
     assert small.grown(2.0) == Box((-2.0, -2.0, -2.0), (3.0, 3.0, 3.0))
     both = small.union(other)
     assert both == Box((-2.0, 0.0, 0.0), (1.0, 3.0, 1.0))

@@ -1,4 +1,4 @@
-"""Who is held out depends on the case's own name."""
+"""The split of a case depends on its own name."""
 
 from pathlib import Path
 
@@ -12,8 +12,9 @@ CONFIG = PrepareConfig()
 NAMES = [f"case_{number:05d}" for number in range(400)]
 
 
-def test_adding_cases_moves_no_one() -> None:
-    few, many = assign_splits(NAMES[:60], config=CONFIG), assign_splits(NAMES, config=CONFIG)
+def test_adding_cases_moves_no_case() -> None:
+    few = assign_splits(NAMES[:60], config=CONFIG)
+    many = assign_splits(NAMES, config=CONFIG)
     assert all(many[case] == split for case, split in few.items())
 
 
@@ -46,7 +47,7 @@ def test_zero_shares_leave_splits_empty() -> None:
     assert set(assign_splits(NAMES, config=config).values()) == {"train"}
 
 
-def test_a_test_cohort_is_held_out_and_no_one_else() -> None:
+def test_only_the_test_cohort_is_held_out() -> None:
     assigned = assign_splits(NAMES[:30], config=CONFIG, test_cases=NAMES[5:8])
     assert [case for case, split in assigned.items() if split == "test"] == NAMES[5:8]
 
@@ -74,7 +75,7 @@ def test_splits_file_in_yaml_and_json(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("tset: [a]", "unknown split 'tset'; did you mean 'test'"),
-        ("test: [a]\ntrain: [a]", "case 'a' comes twice"),
+        ("test: [a]\ntrain: [a]", "case 'a' appears twice"),
         ("test: a", "must be a list of case names"),
         ("- a", "holds a list, not a mapping of keys to values"),
     ],

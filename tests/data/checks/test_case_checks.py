@@ -18,7 +18,7 @@ from support.validation_cases import (
 )
 
 from renalnet.data.cases.findings import Finding
-from renalnet.data.cases.loading import LoadedCase, load_image
+from renalnet.data.cases.loading import LoadedCase, load_scan
 from renalnet.data.checks.case_checks import check_case, judge
 from renalnet.data.images.volume import Grid, Volume, canonical, read_volume
 from renalnet.types import KIDNEY, TUMOR, HuArray, LabelArray
@@ -126,7 +126,7 @@ def test_painted_rois_of_real_kidneys_are_sound(real_data: Path) -> None:
 
 
 def real_ct(folder: Path) -> LoadedCase:
-    image, source = load_image(folder / "example_ct.nii.gz")
+    image, source = load_scan(folder / "example_ct.nii.gz")
     label = sum(read_volume(folder / f"kidney_{side}.nii.gz").array for side in ("left", "right")) > 0
     return LoadedCase("real", image, canonical(Volume(label.astype(np.uint8), source), is_label=True), source)
 

@@ -1,4 +1,4 @@
-"""DICOM segmentations on the grid of their CT."""
+"""Reading of DICOM segmentations on the grid of their CT."""
 
 import itertools
 from dataclasses import replace
@@ -22,7 +22,7 @@ TILTED = (1.0, 0.0, 0.0, 0.0, 0.8, -0.6, 0.0, 0.6, 0.8)
 
 
 def masks() -> dict[str, NDArray[np.bool_]]:
-    """A kidney that misses the first slice and a tumor in two slices, partly over the kidney."""
+    """Return a kidney in all slices but the first, and a tumor in two slices that overlaps it."""
     kidney, tumor = np.zeros(GRID.shape, bool), np.zeros(GRID.shape, bool)
     kidney[1:, 5:20, 5:20] = True
     tumor[2:4, 15:25, 10:15] = True
@@ -35,7 +35,7 @@ def expected() -> NDArray[np.uint8]:
 
 
 def test_image_and_label_come_back_in_all_orientations_that_dicom_has(tmp_path: Path) -> None:
-    """The 24 right-handed ones: a series has no order of its slices but that of their positions."""
+    """A series has only the 24 right-handed orientations, because positions alone order its slices."""
     image, label = np.random.default_rng(0).integers(-1024, 2000, GRID.shape).astype(np.int16), expected()
     num_read = 0
     for axes, flips in itertools.product(itertools.permutations(range(3)), itertools.product((1.0, -1.0), repeat=3)):
@@ -103,16 +103,16 @@ def test_segments_of_other_names_are_listed_and_can_be_mapped(tmp_path: Path) ->
     [
         (
             replace(GRID, size_xyz=(36, 41, 5)),
-            r"frames of 40×36 pixels lie on another grid than .* slices of 41×36",
+            r"frames of 40×36 pixels are on another grid than .* slices of 41×36",
         ),
         (replace(GRID, spacing_xyz_mm=(0.71, 0.8, 2.0)), "another grid"),
         (replace(GRID, direction=TILTED), "another grid"),
         (
             replace(GRID, spacing_xyz_mm=(0.7, 0.8, 2.5)),
-            r"the frame at -31\.5, 12\.25, 102 mm lies .*0\.5 mm",
+            r"the frame at -31\.5, 12\.25, 102 mm matches no slice .*0\.5 mm",
         ),
         (replace(GRID, origin_xyz_mm=(-31.0, 12.25, 100.0)), r"off by 0\.5 mm"),
-        (replace(GRID, size_xyz=(36, 40, 4)), r"the frame at -31\.5, 12\.25, 108 mm lies in no slice"),
+        (replace(GRID, size_xyz=(36, 40, 4)), r"the frame at -31\.5, 12\.25, 108 mm matches no slice"),
     ],
 )
 def test_frames_that_do_not_coincide_with_the_ct_are_refused(tmp_path: Path, grid: Grid, words: str) -> None:
@@ -126,7 +126,7 @@ def test_frames_that_do_not_coincide_with_the_ct_are_refused(tmp_path: Path, gri
     [
         ("NumberOfFrames", 0, "damaged segmentation"),
         ("SegmentationType", "OTHER", "damaged segmentation"),
-        ("PerFrameFunctionalGroupsSequence", [], "6 frames, but places of 0"),
+        ("PerFrameFunctionalGroupsSequence", [], "6 frames, but positions of 0"),
     ],
 )
 def test_damaged_segmentations_are_refused(tmp_path: Path, field: str, value: Any, words: str) -> None:
@@ -149,7 +149,7 @@ def test_fractions_are_labels_only_where_they_are_whole(tmp_path: Path, largest:
     if is_label:
         np.testing.assert_array_equal(read_segmentation(tmp_path / "seg.dcm", GRID, {}), expected())
     else:
-        with pytest.raises(InputError, match="holds fractions"):
+        with pytest.raises(InputError, match="holds fractions instead of labels"):
             read_segmentation(tmp_path / "seg.dcm", GRID, {})
 
 

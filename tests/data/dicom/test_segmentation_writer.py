@@ -1,4 +1,4 @@
-"""Masks written as DICOM segmentations: read back by others and by us, and where the NIfTI lies."""
+"""Writing of DICOM segmentations: read back by highdicom and by this package, on the grid of the CT."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from renalnet.types import LabelArray
 
 
 def ellipsoids(shape: tuple[int, ...]) -> LabelArray:
-    """A kidney with a tumor, off the middle, so that a flip would show."""
+    """Return a kidney with a tumor, off centre, so that a flip of any axis changes the labels."""
     z, y, x = (np.arange(length) / length for length in shape)
     labels = np.zeros(shape, np.uint8)
     for value, (middle, radius) in {1: ((0.4, 0.6, 0.3), 0.3), 2: ((0.5, 0.55, 0.25), 0.12)}.items():
@@ -25,8 +25,8 @@ def ellipsoids(shape: tuple[int, ...]) -> LabelArray:
     return labels
 
 
-def by_highdicom(path: Path, labels: LabelArray, grid: Grid) -> None:
-    """Frames by highdicom's own reading, placed by their positions in space alone."""
+def check_with_highdicom(path: Path, labels: LabelArray, grid: Grid) -> None:
+    """Check that highdicom reads the same labels, with frames assigned to slices only by their positions."""
     import highdicom
 
     found = highdicom.seg.segread(path)
@@ -50,12 +50,12 @@ def series(tmp_path: Path) -> Path:
     return tmp_path / "ct"
 
 
-def test_read_back_by_others_and_by_us(series: Path, tmp_path: Path) -> None:
+def test_written_labels_are_read_back(series: Path, tmp_path: Path) -> None:
     grid = read_series(series).grid
     labels = ellipsoids(grid.shape)
     write_segmentation(tmp_path / "mask.dcm", labels, series, version="1.2.3")
     np.testing.assert_array_equal(read_segmentation(tmp_path / "mask.dcm", grid, {}), labels)
-    by_highdicom(tmp_path / "mask.dcm", labels, grid)
+    check_with_highdicom(tmp_path / "mask.dcm", labels, grid)
     written, source = dcmread(tmp_path / "mask.dcm"), dcmread(next(series.iterdir()))
     assert (written.PatientID, written.StudyInstanceUID) == ("someone", source.StudyInstanceUID)
     assert written.SeriesInstanceUID != source.SeriesInstanceUID and written.SoftwareVersions == "1.2.3"
@@ -74,7 +74,7 @@ def test_an_empty_mask_is_a_valid_object(series: Path, tmp_path: Path) -> None:
 
 
 def test_labels_of_another_grid_are_refused(series: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="they need its grid"):
+    with pytest.raises(InputError, match="must have the shape of its slices"):
         write_segmentation(tmp_path / "mask.dcm", np.zeros((8, 20, 24), np.uint8), series, version="1")
     assert not (tmp_path / "mask.dcm").exists()
 
@@ -85,4 +85,4 @@ def test_a_real_series_whose_identifiers_were_emptied(real_data: Path, tmp_path:
     labels = ellipsoids(grid.shape)
     write_segmentation(tmp_path / "mask.dcm", labels, folder, version="1")
     np.testing.assert_array_equal(read_segmentation(tmp_path / "mask.dcm", grid, {}), labels)
-    by_highdicom(tmp_path / "mask.dcm", labels, grid)
+    check_with_highdicom(tmp_path / "mask.dcm", labels, grid)

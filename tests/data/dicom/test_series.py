@@ -1,4 +1,4 @@
-"""DICOM series: what is read, to the voxel, and what is refused, with the positions."""
+"""DICOM series: exact voxels, and refusal of damaged series with the positions of their slices."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from pydicom.uid import (
 )
 from support.dicom_files import Writing, ct_slice, describe_pixels, save, write_series
 
-from renalnet.data.cases.loading import load_image
+from renalnet.data.cases.loading import load_scan
 from renalnet.data.images.volume import Grid, grid_difference
 from renalnet.errors import InputError
 
@@ -45,7 +45,7 @@ def hounsfield() -> NDArray[np.int16]:
 @pytest.mark.parametrize("syntax", SYNTAXES.values(), ids=SYNTAXES)
 def test_every_transfer_syntax_is_read_to_the_voxel(tmp_path: Path, hounsfield: NDArray[np.int16], syntax: str) -> None:
     write_series(tmp_path / "ct", hounsfield, GRID, Writing(syntax=syntax, suffix=""))
-    image, source = load_image(tmp_path / "ct")
+    image, source = load_scan(tmp_path / "ct")
     np.testing.assert_array_equal(image.array, hounsfield)
     assert grid_difference(source, GRID) is None
 
@@ -56,7 +56,7 @@ def test_each_slice_has_its_own_slope_and_intercept(tmp_path: Path, hounsfield: 
     describe_pixels(plane, np.full(GRID.shape[1:], 300, np.uint16))
     plane.RescaleSlope, plane.RescaleIntercept = 0.5, -100
     save(plane, tmp_path / "third")
-    image, _ = load_image(tmp_path)
+    image, _ = load_scan(tmp_path)
     np.testing.assert_array_equal(image.array[:2], hounsfield[:2])
     assert np.unique(image.array[2]).tolist() == [50]
 
@@ -69,7 +69,7 @@ def test_padding_becomes_air(tmp_path: Path, padding: int) -> None:
         stored[0, 0] = padding
         plane.PixelData, plane.PixelRepresentation, plane.RescaleIntercept = stored.tobytes(), 1, 0
         save(plane, tmp_path / str(index))
-    assert np.unique(load_image(tmp_path)[0].array).tolist() == [-1024, 40]
+    assert np.unique(load_scan(tmp_path)[0].array).tolist() == [-1024, 40]
 
 
 def test_the_padding_value_is_air_even_where_it_looks_like_tissue(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_the_padding_value_is_air_even_where_it_looks_like_tissue(tmp_path: Path
         plane.add_new("PixelPaddingValue", "US", 63536)
         plane.add_new("PixelPaddingRangeLimit", "US", 63537)
         save(plane, tmp_path / str(index))
-    array = load_image(tmp_path)[0].array
+    array = load_scan(tmp_path)[0].array
     assert array[0, 0, :4].tolist() == [-1024, -1024, 32767, 40]
 
 
@@ -90,20 +90,20 @@ def test_several_series_are_listed_and_chosen_by_number_or_uid(tmp_path: Path, h
     write_series(tmp_path / "b", hounsfield[:3], GRID, Writing(number=10, uid="1.2.3.10"))
     listed = r"2 CT series; choose one with --series NUMBER or UID: 2 \(5 slices, 1\.2\.3\.2\); 10 \(3 slices"
     with pytest.raises(InputError, match=listed):
-        load_image(tmp_path)
-    assert load_image(tmp_path, series="10")[0].array.shape[0] == 3
-    assert load_image(tmp_path, series="1.2.3.2")[0].array.shape[0] == 5
+        load_scan(tmp_path)
+    assert load_scan(tmp_path, series="10")[0].array.shape[0] == 3
+    assert load_scan(tmp_path, series="1.2.3.2")[0].array.shape[0] == 5
     with pytest.raises(InputError, match="series '7' names none"):
-        load_image(tmp_path, series="7")
+        load_scan(tmp_path, series="7")
 
 
-def test_a_file_stands_for_its_series(tmp_path: Path, hounsfield: NDArray[np.int16]) -> None:
+def test_a_file_selects_its_series(tmp_path: Path, hounsfield: NDArray[np.int16]) -> None:
     paths = write_series(tmp_path, hounsfield, GRID, Writing(number=2, uid="1.2.3.2"))
     write_series(tmp_path, hounsfield[:3], GRID, Writing(number=10, uid="1.2.3.10"))
-    np.testing.assert_array_equal(load_image(paths[1])[0].array, hounsfield)
+    np.testing.assert_array_equal(load_scan(paths[1])[0].array, hounsfield)
 
 
-def test_localizers_screenshots_and_other_files_are_passed_over(tmp_path: Path, hounsfield: NDArray[np.int16]) -> None:
+def test_localizers_screenshots_and_other_files_are_ignored(tmp_path: Path, hounsfield: NDArray[np.int16]) -> None:
     write_series(tmp_path, hounsfield, GRID)
     scout = Writing(number=0, uid="1.2.3.0")
     write_series(tmp_path / "scout", hounsfield[:1], GRID, scout, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
@@ -118,27 +118,27 @@ def test_localizers_screenshots_and_other_files_are_passed_over(tmp_path: Path, 
     directory.save_as(tmp_path / "DICOMDIR", enforce_file_format=True)
     (tmp_path / "readme.txt").write_text("burnt by the scanner")
     (tmp_path / "empty").touch()
-    np.testing.assert_array_equal(load_image(tmp_path)[0].array, hounsfield)
+    np.testing.assert_array_equal(load_scan(tmp_path)[0].array, hounsfield)
 
 
 def test_folders_without_a_ct_are_refused(tmp_path: Path, hounsfield: NDArray[np.int16]) -> None:
     (tmp_path / "notes.txt").write_text("nothing here")
-    with pytest.raises(InputError, match=r"no CT slices \(no DICOM image, 1 other files passed over\)"):
-        load_image(tmp_path)
+    with pytest.raises(InputError, match=r"no CT slices \(no DICOM image, 1 other files ignored\)"):
+        load_scan(tmp_path)
     write_series(tmp_path, hounsfield, GRID, Modality="MR")
     with pytest.raises(InputError, match="images of modality MR"):
-        load_image(tmp_path)
+        load_scan(tmp_path)
 
 
 def test_missing_and_doubled_slices_are_named_by_position(tmp_path: Path, hounsfield: NDArray[np.int16]) -> None:
     paths = write_series(tmp_path, hounsfield, GRID)
     (tmp_path / "copy").write_bytes(paths[1].read_bytes())
     with pytest.raises(InputError, match=r"several slices at 102 mm \((copy, 002-1\.dcm|002-1\.dcm, copy)\)"):
-        load_image(tmp_path)
+        load_scan(tmp_path)
     (tmp_path / "copy").unlink()
     paths[2].unlink()
     with pytest.raises(InputError, match=r"distances \(usually 2 mm\), slices missing or too many: 102 to 106 mm"):
-        load_image(tmp_path)
+        load_scan(tmp_path)
 
 
 def test_gantry_tilt_is_refused(tmp_path: Path, hounsfield: NDArray[np.int16]) -> None:
@@ -148,15 +148,15 @@ def test_gantry_tilt_is_refused(tmp_path: Path, hounsfield: NDArray[np.int16]) -
         dataset.ImagePositionPatient = [x, y + index * 2.0 * np.tan(np.radians(15)), z]
         dataset.save_as(path)
     with pytest.raises(InputError, match=r"by 15\.0 degrees \(gantry tilt\) from .* 100 to .* 108 mm"):
-        load_image(tmp_path)
+        load_scan(tmp_path)
 
 
-def test_a_slice_beside_the_others_line_is_refused(tmp_path: Path, hounsfield: NDArray[np.int16]) -> None:
+def test_a_slice_off_the_others_line_is_refused(tmp_path: Path, hounsfield: NDArray[np.int16]) -> None:
     write_series(tmp_path, hounsfield[:4], GRID)
     beside = ct_slice(hounsfield[2], replace(GRID, origin_xyz_mm=(-30.0, 12.25, 100.0)), 2, Writing())
     save(beside, tmp_path / "002-1.dcm")
-    with pytest.raises(InputError, match=r"the slice at -30, 12\.25, 104 mm lies 1\.5 mm beside"):
-        load_image(tmp_path)
+    with pytest.raises(InputError, match=r"the slice at -30, 12\.25, 104 mm is 1\.5 mm off the others\' line"):
+        load_scan(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -177,29 +177,31 @@ def test_slices_that_do_not_belong_together(
     setattr(dataset, field, value)
     dataset.save_as(path)
     with pytest.raises(InputError, match=words):
-        load_image(tmp_path)
+        load_scan(tmp_path)
 
 
 @pytest.mark.parametrize("field", ["ImagePositionPatient", "PixelSpacing", "RescaleIntercept", "PixelData"])
-def test_a_missing_field_is_named_and_no_patient_is(tmp_path: Path, hounsfield: NDArray[np.int16], field: str) -> None:
+def test_a_missing_field_is_named_and_the_patient_is_not(
+    tmp_path: Path, hounsfield: NDArray[np.int16], field: str
+) -> None:
     path = write_series(tmp_path, hounsfield, GRID)[2]
     dataset = dcmread(path)
     delattr(dataset, field)
     dataset.save_as(path)
     with pytest.raises(InputError, match=r"004-1\.dcm: not readable as DICOM") as caught:
-        load_image(tmp_path)
+        load_scan(tmp_path)
     assert "ecret" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_single_slice_is_no_volume(tmp_path: Path, hounsfield: NDArray[np.int16]) -> None:
+def test_a_single_slice_is_not_a_volume(tmp_path: Path, hounsfield: NDArray[np.int16]) -> None:
     write_series(tmp_path, hounsfield[:1], GRID)
     with pytest.raises(InputError, match="1 slice; a volume needs two or more"):
-        load_image(tmp_path)
+        load_scan(tmp_path)
 
 
 def test_real_series_has_the_distance_of_its_positions(real_data: Path) -> None:
-    _, source = load_image(real_data / "ct" / "totalsegmentator" / "example_ct_dicom")
+    _, source = load_scan(real_data / "ct" / "totalsegmentator" / "example_ct_dicom")
     assert source.size_xyz == (512, 512, 20)
     assert source.spacing_xyz_mm == pytest.approx((0.9765625, 0.9765625, 2.0))
     assert source.origin_xyz_mm == pytest.approx((-249.51171875, -437.51171875, -804.5))
@@ -207,4 +209,4 @@ def test_real_series_has_the_distance_of_its_positions(real_data: Path) -> None:
 
 def test_real_series_with_copies_and_holes_is_refused_with_their_positions(real_data: Path) -> None:
     with pytest.raises(InputError, match=r"several slices at -90 mm \(CT26\.dcm, CT28\.dcm\).* -512\.5 to -400 mm"):
-        load_image(real_data / "ct" / "dicom_duplicate_positions")
+        load_scan(real_data / "ct" / "dicom_duplicate_positions")

@@ -1,4 +1,4 @@
-"""NIfTI, NRRD and MetaImage: the same voxels and place as independent readers find, and what is refused."""
+"""NIfTI, NRRD and MetaImage: voxels and geometry as independent readers report them, and files that are refused."""
 
 import gzip
 from collections.abc import Callable
@@ -50,7 +50,7 @@ def edit(path: Path, *changes: tuple[bytes, bytes]) -> Path:
 
 @pytest.mark.parametrize("compress", [True, False])
 @pytest.mark.parametrize("ending", FORMATS)
-def test_voxels_and_place_are_what_simpleitk_reads(tmp_path: Path, ending: str, compress: bool) -> None:
+def test_voxels_and_geometry_are_what_simpleitk_reads(tmp_path: Path, ending: str, compress: bool) -> None:
     for grid in (oblique_grid(), oriented_grid((2, 0, 1), (1, -1, -1))):
         path = write(tmp_path / f"a{ending}", Volume(random_array(), grid), compress=compress)
         volume, reference = read_volume(path), sitk.ReadImage(str(path))
@@ -131,7 +131,7 @@ def test_nifti_is_scaled_by_its_slope_and_intercept(tmp_path: Path, slope: float
 
 
 @pytest.mark.parametrize(("sform", "qform"), [(1, 0), (0, 1), (2, 2), (1, 1)])
-def test_nifti_lies_where_nibabel_says(tmp_path: Path, sform: int, qform: int) -> None:
+def test_nifti_has_the_position_that_nibabel_reports(tmp_path: Path, sform: int, qform: int) -> None:
     grid = oblique_grid()
     affine = np.eye(4)
     affine[:3, :3] = np.array(grid.direction).reshape(3, 3) * SPACING
@@ -149,7 +149,7 @@ def test_nifti_lies_where_nibabel_says(tmp_path: Path, sform: int, qform: int) -
 
 
 @pytest.mark.slow
-def test_real_kits_labels_lie_where_nibabel_says_and_keep_their_volumes(real_data: Path) -> None:
+def test_real_kits_labels_have_nibabels_position_and_keep_their_volumes(real_data: Path) -> None:
     paths = sorted((real_data / "kits19_raw").glob("*.nii.gz"))
     assert len(paths) == 4
     for path in paths:
@@ -158,7 +158,7 @@ def test_real_kits_labels_lie_where_nibabel_says_and_keep_their_volumes(real_dat
         upright = canonical(read_volume(path), is_label=True)
         assert upright.grid.is_axis_aligned
         assert np.bincount(upright.array.astype(np.uint8).ravel(), minlength=3).tolist() == counts.tolist()
-        # Upright by an independent reader: nibabel's closest orientation, LPS, then (z, y, x).
+        # The reference is reoriented by nibabel to LPS and transposed to (z, y, x).
         turned = reference.as_reoriented(
             nib.orientations.ornt_transform(
                 nib.io_orientation(reference.affine), nib.orientations.axcodes2ornt(("L", "P", "S"))
@@ -180,7 +180,7 @@ def test_one_volume_of_four_dimensions_is_read_and_several_are_refused(tmp_path:
     nib.save(nib.Nifti1Image(one, UPRIGHT), tmp_path / "one.nii")
     np.testing.assert_array_equal(read_volume(tmp_path / "one.nii").array, random_array())
     nib.save(nib.Nifti1Image(np.concatenate([one, one], axis=3), UPRIGHT), tmp_path / "two.nii")
-    with pytest.raises(InputError, match="size 5×6×7×2; a scan or label has three dimensions"):
+    with pytest.raises(InputError, match="size 5×6×7×2; a scan or label map must have three dimensions"):
         read_volume(tmp_path / "two.nii")
 
 
@@ -209,17 +209,17 @@ def not_finite(image: nib.Nifti1Image) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (no_orientation, "does not say where it lies"),
+        (no_orientation, "contains no orientation"),
         (sheared, "its axes are not at right angles"),
         (flat, "voxel spacing 0.7×0.8×0 mm"),
         (moved, "its sform, qform and voxel sizes place the volume up to 5.6 mm apart"),
-        (not_finite, "origin nan×.* is no place in a scanner"),
+        (not_finite, "origin nan×.* mm is not within"),
     ],
 )
-def test_nifti_that_does_not_say_where_it_lies(
+def test_nifti_without_a_valid_position_is_refused(
     tmp_path: Path, change: Callable[[nib.Nifti1Image], None], words: str
 ) -> None:
-    # nibabel recomputes what it writes from the affine, so the change is laid over the written header.
+    # nibabel recomputes fields from the affine when it writes, so the changed header replaces the written one.
     image = nib.Nifti1Image(random_array().T, UPRIGHT)
     image.set_qform(UPRIGHT, 1)
     nib.save(image, tmp_path / "a.nii")
@@ -239,7 +239,7 @@ def test_colour_is_refused(tmp_path: Path) -> None:
     picture = sitk.Image([4, 4, 4], sitk.sitkVectorUInt8, 3)
     for name in ("b.nrrd", "c.mha"):
         sitk.WriteImage(picture, str(tmp_path / name))
-        with pytest.raises(InputError, match="3 values a voxel"):
+        with pytest.raises(InputError, match="3 values per voxel"):
             read_volume(tmp_path / name)
 
 
@@ -259,8 +259,8 @@ def test_nrrd_of_other_spaces_is_turned(tmp_path: Path, space: str, signs: tuple
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
-        ("a.nrrd", (b"encoding: raw", b"encoding: txt"), "NRRD encoding 'txt' is not read here"),
-        ("a.nrrd", (b"space: left-posterior-superior", b"content: ct"), "does not say where it lies"),
+        ("a.nrrd", (b"encoding: raw", b"encoding: txt"), "NRRD encoding 'txt' is not supported"),
+        ("a.nrrd", (b"space: left-posterior-superior", b"content: ct"), "contains no orientation"),
         ("a.nrrd", (b"type: short", b"type: block"), "type is block"),
         ("a.nrrd", (b"NRRD000", b"NRRRRRR"), "no header of an NRRD file"),
         ("a.nhdr", (b"data file: a.raw", b"data file: ../a.raw"), "field 'data file' is"),
@@ -269,7 +269,9 @@ def test_nrrd_of_other_spaces_is_turned(tmp_path: Path, space: str, signs: tuple
         ("a.mhd", (b"ElementDataFile = a.raw", b"ElementDataFile = LIST"), "field 'ElementDataFile' is 'LIST'"),
     ],
 )
-def test_headers_that_cannot_be_followed(tmp_path: Path, name: str, change: tuple[bytes, bytes], words: str) -> None:
+def test_headers_that_cannot_be_read_are_refused(
+    tmp_path: Path, name: str, change: tuple[bytes, bytes], words: str
+) -> None:
     path = write(tmp_path / name, Volume(random_array(), oblique_grid()), compress=False)
     with pytest.raises(InputError, match=words):
         read_volume(edit(path, change))
@@ -299,7 +301,7 @@ def test_gzip_in_several_members_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
-def test_no_memory_is_taken_for_what_a_file_cannot_hold(tmp_path: Path, ending: str) -> None:
+def test_no_memory_is_allocated_for_more_than_a_file_contains(tmp_path: Path, ending: str) -> None:
     image = nib.Nifti1Image(random_array().T, UPRIGHT)
     image.header["dim"][1:4] = (1024, 1024, 2000)
     image.header["vox_offset"] = 352
@@ -311,7 +313,7 @@ def test_no_memory_is_taken_for_what_a_file_cannot_hold(tmp_path: Path, ending: 
 
 def test_other_formats_are_named_and_detached_headers_not_written(tmp_path: Path) -> None:
     (tmp_path / "scan.png").write_bytes(b"picture")
-    with pytest.raises(InputError, match=r"its ending is none of \.nii\.gz, \.nii, \.nrrd"):
+    with pytest.raises(InputError, match=r"its ending must be one of \.nii\.gz, \.nii, \.nrrd"):
         read_volume(tmp_path / "scan.png")
-    with pytest.raises(InputError, match=r"a\.mhd: is no image in one file; choose an ending of \.nii\.gz"):
+    with pytest.raises(InputError, match=r"a\.mhd: not a single-file image format; choose an ending of \.nii\.gz"):
         write_volume(tmp_path / "a.mhd", Volume(random_array(), oblique_grid()))

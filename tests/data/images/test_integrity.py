@@ -1,4 +1,4 @@
-"""What SimpleITK does not look at in an image file: missing bytes, checksums, and what a header leaves open."""
+"""Damage that SimpleITK does not detect: missing bytes, wrong checksums, and incomplete headers."""
 
 import os
 import zlib
@@ -12,8 +12,8 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from support.grids import SIZE, SPACING, oblique_grid
 
-from renalnet.data.images.integrity import Container, Stored, check_pixels, check_size
-from renalnet.data.images.quiet import quiet_stderr
+from renalnet.data.images.integrity import Container, PixelStorage, check_pixels, check_size
+from renalnet.data.images.stderr import quiet_stderr
 from renalnet.data.images.volume import Grid, Volume, read_volume, to_itk, write_volume
 from renalnet.errors import InputError
 
@@ -23,7 +23,7 @@ VOLUME = Volume(PIXELS, oblique_grid())
 
 
 def write(path: Path, *changes: tuple[bytes, bytes], compress: bool = False) -> Path:
-    """A sound image with parts of its header replaced."""
+    """Write an undamaged image with parts of its header replaced."""
     sitk.WriteImage(to_itk(VOLUME), str(path), useCompression=compress)
     content = path.read_bytes()
     for old, new in changes:
@@ -34,7 +34,10 @@ def write(path: Path, *changes: tuple[bytes, bytes], compress: bool = False) -> 
 
 
 def write_nifti(path: Path, array: NDArray[Any] = PIXELS, **fields: float | tuple[float, ...]) -> Path:
-    """A sound image (both forms set) with fields of its header replaced, which nibabel would recompute."""
+    """Write an undamaged image with sform and qform, then replace fields of its header.
+
+    nibabel would recompute the fields if they were set before it writes.
+    """
     image = nib.Nifti1Image(array.T, UPRIGHT)
     image.set_qform(UPRIGHT, 1)
     nib.save(image, path)
@@ -57,7 +60,7 @@ def test_raw_bytes_are_counted_from_the_first_pixel(
     tmp_path: Path, size: tuple[int, ...], held: int, start: int, skip: int
 ) -> None:
     (tmp_path / "a").write_bytes(bytes(start + skip + held))
-    stored = Stored(tmp_path / "a", "raw", start, skip)
+    stored = PixelStorage(tmp_path / "a", "raw", start, skip)
     if held == 48:
         check_pixels("a.nii", stored, size, 2)
     else:
@@ -69,24 +72,24 @@ def test_raw_bytes_are_counted_from_the_first_pixel(
 def test_compressed_bytes_are_counted_to_their_end(tmp_path: Path, container: Container) -> None:
     stream = zlib.compressobj(wbits={"gzip": 31, "zlib": 15}[container])
     (tmp_path / "a").write_bytes(b"header" + stream.compress(bytes(1_000_000)) + stream.flush())
-    stored = Stored(tmp_path / "a", container, start=6)
+    stored = PixelStorage(tmp_path / "a", container, start=6)
     check_pixels("a", stored, (100, 100, 100), 1)
     with pytest.raises(InputError, match="1000000 bytes of pixels are too few"):
         check_pixels("a", stored, (100, 100, 101), 1)
 
 
 @pytest.mark.parametrize("container", ["gzip", "zlib"])
-def test_a_stream_that_goes_on_and_on_is_stopped(tmp_path: Path, container: Container) -> None:
+def test_a_decompression_bomb_is_refused(tmp_path: Path, container: Container) -> None:
     stream = zlib.compressobj(wbits={"gzip": 31, "zlib": 15}[container])
     bomb = b"".join(stream.compress(bytes(1 << 20)) for _ in range(64)) + stream.flush()[:-4]
     (tmp_path / "a").write_bytes(bomb)
-    with pytest.raises(InputError, match="go on after the pixels"):  # found before its missing end is
-        check_pixels("a", Stored(tmp_path / "a", container), (2, 3, 4), 2)
+    with pytest.raises(InputError, match="continue after the pixels"):  # reported before the missing end
+        check_pixels("a", PixelStorage(tmp_path / "a", container), (2, 3, 4), 2)
 
 
 @pytest.mark.parametrize("size", [(0, 5, 5), (-1, -5, 5), (2**11, 2**11, 2**9 + 1)])
 def test_sizes_that_no_scan_has(size: tuple[int, ...]) -> None:
-    with pytest.raises(InputError, match="is not one of a scan"):
+    with pytest.raises(InputError, match="is not the size of a scan"):
         check_size("a", size)
 
 
@@ -132,7 +135,7 @@ def test_endings_in_capitals_and_a_single_slice(tmp_path: Path, name: str) -> No
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
 @pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", ">f8"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_voxels_that_are_not_finite_are_not_taken_for_0(tmp_path: Path, name: str, dtype: str, value: float) -> None:
+def test_voxels_that_are_not_finite_are_not_read_as_0(tmp_path: Path, name: str, dtype: str, value: float) -> None:
     array = np.zeros((4, 200, 200), np.float64)
     header = nib.Nifti1Header(endianness=dtype[0])
     header.set_data_dtype(np.dtype(dtype))
@@ -148,7 +151,7 @@ def test_voxels_that_are_not_finite_are_not_taken_for_0(tmp_path: Path, name: st
     [
         ({"vox_offset": 0}, "voxels start at byte 0"),
         ({"vox_offset": 1e9}, r"voxels start at byte 1e\+09"),
-        ({"bitpix": 8}, "8 bits a voxel of type 4"),
+        ({"bitpix": 8}, "8 bits per voxel of type 4"),
         ({"scl_slope": 0, "scl_inter": -1024}, "slope 0, intercept -1024 has no meaning"),
         ({"scl_slope": np.nan, "scl_inter": 5}, "slope nan, intercept 5 has no meaning"),
         ({"scl_slope": 1, "scl_inter": np.inf}, "slope 1, intercept inf has no meaning"),
@@ -158,11 +161,11 @@ def test_voxels_that_are_not_finite_are_not_taken_for_0(tmp_path: Path, name: st
         ({"pixdim": (1, 0.7, 0.8, 2, 0, 0, 0, 0), "qform_code": 0}, "place the volume up to 3 mm apart"),
         ({"quatern_b": np.nan}, "voxel spacing nan"),
         ({"quatern_b": 0.1}, "voxel spacing nan"),
-        ({"dim": (3, -5, 6, 7, 1, 1, 1, 1)}, "not readable as an image|is not one of a scan"),
+        ({"dim": (3, -5, 6, 7, 1, 1, 1, 1)}, "not readable as an image|is not the size of a scan"),
         ({"magic": b"ni1"}, "no header of a NIfTI-1 file"),
     ],
 )
-def test_nifti_headers_that_make_no_sense(tmp_path: Path, fields: dict[str, Any], words: str) -> None:
+def test_invalid_nifti_headers_are_refused(tmp_path: Path, fields: dict[str, Any], words: str) -> None:
     refused(write_nifti(tmp_path / "a.nii", **fields), words)
 
 
@@ -181,7 +184,7 @@ def test_origin_and_spacing_in_any_unit(tmp_path: Path, unit: int, mm: float, sf
     assert grid.origin_xyz_mm == pytest.approx((1.0, -2.0, 3.0))
 
 
-def test_what_the_library_says_is_passed_on_without_its_addresses(tmp_path: Path) -> None:
+def test_messages_of_simpleitk_are_reported_without_memory_addresses(tmp_path: Path) -> None:
     path = write(tmp_path / "a.nrrd", (b"kinds: domain domain domain", b"kinds: domain domain list"))
     refused(path, r"a\.nrrd: not readable as an image \(ReadImageInformation: number of domain axes [^/]*; export it")
 
@@ -194,9 +197,9 @@ TYPE = b"ElementType"
     ("change", "words"),
     [
         ((b"kinds:", b'space units: "m" "m" "m"\nkinds:'), "lengths in m; write it in mm"),
-        ((b"left-posterior-superior", b"scanner-xyz"), "does not say where it lies"),
+        ((b"left-posterior-superior", b"scanner-xyz"), "contains no orientation"),
         ((b"space origin: (-31.5,", b"space origin: (-31.5x,"), "field 'space origin'"),
-        ((b"space origin", b"content"), "does not say where it lies"),
+        ((b"space origin", b"content"), "contains no orientation"),
         ((ENCODING, ENCODING + b"\nline skip: 1"), "field 'line skip' is '1'"),
         ((ENCODING, ENCODING + b"\nbyte skip: -2"), "field 'byte skip' is '-2'"),
         ((ENCODING, ENCODING + b"\nbyte skip: 1"), "419 bytes of pixels are too few"),
@@ -204,16 +207,16 @@ TYPE = b"ElementType"
         ((b"sizes: 5 6 7", b"sizes: 5 6 8"), "420 bytes of pixels are too few for its size 5×6×8"),
     ],
 )
-def test_nrrd_headers_that_leave_something_open(tmp_path: Path, change: tuple[bytes, bytes], words: str) -> None:
+def test_incomplete_nrrd_headers_are_refused(tmp_path: Path, change: tuple[bytes, bytes], words: str) -> None:
     refused(write(tmp_path / "a.nrrd", change), words)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ((TYPE, b"ElementToIntensityFunctionSlope = 2\n" + TYPE), "its values are to be rescaled"),
+        ((TYPE, b"ElementToIntensityFunctionSlope = 2\n" + TYPE), "its values need rescaling"),
         ((TYPE, b"HeaderSize = 2\n" + TYPE), "field 'HeaderSize' is '2'"),
-        ((TYPE, b"NDims = 3\n" + TYPE), "field 'NDims' comes twice"),
+        ((TYPE, b"NDims = 3\n" + TYPE), "field 'NDims' appears twice"),
         ((b"ElementSpacing", b"Spacing"), "field 'ElementSpacing' is missing"),
         ((b"ElementSpacing = 0.7", b"ElementSpacing = -0.7"), r"voxel spacing -0.7×0.8×2.5 mm"),
         ((b"Offset = -31.5", b"Offset = x"), "field 'Offset' is 'x"),
@@ -223,7 +226,7 @@ def test_nrrd_headers_that_leave_something_open(tmp_path: Path, change: tuple[by
         ((b"DimSize = 5 6 7", b"DimSize = 5 6 8"), "420 bytes of pixels are too few for its size 5×6×8"),
     ],
 )
-def test_metaimage_headers_that_leave_something_open(tmp_path: Path, change: tuple[bytes, bytes], words: str) -> None:
+def test_incomplete_metaimage_headers_are_refused(tmp_path: Path, change: tuple[bytes, bytes], words: str) -> None:
     path = write(tmp_path / "a.mha", (b"ElementSpacing = 0.69999999999999996", b"ElementSpacing = 0.7"))
     content = path.read_bytes()
     assert change[0] in content
@@ -231,8 +234,8 @@ def test_metaimage_headers_that_leave_something_open(tmp_path: Path, change: tup
     refused(path, words)
 
 
-def test_the_stated_size_of_compressed_data_must_be_theirs(tmp_path: Path) -> None:
-    # The library inflates as many bytes as the field says, and returns what lay in memory where that fails.
+def test_the_stated_size_of_compressed_data_must_be_right(tmp_path: Path) -> None:
+    # SimpleITK inflates as many bytes as the field states, and returns uninitialised memory if that fails.
     refused(write(tmp_path / "a.mha", (b"CompressedDataSize", b"Comment"), compress=True), "CompressedDataSize")
     refused(write(tmp_path / "b.mha", (b"DataSize = ", b"DataSize = 1"), compress=True), "CompressedDataSize")
 
@@ -241,12 +244,12 @@ def test_the_stated_size_of_compressed_data_must_be_theirs(tmp_path: Path) -> No
     ("name", "old", "new"),
     [("a.nrrd", ENCODING, ENCODING + b"\nbyte skip: -1"), ("a.mha", TYPE, b"HeaderSize = -1\n" + TYPE)],
 )
-def test_pixels_may_end_their_file(tmp_path: Path, name: str, old: bytes, new: bytes) -> None:
+def test_pixels_may_be_the_last_bytes_of_their_file(tmp_path: Path, name: str, old: bytes, new: bytes) -> None:
     path = write(tmp_path / name, (old, new))
     np.testing.assert_array_equal(read_volume(path).array, PIXELS)
 
 
-def test_pixels_behind_a_header_of_another_format(tmp_path: Path) -> None:
+def test_pixels_may_follow_a_header_of_another_format(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mhd", (TYPE, b"HeaderSize = 6\n" + TYPE))
     (tmp_path / "a.raw").write_bytes(b"header" + PIXELS.astype("<i2").tobytes())
     np.testing.assert_array_equal(read_volume(path).array, PIXELS)
@@ -259,10 +262,10 @@ def test_one_volume_of_four_axes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.array, PIXELS)
     np.testing.assert_allclose(found.grid.direction, VOLUME.grid.direction, atol=1e-12)
     sitk.WriteImage(sitk.JoinSeries([to_itk(VOLUME)] * 2), str(tmp_path / "b.mha"))
-    refused(tmp_path / "b.mha", "size 5×6×7×2; a scan or label has three dimensions")
+    refused(tmp_path / "b.mha", "size 5×6×7×2; a scan or label map must have three dimensions")
 
 
-def test_stderr_is_dropped_inside_and_back_afterwards(capfd: pytest.CaptureFixture[str]) -> None:
+def test_stderr_is_discarded_inside_and_restored_afterwards(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ValueError, match="inside"), quiet_stderr():
         os.write(2, b"from a library\n")
         raise ValueError("inside")

@@ -1,9 +1,9 @@
-"""Label maps, label values and segment names."""
+"""Label maps, label values and names of segments."""
 
 import numpy as np
 import pytest
 
-from renalnet.data.images.label_values import class_of_words, map_of_segments, parse_label_map, to_classes
+from renalnet.data.images.label_values import class_of_segment_name, classes_of_segments, parse_label_map, to_classes
 from renalnet.errors import ConfigError, InputError
 
 
@@ -18,7 +18,7 @@ def test_nonsense_is_no_label_map(text: str) -> None:
 
 
 def test_a_label_is_mapped_once() -> None:
-    with pytest.raises(ConfigError, match="label 3 comes twice"):
+    with pytest.raises(ConfigError, match="label 3 appears twice"):
         parse_label_map("3=1,3=2")
 
 
@@ -37,8 +37,8 @@ def test_the_map_may_swap_kidney_and_tumor() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ([0, 3], r"label value 3 is none of .* a cyst\); say what it is: --label-map 3=1 \(kidney\), 3=2 \(tumor\)"),
-        ([4, 7, 9], r"label value 4 is none of .* \(nor are 2 other values\); say what it is: --label-map 4=1"),
+        ([0, 3], r"label value 3 is none of .* a cyst\); state its meaning: --label-map 3=1 \(kidney\), 3=2 \(tumor\)"),
+        ([4, 7, 9], r"label value 4 is none of .* \(nor are 2 other values\); state its meaning: --label-map 4=1"),
         ([0.5], r"label value 0\.5 is none of 0 background, 1 kidney, 2 tumor; relabel the file"),
         ([-1], r"label value -1 is none of .*; relabel the file"),
         ([np.nan], r"label value nan is none of .*; relabel the file"),
@@ -72,14 +72,14 @@ def test_values_without_meaning_are_refused(values: list[float], words: str) -> 
     ],
 )
 def test_names_of_segments(text: str, label: int | None) -> None:
-    assert class_of_words(text) == label
+    assert class_of_segment_name(text) == label
 
 
 def test_the_map_decides_before_the_name() -> None:
-    assert map_of_segments({1: "kidney", 2: "cyst"}, "seg.dcm", {1: 0, 2: 1}) == {1: 0, 2: 1}
+    assert classes_of_segments({1: "kidney", 2: "cyst"}, "seg.dcm", {1: 0, 2: 1}) == {1: 0, 2: 1}
 
 
 def test_many_unknown_segments_are_counted() -> None:
     names = {number: f"organ {number}" for number in range(1, 9)}
-    with pytest.raises(InputError, match=r"^seg\.dcm: .* segment 1 'organ 1', .*, 5 'organ 5' and 3 more; say"):
-        map_of_segments(names, "seg.dcm", {})
+    with pytest.raises(InputError, match=r"^seg\.dcm: .* segment 1 'organ 1', .*, 5 'organ 5' and 3 more; state"):
+        classes_of_segments(names, "seg.dcm", {})

@@ -1,4 +1,4 @@
-"""Damaged files are refused in one line or read as a valid volume; nothing else may come of them."""
+"""A damaged file is either refused with a one-line error or read as a valid volume."""
 
 from collections import Counter
 from pathlib import Path
@@ -29,7 +29,7 @@ CONFIGS = {
 
 @pytest.fixture(scope="module")
 def subjects(tmp_path_factory: pytest.TempPathFactory) -> list[Damaged]:
-    """One sound file or folder of each kind, and how it is read."""
+    """Return one undamaged file or folder of each kind, with the way to read it."""
     folder = tmp_path_factory.mktemp("sound")
     rng = np.random.default_rng(0)
     image = Volume(rng.integers(-1024, 2000, GRID.shape).astype(np.int16), GRID)
@@ -75,7 +75,7 @@ def died(damaged: Damaged) -> str:
 
 
 def read_all(jobs: list[Damaged]) -> dict[Damaged, str]:
-    """What came of reading each in another process, whose stderr is seen by the test that calls this."""
+    """Return the outcome of reading each file in another process, whose stderr the calling test captures."""
     with Workers(1) as workers:
         return dict(zip(jobs, workers.map(outcome, jobs, died), strict=True))
 

@@ -1,9 +1,9 @@
-"""From one upright grid to another."""
+"""Resampling from one axis-aligned grid to another."""
 
 import numpy as np
 import pytest
 
-from renalnet.data.images.resampling import covering_grid, regrid_image, regrid_label, shrink
+from renalnet.data.images.resampling import block_means, covering_grid, regrid_image, regrid_label
 from renalnet.data.images.volume import Grid, Volume
 
 FINE = Grid.axis_aligned((8, 8, 8), (1.0, 1.0, 1.0))
@@ -17,9 +17,9 @@ def test_covering_grid_keeps_the_outer_edges() -> None:
     assert covering_grid(FINE, (1.0, 1.0, 1.0)) is FINE
 
 
-def test_shrink_averages_blocks_and_repeats_the_edge() -> None:
+def test_block_means_averages_blocks_and_repeats_the_edge() -> None:
     line = Volume(np.array([[[1, 3, 5, 7, 10]]], np.int16), Grid.axis_aligned((1, 1, 5), (1.0, 1.0, 1.0)))
-    small = shrink(line, (1, 1, 2))
+    small = block_means(line, (1, 1, 2))
     assert small.array.ravel().tolist() == [2.0, 6.0, 10.0]
     assert small.grid.origin_mm == (0.0, 0.0, 0.5)
 
@@ -50,11 +50,12 @@ def test_linear_intensities_stay_linear_between_voxels() -> None:
 def test_labels_keep_their_volume_and_their_values(spacing: float) -> None:
     grid = Grid.axis_aligned((24, 24, 24), (1.0, 1.0, 1.0))
     label = np.zeros(grid.shape, np.uint8)
-    label[4:20, 4:20, 4:12], label[4:20, 4:20, 12:20] = 1, 2
+    label[4:20, 4:20, 4:12] = 1
+    label[4:20, 4:20, 12:20] = 2
     moved = regrid_label(Volume(label, grid), covering_grid(grid, (spacing,) * 3))
     for value in (1, 2):
         assert (moved.array == value).sum() * spacing**3 == pytest.approx(2048, rel=0.12)
-    # Between 1 and 2 an average would be neither; no other class creeps in at a face between two classes.
+    # An average of labels would create class 1 at the face between background and tumor.
     middle = moved.array.shape[0] // 2
     assert set(np.unique(moved.array[middle, middle])) == {0, 1, 2}
 

@@ -1,4 +1,4 @@
-"""Geometry: the way in is exact, and so is the way back."""
+"""Geometry: reorientation to canonical axes is exact, and so is the way back."""
 
 import resource
 from collections.abc import Iterator
@@ -35,7 +35,9 @@ def write_pair(folder: Path, image: Volume, label: Volume) -> ScanCase:
 
 
 @pytest.mark.parametrize(("axes", "flips"), ORIENTATIONS)
-def test_way_through_the_store_and_back_is_exact(tmp_path: Path, axes: tuple[int, ...], flips: tuple[int, ...]) -> None:
+def test_a_store_keeps_voxels_and_geometry_exactly(
+    tmp_path: Path, axes: tuple[int, ...], flips: tuple[int, ...]
+) -> None:
     scan = write_pair(tmp_path, *random_pair(oriented_grid(axes, flips)))
     loaded = load_case(scan)
     cut = cut_roi(loaded, None, OWN_SPACING)
@@ -58,7 +60,7 @@ def test_canonical_is_upright_and_keeps_each_voxel_in_its_place(axes: tuple[int,
     image, _ = random_pair(grid)
     upright = canonical(image, is_label=False)
     assert upright.grid.is_axis_aligned
-    index = np.array([1, 2, 4])  # (x, y, z) on the file's axes
+    index = np.array([1, 2, 4])  # (x, y, z) along the axes of the file
     world = np.array(ORIGIN) + np.array(grid.direction).reshape(3, 3) @ (index * SPACING)
     x, y, z = np.rint((world - upright.grid.origin_xyz_mm) / upright.grid.spacing_xyz_mm).astype(int)
     assert upright.array[z, y, x] == image.array[4, 2, 1]
@@ -108,7 +110,7 @@ def test_oblique_scan_becomes_upright_and_keeps_its_centre_of_mass() -> None:
     assert upright.array.sum() == pytest.approx(array.sum(), rel=0.05)
 
 
-def test_resample_fills_what_lies_outside() -> None:
+def test_resample_fills_voxels_outside_the_extent() -> None:
     grid = Grid.axis_aligned((2, 2, 2), (1.0, 1.0, 1.0))
     volume = Volume(np.full((2, 2, 2), 7, np.int16), grid)
     wider = Grid.axis_aligned((2, 2, 4), (1.0, 1.0, 1.0), (0.0, 0.0, -1.0))
@@ -127,7 +129,7 @@ def test_written_volume_reads_back_and_leaves_no_temporary_file(tmp_path: Path) 
 
 @contextmanager
 def files_of_at_most(num_bytes: int) -> Iterator[None]:
-    """As on a full disk, a write beyond that fails; the system calls it EFBIG."""
+    """Make writes beyond a file size fail, as on a full disk. The system reports EFBIG."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
     try:
@@ -154,7 +156,7 @@ def test_a_full_disk_leaves_what_was_there(
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_a_folder_that_is_no_folder_is_the_systems_error(tmp_path: Path) -> None:
+def test_a_target_that_is_a_folder_raises_the_systems_error(tmp_path: Path) -> None:
     (tmp_path / "mask.nii.gz").mkdir()
     image, _ = random_pair(oriented_grid((2, 0, 1), (1, -1, 1)))
     with pytest.raises(IsADirectoryError, match=r"mask\.nii\.gz"):
