@@ -1,1 +1,1 @@
-"""The final stage: full inference of the finalists on validation cases, then on test cases."""
+"""The final stage of a study: full inference of the finalists on validation cases, then on test cases."""

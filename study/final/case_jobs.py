@@ -1,13 +1,13 @@
-"""What the final stage does for one patient: the vote on a GPU, then field, components and measures on a processor.
+"""The jobs of the final stage: the vote of a finalist on one case, and the post-processing and measurement after it.
 
-All functions are of one patient and one candidate, take what they need from the store and the results, and leave their
-result there, so that any process may run them and an interrupted stage goes on patient by patient.
+A job reads what it needs from the store and the results folder and writes its result there. So any process may run it,
+and an interrupted stage resumes case by case.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any, Final, Protocol, TypeAlias, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from renalnet.config import StitchConfig
 from renalnet.data.images.volume import Volume, to_source, write_volume
 from renalnet.data.store.reader import Roi, open_store
 from renalnet.evaluation.mask_quality import signs_of
+from renalnet.evaluation.rows import LabelMeasures
 from renalnet.evaluation.table import measure
 from renalnet.inference.pipeline import Model, load_ensemble, vote_roi
 from renalnet.inference.post_processing import FINAL, Evidence, PostProcessing, stages_of
@@ -23,56 +24,74 @@ from renalnet.inference.stitching import Stitched
 from renalnet.runtime import storage
 from renalnet.types import LabelArray
 from study.finalists.finalists import Finalist
-from study.records import paths
-from study.records.trials import write_parquet
+from study.records.parquet import write_rows
+from study.records.results import Results
+from study.records.tables import StageMeasurement
 
-Row: TypeAlias = dict[str, Any]
 Done = TypeVar("Done")
 Job = TypeVar("Job")
 _HALF_STEP: Final = np.float32(2**-11)
-"""From 1 to the next lower half-precision number."""
+"""Distance from 1 to the next lower half-precision number."""
 
 
 @dataclass(frozen=True)
 class FinalCase:
-    """One patient through one candidate."""
+    """One case and one finalist."""
 
-    results: str
+    results: Results
+    """Results folder of the study."""
     store: str
+    """Path of the store."""
     case: str
-    candidate: Finalist
+    """Name of the case."""
+    finalist: Finalist
+    """The finalist that segments it."""
 
     def __str__(self) -> str:
-        return f"case {self.case} ({self.candidate.name})"
+        return f"case {self.case} ({self.finalist.name})"
+
+    def part_name(self, split: str) -> str:
+        """Return the name of the file with the measurements. If it exists, the case is done."""
+        return f"{split}-{self.finalist.name}-{self.finalist.digest}-{self.case}.parquet"
 
     def part_path(self, split: str) -> str:
-        """Where the measures are kept; its being there says that the patient is done."""
-        return paths.part_path(self.results, split, self.candidate.name, self.candidate.digest, self.case)
+        """Return the path of the file with the measurements."""
+        return self.results.part_path(self.part_name(split))
+
+    @property
+    def vote_name(self) -> str:
+        """Name of the file with the vote."""
+        return f"{self.finalist.name}-{self.finalist.digest}-{self.case}.npz"
 
     @property
     def vote_path(self) -> str:
-        """Where the vote is kept until the candidate's steps are settled."""
-        return paths.vote_path(self.results, self.candidate.name, self.candidate.digest, self.case)
+        """Path of the vote, which is kept until the post-processing of the finalist is chosen."""
+        return self.results.vote_path(self.vote_name)
 
     def roi(self) -> Roi:
-        """The patient's image and truth."""
+        """Read the image and the true label map from the store."""
         return open_store(self.store).read(self.case)
 
 
 @dataclass(frozen=True, eq=False)
-class Ballot:
-    """A vote in half the memory, to pass on and to keep."""
+class CompactVote:
+    """A vote with half-precision probabilities, to send to another process and to keep in a file."""
 
     labels: LabelArray
+    """Voted labels (z, y, x)."""
     probability: NDArray[np.float16]
+    """Mean probabilities (class, z, y, x), 0 to 1."""
 
     @classmethod
-    def of(cls, stitched: Stitched) -> "Ballot":
-        """Probabilities rounded to eleven bits."""
-        return cls(stitched.labels, stitched.probability.astype(np.float16))
+    def of(cls, vote: Stitched) -> "CompactVote":
+        """Return a vote with its probabilities rounded to half precision."""
+        return cls(vote.labels, vote.probability.astype(np.float16))
 
-    def opened(self) -> Stitched:
-        """The vote again: where rounding has made classes equal, the voted one is raised by a step."""
+    def expanded(self) -> Stitched:
+        """Return the vote in single precision, with the voted class as the most probable one.
+
+        Rounding can make classes equal. There, the probability of the voted class is raised by one rounding step.
+        """
         probability = self.probability.astype(np.float32)
         lost = probability.argmax(axis=0) != self.labels
         where = np.nonzero(lost)
@@ -81,76 +100,90 @@ class Ballot:
 
 
 class Work(Protocol):
-    """Whoever runs jobs, here or on a cluster."""
+    """Runs jobs, in this process or on a cluster."""
 
     def vote(
-        self, patients: Sequence[FinalCase], stitch: StitchConfig, then: Callable[[FinalCase, Ballot], Done]
+        self, cases: Sequence[FinalCase], stitch: StitchConfig, then: Callable[[FinalCase, CompactVote], Done]
     ) -> Iterator[Done]:
-        """`cast_vote` of each patient where a network runs, then `then` where a processor is free; in order."""
+        """Run `cast_vote` on each case where networks run, then `then` on a processor. Yield results in order."""
         ...
 
     def apply(self, function: Callable[[Job], Done], jobs: Sequence[Job]) -> Iterator[Done]:
-        """A function of each job where a processor is free; in order."""
+        """Run a function on each job on a processor. Yield results in order."""
         ...
 
 
-def cast_vote(patient: FinalCase, stitch: StitchConfig) -> Ballot:
-    """The joint vote of a candidate's networks."""
-    folders = tuple(paths.trial_folder(patient.results, name) for name in patient.candidate.members)
-    model = _loaded(folders, patient.candidate.digest)
-    return Ballot.of(vote_roi(model, patient.roi().image, stitch))
+def cast_vote(case: FinalCase, stitch: StitchConfig) -> CompactVote:
+    """Return the joint vote of a finalist's networks on a case."""
+    folders = tuple(case.results.trial_folder(name) for name in case.finalist.members)
+    model = _loaded(folders, case.finalist.digest)
+    return CompactVote.of(vote_roi(model, case.roi().image, stitch))
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=1)  # a process votes on many cases with one finalist
 def _loaded(folders: tuple[str, ...], _digest: str) -> Model:
-    """A process goes through many patients with the same networks; other weights have another digest."""
+    """Load the networks in some folders; the digest tells apart other weights in the same folders."""
     return load_ensemble(folders)
 
 
-def keep_ballot(patient: FinalCase, ballot: Ballot) -> None:
-    """Keep a vote for `read_ballot`."""
-    path = patient.vote_path
-    storage.write_arrays(path, {"labels": ballot.labels, "probability": ballot.probability}, is_compressed=False)
+def write_vote(case: FinalCase, vote: CompactVote) -> None:
+    """Write a vote for `read_vote`."""
+    storage.write_arrays(case.vote_path, {"labels": vote.labels, "probability": vote.probability}, is_compressed=False)
 
 
-def read_ballot(patient: FinalCase) -> Ballot:
-    """A vote that was kept."""
-    return Ballot(**storage.read_arrays(patient.vote_path))
+def read_vote(case: FinalCase) -> CompactVote:
+    """Read the vote that `write_vote` wrote."""
+    return CompactVote(**storage.read_arrays(case.vote_path))
 
 
-def finish_kept(patient: FinalCase, post_processing: PostProcessing) -> None:
-    """`finish` from a kept vote."""
-    finish(patient, read_ballot(patient), post_processing)
+def finish_kept(case: FinalCase, post_processing: PostProcessing) -> None:
+    """Run `finish` on the vote that `write_vote` wrote."""
+    finish(case, read_vote(case), post_processing)
 
 
-def finish(patient: FinalCase, ballot: Ballot, post_processing: PostProcessing) -> None:
-    """Final masks on the grids of scan and ROI, their signs, a row a stage and label; the rows last, which end it."""
-    roi = patient.roi()
-    vote = ballot.opened()
+def finish(case: FinalCase, compact: CompactVote, post_processing: PostProcessing) -> None:
+    """Post-process a vote; write the final masks, their signs of quality and the measurements of all stages.
+
+    The measurements are written last, because their file marks the case as done.
+    """
+    roi = case.roi()
+    vote = compact.expanded()
     stages = stages_of(vote.labels, Evidence(vote.probability, roi.image, roi.spacing_mm), post_processing)
-    results, name = patient.results, patient.candidate.name
-    on_source = to_source(Volume(stages[FINAL], roi.grid), roi.source)
-    write_volume(paths.mask_path(results, name, patient.case), on_source)
-    storage.write_arrays(paths.roi_labels_path(results, name, patient.case), {"labels": stages[FINAL]})
+    _write_masks(case, roi, stages[FINAL])
     signs = signs_of(vote.probability, vote.labels, stages[FINAL], roi.spacing_mm)
-    storage.write_json(paths.signs_path(results, name, patient.case), asdict(signs))
-    about = {"case": patient.case, "split": roi.split, "network": patient.candidate.network, "checkpoint": name}
-    rows = [
-        {**about, "stage": stage, **measures}
+    storage.write_json(case.results.signs_path(case.finalist.name, case.case), asdict(signs))
+    write_rows(case.part_path(roi.split), _measurements(case, roi, stages))
+
+
+def _write_masks(case: FinalCase, roi: Roi, labels: LabelArray) -> None:
+    on_source = to_source(Volume(labels, roi.grid), roi.source)
+    write_volume(case.results.mask_path(case.finalist.name, case.case), on_source)
+    storage.write_arrays(case.results.roi_labels_path(case.finalist.name, case.case), {"labels": labels})
+
+
+def _measurements(case: FinalCase, roi: Roi, stages: dict[str, LabelArray]) -> list[StageMeasurement]:
+    return [
+        StageMeasurement(
+            case=case.case,
+            split=roi.split,
+            network=case.finalist.network,
+            checkpoint=case.finalist.name,
+            stage=stage,
+            **asdict(measures),
+        )
         for stage, measured in _measured(stages, roi).items()
         for measures in measured
     ]
-    write_parquet(patient.part_path(roi.split), rows)
 
 
-def _measured(stages: dict[str, LabelArray], roi: Roi) -> dict[str, list[Any]]:
-    """The measures of each stage; equal labels are measured once."""
-    known: list[tuple[LabelArray, list[Any]]] = []
-    found: dict[str, list[Any]] = {}
+def _measured(stages: dict[str, LabelArray], roi: Roi) -> dict[str, list[LabelMeasures]]:
+    """Return the measures by stage. Stages with equal labels are measured once, because distances take seconds."""
+    known: list[tuple[LabelArray, list[LabelMeasures]]] = []
+    found: dict[str, list[LabelMeasures]] = {}
     for stage, labels in stages.items():
         rows = next((rows for other, rows in known if np.array_equal(other, labels)), None)
         if rows is None:
-            rows = [asdict(row) for row in measure(roi.label, labels, roi.spacing_mm)]
+            rows = list(measure(roi.label, labels, roi.spacing_mm))
             known.append((labels, rows))
         found[stage] = rows
     return found

@@ -18,7 +18,7 @@ from renalnet.evaluation.overlap import dice
 from renalnet.inference.post_processing import NETWORK, Evidence, PostProcessing, apply_operation, post_process
 from renalnet.types import KIDNEY, TUMOR, LabelArray
 from study.config.sections import FinalConfig
-from study.final.case_jobs import FinalCase, Work, read_ballot
+from study.final.case_jobs import FinalCase, Work, read_vote
 
 AT_ONCE: Final = 8
 """Parameters that are drawn before the first of them is scored, so that a case's vote is read once for all of them."""
@@ -102,7 +102,7 @@ class TrialJob:
 
 def score_tried(job: TrialJob) -> list[Scores]:
     """Return the Dice of the case after each of the tried parameters."""
-    vote = read_ballot(job.case).opened()
+    vote = read_vote(job.case).expanded()
     roi = job.case.roi()
     evidence = Evidence(vote.probability, roi.image, roi.spacing_mm)
     before = post_process(vote.labels, evidence, job.used)

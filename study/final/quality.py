@@ -1,7 +1,7 @@
-"""Which of the winner's masks are likely bad, estimated without their truth (`renalnet.evaluation.mask_quality`).
+"""Estimates of the tumor Dice of the winner's masks without their truth (`renalnet.evaluation.mask_quality`).
 
-To the signs of a mask comes how far the other finalists of the same network agree with it on the tumor. What these
-tell is learned on the validation patients; each of them is itself estimated by the others.
+The agreement of the other finalists of the same network on the tumor is one more sign of a mask's quality. The relation
+of signs and Dice is learned on the validation cases. Each of these is estimated from the other ones.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,55 +12,66 @@ from numpy.typing import NDArray
 
 from renalnet.evaluation.mask_quality import Calibration, calibrate
 from renalnet.evaluation.overlap import dice
+from renalnet.inference.post_processing import FINAL
 from renalnet.runtime import storage
-from renalnet.types import TUMOR, MaskArray
-from study.final.case_jobs import Row
+from renalnet.types import LABEL_NAMES, TUMOR, MaskArray
+from study.final.views import read_labels
 from study.finalists.finalists import Finalist
-from study.records import paths
+from study.records.results import Results
+from study.records.tables import Measurement, Quality
 
 
-def quality_rows(results: str, winner: Finalist, others: Sequence[Finalist], measured: Iterable[Row]) -> list[Row]:
-    """A row a validation and test patient: the signs of its final mask, and the tumor Dice that they let expect.
+def quality_rows(
+    results: Results, winner: Finalist, others: Sequence[Finalist], measurements: Iterable[Measurement]
+) -> list[Quality]:
+    """Return one row for each validation and test case: the signs of its final mask and the expected tumor Dice.
 
     Args:
-        results: where the final stage has left masks and signs.
-        winner: whose masks are judged.
-        others: the other finalists of its network; where there are none, their agreement is not among the signs.
-        measured: rows of `metrics.parquet`; only validation patients' Dice is looked at.
+        results: the results folder with the masks and signs of the final stage.
+        winner: the finalist whose masks are judged.
+        others: the other finalists of its network; without any, agreement is not one of the signs.
+        measurements: rows of `metrics.parquet`, of which only the Dice of validation cases is read.
 
-    No rows where there are fewer than five validation patients: then nothing can be learned from them.
+    Returns:
+        The rows in the order of the measurements; empty for fewer than five validation cases, which are too few.
     """
-    final = [row for row in measured if _is_final_tumor(row, winner)]
-    rows = [
-        {"case": row["case"], "split": row["split"], "checkpoint": winner.name, **_signs(results, winner, others, row)}
-        for row in final
-    ]
-    known = [row["split"] == "validation" for row in final]
-    signs = np.array([list(row.values())[3:] for row in rows], dtype=np.float64)
-    dice_known = np.array([row["dice"] for row, is_known in zip(final, known, strict=True) if is_known])
-    calibration = calibrate(signs[known], dice_known) if rows else None
+    final = [row for row in measurements if _is_final_tumor(row, winner)]
+    signs = [_signs(results, winner, others, row.case) for row in final]
+    known = np.array([row.split == "validation" for row in final])
+    values = np.array([list(each.values()) for each in signs], dtype=np.float64)
+    dice_known = np.array([row.dice for row, is_known in zip(final, known, strict=True) if is_known])
+    calibration = calibrate(values[known], dice_known) if final else None
     if calibration is None:
         return []
-    expected = _expected(calibration, signs, np.array(known))
-    about = {"expected_error": calibration.error, "num_known": len(dice_known)}
-    return [{**row, "expected_dice": float(value), **about} for row, value in zip(rows, expected, strict=True)]
+    expected = _expected(calibration, values, known)
+    return [
+        Quality(
+            case=row.case,
+            split=row.split,
+            checkpoint=winner.name,
+            **each,
+            expected_dice=float(value),
+            expected_error=calibration.error,
+            num_known=len(dice_known),
+        )
+        for row, each, value in zip(final, signs, expected, strict=True)
+    ]
 
 
-def _is_final_tumor(row: Row, winner: Finalist) -> bool:
-    return (row["checkpoint"], row["stage"], row["label"]) == (winner.name, "final", "tumor")
+def _is_final_tumor(row: Measurement, winner: Finalist) -> bool:
+    return (row.checkpoint, row.stage, row.label) == (winner.name, FINAL, LABEL_NAMES[TUMOR])
 
 
-def _signs(results: str, winner: Finalist, others: Sequence[Finalist], row: Row) -> Row:
-    case = row["case"]
-    signs: Row = storage.read_json(paths.signs_path(results, winner.name, case))
+def _signs(results: Results, winner: Finalist, others: Sequence[Finalist], case: str) -> dict[str, float]:
+    signs: dict[str, float] = storage.read_json(results.signs_path(winner.name, case))
     if not others:
         return signs
     own = _tumor(results, winner, case)
     return {**signs, "agreement": fmean(dice(own, _tumor(results, other, case)) for other in others)}
 
 
-def _tumor(results: str, candidate: Finalist, case: str) -> MaskArray:
-    mask: MaskArray = storage.read_arrays(paths.roi_labels_path(results, candidate.name, case))["labels"] == TUMOR
+def _tumor(results: Results, finalist: Finalist, case: str) -> MaskArray:
+    mask: MaskArray = read_labels(results, finalist.name, case) == TUMOR
     return mask
 
 

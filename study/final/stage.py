@@ -2,229 +2,194 @@
 
 The finalists are the best configurations of 3D_FCN_PPM and the best of each baseline. Each one is the ensemble of its
 runs over seeds (`study.finalists.finalists`). All finalists segment the validation cases by the paper's full inference,
-which settles the post-processing of each (`study.final.post_processing`). The winner is the finalist of 3D_FCN_PPM
+on which the post-processing of each is chosen (`study.final.post_processing`). The winner is the finalist of 3D_FCN_PPM
 with the highest mean of kidney and tumor Dice there. Then the winner, the baselines and, as an appendix, the other
 finalists segment the test cases.
 
 The work is streamed. While networks vote on one case, processors finish other cases. While the post-processing of one
-finalist is settled, the next finalist votes. The rows of each case are kept, so an interrupted stage resumes case by
+finalist is chosen, the next finalist votes. The rows of each case are kept, so an interrupted stage resumes case by
 case.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
+from renalnet.config import MAIN_NETWORK
 from renalnet.data.store.reader import Store
 from renalnet.errors import ResultsError
-from renalnet.evaluation.intensity_rules import fit_inside_rule, fit_window_rule
-from renalnet.evaluation.table import measure
-from renalnet.inference.post_processing import PostProcessing
+from renalnet.inference.post_processing import FINAL, PostProcessing
 from renalnet.runtime import storage
-from renalnet.types import FOREGROUND_LABELS, LABEL_NAMES, HuArray, LabelArray, Split
+from renalnet.types import FOREGROUND_LABELS, LABEL_NAMES, Split
 from study.config.sections import StudyConfig
-from study.final.case_jobs import FinalCase, Row, Work, finish, finish_kept, keep_ballot
+from study.final.case_jobs import FinalCase, Work, finish, finish_kept, write_vote
+from study.final.intensity import intensity_measurements
 from study.final.planning import plan_rows
 from study.final.post_processing import ChosenPostProcessing, choose_post_processing, chosen_from
 from study.final.quality import quality_rows
-from study.finalists.finalists import OURS, Finalist, load_finalists
+from study.final.views import write_view
+from study.finalists.finalists import Finalist, load_finalists
 from study.finalists.selection import fix_winner
-from study.records import paths
-from study.records.trials import read_parquet, write_parquet
+from study.records.parquet import read_rows, write_rows
+from study.records.results import Results
+from study.records.tables import Measurement, StageMeasurement
 
 Role: TypeAlias = Literal["winner", "baseline", "appendix"]
-METRICS: Final = "metrics.parquet"
-STEPS: Final = "steps.json"
-QUALITY: Final = "quality.parquet"
-PLANS: Final = "plan.parquet"
 _IN_FLIGHT: Final = 2
-"""Candidates: one votes while the steps of the other are settled."""
+"""Finalists that are validated at once: one votes while the post-processing of the other is chosen."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the final stage has found."""
+    """Result of the final stage."""
 
     winner: Finalist
-    settled: dict[str, ChosenPostProcessing]
+    """The finalist with the highest validation Dice."""
+    chosen: dict[str, ChosenPostProcessing]
     """Post-processing of each finalist, by its name."""
 
     @property
     def post_processing(self) -> PostProcessing:
         """Post-processing of the winner."""
-        return self.settled[self.winner.name].post_processing
+        return self.chosen[self.winner.name].post_processing
 
     @property
     def warnings(self) -> list[str]:
         """A line for each operation of a finalist that is not used because it lowered the tumor Dice."""
-        return [f"{name}: {line}" for name, settled in self.settled.items() for line in settled.warnings]
+        return [f"{name}: {line}" for name, chosen in self.chosen.items() for line in chosen.warnings]
 
 
-def run_final(config: StudyConfig, results: str, store: Store, work: Work) -> Outcome:
-    """Run the final stage and write all that the report needs.
+def run_final(config: StudyConfig, results: Results, store: Store, work: Work) -> Outcome:
+    """Run the final stage and write all files that the report needs.
 
-    What an interrupted stage has measured is not measured again, and a winner once fixed stays, unless the study has
-    been extended since and has other candidates.
+    Cases that an interrupted stage has measured are not measured again. A winner that was fixed before is kept, unless
+    the study has been extended since and has other finalists.
 
     Raises:
-        ResultsError: no trial of 3D_FCN_PPM has a whole checkpoint, or there are no validation or test patients.
+        ResultsError: no trial of 3D_FCN_PPM has an intact checkpoint, or the store has no validation or test cases.
     """
-    candidates = load_finalists(results, config)
+    finalists = load_finalists(results, config)
     stage = _Stage(config, results, store, work)
     with ThreadPoolExecutor(_IN_FLIGHT) as pool:
-        validated = list(pool.map(stage.validate, candidates))
+        validated = list(pool.map(stage.validate, finalists))
+    chosen = {finalist.name: each for finalist, (each, _) in zip(finalists, validated, strict=True)}
     validation = [row for _, rows in validated for row in rows]
-    settled = {candidate.name: found for candidate, (found, _) in zip(candidates, validated, strict=True)}
-    winner = fix_winner(results, candidates, _scores(candidates, validation))
-    order = sorted(candidates, key=lambda candidate: (candidate.name != winner, candidate.network == OURS))
-    test = [row for candidate in order for row in stage.test(candidate, settled[candidate.name])]
-    roles = {candidate.name: _role(candidate, winner) for candidate in candidates}
-    rows = [{**row, "role": roles[row["checkpoint"]]} for row in validation + test]
-    write_parquet(paths.final_path(results, METRICS), rows + _intensity_rules(store))
-    chosen = next(candidate for candidate in candidates if candidate.name == winner)
-    _write_trust(stage, chosen, candidates, rows)
-    storage.write_json(paths.final_path(results, STEPS), {name: one.to_json() for name, one in settled.items()})
-    shown = [candidate for candidate in order if roles[candidate.name] != "appendix"]
+    name = fix_winner(results, finalists, _scores(finalists, validation))
+    winner = next(finalist for finalist in finalists if finalist.name == name)
+    order = sorted(finalists, key=lambda finalist: (finalist is not winner, finalist.network == MAIN_NETWORK))
+    test = [row for finalist in order for row in stage.test(finalist, chosen[finalist.name])]
+    roles = {finalist.name: _role(finalist, winner) for finalist in finalists}
+    measurements = _with_roles(validation + test, roles)
+    write_rows(results.metrics_path, [*measurements, *intensity_measurements(store)])
+    _write_judgements(stage, winner, finalists, measurements)
+    storage.write_json(results.post_processings_path, {name: each.to_json() for name, each in chosen.items()})
+    shown = [finalist for finalist in order if roles[finalist.name] != "appendix"]
     for case in store.cases("test"):
-        _write_view(results, store, case, shown)
-    return Outcome(chosen, settled)
+        write_view(results, store, case, shown)
+    return Outcome(winner, chosen)
 
 
-def _write_trust(stage: "_Stage", winner: Finalist, candidates: Sequence[Finalist], rows: Sequence[Row]) -> None:
-    """What a clinician asks of the winner's masks: how far each can be trusted, and what it tells of the operation."""
-    rivals = [candidate for candidate in candidates if candidate.network == OURS and candidate is not winner]
-    write_parquet(paths.final_path(stage.results, QUALITY), quality_rows(stage.results, winner, rivals, rows))
-    patients = [FinalCase(stage.results, stage.store.path, case, winner) for case in stage.store.cases("test")]
-    write_parquet(paths.final_path(stage.results, PLANS), plan_rows(patients, [one.name for one in rivals], stage.work))
+def _with_roles(rows: Iterable[StageMeasurement], roles: Mapping[str, Role]) -> list[Measurement]:
+    return [Measurement(**vars(row), role=roles[row.checkpoint]) for row in rows]
+
+
+def _write_judgements(
+    stage: "_Stage", winner: Finalist, finalists: Sequence[Finalist], measurements: Sequence[Measurement]
+) -> None:
+    """Write the tables that judge the winner's masks: their expected quality and the planning sheets."""
+    others = [finalist for finalist in finalists if finalist.network == MAIN_NETWORK and finalist is not winner]
+    write_rows(stage.results.quality_path, quality_rows(stage.results, winner, others, measurements))
+    cases = [FinalCase(stage.results, stage.store.path, case, winner) for case in stage.store.cases("test")]
+    write_rows(stage.results.planning_path, plan_rows(cases, [other.name for other in others], stage.work))
 
 
 @dataclass(frozen=True)
 class _Stage:
     config: StudyConfig
-    results: str
+    results: Results
     store: Store
     work: Work
 
-    def validate(self, candidate: Finalist) -> tuple[ChosenPostProcessing, list[Row]]:
-        """Settle the candidate's steps on the validation patients, and measure it there."""
-        patients = self._patients("validation", candidate)
-        settled = self._settled(candidate, patients)
-        left = self._left("validation", patients)
+    def validate(self, finalist: Finalist) -> tuple[ChosenPostProcessing, list[StageMeasurement]]:
+        """Choose the finalist's post-processing on the validation cases, and measure it there."""
+        cases = self._cases("validation", finalist)
+        chosen = self._chosen(finalist, cases)
+        left = self._left("validation", cases)
         self._vote(left)
-        for _ in self.work.apply(partial(finish_kept, post_processing=settled.post_processing), left):
+        for _ in self.work.apply(partial(finish_kept, post_processing=chosen.post_processing), left):
             pass
-        for patient in patients:
-            storage.delete(patient.vote_path)
-        return settled, self._rows("validation", patients)
+        for case in cases:
+            storage.delete(case.vote_path)
+        return chosen, self._rows("validation", cases)
 
-    def test(self, candidate: Finalist, settled: ChosenPostProcessing) -> list[Row]:
-        """Measure the candidate on the test patients."""
-        patients = self._patients("test", candidate)
-        ending = partial(finish, post_processing=settled.post_processing)
-        for _ in self.work.vote(self._left("test", patients), self.config.final.stitch, ending):
+    def test(self, finalist: Finalist, chosen: ChosenPostProcessing) -> list[StageMeasurement]:
+        """Measure the finalist on the test cases."""
+        cases = self._cases("test", finalist)
+        ending = partial(finish, post_processing=chosen.post_processing)
+        for _ in self.work.vote(self._left("test", cases), self.config.final.stitch, ending):
             pass
-        return self._rows("test", patients)
+        return self._rows("test", cases)
 
-    def _settled(self, candidate: Finalist, patients: Sequence[FinalCase]) -> ChosenPostProcessing:
-        path = paths.steps_path(self.results, candidate.name, candidate.digest)
+    def _chosen(self, finalist: Finalist, cases: Sequence[FinalCase]) -> ChosenPostProcessing:
+        path = self.results.post_processing_path(finalist.name, finalist.digest)
         if storage.exists(path):
             return chosen_from(storage.read_json(path))
-        self._vote(patients)
-        settled = choose_post_processing(patients, self.config.final, self.config.seed, self.work)
-        storage.write_json(path, settled.to_json())
-        return settled
+        self._vote(cases)
+        chosen = choose_post_processing(cases, self.config.final, self.config.seed, self.work)
+        storage.write_json(path, chosen.to_json())
+        return chosen
 
-    def _vote(self, patients: Sequence[FinalCase]) -> None:
-        """Keep the votes that are not kept yet."""
-        kept = set(storage.list_names(paths.votes_folder(self.results)))
-        missing = [patient for patient in patients if patient.vote_path.rpartition("/")[2] not in kept]
-        for _ in self.work.vote(missing, self.config.final.stitch, keep_ballot):
+    def _vote(self, cases: Sequence[FinalCase]) -> None:
+        """Write the votes that are not written yet."""
+        kept = set(storage.list_names(self.results.votes_folder))
+        missing = [case for case in cases if case.vote_name not in kept]
+        for _ in self.work.vote(missing, self.config.final.stitch, write_vote):
             pass
 
-    def _patients(self, split: Split, candidate: Finalist) -> list[FinalCase]:
-        """All of a split; parts of the candidate with other weights or settings go, since its masks are overwritten."""
+    def _cases(self, split: Split, finalist: Finalist) -> list[FinalCase]:
+        """Return the cases of a split. Measurements of the finalist with other weights or settings are deleted first.
+
+        Its masks are about to be overwritten, so these measurements would belong to no mask.
+        """
         cases = self.store.cases(split)
         if not cases:
-            raise ResultsError(f"{self.store.path}: no {split} patients; prepare the store with some")
-        folder = paths.parts_folder(self.results)
-        for name in _parts_of(storage.list_names(folder), split, candidate):
-            storage.delete(storage.join(folder, name))
-        return [FinalCase(self.results, self.store.path, case, candidate) for case in cases]
+            raise ResultsError(f"{self.store.path}: no {split} cases; prepare a store with some")
+        for name in _outdated_parts(storage.list_names(self.results.parts_folder), split, finalist):
+            storage.delete(self.results.part_path(name))
+        return [FinalCase(self.results, self.store.path, case, finalist) for case in cases]
 
-    def _left(self, split: Split, patients: Sequence[FinalCase]) -> list[FinalCase]:
-        """Those who are not measured yet."""
-        done = set(storage.list_names(paths.parts_folder(self.results)))
-        signed = set(storage.list_names(paths.signs_folder(self.results, patients[0].candidate.name)))
-        return [
-            patient
-            for patient in patients
-            if patient.part_path(split).rpartition("/")[2] not in done or f"{patient.case}.json" not in signed
-        ]
+    def _left(self, split: Split, cases: Sequence[FinalCase]) -> list[FinalCase]:
+        """Return the cases without measurements, or without signs, which an earlier version did not write."""
+        done = set(storage.list_names(self.results.parts_folder))
+        signed = set(storage.list_names(self.results.signs_folder(cases[0].finalist.name)))
+        return [case for case in cases if case.part_name(split) not in done or f"{case.case}.json" not in signed]
 
-    def _rows(self, split: Split, patients: Sequence[FinalCase]) -> list[Row]:
-        return [row for patient in patients for row in read_parquet(patient.part_path(split))]
+    def _rows(self, split: Split, cases: Sequence[FinalCase]) -> list[StageMeasurement]:
+        return [row for case in cases for row in read_rows(case.part_path(split), StageMeasurement)]
 
 
-def _parts_of(names: Iterable[str], split: str, candidate: Finalist) -> list[str]:
-    """Of a candidate when it had other weights, or they were used otherwise."""
-    pattern = re.compile(rf"{split}-{re.escape(candidate.name)}-(?!{candidate.digest}-)[0-9a-f]{{8}}-.*\.parquet")
+def _outdated_parts(names: Iterable[str], split: str, finalist: Finalist) -> list[str]:
+    """Return the measurements of a finalist with another digest: other weights, or used in another way."""
+    pattern = re.compile(rf"{split}-{re.escape(finalist.name)}-(?!{finalist.digest}-)[0-9a-f]{{8}}-.*\.parquet")
     return [name for name in names if pattern.fullmatch(name)]
 
 
-def _scores(candidates: Sequence[Finalist], validation: Sequence[Row]) -> dict[str, float]:
-    """Mean Dice of kidney and tumor over the patients, after the last stage."""
+def _scores(finalists: Sequence[Finalist], validation: Sequence[StageMeasurement]) -> dict[str, float]:
+    """Return the mean of kidney and tumor Dice over the cases, after the last stage, by finalist."""
     labels = [LABEL_NAMES[label] for label in FOREGROUND_LABELS]
-    final = [row for row in validation if row["stage"] == "final" and row["label"] in labels]
+    final = [row for row in validation if row.stage == FINAL and row.label in labels]
     return {
-        candidate.name: float(np.mean([row["dice"] for row in final if row["checkpoint"] == candidate.name]))
-        for candidate in candidates
+        finalist.name: float(np.mean([row.dice for row in final if row.checkpoint == finalist.name]))
+        for finalist in finalists
     }
 
 
-def _role(candidate: Finalist, winner: str) -> Role:
-    if candidate.network != OURS:
+def _role(finalist: Finalist, winner: Finalist) -> Role:
+    if finalist.network != MAIN_NETWORK:
         return "baseline"
-    return "winner" if candidate.name == winner else "appendix"
-
-
-def _intensity_rules(store: Store) -> list[Row]:
-    """The two rules without a network, fitted on training and validation patients, measured on the test patients."""
-    rois = [roi for split in ("train", "validation") for roi in store.read_split(split)]
-    known = [(roi.image, roi.label) for roi in rois]
-    rules: dict[str, Callable[[HuArray, LabelArray], LabelArray]] = {
-        "threshold_roi": fit_window_rule(known).apply,
-        "threshold_inside": fit_inside_rule(known).apply,
-    }
-    return [
-        {
-            **{
-                "case": roi.case,
-                "split": "test",
-                "network": name,
-                "checkpoint": "",
-                "stage": "final",
-                "role": "rule",
-            },
-            **asdict(measures),
-        }
-        for roi in store.read_split("test")
-        for name, apply in rules.items()
-        for measures in measure(roi.label, apply(roi.image, roi.label), roi.spacing_mm)
-    ]
-
-
-def _write_view(results: str, store: Store, case: str, shown: Sequence[Finalist]) -> None:
-    roi = store.read(case)
-    low, high = store.normalisation.hu_min, store.normalisation.hu_max
-    windowed = ((np.clip(roi.image.astype(np.float32), low, high) - low) * (255 / (high - low))).astype(np.uint8)
-    labels = {
-        f"pred_{candidate.network}": storage.read_arrays(paths.roi_labels_path(results, candidate.name, case))["labels"]
-        for candidate in shown
-    }
-    arrays = {"image": windowed, "truth": roi.label, "spacing_mm": np.array(roi.spacing_mm), **labels}
-    storage.write_arrays(paths.view_path(results, case), arrays)
+    return "winner" if finalist is winner else "appendix"

@@ -37,16 +37,22 @@ def _is_absent(column: "Field[Any]", rows: "Sequence[DataclassInstance]") -> boo
     return column.metadata == MAY_BE_ABSENT and all(getattr(row, column.name) is None for row in rows)
 
 
-def read_rows(path: str, row_type: "type[Row]") -> "list[Row] | None":
-    """Read a Parquet file as rows; None where the file is missing.
-
-    Raises:
-        ResultsError: the file is damaged, or a row has no value for a field without default.
-    """
+def find_rows(path: str, row_type: "type[Row]") -> "list[Row] | None":
+    """Run `read_rows`, but return None where the file is missing."""
     try:
-        content = storage.read_bytes(path)
+        return read_rows(path, row_type)
     except FileNotFoundError:
         return None
+
+
+def read_rows(path: str, row_type: "type[Row]") -> "list[Row]":
+    """Read a Parquet file as rows.
+
+    Raises:
+        FileNotFoundError: the file is missing.
+        ResultsError: the file is damaged, or a row has no value for a field without default.
+    """
+    content = storage.read_bytes(path)
     try:
         records = _records_of(content)
     except (pa.ArrowException, OSError) as error:

@@ -5,7 +5,7 @@ from typing import Final
 
 from renalnet.runtime.storage import join
 from study.records.documents import Manifest, Selection, read_manifest, read_selection
-from study.records.parquet import read_rows
+from study.records.parquet import find_rows
 from study.records.tables import Epoch, Importance, Measurement, PlanningSheet, Quality, Trial
 
 MANIFEST: Final = "manifest.json"
@@ -166,7 +166,7 @@ class Results:
         return self.path("final", "parts")
 
     def part_path(self, name: str) -> str:
-        """Return the path of the measurements of one case; `part_name` gives the name."""
+        """Return the path of the measurements of a finalist on one case."""
         return self.path("final", "parts", name)
 
     @property
@@ -174,9 +174,9 @@ class Results:
         """The votes of validation cases, kept until the post-processing is chosen."""
         return self.path("final", "votes")
 
-    def vote_path(self, method: str, digest: str, case: str) -> str:
-        """Return the path of a method's vote on one case; `digest` changes with its weights."""
-        return self.path("final", "votes", f"{method}-{digest}-{case}.npz")
+    def vote_path(self, name: str) -> str:
+        """Return the path of the vote of a finalist on one case."""
+        return self.path("final", "votes", name)
 
     def post_processing_path(self, method: str, digest: str) -> str:
         """Return the path of a method's post-processing and of the measurements that chose it."""
@@ -201,29 +201,24 @@ class Results:
 
     def trials(self) -> list[Trial] | None:
         """Read `trials.parquet`: one row per trial of the search and per repeat of a finalist."""
-        return read_rows(self.trials_path, Trial)
+        return find_rows(self.trials_path, Trial)
 
     def epochs(self) -> list[Epoch] | None:
         """Read `curves.parquet`: one row per epoch of a trial or repeat."""
-        return read_rows(self.curves_path, Epoch)
+        return find_rows(self.curves_path, Epoch)
 
     def importances(self) -> list[Importance]:
         """Read `importances.parquet`: one row per network and searched parameter; empty before the search ends."""
-        return read_rows(self.importances_path, Importance) or []
+        return find_rows(self.importances_path, Importance) or []
 
     def measurements(self) -> list[Measurement] | None:
         """Read `metrics.parquet`: one row per case, method, stage and label."""
-        return read_rows(self.metrics_path, Measurement)
+        return find_rows(self.metrics_path, Measurement)
 
     def quality(self) -> list[Quality]:
         """Read `quality.parquet`: one row per case; empty where validation cases were too few to calibrate."""
-        return read_rows(self.quality_path, Quality) or []
+        return find_rows(self.quality_path, Quality) or []
 
     def planning(self) -> list[PlanningSheet]:
         """Read `plan.parquet`: one planning sheet per kidney and source."""
-        return read_rows(self.planning_path, PlanningSheet) or []
-
-
-def part_name(split: str, method: str, digest: str, case: str) -> str:
-    """Return the name of the measurements of one case; `digest` changes with the weights and their use."""
-    return f"{split}-{method}-{digest}-{case}.parquet"
+        return find_rows(self.planning_path, PlanningSheet) or []

@@ -23,6 +23,7 @@ from study.execution.tasks import FinalWork, RayPool, connected, measure_on_slot
 from study.final.case_jobs import FinalCase
 from study.finalists.finalists import Finalist
 from study.progress.trial_cost import MeasureJob
+from study.records.results import Results
 
 ROOT = Path(__file__).parents[3]
 CUT = PrepareConfig(spacing_mm=None, localise="cut", num_atlases=1)
@@ -92,7 +93,9 @@ def test_lost_work_of_a_study_is_named_and_not_blamed_on_a_file(
     slots, candidate = Slots(1, 0.0, 2), Finalist("fcn_ppm", "trial_a", (), "digest")
     with pytest.raises(LostError, match=r"^case case_7 \(trial_a\): lost with its process or node") as told:
         work = FinalWork(slots, lambda: None)
-        list(work.vote([FinalCase("results", "store", "case_7", candidate)], tiny_study.final.stitch, keep_both))
+        list(
+            work.vote([FinalCase(Results("results"), "store", "case_7", candidate)], tiny_study.final.stitch, keep_both)
+        )
     assert len(str(told.value)) < 200
     with pytest.raises(LostError, match=r"^measuring fcn_ppm, unet3d: lost with its process or node"):
         measure_on_slot(MeasureJob(tiny_study, {"fcn_ppm": 2, "unet3d": 2}, None, 1), slots)

@@ -126,7 +126,7 @@ def test_ensembles_of_seeds_go_to_the_final_stage(killed_and_finished: tuple[Pat
     assert len(load_bundle(str(best)).nets) == 2
     for folder, member in ((best, winner), (best / "members" / "2", f"{winner}-seed-1")):
         assert model_digest(folder) == model_digest(results / "trials" / member)
-    assert "2 networks of the seeds 0, 1 vote in one ballot" in (best / "README.md").read_text()
+    assert "2 networks of the seeds 0, 1 vote together" in (best / "README.md").read_text()
     assert "repeats" in read(results / "manifest.json")["durations_s"]
 
 

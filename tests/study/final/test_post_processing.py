@@ -11,9 +11,10 @@ from renalnet.config import ComponentsConfig, CrfConfig
 from renalnet.data.store.reader import Store
 from renalnet.types import LabelArray
 from study.config.sections import FinalConfig
-from study.final.case_jobs import Ballot, FinalCase, keep_ballot
+from study.final.case_jobs import CompactVote, FinalCase, write_vote
 from study.final.post_processing import Scores, choose_post_processing, chosen_from
 from study.finalists.finalists import Finalist
+from study.records.results import Results
 
 NO_FIELD = CrfConfig(iterations=0)
 
@@ -30,12 +31,12 @@ class Here:
 
 def kept(store: Store, results: Path, spoil: Callable[[LabelArray], LabelArray], share: float = 0.9) -> list[FinalCase]:
     """The validation patients with votes made of the truth, `share` of the probability on the voted class."""
-    candidate = Finalist("fcn_ppm", "fcn_ppm-0000", (), "0123abcd")
-    patients = [FinalCase(str(results), store.path, case, candidate) for case in store.cases("validation")]
+    finalist = Finalist("fcn_ppm", "fcn_ppm-0000", (), "0123abcd")
+    patients = [FinalCase(Results(str(results)), store.path, case, finalist) for case in store.cases("validation")]
     for patient in patients:
         labels = spoil(patient.roi().label.copy())
         probability = np.where(np.arange(3)[:, None, None, None] == labels, share, (1 - share) / 2)
-        keep_ballot(patient, Ballot(labels, probability.astype(np.float16)))
+        write_vote(patient, CompactVote(labels, probability.astype(np.float16)))
     return patients
 
 

@@ -1,7 +1,8 @@
-"""Estimates of the winner's masks from the files that the final stage leaves."""
+"""Quality estimates and planning sheets of the winner's masks, from the files that the final stage writes."""
 
+import inspect
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,16 @@ from study.final.case_jobs import FinalCase
 from study.final.planning import plan_rows
 from study.final.quality import quality_rows
 from study.finalists.finalists import Finalist
-from study.records import paths
+from study.records.parquet import read_parquet, write_rows
+from study.records.results import Results
+from study.records.tables import Measurement
 
-WINNER, RIVAL = (Finalist("fcn_ppm", f"fcn_ppm-000{number}", (), "0123abcd") for number in range(2))
+WINNER, OTHER = (Finalist("fcn_ppm", f"fcn_ppm-000{number}", (), "0123abcd") for number in range(2))
 SPACING_MM = (1.0, 1.0, 1.0)
 
 
 def masks(overlap: int) -> tuple[np.ndarray, np.ndarray]:
-    """The winner's tumor of ten voxels, and a rival's that shares some of them."""
+    """Return the winner's tumor of ten voxels, and another finalist's tumor that shares some of them."""
     own, other = np.ones((2, 4, 12, 12), dtype=np.uint8)
     own[1, 1, :10] = 2
     other[1, 1, :overlap] = 2
@@ -30,75 +33,89 @@ def masks(overlap: int) -> tuple[np.ndarray, np.ndarray]:
     return own, other
 
 
-def write(results: str, case: str, overlap: int) -> None:
-    for candidate, labels in zip((WINNER, RIVAL), masks(overlap), strict=True):
-        storage.write_arrays(paths.roi_labels_path(results, candidate.name, case), {"labels": labels})
+def write_masks(results: Results, case: str, overlap: int) -> None:
+    for finalist, labels in zip((WINNER, OTHER), masks(overlap), strict=True):
+        storage.write_arrays(results.roi_labels_path(finalist.name, case), {"labels": labels})
         probability = np.stack([labels == label for label in range(3)]).astype(np.float32)
         signs = signs_of(probability, labels, labels, SPACING_MM)
-        storage.write_json(paths.signs_path(results, candidate.name, case), asdict(signs))
+        storage.write_json(results.signs_path(finalist.name, case), asdict(signs))
 
 
-def study(results: Path, num_validation: int) -> list[dict[str, Any]]:
-    """Patients whose Dice is what the rival's mask shares with the winner's; validation patients first."""
+def measurement(case: str, split: str, stage: str, label: str, dice: float) -> Measurement:
+    """Return a row in which only the Dice is plausible."""
+    columns = dict.fromkeys(inspect.signature(Measurement).parameters, 0)
+    about = {"case": case, "split": split, "network": "fcn_ppm", "checkpoint": WINNER.name, "role": "winner"}
+    return Measurement(**{**columns, **about, "stage": stage, "label": label, "dice": dice})
+
+
+def study(results: Results, num_validation: int) -> list[Measurement]:
+    """Write cases whose Dice is the share of voxels that both masks have in common; validation cases come first."""
     rows = []
     for number in range(num_validation + 3):
         overlap = 3 * number % 10
-        write(str(results), f"case_{number}", overlap)
+        write_masks(results, f"case_{number}", overlap)
         split = "validation" if number < num_validation else "test"
-        about = {"case": f"case_{number}", "split": split, "checkpoint": WINNER.name}
         rows += [
-            {**about, "stage": stage, "label": label, "dice": overlap / 10}
+            measurement(f"case_{number}", split, stage, label, overlap / 10)
             for stage in ("network", "final")
             for label in ("kidney", "tumor")
         ]
     return rows
 
 
-def test_agreement_is_learned_on_validation_patients(tmp_path: Path) -> None:
-    rows = quality_rows(str(tmp_path), WINNER, [RIVAL], study(tmp_path, 8))
-    assert [row["split"] for row in rows] == ["validation"] * 8 + ["test"] * 3
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    return Results(str(tmp_path))
+
+
+def test_agreement_is_learned_on_validation_cases(results: Results) -> None:
+    rows = quality_rows(results, WINNER, [OTHER], study(results, 8))
+    assert [row.split for row in rows] == ["validation"] * 8 + ["test"] * 3
     for number, row in enumerate(rows):
-        assert row["agreement"] == pytest.approx(3 * number % 10 / 10)
-        assert row["expected_dice"] == pytest.approx(row["agreement"], abs=0.08)
-    assert {row["num_known"] for row in rows} == {8}
-    assert rows[0]["expected_error"] < 0.08
+        assert row.agreement == pytest.approx(3 * number % 10 / 10)
+        assert row.expected_dice == pytest.approx(row.agreement, abs=0.08)
+    assert {row.num_known for row in rows} == {8}
+    assert rows[0].expected_error < 0.08
 
 
-def test_the_test_patients_truth_is_not_looked_at(tmp_path: Path) -> None:
-    measured = study(tmp_path, 8)
-    told = quality_rows(str(tmp_path), WINNER, [RIVAL], measured)
-    changed = [row | {"dice": 0.123} if row["split"] == "test" else row for row in measured]
-    assert quality_rows(str(tmp_path), WINNER, [RIVAL], changed) == told
+def test_the_truth_of_test_cases_is_not_read(results: Results) -> None:
+    measured = study(results, 8)
+    expected = quality_rows(results, WINNER, [OTHER], measured)
+    changed = [replace(row, dice=0.123) if row.split == "test" else row for row in measured]
+    assert quality_rows(results, WINNER, [OTHER], changed) == expected
 
 
-def test_without_other_finalists_there_is_no_agreement(tmp_path: Path) -> None:
-    rows = quality_rows(str(tmp_path), WINNER, [], study(tmp_path, 6))
-    assert len(rows) == 9 and "agreement" not in rows[0]
+def test_without_other_finalists_there_is_no_agreement(results: Results) -> None:
+    rows = quality_rows(results, WINNER, [], study(results, 6))
+    write_rows(results.quality_path, rows)
+    columns = read_parquet(results.quality_path)
+    assert len(rows) == len(columns) == 9 and "agreement" not in columns[0]
+    assert results.quality() == rows
 
 
-class HereAndNow:
-    """Applies a function without a cluster."""
+class LocalJobs:
+    """Runs jobs in this process."""
 
     def apply(self, function: Any, jobs: Any) -> Any:
         return map(function, jobs)
 
 
-def test_planning_sheets_spread_over_the_finalists(ball_store: Store, tmp_path: Path) -> None:
+def test_planning_sheets_spread_over_the_finalists(ball_store: Store, results: Results) -> None:
     case = ball_store.cases("test")[0]
     roi = ball_store.read(case)
     smaller = roi.label.copy()
     smaller[: len(smaller) // 2][smaller[: len(smaller) // 2] == 2] = 1
-    for name, labels in ((WINNER.name, roi.label), (RIVAL.name, smaller)):
-        storage.write_arrays(paths.roi_labels_path(str(tmp_path), name, case), {"labels": labels})
-    patient = FinalCase(str(tmp_path), ball_store.path, case, WINNER)
-    truth, prediction = plan_rows([patient], [RIVAL.name], HereAndNow())
-    assert (truth["source"], prediction["source"]) == ("truth", "prediction")
-    assert prediction["tumor_ml"] == truth["tumor_ml"] and truth["spread"] == "{}"
-    low, high = json.loads(prediction["spread"])["tumor_ml"]
-    assert low < high == pytest.approx(truth["tumor_ml"])
-    (_, alone) = plan_rows([patient], [], HereAndNow())
-    assert alone["spread"] == "{}"
+    for name, labels in ((WINNER.name, roi.label), (OTHER.name, smaller)):
+        storage.write_arrays(results.roi_labels_path(name, case), {"labels": labels})
+    winners = FinalCase(results, ball_store.path, case, WINNER)
+    truth, prediction = plan_rows([winners], [OTHER.name], LocalJobs())
+    assert (truth.source, prediction.source) == ("truth", "prediction")
+    assert prediction.tumor_ml == truth.tumor_ml and truth.spread == "{}"
+    low, high = json.loads(prediction.spread)["tumor_ml"]
+    assert low < high == pytest.approx(truth.tumor_ml)
+    (_, alone) = plan_rows([winners], [], LocalJobs())
+    assert alone.spread == "{}"
 
 
-def test_few_validation_patients_give_no_estimate(tmp_path: Path) -> None:
-    assert quality_rows(str(tmp_path), WINNER, [RIVAL], study(tmp_path, MIN_PATIENTS - 1)) == []
+def test_few_validation_cases_give_no_estimate(results: Results) -> None:
+    assert quality_rows(results, WINNER, [OTHER], study(results, MIN_PATIENTS - 1)) == []

@@ -9,6 +9,7 @@ from support.study_records import keep_model, keep_repeat, keep_trial
 from renalnet.errors import ResultsError
 from study.config.sections import StudyConfig
 from study.finalists.finalists import Finalist, find_finalists, load_finalists, repeats_of
+from study.records.results import Results
 from study.records.trials import TrialRecord
 
 
@@ -17,7 +18,7 @@ def repeated(config: StudyConfig, **final: Any) -> StudyConfig:
 
 
 def only(results: Path, config: StudyConfig, network: str = "fcn_ppm") -> Finalist:
-    return next(found for found in load_finalists(str(results), config) if found.network == network)
+    return next(found for found in load_finalists(Results(str(results)), config) if found.network == network)
 
 
 def test_finalists_are_the_best_of_each_network(tiny_study: StudyConfig, tmp_path: Path) -> None:
@@ -25,7 +26,7 @@ def test_finalists_are_the_best_of_each_network(tiny_study: StudyConfig, tmp_pat
         keep_trial(tmp_path, "fcn_ppm", number, objectives)
     keep_trial(tmp_path, "unet3d", 0, [0.3])
     keep_trial(tmp_path, "unet3d", 1, [0.4])
-    found = load_finalists(str(tmp_path), tiny_study)
+    found = load_finalists(Results(str(tmp_path)), tiny_study)
     assert [(c.name, c.objective, c.members) for c in found] == [
         ("fcn_ppm-0001", 0.7, ("fcn_ppm-0001",)),
         ("fcn_ppm-0002", 0.6, ("fcn_ppm-0002",)),
@@ -36,13 +37,13 @@ def test_finalists_are_the_best_of_each_network(tiny_study: StudyConfig, tmp_pat
 def test_failed_epochs_do_not_count(tiny_study: StudyConfig, tmp_path: Path) -> None:
     keep_trial(tmp_path, "fcn_ppm", 0, [], failure="loss not finite")
     with pytest.raises(ResultsError, match="no trial of fcn_ppm has finished an epoch"):
-        load_finalists(str(tmp_path), tiny_study)
+        load_finalists(Results(str(tmp_path)), tiny_study)
 
 
 def test_a_trial_whose_weights_were_let_go_is_no_finalist(tiny_study: StudyConfig, tmp_path: Path) -> None:
     keep_trial(tmp_path, "fcn_ppm", 0, [0.9], has_model=False)
     keep_trial(tmp_path, "fcn_ppm", 1, [0.5])
-    assert [record.name for record in find_finalists(str(tmp_path), tiny_study)] == ["fcn_ppm-0001"]
+    assert [record.name for record in find_finalists(Results(str(tmp_path)), tiny_study)] == ["fcn_ppm-0001"]
 
 
 def test_repeats_are_over_the_next_seeds_and_on_folds(tiny_study: StudyConfig, tmp_path: Path) -> None:
@@ -69,7 +70,7 @@ def test_rank_is_by_the_mean_over_seeds_and_folds(tiny_study: StudyConfig, tmp_p
     lucky, steady = keep_trial(tmp_path, "fcn_ppm", 0, [0.9]), keep_trial(tmp_path, "fcn_ppm", 1, [0.8])
     keep_runs(tmp_path, config, lucky, [0.5], [0.4], [0.6])
     keep_runs(tmp_path, config, steady, [0.7], [0.9], [0.8])
-    found = load_finalists(str(tmp_path), config)
+    found = load_finalists(Results(str(tmp_path)), config)
     assert [(c.name, round(c.objective, 9)) for c in found] == [("fcn_ppm-0001", 0.8), ("fcn_ppm-0000", 0.6)]
     told = found[1].to_json()
     assert told["over_seeds"] == {"mean": pytest.approx(0.7), "sd": pytest.approx(0.2828427), "num": 2}

@@ -10,6 +10,7 @@ from renalnet.errors import ConfigError
 from study.config.sections import FinalConfig, Slots, StudyConfig
 from study.execution.repeat_searcher import RepeatSearch
 from study.finalists.repeats import check_folds, left_of, list_repeats
+from study.records.results import Results
 from study.records.trials import find_record, write_record
 from study.search.trial_counts import count_repeats as numbers_of_repeats
 
@@ -42,7 +43,7 @@ ORDER = [
 
 
 def test_every_finalists_first_repeat_comes_first(config: StudyConfig, results: Path) -> None:
-    planned = list_repeats(config, str(results))
+    planned = list_repeats(config, Results(str(results)))
     assert [record.name for record in planned] == ORDER
     assert sum(numbers_of_repeats(config).values()) == len(ORDER) + 1  # with a trained pspnet2d
 
@@ -60,27 +61,27 @@ def test_more_folds_than_patients_are_refused_before_the_search(config: StudyCon
 
 
 def test_what_has_ended_is_not_left(config: StudyConfig, results: Path) -> None:
-    planned = list_repeats(config, str(results))
+    planned = list_repeats(config, Results(str(results)))
     keep_repeat(results, planned[0], [0.5] * 5)
     keep_repeat(results, planned[1], [], reason="loss not finite")
-    write_record(str(results), planned[2])
-    assert [record.name for record in left_of(planned, str(results))] == ORDER[2:]
+    write_record(Results(str(results)), planned[2])
+    assert [record.name for record in left_of(planned, Results(str(results)))] == ORDER[2:]
 
 
 def test_longer_trials_are_left_again(config: StudyConfig, results: Path) -> None:
-    keep_repeat(results, list_repeats(config, str(results))[0], [0.5] * 5)
-    finalist = find_record(str(results), "fcn_ppm-0001")
+    keep_repeat(results, list_repeats(config, Results(str(results)))[0], [0.5] * 5)
+    finalist = find_record(Results(str(results)), "fcn_ppm-0001")
     assert finalist is not None
     finalist.train["epochs"] = 8
-    write_record(str(results), finalist)
-    left = left_of(list_repeats(config, str(results)), str(results))
+    write_record(Results(str(results)), finalist)
+    left = left_of(list_repeats(config, Results(str(results))), Results(str(results)))
     assert (left[0].name, left[0].train["epochs"]) == (ORDER[0], 8)
 
 
 def test_searcher_hands_out_what_is_left(config: StudyConfig, results: Path) -> None:
-    planned = list_repeats(config, str(results))
+    planned = list_repeats(config, Results(str(results)))
     keep_repeat(results, planned[0], [0.5] * 5)
-    search = RepeatSearch(str(results), planned, SLOTS)
+    search = RepeatSearch(Results(str(results)), planned, SLOTS)
     told = [search.suggest(str(number)) for number in range(7)]
     assert [one["name"] for one in told if isinstance(one, dict)] == ORDER[1:]
     assert told[-1] is None and search.num_left == 6
@@ -101,7 +102,7 @@ def test_searcher_hands_out_what_is_left(config: StudyConfig, results: Path) -> 
 def test_ends_are_recorded(
     config: StudyConfig, results: Path, objectives: list[float], failure: str, was_lost: bool, state: str, reason: str
 ) -> None:
-    search = RepeatSearch(str(results), list_repeats(config, str(results)), SLOTS)
+    search = RepeatSearch(Results(str(results)), list_repeats(config, Results(str(results))), SLOTS)
     search.suggest("a")
     if was_lost:
         search.on_trial_complete("a", None, error=True)
@@ -109,6 +110,6 @@ def test_ends_are_recorded(
         assert isinstance(again, dict) and again["name"] == ORDER[0]
     keep_epochs(results, ORDER[0], objectives, failure)
     search.on_trial_complete("a", {"epoch": len(objectives)}, error=was_lost)
-    record = find_record(str(results), ORDER[0])
+    record = find_record(Results(str(results)), ORDER[0])
     assert record is not None and record.state == state and reason in record.reason
     assert (record.cpus, search.num_left) == (1, 6)

@@ -1,0 +1,27 @@
+"""The two intensity rules, which segment without a network and show how much a network adds."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+from renalnet.data.store.reader import Store
+from renalnet.evaluation.intensity_rules import fit_inside_rule, fit_window_rule
+from renalnet.evaluation.table import measure
+from renalnet.inference.post_processing import FINAL
+from renalnet.types import HuArray, LabelArray
+from study.records.tables import Measurement
+
+
+def intensity_measurements(store: Store) -> list[Measurement]:
+    """Return measurements of the rules on the test cases, fitted on the training and validation cases."""
+    rois = [roi for split in ("train", "validation") for roi in store.read_split(split)]
+    known = [(roi.image, roi.label) for roi in rois]
+    rules: dict[str, Callable[[HuArray, LabelArray], LabelArray]] = {
+        "threshold_roi": fit_window_rule(known).apply,
+        "threshold_inside": fit_inside_rule(known).apply,
+    }
+    return [
+        Measurement(case=roi.case, split="test", network=name, stage=FINAL, role="rule", **asdict(measures))
+        for roi in store.read_split("test")
+        for name, apply in rules.items()
+        for measures in measure(roi.label, apply(roi.image, roi.label), roi.spacing_mm)
+    ]
