@@ -1,28 +1,28 @@
-# `make study` and `make test` need Python >= 3.11, make and a C++ compiler, nothing else.
+# `make study` and `make test` need only Python >= 3.11, make and a C++ compiler.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Two processes with a thread each, so that they do not wait for each other's.
+# Two processes with one thread each, because more threads than cores would slow both down.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 INSTALLED := $(VENV)/.installed
 
 .PHONY: study pictures test test-slow lint clean
 
-study: $(INSTALLED)  ## the main job on an embedded synthetic cohort
+study: $(INSTALLED)  ## the whole study on a synthetic cohort, from the scans to the report
 	$(BIN)/python -m study.run --preset quick
 
-pictures: study  ## the README's: an overlay, and the report as Chromium shows it
+pictures: study  ## the pictures of the README: an overlay, and a screenshot of the report
 	cp results/quick/figures/overlays.png results/evidence/quick/
 	chromium --headless --no-sandbox --hide-scrollbars --window-size=1180,1500 --virtual-time-budget=8000 \
 	  --screenshot=results/evidence/quick/report.png $(CURDIR)/results/quick/report.html
 
-test: $(INSTALLED)  ## the default suite
+test: $(INSTALLED)  ## the tests without the slow ones
 	$(PYTEST)
 
-test-slow: $(INSTALLED)  ## every test, the slow ones too
+test-slow: $(INSTALLED)  ## all tests, including the slow ones
 	$(PYTEST) -m "slow or not slow"
 
-lint: $(INSTALLED)
+lint: $(INSTALLED)  ## style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -32,5 +32,5 @@ $(INSTALLED): pyproject.toml renalnet/nets/fused.cpp
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
 
-clean:
+clean:  ## remove the environment and build files; results stay
 	rm -rf $(VENV) build *.egg-info

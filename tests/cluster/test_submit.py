@@ -102,7 +102,8 @@ def test_a_large_folder_is_refused_before_anything_is_sent(project: Path) -> Non
             file.truncate(size)
     environment = {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9", "PATH": "/usr/bin:/bin"}  # no head is asked
     told = one_line(submit(environment, "python", "job.py", options=("--working-dir", str(project))))
-    assert "would upload 150.0 MiB, but a Ray head takes at most 100 MiB; move files away or name them in " in told
+    assert "would upload 150.0 MiB, but a Ray head takes at most 100 MiB; move files away" in told
+    assert "move files away or name them in .rayignore: weights.bin" in told
     assert told.endswith(": weights.bin (140.0 MiB), scan.nii (9.0 MiB), small.bin (1.0 MiB), job.py (0.0 MiB)")
 
 
