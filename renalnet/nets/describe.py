@@ -167,8 +167,11 @@ def _trace(net: SegmentationNet, shape: Shape) -> tuple[list[LayerRow], int]:
     return layers, sum(storage.nbytes() for key, storage in kept.items() if key not in parameters)
 
 
-def _recorder(name: str, layers: list[LayerRow]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+def _recorder(
+    name: str, layers: list[LayerRow]
+) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor | tuple[Tensor, Tensor]], None]:
+    def record(module: nn.Module, inputs: tuple[Tensor, ...], made: Tensor | tuple[Tensor, Tensor]) -> None:
+        output = made[0] if isinstance(made, tuple) else made  # a pooling may give the places of the maxima too
         num_parameters = sum(parameter.numel() for parameter in module.parameters())
         uses = 0
         if isinstance(module, nn.ConvTranspose3d):

@@ -161,11 +161,17 @@ def folded(net: Net, dtype: torch.dtype) -> Net:
     _replace(copy, ConvNorm, FoldedConv)
     _replace(copy, ResidualBlock, FoldedResidual, lambda block: block.projection is None)
     _replace(copy, GraduallyEnhancedFeature, FoldedFeature)
-    _replace(copy, nn.MaxPool3d, lambda _: FoldedPool())
+    _replace(copy, nn.MaxPool3d, lambda _: FoldedPool(), _halves)
     for module in copy.modules():
         if isinstance(module, _CONVOLUTIONS):
             module.to(dtype)
     return copy.requires_grad_(False)
+
+
+def _halves(pool: nn.MaxPool3d) -> bool:
+    """Whether `FoldedPool` computes what `pool` computes: cubes of 2 without padding, and no places of the maxima."""
+    rest = (pool.padding, pool.dilation, pool.return_indices, pool.ceil_mode)
+    return (pool.kernel_size, pool.stride) == (2, 2) and rest == (0, 1, False, False)
 
 
 def _replace(

@@ -8,7 +8,7 @@ from renalnet.data.store.manifest import Normalisation
 from renalnet.errors import InputError
 from renalnet.evaluation.overlap import dice
 from renalnet.inference.segmentation import segment
-from renalnet.inference.stitching import tile_starts
+from renalnet.inference.stitching import sub_volume_starts
 from renalnet.nets import SegmentationNet
 from renalnet.runtime.device import Device
 from renalnet.types import KIDNEY, TUMOR
@@ -35,7 +35,7 @@ class Validation:
 
         The next patient is decoded meanwhile.
         """
-        self._patients.want(range(number, min(number + 2, self.num_cases)))
+        self._patients.prefetch(range(number, min(number + 2, self.num_cases)))
         patient = self._patients[number]
         try:
             labels = segment([net], patient.image, self._normalisation, self._config, device).labels
@@ -51,4 +51,4 @@ class Validation:
 
 def _num_sub_volumes(shape: list[int], config: StitchConfig) -> int:
     axes = zip(shape, config.tile, config.stride, strict=True)
-    return math.prod(len(tile_starts(length, tile, step)) for length, tile, step in axes)
+    return math.prod(len(sub_volume_starts(length, tile, step)) for length, tile, step in axes)
