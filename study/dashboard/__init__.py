@@ -1,1 +1,1 @@
-"""The live views of a study: Optuna Dashboard on its own journal, which is read and never written."""
+"""The live views of a study: its progress, and Optuna Dashboard on its journal. The study is only read."""

@@ -1,4 +1,4 @@
-"""What a study says of itself while it runs: its progress, and where the other views of it are."""
+"""Overview of a study while it runs: its progress and the addresses of the other live views."""
 
 import os
 import shlex
@@ -13,70 +13,79 @@ from renalnet.runtime import storage
 from renalnet.runtime.durations import duration_words
 from study.config.sections import Slots, StudyConfig
 from study.progress.progress import Progress, StudyFollower, progress_line
-from study.records import paths
+from study.records.results import MANIFEST, Results
 
 RAY_PORT: Final = 8265
+"""Port of Ray's dashboard unless the cluster sets another."""
 
 
 @dataclass(frozen=True)
 class Overview:
-    """The first page before it is drawn."""
+    """Content of the dashboard's first page."""
 
     results: str
+    """Results folder."""
     study: str
-    """Name of its preset."""
+    """Name of the preset."""
     is_finished: bool
+    """Whether the final stage has ended."""
     progress: Progress
+    """Progress of the search and the repeats."""
     line: str
-    """The progress in words."""
+    """The progress as one line of text."""
     left: str
-    """Time left of the search, in words."""
+    """Time left of the search, as text."""
     ray_url: str
-    """Of Ray's dashboard; empty where none is known."""
+    """Address of Ray's dashboard; empty where it is unknown."""
     tensorboard_command: str
+    """Command that opens the curves in TensorBoard."""
     report_command: str
+    """Command that writes the report."""
 
 
 class StudyWindow:
-    """Looks at the study of a results folder, as often as asked."""
+    """Reader of the overview of a study, for repeated use."""
 
-    def __init__(self, results: str) -> None:
-        """Look at nothing yet. Raises ResultsError where no study is there."""
+    def __init__(self, results: Results) -> None:
+        """Read the manifest. Raises ResultsError if the folder holds no study."""
         self._results = results
-        self._manifest: dict[str, Any] = {}  # no study's: `read_manifest` refuses it
-        self._turn()
+        self._manifest: dict[str, Any] = {}  # equal to no manifest, because `read_manifest` refuses it
+        self._reload()
 
     def look(self) -> Overview:
-        """The study now."""
-        self._turn()
+        """Return the current overview."""
+        self._reload()
         progress = self._follower.look()
-        tune_folder = storage.join(self._results, "tune")
         return Overview(
-            results=self._results,
+            results=self._results.folder,
             study=self._manifest["study"],
             is_finished=self._manifest.get("finished", False),
             progress=progress,
             line=progress_line(progress),
-            left=left_words(progress),
+            left=left_text(progress),
             ray_url=ray_dashboard(self._manifest, os.environ),
-            tensorboard_command=shlex.join(["tensorboard", "--logdir", tune_folder]),
-            report_command=shlex.join(["python", "-m", "study.report", self._results]),
+            tensorboard_command=shlex.join(["tensorboard", "--logdir", self._results.tune_folder]),
+            report_command=shlex.join(["python", "-m", "study.report", self._results.folder]),
         )
 
-    def _turn(self) -> None:
-        """Begin anew where the manifest has changed: a study that goes on may have new plans for ended trials."""
+    def _reload(self) -> None:
+        """Start to follow again if the manifest has changed: a resumed study may have extended its ended trials."""
         manifest = read_manifest(self._results)
         if manifest != self._manifest:
-            config = parse(StudyConfig, manifest["config"], self._results)
+            config = parse(StudyConfig, manifest["config"], self._results.folder)
             self._follower = StudyFollower(config, self._results, slots_of(manifest, config))
         self._manifest = manifest
 
 
-def read_manifest(results: str) -> dict[str, Any]:
-    """The study's manifest. Raises ResultsError where there is none, or one that no study wrote."""
-    path = storage.join(results, paths.MANIFEST)
+def read_manifest(results: Results) -> dict[str, Any]:
+    """Read the manifest with all of its keys.
+
+    Raises:
+        ResultsError: it is missing, or a key that every study writes is missing or has another type.
+    """
+    path = results.manifest_path
     if not storage.exists(path):
-        raise ResultsError(f"{results} holds no study (no {paths.MANIFEST}); name the folder that study.run wrote")
+        raise ResultsError(f"{results} holds no study (no {MANIFEST}); name the folder that study.run wrote")
     manifest = storage.read_json(path)
     wanted: dict[str, type] = {"study": str, "config": dict, "machine": dict}
     known = manifest if isinstance(manifest, dict) else {}
@@ -86,13 +95,16 @@ def read_manifest(results: str) -> dict[str, Any]:
     return known
 
 
-def left_words(progress: Progress) -> str:
-    """Time left of the search, `1 h 20 min`; a dash where nothing was measured yet."""
+def left_text(progress: Progress) -> str:
+    """Return the time left of the search, such as `1 h 20 min`; a dash before an epoch has ended."""
     return "–" if progress.left_s is None else duration_words(progress.left_s)
 
 
 def slots_of(manifest: Mapping[str, Any], config: StudyConfig) -> Slots:
-    """What a trial of the study occupies on the cluster that last ran it, as far as the manifest tells."""
+    """Return the slots of the cluster that last ran the study.
+
+    A manifest of an earlier version has no number of slots; it is computed from the processors or GPUs then.
+    """
     machine, resources = manifest["machine"], config.resources
     gpus = resources.gpus_per_trial if machine.get("num_gpus") else 0.0
     fitting = machine["num_gpus"] / gpus if gpus else machine.get("num_cpus", 1) / resources.cpus_per_trial
@@ -100,7 +112,7 @@ def slots_of(manifest: Mapping[str, Any], config: StudyConfig) -> Slots:
 
 
 def ray_dashboard(manifest: Mapping[str, Any], environ: Mapping[str, str]) -> str:
-    """The address of Ray's dashboard: as the study's driver noted it, else on the head of RAY_ADDRESS."""
+    """Return the address of Ray's dashboard: the one in the manifest, else one on the head node of RAY_ADDRESS."""
     noted = str(manifest.get("ray_dashboard") or "")
     address = environ.get("RAY_ADDRESS", "")
     if noted or address.startswith("http"):

@@ -1,4 +1,4 @@
-"""What the dashboard serves: a page that says how the study is, and Optuna Dashboard below it; both only read."""
+"""The web application of the dashboard: a page with the overview, and Optuna Dashboard below it. Both only read."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -25,21 +25,26 @@ Application: TypeAlias = Callable[[Environ, Start], Iterable[bytes]]
 
 @dataclass(frozen=True)
 class LiveViews:
-    """The whole application. What would change the study is refused, and so is a name that is not this machine's.
+    """The WSGI application. It refuses requests that would change the study, and host names other than loopback's.
 
-    The second keeps a web page of elsewhere, whose name was made to lead here, from reading the study.
+    The host name is checked against DNS rebinding: a foreign web page whose name was made to resolve to this machine
+    must not read the study.
     """
 
     optuna: Application
+    """Optuna Dashboard."""
     look: Callable[[], Overview]
-    """The study now."""
+    """Returns the current overview."""
 
     def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
         """Answer one request."""
         if _host_name(environ) not in LOCAL_NAMES:
-            return _refuse(start, "this dashboard answers on loopback only")
+            return _refuse(
+                start,
+                "the dashboard is served to this machine only; open it as http://127.0.0.1:PORT or through an SSH tunnel",
+            )
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
-            return _refuse(start, "this view is for reading only: the study is written by its own command")
+            return _refuse(start, "the dashboard is read-only; change a study by the command that runs it")
         if environ["PATH_INFO"] == "/":
             page = render(self.look()).encode()
             start("200 OK", [("Content-Type", "text/html; charset=utf-8"), ("Content-Security-Policy", PAGE_POLICY)])
@@ -48,7 +53,7 @@ class LiveViews:
 
 
 def render(overview: Overview) -> str:
-    """The first page as text; it asks for itself again while the study runs."""
+    """Return the first page as HTML; it reloads itself while the study runs."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -57,10 +62,10 @@ def render(overview: Overview) -> str:
 
 
 def open_server(application: Application, port: int) -> WSGIServer:
-    """A server on loopback that listens but does not serve yet; port 0 takes a free one.
+    """Return a server that listens on loopback but does not serve yet; port 0 takes any free port.
 
     Raises:
-        ConfigError: the port is taken, or not allowed.
+        ConfigError: the port is in use or not allowed.
     """
     try:
         return make_server(HOST, port, application, server_class=_Server, handler_class=_Handler)
@@ -74,7 +79,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 class _Handler(WSGIRequestHandler):
     def log_message(self, *_: Any) -> None:
-        """Nothing: a line a request would bury what the command says."""
+        """Log nothing: one line per request would hide the addresses that the command printed."""
 
 
 def _host_name(environ: Environ) -> str:

@@ -1,4 +1,4 @@
-"""The live views of a study whose searcher is told by hand, served on loopback and opened in a real browser."""
+"""The live views of a study whose trials are reported by hand, served on loopback and opened in a browser."""
 
 import asyncio
 import json
@@ -19,17 +19,18 @@ from study.config.sections import Slots, StudyConfig
 from study.dashboard.overview import StudyWindow, ray_dashboard, slots_of
 from study.dashboard.server import LiveViews, open_server
 from study.records.manifest import StudyManifest
+from study.records.results import Results
 from study.search.journal import read_journal
 
 TO_READ_S = 30.0
 
 
 class Study:
-    """A study that a driver would write: four trials of 3D_FCN_PPM and one of each baseline."""
+    """A study as its driver writes it: four trials of 3D_FCN_PPM and one of each baseline."""
 
     def __init__(self, config: StudyConfig, folder: Path) -> None:
         self.folder = folder
-        self.manifest = StudyManifest(str(folder), config, None)
+        self.manifest = StudyManifest(Results(str(folder)), config, None)
         self.manifest.update(machine={"num_cpus": 2, "num_gpus": 0})
         self.search = searcher(config, folder)
 
@@ -55,7 +56,7 @@ def study(tiny_study: StudyConfig, tmp_path: Path) -> Study:
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    views = LiveViews(wsgi(read_journal(str(folder))), StudyWindow(str(folder)).look)
+    views = LiveViews(wsgi(read_journal(Results(str(folder)))), StudyWindow(Results(str(folder))).look)
     with open_server(views, 0) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -83,7 +84,7 @@ def test_nothing_is_written(study: Study) -> None:
         assert answer(f"{url}/api/studies/0")[0] == 200
         for path, method in (("api/studies/0", "DELETE"), ("api/studies", "POST"), ("api/trials/0/tell", "POST")):
             status, body = answer(f"{url}/{path}", method)
-            assert (status, json.loads(body)["reason"][:29]) == (403, "this view is for reading only")
+            assert (status, json.loads(body)["reason"][:26]) == (403, "the dashboard is read-only")
     assert (study.folder / "optuna.journal").read_bytes() == before
     assert {path.name for path in study.folder.iterdir()} == {"manifest.json", "optuna.journal", "trials"}
 
@@ -94,7 +95,7 @@ def test_only_this_machine_is_answered(study: Study) -> None:
         assert answer(url, host="elsewhere.example")[0] == 403
 
 
-def test_the_first_page_says_how_the_study_is(study: Study) -> None:
+def test_the_first_page_shows_the_progress(study: Study) -> None:
     study.manifest.update(ray_dashboard="http://head:8265")
     name = study.begin(0)
     study.end(0, name, 0.1, 0.2)
@@ -109,10 +110,10 @@ def test_the_first_page_says_how_the_study_is(study: Study) -> None:
         assert 'http-equiv="refresh"' not in answer(url)[1]
 
 
-def test_a_study_that_begins_anew_is_read_anew(study: Study) -> None:
+def test_a_resumed_study_is_read_again(study: Study) -> None:
     name = study.begin(0)
     study.end(0, name, *[0.5] * 5)
-    window = StudyWindow(str(study.folder))
+    window = StudyWindow(Results(str(study.folder)))
     assert window.look().progress.spent_hours == 2.5
     keep_epochs(study.folder, name, [0.5] * 6)
     assert window.look().progress.spent_hours == 2.5
@@ -153,13 +154,14 @@ def test_slots_are_those_of_the_cluster_that_ran_it(
 
 def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="holds no study"):
-        StudyWindow(str(tmp_path))
+        StudyWindow(Results(str(tmp_path)))
     with pytest.raises(ResultsError, match=r"holds no optuna\.journal"):
-        read_journal(str(tmp_path))
+        read_journal(Results(str(tmp_path)))
 
 
 def test_a_port_that_is_taken_is_refused(study: Study) -> None:
-    views = LiveViews(wsgi(read_journal(str(study.folder))), StudyWindow(str(study.folder)).look)
+    results = Results(str(study.folder))
+    views = LiveViews(wsgi(read_journal(results)), StudyWindow(results).look)
     with (
         open_server(views, 0) as server,
         pytest.raises(ConfigError, match=f"--port {server.server_port}.*another port"),
@@ -167,7 +169,7 @@ def test_a_port_that_is_taken_is_refused(study: Study) -> None:
         open_server(views, server.server_port)
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium here to open the page with")
+@pytest.mark.skipif(BROWSER is None, reason="needs Chromium to open the page")
 def test_a_finished_study_in_a_browser(study: Study, tmp_path: Path) -> None:
     study.finish()
 
@@ -186,7 +188,7 @@ def test_a_finished_study_in_a_browser(study: Study, tmp_path: Path) -> None:
         assert all(asked.startswith((url, "data:", "blob:", "chrome:")) for asked in page.asked)
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium here to open the page with")
+@pytest.mark.skipif(BROWSER is None, reason="needs Chromium to open the page")
 def test_a_running_study_in_a_browser(study: Study, tmp_path: Path) -> None:
     first = study.begin(0)
 
@@ -215,4 +217,4 @@ def test_a_running_study_in_a_browser(study: Study, tmp_path: Path) -> None:
 def test_a_manifest_that_no_study_wrote_is_refused(tmp_path: Path, text: str, wrong: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(ResultsError, match=f"manifest.json is no study's: {wrong} missing or damaged; name the folder"):
-        StudyWindow(str(tmp_path))
+        StudyWindow(Results(str(tmp_path)))
