@@ -1,4 +1,4 @@
-"""The commands of `cluster/README.md`: their modules, files and options exist."""
+"""The commands in `cluster/README.md` name modules, files and options that exist."""
 
 import re
 import shlex
@@ -15,7 +15,7 @@ TEXT = (ROOT / "cluster" / "README.md").read_text(encoding="utf-8")
 
 
 def commands() -> list[str]:
-    """Every line of the shell blocks, without comments, those that go on in the next line joined."""
+    """Return the commands of the shell blocks, without comments, with continued lines joined."""
     blocks = re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     return [line.split("  #")[0].strip() for line in lines if line]

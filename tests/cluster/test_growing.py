@@ -1,4 +1,4 @@
-"""A cluster whose nodes come while a study already waits for them, as an autoscaler starts them."""
+"""A cluster whose nodes join while a study waits for them, as with an autoscaler."""
 
 import subprocess
 import sys

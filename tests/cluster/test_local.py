@@ -1,4 +1,4 @@
-"""A cluster of many nodes on one machine: where tasks run, what survives a node's death, and that nothing is left."""
+"""A cluster of many nodes on one machine: where tasks run, the death of a node, and that nothing is left over."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ print(json.dumps(sorted(ray.get([where.remote() for _ in range(int(sys.argv[1]))
 
 
 def nodes_of_tasks(cluster: LocalCluster, num_tasks: int) -> list[str]:
-    """Addresses of the nodes that so many tasks of a GPU and a second each ran on."""
+    """Run `num_tasks` tasks of one GPU and one second each, and return the addresses of their nodes."""
     command = [sys.executable, "-c", TASKS, str(num_tasks)]
     done = subprocess.run(command, env=cluster.environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
@@ -96,7 +96,7 @@ def test_a_cluster_of_no_nodes_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_a_head_that_cannot_start_is_told_and_leaves_nothing() -> None:
+def test_a_head_that_cannot_start_is_reported_and_leaves_nothing() -> None:
     cluster = LocalCluster(1, NodeSize(object_store_mb=1))  # Ray refuses so small a store
     with pytest.raises(ClusterError, match=r"node 127\.0\.0\.2 has ended; output of `ray start`: "), cluster:
         pass
@@ -142,7 +142,7 @@ def test_nothing_outlives_a_killed_command(tmp_path: Path) -> None:
         time.sleep(0.2)
     assert folders and not any(processes_naming(folder) for folder in folders)
     for folder in folders:
-        shutil.rmtree(folder)  # what only the killed process would have removed
+        shutil.rmtree(folder)  # only the killed process would have removed it
 
 
 def wait_for(mark: Path) -> None:
@@ -153,7 +153,7 @@ def wait_for(mark: Path) -> None:
 
 
 def node_folders(pid: int) -> list[str]:
-    """The temporary folders of the nodes that a process has started."""
+    """Return the temporary folders of the nodes that a process has started."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     words = [word for child in children for word in Path(f"/proc/{child}/cmdline").read_text().split("\0")]
     return [str(Path(word.removeprefix("--temp-dir=")).parent) for word in words if word.startswith("--temp-dir=")]

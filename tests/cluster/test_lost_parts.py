@@ -1,4 +1,6 @@
-"""A study on four nodes loses a node, a trial's process and its driver; it ends as if nothing had happened."""
+"""A study on four nodes loses a node, the process of a trial, and its driver. Its results are those of an undisturbed
+study.
+"""
 
 import json
 import os
@@ -21,11 +23,12 @@ OPTIONS = [
     "search.num_trials=14",
     "search.sampler=random",
     "search.scheduler=none",
-    "train.steps_per_epoch=80",  # longer than a process takes to start, so that every node gets some
+    "train.steps_per_epoch=80",  # longer than a process needs to start, so that every node gets trials
     "train.checkpoint_every_s=1",
-    "resources.max_failures=8",  # a busy machine lets Ray give up nodes that are only slow
+    "resources.max_failures=8",  # on a busy machine Ray may give up nodes that are only slow
 ]
-"""With the two baselines 16 trials; random points, none pruned, so that no order of events decides anything."""
+"""With the two baselines, 16 trials. Points are random and no trial is pruned, so that results do not depend on the
+order of events."""
 
 
 def command(store: Store, config: Path, results: Path) -> list[str]:
@@ -35,7 +38,7 @@ def command(store: Store, config: Path, results: Path) -> list[str]:
 
 
 def epochs(results: Path) -> dict[str, list[dict[str, Any]]]:
-    """The epochs on disk of each trial."""
+    """Return the epochs on disk, by trial."""
     logs = results.glob("trials/*/epochs.jsonl")
     return {path.parent.name: [json.loads(line) for line in path.read_text().splitlines()] for path in logs}
 
@@ -52,20 +55,20 @@ def wait_for_ends(results: Path, number: int, driver: "subprocess.Popen[bytes]")
 
 
 def trial_processes(driver: "subprocess.Popen[bytes]") -> list[int]:
-    """Processes of this cluster's trials, by what Ray calls them and the token that they were started with."""
+    """Return the processes of this cluster's trials. They are found by Ray's title and by the cluster's token."""
     token = Path(f"/proc/{driver.pid}/environ").read_bytes().split(b"RAY_AUTH_TOKEN=")[1].split(b"\0")[0]
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
             if b"Trainable" in (path / "cmdline").read_bytes() and token in (path / "environ").read_bytes():
                 found.append(int(path.name))
-        except OSError:  # it has ended
+        except OSError:  # the process has ended
             continue
     return found
 
 
 def outcome(results: Path) -> tuple[list[tuple[Any, ...]], list[dict[str, Any]], str]:
-    """What does not depend on the clock: trials, measures of the final stage, the winner's weights."""
+    """Return the results that do not depend on time: trials, metrics of the final stage, weights of the winner."""
     trials = pq.read_table(results / "trials.parquet").to_pylist()
     names = ("name", "state", "objective", "dice_kidney", "dice_tumor", "best_epoch", "epochs", "config")
     metrics = pq.read_table(results / "final" / "metrics.parquet").to_pylist()
@@ -74,8 +77,9 @@ def outcome(results: Path) -> tuple[list[tuple[Any, ...]], list[dict[str, Any]],
 
 
 @pytest.mark.slow
-def test_four_nodes_lose_what_can_be_lost(ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
-    disturbed, quiet = tmp_path / "disturbed", tmp_path / "quiet"
+def test_a_study_survives_the_loss_of_node_trial_and_driver(ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
+    disturbed = tmp_path / "disturbed"
+    quiet = tmp_path / "quiet"
     words = command(ball_store, tiny_file, disturbed)
     with LocalCluster(4, NodeSize(cpus=1, gpus=1)) as cluster:
         driver = subprocess.Popen(
@@ -106,9 +110,9 @@ def test_four_nodes_lose_what_can_be_lost(ball_store: Store, tiny_file: Path, tm
         assert same.returncode == 0, same.stderr
     after = epochs(disturbed)
     assert len(after) == 16 and {len(own) for own in after.values()} == {5}
-    for name, own in before.items():  # an epoch that was trained again would have taken another time
+    for name, own in before.items():  # an epoch that was trained again would have another duration
         assert after[name][: len(own)] == own
-    # Of a killed driver Ray Tune's own files may be missing; the undisturbed one's say where trials went.
+    # A killed driver may leave no files of Ray Tune. Those of the undisturbed study tell where trials ran.
     reports = [line for path in quiet.glob("tune/*/result.json") for line in path.read_text().splitlines()]
     nodes = {json.loads(line)["node_ip"] for line in reports}
     assert nodes == {"127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"}

@@ -1,4 +1,4 @@
-"""What is handed to Kubernetes, to Ray's cluster launcher, to Docker: valid, of one version, locked."""
+"""Manifests for Kubernetes, Ray's cluster launcher and Docker are valid, of one version, and without extra rights."""
 
 import json
 import re
@@ -145,7 +145,8 @@ RAY_JOB = {
         },
     },
 }
-"""The part of KubeRay's published definition of a RayJob (ray.io_rayjobs.yaml) that ours uses, and our own rules."""
+"""The part of KubeRay's definition of a RayJob (ray.io_rayjobs.yaml) that the manifest uses, and the project's own
+rules."""
 
 
 def read(name: str) -> dict[str, Any]:
@@ -159,7 +160,7 @@ def job() -> dict[str, Any]:
 
 @pytest.fixture
 def ray_version() -> str:
-    """The one release of the `cluster` extra."""
+    """Return the version of Ray that the `cluster` extra pins."""
     with (ROOT / "pyproject.toml").open("rb") as file:
         extras = tomllib.load(file)["project"]["optional-dependencies"]
     return next(word.partition("==")[2] for word in extras["cluster"] if word.startswith("ray["))
@@ -262,7 +263,8 @@ def test_ray_s_cluster_launcher_takes_the_file(name: str) -> None:
 
 def test_the_cloud_s_head_is_small_and_its_gpu_machines_come_on_demand() -> None:
     types = prepare_config(read("aws.yaml"))["available_node_types"]
-    head, gpu = types["head"], types["gpu"]
+    head = types["head"]
+    gpu = types["gpu"]
     assert head["resources"] == {"CPU": 0} and head["max_workers"] == 0
     assert gpu["min_workers"] == 0 and gpu["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
 

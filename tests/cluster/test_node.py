@@ -1,4 +1,4 @@
-"""One node's processes, with stand-ins for `ray start` that fail in the ways that it does."""
+"""The processes of one node. Shell scripts replace `ray start` and fail as it does."""
 
 import os
 import time
@@ -15,7 +15,7 @@ Start = Callable[[str], RayNode]
 
 @pytest.fixture
 def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
-    """A node whose `ray start` is a shell script, which counts its starts."""
+    """Return a function that starts a node. Its `ray start` is a shell script, which counts its starts."""
 
     def make(script: str) -> RayNode:
         program = tmp_path / "ray"
@@ -34,7 +34,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_a_node_that_started_too_slowly_is_started_again_some_times(start: Start, tmp_path: Path) -> None:
+def test_a_node_that_started_too_slowly_is_started_again_a_few_times(start: Start, tmp_path: Path) -> None:
     node = start("echo The current node timed out during startup.; exit 1")
     for _ in range(MAX_STARTS - 1):
         wait_for(lambda: not node.runs)
@@ -44,20 +44,20 @@ def test_a_node_that_started_too_slowly_is_started_again_some_times(start: Start
     assert len((tmp_path / "count").read_text().splitlines()) == MAX_STARTS
 
 
-def test_a_node_that_failed_otherwise_is_not(start: Start) -> None:
+def test_a_node_that_failed_for_another_reason_is_not_started_again(start: Start) -> None:
     node = start("echo Unknown option; exit 2")
     wait_for(lambda: not node.runs)
     assert not node.start_again() and node.output == "Unknown option\n"
 
 
-def test_a_node_that_runs_is_not(start: Start) -> None:
+def test_a_running_node_is_not_started_again(start: Start) -> None:
     node = start("echo timed out during startup; exec sleep 60")
     assert node.runs and not node.start_again()
     node.kill()
     assert not node.runs
 
 
-def test_a_killed_node_takes_its_orphans_along(start: Start, tmp_path: Path) -> None:
+def test_killing_a_node_kills_its_orphans(start: Start, tmp_path: Path) -> None:
     orphan = tmp_path / "orphan"
     node = start(f"(sleep 60 & echo $! > {orphan}); exit 0")
     wait_for(lambda: not node.runs and orphan.exists() and orphan.read_text() != "")

@@ -1,4 +1,4 @@
-"""The Slurm script: real Ray nodes on this machine behind stand-ins for Slurm's own programs."""
+"""The Slurm script, with real Ray nodes on this machine and scripts that replace Slurm's programs."""
 
 import io
 import os
@@ -42,7 +42,7 @@ print("slots", ray.cluster_resources()["CPU"])
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """What Slurm sets, its programs, and this Python's environment as the clone's."""
+    """Return the variables that Slurm sets, with its programs replaced, and with this Python's environment."""
     programs = tmp_path / "bin"
     programs.mkdir()
     for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
@@ -71,7 +71,7 @@ def folders_left() -> list[Path]:
 def test_the_script_is_bash_and_its_limits_are_slurm_s() -> None:
     subprocess.run(["bash", "-n", str(SCRIPT)], check=True)
     options = dict(re.findall(r"^#SBATCH --([\w-]+)=?(\S*)", SCRIPT.read_text(), re.MULTILINE))
-    assert options["signal"] == "B:TERM@300"  # the script is told, five minutes before the limit
+    assert options["signal"] == "B:TERM@300"  # the script gets the signal five minutes before the limit
     assert {"requeue", "no-kill", "open-mode", "time", "gpus-per-node", "cpus-per-task"} < set(options)
     assert os.access(SCRIPT, os.X_OK)
 
@@ -97,15 +97,15 @@ def test_a_command_finds_all_nodes_and_everything_ends_with_it(environment: dict
 
 
 @pytest.mark.slow
-def test_before_the_time_limit_the_command_is_told_and_the_job_goes_back_into_the_queue(
+def test_before_the_time_limit_the_command_is_stopped_and_the_job_goes_back_into_the_queue(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     mark = tmp_path / "began"
     driver = f"import pathlib, time; pathlib.Path({str(mark)!r}).touch(); time.sleep(600)"
-    nameless = environment | {"NO_NAMES": "1"}  # the head is found by its own list of addresses
+    nameless = environment | {"NO_NAMES": "1"}  # the head is found by its list of addresses
     with subprocess.Popen([str(SCRIPT), "python", "-c", driver], env=nameless, start_new_session=True) as job:
         wait_for(mark)
-        job.send_signal(signal.SIGTERM)  # to the script alone, as --signal=B: does
+        job.send_signal(signal.SIGTERM)  # only to the script, as --signal=B: does
         assert job.wait(timeout=120) == 143
     assert started(environment)[-1] == f"scontrol requeue {os.getpid()}"
     assert not folders_left()
@@ -119,7 +119,7 @@ def wait_for(mark: Path) -> None:
 
 
 @pytest.mark.slow
-def test_waiting_says_how_many_nodes_there_are(ray_head: LocalCluster) -> None:
+def test_waiting_prints_the_number_of_nodes(ray_head: LocalCluster) -> None:
     words = [sys.executable, "-m", "cluster.wait", "--nodes", "2", "--timeout-s", "1"]
     done = commands.run(words, env=ray_head.environment)
     assert done.returncode == 0 and "1 of 2 nodes" in done.stderr
@@ -149,6 +149,6 @@ def test_waiting_takes_any_address(monkeypatch: pytest.MonkeyPatch, address: str
 
 
 @pytest.mark.parametrize("words", ["[]", '{"data": []}', '{"data": {"result": {"result": ["a"]}}}', "no JSON"])
-def test_another_server_s_words_are_no_nodes(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+def test_answers_of_another_server_are_no_nodes(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
     monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: io.BytesIO(words.encode()))
     assert alive_nodes("http://127.0.0.1:9", "") == {}

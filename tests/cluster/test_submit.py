@@ -1,4 +1,4 @@
-"""A submission that is checked before it is uploaded, and what it says where it is refused."""
+"""A submission is checked before the upload, and a refusal is one line."""
 
 import http.server
 import subprocess
@@ -34,7 +34,7 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A small folder whose job says where it ran."""
+    """Return a small folder whose job prints where it runs."""
     folder = tmp_path / "project"
     folder.mkdir()
     (folder / "job.py").write_text(
@@ -45,7 +45,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A folder with ignored files in every way that Ray knows."""
+    """Return a folder with files that Ray ignores for each of its reasons."""
     texts = {
         ".gitignore": "*.so\nresults/*\n!results/README.md\nbuild/\n",
         ".rayignore": "/scans\n",
@@ -84,10 +84,10 @@ def test_the_files_and_bytes_are_those_that_ray_packs(tree: Path, tmp_path: Path
     assert sorted(sizes) == sorted(names)
     assert {"kept.py", "nested/scans/kept", "nested/ä long näme"} < set(sizes)
     assert not [name for name in sizes if "left out" in (tree / name).read_text()]
-    assert 0 <= target.stat().st_size - upload_bytes(sizes) < 200  # an ignored folder may leave an empty entry
+    assert 0 <= target.stat().st_size - upload_bytes(sizes) < 200  # an ignored folder may have an empty entry
 
 
-def test_gitignore_is_not_heeded_where_ray_is_told_so(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gitignore_is_not_read_if_ray_is_configured_so(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_RUNTIME_ENV_IGNORE_GITIGNORE", "1")
     assert {"library.so", "nested/local"} < set(packed_sizes(tree))
 
@@ -100,7 +100,7 @@ def test_a_large_folder_is_refused_before_anything_is_sent(project: Path) -> Non
     for name, size in (("weights.bin", 140 << 20), ("scan.nii", 9 << 20), ("small.bin", 1 << 20)):
         with (project / name).open("wb") as file:
             file.truncate(size)
-    environment = {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9", "PATH": "/usr/bin:/bin"}  # no head is asked
+    environment = {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9", "PATH": "/usr/bin:/bin"}  # no head is needed
     told = one_line(submit(environment, "python", "job.py", options=("--working-dir", str(project))))
     assert "would upload 150.0 MiB, but a Ray head takes at most 100 MiB; move files away" in told
     assert "move files away or name them in .rayignore: weights.bin" in told
@@ -114,13 +114,13 @@ def test_only_the_largest_files_are_named(project: Path) -> None:
         check_upload(project, limit_bytes=1000)
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="is not a folder; name a clone of the project"):
         check_upload(tmp_path / "missing")
 
 
 @pytest.mark.slow
-def test_a_job_s_words_are_shown_and_its_end_is_the_exit_code(ray_head: LocalCluster, project: Path) -> None:
+def test_the_output_of_a_job_is_shown_and_its_end_is_the_exit_code(ray_head: LocalCluster, project: Path) -> None:
     where = ("--working-dir", str(project))
     done = submit(ray_head.environment, "python", "job.py", options=where)
     assert done.returncode == 0, done.stderr
@@ -131,7 +131,7 @@ def test_a_job_s_words_are_shown_and_its_end_is_the_exit_code(ray_head: LocalClu
 
 
 @pytest.mark.slow
-def test_without_waiting_the_job_s_name_is_told(ray_head: LocalCluster, project: Path) -> None:
+def test_without_waiting_the_job_s_name_is_printed(ray_head: LocalCluster, project: Path) -> None:
     done = submit(ray_head.environment, "python", "job.py", options=("--no-wait", "--working-dir", str(project)))
     assert done.returncode == 0 and done.stdout == ""
     assert "`ray job logs --follow raysubmit_" in done.stderr
@@ -158,7 +158,7 @@ def test_a_submission_without_the_token_is_refused(
     assert expected in told and ray_head.dashboard in told
 
 
-def test_no_head_is_told(project: Path) -> None:
+def test_a_missing_head_is_reported(project: Path) -> None:
     environment = {"PATH": "/usr/bin:/bin", "RAY_AUTH_MODE": "disabled"}
     options = ("--address", "127.0.0.1:9", "--working-dir", str(project))
     assert "no Ray head answers at http://127.0.0.1:9; start one" in one_line(
@@ -168,7 +168,7 @@ def test_no_head_is_told(project: Path) -> None:
 
 @pytest.fixture
 def other_server() -> Iterator[str]:
-    """A web server that knows nothing of Ray."""
+    """Yield the address of a web server that is not Ray."""
     server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -178,7 +178,7 @@ def other_server() -> Iterator[str]:
     server.server_close()
 
 
-def test_another_server_is_told_apart(other_server: str, project: Path) -> None:
+def test_another_server_is_reported(other_server: str, project: Path) -> None:
     environment = {"PATH": "/usr/bin:/bin", "RAY_AUTH_MODE": "disabled"}
     done = submit(environment, "true", options=("--address", other_server, "--working-dir", str(project)))
     assert f"{other_server} takes no jobs: 501" in one_line(done)

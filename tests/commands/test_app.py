@@ -1,4 +1,4 @@
-"""Command lines as a person meets them: what is wrong comes in one line, with exit code 2 and nothing half-written."""
+"""Command lines: errors are one line with exit code 2, and no partial files are written."""
 
 import csv
 import json
@@ -88,7 +88,7 @@ def test_wrong_words(arguments: tuple[str, ...], words: tuple[str, ...]) -> None
 def test_a_full_disk_is_one_line_and_leaves_no_cut_image(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "renalnet", "phantom", "--out", str(tmp_path), "--workers", "1"]
     words += ["--set", "num_cases=1", "--set", "shape=[60,110,110]", "--set", "spacing_mm=[5.0,3.2,3.2]"]
-    limited = ["bash", "-c", 'ulimit -f 100; exec "$@"', "bash", *words]  # KiB that a file may have
+    limited = ["bash", "-c", 'ulimit -f 100; exec "$@"', "bash", *words]  # largest size of a file, in KiB
     done = subprocess.run(limited, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr

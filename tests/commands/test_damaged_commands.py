@@ -1,4 +1,4 @@
-"""Damaged scans as the command line meets them: one line and exit code 2, or a store; never half of one."""
+"""`prepare` on damaged scans: either one line and exit code 2, or a complete store."""
 
 import sys
 from pathlib import Path
@@ -19,11 +19,12 @@ WITHOUT_STORE = {"validation.csv", "findings.json", "checks"}
 
 
 def write_cases(folder: Path, ending: str) -> Path:
-    """Two cases; returns the image of the first."""
+    """Write two cases and return the path of the first image."""
     for index in range(2):
         image = np.random.default_rng(index).integers(-1000, 500, GRID.shape).astype(np.int16)
         label = np.zeros(GRID.shape, np.uint8)
-        label[2:10, 5:35, 5 : 35 - index], label[4:6, 10:20, 10:20] = 1, 2
+        label[2:10, 5:35, 5 : 35 - index] = 1
+        label[4:6, 10:20, 10:20] = 2
         image[label > 0] = 150
         write_volume(folder / f"case_{index}" / f"imaging{ending}", Volume(image, GRID))
         write_volume(folder / f"case_{index}" / f"segmentation{ending}", Volume(label, GRID))

@@ -1,4 +1,4 @@
-"""`python -m renalnet plan` on files."""
+"""`python -m renalnet plan` on mask files."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ BALL = Ball((5.0, -26.0, 4.0), 12.0)
 
 
 def two_kidneys() -> np.ndarray:
-    """The right one, at lower x, has a tumor."""
+    """Return labels of two kidneys. The right one, at lower x, has a tumor."""
     right = kidney_with(BALL, SPACING_MM).labels
     left = np.minimum(right, 1)
     return np.concatenate([right, np.zeros((*right.shape[:2], 30), np.uint8), left], axis=2)

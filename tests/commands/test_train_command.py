@@ -1,4 +1,4 @@
-"""`renalnet train` as a person meets it: stopped, out of room, forecast, and what it shows."""
+"""`renalnet train`: signals, a full disk, the forecast, and its output."""
 
 import contextlib
 import io
@@ -77,7 +77,13 @@ def test_a_full_disk_is_one_line_and_the_command_goes_on_with_room(ball_store: S
     arguments = words(ball_store, tmp_path / "run", "epochs=2", "steps_per_epoch=3")
     assert run([*arguments, "--stop-after", "2"]).returncode == 0
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").glob("checkpoint-*")}
-    limited = ["bash", "-c", 'ulimit -f 50; exec "$@"', "bash", *arguments]  # KiB; a checkpoint has about 170
+    limited = [
+        "bash",
+        "-c",
+        'ulimit -f 50; exec "$@"',
+        "bash",
+        *arguments,
+    ]  # largest size of a file, in KiB; a checkpoint has about 170
     done = subprocess.run(limited, capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
@@ -134,17 +140,17 @@ def _chunks(terminal: int) -> Iterator[bytes]:
     while True:
         try:
             chunk = os.read(terminal, 65536)
-        except OSError:  # nobody holds the other end any more
+        except OSError:  # no process has the other end open
             return
         if not chunk:
             return
         yield chunk
 
 
-def test_what_a_run_is_and_costs_is_said_first(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path) -> None:
+def test_the_first_line_describes_the_run(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path) -> None:
     run = TrainingRun(tiny_train.model_copy(update={"max_validation_cases": 1}), ball_cohort, str(tmp_path))
     num_parameters = sum(p.numel() for p in run.net.parameters())
-    # 16 slices by tiles of 8 every 4: at 0, 4 and 8; 20×20 pixels are one tile.
+    # 16 slices in sub-volumes of 8 at 0, 4 and 8. In-plane, 20×20 pixels are one sub-volume.
     assert opening(run) == (
         f"fcn_ppm, {num_parameters // 1000} {num_parameters % 1000:03d} parameters; cpu, float32, "
         f"{torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}; 3 epochs of 3 steps of "
@@ -172,7 +178,7 @@ def test_a_forecast_leaves_the_first_steps_out(tiny_train: TrainConfig, ball_coh
         "50 of 126 000 steps done; 8.1 s a step (the first 5 left out): the rest takes about 11 d 19 h "
         "on this machine, validation not counted; the same command goes on"
     )
-    # An epoch of 14 000 steps of 4096 voxels at 4096 a second, and 1000 s of validation; 8 epochs are left.
+    # An epoch has 14 000 steps of 4096 voxels at 4096 voxels per second, and 1000 s of validation. 8 epochs are left.
     run.records = [EpochRecord(1, 0.5, 0.8, 0.4, 0.6, 0.05, 15000.0, "", 0.0, 4096.0)]
     run.partial.steps = 0
     assert run.voxels_per_step == 2 * 8 * 16 * 16 == 4096
@@ -188,7 +194,7 @@ def test_durations(seconds: float, text: str) -> None:
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_the_first_signal_asks_and_the_second_acts_as_ever() -> None:
+def test_the_first_signal_asks_and_the_second_has_its_usual_effect() -> None:
     with line.stop_signals() as stop:
         assert (stop.is_made, stop.exit_code) == (False, 0)
         signal.raise_signal(signal.SIGINT)
@@ -199,7 +205,7 @@ def test_the_first_signal_asks_and_the_second_acts_as_ever() -> None:
 
 
 def read_events(folder: Path) -> list[tuple[int, dict[str, float]]]:
-    """Steps and values of the one event file of a folder, by TensorFlow's record format."""
+    """Return the steps and values of the only event file of a folder, in TensorFlow's record format."""
     from tensorboardX.proto.event_pb2 import Event
 
     (path,) = folder.glob("*.tfevents.*")
@@ -235,7 +241,7 @@ def test_a_failed_epoch_has_no_point(tmp_path: Path) -> None:
     assert read_events(tmp_path / "tensorboard") == []
 
 
-def test_where_no_curves_can_be_it_is_said_once(
+def test_curves_that_cannot_be_written_are_reported_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "renalnet")
@@ -250,6 +256,6 @@ def test_where_no_curves_can_be_it_is_said_once(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_records_of_before_are_read(tmp_path: Path) -> None:
+def test_records_of_an_earlier_version_are_read(tmp_path: Path) -> None:
     line = '{"epoch": 1, "loss": 1.0, "dice_kidney": 0.5, "dice_tumor": 0.5, "objective": 0.5, "learning_rate": 0.1, '
     assert EpochRecord(**json.loads(line + '"seconds": 3.0}')).voxels_per_s == 0.0

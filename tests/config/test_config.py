@@ -1,3 +1,5 @@
+"""Configuration sections, overrides, files and presets."""
+
 from pathlib import Path
 
 import pytest

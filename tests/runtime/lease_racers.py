@@ -1,4 +1,7 @@
-"""Processes that try to take a lease at the same moment: `lease_racers.py PATH COUNT` prints how it went for each."""
+"""Start COUNT processes that try to take a lease at the same time: `lease_racers.py PATH COUNT`.
+
+Each process prints `held` or `busy`.
+"""
 
 import multiprocessing
 import sys
@@ -17,19 +20,20 @@ def try_once(path: str, together: Barrier) -> None:
         with Lease(path):
             sys.stdout.write("held\n")
             sys.stdout.flush()
-            together.wait()  # nobody lets go before all have tried
+            together.wait()  # no process releases the lease before all have tried
     except BusyError:
         sys.stdout.write("busy\n")
         sys.stdout.flush()
         together.wait()
     except Exception:
-        together.abort()  # the others would wait for ever
+        together.abort()  # otherwise the other processes would wait for ever
         raise
 
 
 def main() -> None:
-    path, num_racers = sys.argv[1], int(sys.argv[2])
-    # A hundred forked processes are quick; what speaks to an object store has threads, with which no process may fork.
+    path = sys.argv[1]
+    num_racers = int(sys.argv[2])
+    # Forking is quick for a hundred processes. A client of an object store has threads, which must not be forked.
     context = multiprocessing.get_context("spawn" if path.startswith("s3://") else "fork")
     together = context.Barrier(num_racers)
     racers = [context.Process(target=try_once, args=(path, together)) for _ in range(num_racers)]

@@ -1,4 +1,4 @@
-"""One writer at a time."""
+"""Leases: one writer per folder at a time, also when holders are killed, silent or on other machines."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def test_a_second_holder_is_refused_and_told_who_the_first_is(tmp_path: Path) ->
         pass
 
 
-def test_a_holder_that_was_killed_is_succeeded(tmp_path: Path) -> None:
+def test_a_killed_holder_is_taken_over_from(tmp_path: Path) -> None:
     path = tmp_path / "lease.json"
     code = KILLED_HOLDER.format(path=str(path))
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False)
@@ -52,7 +52,7 @@ def test_a_holder_that_was_killed_is_succeeded(tmp_path: Path) -> None:
         pass
 
 
-def test_a_holder_elsewhere_is_succeeded_when_it_stays_silent_whatever_its_clock(tmp_path: Path) -> None:
+def test_a_silent_holder_elsewhere_is_taken_over_from_whatever_its_clock(tmp_path: Path) -> None:
     path = tmp_path / "lease.json"
     for ahead_s in (-3600, 0, 3600):
         write_holder(path, beat=time.time() + ahead_s)
@@ -72,7 +72,7 @@ def test_a_holder_elsewhere_that_beats_is_named_whatever_its_clock(tmp_path: Pat
     beat.join()
 
 
-def test_a_holder_elsewhere_that_gives_the_lease_back_meanwhile_is_followed(tmp_path: Path) -> None:
+def test_a_holder_elsewhere_that_gives_the_lease_back_is_followed(tmp_path: Path) -> None:
     path = tmp_path / "lease.json"
     write_holder(path)
     end = threading.Timer(0.2, path.unlink)
@@ -84,7 +84,7 @@ def test_a_holder_elsewhere_that_gives_the_lease_back_meanwhile_is_followed(tmp_
 
 
 def test_a_process_of_another_container_is_not_looked_for_in_this_one(tmp_path: Path) -> None:
-    """Its number says nothing here, where no process may have it."""
+    """A process id of another container must not be compared with the processes of this one."""
     path = tmp_path / "lease.json"
     with Lease(str(path)):
         mine = json.loads(path.read_text())
@@ -97,7 +97,7 @@ def test_a_process_of_another_container_is_not_looked_for_in_this_one(tmp_path: 
     beat.join()
 
 
-def test_a_holder_that_awakes_after_it_was_succeeded_is_told(tmp_path: Path) -> None:
+def test_a_holder_that_wakes_up_after_a_takeover_gets_an_error(tmp_path: Path) -> None:
     path = str(tmp_path / "lease.json")
     with Lease(path) as first:
         known = json.loads((tmp_path / "lease.json").read_text())
@@ -137,7 +137,7 @@ def test_of_a_hundred_processes_one_holds_the_lease(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_of_a_hundred_processes_one_succeeds_a_holder_that_is_gone(tmp_path: Path) -> None:
+def test_of_a_hundred_processes_one_takes_over_from_a_dead_holder(tmp_path: Path) -> None:
     path = tmp_path / "lease.json"
     code = KILLED_HOLDER.format(path=str(path))
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False)
@@ -158,7 +158,7 @@ def test_a_file_is_created_once(tmp_path: Path, s3_uri: str) -> None:
         assert storage.read_bytes(path) == b"first"
 
 
-def test_without_boto3_an_object_store_is_written_without_a_promise(
+def test_without_boto3_an_object_store_is_written_without_a_guarantee(
     s3_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exclusive, "find_spec", lambda _: None)
@@ -170,7 +170,7 @@ def test_without_boto3_an_object_store_is_written_without_a_promise(
         pass
 
 
-def test_a_bucket_that_is_not_there_is_no_lease(s3_uri: str) -> None:
+def test_a_lease_in_a_missing_bucket_is_an_error(s3_uri: str) -> None:
     with pytest.raises(OSError, match="bucket does not exist"), Lease(s3_uri.replace("//scans/", "//nosuch/")):
         pass
 
@@ -184,7 +184,7 @@ def test_a_lease_that_was_taken_over_is_noticed_and_left_to_its_taker(tmp_path: 
     assert json.loads(path.read_text())["token"] == "other"
 
 
-def test_half_a_lease_is_nobodys(tmp_path: Path) -> None:
+def test_an_incomplete_lease_belongs_to_nobody(tmp_path: Path) -> None:
     (tmp_path / "lease.json").write_text('{"token": ')
     with Lease(str(tmp_path / "lease.json")):
         pass

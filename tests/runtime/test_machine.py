@@ -1,4 +1,4 @@
-"""Control groups as the kernel shows them (man 7 cgroups), below a folder of the test's own."""
+"""Memory limits from control groups (man 7 cgroups), in a copy of the kernel's files in a test folder."""
 
 import platform
 import subprocess
@@ -11,11 +11,11 @@ from renalnet.runtime.machine import memory_bytes
 
 MB = 2**20
 NONE_V1 = "9223372036854771712"
-"""What version 1 shows where there is no limit."""
+"""Value of version 1 for no limit."""
 
 
-def written(root: Path, groups: str, limits: dict[str, str]) -> Path:
-    """The process's groups, and the limits by their files below /sys/fs/cgroup."""
+def write_groups(root: Path, groups: str, limits: dict[str, str]) -> Path:
+    """Write the groups of the process, and the limits by their files in /sys/fs/cgroup."""
     files = {"proc/self/cgroup": groups} | {f"sys/fs/cgroup/{path}": limit for path, limit in limits.items()}
     for path, text in files.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def written(root: Path, groups: str, limits: dict[str, str]) -> Path:
                 "user.slice/run.scope/memory.max": str(55 * MB),
             },
             50,
-            id="the least of several",
+            id="the lowest of several",
         ),
         pytest.param(
             "5:cpu,cpuacct:/elsewhere\n4:hugetlb,memory:/job/step\n0::/",
@@ -60,17 +60,17 @@ def written(root: Path, groups: str, limits: dict[str, str]) -> Path:
         pytest.param("4:memory:/seen/outside", {"memory/memory.limit_in_bytes": str(16 * MB)}, 16, id="container, v1"),
     ],
 )
-def test_the_least_limit_around_the_process_counts(
+def test_the_lowest_limit_around_the_process_counts(
     groups: str, limits: dict[str, str], expected_mb: int, tmp_path: Path
 ) -> None:
-    assert memory_bytes(written(tmp_path, groups, limits)) == expected_mb * MB
+    assert memory_bytes(write_groups(tmp_path, groups, limits)) == expected_mb * MB
 
 
 def test_without_a_limit_it_is_the_nodes_memory(tmp_path: Path) -> None:
-    node = memory_bytes(tmp_path)  # no control groups at all
+    node = memory_bytes(tmp_path)  # without any control group
     assert node > 256 * MB
     unlimited = {"memory.max": "max", "memory/memory.limit_in_bytes": NONE_V1}
-    assert memory_bytes(written(tmp_path, "4:memory:/\n0::/", unlimited)) == node
+    assert memory_bytes(write_groups(tmp_path, "4:memory:/\n0::/", unlimited)) == node
 
 
 FAULTS = """
@@ -92,14 +92,14 @@ print(faults_of(1), faults_of(5), faults_of(5))
 
 
 def faults(kind: str) -> list[int]:
-    """Pages that a process of its own meets anew in one step of four tensors, in five more, and in the last five."""
+    """Return the page faults of a new process in one step of four tensors, in five more steps, and in the last five."""
     done = subprocess.run([sys.executable, "-c", FAULTS, kind], capture_output=True, text=True, check=True)
     return [int(word) for word in done.stdout.split()]
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory as it likes")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
 def test_kept_memory_is_not_asked_for_again() -> None:
-    """Of five steps each meets its pages anew where memory is given back; where it is kept, not one step's worth."""
+    """Without `keep_memory`, each step faults on its pages again. With it, five steps fault less than the first one."""
     first, _, last = faults("given back")
     assert last > 4 * first
     first, _, last = faults("kept")

@@ -1,3 +1,5 @@
+"""Files on local paths, URIs and an object store."""
+
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ from renalnet.runtime import storage
 from renalnet.runtime.lease import Lease
 
 
-def test_write_is_whole_and_leaves_nothing_else(tmp_path: Path) -> None:
+def test_write_is_atomic_and_leaves_no_other_file(tmp_path: Path) -> None:
     storage.write_bytes(tmp_path / "a" / "b.bin", b"12")
     storage.write_bytes(tmp_path / "a" / "b.bin", b"3")
     assert storage.read_bytes(tmp_path / "a" / "b.bin") == b"3"

@@ -1,4 +1,4 @@
-"""Work in other processes: order, errors, and what is left when a process dies."""
+"""Work in other processes: order, errors, and jobs whose process dies."""
 
 import os
 import signal
@@ -90,4 +90,4 @@ def wait_until(condition: object) -> None:
         if condition():  # type: ignore[operator]
             return
         time.sleep(0.1)
-    raise AssertionError("it did not come to pass within a minute")
+    raise AssertionError("the condition was not true within a minute")
