@@ -11,7 +11,7 @@ from renalnet.commands.options import Bundle, Inference, PredictOut, Scans, Seri
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from renalnet.inference.prediction import Told
+    from renalnet.inference.prediction import ScanReport
 
 
 def predict(scans: Scans, model: Bundle, out: PredictOut, series: Series = None, set_: Inference = None) -> None:
@@ -21,16 +21,16 @@ def predict(scans: Scans, model: Bundle, out: PredictOut, series: Series = None,
     a PACS can file it. A kidney that is not found with confidence is left out, and a warning names it. A CT that fails
     does not stop the others. All failures are printed at the end, and the exit code is then 2.
     """
-    from renalnet.inference.prediction import list_jobs, load_predictor, lost_reader, predict_scan, read_scan
+    from renalnet.inference.prediction import list_jobs, load_predictor, lost_scan, predict_scan, read_scan
     from renalnet.runtime.workers import Workers
 
     jobs = list_jobs(scans, model, out, series=series, assignments=set_ or [])
     load_predictor(model, set_ or [])  # a wrong model bundle is an error before any scan is read
     with Workers(1) as reader:  # a CT that crashes its reader ends only this process; it also reads the next CT ahead
-        tell_predictions(map(predict_scan, jobs, reader.map(read_scan, jobs, lost_reader)))
+        tell_predictions(map(predict_scan, jobs, reader.map(read_scan, jobs, lost_scan)))
 
 
-def tell_predictions(told: "Iterable[Told]") -> None:
+def tell_predictions(told: "Iterable[ScanReport]") -> None:
     """Print the result of each scan, then the failures. Raises typer.Exit with code 2 if a scan failed."""
     console = Console(soft_wrap=True, highlight=False)
     errors = Console(stderr=True, soft_wrap=True, highlight=False)

@@ -1,1 +1,1 @@
-"""Stitched inference, dense CRF and connectivity: from a network's logits to the final mask."""
+"""Inference: stitched inference, post-processing, prediction on a scan and export."""

@@ -1,4 +1,4 @@
-"""How many sub-volumes go through a network at once: as many as the device's memory holds."""
+"""The number of sub-volumes that go through a network at once, by the memory of the device."""
 
 from collections.abc import Callable
 from typing import Final
@@ -8,34 +8,34 @@ from torch import Tensor
 
 from renalnet.runtime.device import is_out_of_memory
 
-_MOST: Final = 32
-"""More at once gain nothing and make the window of open slices longer."""
-_SHARE: Final = 0.8
-"""Of the free memory of a GPU that is filled; what fragments and what libraries take comes out of the rest."""
+_MAX_SIZE: Final = 32
+"""Larger batches are not faster, and more slices wait for their last vote."""
+_MEMORY_SHARE: Final = 0.8
+"""Share of the free GPU memory to fill. The rest is left for fragmentation and for libraries."""
 
 
 class BatchSizer:
-    """Starts with one sub-volume, measures what it takes and goes on with as many as fit.
+    """Runs sub-volumes in batches. The first batch measures the memory, the next ones are as large as fits.
 
-    On a processor it stays with one: more at once leave the caches, and need the memory.
+    On a CPU the size does not change: larger batches leave the caches and need more memory.
     """
 
     def __init__(self, device: torch.device, size: int = 1) -> None:
-        """`size` sub-volumes at first, on the device of the networks."""
+        """Start with batches of `size` sub-volumes on the device of the networks."""
         self._device = device
         self._is_known = device.type != "cuda"
         self.size = size
-        """Sub-volumes at once."""
+        """Number of sub-volumes in a batch."""
 
-    def run(self, forward: Callable[[Tensor], Tensor], tiles: Tensor) -> Tensor:
-        """The logits of some sub-volumes (B, 1, d, h, w), in parts of at most `size`.
+    def run(self, forward: Callable[[Tensor], Tensor], sub_volumes: Tensor) -> Tensor:
+        """Return the logits of some sub-volumes (B, 1, d, h, w), computed in batches of at most `size`.
 
-        Where memory runs out the parts are halved; where one sub-volume alone is too large the error is passed on.
+        Where memory runs out, the batch is halved. Where a single sub-volume does not fit, the error is raised.
         """
         done: list[Tensor] = []
         at = 0
-        while at < len(tiles):
-            part = tiles[at : at + self.size]
+        while at < len(sub_volumes):
+            part = sub_volumes[at : at + self.size]
             try:
                 done.append(self._measured(forward, part))
             except RuntimeError as error:
@@ -53,8 +53,9 @@ class BatchSizer:
         before = torch.cuda.memory_allocated(self._device)
         logits = forward(part)
         taken = torch.cuda.max_memory_allocated(self._device) - before
+        # Memory that PyTorch's allocator has cached is free for the next batch, but the driver counts it as used.
         reserved = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
         free = torch.cuda.mem_get_info(self._device)[0] + reserved
-        self.size = max(1, min(_MOST, int(_SHARE * free * len(part) / max(taken, 1))))
+        self.size = max(1, min(_MAX_SIZE, int(_MEMORY_SHARE * free * len(part) / max(taken, 1))))
         self._is_known = True
         return logits

@@ -1,4 +1,4 @@
-"""The last step of inference: only the largest connected component is kept (Yang et al., ICPR 2018, II.B)."""
+"""Connectivity: only the largest connected component of a mask is kept (Yang et al., ICPR 2018, II.B)."""
 
 from typing import Any
 
@@ -10,20 +10,20 @@ from renalnet.inference.post_processing import Evidence
 from renalnet.types import BACKGROUND, KIDNEY, TUMOR, LabelArray, MaskArray, Triple
 
 CONNECTIVITY = 18
-"""Voxels that share a face or an edge are connected."""
+"""Number of neighbours of a voxel: those that share a face or an edge with it."""
 _MM3_PER_ML = 1000.0
 
 
 def keep_largest(labels: LabelArray, spacing_mm: Triple, config: ComponentsConfig) -> LabelArray:
-    """`labels` (z, y, x) with all but the largest 18-connected component emptied, and small tumors made kidney.
+    """Return the labels with only the largest 18-connected component, and small pieces of tumor as kidney.
 
-    Kidney and tumor count as one object, so a tumor that touches its kidney stays. Of components of the same
-    size the one whose first voxel comes first in (z, y, x) order stays. An empty mask comes back empty.
+    Kidney and tumor count as one object, so a tumor that touches its kidney is kept. Among components of the same
+    size, the one whose first voxel is first in (z, y, x) order is kept. An empty mask stays empty.
 
     Args:
-        labels: 0 background, 1 kidney, 2 tumor; left as they are.
-        spacing_mm: of the voxels (z, y, x).
-        config: volumes below which a component, or a piece of tumor, does not count.
+        labels: 0 background, 1 kidney, 2 tumor (z, y, x); not changed.
+        spacing_mm: voxel spacing (z, y, x).
+        config: least volumes of a component and of a piece of tumor.
     """
     kept = labels.copy()
     box = _box(labels)
@@ -48,7 +48,7 @@ def apply(labels: LabelArray, evidence: Evidence, config: ComponentsConfig) -> L
 
 
 def _box(labels: LabelArray) -> tuple[slice, ...] | None:
-    """The smallest box around kidney and tumor; none of an empty mask."""
+    """Return the smallest box around kidney and tumor; None for an empty mask."""
     spans = []
     for axis in range(labels.ndim):
         found = np.flatnonzero(labels.any(axis=tuple({0, 1, 2} - {axis})))
@@ -59,7 +59,11 @@ def _box(labels: LabelArray) -> tuple[slice, ...] | None:
 
 
 def pieces_of(mask: MaskArray) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The 18-connected components of a boolean mask (z, y, x) by number from 1, and voxels by number; 0 is the rest."""
+    """Find the 18-connected components of a boolean mask (z, y, x).
+
+    Returns:
+        The number of each voxel's component, from 1, with 0 outside the mask; and the number of voxels of each.
+    """
     import cc3d
 
     components = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=CONNECTIVITY, binary_image=True)
@@ -67,7 +71,7 @@ def pieces_of(mask: MaskArray) -> tuple[NDArray[Any], NDArray[np.int64]]:
 
 
 def _largest(components: NDArray[Any], sizes: NDArray[np.int64]) -> int:
-    """The number of the largest; of several that which is met first, since the library promises no order."""
+    """Return the number of the largest component; among equals the first one, since the library promises no order."""
     ties = 1 + np.flatnonzero(sizes[1:] == sizes[1:].max())
     if len(ties) == 1:
         return int(ties[0])

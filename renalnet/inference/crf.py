@@ -1,9 +1,8 @@
-"""Dense conditional random field over an ROI, the step after the vote in Yang et al., ICPR 2018, II.B.
+"""Dense CRF over an ROI, which follows the vote in Yang et al., ICPR 2018, II.B.
 
-The field is that of Krähenbühl & Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge
-Potentials", 2011. Two kernels couple each pair of voxels: one on position alone, which smooths, and one on
-position and CT number, which lets labels follow edges. Positions are in mm, so that anisotropic voxels are
-treated alike along all axes.
+The model is that of Krähenbühl & Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge Potentials",
+2011. Two kernels couple each pair of voxels. The kernel on position smooths; the bilateral kernel, on position and CT
+number, lets labels follow edges. Positions are in mm, so that all axes of anisotropic voxels are treated alike.
 """
 
 from collections.abc import Sequence
@@ -17,40 +16,42 @@ from renalnet.inference.post_processing import Evidence
 from renalnet.types import NUM_CLASSES, FloatArray, HuArray, LabelArray, MaskArray, Triple
 
 HU_RANGE = (-200, 500)
-"""CT numbers are clipped to what the network sees; bone and air would fill the bilateral lattice."""
+"""CT numbers are clipped to the range that the network sees, since bone and air would fill the bilateral lattice."""
 _LEAST_PROBABILITY = 1e-6
 _CONTEXT_WIDTHS = 0.5
-"""Kernel widths around the voxels that can change within which voxels take part. Against the field over whole ROIs of
-133×150×150 voxels (real label maps, painted, with soft errors over 0.6 and 1.3 % of the voxels): labels equal in
-99.96 % and more, of the voxels that the whole field changes 99.8 % changed alike; with a whole width 99.99 %."""
+"""Distance, in kernel widths, up to which voxels around those that can change are included. Compared with the dense CRF
+over whole ROIs of 133×150×150 voxels (real label maps, painted, with soft errors in 0.6 % and 1.3 % of the voxels), at
+least 99.96 % of the labels are equal. Of the voxels that the whole CRF changes, 99.8 % change alike; 99.99 % with a
+distance of one width."""
 
 
 def refine(probability: FloatArray, image_hu: HuArray, spacing_mm: Triple, config: CrfConfig) -> LabelArray:
-    """Labels (z, y, x) after mean-field inference with Potts compatibility.
+    """Return the labels (z, y, x) after mean-field inference with Potts compatibility.
+
+    Inference runs on the voxels whose label can change (see `_can_change`) and on those near them (`_CONTEXT_WIDTHS`).
+    That is a fifth of an ROI where the network is sure. All other voxels keep their vote. Where no label can change, as
+    in an empty mask of a sure network, the vote is returned.
 
     Args:
-        probability: (3, z, y, x), its argmax the vote. The unary energy is its negative logarithm.
+        probability: class probabilities (3, z, y, x) whose argmax is the vote. The unary energy is their negative
+            logarithm.
         image_hu: CT numbers (z, y, x).
         spacing_mm: voxel spacing (z, y, x).
-        config: `iterations` 0, or both weights 0, gives exactly the argmax of `probability`.
-
-    The field is inferred on the voxels whose label can change (see `_open`) and on those near them, which speak to
-    them (`_CONTEXT_WIDTHS`): a fifth of an ROI where the network is sure. All others keep their vote. Where no label
-    can change, as in an empty mask of a sure network, the vote is returned as it is.
+        config: with `iterations` 0, or both weights 0, the result is exactly the argmax of `probability`.
 
     Raises:
-        ConfigError: a field is asked for and pydensecrf is not installed.
+        ConfigError: the dense CRF is on and pydensecrf is not installed.
     """
     labels: LabelArray = probability.argmax(axis=0).astype(np.uint8)
     if config.iterations == 0 or config.smooth_weight + config.bilateral_weight == 0:
         return labels
-    can_change = _open(probability, config)
+    can_change = _can_change(probability, config)
     if not can_change.any():
         return labels
     reach_mm = _CONTEXT_WIDTHS * max(config.smooth_mm, config.bilateral_mm)
-    taking_part = _grown(can_change, [int(np.ceil(reach_mm / step)) for step in spacing_mm])
-    found = _mean_field(probability, image_hu, spacing_mm, config, taking_part)
-    labels[can_change] = found[can_change[taking_part]]
+    included = _grown(can_change, [int(np.ceil(reach_mm / voxel_mm)) for voxel_mm in spacing_mm])
+    found = _mean_field(probability, image_hu, spacing_mm, config, included)
+    labels[can_change] = found[can_change[included]]
     return labels
 
 
@@ -60,61 +61,61 @@ def apply(labels: LabelArray, evidence: Evidence, config: CrfConfig) -> LabelArr
     return refine(evidence.probability, evidence.image_hu, evidence.spacing_mm, config)
 
 
-def _open(probability: FloatArray, config: CrfConfig) -> MaskArray:
-    """The voxels whose label can change (z, y, x).
+def _can_change(probability: FloatArray, config: CrfConfig) -> MaskArray:
+    """Return the voxels (z, y, x) whose label can change.
 
-    What reaches a voxel through a normalised kernel of weight w is at most about w for one class more than for another,
-    and mean field adds it to the voxel's own energy anew in each iteration. So a voxel whose two most probable classes
-    lie further apart in log probability than the sum of the weights keeps its class.
+    Through a normalised kernel of weight w, a voxel receives at most about w more for one class than for another. Each
+    mean-field iteration adds this to the voxel's own energy, not to the result of the iteration before. So a voxel
+    keeps its class if its two most probable classes differ in log probability by more than the sum of the weights.
     """
     first, second, third = probability
     highest = np.maximum(np.maximum(first, second), third)
     middle = np.maximum(np.minimum(first, second), np.minimum(np.maximum(first, second), third))
     likeness = np.float32(np.exp(-(config.smooth_weight + config.bilateral_weight)))
-    is_open: MaskArray = np.maximum(middle, _LEAST_PROBABILITY) > likeness * highest
-    return is_open
+    can_change: MaskArray = np.maximum(middle, _LEAST_PROBABILITY) > likeness * highest
+    return can_change
 
 
 def _grown(mask: MaskArray, reach: Sequence[int]) -> MaskArray:
-    """`mask` and all voxels no further along each axis than `reach` (z, y, x): a box around every voxel."""
+    """Return `mask` grown by a box of `reach` voxels (z, y, x) to both sides of each voxel."""
     grown = mask.copy()
     for axis, most in enumerate(reach):
         done = 0
         while done < most:
-            step = min(done + 1, most - done)  # neighbours that are already there reach this far without a gap
+            shift = min(done + 1, most - done)  # larger shifts would leave gaps between the grown voxels
             before = np.moveaxis(grown, axis, 0).copy()
             view = np.moveaxis(grown, axis, 0)
-            view[step:] |= before[:-step]
-            view[:-step] |= before[step:]
-            done += step
+            view[shift:] |= before[:-shift]
+            view[:-shift] |= before[shift:]
+            done += shift
     return grown
 
 
 def _mean_field(
-    probability: FloatArray, image_hu: HuArray, spacing_mm: Triple, config: CrfConfig, taking_part: MaskArray
+    probability: FloatArray, image_hu: HuArray, spacing_mm: Triple, config: CrfConfig, included: MaskArray
 ) -> LabelArray:
-    """Labels of the field on the voxels that take part, in (z, y, x) order; all arrays are those of the whole ROI."""
-    unary = -np.log(np.maximum(probability[:, taking_part], _LEAST_PROBABILITY))
-    field = _dense_crf(unary.shape[1])
-    field.setUnaryEnergy(np.ascontiguousarray(unary, dtype=np.float32))
-    position_mm = _position_mm(taking_part, spacing_mm)
+    """Return the labels of the included voxels in (z, y, x) order; all arrays given are those of the whole ROI."""
+    unary = -np.log(np.maximum(probability[:, included], _LEAST_PROBABILITY))
+    crf = _dense_crf(unary.shape[1])
+    crf.setUnaryEnergy(np.ascontiguousarray(unary, dtype=np.float32))
+    position_mm = _position_mm(included, spacing_mm)
     if config.smooth_weight > 0:
-        field.addPairwiseEnergy(position_mm / np.float32(config.smooth_mm), compat=config.smooth_weight)
+        crf.addPairwiseEnergy(position_mm / np.float32(config.smooth_mm), compat=config.smooth_weight)
     if config.bilateral_weight > 0:
-        intensity = image_hu[taking_part].clip(*HU_RANGE).astype(np.float32)[None]
+        intensity = image_hu[included].clip(*HU_RANGE).astype(np.float32)[None]
         scaled = (position_mm / np.float32(config.bilateral_mm), intensity / np.float32(config.bilateral_hu))
-        field.addPairwiseEnergy(np.concatenate(scaled), compat=config.bilateral_weight)
-    labels: LabelArray = np.asarray(field.inference(config.iterations)).argmax(axis=0).astype(np.uint8)
+        crf.addPairwiseEnergy(np.concatenate(scaled), compat=config.bilateral_weight)
+    labels: LabelArray = np.asarray(crf.inference(config.iterations)).argmax(axis=0).astype(np.uint8)
     return labels
 
 
-def _position_mm(taking_part: MaskArray, spacing_mm: Triple) -> FloatArray:
-    """(3, voxels), counted from the corner of the ROI.
+def _position_mm(included: MaskArray, spacing_mm: Triple) -> FloatArray:
+    """Return the positions (3, voxels) of the included voxels from the corner of the ROI.
 
-    The filter works on a lattice fixed in space, so that counting from elsewhere would shift it and change labels.
+    The filter works on a lattice that is fixed in space. Another origin would shift the lattice and change labels.
     """
-    axes = zip(np.nonzero(taking_part), spacing_mm, strict=True)
-    return np.stack([along.astype(np.float32) * np.float32(step) for along, step in axes])
+    axes = zip(np.nonzero(included), spacing_mm, strict=True)
+    return np.stack([along.astype(np.float32) * np.float32(voxel_mm) for along, voxel_mm in axes])
 
 
 def _dense_crf(num_voxels: int) -> Any:
@@ -122,7 +123,7 @@ def _dense_crf(num_voxels: int) -> Any:
         from pydensecrf.densecrf import DenseCRF
     except ImportError as error:
         raise ConfigError(
-            f"the dense CRF needs pydensecrf, which is not installed ({error}); install pydensecrf2, "
-            "or set the CRF's iterations to 0 to do without it"
+            f"the dense CRF needs pydensecrf, which is not installed ({error}); install pydensecrf2 or set "
+            "crf.iterations to 0"
         ) from error
     return DenseCRF(num_voxels, NUM_CLASSES)

@@ -1,7 +1,7 @@
-"""A model bundle as ONNX: the networks, for programs that have no PyTorch.
+"""Export of a model bundle's networks to ONNX, for programs without PyTorch.
 
-What is exported answers a sub-volume; overlap, vote, field and components are the caller's, whose numbers are written
-into the model's metadata and into a JSON file beside it.
+An exported network segments one sub-volume. Overlap, vote, dense CRF and connectivity are left to the caller. Their
+parameters are written into the model's metadata and into a JSON file beside it.
 """
 
 import json
@@ -25,38 +25,38 @@ _OPSET: Final = 18
 
 
 class _Portable(nn.Module):
-    """A network in PyTorch's own operations."""
+    """A network as a module that takes one image and returns its logits."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 1, D, H, W) to logits of the same size."""
+        """Return logits (B, 3, D, H, W) of an image (B, 1, D, H, W)."""
         logits: Tensor = self.net(image)
         return logits
 
 
 def export_bundle(folder: str | Path, out: str | Path) -> list[str]:
-    """Write each network of a bundle as `<out>.onnx`, further ones of an ensemble as `<out>-2.onnx` and so on.
+    """Write each network of a bundle as `<out>.onnx`; further members of an ensemble as `<out>-2.onnx` and so on.
 
-    Inputs are normalised sub-volumes (batch, 1, z, y, x) of the size that the bundle was trained to answer, float32,
-    any number at once; outputs logits (batch, 3, z, y, x).
+    The input is a batch of any number of normalised sub-volumes (batch, 1, z, y, x), float32, of the size that the
+    bundle's configuration states. The output is logits (batch, 3, z, y, x).
 
     Args:
-        folder: of the bundle.
-        out: path without ending, a local path or a URI.
+        folder: folder of the bundle.
+        out: local path or URI without ending.
 
     Returns:
-        What was written: the models, then `<out>.json`.
+        Paths of the files that were written: the models, then `<out>.json`.
 
     Raises:
-        CheckpointError: the folder is no bundle, or is damaged.
+        CheckpointError: the folder is not a bundle or is damaged.
         ConfigError: the packages that write ONNX are not installed.
     """
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
-        raise ConfigError(f'export needs {" and ".join(missing)}; install them by `pip install "renalnet[onnx]"`')
+        raise ConfigError(f'export needs {" and ".join(missing)}; install them with `pip install "renalnet[onnx]"`')
     members = member_folders(folder)
     written = []
     for number, member in enumerate(members, start=1):
@@ -82,7 +82,7 @@ def _exported(folder: str, num_members: int) -> bytes:
 
 
 def to_onnx(net: nn.Module, tile: Shape) -> bytes:
-    """A network in evaluation as an ONNX model for sub-volumes of one size, any number at once."""
+    """Return a network in evaluation mode as an ONNX model for batches of sub-volumes of one size."""
     example = torch.zeros(2, 1, *tile)
     batch = torch.export.Dim("batch", min=1, max=4096)
     with TemporaryDirectory(prefix="renalnet-") as temporary:
@@ -107,7 +107,7 @@ def _inference(config: dict[str, Any]) -> InferenceConfig:
 
 
 def _about(config: dict[str, Any], num_members: int) -> dict[str, Any]:
-    """All that the use of the networks needs."""
+    """Return all parameters that the use of the networks needs."""
     return {
         "network": config["train"]["net"]["name"],
         "num_members": num_members,

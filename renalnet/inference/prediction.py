@@ -1,6 +1,7 @@
-"""A CT in, a mask on exactly the CT's own grid out: both kidneys are found, cut, segmented and put back.
+"""Prediction on scans: both kidneys are found, cut out, segmented and written as a mask on the scan's own grid.
 
-A DICOM series gives a DICOM segmentation too. Several scans go one after the other, and one that fails stops no other.
+A DICOM series also gets a DICOM segmentation. Scans are predicted one after the other, and a scan that fails does not
+stop the others.
 """
 
 from collections.abc import Sequence
@@ -31,13 +32,16 @@ from renalnet.types import FOREGROUND_LABELS, LABEL_NAMES, HuArray, LabelArray, 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A model bundle, ready for scans."""
+    """A model bundle that is ready to predict on scans."""
 
     model: Model
+    """Networks of the bundle."""
     atlases: Sequence[Atlas]
+    """Atlases by which the kidneys are found."""
     prepare: PrepareConfig
-    """How the ROIs that the model was trained on were cut."""
+    """Configuration by which ROIs are cut, as those that the model was trained on."""
     inference: InferenceConfig
+    """Stitched inference and post-processing."""
 
     def segment_file(self, path: str | Path, *, series: str | None = None) -> "Prediction":
         """Segment a scan: a NIfTI, NRRD or MetaImage file, or a folder of DICOM slices.
@@ -77,22 +81,23 @@ class Predictor:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A mask, and what is to be known of it."""
+    """A mask and the facts that are reported with it."""
 
     mask: Volume
-    """uint8 labels on the grid of the scan's file."""
+    """Labels (uint8) on the grid of the scan's file."""
     volume_ml: dict[str, float]
-    """Of kidney (both together) and tumor."""
+    """Volumes of kidney and tumor, both sides together."""
     side_ml: dict[Side, dict[str, float]]
-    """The same of each side that was segmented; empty where the scan is an ROI already cut."""
+    """Volumes of kidney and tumor by segmented side; empty for a scan that is already cut to an ROI."""
     confidence: dict[Side, float]
-    """Of finding each side's kidney, 0-1; empty where the scan is an ROI already cut."""
+    """Confidence, 0 to 1, that the kidney of each side was found; empty for a scan that is already cut to an ROI."""
     segmented: tuple[Side, ...]
-    """The sides that were found surely enough to be segmented."""
+    """Sides whose kidney was found with enough confidence to be segmented."""
     warnings: tuple[str, ...]
+    """One line for each kidney that was left out, and one for an empty mask."""
 
     def to_json(self) -> dict[str, Any]:
-        """All but the mask; `confidence` is the lowest of the segmented sides, null for an ROI already cut."""
+        """Return everything but the mask; `confidence` is the lowest of the segmented sides, null without one."""
         kidneys = {
             side: {"segmented": side in self.segmented, "confidence": value, "volume_ml": self.side_ml.get(side)}
             for side, value in self.confidence.items()
@@ -107,20 +112,20 @@ class Prediction:
 
 
 def load_predictor(folder: str | Path, assignments: Sequence[str] = ()) -> Predictor:
-    """Load the `best` folder of a study, or the folder of a single training run (then with the default CRF).
+    """Load the `best` folder of a study, or the folder of one training run with the default post-processing.
 
     Args:
-        folder: of the bundle.
-        assignments: `key.sub=value` over how the bundle says that it is used (`InferenceConfig`).
+        folder: folder of the bundle.
+        assignments: `key.sub=value` that override the bundle's `InferenceConfig`.
 
     Raises:
-        CheckpointError: the folder is no bundle, is damaged, or was not made by a study.
+        CheckpointError: the folder is not a bundle, is damaged, or was not made by a study.
         ConfigError: an assignment is wrong.
     """
     model = load_bundle(storage.absolute(folder))
     if "roi" not in model.config or not storage.exists(storage.join(folder, ATLAS_FILE)):
         raise CheckpointError(
-            f"{folder} does not say how to cut its ROIs, or lacks {ATLAS_FILE}; name a study's `best`"
+            f"{folder}: states no ROI configuration or lacks {ATLAS_FILE}; name the `best` folder of a study"
         )
     final = model.config.get("final", {"stitch": model.config["train"]["stitch"]})
     return Predictor(
@@ -132,17 +137,17 @@ def load_predictor(folder: str | Path, assignments: Sequence[str] = ()) -> Predi
 
 
 def predict_image(predictor: Predictor, image: Volume, source: Grid) -> Prediction:
-    """Segment the kidneys of a scan that are found with confidence; the others are named in the warnings.
+    """Segment the kidneys of a scan that are found with enough confidence; warnings name the others.
+
+    Where no kidney is found, the mask is empty and a warning states it.
 
     Args:
-        predictor: from `load_predictor`.
-        image: canonical int16 HU, from `load_scan`.
-        source: the grid that the scan's file states, on which the mask will lie.
-
-    Where neither kidney is found with confidence the mask is empty, and a warning says so.
+        predictor: result of `load_predictor`.
+        image: canonical volume of int16 HU, from `load_scan`.
+        source: grid of the scan's file, which will be the grid of the mask.
     """
     found = None if is_cut(image.grid, predictor.prepare) else localise(image, predictor.atlases, predictor.prepare)
-    sides = found.sure_sides if found else ()
+    sides = found.confident_sides if found else ()
     boxes: list[Box | None] = [found.box(side) for side in sides] if found else [None]
     parts = [_segment_box(predictor, image, box, source) for box in boxes]
     array = np.maximum.reduce([np.zeros(source.shape, np.uint8), *parts])
@@ -157,10 +162,12 @@ def _volume_ml(labels: LabelArray, source: Grid) -> dict[str, float]:
 
 
 def scan_names(scans: Sequence[Path]) -> list[str]:
-    """A name for the mask of each scan: its file's or DICOM folder's; where these repeat, the folder's around it.
+    """Return a name for the mask of each scan.
+
+    The name is that of the file or DICOM folder. Scans of the same name get the name of the folder around them.
 
     Raises:
-        InputError: two scans have the same name by both rules.
+        InputError: two scans still have the same name.
     """
     stems = [_stem(scan) for scan in scans]
     names = [
@@ -187,8 +194,8 @@ def _no_kidney(found: Localisation, prepare: PrepareConfig) -> str:
 
 
 def _warnings(found: Localisation | None, prepare: PrepareConfig, *, is_empty: bool) -> tuple[str, ...]:
-    """A line for each kidney that is left out, or for both."""
-    if found and not found.sure_sides:
+    """Return a line for each kidney that is left out, or one for both, and one for an empty mask."""
+    if found and not found.confident_sides:
         return (_no_kidney(found, prepare),)
     empty = ("no kidney was segmented",) if is_empty else ()
     if not found:
@@ -196,7 +203,7 @@ def _warnings(found: Localisation | None, prepare: PrepareConfig, *, is_empty: b
     doubts = tuple(
         f"{side} kidney not segmented: confidence {found.confidence_of(side):.2f}, {LOW_CONFIDENCE} is needed"
         for side in SIDES
-        if side not in found.sure_sides
+        if side not in found.confident_sides
     )
     return (*doubts, *empty)
 
@@ -211,77 +218,86 @@ def _segment_box(predictor: Predictor, image: Volume, box: Box | None, source: G
 
 @dataclass(frozen=True)
 class ScanJob:
-    """A scan, and where its prediction goes."""
+    """A scan to predict on."""
 
     scan: Path
+    """File or folder of the scan."""
     stem: str
-    """Path, or URI, of the files that are written, without their endings."""
+    """Path or URI of the files to write, without their endings."""
     model: str
     """Folder of the bundle."""
     series: str | None = None
+    """UID of the DICOM series to read; None where the folder holds one series."""
     assignments: tuple[str, ...] = ()
+    """`key.sub=value` that override the bundle's `InferenceConfig`."""
 
     def __str__(self) -> str:
         return str(self.scan)
 
 
 @dataclass(frozen=True)
-class Told:
-    """What became of a scan, in words."""
+class ScanReport:
+    """Messages about one scan."""
 
     line: str = ""
+    """File and volumes of the mask; empty for a scan that failed."""
     warnings: tuple[str, ...] = ()
+    """Warnings about the mask."""
     failure: str = ""
-    """Why there is no mask, or why it holds nothing; else empty."""
+    """Reason why there is no mask or why it is empty; else empty."""
 
 
-Read: TypeAlias = tuple[Volume, Grid] | Told
+Read: TypeAlias = tuple[Volume, Grid] | ScanReport
 
 
 def list_jobs(
     paths: Sequence[Path], model: str, out: str, *, series: str | None = None, assignments: Sequence[str] = ()
 ) -> list[ScanJob]:
-    """A job for each scan that the paths name. Raises InputError where there is none, or two would have one name."""
+    """Return a job for each scan under the paths. Raises InputError for no scan or two scans of one name."""
     scans = [scan for path in paths for scan in find_scans(path, series=series)]
     stems = [storage.join(out, name) for name in scan_names(scans)]
     return [ScanJob(scan, stem, model, series, tuple(assignments)) for scan, stem in zip(scans, stems, strict=True)]
 
 
 def read_scan(job: ScanJob) -> Read:
-    """The scan, or why it cannot be read."""
+    """Read a scan; a report of the failure where it cannot be read."""
     try:
         return load_scan(job.scan, series=job.series)
     except InputError as error:
-        return Told(failure=str(error))
+        return ScanReport(failure=str(error))
 
 
-def lost_reader(job: ScanJob) -> Told:
-    """What is told of a scan whose reader died."""
-    return Told(failure=f"{job.scan}: {DIED}")
+def lost_scan(job: ScanJob) -> ScanReport:
+    """Return the report of a scan whose process died."""
+    return ScanReport(failure=f"{job.scan}: {DIED}")
 
 
-def predict_scan(job: ScanJob, read: Read | None = None) -> Told:
-    """Segment a scan and write `<stem>.nii.gz`, `<stem>.json` and, of a DICOM series, `<stem>.dcm`.
+def predict_scan(job: ScanJob, read: Read | None = None) -> ScanReport:
+    """Segment a scan and write `<stem>.nii.gz`, `<stem>.json` and, for a DICOM series, `<stem>.dcm`.
 
-    The model stays loaded in the process for the next scan. `read` is the scan where it has been read.
+    The model stays loaded in the process for the next scan.
+
+    Args:
+        job: the scan and the files to write.
+        read: result of `read_scan`; None to read the scan here.
     """
     found = read_scan(job) if read is None else read
-    if isinstance(found, Told):
+    if isinstance(found, ScanReport):
         return found
     try:
         prediction = predict_image(_loaded(job.model, job.assignments), *found)
     except InputError as error:
-        return Told(failure=str(error))
+        return ScanReport(failure=str(error))
     write_volume(f"{job.stem}.nii.gz", prediction.mask)
     if is_series(job.scan):
         labels = prediction.mask.array
         write_segmentation(f"{job.stem}.dcm", labels, job.scan, series=job.series, version=version("renalnet"))
     storage.write_json(f"{job.stem}.json", prediction.to_json())
     if prediction.confidence and not prediction.segmented:
-        return Told(failure=f"{job.scan}: {prediction.warnings[0]}; the mask that was written is empty")
+        return ScanReport(failure=f"{job.scan}: {prediction.warnings[0]}; the mask that was written is empty")
     volumes = ", ".join(f"{label} {volume:.1f} ml" for label, volume in prediction.volume_ml.items())
     warnings = tuple(f"{job.scan}: {warning}" for warning in prediction.warnings)
-    return Told(f"{job.stem}.nii.gz: {volumes}", warnings)
+    return ScanReport(f"{job.stem}.nii.gz: {volumes}", warnings)
 
 
 @lru_cache(maxsize=1)

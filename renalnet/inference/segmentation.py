@@ -19,9 +19,14 @@ def segment(
     config: StitchConfig,
     device: Device,
 ) -> Stitched:
-    """Stitched inference over an ROI (z, y, x) in HU, the same in training and in the final stage (paper, II.B).
+    """Return the vote of the networks on an ROI (paper, II.B). Training and the final stage both use this function.
 
-    Several networks are an ensemble that votes in one ballot.
+    Args:
+        nets: one network, or the members of an ensemble, whose votes are counted together.
+        image: CT numbers (z, y, x) in HU.
+        normalisation: intensity scaling that the networks expect.
+        config: sub-volumes and how they are combined.
+        device: device and precision of the networks.
     """
     forwards = [_forward(net, device) for net in nets]
     return stitch(forwards, image, config, normalise=normalisation.apply, device=device.torch_device)
@@ -30,9 +35,9 @@ def segment(
 def _forward(net: SegmentationNet, device: Device) -> Forward:
     net.eval()
 
-    def forward(tile: Tensor) -> Tensor:
+    def forward(sub_volumes: Tensor) -> Tensor:
         with device.autocast():
-            logits: Tensor = net(device.tensor(tile))
+            logits: Tensor = net(device.tensor(sub_volumes))
         return logits
 
     return forward

@@ -1,13 +1,13 @@
-"""Overlapping sub-volumes through a network, settled by majority vote (Yang et al., ICPR 2018, II.B).
+"""Stitched inference: overlapping sub-volumes go through a network and vote (Yang et al., ICPR 2018, II.B).
 
-A voxel gets one vote from each sub-volume that covers it. The paper does not say how ties end; here they go
-to the tied class of larger summed probability (reconstruction). A mean of probabilities alone would not be
-a vote: one very sure sub-volume could overrule two mildly sure ones.
+A voxel gets one vote from each sub-volume that covers it. The paper does not state how ties are decided. Here the tied
+class with the larger sum of probabilities is chosen (reconstruction). A mean of probabilities would not be a vote: one
+very sure sub-volume could overrule two that are less sure.
 
-An ensemble's networks vote in one ballot: each gives its own votes for its sub-volumes, and all are counted together.
+The networks of an ensemble vote together: each network votes for each of its sub-volumes, and all votes are counted.
 
-Sub-volumes pass from the first slice to the last, and a slice is settled as soon as the last sub-volume that covers it
-has voted, so that the memory does not grow with the length of the ROI.
+Sub-volumes are processed from the first slice to the last. A slice is decided after the last sub-volume that covers it
+has voted, so the memory does not grow with the length of the ROI.
 """
 
 import math
@@ -28,47 +28,52 @@ from renalnet.inference.batch_size import BatchSizer
 from renalnet.types import NUM_CLASSES, FloatArray, LabelArray
 
 Forward = Callable[[Tensor], Tensor]
-"""Sub-volumes (B, 1, d, h, w) float32 to logits (B, 3, d, h, w)."""
+"""From sub-volumes (B, 1, d, h, w) float32 to logits (B, 3, d, h, w)."""
 Normalise = Callable[[Any], FloatArray]
-"""Some slices (d, y, x) of the image to what the network expects, float32."""
+"""From some slices (d, y, x) of the image to the float32 intensities that the network expects."""
 Region = tuple[slice, slice, slice]
 
 _CPU = torch.device("cpu")
 _AXES: Final = {"z": 2, "y": 3, "x": 4}
 _GAUSSIAN_WIDTH: Final = 0.125
-"""Standard deviation of the Gaussian weight in lengths of the sub-volume (Isensee et al., nnU-Net, 2021)."""
+"""Standard deviation of the Gaussian weight, as a share of the sub-volume's length (Isensee et al., nnU-Net, 2021)."""
 _LEAST_WEIGHT: Final = 1e-3
-"""Of the peak: so that corners which one sub-volume alone covers are not lost to rounding."""
+"""Least weight relative to the peak. Corners that only one sub-volume covers would otherwise be lost to rounding."""
 
 
 @dataclass(frozen=True, eq=False)
 class Stitched:
-    """What the sub-volumes agreed on."""
+    """The vote over an ROI."""
 
     labels: LabelArray
-    """The vote, (z, y, x)."""
+    """Labels (z, y, x) by the vote."""
     probability: FloatArray
-    """(3, z, y, x): mean softmax of the covering sub-volumes, arranged so that its argmax is the vote."""
+    """Class probabilities (3, z, y, x): mean softmax of the covering sub-volumes, arranged so that the argmax is the
+    vote."""
 
 
 @dataclass(frozen=True, eq=False)
 class Slab:
-    """Slices of an ROI whose vote is settled."""
+    """Consecutive slices of an ROI whose vote is decided."""
 
     first: int
-    """The first of them."""
+    """Number of the first slice."""
     stitched: Stitched
-    """Of these slices alone."""
+    """Vote of these slices only."""
 
 
-def tile_starts(length: int, tile: int, stride: int) -> tuple[int, ...]:
-    """First voxels of the tiles along one axis.
+def sub_volume_starts(length: int, size: int, stride: int) -> tuple[int, ...]:
+    """Return the first voxel of each sub-volume along one axis.
 
-    The stride is regular, but for the last tile, which is shifted back to end exactly at the edge. An axis
-    that is no longer than a tile has one tile, at 0, as short as the axis. Needs `stride` ≤ `tile`, else
-    voxels are left out.
+    The stride is regular, except that the last sub-volume is shifted back to end exactly at the edge. An axis that is
+    not longer than a sub-volume has one sub-volume of the axis' own length, at 0.
+
+    Args:
+        length: voxels of the axis.
+        size: voxels of a sub-volume.
+        stride: voxels from one sub-volume to the next; at most `size`, or voxels would be left out.
     """
-    last = max(0, length - tile)
+    last = max(0, length - size)
     return (*range(0, last, stride), last)
 
 
@@ -81,15 +86,16 @@ def stitch(
     batches: BatchSizer | None = None,
     device: torch.device = _CPU,
 ) -> Stitched:
-    """Run each of `forwards` over the overlapping sub-volumes of an ROI and let all of them vote in one ballot.
+    """Return the vote of the networks over the overlapping sub-volumes of an ROI.
 
-    Arguments and errors are those of `stitch_slabs`, whose slabs are joined here.
+    The arguments and errors are those of `stitch_slabs`, whose slabs are joined here.
     """
     labels = np.empty(image.shape, np.uint8)
     probability = np.empty((NUM_CLASSES, *image.shape), np.float32)
     for slab in stitch_slabs(forwards, image, config, normalise=normalise, batches=batches, device=device):
         span = slice(slab.first, slab.first + len(slab.stitched.labels))
-        labels[span], probability[:, span] = slab.stitched.labels, slab.stitched.probability
+        labels[span] = slab.stitched.labels
+        probability[:, span] = slab.stitched.probability
     return Stitched(labels, probability)
 
 
@@ -103,88 +109,94 @@ def stitch_slabs(
     batches: BatchSizer | None = None,
     device: torch.device = _CPU,
 ) -> Iterator[Slab]:
-    """The ROI from its first slice to its last, each slab as soon as all sub-volumes that cover it have voted.
+    """Yield the vote from the first slice to the last, each slab after all sub-volumes that cover it have voted.
 
     Args:
-        forwards: one or more of (B, 1, d, h, w) float32 on `device` to logits (B, 3, d, h, w) of any float type.
-        image: (z, y, x), read a sub-volume at a time: it may be mapped from a file. Where it is shorter than a
-            sub-volume, sub-volumes are as short as it is.
-        config: size and step of the sub-volumes, in voxels (z, y, x), and how they are combined.
-        normalise: makes the network's intensities of some slices of `image`.
-        batches: how many sub-volumes go at once, one by one without; the result does not depend on it if
-            `forwards` treat each alone.
-        device: where sub-volumes and sums live: some tens of bytes a voxel of a sub-volume, however long the ROI is
-            and however many members there are.
+        forwards: one network or more, from (B, 1, d, h, w) float32 on `device` to logits (B, 3, d, h, w) of any float
+            type.
+        image: array (z, y, x). It is read some slices at a time, so it may be mapped from a file. Along an axis where
+            it is shorter than a sub-volume, the sub-volumes are as short as the image.
+        config: size and stride of the sub-volumes, in voxels (z, y, x), and how they are combined.
+        normalise: gives the intensities that the networks expect for some slices of `image`.
+        batches: number of sub-volumes in a batch; None for one. The result does not depend on it if `forwards` treat
+            each sub-volume alone.
+        device: device of sub-volumes and sums. They take some tens of bytes for each voxel of a sub-volume's slices,
+            whatever the length of the ROI and the number of networks.
 
     Raises:
         InputError: a network gave a probability that is not finite.
     """
     sizer = batches or BatchSizer(device)
-    tiling = _Tiling.of(image.shape, config)
-    window = _Window(tiling, len(forwards), config, device)
+    layout = _Layout.of(image.shape, config)
+    votes = _OpenSlices(layout, len(forwards), config, device)
     at = 0
-    while at < len(tiling.regions):
-        regions = tiling.regions[at : at + sizer.size]
-        tiles = _read(image, regions, normalise, device)
+    while at < len(layout.regions):
+        regions = layout.regions[at : at + sizer.size]
+        sub_volumes = _read(image, regions, normalise, device)
         for forward in forwards:
-            for region, probability in zip(regions, _probabilities(forward, tiles, config, sizer), strict=True):
-                window.cast(region, probability)
+            for region, probability in zip(regions, _probabilities(forward, sub_volumes, config, sizer), strict=True):
+                votes.cast(region, probability)
         at += len(regions)
-        settled = tiling.regions[at][0].start if at < len(tiling.regions) else image.shape[0]
-        if settled > window.first:
-            yield window.release(settled)
+        decided = layout.regions[at][0].start if at < len(layout.regions) else image.shape[0]
+        if decided > votes.first:
+            yield votes.release(decided)
 
 
 def _read(image: NDArray[Any], regions: Sequence[Region], normalise: Normalise, device: torch.device) -> Tensor:
-    """Sub-volumes (B, 1, d, h, w); slices that several of them share are normalised once."""
+    """Return the sub-volumes (B, 1, d, h, w). Slices that several of them share are normalised once."""
     first, last = regions[0][0].start, regions[-1][0].stop
     slices = np.ascontiguousarray(normalise(image[first:last]), dtype=np.float32)
     voxels = torch.from_numpy(slices).to(device)
     return torch.stack([voxels[z.start - first : z.stop - first, y, x] for z, y, x in regions])[:, None]
 
 
-def _probabilities(forward: Forward, tiles: Tensor, config: StitchConfig, sizer: BatchSizer) -> Iterator[Tensor]:
-    """Class probabilities (3, d, h, w) of each sub-volume, the mean over its mirror images where asked for."""
+def _probabilities(forward: Forward, sub_volumes: Tensor, config: StitchConfig, sizer: BatchSizer) -> Iterator[Tensor]:
+    """Yield the class probabilities (3, d, h, w) of each sub-volume, averaged over its mirror images."""
     axes = [_AXES[axis] for axis in config.mirror]
     flips = [list(some) for some in chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1))]
-    total = reduce(Tensor.add_, (_softmax(sizer.run(forward, tiles.flip(flip))).flip(flip) for flip in flips))
+    total = reduce(Tensor.add_, (_softmax(sizer.run(forward, sub_volumes.flip(flip))).flip(flip) for flip in flips))
     yield from total.div_(len(flips))
 
 
 def _softmax(logits: Tensor) -> Tensor:
-    """In float32, class by class in memory, which all that follows is fastest in."""
+    """Return probabilities in float32, contiguous by class, the layout in which the vote is fastest."""
     return logits.float().contiguous().softmax(dim=1)
 
 
 @dataclass(frozen=True, eq=False)
-class _Tiling:
-    """Where the sub-volumes lie, in the order in which they pass, and what they weigh."""
+class _Layout:
+    """Places and weights of the sub-volumes of an ROI."""
 
     regions: list[Region]
+    """Places of the sub-volumes, in the order in which they are processed."""
     shape: tuple[int, ...]
-    """Of the ROI (z, y, x)."""
+    """Shape of the ROI (z, y, x)."""
     weight: list[Tensor]
-    """Of the voxels of a sub-volume along each axis; their product is a voxel's weight."""
+    """Weights of a sub-volume's voxels along each axis; a voxel's weight is their product."""
     cover: list[Tensor]
-    """Weights that all sub-volumes give to the voxels of the ROI along each axis, likewise."""
+    """Sums of the weights of all sub-volumes over the ROI's voxels along each axis; to be multiplied likewise."""
 
     @classmethod
-    def of(cls, shape: tuple[int, ...], config: StitchConfig) -> "_Tiling":
+    def of(cls, shape: tuple[int, ...], config: StitchConfig) -> "_Layout":
         sizes = [min(tile, length) for tile, length in zip(config.tile, shape, strict=True)]
-        axes = list(zip(shape, sizes, config.stride, strict=True))
-        z, y, x = ([slice(at, at + size) for at in tile_starts(length, size, step)] for length, size, step in axes)
+        axes = zip(shape, sizes, config.stride, strict=True)
+        z, y, x = (_spans(*axis) for axis in axes)
         weights = [_gaussian(size) if config.combine == "gaussian" else torch.ones(size) for size in sizes]
         covers = [_cover(*axis) for axis in zip(shape, (z, y, x), weights, strict=True)]
         return cls(list(product(z, y, x)), shape, weights, covers)
 
     @property
     def most_votes(self) -> int:
-        """Sub-volumes that cover the voxel which most of them do."""
+        """Highest number of sub-volumes that cover the same voxel."""
         return int(math.prod(float(cover.max()) for cover in self.cover))
 
 
+def _spans(length: int, size: int, stride: int) -> list[slice]:
+    return [slice(at, at + size) for at in sub_volume_starts(length, size, stride)]
+
+
 def _gaussian(size: int) -> Tensor:
-    """Weights of a sub-volume's voxels along an axis, 1 at its middle."""
+    """Return the weights of a sub-volume's voxels along an axis, 1 at its centre."""
     distance = torch.arange(size) - (size - 1) / 2
     return torch.exp(-0.5 * (distance / (_GAUSSIAN_WIDTH * size)) ** 2).clamp_min(_LEAST_WEIGHT)
 
@@ -200,22 +212,24 @@ def _outer(z: Tensor, y: Tensor, x: Tensor) -> Tensor:
     return z[:, None, None] * y[:, None] * x
 
 
-class _Window:
-    """Votes and probabilities of the slices that have some and are not settled yet."""
+class _OpenSlices:
+    """Votes and sums of probabilities of the slices that are not decided yet."""
 
-    def __init__(self, tiling: _Tiling, num_members: int, config: StitchConfig, device: torch.device) -> None:
+    def __init__(self, layout: _Layout, num_members: int, config: StitchConfig, device: torch.device) -> None:
         self.first = 0
-        """The first slice that is not settled."""
-        self._tiling, self._device = tiling, device
+        """Number of the first slice that is not decided."""
+        self._layout = layout
+        self._device = device
         self._is_vote = config.combine == "vote"
-        self._weight = _outer(*tiling.weight).to(device) if config.combine == "gaussian" else None
-        self._cover = [cover.to(device) for cover in tiling.cover]
+        self._weight = _outer(*layout.weight).to(device) if config.combine == "gaussian" else None
+        self._cover = [cover.to(device) for cover in layout.cover]
         self._num_members = num_members
         self._sums = self._empty(0, torch.float32)
-        self._votes = self._empty(0, torch.uint8 if tiling.most_votes * num_members < 256 else torch.int32)
+        # Bytes take a quarter of the memory and suffice unless a voxel can get more than 255 votes.
+        self._votes = self._empty(0, torch.uint8 if layout.most_votes * num_members < 256 else torch.int32)
 
     def cast(self, region: Region, probability: Tensor) -> None:
-        """Add what a sub-volume says, (3, d, h, w)."""
+        """Add the votes and probabilities (3, d, h, w) of a sub-volume."""
         self._reach(region[0].stop)
         z, y, x = region
         here = (slice(z.start - self.first, z.stop - self.first), y, x)
@@ -226,22 +240,25 @@ class _Window:
         self._sums[(slice(None), *here)] += probability if self._weight is None else probability * self._weight
 
     def release(self, until: int) -> Slab:
-        """Settle the slices before `until` and let them go."""
-        first, depth = self.first, until - self.first
+        """Decide the slices before `until`, return them and free their memory."""
+        first = self.first
+        depth = until - first
         sums = self._sums[:, :depth]
         self._require_finite(sums)
         z, y, x = self._cover
         mean = sums / (_outer(z[first:until], y, x) * self._num_members)
         if self._is_vote:
-            labels = _settle(self._votes[:, :depth], sums)
+            labels = _decide(self._votes[:, :depth], sums)
             mean = _arranged(mean, labels)
         else:
             labels = _first_argmax(mean)
-        self.first, self._sums, self._votes = until, self._sums[:, depth:], self._votes[:, depth:]
+        self.first = until
+        self._sums = self._sums[:, depth:]
+        self._votes = self._votes[:, depth:]
         return Slab(first, Stitched(labels.cpu().numpy(), mean.cpu().numpy()))
 
     def _reach(self, end: int) -> None:
-        """Have room up to the slice before `end`, without what is settled."""
+        """Make room for the slices before `end`."""
         missing = end - self.first - self._sums.shape[1]
         if missing > 0:
             self._sums, self._votes = (
@@ -249,44 +266,47 @@ class _Window:
             )
 
     def _empty(self, depth: int, dtype: torch.dtype) -> Tensor:
-        return torch.zeros((NUM_CLASSES, depth, *self._tiling.shape[1:]), dtype=dtype, device=self._device)
+        return torch.zeros((NUM_CLASSES, depth, *self._layout.shape[1:]), dtype=dtype, device=self._device)
 
     def _require_finite(self, sums: Tensor) -> None:
         if bool(sums.sum().isfinite()):
             return
-        num_bad, last = int((~sums.isfinite()).any(dim=0).sum()), self.first + sums.shape[1] - 1
+        num_bad = int((~sums.isfinite()).any(dim=0).sum())
+        last = self.first + sums.shape[1] - 1
         raise InputError(
             f"the network's probabilities are not finite in {num_bad} of {sums[0].numel()} voxels of slices "
             f"{self.first} to {last}; its weights have diverged or the image is not finite: use another checkpoint or "
-            "mend the image"
+            "repair the image"
         )
 
 
 def _first_argmax(values: Tensor) -> Tensor:
-    """Argmax of (3, z, y, x) over classes as uint8, the lower label among equals.
+    """Return the argmax of (3, z, y, x) over classes as uint8; the lower label among equals.
 
     On the CPU this takes a fraction of the time of `Tensor.argmax` over a leading axis of three.
     """
-    best, labels = values[0], torch.zeros_like(values[0], dtype=torch.uint8)
+    best = values[0]
+    labels = torch.zeros_like(best, dtype=torch.uint8)
     for label in range(1, NUM_CLASSES):
         labels.masked_fill_(values[label] > best, label)
         best = torch.maximum(best, values[label])
     return labels
 
 
-def _settle(votes: Tensor, sums: Tensor) -> Tensor:
-    """The class of most votes; among equals that of the larger sum; among equals again the lower label."""
+def _decide(votes: Tensor, sums: Tensor) -> Tensor:
+    """Return the class of most votes; among equals the one of the larger sum, then the lower label."""
     return _first_argmax(sums.masked_fill(votes < votes.amax(dim=0), -1.0))
 
 
 def _arranged(mean: Tensor, labels: Tensor) -> Tensor:
-    """`mean` (3, z, y, x) with the values of the voted and the most probable class exchanged.
+    """Return `mean` (3, z, y, x) with the values of the voted and the most probable class exchanged.
 
-    Where another class equals it the voted one is raised by one unit in the last place, so that no argmax
-    can end elsewhere.
+    Where another class has the same value, that of the voted class is raised by one unit in the last place, so that
+    every argmax gives the vote.
     """
     classes = torch.arange(NUM_CLASSES, device=mean.device)[:, None, None, None]
-    is_voted, highest = labels == classes, mean.amax(dim=0)
+    is_voted = labels == classes
+    highest = mean.amax(dim=0)
     voted = (mean * is_voted).sum(dim=0)
     exchanged = torch.where(is_voted, highest, torch.where(_first_argmax(mean) == classes, voted, mean))
     is_tied = (exchanged == highest).sum(dim=0) > 1

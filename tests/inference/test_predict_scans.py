@@ -22,7 +22,7 @@ from renalnet.data.localise.atlas import ATLAS_FILE, Atlas, atlases_to_bytes, ma
 from renalnet.data.phantom import paint_abdomen
 from renalnet.data.store.manifest import Normalisation
 from renalnet.errors import ConfigError, InputError
-from renalnet.inference.prediction import ScanJob, Told, list_jobs, load_predictor, predict_scan
+from renalnet.inference.prediction import ScanJob, ScanReport, list_jobs, load_predictor, predict_scan
 from renalnet.nets import build_net
 from renalnet.nets.bundle import save_model
 from renalnet.runtime import storage
@@ -153,7 +153,7 @@ def abdominal(tmp_path_factory: pytest.TempPathFactory) -> str:
     return make_bundle(tmp_path_factory.mktemp("abdominal"), atlases)
 
 
-def predicted(scan: Path, bundle: str, out: Path) -> tuple[Told, ScanJob]:
+def predicted(scan: Path, bundle: str, out: Path) -> tuple[ScanReport, ScanJob]:
     (job,) = list_jobs([scan], bundle, str(out))
     return predict_scan(job), job
 

@@ -10,7 +10,7 @@ import torch
 from renalnet.config import StitchConfig
 from renalnet.errors import InputError
 from renalnet.inference.batch_size import BatchSizer
-from renalnet.inference.stitching import stitch, stitch_slabs, tile_starts
+from renalnet.inference.stitching import stitch, stitch_slabs, sub_volume_starts
 
 
 def ask(x):
@@ -44,7 +44,7 @@ def middle(answers, **kwargs):
 def brute_force(image, config, forwards=(ask,), weigh=lambda offset, size: 1.0):
     """Each voxel's vote and weighted mean probability, voxel by voxel and tile by tile, as the text states them."""
     sizes = [min(tile, length) for tile, length in zip(config.tile, image.shape, strict=True)]
-    starts = [tile_starts(n, t, s) for n, t, s in zip(image.shape, config.tile, config.stride, strict=True)]
+    starts = [sub_volume_starts(n, t, s) for n, t, s in zip(image.shape, config.tile, config.stride, strict=True)]
     answers = {}
     for forward, corner in itertools.product(forwards, itertools.product(*starts)):
         box = tuple(slice(at, at + size) for at, size in zip(corner, sizes, strict=True))
@@ -76,14 +76,14 @@ def brute_force(image, config, forwards=(ask,), weigh=lambda offset, size: 1.0):
         (128, 64, 64, (0, 64)),
     ],
 )
-def test_tile_starts(length, tile, stride, expected):
-    assert tile_starts(length, tile, stride) == expected
+def test_sub_volume_starts(length, tile, stride, expected):
+    assert sub_volume_starts(length, tile, stride) == expected
 
 
 @pytest.mark.parametrize("length", range(1, 40))
 def test_tiles_cover_the_axis_and_stay_inside(length):
     for tile, stride in [(8, 3), (8, 8), (5, 1)]:
-        covered = {v for at in tile_starts(length, tile, stride) for v in range(at, at + min(tile, length))}
+        covered = {v for at in sub_volume_starts(length, tile, stride) for v in range(at, at + min(tile, length))}
         assert covered == set(range(length))
 
 
