@@ -41,7 +41,7 @@ class LiveViews:
         if _host_name(environ) not in LOCAL_NAMES:
             return _refuse(
                 start,
-                "the dashboard is served to this machine only; open it as http://127.0.0.1:PORT or through an SSH tunnel",
+                "the dashboard is served to this machine only; open http://127.0.0.1:PORT, or use an SSH tunnel",
             )
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return _refuse(start, "the dashboard is read-only; change a study by the command that runs it")
