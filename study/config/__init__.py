@@ -1,1 +1,1 @@
-"""The configuration of a study, its presets, and which of its fields may change when a study is resumed."""
+"""The configuration of a study: its sections, presets and search space, and the changes allowed on resume."""

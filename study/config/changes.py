@@ -1,10 +1,12 @@
-"""What of a study's configuration may change on its way: it can be extended and narrowed, and hold other resources."""
+"""The changes of a configuration with which a study may be resumed: longer, narrower, or with other resources."""
 
 from collections.abc import Iterator, Mapping
+from pkgutil import resolve_name
 from typing import Any, Final
 
 from renalnet.config import parse
 from renalnet.errors import ConfigError
+from study.config.catalogue import SAMPLERS
 from study.config.sections import SpaceConfig, StudyConfig
 
 FREE: Final = (
@@ -20,11 +22,11 @@ FREE: Final = (
     "train.loader.decoders",
     "final",
 )
-"""Keys, or sections, whose values change no trial that has run."""
+"""Keys or sections that do not affect trials that have run."""
 
 
 def changes(before: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Every key that differs, as `section.key`, with its value before and now."""
+    """Return the value before and the value now of every key that differs, by `section.key`."""
     old, new = dict(_flat(before)), dict(_flat(config))
     return {
         key: [old.get(key), new.get(key)] for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)
@@ -32,9 +34,9 @@ def changes(before: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, l
 
 
 def refused_changes(before: Mapping[str, Any], config: StudyConfig) -> list[str]:
-    """The changes that would mix trials of different studies, in words; empty where the study may go on.
+    """Return the changes that would mix trials of different studies, as text; empty if the study may be resumed.
 
-    A key that an older version did not have counts as its default, which is what that version did.
+    A key that an earlier version did not have has its default, because that version behaved like the default.
     """
     return [
         f"{key} {old} → {new}"
@@ -46,7 +48,7 @@ def refused_changes(before: Mapping[str, Any], config: StudyConfig) -> list[str]
 def _completed(before: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
         return parse(StudyConfig, before).model_dump(mode="json")
-    except ConfigError:  # it has keys that this version does not know
+    except ConfigError:  # written by another version, with keys that are unknown here
         return before
 
 
@@ -67,9 +69,9 @@ def _is_longer(key: str, old: Any, new: Any) -> bool:
 
 
 def _is_narrower(key: str, before: Mapping[str, Any], config: StudyConfig) -> bool:
-    if not key.startswith("space.") or config.search.sampler == "grid":  # a narrower grid has other points
+    if not key.startswith("space.") or not resolve_name(SAMPLERS[config.search.sampler]).can_be_narrowed:
         return False
     try:
         return config.space.is_within(parse(SpaceConfig, before["space"]))
-    except (ConfigError, KeyError):  # of another version
+    except (ConfigError, KeyError):  # written by another version
         return False

@@ -1,4 +1,4 @@
-"""Named studies. Each is a function; a variant changes fields."""
+"""The presets of a study. Each is a function; a variant of it changes fields."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,23 +8,25 @@ from renalnet.errors import ConfigError, nearest
 from study.config.sections import FinalConfig, SearchConfig, SpaceConfig, StudyConfig
 
 SHORT_SEARCH: dict[str, Any] = {"tumor_weight": (1.0, 4.0), "background_weight": (0.2, 1.0), "first_step": (3, 5)}
-"""A handful of trials can search only the neighbourhood of the paper's weights and steps."""
+"""Ranges near the paper's weights and milestones, because a few trials cannot search more."""
 
 SHORT_SCHEDULE: dict[str, Any] = {"baseline_trials": 1, "num_startup_trials": 4}
+"""One run of each baseline, and TPE that learns from few trials."""
 
 
 def paper() -> StudyConfig:
-    """The paper's numbers; baselines get the same search as the network itself, and three seeds as its finalists do."""
+    """Return the study of the paper. Baselines get the same search and the same three seeds as 3D_FCN_PPM."""
     return StudyConfig(
         preset="paper", prepare=presets.prepare_paper(), train=presets.paper(), final=FinalConfig(seeds=3)
     )
 
 
 def anatomy() -> StudyConfig:
-    """For images painted on real label maps: about 40 minutes on two processor cores with bfloat16, up to 110 without.
+    """Return a study of images that are painted on real label maps.
 
-    Baselines run once, at the paper's values, with widths scaled to the cost of 3D_FCN_PPM. Finalists are not repeated:
-    a second seed would add five runs to the search's ten.
+    It takes about 40 minutes on two processor cores with bfloat16, up to 110 minutes without. Baselines run once, with
+    the paper's values and with widths of the cost of 3D_FCN_PPM. Finalists are not repeated, because a second seed
+    would add five runs to the ten of the search.
     """
     train = presets.anatomy()
     return StudyConfig(
@@ -38,9 +40,9 @@ def anatomy() -> StudyConfig:
 
 
 def quick() -> StudyConfig:
-    """For the embedded synthetic phantoms: minutes on two processor cores. Baselines as in `anatomy`.
+    """Return a study of synthetic phantoms that takes minutes on two processor cores. Baselines are as in `anatomy`.
 
-    Tumors are of 10 ml and more: a smaller one is a few hundred voxels of this grid.
+    Tumors have 10 ml or more, because a smaller one has only a few hundred voxels on this grid.
     """
     train = presets.quick()
     return StudyConfig(
@@ -60,7 +62,7 @@ STUDY_PRESETS: dict[str, Callable[[], StudyConfig]] = {"quick": quick, "anatomy"
 
 
 def study_preset(name: str) -> StudyConfig:
-    """A study by name. Raises ConfigError naming the nearest known preset."""
+    """Return a preset by its name. Raises ConfigError, which names the most similar preset."""
     if name not in STUDY_PRESETS:
         raise ConfigError(f"unknown preset '{name}'; {nearest(name, STUDY_PRESETS)}")
     return STUDY_PRESETS[name]()

@@ -1,4 +1,4 @@
-"""The configuration of a study: the method's own sections, and how they are searched."""
+"""The sections of a study's configuration: data and training as in `renalnet`, the search, and the final stage."""
 
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, Self
@@ -13,6 +13,7 @@ from renalnet.config import (
     TrainConfig,
 )
 from renalnet.config.networks import MAIN_NETWORK, PAPER_BASELINES, NetName
+from study.config.catalogue import PrunerName, SamplerName
 
 RANGES: Final = (
     "tumor_weight",
@@ -24,13 +25,13 @@ RANGES: Final = (
     "weight_decay",
     "tumor_share",
 )
-"""Fields of the space from low to high."""
+"""Fields of the space that are a range from low to high."""
 CHOICES: Final = ("kernel_sets", "batch_size", "width")
-"""Fields of the space that list what to choose from."""
+"""Fields of the space that are a list of values to choose from."""
 
 
 class SpaceConfig(Section):
-    """What is searched: pooling kernels, class weights, learning-rate steps. Kidney's weight is the unit, 1.0."""
+    """The search space: pooling kernels, class weights, milestones. The kidney's class weight is always 1.0."""
 
     kernel_sets: tuple[tuple[int, ...], ...] = (
         (2, 4, 8, 16),
@@ -40,46 +41,46 @@ class SpaceConfig(Section):
         (2, 8),
         (),
     )
-    """Sets of pooling kernels; the empty set is the network without its pyramid pooling module."""
+    """Sets of pooling kernels; the empty set is the network without the pyramid pooling module."""
     tumor_weight: tuple[float, float] = (0.5, 8.0)
     """Range of the tumor's class weight, searched on a log scale."""
     background_weight: tuple[float, float] = (0.05, 0.8)
     """Range of the background's class weight, searched on a log scale."""
     first_step: tuple[int, int] = (2, 5)
-    """Range of the first epoch at which the learning rate falls."""
+    """Range of the first milestone."""
     step_gap: tuple[int, int] = (1, 3)
-    """Range of the epochs between two falls; three falls in all, as in the paper."""
+    """Range of the epochs between two milestones. There are three milestones, as in the paper."""
     base_rate: tuple[float, float] | None = None
-    """Range of the first epoch's learning rate, log scale; none, here and below: not searched."""
+    """Range of the learning rate of the first epoch, on a log scale. None, here and below: not searched."""
     rate_decay: tuple[float, float] | None = None
-    """Range of the factor by which the rate falls, log scale."""
+    """Range of the factor by which the learning rate drops, on a log scale; below 1."""
     weight_decay: tuple[float, float] | None = None
-    """Range of the L2 regularisation, log scale."""
+    """Range of the weight decay, on a log scale."""
     tumor_share: tuple[float, float] | None = None
     """Range of the share of crops that are centred near a tumor."""
     batch_size: tuple[PositiveInt, ...] | None = None
-    """Crops a step to choose from."""
+    """Numbers of crops per step to choose from."""
     width: tuple[Annotated[int, Field(ge=4)], ...] | None = None
-    """Channels at full resolution to choose from; a baseline takes the width at which it costs as much."""
+    """Numbers of channels at full resolution to choose from. A baseline has the width at which it costs the same."""
 
     @model_validator(mode="after")
     def _ranges(self) -> Self:
         for name in RANGES:
             low, high = getattr(self, name) or (1, 1)
             if not 0 < low <= high:
-                raise ValueError(f"{name} {(low, high)} must be a range from low to high, above 0")
+                raise ValueError(f"{name} {(low, high)}: must be a range (low, high) of values above 0")
         for name in CHOICES:
             values = getattr(self, name)
             if values is not None and (not values or len(set(values)) < len(values)):
-                raise ValueError(f"{name} {values} must hold a value or more, each once")
+                raise ValueError(f"{name} {values}: must have at least one value, and each value once")
         if self.rate_decay and self.rate_decay[1] >= 1:
-            raise ValueError(f"rate_decay {self.rate_decay} must lie below 1, or the rate would not fall")
+            raise ValueError(f"rate_decay {self.rate_decay}: must be below 1, so that the learning rate drops")
         if any(kernel < 1 for kernels in self.kernel_sets for kernel in kernels):
-            raise ValueError(f"kernel_sets {self.kernel_sets} must be sets of kernels of 1 or more")
+            raise ValueError(f"kernel_sets {self.kernel_sets}: every kernel must be 1 or more")
         return self
 
     def is_within(self, wider: "SpaceConfig") -> bool:
-        """Whether every point of this space is one of `wider`'s, and it searches the same parameters."""
+        """Whether this space searches the same parameters as `wider`, and each of its points is a point of `wider`."""
         ranges = [(getattr(self, name), getattr(wider, name)) for name in RANGES]
         choices = [(getattr(self, name), getattr(wider, name)) for name in CHOICES]
         return all((own is None) == (other is None) for own, other in ranges + choices) and (
@@ -92,60 +93,64 @@ class SearchConfig(Section):
     """How the space is searched."""
 
     num_trials: int = Field(64, ge=1)
-    """Trials of 3D_FCN_PPM; the first one always runs the values of `train`, by default the paper's."""
+    """Trials of 3D_FCN_PPM. The first one always has the values of `train`, by default the paper's."""
     baseline_trials: int = Field(64, ge=1)
-    """Trials of each baseline, in the same space without the kernels; 1 runs it at the values of `train` only."""
+    """Trials of each baseline, in the same space without kernels; with 1, only the values of `train` are run."""
     baselines: tuple[NetName, ...] = PAPER_BASELINES
-    """Networks to compare with."""
-    sampler: Literal["tpe", "random", "grid"] = "tpe"
-    """Who draws the points: multivariate TPE, uniform draws, or a grid of `grid_levels` a range in random order."""
+    """Names of the networks that 3D_FCN_PPM is compared with."""
+    sampler: SamplerName = "tpe"
+    """How points are drawn: multivariate TPE, uniformly, or from a grid of `grid_levels` values per range, shuffled."""
     objective: Literal["mean", "pareto"] = "mean"
-    """`mean` of kidney and tumor Dice; `pareto` searches both at once, prunes nothing and ranks by the mean."""
+    """`mean` of kidney and tumor Dice, or `pareto`: both are searched, nothing is pruned, and the mean ranks trials."""
     num_startup_trials: int = Field(10, ge=1)
     """Random trials before TPE learns from them."""
     grid_levels: int = Field(3, ge=1)
-    """Values of each range in a grid, evenly spaced on its scale; whole numbers are taken one by one."""
-    scheduler: Literal["asha", "median", "none"] = "asha"
-    """Who prunes: successive halving, the median of the other trials' running means, or nobody."""
+    """Values per range in a grid, evenly spaced on the range's scale. A range of integers has all of its values."""
+    scheduler: PrunerName = "asha"
+    """Pruner: `asha` (successive halving), `median` (of the other trials' running means) or `none`."""
     grace_epochs: int = Field(1, ge=1)
-    """A trial is first judged so many epochs after its own first learning-rate step. Before it, those lead whose rate
-    falls early; behind it, trials are compared at the same distance from their step, whatever epoch that is."""
+    """Epochs after a trial's own first milestone until it is first compared with others. Before its first milestone, a
+    trial would lead only because its learning rate drops early. So trials are compared at the same age, whatever the
+    epoch is."""
     reduction_factor: int = Field(4, ge=2)
-    """At each rung, grace_epochs · reduction_factor^k behind the step, the best 1/reduction_factor go on (`asha`)."""
+    """Inverse of the share of trials that continue at a rung of `asha`. Rung k has the age
+    grace_epochs · reduction_factor^k."""
     kept_models: int = Field(5, ge=1)
-    """Trials of each network that keep weights and checkpoint: the best ones, and all that are running."""
+    """Number of the best trials of each network that keep weights and checkpoints. Running trials keep theirs too."""
 
     @model_validator(mode="after")
     def _baselines_are_others(self) -> Self:
         if MAIN_NETWORK in self.baselines or len(set(self.baselines)) < len(self.baselines):
-            raise ValueError(f"baselines {self.baselines} must be different networks, and not {MAIN_NETWORK}")
+            raise ValueError(f"baselines {self.baselines}: must be different networks other than {MAIN_NETWORK}")
         return self
 
     @property
-    def pruner(self) -> Literal["asha", "median", "none"]:
-        """`scheduler`, but nobody where two objectives are searched at once: a rung has no order then."""
+    def pruner(self) -> PrunerName:
+        """The pruner in use: `scheduler`, but `none` with two objectives, which do not order trials."""
         return "none" if self.objective == "pareto" else self.scheduler
 
 
 class ResourceConfig(Section):
-    """What a trial occupies."""
+    """The slot of a trial, and how many trials run at once."""
 
     cpus_per_trial: int = Field(1, ge=1)
-    """Processor slots, and threads, of a trial."""
+    """Processors and threads of a trial."""
     gpus_per_trial: float = Field(1.0, gt=0)
-    """GPUs of a trial, where the cluster has any; a fraction shares one."""
+    """GPUs of a trial if the cluster has any; with a fraction, trials share a GPU."""
     max_concurrent: int = Field(0, ge=0)
-    """Trials at once at most; 0: as many as the cluster holds. With 1 a study repeats exactly, whatever befalls it."""
+    """Maximum number of trials at once; 0: as many as the cluster has slots. With 1, a study is reproducible exactly,
+    also after interruptions."""
     scale_to: int = Field(0, ge=0)
-    """Trials at once, on GPUs, that a cluster which starts nodes on demand grows to; 0: no nodes but those at hand."""
+    """Number of trials on GPUs for which a cluster that starts nodes on demand grows; 0: the cluster does not grow."""
     max_failures: int = Field(2, ge=0)
-    """Times that a trial whose process or node is lost goes on from its last checkpoint."""
+    """How often a trial whose process or node was lost is resumed from its last checkpoint."""
 
     @model_validator(mode="after")
     def _gpus_are_whole_above_one(self) -> Self:
         if self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
             raise ValueError(
-                f"gpus_per_trial {self.gpus_per_trial:g}: Ray shares one GPU; name a fraction up to 1, or whole GPUs"
+                f"gpus_per_trial {self.gpus_per_trial:g}: Ray shares only a single GPU; use a fraction up to 1, or a "
+                "whole number"
             )
         return self
 
@@ -157,65 +162,68 @@ class FinalConfig(InferenceConfig):
     """
 
     tuning_trials: int = Field(24, ge=0)
-    """Fields that are tried on each candidate's validation patients beside `crf`, and with them volumes below which a
-    tumor is none; 0: both are taken as they are. Steps that lower the tumor Dice there are off in any case."""
+    """Parameters of the dense CRF that are tried on each finalist's validation cases in addition to `crf`. Minimum
+    tumor volumes are tried as well. 0: all parameters stay as they are. In any case, an operation that lowers the
+    tumor Dice of the validation cases is not used."""
     num_finalists: int = Field(5, ge=1)
-    """Configurations of 3D_FCN_PPM, the best of the search, that compete on the validation patients."""
+    """Number of the best configurations of 3D_FCN_PPM that compete on the validation cases."""
     seeds: int = Field(1, ge=1)
-    """Runs of each finalist, and of the best of each baseline, over as many seeds: the search's own and the next ones;
-    their networks are an ensemble. 1: none beside the search's."""
+    """Number of seeds of each finalist: the seed of the search and the following ones. The networks of these runs are
+    an ensemble. 1: no repeats."""
     folds: int = Field(0, ge=0)
-    """Runs of each finalist on folds of the training and validation patients, 2 or more; 0: none."""
+    """Number of folds of the training and validation cases on which each finalist of 3D_FCN_PPM is repeated, 2 or more;
+    0: none."""
 
     @property
     def inference(self) -> InferenceConfig:
-        """The part that a single network needs."""
+        """The part of the configuration that a model bundle states."""
         return InferenceConfig(**{name: getattr(self, name) for name in InferenceConfig.model_fields})
 
     @model_validator(mode="after")
     def _folds_are_some(self) -> Self:
         if self.folds == 1:
-            raise ValueError("folds 1 would leave nobody to train on; it must be 2 or more, or 0 for none")
+            raise ValueError("folds 1: no case would be left for training; set 2 or more, or 0 for no folds")
         return self
 
 
 class StudyConfig(Section):
-    """A whole study, from scans to report."""
+    """The configuration of a study, from scans to report."""
 
     preset: Literal["quick", "anatomy", "paper"] = "paper"
-    """Where this configuration started from."""
+    """Name of the preset from which this configuration started."""
     seed: int = Field(0, ge=0)
-    """Of the searcher and of every trial."""
+    """Seed of the searcher and of every trial."""
     phantom: PhantomConfig = PhantomConfig()
-    """The synthetic cohort, where no store is given."""
+    """The synthetic cohort, which is used where no store is named."""
     prepare: PrepareConfig = PrepareConfig()
-    """How that cohort is prepared."""
+    """Preparation of that cohort."""
     train: TrainConfig = TrainConfig()
-    """What every trial shares; its searched values are the paper's, the first trial's."""
+    """Training configuration of the first trial, by default the paper's. Other trials replace the searched values."""
     space: SpaceConfig = SpaceConfig()
-    """What is searched."""
+    """The search space."""
     search: SearchConfig = SearchConfig()
-    """How it is searched."""
+    """How points are drawn, and how trials are pruned."""
     resources: ResourceConfig = ResourceConfig()
-    """What a trial occupies."""
+    """The slot of a trial."""
     final: FinalConfig = FinalConfig()
     """The final stage."""
 
     @model_validator(mode="after")
     def _train_is_the_first_trial(self) -> Self:
-        """Fields that the study sets itself are left alone, and the first trial's three steps can be searched."""
+        """Check the fields of `train` that the study sets itself, and the number of milestones."""
         if self.train.net.name != MAIN_NETWORK or self.train.seed:
-            raise ValueError("train.net.name and train.seed are the study's own; set search.baselines and seed instead")
-        if len(self.train.optim.milestones) != 3:
-            raise ValueError(f"train.optim.milestones {self.train.optim.milestones} must be three, as the search's are")
+            raise ValueError("train.net.name, train.seed: set by the study; set search.baselines and seed instead")
+        milestones = self.train.optim.milestones
+        if len(milestones) != 3:
+            raise ValueError(f"train.optim.milestones {milestones}: must be three, as the search draws three")
         return self
 
     @model_validator(mode="after")
     def _finalists_are_kept(self) -> Self:
         if self.final.num_finalists > self.search.kept_models:
             raise ValueError(
-                f"final.num_finalists {self.final.num_finalists} must not exceed search.kept_models "
-                f"{self.search.kept_models}, which says whose weights are kept"
+                f"final.num_finalists {self.final.num_finalists}: must not exceed search.kept_models "
+                f"{self.search.kept_models}, because only these trials keep their weights"
             )
         return self
 
@@ -223,14 +231,19 @@ class StudyConfig(Section):
     def _crops_have_a_centre(self) -> Self:
         shares = (self.space.tumor_share or (0, 0))[1] + self.train.patch.kidney_share
         if shares > 1:
-            raise ValueError(f"space.tumor_share and train.patch.kidney_share add up to {shares:g}, more than 1")
+            raise ValueError(
+                f"space.tumor_share, train.patch.kidney_share: add up to {shares:g}; lower one of them to a sum of 1"
+            )
         return self
 
 
 @dataclass(frozen=True)
 class Slots:
-    """What a trial occupies, and how many trials fit at once."""
+    """The slots of a cluster."""
 
     cpus: int
+    """Processors of a slot."""
     gpus: float
+    """GPUs of a slot; 0 on a cluster without GPUs."""
     num_slots: int
+    """Number of trials that run at once."""

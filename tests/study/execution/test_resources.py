@@ -15,7 +15,7 @@ def test_a_share_of_one_gpu_or_whole_ones_are_taken(gpus: float) -> None:
 
 
 def test_a_fraction_above_one_gpu_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"gpus_per_trial 1\.5: Ray shares one GPU; name a fraction up to 1"):
+    with pytest.raises(ConfigError, match=r"gpus_per_trial 1\.5: Ray shares only a single GPU; use a fraction up to 1"):
         parse(StudyConfig, {"resources": {"gpus_per_trial": 1.5}}, "a study")
 
 

@@ -5,8 +5,8 @@ from renalnet.config import NetName, TrainConfig, override
 from renalnet.errors import ConfigError
 from study.config.presets import STUDY_PRESETS, study_preset
 from study.config.sections import SearchConfig, SpaceConfig, StudyConfig
-from study.search.samplers import CHOICES, draw, first_choices, grid, make_sampler, num_points
 from study.config.space import FIRST_STEP, GAPS, KERNELS, WIDTH, Point, configure, domains, first_point
+from study.search.samplers import CHOICES, draw, first_choices, grid, make_sampler, num_points
 
 EVERYTHING = SpaceConfig(
     base_rate=(1e-4, 1e-2),
@@ -150,21 +150,21 @@ def test_narrower_space() -> None:
 @pytest.mark.parametrize(
     ("assignment", "words"),
     [
-        ("search.baselines=[fcn_ppm]", "must be different networks, and not fcn_ppm"),
+        ("search.baselines=[fcn_ppm]", "must be different networks other than fcn_ppm"),
         ("search.baselines=[unet3d, unet3d]", "must be different networks"),
-        ("space.tumor_weight=[4, 1]", "must be a range from low to high"),
-        ("space.step_gap=[0, 1]", "must be a range from low to high, above 0"),
-        ("space.batch_size=[4, 4]", "a value or more, each once"),
+        ("space.tumor_weight=[4, 1]", r"must be a range \(low, high\)"),
+        ("space.step_gap=[0, 1]", r"must be a range \(low, high\) of values above 0"),
+        ("space.batch_size=[4, 4]", "at least one value, and each value once"),
         ("space.batch_size=[0, 2]", "greater than or equal to 1|greater than 0"),
         ("space.width=[3]", "greater than or equal to 4"),
-        ("space.rate_decay=[0.1, 1.0]", "must lie below 1"),
-        ("space.kernel_sets=[]", "a value or more, each once"),
-        ("space.kernel_sets=[[0]]", "kernels of 1 or more"),
-        ("space.tumor_share=[0.2, 0.7]", "add up to 1.05, more than 1"),
+        ("space.rate_decay=[0.1, 1.0]", "must be below 1"),
+        ("space.kernel_sets=[]", "at least one value, and each value once"),
+        ("space.kernel_sets=[[0]]", "every kernel must be 1 or more"),
+        ("space.tumor_share=[0.2, 0.7]", "add up to 1.05; lower one"),
         ("train.optim.milestones=[3, 5]", "must be three"),
         ("search.kept_models=4", "must not exceed search.kept_models 4"),
-        ("train.net.name=unet3d", "the study's own"),
-        ("train.seed=3", "the study's own"),
+        ("train.net.name=unet3d", "set by the study"),
+        ("train.seed=3", "set by the study"),
         ("train.patch.shape=[0, 1, 1]", "greater than 0"),
     ],
 )
