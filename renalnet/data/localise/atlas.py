@@ -1,6 +1,6 @@
-"""Atlases: low-resolution CTs with labelled kidneys, by which the kidneys of other scans are found (paper, II.A).
+"""Atlases: low-resolution CTs with labelled kidneys, which localise the kidneys of other scans (paper, II.A).
 
-The paper has eight of them and does not say which, nor how coarse: the choice and the spacing are reconstruction.
+The paper uses eight atlases and states neither their choice nor their spacing. Both are reconstruction.
 """
 
 import json
@@ -22,7 +22,7 @@ from renalnet.errors import InputError
 from renalnet.runtime import storage
 
 ATLAS_FILE: Final = "atlas.safetensors"
-"""Its name in a model bundle."""
+"""Name of the file in a store and in a model bundle."""
 _METADATA_KEY: Final = "atlases"
 _TWO_KIDNEYS: Final = 2
 
@@ -32,39 +32,45 @@ class Atlas:
     """A low-resolution CT with labelled kidneys."""
 
     name: str
-    """The case it came from: a scan is never compared with its own atlas."""
+    """Name of its case. A scan is never compared with its own atlas."""
     image: Volume
-    """int16 HU, canonical, isotropic."""
+    """int16 HU (z, y, x), canonical, isotropic."""
     sides: Volume
     """uint8 on the image's grid: 0 none, 1 left, 2 right kidney, tumor included."""
     synthetic: bool
-    """Whether it is a phantom rather than a patient."""
+    """Whether the atlas is a phantom and not a patient."""
 
 
 @dataclass(frozen=True)
 class AtlasCandidate:
-    """What decides whether a patient becomes an atlas."""
+    """The properties of a case that decide whether it becomes an atlas."""
 
     name: str
     body_width_mm: float
-    """From side to side; builds differ most in it."""
+    """Left-right width of the body, in which patients differ most."""
     num_kidneys: int
-    """Labelled kidneys, none smaller than a kidney can be, that lie within the scan whole."""
+    """Number of labelled kidneys of plausible volume that are completely within the scan."""
 
 
 def describe_candidate(name: str, image: Volume, label: Volume) -> AtlasCandidate:
-    """A labelled canonical scan as a candidate. An empty label counts no kidney, nor does a speck."""
-    sides, least = split_sides(label, image), PLAUSIBLE_KIDNEY_ML[0] / label.grid.voxel_ml
+    """Return the properties of a canonical scan and its label map that decide whether it becomes an atlas.
+
+    An empty label map has no kidneys, and a component that is smaller than any kidney does not count.
+    """
+    sides = split_sides(label, image)
+    min_voxels = PLAUSIBLE_KIDNEY_ML[0] / label.grid.voxel_ml
     masks = [sides == SIDE_VALUES[side] for side in SIDES]
-    whole = [np.count_nonzero(mask) >= least and not mask[[0, -1]].any() for mask in masks]
+    # A kidney with voxels in the first or the last slice continues beyond the scan.
+    whole = [np.count_nonzero(mask) >= min_voxels and not mask[[0, -1]].any() for mask in masks]
     return AtlasCandidate(name, body_width_mm(image), sum(map(bool, whole)))
 
 
 def choose_atlases(candidates: Sequence[AtlasCandidate], count: int, seed: int) -> list[str]:
-    """The names of the patients to make atlases of, sorted; all with a kidney where there are no more than `count`.
+    """Return the sorted names of at most `count` cases that become atlases.
 
-    Patients who show both kidneys whole come first. Of these, one is drawn from each of `count` groups of equally
-    many, from slender to broad, so that every build has an atlas near it. The order of the candidates does not matter.
+    Cases with two whole kidneys are preferred. They are divided into `count` groups of equal size by the width of the
+    body, and one case is drawn from each group, so that every patient is similar to some atlas. If there are too few
+    of them, cases with one whole kidney are drawn in addition. The order of the candidates has no influence.
     """
     drawn = np.random.default_rng(seed)
     ordered = sorted(candidates, key=lambda candidate: (candidate.body_width_mm, candidate.name))
@@ -78,23 +84,23 @@ def choose_atlases(candidates: Sequence[AtlasCandidate], count: int, seed: int) 
 
 
 def make_atlas(name: str, image: Volume, label: Volume, config: PrepareConfig, *, synthetic: bool) -> Atlas:
-    """Shrink a labelled canonical scan to an atlas.
+    """Make an atlas from a canonical scan and its label map.
 
     Raises:
-        InputError: the label is empty, or too small to show at the atlases' spacing.
+        InputError: the label map is empty, or too small to remain at the atlases' spacing.
     """
     if not label.array.any():
-        raise InputError(f"atlas '{name}': its label is empty; choose a case with kidneys")
+        raise InputError(f"atlas '{name}': its label map is empty; choose a case with kidneys")
     grid = covering_grid(image.grid, (config.atlas_spacing_mm,) * 3)
     sides = regrid_label(Volume(split_sides(label, image), label.grid), grid)
     if not sides.array.any():
-        rule = f"nothing is left of its label at {config.atlas_spacing_mm:g} mm"
-        raise InputError(f"atlas '{name}': {rule}; choose a case with whole kidneys")
+        problem = f"its labels vanish at a spacing of {config.atlas_spacing_mm:g} mm"
+        raise InputError(f"atlas '{name}': {problem}; choose a case with whole kidneys")
     return Atlas(name, regrid_image(image, grid, float(image.array.min())), sides, synthetic)
 
 
 def atlases_to_bytes(atlases: Sequence[Atlas]) -> bytes:
-    """A safetensors file of atlases, their names and grids in its JSON metadata."""
+    """Return the content of a safetensors file with the atlases. Its JSON metadata hold their names and grids."""
     about = [
         {"name": atlas.name, "synthetic": atlas.synthetic, "grid": atlas.image.grid.to_json()} for atlas in atlases
     ]
@@ -106,23 +112,27 @@ def atlases_to_bytes(atlases: Sequence[Atlas]) -> bytes:
 
 
 def load_atlases(path: str | Path) -> list[Atlas]:
-    """Read a file of `atlases_to_bytes`.
+    """Read a file that contains the bytes of `atlases_to_bytes`.
 
     Raises:
-        InputError: the file is missing or is not such a file.
+        InputError: the file is missing or is not a file of atlases.
     """
     try:
         content = storage.read_bytes(path)
-        tensors, about = load(content), json.loads(_metadata(content)[_METADATA_KEY])
+        tensors = load(content)
+        about = json.loads(_metadata(content)[_METADATA_KEY])
         return [_loaded(tensors, number, entry) for number, entry in enumerate(about)]
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no atlases here; prepare the store again") from error
+        raise InputError(f"{path}: no such file of atlases; prepare the store again") from error
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not a file of atlases ({error}); prepare the store again") from error
 
 
 def _metadata(content: bytes) -> dict[str, str]:
-    """The metadata of a safetensors file: eight bytes of length, then JSON."""
+    """Return the metadata of a safetensors file, which `safetensors.numpy.load` does not return.
+
+    The file starts with eight bytes that state the length of its JSON header.
+    """
     length = int.from_bytes(content[:8], "little")
     return dict(json.loads(content[8 : 8 + length])["__metadata__"])
 

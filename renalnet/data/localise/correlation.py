@@ -1,7 +1,7 @@
-"""Where a template lies in a scan: Pearson's correlation at every shift, through Fourier transforms.
+"""Pearson's correlation of a template with a scan at every shift, by Fourier transforms.
 
-Voxels that are not a number belong to neither, so that templates may have any shape and scans may end anywhere
-(masked normalised correlation: Padfield, IEEE Transactions on Image Processing 2012).
+Voxels that are NaN are ignored, so that templates may have any shape and scans may end anywhere. This is masked
+normalised cross-correlation (Padfield, IEEE Transactions on Image Processing 21(5), 2012).
 """
 
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from scipy import fft
 
 from renalnet.types import FloatArray
 
-_LEAST_VARIATION: Final = 1e-3
-"""Of the largest product of the two spreads; below it a correlation is a matter of rounding."""
+_MIN_VARIATION: Final = 1e-3
+"""Smallest product of the two variations, relative to its maximum, at which a correlation exceeds rounding errors."""
 
 
 def cut_or_pad(array: FloatArray, start: ArrayLike, shape: Sequence[int] | NDArray[np.int_], fill: float) -> FloatArray:
-    """The box of `shape` voxels from index `start`, which may lie outside the array; there it holds `fill`."""
+    """Return the box of `shape` voxels from index `start`. Outside the array it contains `fill`."""
     box = np.full(tuple(shape), fill, np.float32)
     start = np.asarray(start)
     low = np.clip(start, 0, array.shape)
@@ -29,42 +29,53 @@ def cut_or_pad(array: FloatArray, start: ArrayLike, shape: Sequence[int] | NDArr
     return box
 
 
-def correlations(scan: FloatArray, template: FloatArray, least_share: float) -> NDArray[np.float64]:
-    """Pearson's correlation at each place of a template within a scan's array.
+def correlations(scan: FloatArray, template: FloatArray, min_share: float) -> NDArray[np.float64]:
+    """Return Pearson's correlation at each place of a template within a scan's array.
 
     Args:
-        scan: (z, y, x), nowhere smaller than the template; NaN outside the field of view.
-        template: (z, y, x); NaN where nothing is to be compared.
-        least_share: of the template's voxels, how many must have a voxel of the scan under them.
+        scan: (z, y, x), at least as large as the template along each axis; NaN outside the field of view.
+        template: (z, y, x); NaN in voxels that are not compared.
+        min_share: smallest share of the template's voxels, 0 to 1, that must be in the scan's field of view.
 
     Returns:
-        At (i, j, k) the correlation, -1 to 1, with the template's first voxel on voxel (i, j, k) of the scan; 0 where
-        too few of its voxels lie in the field of view, or where either is constant.
+        At (i, j, k) the correlation, -1 to 1, with the template's first voxel on voxel (i, j, k) of the scan. It is 0
+        where too few voxels are in the field of view, or where scan or template are constant.
     """
-    sums = _Sums(scan.shape, template.shape)
-    there, here = sums.spectrum(np.isfinite(scan)), sums.spectrum(np.isfinite(template))
-    first, second = np.nan_to_num(scan).astype(np.float64), np.nan_to_num(template).astype(np.float64)
-    scans, templates = sums.spectrum(first), sums.spectrum(second)
-    count = np.maximum(sums.over(there, here), 1)
-    scan_sum, template_sum = sums.over(scans, here), sums.over(there, templates)
-    scan_spread = sums.over(sums.spectrum(first * first), here) - scan_sum**2 / count
-    template_spread = sums.over(there, sums.spectrum(second * second)) - template_sum**2 / count
-    both = np.maximum(scan_spread, 0) * np.maximum(template_spread, 0)
-    shared = sums.over(scans, templates) - scan_sum * template_sum / count
-    enough = count >= least_share * np.count_nonzero(np.isfinite(template))
-    known = enough & (both > _LEAST_VARIATION * both.max())
-    return np.where(known, shared / np.sqrt(np.where(known, both, 1)), 0.0)
+    sums = _Sums(scan, template)
+    count = np.maximum(sums.count, 1)
+    scan_variation = sums.scan_squares - sums.scan**2 / count
+    template_variation = sums.template_squares - sums.template**2 / count
+    # Fourier transforms leave rounding errors, by which a variation of 0 may become negative.
+    product = np.maximum(scan_variation, 0) * np.maximum(template_variation, 0)
+    covariation = sums.products - sums.scan * sums.template / count
+    enough = count >= min_share * np.count_nonzero(np.isfinite(template))
+    known = enough & (product > _MIN_VARIATION * product.max())
+    return np.where(known, covariation / np.sqrt(np.where(known, product, 1)), 0.0)
 
 
 class _Sums:
-    """Sums of products of a scan and a template over the template's extent, for all places at once."""
+    """Sums over the voxels that are finite in both the scan and the template, for all places at once."""
 
-    def __init__(self, scan: tuple[int, ...], template: tuple[int, ...]) -> None:
-        self._sizes = [fft.next_fast_len(size, real=True) for size in scan]
-        self._places = tuple(slice(0, size - length + 1) for size, length in zip(scan, template, strict=True))
+    def __init__(self, scan: FloatArray, template: FloatArray) -> None:
+        # Sizes with small prime factors are faster to transform. The scan includes all places, so nothing wraps.
+        self._sizes = [fft.next_fast_len(size, real=True) for size in scan.shape]
+        self._places = tuple(slice(0, a - b + 1) for a, b in zip(scan.shape, template.shape, strict=True))
+        scan_known = self._spectrum(np.isfinite(scan))
+        template_known = self._spectrum(np.isfinite(template))
+        scan_values = np.nan_to_num(scan).astype(np.float64)
+        template_values = np.nan_to_num(template).astype(np.float64)
+        scans = self._spectrum(scan_values)
+        templates = self._spectrum(template_values)
+        self.count = self._sum(scan_known, template_known)
+        self.scan = self._sum(scans, template_known)
+        self.template = self._sum(scan_known, templates)
+        self.scan_squares = self._sum(self._spectrum(scan_values * scan_values), template_known)
+        self.template_squares = self._sum(scan_known, self._spectrum(template_values * template_values))
+        self.products = self._sum(scans, templates)
 
-    def spectrum(self, array: NDArray[Any]) -> NDArray[np.complex128]:
+    def _spectrum(self, array: NDArray[Any]) -> NDArray[np.complex128]:
         return np.asarray(fft.rfftn(array.astype(np.float64), self._sizes))
 
-    def over(self, scan: NDArray[np.complex128], template: NDArray[np.complex128]) -> NDArray[np.float64]:
+    def _sum(self, scan: NDArray[np.complex128], template: NDArray[np.complex128]) -> NDArray[np.float64]:
+        # The product with the complex conjugate is the correlation theorem.
         return np.asarray(fft.irfftn(scan * template.conj(), self._sizes)[self._places])

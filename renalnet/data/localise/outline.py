@@ -1,9 +1,10 @@
-"""The outline of one kidney with its tumor, from where the atlases expect it to what the scan shows there.
+"""Outline of one kidney with its tumor, from the position that the atlases expect to the extent in the scan.
 
-Soft tissue is divided by flooding: the kidney and its neighbours are marked where both are certain, and what lies
-between goes to the one it is joined to more broadly (marker-controlled watershed of the depth below the surface of
-soft tissue: Beucher and Meyer, 1993). A tumor is joined to its kidney and otherwise surrounded by fat; how it
-enhances does not matter. All of it is reconstruction.
+Voxels that certainly belong to the kidney, and voxels that certainly belong to its neighbours, are markers. A
+marker-controlled watershed of the depth below the surface of soft tissue (Beucher and Meyer, 1993) divides the rest.
+Each part goes to the marker to which it is connected more broadly. A tumor is connected to its kidney and otherwise
+surrounded by fat, so its enhancement does not matter. Opening the soft tissue instead leaked through the whole abdomen.
+All of this is reconstruction.
 """
 
 from dataclasses import dataclass
@@ -16,59 +17,88 @@ from scipy import ndimage
 from renalnet.data.cases.sides import Box
 from renalnet.data.images.resampling import regrid_image, shape_of, triple_of
 from renalnet.data.images.volume import Grid, Volume
-from renalnet.data.localise.vote import Consensus
+from renalnet.data.localise.consensus import Consensus
 from renalnet.types import FloatArray, MaskArray
 
 SPACING_MM: Final = 3.0
+"""Isotropic spacing at which a kidney is outlined."""
 REACH_MM: Final = 75.0
-"""How far beyond the expected kidney its tumor is followed."""
+"""Largest distance between the expected kidney and the edge of its tumor."""
 FAT_HU: Final = -100.0
-_NO_FAT_HU: Final = -40.0
+_SMOOTHING_VOXELS: Final = 0.6
+"""Standard deviation of the Gaussian filter that reduces noise before thresholds are applied."""
+_MAX_FAT_HU: Final = -40.0
+"""Voxels of the expected kidney up to this CT number are fat, such as the renal sinus."""
 _SOFT_HU: Final = -5.0
+"""Lowest CT number of soft tissue. With 10 HU, small tumors near water at a pole were taken for fat."""
 _GAS_HU: Final = -300.0
 _BONE_HU: Final = 330.0
 _ENHANCED_HU: Final = 90.0
+"""Smallest median of a kidney with contrast agent."""
+_EXPECTED_SHARE: Final = 0.5
+"""Probability, relative to its maximum, at which the atlases expect the surface of the kidney."""
 _CORE_SHARE: Final = 0.6
+"""Probability, relative to its maximum, of voxels that certainly belong to the kidney if they are not fat."""
+_ELSEWHERE_SHARE: Final = 0.02
+"""Probability, relative to its maximum, of voxels that the atlases assign to anything but the kidney."""
 _ALIKE_HU: Final = (-25.0, 200.0)
+"""Difference from the kidney's median of voxels that enhance like it. Cortex is brighter than the median."""
 _ALIKE_MM: Final = 30.0
-_MOST_GROWTH: Final = 2.0
+"""Largest distance of these voxels from the expected kidney."""
+_MAX_GROWTH: Final = 2.0
+"""Largest volume of kidney and similar voxels, relative to the expected kidney. A larger one is a leak."""
 _NEIGHBOUR_SHARE: Final = 0.5
+"""Smallest probability of other tissue at which a voxel may mark a neighbour."""
 _NEIGHBOUR_MM: Final = 25.0
+"""Smallest distance of such a voxel from the expected kidney."""
 _NEIGHBOUR_DEPTH_MM: Final = 4.5
+"""Depth below the surface of soft tissue at which organs that touch are separate."""
 _BOWEL_MM: Final = 15.0
+"""Distance from gas at which soft tissue is the wall of the bowel."""
 _REMOTE_MM: Final = 60.0
+"""Distance from the expected kidney that a large organ reaches, and a tumor does not."""
+_REGION_EDGE_MM: Final = 5.0
+"""Width of the edge of a region, where all soft tissue is taken for neighbours."""
 _TAIL_SHARE: Final = 0.2
+"""Area of a slice, relative to the largest slice, below which an end is thin."""
 _POLE_MM: Final = 9.0
-_KIDNEY, _NEIGHBOUR = 1, 2
+"""Longest thin end that may be the pole of a kidney."""
+_KIDNEY: Final = 1
+_NEIGHBOUR: Final = 2
 
 
 @dataclass(frozen=True)
 class Region:
-    """The surroundings of one kidney, (z, y, x)."""
+    """The surroundings of one kidney, on an isotropic grid of `SPACING_MM`. All arrays are (z, y, x)."""
 
     grid: Grid
     hu: FloatArray
     """Smoothed CT numbers."""
     kidney: FloatArray
-    """The atlases' probability of the kidney, relative to its maximum."""
+    """Probability of the kidney according to the atlases, relative to its maximum."""
     other: FloatArray
-    """The atlases' probability of other soft tissue."""
+    """Probability of other soft tissue or bone according to the atlases."""
     distance_mm: FloatArray
-    """From the expected kidney."""
+    """Distance from the expected kidney, 0 inside it."""
 
 
 def cut_region(image: Volume, coarse: Grid, consensus: Consensus) -> Region:
-    """The part of a scan within `REACH_MM` of the kidney that the consensus, on the grid `coarse`, expects."""
-    expected = Box.around(consensus.kidney >= 0.5 * consensus.kidney.max(), coarse)
-    assert expected is not None  # the maximum is among its voxels
+    """Cut the part of a scan within `REACH_MM` of an expected kidney.
+
+    Args:
+        image: canonical int16 HU (z, y, x).
+        coarse: grid of the consensus.
+        consensus: the atlases' expectation; its kidney must not be empty.
+    """
+    expected = Box.around(consensus.kidney >= _EXPECTED_SHARE * consensus.kidney.max(), coarse)
+    assert expected is not None  # it contains at least the voxel with the maximum
     grid = _grid_over(expected.grown(REACH_MM), image.grid)
     hu = regrid_image(image, grid, float(image.array.min())).array.astype(np.float32)
-    kidney, other = (
-        regrid_image(Volume(share, coarse), grid, 0.0).array for share in (consensus.kidney, consensus.other)
-    )
+    kidney = regrid_image(Volume(consensus.kidney, coarse), grid, 0.0).array
+    other = regrid_image(Volume(consensus.other, coarse), grid, 0.0).array
     kidney = kidney / kidney.max()
-    distance = ndimage.distance_transform_edt(kidney < 0.5, sampling=SPACING_MM).astype(np.float32)
-    return Region(grid, np.asarray(ndimage.gaussian_filter(hu, 0.6)), kidney, other, distance)
+    distance = ndimage.distance_transform_edt(kidney < _EXPECTED_SHARE, sampling=SPACING_MM).astype(np.float32)
+    return Region(grid, np.asarray(ndimage.gaussian_filter(hu, _SMOOTHING_VOXELS)), kidney, other, distance)
 
 
 @dataclass(frozen=True)
@@ -76,82 +106,103 @@ class Outline:
     """A kidney with its tumor, (z, y, x) on the region's grid."""
 
     kidney: MaskArray
-    """Empty where no soft tissue is where one should be."""
+    """Kidney and tumor. It is empty if there is no soft tissue in the core of the expected kidney."""
     with_tails: MaskArray
-    """The kidney, and thin ends of it that may be tumor or a leak."""
+    """Kidney and tumor, and thin ends of them that may be tumor or a leak."""
 
 
 def outline_kidney(region: Region) -> Outline:
-    """The kidney and its tumor in a region."""
-    core = (region.kidney >= _CORE_SHARE) & (region.hu > _NO_FAT_HU)
+    """Return the outline of the kidney and its tumor in a region."""
+    core = (region.kidney >= _CORE_SHARE) & (region.hu > _MAX_FAT_HU)
     if not core.any():
         return Outline(core, core)
     kidney_hu = float(np.median(region.hu[core]))
+    # The surface of the kidney is halfway between its CT number and that of fat, but not above `_SOFT_HU`.
     soft = region.hu > min(_SOFT_HU, (kidney_hu + FAT_HU) / 2)
     sure = core & soft
-    core = _enhancing(region, sure, kidney_hu) if kidney_hu > _ENHANCED_HU else sure
+    core = _with_similar_voxels(region, sure, kidney_hu) if kidney_hu > _ENHANCED_HU else sure
     depth = ndimage.distance_transform_edt(soft, sampling=SPACING_MM).astype(np.float32)
     flooded = _flood(depth, core, _neighbours(region, soft, core, depth)) & soft
-    # Without what is thin: vessels, fasciae, and the sheets of muscle that a leak runs along.
-    with_tails = _joined(ndimage.binary_opening(flooded, iterations=3) | core, core)
+    # The opening removes thin structures: vessels, fasciae, and muscles along which the flood leaks.
+    with_tails = _connected(ndimage.binary_opening(flooded, iterations=3) | core, core)
     return Outline(_without_tails(with_tails, sure), with_tails)
 
 
 def _without_tails(mask: MaskArray, sure: MaskArray) -> MaskArray:
-    """The mask without ends, along any axis, that stay thin for longer than a pole: leaks along bowel or muscle.
+    """Return the mask without thin ends, along any axis, that are longer than a pole: leaks along bowel or muscle.
 
-    What is `sure`, a part of the mask, stays: beside a large leak the kidney itself may be thin.
+    The part of the mask in `sure` is kept, because the kidney itself may be thin relative to a large leak.
     """
     kept = mask.copy()
     for axis in range(mask.ndim):
         others = tuple(other for other in range(mask.ndim) if other != axis)
         first, last = _thick_part(kept.sum(axis=others), np.flatnonzero(sure.any(axis=others)))
         slices = np.moveaxis(kept, axis, 0)
-        slices[:first], slices[last + 1 :] = False, False
+        slices[:first] = False
+        slices[last + 1 :] = False
     return kept
 
 
 def _thick_part(areas: NDArray[np.int_], sure: NDArray[np.int_]) -> tuple[int, int]:
-    """First and last slice to keep of a mask's areas: all `sure` slices; what is thin at an end is kept if short."""
-    filled, thick = np.flatnonzero(areas), np.flatnonzero(areas >= _TAIL_SHARE * areas.max())
+    """Return the first and the last slice to keep.
+
+    Args:
+        areas: area of the mask in each slice, in voxels.
+        sure: indices of the slices that must be kept, in rising order.
+    """
+    filled = np.flatnonzero(areas)
+    thick = np.flatnonzero(areas >= _TAIL_SHARE * areas.max())
     longest = round(_POLE_MM / SPACING_MM)
     first = thick[0] if thick[0] - filled[0] > longest else filled[0]
     last = thick[-1] if filled[-1] - thick[-1] > longest else filled[-1]
     return int(min(first, sure[0])), int(max(last, sure[-1]))
 
 
-def _enhancing(region: Region, core: MaskArray, kidney_hu: float) -> MaskArray:
-    """The core, and what near it enhances as much."""
+def _with_similar_voxels(region: Region, core: MaskArray, kidney_hu: float) -> MaskArray:
+    """Return the core with connected voxels nearby that enhance like the kidney, or the core alone if they leak."""
     low, high = np.add(_ALIKE_HU, kidney_hu)
     alike = (region.hu > low) & (region.hu < high) & (region.distance_mm < _ALIKE_MM)
-    grown = _joined(ndimage.binary_opening(alike, iterations=2) | core, core)
-    leaked = np.count_nonzero(grown) > _MOST_GROWTH * np.count_nonzero(region.kidney >= 0.5)
+    grown = _connected(ndimage.binary_opening(alike, iterations=2) | core, core)
+    leaked = np.count_nonzero(grown) > _MAX_GROWTH * np.count_nonzero(region.kidney >= _EXPECTED_SHARE)
     return core if leaked else grown
 
 
 def _neighbours(region: Region, soft: MaskArray, core: MaskArray, depth: FloatArray) -> MaskArray:
-    """What surely belongs to other organs: remote, bone, around gas, or expected by the atlases and not alone.
+    """Return the soft tissue that certainly belongs to other organs: remote tissue, bone, bowel, and large organs."""
+    elsewhere = region.kidney <= _ELSEWHERE_SHARE
+    expected = elsewhere & (region.other >= _NEIGHBOUR_SHARE) & (region.distance_mm > _NEIGHBOUR_MM)
+    gas_mm = ndimage.distance_transform_edt(region.hu >= _GAS_HU, sampling=SPACING_MM)
+    bowel = (gas_mm <= _BOWEL_MM) & (region.distance_mm > _BOWEL_MM)
+    bone = (region.hu > _BONE_HU) & elsewhere
+    remote = region.distance_mm > REACH_MM - _REGION_EDGE_MM
+    organs = expected & _large_organs(region, core, depth)
+    return np.asarray(soft & (organs | bowel | bone | remote) & ~core)
 
-    A tumor may lie where the atlases have other organs. It is told from these by standing alone: these go on
-    beyond the reach of a tumor.
+
+def _large_organs(region: Region, core: MaskArray, depth: FloatArray) -> MaskArray:
+    """Return the deep parts of soft tissue that extend beyond the reach of a tumor.
+
+    A tumor may be where the atlases expect other organs. It differs from them by its smaller extent.
     """
-    apart = (depth > _NEIGHBOUR_DEPTH_MM) & ~ndimage.binary_dilation(core)
-    parts, count = ndimage.label(apart)
-    goes_on = ndimage.maximum(region.distance_mm, parts, np.arange(count + 1)) >= _REMOTE_MM
-    goes_on[0] = False
-    expected = (region.kidney <= 0.02) & (region.other >= _NEIGHBOUR_SHARE) & (region.distance_mm > _NEIGHBOUR_MM)
-    from_gas = ndimage.distance_transform_edt(region.hu >= _GAS_HU, sampling=SPACING_MM)
-    bowel = (from_gas <= _BOWEL_MM) & (region.distance_mm > _BOWEL_MM)
-    bone = (region.hu > _BONE_HU) & (region.kidney <= 0.02)
-    remote = region.distance_mm > REACH_MM - 5
-    return np.asarray(soft & ((expected & goes_on[parts]) | bowel | bone | remote) & ~core)
+    deep = (depth > _NEIGHBOUR_DEPTH_MM) & ~ndimage.binary_dilation(core)
+    parts, count = ndimage.label(deep)
+    is_large = ndimage.maximum(region.distance_mm, parts, np.arange(count + 1)) >= _REMOTE_MM
+    is_large[0] = False
+    return np.asarray(is_large[parts])
 
 
 def _flood(depth: FloatArray, core: MaskArray, neighbours: MaskArray) -> MaskArray:
-    """The kidney's part of the division of soft tissue of a given depth in mm."""
+    """Divide the region between the markers by a watershed, and return the part of the kidney.
+
+    Args:
+        depth: depth below the surface of soft tissue in mm.
+        core: marker of the kidney.
+        neighbours: marker of other organs.
+    """
     import SimpleITK as sitk
 
     markers = np.where(core, _KIDNEY, np.where(neighbours, _NEIGHBOUR, 0)).astype(np.uint8)
+    # The filter takes integers. Steps of 0.1 mm are well below the voxel size.
     level = np.rint(10 * (depth.max() - depth)).astype(np.uint16)
     basins = sitk.MorphologicalWatershedFromMarkers(
         *map(sitk.GetImageFromArray, (level, markers)), markWatershedLine=False, fullyConnected=False
@@ -159,8 +210,8 @@ def _flood(depth: FloatArray, core: MaskArray, neighbours: MaskArray) -> MaskArr
     return np.asarray(sitk.GetArrayFromImage(basins) == _KIDNEY)
 
 
-def _joined(mask: MaskArray, core: MaskArray) -> MaskArray:
-    """The parts of a mask that touch the core."""
+def _connected(mask: MaskArray, core: MaskArray) -> MaskArray:
+    """Return the connected parts of a mask that contain a voxel of the core."""
     parts, count = ndimage.label(mask)
     kept = np.zeros(count + 1, bool)
     kept[parts[core]] = True
@@ -169,7 +220,7 @@ def _joined(mask: MaskArray, core: MaskArray) -> MaskArray:
 
 
 def _grid_over(box: Box, scan: Grid) -> Grid:
-    """An isotropic grid over what of a box lies within the scan; at least one voxel."""
+    """Return an isotropic grid over the part of a box that is within the scan. It has at least one voxel."""
     low = np.array(scan.origin_mm) - np.array(scan.spacing_mm) / 2
     high = low + np.multiply(scan.shape, scan.spacing_mm)
     low = np.clip(box.low_mm, low, high - SPACING_MM)

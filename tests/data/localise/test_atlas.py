@@ -1,4 +1,4 @@
-"""Atlases: made, chosen, saved."""
+"""Atlases: making, choosing and saving."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def atlases(patients: list[PaintedCase]) -> list[Atlas]:
     ]
 
 
-def test_atlas_sides_lie_on_their_sides(patients: list[PaintedCase], atlases: list[Atlas]) -> None:
+def test_atlas_kidneys_are_on_their_sides(patients: list[PaintedCase], atlases: list[Atlas]) -> None:
     for patient, atlas in zip(patients, atlases, strict=True):
         assert atlas.image.grid.spacing_mm == (6.0, 6.0, 6.0)
         boxes = [Box.around(atlas.sides.array == SIDE_VALUES[side], atlas.sides.grid) for side in SIDES]
@@ -52,18 +52,18 @@ def test_atlas_sides_lie_on_their_sides(patients: list[PaintedCase], atlases: li
 
 def test_an_empty_atlas_is_refused(patients: list[PaintedCase]) -> None:
     empty = Volume(np.zeros_like(patients[0].label.array), patients[0].label.grid)
-    with pytest.raises(InputError, match="atlas 'x': its label is empty"):
+    with pytest.raises(InputError, match="atlas 'x': its label map is empty"):
         make_atlas("x", patients[0].image, empty, CONFIG, synthetic=True)
 
 
-def test_chosen_atlases_span_every_build() -> None:
+def test_chosen_atlases_cover_all_body_widths() -> None:
     for seed in range(5):
         chosen = choose_atlases(SLENDER_TO_BROAD, 8, seed)
         numbers = sorted(int(name[1:]) for name in chosen)
         assert [number // 2 for number in numbers] == list(range(8))
 
 
-def test_the_choice_is_the_seeds_alone() -> None:
+def test_the_choice_depends_only_on_the_seed() -> None:
     once = choose_atlases(SLENDER_TO_BROAD, 8, 3)
     assert choose_atlases(SLENDER_TO_BROAD[::-1], 8, 3) == once
     assert any(choose_atlases(SLENDER_TO_BROAD, 8, seed) != once for seed in range(5))
@@ -78,10 +78,11 @@ def test_whole_pairs_come_first_and_patients_without_a_whole_kidney_never() -> N
 
 def test_a_candidate_counts_kidneys_that_the_scan_shows_whole() -> None:
     grid = Grid.axis_aligned((10, 40, 60), (3.0, 3.0, 3.0))
-    image, label = np.full(grid.shape, -1000, np.int16), np.zeros(grid.shape, np.uint8)
+    image = np.full(grid.shape, -1000, np.int16)
+    label = np.zeros(grid.shape, np.uint8)
     image[:, 5:35, 10:50] = 40
     label[2:8, 10:24, 12:27] = 1
-    label[4:10, 10:24, 35:50] = 1  # goes on beyond the last slice
+    label[4:10, 10:24, 35:50] = 1  # continues beyond the last slice
     assert describe_candidate("a", Volume(image, grid), Volume(label, grid)) == AtlasCandidate("a", 120.0, 1)
     label[:] = 0
     assert describe_candidate("a", Volume(image, grid), Volume(label, grid)).num_kidneys == 0
@@ -89,7 +90,8 @@ def test_a_candidate_counts_kidneys_that_the_scan_shows_whole() -> None:
 
 def test_a_speck_is_no_kidney() -> None:
     grid = Grid.axis_aligned((10, 40, 60), (3.0, 3.0, 3.0))
-    image, label = np.full(grid.shape, 40, np.int16), np.zeros(grid.shape, np.uint8)
+    image = np.full(grid.shape, 40, np.int16)
+    label = np.zeros(grid.shape, np.uint8)
     label[2:8, 10:24, 12:26] = 1  # 1176 voxels of 27 µl: 31.8 ml
     assert describe_candidate("a", Volume(image, grid), Volume(label, grid)).num_kidneys == 1
     label[2:8, 10:24, 25] = 0  # 29.5 ml
@@ -99,7 +101,7 @@ def test_a_speck_is_no_kidney() -> None:
 def test_an_atlas_whose_label_vanishes_is_refused(patients: list[PaintedCase]) -> None:
     label = np.zeros_like(patients[0].label.array)
     label[30, 50, 50] = 1
-    with pytest.raises(InputError, match="atlas 'x': nothing is left of its label at 6 mm"):
+    with pytest.raises(InputError, match="atlas 'x': its labels vanish at a spacing of 6 mm"):
         make_atlas("x", patients[0].image, Volume(label, patients[0].label.grid), CONFIG, synthetic=True)
 
 
@@ -114,7 +116,7 @@ def test_saved_atlases_come_back(tmp_path: Path, atlases: list[Atlas]) -> None:
 
 
 def test_a_file_that_holds_no_atlases_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no atlases here"):
+    with pytest.raises(InputError, match="no such file of atlases"):
         load_atlases(tmp_path / "absent.safetensors")
     (tmp_path / "other.safetensors").write_bytes(b"something else")
     with pytest.raises(InputError, match="not a file of atlases"):

@@ -1,4 +1,4 @@
-"""Localisation of phantoms' kidneys by other phantoms, of a real patient's, and of what holds none."""
+"""Localisation by atlases of phantoms: kidneys of other phantoms and of a patient, and images without kidneys."""
 
 from pathlib import Path
 
@@ -40,17 +40,19 @@ def kidneys_of(patient: PaintedCase) -> dict[Side, MaskArray]:
 
 
 def part_of(volume: Volume, first: int, last: int) -> Volume:
-    """The slices from `first` to before `last`."""
-    step, (z, y, x) = volume.grid.spacing_mm[0], volume.grid.origin_mm
+    """Return the slices from `first` up to but not including `last`."""
+    z, y, x = volume.grid.origin_mm
+    z += first * volume.grid.spacing_mm[0]
     array = np.ascontiguousarray(volume.array[first:last])
-    return Volume(array, Grid.axis_aligned(array.shape, volume.grid.spacing_mm, (z + first * step, y, x)))
+    return Volume(array, Grid.axis_aligned(array.shape, volume.grid.spacing_mm, (z, y, x)))
 
 
 def assert_held(found: Localisation, side: Side, mask: MaskArray, grid: Grid, share: float = 0.995) -> None:
-    box, own = found.box(side), Box.around(mask, grid)
+    box = found.box(side)
+    own = Box.around(mask, grid)
     assert box is not None
     assert own is not None
-    assert side in found.sure_sides
+    assert side in found.confident_sides
     assert box.share_of(mask, grid) >= share
     assert box.size_mm[0] <= own.size_mm[0] + 40
     assert all(size <= max(110, extent + 20) for size, extent in zip(box.size_mm[1:], own.size_mm[1:], strict=True))
@@ -80,18 +82,19 @@ def test_a_long_scan_is_searched_from_end_to_end(patient: PaintedCase, atlases: 
         assert_held(found, side, mask, patient.label.grid)
 
 
-def test_a_missing_kidney_is_not_made_up(patient: PaintedCase, atlases: list[Atlas]) -> None:
+def test_a_missing_kidney_is_not_found(patient: PaintedCase, atlases: list[Atlas]) -> None:
     kidneys = kidneys_of(patient)
     image = patient.image.array.copy()
     image[kidneys["left"]] = np.random.default_rng(0).normal(-100, 14, np.count_nonzero(kidneys["left"]))
     found = localise(Volume(image, patient.image.grid), atlases, CONFIG)
-    assert found.sure_sides == ("right",)
+    assert found.confident_sides == ("right",)
     assert_held(found, "right", kidneys["right"], patient.label.grid)
 
 
 @pytest.mark.parametrize("what", ["head", "air", "one value", "noise", "lungs", "upside down"])
-def test_what_shows_no_kidney_is_doubtful(patient: PaintedCase, atlases: list[Atlas], what: str) -> None:
-    shape, grid = patient.image.array.shape, patient.image.grid
+def test_images_without_kidneys_are_doubtful(patient: PaintedCase, atlases: list[Atlas], what: str) -> None:
+    shape = patient.image.array.shape
+    grid = patient.image.grid
     noise = np.random.default_rng(0).integers(-1000, 1000, shape).astype(np.int16)
     top = int(np.flatnonzero(patient.label.array.any(axis=(1, 2)))[-1]) + 2
     image = {
@@ -104,7 +107,7 @@ def test_what_shows_no_kidney_is_doubtful(patient: PaintedCase, atlases: list[At
     }[what]
     found = localise(image, atlases, CONFIG)
     assert found.confidence < LOW_CONFIDENCE
-    assert found.sure_sides == ()
+    assert found.confident_sides == ()
 
 
 def test_a_patient_is_not_compared_with_itself(patient: PaintedCase, atlases: list[Atlas]) -> None:
@@ -113,10 +116,10 @@ def test_a_patient_is_not_compared_with_itself(patient: PaintedCase, atlases: li
         localise(patient.image, atlases[:1], CONFIG, exclude="p0")
 
 
-def test_a_slice_and_a_speck_are_answered(atlases: list[Atlas]) -> None:
+def test_a_single_slice_and_a_single_voxel_have_no_kidneys(atlases: list[Atlas]) -> None:
     for shape in ((1, 40, 40), (1, 1, 1)):
         speck = Volume(np.full(shape, 40, np.int16), Grid.axis_aligned(shape, (5.0, 3.0, 3.0)))
-        assert localise(speck, atlases, CONFIG).sure_sides == ()
+        assert localise(speck, atlases, CONFIG).confident_sides == ()
 
 
 def test_confidence_falls_with_each_piece_of_evidence() -> None:
@@ -144,24 +147,24 @@ def test_a_side_that_no_atlas_has_is_not_found(patient: PaintedCase, atlases: li
     found = localise(patient.image, right, CONFIG)
     assert found.left is None
     assert found.confidence_of("left") == 0
-    assert found.sure_sides == ("right",)
+    assert found.confident_sides == ("right",)
 
 
-def test_an_atlas_without_kidneys_does_not_vote(patient: PaintedCase, atlases: list[Atlas]) -> None:
+def test_an_atlas_without_kidneys_is_ignored(patient: PaintedCase, atlases: list[Atlas]) -> None:
     nothing = np.zeros_like(atlases[2].sides.array)
     blank = Atlas("blank", atlases[2].image, Volume(nothing, atlases[2].sides.grid), True)
     assert localise(patient.image, [blank, *atlases[:2]], CONFIG) == localise(patient.image, atlases[:2], CONFIG)
     assert localise(patient.image, [blank], CONFIG) == Localisation(None, None)
 
 
-def test_an_atlas_of_one_voxel_is_answered(patient: PaintedCase, atlases: list[Atlas]) -> None:
-    for column in range(20, 25):  # some vanish when the atlas is tried smaller
+def test_an_atlas_with_one_labelled_voxel_finds_no_kidney(patient: PaintedCase, atlases: list[Atlas]) -> None:
+    for column in range(20, 25):  # some vanish when the atlas is tried at a smaller size
         speck = np.zeros_like(atlases[0].sides.array)
         speck[20, 30, column] = SIDE_VALUES["left"]
         found = localise(
             patient.image, [Atlas("speck", atlases[0].image, Volume(speck, atlases[0].sides.grid), True)], CONFIG
         )
-        assert found.sure_sides == ()
+        assert found.confident_sides == ()
         assert 0 <= found.confidence <= 1
 
 

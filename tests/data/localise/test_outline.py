@@ -1,16 +1,17 @@
-"""The outline of a ball in fat, with what may adjoin it."""
+"""The outline of a ball in fat, with tumors, organs and vessels that adjoin it."""
 
 import numpy as np
 import pytest
 
 from renalnet.data.images.volume import Grid, Volume
+from renalnet.data.localise.consensus import Consensus
 from renalnet.data.localise.outline import cut_region, outline_kidney
-from renalnet.data.localise.vote import Consensus
 from renalnet.types import FloatArray, MaskArray
 
 GRID = Grid.axis_aligned((64, 64, 64), (3.0, 3.0, 3.0))
 COARSE = Grid.axis_aligned((32, 32, 32), (6.0, 6.0, 6.0), (1.5, 1.5, 1.5))
-KIDNEY, TUMOR = 170.0, 40.0
+KIDNEY = 170.0
+TUMOR = 40.0
 
 
 def ball(centre_mm: tuple[float, float, float], radius_mm: float) -> MaskArray:
@@ -19,7 +20,7 @@ def ball(centre_mm: tuple[float, float, float], radius_mm: float) -> MaskArray:
 
 
 def outline(hu: FloatArray, other: FloatArray | None = None) -> MaskArray:
-    """Of a kidney that the atlases expect as a ball of 21 mm in the middle; on GRID."""
+    """Return the outline, on GRID, of a kidney that the atlases expect as a central ball with a radius of 21 mm."""
     expected = ball((94.0, 94.0, 94.0), 21)[::2, ::2, ::2].astype(np.float32)
     others = np.zeros_like(expected) if other is None else other[::2, ::2, ::2]
     image = Volume(np.rint(hu).astype(np.int16), GRID)
@@ -74,7 +75,7 @@ def test_a_vessel_is_left_out() -> None:
     assert dice(outline(hu), kidney) > 0.95
 
 
-def test_nothing_but_fat_has_no_outline() -> None:
+def test_fat_alone_has_no_outline() -> None:
     assert not outline(fat()).any()
 
 
@@ -87,7 +88,7 @@ def test_a_thin_kidney_beside_a_large_leak_stays() -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_an_outline_holds_some_of_what_was_expected(seed: int) -> None:
+def test_an_outline_overlaps_the_expected_kidney(seed: int) -> None:
     generator, expected, hu = np.random.default_rng(seed), ball((94, 94, 94), 21), fat()
     for _ in range(6):
         centre, radius_mm = generator.uniform(40, 150, 3), generator.uniform(8, 50)
@@ -96,7 +97,7 @@ def test_an_outline_holds_some_of_what_was_expected(seed: int) -> None:
     assert (found & expected).any() == found.any()
 
 
-def test_what_stays_thin_beyond_a_pole_is_left_out() -> None:
+def test_a_thin_end_longer_than_a_pole_is_left_out() -> None:
     kidney, hu = ball((94, 94, 94), 25), fat()
     hu[31:60, 28:35, 28:35] = KIDNEY  # 21 mm thick: too thick for a vessel, too thin for a pole this long
     hu[kidney] = KIDNEY
