@@ -7,7 +7,12 @@ from rich.console import Console
 
 from renalnet.commands.line import LOST_RESOURCE, stop_signals
 from renalnet.commands.options import NUM_WORKERS, Set, StorePath, TrainPreset
+from renalnet.config import TrainConfig, override
+from renalnet.config.presets import train_preset
+from renalnet.runtime.lease import Lease
+from renalnet.runtime.machine import keep_memory
 from renalnet.runtime.progress_bars import step_progress
+from renalnet.runtime.storage import absolute, join, write_bytes
 
 if TYPE_CHECKING:
     from renalnet.data.store.reader import Store
@@ -31,36 +36,39 @@ def train(
     """
     import torch
 
-    from renalnet.config import override
-    from renalnet.config.presets import train_preset
-    from renalnet.data.batches.cohort import load_cohort
     from renalnet.data.store.reader import open_store
-    from renalnet.runtime.lease import Lease
-    from renalnet.runtime.machine import keep_memory
-    from renalnet.runtime.storage import absolute, join
-    from renalnet.train.run import TrainingRun
-    from renalnet.train.watch import Watch
 
     torch.set_num_threads(threads)
     keep_memory()
     prepared = open_store(store)
     config = override(train_preset(preset), set_ or [])
     console = Console()
-    folder = absolute(out)
+    run, exit_code = _train(config, prepared, absolute(out), stop_after, console)
+    if not run.is_finished:
+        raise typer.Exit(exit_code)
+    _end(run, prepared, out, console)
+
+
+def _train(
+    config: TrainConfig, store: "Store", folder: str, stop_after: int | None, console: Console
+) -> "tuple[TrainingRun, int]":
+    """Train until the run ends or is stopped. Return the run, and the exit code of the signal that stopped it."""
+    from renalnet.data.batches.cohort import load_cohort
+    from renalnet.train.run import TrainingRun
+    from renalnet.train.watch import Watch
+
     with Lease(join(folder, ".lease")), stop_signals() as stop, step_progress() as show:
         watch = Watch(console, show, lambda: stop.is_made, stop_after)
         run = TrainingRun(
             config,
-            load_cohort(prepared, config.loader),
+            load_cohort(store, config.loader),
             folder,
-            describe=_origin(prepared),
+            describe=_origin(store),
             should_stop=watch.should_stop,
             on_step=watch.on_step,
         )
         watch.follow(run)
-    if not run.is_finished:
-        raise typer.Exit(stop.exit_code)
-    _end(run, prepared, out, console)
+    return run, stop.exit_code
 
 
 def _origin(store: "Store") -> dict[str, object]:
@@ -71,7 +79,6 @@ def _origin(store: "Store") -> dict[str, object]:
 def _end(run: "TrainingRun", store: "Store", out: str, console: Console) -> None:
     """Complete the model bundle of a finished run. Raises typer.Exit with code 1 if the run ended early."""
     from renalnet.data.localise.atlas import ATLAS_FILE
-    from renalnet.runtime.storage import join, write_bytes
 
     best = run.best
     failure = run.records[-1].failure

@@ -59,11 +59,8 @@ def _put_if_absent(path: str, content: bytes) -> Outcome:
 
     filesystem, inner = storage.resolve(path)
     bucket, _, key = inner.partition("/")
-    query = {name: values[-1] for name, values in parse_qs(urlsplit(path).query).items()}
-    endpoint = query.get("endpoint_override", "")
-    address = endpoint if "://" in endpoint or not endpoint else f"{query.get('scheme', 'https')}://{endpoint}"
     try:
-        _client(address, filesystem.region).put_object(Bucket=bucket, Key=key, Body=content, IfNoneMatch="*")
+        _client(_server(path), filesystem.region).put_object(Bucket=bucket, Key=key, Body=content, IfNoneMatch="*")
     except ClientError as error:
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
         if status in _TAKEN:
@@ -74,6 +71,13 @@ def _put_if_absent(path: str, content: bytes) -> Outcome:
     except BotoCoreError as error:
         raise OSError(f"{path}: {error}") from error
     return "created"
+
+
+def _server(uri: str) -> str:
+    """Return the address of the server that the query of an S3 URI names, empty for Amazon's."""
+    query = {name: values[-1] for name, values in parse_qs(urlsplit(uri).query).items()}
+    endpoint = query.get("endpoint_override", "")
+    return endpoint if "://" in endpoint or not endpoint else f"{query.get('scheme', 'https')}://{endpoint}"
 
 
 @lru_cache(maxsize=4)

@@ -237,7 +237,8 @@ def test_every_pod_has_equal_requests_and_limits_and_shared_memory(job: dict[str
 
 
 def test_the_shell_is_as_locked_as_the_study_and_sees_its_volume(job: dict[str, Any]) -> None:
-    shell, head = read("kuberay/shell.yaml")["spec"], pods(job)[0]
+    shell = read("kuberay/shell.yaml")["spec"]
+    head = pods(job)[0]
     assert shell["securityContext"] == head["securityContext"]
     assert shell["containers"][0]["securityContext"] == head["containers"][0]["securityContext"]
     assert mounts(shell)[0] == mounts(head)[0] and shell["volumes"][0] == head["volumes"][0]

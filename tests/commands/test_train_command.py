@@ -94,7 +94,8 @@ def test_a_full_disk_is_one_line_and_the_command_goes_on_with_room(ball_store: S
     assert again.returncode == 0 and "goes on behind step 2" in again.stdout, again.stderr
     undisturbed = run(words(ball_store, tmp_path / "other", "epochs=2", "steps_per_epoch=3"))
     assert undisturbed.returncode == 0
-    first, second = load_checkpoint(tmp_path / "run"), load_checkpoint(tmp_path / "other")
+    first = load_checkpoint(tmp_path / "run")
+    second = load_checkpoint(tmp_path / "other")
     assert first is not None and second is not None
     assert all(torch.equal(first.tensors[name], second.tensors[name]) for name in first.tensors)
 
@@ -209,7 +210,8 @@ def read_events(folder: Path) -> list[tuple[int, dict[str, float]]]:
     from tensorboardX.proto.event_pb2 import Event
 
     (path,) = folder.glob("*.tfevents.*")
-    content, events = path.read_bytes(), []
+    content = path.read_bytes()
+    events = []
     while content:
         (length,) = struct.unpack("<Q", content[:8])
         events.append(Event.FromString(content[12 : 12 + length]))
