@@ -1,4 +1,4 @@
-"""The report of a study: reads a results folder's files, and neither torch nor ray."""
+"""The report of a study. It reads the files of a results folder and needs neither torch nor ray."""
 
 from study.report.analysis.contents import Report
 from study.report.pages.terminal import print_report

@@ -39,7 +39,7 @@ def parse_added(assignment: str) -> tuple[str, Path]:
     """
     name, separator, folder = assignment.partition("=")
     if not (name.strip() and separator and folder):
-        raise ConfigError(f"--add {assignment}: not of the form NAME=DIR; write, for example, nnunet=/data/nnunet/masks")
+        raise ConfigError(f"--add {assignment}: not of the form NAME=DIR, such as nnunet=/data/nnunet/masks")
     if name.strip() in LOOKS:
         raise ConfigError(f"--add {assignment}: '{name.strip()}' is a method of the study; choose another name")
     return name.strip(), Path(folder)

@@ -1,4 +1,4 @@
-"""Means with bootstrap intervals and paired differences between two networks on the same patients."""
+"""Means with bootstrap intervals, paired differences between two methods, and rank correlations over cases."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,39 +14,49 @@ class Settings:
     """How intervals are computed; the same settings give the same numbers."""
 
     confidence: float = 0.95
+    """Level of the intervals, between 0 and 1."""
     resamples: int = 2000
+    """Number of bootstrap resamples."""
     seed: int = 0
+    """Seed of the bootstrap."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over patients, its sample sd (None for a single patient) and its bootstrap interval."""
+    """A mean over cases and its bootstrap interval."""
 
     mean: float
     sd: float | None
+    """Sample standard deviation (n - 1); None for a single case."""
     low: float
     high: float
     num: int
+    """Number of cases."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean paired difference over patients, its bootstrap interval, and how it stands out from chance."""
+    """A mean paired difference over cases, its bootstrap interval, and how clearly it differs from 0."""
 
     mean: float
     low: float
     high: float
     p_value: float
-    """Wilcoxon's two-sided signed-rank test."""
+    """Two-sided Wilcoxon signed-rank test."""
     rank_biserial: float
-    """Effect size, -1 to 1: share of the rank sum that speaks for ours less the share that speaks for theirs."""
+    """Effect size, -1 to 1: share of the rank sum in favor of the first method minus the share in favor of the other.
+    """
     cohens_dz: float | None
-    """Effect size: mean over sample sd of the differences; none where they do not vary."""
+    """Effect size: mean over sample standard deviation of the differences; None where they do not vary."""
     num: int
+    """Number of cases."""
 
 
 def estimate(values: Sequence[float], settings: Settings) -> Estimate | None:
-    """Mean, sample sd and percentile-bootstrap interval of one value a patient; None without patients."""
+    """Return mean, sample standard deviation and percentile-bootstrap interval of one value per case.
+
+    Without cases the result is None.
+    """
     if not values:
         return None
     array = np.asarray(values, dtype=np.float64)
@@ -56,20 +66,22 @@ def estimate(values: Sequence[float], settings: Settings) -> Estimate | None:
 
 
 def bootstrap_interval(values: Values, settings: Settings) -> tuple[float, float]:
-    """Percentile interval of the mean when patients are drawn again with replacement (Efron, 1979)."""
+    """Return the percentile interval of the mean when cases are drawn with replacement (Efron, 1979)."""
     generator = np.random.default_rng(settings.seed)
     drawn = generator.integers(0, len(values), size=(settings.resamples, len(values)))
-    means = values[drawn].mean(axis=1)
-    tail = (1 - settings.confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return float(low), float(high)
+    return _percentile_interval(values[drawn].mean(axis=1), settings)
 
 
 def paired_difference(ours: Sequence[float], theirs: Sequence[float], settings: Settings) -> Difference:
-    """Ours minus theirs, patient by patient, of two equally long sequences of at least one patient each.
+    """Return the mean of ours minus theirs over the same cases.
 
-    Patients who do not differ are left out of the signed ranks (Wilcoxon, 1945); if none differs, p is 1 and the
-    effect sizes are 0 (rank-biserial: Kerby, 2014) and none (Cohen's d of paired differences: Cohen, 1988).
+    The signed ranks leave out cases without a difference (Wilcoxon, 1945). If no case differs, p is 1, the
+    rank-biserial correlation (Kerby, 2014) is 0, and Cohen's d of paired differences (Cohen, 1988) is None.
+
+    Args:
+        ours: one value per case, at least one.
+        theirs: values of the same cases in the same order.
+        settings: of the interval.
     """
     differences = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
     low, high = bootstrap_interval(differences, settings)
@@ -85,12 +97,14 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float], settings: 
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for their number (Holm, 1979), in their order: each at least as large as it was, at most 1.
+    """Return p-values corrected for their number (Holm, 1979), in the same order.
 
-    The smallest of n is taken n times, the next one n - 1 times, and none becomes less than one that was smaller.
+    The smallest of n values is multiplied by n, the next one by n - 1, and so on. The results are at most 1, and
+    their order is that of the p-values.
     """
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
-    corrected, least = [1.0] * len(p_values), 0.0
+    corrected = [1.0] * len(p_values)
+    least = 0.0
     for rank, index in enumerate(order):
         least = max(least, min(1.0, (len(p_values) - rank) * p_values[index]))
         corrected[index] = least
@@ -99,40 +113,48 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class Correlation:
-    """Spearman's rank correlation over patients, and its bootstrap interval."""
+    """Spearman's rank correlation over cases, and its bootstrap interval."""
 
     value: float
     low: float
     high: float
     num: int
+    """Number of cases."""
 
 
 def correlation(first: Sequence[float], second: Sequence[float], settings: Settings) -> Correlation | None:
-    """Of two equally long sequences; resamples in which a sequence does not vary count as no correlation.
+    """Return the rank correlation of two sequences of the same length, with its bootstrap interval.
 
-    None where it is not defined (`rank_correlation`).
+    A resample in which one sequence does not vary counts as correlation 0. The result is None where the correlation
+    is not defined (`rank_correlation`).
     """
     value = rank_correlation(first, second)
     if value is None:
         return None
-    pairs, generator = np.array([first, second], dtype=np.float64), np.random.default_rng(settings.seed)
+    pairs = np.array([first, second], dtype=np.float64)
+    generator = np.random.default_rng(settings.seed)
     drawn = generator.integers(0, len(first), size=(settings.resamples, len(first)))
-    values = _rank_correlations(pairs[0][drawn], pairs[1][drawn])
-    tail = (1 - settings.confidence) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return Correlation(value, float(low), float(high), len(first))
+    low, high = _percentile_interval(_rank_correlations(pairs[0][drawn], pairs[1][drawn]), settings)
+    return Correlation(value, low, high, len(first))
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Spearman's rank correlation, -1 to 1, of two equally long sequences, equal values sharing their mean rank.
+    """Return Spearman's rank correlation, -1 to 1, of two sequences of the same length.
 
-    None for fewer than two values, or where all of a sequence are equal.
+    Equal values share their mean rank. The result is None for fewer than two values, or where all values of a
+    sequence are equal.
     """
     from scipy import stats
 
     if len(set(first)) < 2 or len(set(second)) < 2:
         return None
     return float(stats.pearsonr(stats.rankdata(first), stats.rankdata(second)).statistic)
+
+
+def _percentile_interval(resampled: Values, settings: Settings) -> tuple[float, float]:
+    tail = (1 - settings.confidence) / 2
+    low, high = np.quantile(resampled, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def _signed_rank_p(differences: Values) -> float:
@@ -145,7 +167,7 @@ def _signed_rank_p(differences: Values) -> float:
 
 
 def _rank_correlations(first: Values, second: Values) -> Values:
-    """Row by row of two (n, k) arrays; 0 where a row does not vary."""
+    """Return the rank correlation of each pair of rows of two (n, k) arrays; 0 where a row does not vary."""
     from scipy import stats
 
     ranks = [stats.rankdata(values, axis=1) for values in (first, second)]

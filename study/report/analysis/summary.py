@@ -1,12 +1,24 @@
-"""What a study found, from its rows: Table I, ablation of the stages, differences, patients, costs."""
+"""What a study found, computed from its rows: Table I, the stages of inference, differences, cases and costs."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
 
-from study.records.tables import Measurement, Quality, Results, Trial
-from study.report.analysis.paper import TABLE_ONE, PaperRow
+from renalnet.config.networks import PaperRow
+from study.records.content import ResultsContent
+from study.records.tables import Measurement, Quality, Trial
+from study.report.analysis.methods import (
+    APPENDIX,
+    COMPARED,
+    OURS,
+    RULE,
+    WINNER,
+    Method,
+    method_of,
+    method_place,
+    paper_row,
+    stage_place,
+)
 from study.report.analysis.search import Hours, Rung, failed_trials, hours_of, rungs_of
 from study.report.analysis.statistics import (
     Correlation,
@@ -19,206 +31,184 @@ from study.report.analysis.statistics import (
     paired_difference,
 )
 
-TITLES: Final[dict[str, str]] = {
-    "pspnet2d": "2D PSPNet",
-    "unet3d": "3D U-Net",
-    "fcn_ppm": "3D_FCN_PPM",
-    "threshold_roi": "Intensity rule, whole ROI",
-    "threshold_inside": "Intensity rule, inside true kidney",
-}
-SHORT_TITLES: Final[dict[str, str]] = {
-    **TITLES,
-    "threshold_roi": "rule in ROI",
-    "threshold_inside": "rule in kidney",
-}
-STAGES: Final[dict[str, str]] = {
-    "network": "network alone",
-    "crf": "network + CRF",
-    "connectivity": "network + connectivity",
-    "crf_connectivity": "network + CRF + connectivity",
-    "final": "as settled on validation patients",
-}
-OURS: Final = "fcn_ppm"
-RULE: Final = "rule"
-WINNER: Final = "winner"
-ADDED: Final = "added"
-"""Another program, whose masks were given to the report."""
-RIVALS: Final = ("baseline", RULE, ADDED)
-
-
-class Method(NamedTuple):
-    """Who made a set of masks: a network's checkpoint, or an intensity rule."""
-
-    network: str
-    checkpoint: str
-    role: str
-
-    @property
-    def title(self) -> str:
-        """The name people read."""
-        title = TITLES.get(self.network, self.network)
-        return f"{title} ({self.checkpoint})" if self.role == "appendix" else title
-
 
 @dataclass(frozen=True)
 class Standing:
-    """A method over the patients of one split after one stage; the columns of the paper's Table I."""
+    """A method over the cases of one split after one stage of inference; the columns of the paper's Table I."""
 
     method: Method
     stage: str
     dice_kidney: Estimate
     dice_tumor: Estimate
     distance_kidney_px: Estimate
+    """Mean distance between true and predicted surface, in voxels of the ROI."""
     distance_tumor_px: Estimate
     dice_tumor_diseased: Estimate | None
-    """Over the patients who have a tumor only, as in the paper's cohort."""
+    """Dice of the tumor over the cases that have a tumor, as in the paper's cohort; None where no case has one."""
     num_empty_predictions: int
-    """Patients with a tumor for whom no tumor was predicted."""
+    """Number of cases with a tumor for which no tumor was predicted."""
 
     @property
     def paper(self) -> PaperRow | None:
-        """The paper's row of the same network; the appendix has none."""
-        return None if self.method.role == "appendix" else TABLE_ONE.get(self.method.network)
+        """The paper's row of the same network; None where there is none, and for the appendix."""
+        return paper_row(self.method)
 
 
 @dataclass(frozen=True)
 class Margin:
-    """The winner minus another method in Dice of one label, on the same test patients."""
+    """Dice of the winner minus Dice of another method, for one label, over the same test cases."""
 
     other: Method
     label: str
     difference: Difference
     p_holm: float
-    """Corrected for the number of all margins of a report."""
+    """p-value corrected for the number of all margins of the report."""
 
 
 @dataclass(frozen=True)
 class CaseOutcome:
-    """A test patient under the winner; Dice of the tumor for everyone."""
+    """A test case by the winner and the methods that it is compared with.
+
+    Empty masks count as in `renalnet.evaluation.rows`: Dice is 1 where truth and prediction are both empty.
+    """
 
     case: str
     network: str
+    """Network of the winner."""
     tumor_ml: float
+    """True volume."""
     tumor_pred_ml: float
+    """Volume predicted by the winner."""
     kidney_ml: float
     kidney_pred_ml: float
     dice_kidney: float
+    """Dice of the winner."""
     dice_tumor: float
     distance_kidney_px: float
+    """Mean surface distance of the winner, in voxels of the ROI."""
     distance_tumor_px: float
     has_tumor: bool
+    """Whether the truth holds a tumor."""
     found: bool | None
+    """Whether the winner found the tumor; None where there is none."""
     others: dict[str, tuple[float, float]]
-    """Dice of (kidney, tumor) by network of the baselines and rules."""
+    """Dice of (kidney, tumor) by name of the baselines, rules and programs."""
     expected_dice: float | None = None
-    """Of the tumor, as the mask's signs let expect without the truth."""
+    """Dice of the tumor, estimated from the winner's mask without the truth; None where it was not estimated."""
 
     @property
     def dice_by_network(self) -> dict[str, tuple[float, float]]:
-        """Dice of (kidney, tumor) by network, the winner's first."""
+        """Dice of (kidney, tumor) by name, the winner first."""
         return {self.network: (self.dice_kidney, self.dice_tumor), **self.others}
 
     @property
     def verdict(self) -> str:
-        """What detection made of the patient, in words."""
+        """The outcome of tumor detection for people."""
         if self.has_tumor:
             return "found" if self.found else "missed"
-        return "false alarm" if self.tumor_pred_ml > 0 else "healthy, clear"
+        return "false alarm" if self.tumor_pred_ml > 0 else "no tumor, none predicted"
 
 
 @dataclass(frozen=True)
 class Summary:
-    """All that the terminal table and the page say."""
+    """The numbers of the terminal output and the page."""
 
     winner: Trial | None
+    """Trial of the winner, or the best trial so far; None where there is none or the table of trials lacks it."""
     is_provisional: bool
-    """The winner is only the best trial so far: the final stage has not chosen."""
+    """Whether the final stage has not chosen the winner yet, so that it is only the best trial so far."""
     standings: list[Standing]
+    """Table I: the methods on the test cases."""
     appendix: list[Standing]
+    """Other finalists of the winner's network on the test cases."""
     selection: list[Standing]
-    """Finalists on the validation patients, which chose the winner."""
+    """Finalists on the validation cases, by which the winner was chosen; the best one first."""
     stages: list[Standing]
+    """The winner on the test cases after each stage of inference."""
     margins: list[Margin]
-    patients: list[CaseOutcome]
+    """The winner minus each other method."""
+    cases: list[CaseOutcome]
+    """Test cases by falling tumor Dice of the winner."""
     trust: Correlation | None
-    """Of expected and true tumor Dice over the test patients; None where it is not known."""
+    """Rank correlation of expected and true tumor Dice over the test cases; None where it is not defined."""
     states: dict[str, int]
-    """Of the search's trials."""
+    """Number of trials of the search by state."""
     repeat_states: dict[str, int]
-    """Of the finalists' repeats."""
+    """Number of the finalists' repeats by state."""
     hours: Hours
     rungs: list[Rung]
     failed: list[Trial]
     missing: list[str]
-    """What is not there yet, in words."""
+    """One sentence for each part of the results that does not exist yet."""
 
     @property
     def winner_standing(self) -> Standing | None:
-        """The winner's row on the test patients."""
+        """The winner's row on the test cases."""
         return next((row for row in self.standings if row.method.role == WINNER), None)
 
     @property
     def rule_margins(self) -> list[Margin]:
-        """The winner's lead in tumor Dice over the intensity rules."""
+        """The winner's tumor Dice minus that of each intensity rule."""
         return [margin for margin in self.margins if margin.other.role == RULE and margin.label == "tumor"]
 
 
-def summarise(results: Results, settings: Settings) -> Summary:
-    """Aggregate the rows of a results folder; every mean keeps all patients, empty masks included."""
-    test = [row for row in results.measurements or [] if row.split == "test"]
-    final = [row for row in test if row.stage == "final"]
-    validation = [row for row in results.measurements or [] if row.split == "validation" and row.stage == "final"]
-    chosen = next((row.checkpoint for row in results.measurements or [] if row.role == WINNER), None)
-    standings, patients = standings_of(final, settings), case_outcomes(final, results.qualities)
+def summarise(content: ResultsContent, settings: Settings) -> Summary:
+    """Return the summary of a results folder; every mean is over all cases, those with empty masks included."""
+    trials = content.trials or []
+    measurements = content.measurements or []
+    final = final_test_rows(content)
+    chosen = next((row.checkpoint for row in measurements if row.role == WINNER), None)
+    standings = standings_of(final, settings)
+    cases = case_outcomes(final, content.qualities)
     return Summary(
-        winner=find_winner(results.trials or [], chosen),
+        winner=find_winner(trials, chosen),
         is_provisional=chosen is None,
-        standings=[row for row in standings if row.method.role != "appendix"],
-        appendix=[row for row in standings if row.method.role == "appendix"],
-        selection=_best_first([r for r in standings_of(validation, settings) if r.method.role != RULE]),
-        stages=[s for s in standings_of(test, settings) if s.method.role == WINNER],
+        standings=[row for row in standings if row.method.role != APPENDIX],
+        appendix=[row for row in standings if row.method.role == APPENDIX],
+        selection=_selection(measurements, settings),
+        stages=[row for row in standings_of(_of_test(measurements), settings) if row.method.role == WINNER],
         margins=margins_of(final, settings),
-        patients=patients,
-        trust=_trust(patients, settings),
-        states=dict(Counter(trial.state for trial in results.trials or [])),
-        repeat_states=dict(Counter(repeat.state for repeat in results.repeats)),
-        hours=hours_of(results),
-        rungs=rungs_of(results.manifest, results.trials or [], results.epochs or []),
-        failed=failed_trials(results.trials or []),
-        missing=missing_pieces(results),
+        cases=cases,
+        trust=_trust(cases, settings),
+        states=dict(Counter(trial.state for trial in trials)),
+        repeat_states=dict(Counter(repeat.state for repeat in content.repeats)),
+        hours=hours_of(content.manifest, [*trials, *content.repeats]),
+        rungs=rungs_of(content.manifest, trials, content.epochs or []),
+        failed=failed_trials(trials),
+        missing=missing_pieces(content),
     )
 
 
+def final_test_rows(content: ResultsContent) -> list[Measurement]:
+    """Return the measurements on the test cases after the final stage of inference."""
+    return [row for row in _of_test(content.measurements or []) if row.stage == "final"]
+
+
+def _of_test(rows: Iterable[Measurement]) -> list[Measurement]:
+    return [row for row in rows if row.split == "test"]
+
+
+def _selection(measurements: Iterable[Measurement], settings: Settings) -> list[Standing]:
+    validation = [row for row in measurements if row.split == "validation" and row.stage == "final"]
+    found = [row for row in standings_of(validation, settings) if row.method.role != RULE]
+    return sorted(found, key=lambda row: row.dice_kidney.mean + row.dice_tumor.mean, reverse=True)
+
+
 def standings_of(rows: Iterable[Measurement], settings: Settings) -> list[Standing]:
-    """A row for each method and stage, in the order of the paper's table, rules last."""
+    """Return one standing for each method and stage in the order of the tables.
+
+    A method without rows of both kidney and tumor is left out.
+    """
     groups: dict[tuple[Method, str], list[Measurement]] = {}
     for row in rows:
         groups.setdefault((method_of(row), row.stage), []).append(row)
-    found = [_standing(who, stage, group, settings) for (who, stage), group in groups.items()]
-    return sorted((row for row in found if row is not None), key=_order)
+    found = [_standing(method, stage, group, settings) for (method, stage), group in groups.items()]
+    return sorted(
+        (row for row in found if row is not None), key=lambda row: (method_place(row.method), stage_place(row.stage))
+    )
 
 
-def method_of(row: Measurement) -> Method:
-    """Who made the mask of a row."""
-    return Method(row.network, row.checkpoint, row.role)
-
-
-def method_order(who: Method) -> tuple[int, str]:
-    """Sorts methods as the paper's table does, rules last, unknown networks after them."""
-    networks = list(TITLES)
-    return networks.index(who.network) if who.network in networks else len(networks), who.checkpoint
-
-
-def _order(row: Standing) -> tuple[int, str, int]:
-    stages = list(STAGES)
-    return *method_order(row.method), stages.index(row.stage) if row.stage in stages else len(stages)
-
-
-def _best_first(rows: list[Standing]) -> list[Standing]:
-    return sorted(rows, key=lambda row: row.dice_kidney.mean + row.dice_tumor.mean, reverse=True)
-
-
-def _standing(who: Method, stage: str, rows: Sequence[Measurement], settings: Settings) -> Standing | None:
+def _standing(method: Method, stage: str, rows: Sequence[Measurement], settings: Settings) -> Standing | None:
     kidney = [row for row in rows if row.label == "kidney"]
     tumor = [row for row in rows if row.label == "tumor"]
     dice = [estimate([row.dice for row in label], settings) for label in (kidney, tumor)]
@@ -227,7 +217,7 @@ def _standing(who: Method, stage: str, rows: Sequence[Measurement], settings: Se
         return None
     diseased = [row for row in tumor if not row.truth_empty]
     return Standing(
-        method=who,
+        method=method,
         stage=stage,
         dice_kidney=dice[0],
         dice_tumor=dice[1],
@@ -239,22 +229,22 @@ def _standing(who: Method, stage: str, rows: Sequence[Measurement], settings: Se
 
 
 def margins_of(final: Sequence[Measurement], settings: Settings) -> list[Margin]:
-    """The winner against each baseline, rule and added program, over the patients that both have."""
+    """Return the margins of the winner over each baseline, rule and program, over the cases that both have."""
     by_method: dict[Method, dict[tuple[str, str], float]] = {}
     for row in final:
         by_method.setdefault(method_of(row), {})[row.case, row.label] = row.dice
-    winner = next((scores for who, scores in by_method.items() if who.role == WINNER), {})
-    rivals = {who: scores for who, scores in by_method.items() if who.role in RIVALS}
+    winner = next((scores for method, scores in by_method.items() if method.role == WINNER), {})
     found = {
-        (who, label): difference
-        for who, scores in rivals.items()
+        (method, label): difference
+        for method, scores in by_method.items()
+        if method.role in COMPARED
         for label in ("tumor", "kidney")
         if (difference := _difference(label, winner, scores, settings))
     }
     corrected = holm([difference.p_value for difference in found.values()])
     return [
-        Margin(who, label, difference, p)
-        for ((who, label), difference), p in zip(found.items(), corrected, strict=True)
+        Margin(method, label, difference, p)
+        for ((method, label), difference), p in zip(found.items(), corrected, strict=True)
     ]
 
 
@@ -271,21 +261,22 @@ def _difference(
 
 
 def case_outcomes(final: Iterable[Measurement], qualities: Iterable[Quality] = ()) -> list[CaseOutcome]:
-    """Test patients by falling tumor Dice of the winner."""
+    """Return the test cases by falling tumor Dice of the winner; a case without the winner's rows is left out."""
     expected = {quality.case: quality.expected_dice for quality in qualities if quality.split == "test"}
     cases: dict[str, list[Measurement]] = {}
     for row in final:
         cases.setdefault(row.case, []).append(row)
-    found = [_patient(case, rows, expected.get(case)) for case, rows in cases.items()]
+    found = [_outcome(case, rows, expected.get(case)) for case, rows in cases.items()]
     return sorted((row for row in found if row is not None), key=lambda row: (-row.dice_tumor, row.case))
 
 
-def _patient(case: str, rows: Iterable[Measurement], expected_dice: float | None) -> CaseOutcome | None:
-    table = {(row.role == WINNER, row.network, row.label): row for row in rows if row.role != "appendix"}
+def _outcome(case: str, rows: Iterable[Measurement], expected_dice: float | None) -> CaseOutcome | None:
+    table = {(row.role == WINNER, row.network, row.label): row for row in rows if row.role != APPENDIX}
     ours = {label: row for (is_winner, _, label), row in table.items() if is_winner}
     if not {"kidney", "tumor"} <= ours.keys():
         return None
-    kidney, tumor = ours["kidney"], ours["tumor"]
+    kidney = ours["kidney"]
+    tumor = ours["tumor"]
     names = {network for is_winner, network, _ in table if not is_winner}
     complete = [n for n in sorted(names) if (False, n, "kidney") in table and (False, n, "tumor") in table]
     return CaseOutcome(
@@ -306,35 +297,35 @@ def _patient(case: str, rows: Iterable[Measurement], expected_dice: float | None
     )
 
 
-def _trust(patients: Sequence[CaseOutcome], settings: Settings) -> Correlation | None:
-    known = [(p.expected_dice, p.dice_tumor) for p in patients if p.expected_dice is not None]
-    return correlation([one for one, _ in known], [other for _, other in known], settings)
+def _trust(cases: Iterable[CaseOutcome], settings: Settings) -> Correlation | None:
+    known = [(one.expected_dice, one.dice_tumor) for one in cases if one.expected_dice is not None]
+    return correlation([expected for expected, _ in known], [true for _, true in known], settings)
 
 
 def find_winner(trials: Iterable[Trial], checkpoint: str | None) -> Trial | None:
-    """The trial of the winning checkpoint, or, before the final stage, the best 3D_FCN_PPM trial so far."""
+    """Return the trial of the winning checkpoint; without a checkpoint, the best 3D_FCN_PPM trial so far."""
     if checkpoint is not None:
         return next((trial for trial in trials if trial.name == checkpoint), None)
     scored = [trial for trial in trials if trial.network == OURS and trial.objective is not None]
     return max(scored, key=lambda trial: trial.objective or 0.0, default=None)
 
 
-def missing_pieces(results: Results) -> list[str]:
-    """Sentences naming each part of the results that is not there, and what that means."""
-    said = []
-    if results.trials is None:
-        said.append("No trial has been recorded yet (no trials.parquet).")
-    if results.epochs is None:
-        said.append("No epoch has been reported yet (no curves.parquet), so there are no learning curves.")
-    if results.measurements is None:
-        said.append(
+def missing_pieces(content: ResultsContent) -> list[str]:
+    """Return one sentence for each part of the results that does not exist yet."""
+    sentences = []
+    if content.trials is None:
+        sentences.append("No trial has been recorded yet (no trials.parquet).")
+    if content.epochs is None:
+        sentences.append("No epoch has been reported yet (no curves.parquet), so there are no learning curves.")
+    if content.measurements is None:
+        sentences.append(
             "The final stage has not run yet (no final/metrics.parquet): "
-            "the winner is not fixed and the test patients have not been read."
+            "the winner is not chosen and the test cases have not been read."
         )
-    elif all(row.split != "test" for row in results.measurements):
-        said.append("The test patients have not been measured yet.")
-    if not results.view_cases:
-        said.append("There are no pictures of test patients yet (no final/views).")
-    if not results.manifest.finished:
-        said.append("The study has not finished: its own command resumes it; make this report again afterwards.")
-    return said
+    elif not _of_test(content.measurements):
+        sentences.append("The test cases have not been measured yet.")
+    if not content.view_cases:
+        sentences.append("There are no pictures of test cases yet (no final/views).")
+    if not content.manifest.finished:
+        sentences.append("The study has not finished: run its command again to resume it, then make this report again.")
+    return sentences

@@ -1,60 +1,46 @@
 """The tables of a report as CSV: what the page shows and what the figures draw."""
 
-from collections.abc import Iterable
 from dataclasses import asdict
-from statistics import fmean
 
 from renalnet.evaluation.rows import SHOWN_WITHOUT_VOLUMES
 from study.records.documents import FinalistEntry
-from study.records.tables import Measurement
 from study.report.analysis.contents import Report
+from study.report.analysis.measures import LabelMeans, label_means
 from study.report.analysis.statistics import Estimate
-from study.report.analysis.summary import Standing
+from study.report.analysis.summary import CaseOutcome, Standing, final_test_rows
 
 Cells = dict[str, object]
 
 
 def tables_of(report: Report) -> dict[str, list[Cells]]:
-    """Rows by name of the table; tables without rows are left out."""
-    summary, results = report.summary, report.results
+    """Return the rows of each table by its name; tables without rows are left out."""
+    summary = report.summary
+    content = report.content
     tables: dict[str, list[Cells]] = {
         "table_one": [_standing(row) for row in summary.standings],
         "appendix": [_standing(row) for row in summary.appendix],
         "selection": [_standing(row) | _spreads(report, row) for row in summary.selection],
         "stages": [_standing(row) for row in summary.stages],
-        "classes": _classes(report),
+        "classes": [_label_means(row) for row in label_means(final_test_rows(content))],
         "differences": _differences(report),
         "detection": _detection(report),
-        "patients": _patients(report),
-        "patient_dice": _patient_dice(report),
+        "patients": [_outcome(case) for case in summary.cases],
+        "patient_dice": [row for case in summary.cases for row in _dice_rows(case)],
         "rungs": [asdict(row) for row in summary.rungs],
-        "importances": [asdict(row) for row in results.importances],
-        "quality": [asdict(row) for row in results.qualities],
-        "plans": [asdict(row) for row in results.plans],
-        "trials": [asdict(row) for row in results.trials or []],
-        "repeats": [asdict(row) for row in results.repeats],
-        "learning_curves": [asdict(row) for row in results.epochs or []],
+        "importances": [asdict(row) for row in content.importances],
+        "quality": [asdict(row) for row in content.qualities],
+        "plans": [asdict(row) for row in content.plans],
+        "trials": [asdict(row) for row in content.trials or []],
+        "repeats": [asdict(row) for row in content.repeats],
+        "learning_curves": [asdict(row) for row in content.epochs or []],
     }
     return {name: rows for name, rows in tables.items() if rows}
 
 
-def _classes(report: Report) -> list[Cells]:
-    """Mean measures on the test patients by network and class, the KiTS challenge's among them."""
-    kept = [row for row in report.results.measurements or [] if row.split == "test" and row.stage == "final"]
-    groups: dict[tuple[str, str, str], list[Measurement]] = {}
-    for row in kept:
-        groups.setdefault((row.network, row.checkpoint, row.label), []).append(row)
-    return [
-        {"network": network, "checkpoint": checkpoint, "label": label, "patients": len(rows)}
-        | {f"{name}_mean": _mean(rows, name) for name in SHOWN_WITHOUT_VOLUMES}
-        for (network, checkpoint, label), rows in groups.items()
-    ]
-
-
-def _mean(rows: Iterable[Measurement], name: str) -> float | None:
-    """Return the mean over the cases in which the measure applies; None where there is no such case."""
-    values = [value for row in rows if (value := getattr(row, name)) is not None]
-    return fmean(values) if values else None
+def _label_means(row: LabelMeans) -> Cells:
+    about = {"network": row.method.network, "checkpoint": row.method.checkpoint, "label": row.label}
+    means = {f"{name}_mean": row.means[name] for name in SHOWN_WITHOUT_VOLUMES}
+    return {**about, "patients": row.num_cases, **means}
 
 
 def _standing(row: Standing) -> Cells:
@@ -79,8 +65,8 @@ def _standing(row: Standing) -> Cells:
 
 
 def _spreads(report: Report, row: Standing) -> Cells:
-    """Objectives of a candidate's runs over seeds and on folds."""
-    found = report.results.selection.finalists.get(row.method.checkpoint, FinalistEntry())
+    """Return the objectives of a finalist's runs over seeds and on folds."""
+    found = report.content.selection.finalists.get(row.method.checkpoint, FinalistEntry())
     spreads = {"over_seeds": found.over_seeds, "over_folds": found.over_folds}
     parts = ("mean", "sd", "num")
     return {
@@ -120,25 +106,13 @@ def _detection(report: Report) -> list[Cells]:
     ]
 
 
-def _patients(report: Report) -> list[Cells]:
+def _outcome(case: CaseOutcome) -> Cells:
+    return {name: value for name, value in asdict(case).items() if name != "others"}
+
+
+def _dice_rows(case: CaseOutcome) -> list[Cells]:
+    """Return one row per method: what the figures of the test cases draw."""
     return [
-        {name: value for name, value in asdict(patient).items() if name != "others"}
-        for patient in report.summary.patients
+        {"case": case.case, "network": network, "tumor_ml": case.tumor_ml, "dice_kidney": kidney, "dice_tumor": tumor}
+        for network, (kidney, tumor) in case.dice_by_network.items()
     ]
-
-
-def _patient_dice(report: Report) -> list[Cells]:
-    """A row a patient and network: what the figures of patients draw."""
-    rows: list[Cells] = []
-    for patient in report.summary.patients:
-        for network, (kidney, tumor) in patient.dice_by_network.items():
-            rows.append(
-                {
-                    "case": patient.case,
-                    "network": network,
-                    "tumor_ml": patient.tumor_ml,
-                    "dice_kidney": kidney,
-                    "dice_tumor": tumor,
-                }
-            )
-    return rows

@@ -1,98 +1,110 @@
-"""The page: one file that asks nothing of the network and escapes whatever it is given."""
+"""The page: one file that loads nothing from the network and escapes all text that it is given."""
 
 import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from renalnet.evaluation.rows import SHOWN
 from renalnet.planning import ROWS, STATEMENT, value_text
 from study.records.tables import PlanningSheet
-from study.report.analysis import words
 from study.report.analysis.contents import Report
+from study.report.analysis.measures import compared_means
+from study.report.analysis.methods import in_order, names_in, short_title_of, stage_title, title_of
 from study.report.analysis.paper import FOOTNOTES, NOT_COMPARABLE
-from study.report.analysis.summary import SHORT_TITLES, STAGES, TITLES, CaseOutcome
-from study.report.pictures.overlays import MAX_GALLERY, Sprite
+from study.report.analysis.summary import CaseOutcome, final_test_rows
+from study.report.pages import number_text
+from study.report.pictures.overlays import KIDNEY_COLOR, MAX_GALLERY, TUMOR_COLOR, Sprite
 from study.report.pictures.surfaces import Surfaces
 
 _FILTERS = {
-    "mean_sd": words.mean_sd,
-    "spread": words.spread,
-    "ensemble": words.ensemble,
-    "number": words.number,
-    "signed": words.signed,
-    "p_value": words.p_value,
-    "duration": words.duration,
-    "weights": words.weights,
-    "counts": words.counts,
-    "saved": words.saved,
-    "moment": words.moment,
+    "mean_sd": number_text.mean_sd,
+    "spread": number_text.spread,
+    "ensemble": number_text.ensemble,
+    "number": number_text.number,
+    "signed": number_text.signed,
+    "p_value": number_text.p_value,
+    "duration": number_text.duration,
+    "weights": number_text.weights,
+    "counts": number_text.counts,
+    "saved": number_text.saved,
+    "moment": number_text.moment,
+    "method_title": title_of,
+    "short_title": short_title_of,
+    "stage_title": stage_title,
     "shell": shlex.quote,
     "lower_first": lambda text: text[:1].lower() + text[1:],
 }
+_LABEL_TITLES = {"kidney": "kidney", "tumor": "tumor", "kidney_and_mass": "kidney and mass", "mass": "mass"}
 _VERDICT_CLASSES = {"found": "found", "missed": "missed", "false alarm": "alarm"}
+"""CSS class of the badge of a verdict; other verdicts have a plain badge."""
 
 
 def render(report: Report, charts: Mapping[str, str], sprites: Sequence[Sprite], surfaces: Sequence[Surfaces]) -> str:
-    """The page as text.
+    """Return the page as HTML.
 
     Args:
-        report: what to show.
+        report: the content of the page.
         charts: data URIs of the figures that could be drawn, by name.
-        sprites: slices of test patients for the viewer; fewer than there are views where the page would grow
-            too large.
-        surfaces: of test patients; likewise.
+        sprites: slices of test cases for the viewer; fewer than there are views where the page would grow too large.
+        surfaces: surfaces of test cases; likewise.
     """
+    return _environment().get_template("page.html").render(**_values(report, charts, sprites, surfaces))
+
+
+def _values(
+    report: Report, charts: Mapping[str, str], sprites: Sequence[Sprite], surfaces: Sequence[Surfaces]
+) -> dict[str, Any]:
+    """Return the variables of the template."""
     summary = report.summary
-    network = summary.patients[0].network if summary.patients else ""
-    trials = sorted(report.results.trials or [], key=lambda row: -(row.objective or 0.0))
-    return (
-        _environment()
-        .get_template("page.html")
-        .render(
-            report=report,
-            summary=summary,
-            manifest=report.results.manifest,
-            chosen=report.results.selection,
-            winner=summary.winner,
-            standing=summary.winner_standing,
-            trials=trials,
-            others=_others(summary.patients),
-            charts=charts,
-            sprites=[asdict(sprite) for sprite in sprites],
-            surfaces=[asdict(one) | {"network": _short_title(network)} for one in surfaces],
-            num_surfaces_left_out=len(report.results.view_cases) - len(surfaces),
-            plans=_plans(report.results.plans),
-            plan_lines=ROWS,
-            plan_words=lambda line, sheet: value_text(line, sheet, sheet.bounds),
-            statement=STATEMENT,
-            num_in_gallery=MAX_GALLERY,
-            num_views_left_out=len(report.results.view_cases) - len(sprites),
-            titles=TITLES,
-            short_titles=SHORT_TITLES,
-            stages=STAGES,
-            footnotes=FOOTNOTES,
-            not_comparable=NOT_COMPARABLE,
-            verdict_class=lambda verdict: _VERDICT_CLASSES.get(verdict, ""),
-        )
-    )
+    content = report.content
+    return {
+        "report": report,
+        "summary": summary,
+        "manifest": content.manifest,
+        "chosen": content.selection,
+        "winner": summary.winner,
+        "standing": summary.winner_standing,
+        "trials": sorted(content.trials or [], key=lambda row: -(row.objective or 0.0)),
+        "others": in_order(name for case in summary.cases for name in case.others),
+        "label_means": compared_means(final_test_rows(content)),
+        "measures": SHOWN,
+        "label_titles": _LABEL_TITLES,
+        "charts": charts,
+        "sprites": [asdict(sprite) for sprite in sprites],
+        "surfaces": [asdict(one) | {"network": _winner_title(summary.cases)} for one in surfaces],
+        "kidney_color": KIDNEY_COLOR,
+        "tumor_color": TUMOR_COLOR,
+        "label_colors": {"kidney": _channels(KIDNEY_COLOR), "tumor": _channels(TUMOR_COLOR)},
+        "titles": {name: title_of(name) for name in names_in(content)},
+        "num_surfaces_left_out": len(content.view_cases) - len(surfaces),
+        "num_views_left_out": len(content.view_cases) - len(sprites),
+        "num_in_gallery": MAX_GALLERY,
+        "plans": _sheets_by_case(content.plans),
+        "plan_lines": ROWS,
+        "plan_value": lambda line, sheet: value_text(line, sheet, sheet.bounds),
+        "statement": STATEMENT,
+        "footnotes": FOOTNOTES,
+        "not_comparable": NOT_COMPARABLE,
+        "verdict_class": lambda verdict: _VERDICT_CLASSES.get(verdict, ""),
+    }
 
 
-def _short_title(network: str) -> str:
-    """A network's short name; another program's is its own."""
-    return SHORT_TITLES.get(network, network)
+def _channels(color: str) -> list[int]:
+    """Return red, green and blue of `#RRGGBB`, 0 to 255 each."""
+    return list(bytes.fromhex(color.removeprefix("#")))
 
 
-def _others(patients: Sequence[CaseOutcome]) -> list[str]:
-    """Networks, rules and programs beside the winner, in the table's order."""
-    names = {name for patient in patients for name in patient.others}
-    return [*(name for name in TITLES if name in names), *sorted(names - TITLES.keys())]
+def _winner_title(cases: Sequence[CaseOutcome]) -> str:
+    return short_title_of(cases[0].network) if cases else ""
 
 
-def _plans(sheets: Sequence[PlanningSheet]) -> dict[str, list[PlanningSheet]]:
-    """By case, the truth's first."""
+def _sheets_by_case(sheets: Sequence[PlanningSheet]) -> dict[str, list[PlanningSheet]]:
+    """Return the planning sheets by case, those of the truth first."""
     found: dict[str, list[PlanningSheet]] = {}
     for sheet in sorted(sheets, key=lambda sheet: (sheet.case, sheet.source != "truth")):
         found.setdefault(sheet.case, []).append(sheet)
@@ -107,7 +119,7 @@ def _environment() -> Environment:
 
 
 def _pretty(value: object) -> str:
-    """Indented JSON of a value, or of the JSON in a text; other text as it is."""
+    """Return a value, or the JSON in a text, as indented JSON; other text is returned unchanged."""
     try:
         content = json.loads(value) if isinstance(value, str) else value
     except ValueError:

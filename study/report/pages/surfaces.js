@@ -1,12 +1,12 @@
 "use strict";
 {
-  // A small renderer with a depth buffer: it needs no GPU, which a headless or a hospital's browser may not have.
+  // A small renderer with a depth buffer. It needs no GPU, which browsers in hospitals and in tests may lack.
   const SIZE = 440, ZOOM = 1.3;
-  const BODIES = { kidney: { colour: [46, 196, 166], opacity: 0.38 }, tumor: { colour: [255, 77, 77], opacity: 1 } };
+  const OPACITIES = { kidney: 0.38, tumor: 1 };
   const BACKGROUND = [22, 27, 34], LIGHT = [-0.35, 0.45, 0.82];
   const ENDS = [["R", [-1, 0, 0]], ["L", [1, 0, 0]], ["A", [0, -1, 0]], ["P", [0, 1, 0]], ["F", [0, 0, -1]], ["H", [0, 0, 1]]];
   const REST = { yaw: 0.35, pitch: 0.2 };
-  const patients = JSON.parse(document.getElementById("surface-data").textContent);
+  const cases = JSON.parse(document.getElementById("surface-data").textContent);
   const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
 
   function numbers(text) {
@@ -14,11 +14,11 @@
     return Uint16Array.from({ length: bytes.length / 2 }, (_, index) => view.getUint16(2 * index, true));
   }
 
-  /** Corners in half the region's diagonal from its middle, triangles, and a normal a corner. */
+  /** Return triangles, corners and the normal of each corner. The unit is half the ROI's diagonal, from its center. */
   function unpack(body, extent) {
-    const triangles = numbers(body.triangles), steps = numbers(body.corners);
+    const triangles = numbers(body.triangles), coordinates = numbers(body.corners);
     const longest = Math.max(...extent), radius = Math.hypot(...extent) / 2;
-    const corners = Float32Array.from(steps, (value, index) => (value / 65535 * longest - extent[index % 3] / 2) / radius);
+    const corners = Float32Array.from(coordinates, (value, index) => (value / 65535 * longest - extent[index % 3] / 2) / radius);
     const normals = new Float32Array(corners.length);
     for (let t = 0; t < triangles.length; t += 3) {
       const [a, b, c] = [0, 1, 2].map(k => corners.subarray(3 * triangles[t + k], 3 * triangles[t + k] + 3));
@@ -26,16 +26,16 @@
       const normal = [u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]];
       for (let k = 0; k < 3; k++) for (let axis = 0; axis < 3; axis++) normals[3 * triangles[t + k] + axis] += normal[axis];
     }
-    return { ...BODIES[body.name], corners, triangles, normals };
+    return { color: labelColors[body.name], opacity: OPACITIES[body.name], corners, triangles, normals };
   }
 
-  /** Directions of the screen in the patient (x to the left, y to the back, z to the head): right, up, to the viewer. */
+  /** Return the screen's directions right, up and toward the viewer, in the patient: x left, y back, z head. */
   function directions({ yaw, pitch }) {
     const [c, s, k, t] = [Math.cos(yaw), Math.sin(yaw), Math.cos(pitch), Math.sin(pitch)];
     return [[c, s, 0], [-s * t, c * t, k], [s * k, -c * k, t]];
   }
 
-  /** Depth and brightness of the surface that is nearest to the viewer, a pixel each. */
+  /** Return for each pixel the depth and the brightness of the surface that is nearest to the viewer. */
   function rasterise(body, [right, up, near]) {
     const depth = new Float32Array(SIZE * SIZE).fill(-2), shade = new Float32Array(SIZE * SIZE), half = SIZE / 2;
     const number = body.corners.length / 3, x = new Float32Array(number), y = new Float32Array(number), z = new Float32Array(number), lit = new Float32Array(number);
@@ -69,10 +69,10 @@
     const context = canvas.getContext("2d"), picture = context.createImageData(SIZE, SIZE), axes = directions(view);
     const layers = bodies.map(body => rasterise(body, axes));
     for (let at = 0; at < SIZE * SIZE; at++) {
-      let colour = BACKGROUND;
+      let color = BACKGROUND;
       for (const layer of layers.filter(one => one.depth[at] > -2).sort((one, other) => one.depth[at] - other.depth[at]))
-        colour = colour.map((value, c) => value * (1 - layer.opacity) + layer.colour[c] * layer.shade[at] * layer.opacity);
-      picture.data.set([...colour, 255], 4 * at);
+        color = color.map((value, c) => value * (1 - layer.opacity) + layer.color[c] * layer.shade[at] * layer.opacity);
+      picture.data.set([...color, 255], 4 * at);
     }
     context.putImageData(picture, 0, 0);
     context.font = "600 17px sans-serif";
@@ -106,24 +106,24 @@
       canvas.addEventListener("pointerdown", event => canvas.setPointerCapture(event.pointerId));
       canvas.addEventListener("pointermove", event => { if (event.buttons) turn(-event.movementX / 120, event.movementY / 120); });
       canvas.addEventListener("keydown", event => {
-        const step = { ArrowLeft: [0.15, 0], ArrowRight: [-0.15, 0], ArrowUp: [0, -0.15], ArrowDown: [0, 0.15] }[event.key];
-        if (step) { event.preventDefault(); turn(...step); }
+        const turned = { ArrowLeft: [0.15, 0], ArrowRight: [-0.15, 0], ArrowUp: [0, -0.15], ArrowDown: [0, 0.15] }[event.key];
+        if (turned) { event.preventDefault(); turn(...turned); }
       });
-      caption.textContent = bodies.length ? title : `${title}: nothing`;
+      caption.textContent = bodies.length ? title : `${title}: no labels`;
       figure.append(canvas, caption);
       box.append(figure);
       return [canvas, bodies.map(body => unpack(body, extent))];
     }
     function open() {
-      const patient = patients[choice.value];
+      const shown = cases[choice.value];
       box.replaceChildren();
-      sides = [side("truth", patient.truth, patient.extent_mm), side(patient.network, patient.prediction, patient.extent_mm)];
+      sides = [side("truth", shown.truth, shown.extent_mm), side(shown.network, shown.prediction, shown.extent_mm)];
       draw();
     }
-    patients.forEach((patient, index) => choice.add(new Option(patient.case, index)));
+    cases.forEach((one, index) => choice.add(new Option(one.case, index)));
     choice.addEventListener("change", open);
     document.getElementById("surface-reset").addEventListener("click", () => { view = { ...REST }; draw(); });
     open();
   }
-  if (patients.length) setUp();
+  if (cases.length) setUp();
 }

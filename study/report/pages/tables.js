@@ -1,4 +1,5 @@
 "use strict";
+/** Return a cell's number, its text, or null for a dash. */
 function sortKey(cell) {
   const text = cell.dataset.v !== undefined ? cell.dataset.v : cell.textContent.trim();
   const value = Number(text.replace("−", "-"));
@@ -25,5 +26,5 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
     });
   });
 }
-// On paper nothing can be opened.
+// A reader of the printed page cannot open the planning sheets.
 addEventListener("beforeprint", () => document.querySelectorAll("details.plan").forEach(plan => { plan.open = true; }));

@@ -1,8 +1,10 @@
 "use strict";
 const views = JSON.parse(document.getElementById("views").textContent);
 const titles = JSON.parse(document.getElementById("titles").textContent);
-const COLOURS = { 1: [46, 196, 166], 2: [255, 77, 77] };
+const labelColors = JSON.parse(document.getElementById("label-colors").textContent);
+const COLORS = { 1: labelColors.kidney, 2: labelColors.tumor };
 const pixels = new Map();
+/** Return the pixels of a case's image and packed labels; each case is decoded once. */
 async function decode(view) {
   if (pixels.has(view.case)) return pixels.get(view.case);
   const both = await Promise.all([view.image_uri, view.labels_uri].map(async uri => {
@@ -19,20 +21,22 @@ async function decode(view) {
   pixels.set(view.case, both);
   return both;
 }
+/** Return a pixel's label in one of the packed label maps: four maps of two bits in each channel. */
 function labelAt(labels, index, layer) {
   return (labels[4 * index + Math.floor(layer / 4)] >> (2 * (layer % 4))) & 3;
 }
+/** Paint a slice, its labels filled lightly and outlined strongly. A layer below 0 is the image alone. */
 function paint(canvas, view, image, labels, slice, layer, show) {
   const { width, height } = view, context = canvas.getContext("2d"), out = context.createImageData(width, height);
   const start = slice * width * height;
   for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) {
-    const here = start + y * width + x, to = 4 * (y * width + x), grey = image[4 * here];
+    const here = start + y * width + x, to = 4 * (y * width + x), gray = image[4 * here];
     const label = layer < 0 || !show ? 0 : labelAt(labels, here, layer);
-    const colour = COLOURS[label];
+    const color = COLORS[label];
     const inner = x > 0 && y > 0 && x < width - 1 && y < height - 1
-      && [here - 1, here + 1, here - width, here + width].every(n => !colour || labelAt(labels, n, layer) === label);
-    const share = !colour ? 0 : inner ? 0.32 : 0.95;
-    for (let c = 0; c < 3; c++) out.data[to + c] = grey * (1 - share) + (colour ? colour[c] : 0) * share;
+      && [here - 1, here + 1, here - width, here + width].every(n => !color || labelAt(labels, n, layer) === label);
+    const share = !color ? 0 : inner ? 0.32 : 0.95;
+    for (let c = 0; c < 3; c++) out.data[to + c] = gray * (1 - share) + (color ? color[c] : 0) * share;
     out.data[to + 3] = 255;
   }
   context.putImageData(out, 0, 0);

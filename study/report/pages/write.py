@@ -3,16 +3,16 @@
 import io
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from renalnet.runtime.csv_text import to_csv
 from renalnet.runtime.log import get_logger
-from renalnet.runtime.storage import join, write_bytes
+from renalnet.runtime.storage import write_bytes
 from study.records.content import load_view
+from study.records.results import Results
 from study.report.analysis.contents import Programs, Report, analyse
+from study.report.analysis.methods import OURS, Looks, names_in
 from study.report.analysis.statistics import Settings
-from study.report.analysis.summary import OURS
 from study.report.analysis.tables import tables_of
 
 if TYPE_CHECKING:
@@ -24,110 +24,123 @@ if TYPE_CHECKING:
     Part = TypeVar("Part", Sprite, Surfaces)
 
 _log = get_logger(__name__)
+# With these limits the page stays below 15 MB, figures included.
 _MAX_VIEWER_BYTES: Final = 6_500_000
 _MAX_SURFACE_BYTES: Final = 3_500_000
-"""The page stays below 15 MB with its figures."""
 _PICTURES: Final = ("overlays", "worst_case", "gallery")
-"""Figures of pixels go into the page as PNG, the others as SVG."""
+"""Figures of pixels, which the page embeds as PNG; it embeds the others as SVG."""
 
 
-def write_report(results: str | Path, settings: Settings | None = None, programs: Programs | None = None) -> Report:
+def write_report(results: Results, settings: Settings | None = None, programs: Programs | None = None) -> Report:
     """Read a results folder and write `report.html`, `tables/*.csv` and `figures/*` into it.
 
     Args:
-        results: local path or URI of what `study.run` wrote; the study may still be running.
-        settings: of the intervals; the defaults where None.
-        programs: others, whose masks are measured too.
+        results: the folder that `study.run` wrote; the study may still be running.
+        settings: how intervals are computed; None for the defaults.
+        programs: other programs whose masks are measured as well.
 
     Raises:
-        ResultsError, InputError: as of `analyse`.
+        ResultsError: the folder is not a results folder, a file in it is damaged, or its store was not found.
+        InputError: masks of a program cannot be read or compared.
     """
+    # Rendering imports Matplotlib for the pictures, which `--no-write` does not need.
     from study.report.pages.html import render
 
-    report = analyse(str(results), settings or Settings(), programs)
+    report = analyse(results, settings or Settings(), programs)
     for name, rows in tables_of(report).items():
-        write_bytes(join(results, "tables", f"{name}.csv"), to_csv(rows))
-    charts = _write_figures(str(results), draw_figures(report))
-    page = join(results, "report.html")
-    write_bytes(page, render(report, charts, draw_sprites(report), draw_surfaces(report)).encode())
-    _log.debug("wrote %s", page)
-    return replace(report, page=page)
+        write_bytes(results.table_path(name), to_csv(rows))
+    charts = _write_figures(results, draw_figures(report))
+    write_bytes(results.page_path, render(report, charts, draw_sprites(report), draw_surfaces(report)).encode())
+    _log.debug("wrote %s", results.page_path)
+    return replace(report, page=results.page_path)
 
 
 def draw_figures(report: Report) -> dict[str, "Figure"]:
-    """The figures that the rows at hand allow, by name."""
+    """Return the figures for which there are rows, by name."""
+    looks = Looks(names_in(report.content))
+    return _draw_search(report, looks) | _draw_cases(report, looks) | _draw_pictures(report)
+
+
+def _draw_search(report: Report, looks: Looks) -> dict[str, "Figure"]:
     from study.report.pictures import figures, search_figures
 
-    summary, results = report.summary, report.results
-    winner = summary.winner.name if summary.winner else ""
-    trials = results.trials or []
-    is_scored = any(trial.objective is not None and trial.network == OURS for trial in trials)
+    content = report.content
+    winner = report.summary.winner.name if report.summary.winner else ""
+    trials = content.trials or []
     drawn: dict[str, Figure] = {}
-    if results.epochs:
-        drawn["learning_curves"] = figures.learning_curves(results.epochs, trials, winner)
-    if is_scored:
+    if content.epochs:
+        drawn["learning_curves"] = figures.learning_curves(content.epochs, trials, winner, looks)
+    if any(trial.objective is not None and trial.network == OURS for trial in trials):
         drawn["parallel_coordinates"] = search_figures.parallel_coordinates(trials, winner)
         drawn["trial_overview"] = figures.trial_overview(trials, winner)
     if trials:
         drawn["pruning"] = search_figures.pruning(trials)
-    if results.importances:
-        drawn["importances"] = search_figures.importance_bars(results.importances)
-    if summary.patients:
-        drawn["volume_agreement"] = figures.volume_agreement(summary.patients)
-    if any(patient.expected_dice is not None for patient in summary.patients):
-        drawn["trust"] = figures.trust(summary.patients)
-    if summary.patients:
-        drawn["patient_dice"] = figures.patient_dice(summary.patients)
-    if any(patient.has_tumor for patient in summary.patients):
-        drawn["dice_by_volume"] = figures.dice_by_volume(summary.patients)
-    return drawn | _draw_pictures(report)
-
-
-def _draw_pictures(report: Report) -> dict[str, "Figure"]:
-    """Of test patients, whose views are there."""
-    from study.report.pictures import overlays
-
-    summary, results = report.summary, report.results
-    drawn: dict[str, Figure] = {}
-    chosen = [pair for pair in overlays.choose_examples(summary.patients) if pair[1] in results.view_cases]
-    if chosen:
-        examples = [overlays.Example(caption, load_view(results, case)) for caption, case in chosen]
-        drawn["overlays"] = overlays.overlay_figure(examples)
-        drawn["worst_case"] = overlays.worst_figure(examples[-1])
-        shown = [patient for patient in summary.patients if patient.case in results.view_cases][-overlays.MAX_GALLERY :]
-        gallery = [
-            overlays.Example(f"tumor Dice {patient.dice_tumor:.2f}", load_view(results, patient.case))
-            for patient in shown
-        ]
-        drawn["gallery"] = overlays.gallery_figure(gallery, shown[0].network)
+    if content.importances:
+        drawn["importances"] = search_figures.importance_bars(content.importances, looks)
     return drawn
 
 
+def _draw_cases(report: Report, looks: Looks) -> dict[str, "Figure"]:
+    from study.report.pictures import figures
+
+    cases = report.summary.cases
+    drawn: dict[str, Figure] = {}
+    if cases:
+        drawn["volume_agreement"] = figures.volume_agreement(cases, looks)
+    if any(case.expected_dice is not None for case in cases):
+        drawn["trust"] = figures.trust(cases)
+    if cases:
+        drawn["patient_dice"] = figures.case_dice(cases, looks)
+    if any(case.has_tumor for case in cases):
+        drawn["dice_by_volume"] = figures.dice_by_volume(cases, looks)
+    return drawn
+
+
+def _draw_pictures(report: Report) -> dict[str, "Figure"]:
+    """Return the figures of test cases that have a view."""
+    from study.report.pictures import overlays
+
+    content = report.content
+    cases = [case for case in report.summary.cases if case.case in content.view_cases]
+    chosen = [pair for pair in overlays.choose_examples(report.summary.cases) if pair[1] in content.view_cases]
+    if not chosen:
+        return {}
+    examples = [overlays.Example(caption, load_view(content, case)) for caption, case in chosen]
+    shown = cases[-overlays.MAX_GALLERY :]
+    gallery = [overlays.Example(f"tumor Dice {case.dice_tumor:.2f}", load_view(content, case.case)) for case in shown]
+    return {
+        "overlays": overlays.overlay_figure(examples),
+        "worst_case": overlays.worst_figure(examples[-1]),
+        "gallery": overlays.gallery_figure(gallery, shown[0].network),
+    }
+
+
 def draw_sprites(report: Report) -> "list[Sprite]":
-    """Slices of test patients for the page's viewer, hardest patients first, as many as the page may hold."""
+    """Return slices of test cases for the page's viewer, the hardest cases first, as many as the page may hold."""
     from study.report.pictures.overlays import sprite
 
-    return _within(_MAX_VIEWER_BYTES, (sprite(load_view(report.results, case)) for case in _hardest_first(report)))
+    views = (load_view(report.content, case) for case in _hardest_first(report))
+    return _within(_MAX_VIEWER_BYTES, (sprite(view) for view in views))
 
 
 def draw_surfaces(report: Report) -> "list[Surfaces]":
-    """Surfaces of test patients by truth and winner, hardest patients first, as many as the page may hold."""
+    """Return surfaces of test cases by truth and winner, the hardest cases first, as many as the page may hold."""
     from study.report.pictures.surfaces import surfaces_of
 
-    network = report.summary.patients[0].network if report.summary.patients else ""
-    views = (load_view(report.results, case) for case in _hardest_first(report))
+    network = report.summary.cases[0].network if report.summary.cases else ""
+    views = (load_view(report.content, case) for case in _hardest_first(report))
     return _within(_MAX_SURFACE_BYTES, (surfaces_of(view, network) for view in views))
 
 
 def _hardest_first(report: Report) -> list[str]:
-    """Patients with views by rising tumor Dice of the winner; those that it has not measured last."""
-    ranked = [patient.case for patient in reversed(report.summary.patients)]
-    cases = [case for case in ranked if case in report.results.view_cases]
-    return [*cases, *(case for case in report.results.view_cases if case not in cases)]
+    """Return the cases with views by rising tumor Dice of the winner; cases that it did not measure come last."""
+    ranked = [case.case for case in reversed(report.summary.cases)]
+    cases = [case for case in ranked if case in report.content.view_cases]
+    return [*cases, *(case for case in report.content.view_cases if case not in cases)]
 
 
 def _within(most_bytes: int, parts: "Iterable[Part]") -> "list[Part]":
-    """The first parts that together are no larger."""
+    """Return the first parts that together have at most `most_bytes`."""
     kept: list[Part] = []
     num_bytes = 0
     for part in parts:
@@ -138,17 +151,17 @@ def _within(most_bytes: int, parts: "Iterable[Part]") -> "list[Part]":
     return kept
 
 
-def _write_figures(results: str, drawn: dict[str, "Figure"]) -> dict[str, str]:
-    """Write each figure as PNG and SVG; returns what the page embeds."""
+def _write_figures(results: Results, drawn: dict[str, "Figure"]) -> dict[str, str]:
+    """Write each figure as PNG and SVG, and return the data URI of each for the page."""
     from study.report.pictures.overlays import data_uri
 
     embedded = {}
     for name, figure in drawn.items():
-        png, svg = _as_bytes(figure, "png"), _as_bytes(figure, "svg")
-        write_bytes(join(results, "figures", f"{name}.png"), png)
-        write_bytes(join(results, "figures", f"{name}.svg"), svg)
-        is_picture = name in _PICTURES
-        embedded[name] = data_uri(png, "image/png") if is_picture else data_uri(svg, "image/svg+xml")
+        png = _as_bytes(figure, "png")
+        svg = _as_bytes(figure, "svg")
+        write_bytes(results.figure_path(name, "png"), png)
+        write_bytes(results.figure_path(name, "svg"), svg)
+        embedded[name] = data_uri(png, "image/png") if name in _PICTURES else data_uri(svg, "image/svg+xml")
     return embedded
 
 

@@ -1,4 +1,4 @@
-"""Charts of a report, each a pure function of rows; nothing here reads files. Colours: Okabe & Ito (2008)."""
+"""Charts of a report, each a pure function of rows; nothing here reads files."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
@@ -13,34 +13,26 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from study.records.tables import Epoch, Trial
-from study.report.analysis.summary import OURS, TITLES, CaseOutcome
+from study.report.analysis.methods import LOOKS, OURS, Looks, in_order
+from study.report.analysis.summary import CaseOutcome
 
-COLOURS: Final[dict[str, str]] = {
-    "fcn_ppm": "#0072B2",
-    "unet3d": "#E69F00",
-    "pspnet2d": "#CC79A7",
-    "threshold_roi": "#8A8F98",
-    "threshold_inside": "#5B616B",
-}
-MARKERS: Final[dict[str, str]] = {
-    "fcn_ppm": "o",
-    "unet3d": "s",
-    "pspnet2d": "^",
-    "threshold_roi": "x",
-    "threshold_inside": "+",
-}
 INK: Final = "#1F2933"
-TIDY_FAINT: Final = "#D9DEE4"
-_OTHER: Final = "#009E73"
-_MAX_NAMED_PATIENTS: Final = 30
-_MANY: Final = 200
-"""Trials from which marks are smaller and fainter."""
+FAINT: Final = "#D9DEE4"
+WINNER_COLOR: Final = "#D55E00"
+_PAPER_COLOR: Final = "#009E73"
+_MAX_NAMED_CASES: Final = 30
+"""Number of cases up to which the axis names each of them."""
+_MANY_TRIALS: Final = 200
+"""Number of trials above which marks are smaller and fainter, since they would cover each other."""
 _MOST_NAMES: Final = 10
-"""On an axis; of more names every second, third … is written."""
+"""Number of names on an axis; of more names only every second, third, … is written."""
 
 
-def learning_curves(epochs: Sequence[Epoch], trials: Sequence[Trial], winner: str) -> Figure:
-    """Validation objective by epoch, a line a trial: pruned and failed faded, the winner bold."""
+def learning_curves(epochs: Sequence[Epoch], trials: Sequence[Trial], winner: str, looks: Looks) -> Figure:
+    """Draw the validation objective by epoch, one line per trial.
+
+    The winner is bold; trials that were pruned or failed are dashed and faint.
+    """
     figure = Figure(figsize=(8.6, 4.2), layout="constrained")
     axes = _axes(figure, "epoch", "objective (mean validation Dice)")
     states = {trial.name: trial.state for trial in trials}
@@ -49,47 +41,50 @@ def learning_curves(epochs: Sequence[Epoch], trials: Sequence[Trial], winner: st
         if row.objective is not None:
             curves.setdefault(row.name, []).append(row)
     ordered = {name: sorted(rows, key=lambda row: row.epoch) for name, rows in curves.items()}
-    _curves(axes, [rows for name, rows in ordered.items() if name != winner], states)
+    _draw_curves(axes, [rows for name, rows in ordered.items() if name != winner], states, looks)
     if winner in ordered:
-        _winners_curve(axes, ordered[winner])
+        _draw_winner(axes, ordered[winner], looks)
     axes.set_ylim(0, 1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    seen = [network for network in TITLES if any(rows[0].network == network for rows in curves.values())]
-    handles = [Line2D([], [], color=colour_of(name), label=TITLES[name]) for name in seen]
+    networks = in_order(rows[0].network for rows in curves.values())
+    handles = [Line2D([], [], color=looks[name].color, label=looks[name].title) for name in networks]
     handles.append(Line2D([], [], color=INK, linewidth=3, label="winner"))
     handles.append(Line2D([], [], color=INK, alpha=0.35, linestyle="--", label="stopped early"))
     legend(figure, handles)
     return figure
 
 
-def _curves(axes: Axes, curves: Sequence[list[Epoch]], states: Mapping[str, str]) -> None:
-    """Whole trials as lines, those stopped early dashed and faded; a trial of one epoch as a dot."""
-    thin = 0.4 if len(curves) > _MANY else 1.0
+def _draw_curves(axes: Axes, curves: Sequence[list[Epoch]], states: Mapping[str, str], looks: Looks) -> None:
+    """Draw complete trials as lines, others dashed and faint, and a trial of one epoch as a dot."""
+    thin = 0.4 if len(curves) > _MANY_TRIALS else 1.0
     for is_complete, style, alpha in ((False, "--", 0.35), (True, "-", 0.75)):
         rows = [own for own in curves if (states.get(own[0].name) == "complete") == is_complete]
         lines = [[(row.epoch, row.objective or 0.0) for row in own] for own in rows]
-        colours = [colour_of(own[0].network) for own in rows]
+        colors = [looks[own[0].network].color for own in rows]
         axes.add_collection(
-            LineCollection(lines, colors=colours, linewidths=1.3 * thin, linestyles=style, alpha=alpha * thin)
+            LineCollection(lines, colors=colors, linewidths=1.3 * thin, linestyles=style, alpha=alpha * thin)
         )
-        dots = [(own[0], colour) for own, colour in zip(rows, colours, strict=True) if len(own) == 1]
+        dots = [(own[0], color) for own, color in zip(rows, colors, strict=True) if len(own) == 1]
         axes.scatter(
             [row.epoch for row, _ in dots],
             [row.objective or 0.0 for row, _ in dots],
             s=20 * thin,
-            c=[colour for _, colour in dots],
+            c=[color for _, color in dots],
             alpha=alpha * thin,
         )
     axes.autoscale_view()
 
 
-def _winners_curve(axes: Axes, rows: Sequence[Epoch]) -> None:
-    epochs, objectives = [row.epoch for row in rows], [row.objective or 0.0 for row in rows]
-    axes.plot(epochs, objectives, color=colour_of(rows[0].network), linewidth=3.2, marker="o", markersize=5, zorder=3)
+def _draw_winner(axes: Axes, rows: Sequence[Epoch], looks: Looks) -> None:
+    color = looks[rows[0].network].color
+    epochs = [row.epoch for row in rows]
+    objectives = [row.objective or 0.0 for row in rows]
+    axes.plot(epochs, objectives, color=color, linewidth=3.2, marker="o", markersize=5, zorder=3)
 
 
 def trial_overview(trials: Sequence[Trial], winner: str) -> Figure:
-    """Best objective of the 3D_FCN_PPM trials against each searched value."""
+    """Draw the best objective of the 3D_FCN_PPM trials against each searched value."""
+    color = LOOKS[OURS].color
     scored = [trial for trial in trials if trial.objective is not None and trial.network == OURS]
     figure = Figure(figsize=(8.6, 5.4), layout="constrained")
     panels = figure.subplots(2, 3, sharey=True).ravel()
@@ -115,10 +110,10 @@ def trial_overview(trials: Sequence[Trial], winner: str) -> Figure:
     legend(
         figure,
         [
-            _dot(colour_of("fcn_ppm"), "o", "trial"),
-            _dot(colour_of("fcn_ppm"), "o", "stopped early", alpha=0.35),
-            _dot("#D55E00", "*", "winner"),
-            _dot(_OTHER, "D", "paper’s point"),
+            _dot(color, "o", "trial"),
+            _dot(color, "o", "stopped early", alpha=0.35),
+            _dot(WINNER_COLOR, "*", "winner"),
+            _dot(_PAPER_COLOR, "D", "paper’s point"),
         ],
     )
     return figure
@@ -127,8 +122,8 @@ def trial_overview(trials: Sequence[Trial], winner: str) -> Figure:
 def _categories(axes: Axes, trials: Sequence[Trial], values: Sequence[str], winner: str) -> None:
     names = sorted(set(values))
     _trial_dots(axes, trials, [float(names.index(value)) for value in values], winner)
-    step = -(-len(names) // _MOST_NAMES)
-    axes.set_xticks(range(0, len(names), step), names[::step], rotation=40 if len(names) > 3 else 0, ha="center")
+    stride = -(-len(names) // _MOST_NAMES)
+    axes.set_xticks(range(0, len(names), stride), names[::stride], rotation=40 if len(names) > 3 else 0, ha="center")
     axes.tick_params(axis="x", labelsize=7 if len(names) > 3 else 9)
     axes.set_xlim(-0.6, max(len(names), 1) - 0.4)
 
@@ -139,93 +134,96 @@ def _weights(axes: Axes, trials: Sequence[Trial], values: Sequence[float | None]
 
 
 def _trial_dots(axes: Axes, trials: Sequence[Trial], positions: Sequence[float], winner: str) -> None:
-    size = 12.0 if len(trials) > _MANY else 49.0
+    size = 12.0 if len(trials) > _MANY_TRIALS else 49.0
+    color = LOOKS[OURS].color
     stopped = [trial.state != "complete" for trial in trials]
-    _dots(axes, trials, positions, stopped, marker="o", color=colour_of(OURS), s=size, alpha=0.35, zorder=2)
-    whole = [not is_stopped for is_stopped in stopped]
-    _dots(axes, trials, positions, whole, marker="o", color=colour_of(OURS), s=size, zorder=3)
+    _dots(axes, trials, positions, stopped, marker="o", color=color, s=size, alpha=0.35, zorder=2)
+    complete = [not is_stopped for is_stopped in stopped]
+    _dots(axes, trials, positions, complete, marker="o", color=color, s=size, zorder=3)
     papers = [trial.is_paper_point for trial in trials]
-    _dots(axes, trials, positions, papers, marker="D", color=_OTHER, s=49.0, zorder=4)
+    _dots(axes, trials, positions, papers, marker="D", color=_PAPER_COLOR, s=49.0, zorder=4)
     winners = [trial.name == winner for trial in trials]
-    _dots(axes, trials, positions, winners, marker="*", color="#D55E00", s=196.0, zorder=5)
+    _dots(axes, trials, positions, winners, marker="*", color=WINNER_COLOR, s=196.0, zorder=5)
 
 
 def _dots(
     axes: Axes, trials: Sequence[Trial], positions: Sequence[float], chosen: Sequence[bool], **style: Any
 ) -> None:
-    """The chosen of the trials, at their positions and best objectives."""
+    """Draw the chosen trials at their positions and best objectives."""
     places = [
         (x, trial.objective or 0.0) for trial, x, is_chosen in zip(trials, positions, chosen, strict=True) if is_chosen
     ]
     axes.scatter([x for x, _ in places], [height for _, height in places], **style)
 
 
-def patient_dice(patients: Sequence[CaseOutcome]) -> Figure:
-    """Dice of each test patient under each network; patients by falling tumor Dice of the winner."""
+def case_dice(cases: Sequence[CaseOutcome], looks: Looks) -> Figure:
+    """Draw the Dice of each test case by each method, the cases by falling tumor Dice of the winner."""
     figure = Figure(figsize=(8.6, 5.6), layout="constrained")
     panels = figure.subplots(2, 1, sharex=True)
-    networks = _networks(patients)
+    networks = _networks(cases)
     for axes, label in zip(panels, ("tumor", "kidney"), strict=True):
         tidy(axes)
         for place, network in enumerate(networks):
-            shift = 0.12 * (place - (len(networks) - 1) / 2)  # equal values lie side by side
-            heights = [_dice_of(patient, network)[label == "tumor"] for patient in patients]
-            axes.plot([index + shift for index in range(len(patients))], heights, **_style(network, len(patients)))
+            shift = 0.12 * (place - (len(networks) - 1) / 2)  # equal values are drawn side by side
+            heights = [_dice_of(case, network)[label == "tumor"] for case in cases]
+            axes.plot([index + shift for index in range(len(cases))], heights, **_style(network, len(cases), looks))
         axes.set_ylabel(f"Dice {label}")
         axes.set_ylim(-0.04, 1.04)
-    _name_patients(panels[-1], patients)
-    legend(figure, [_dot(colour_of(n), MARKERS.get(n, "o"), TITLES.get(n, n)) for n in networks])
+    _name_cases(panels[-1], cases)
+    legend(figure, _method_dots(networks, looks))
     return figure
 
 
-def _name_patients(axes: Axes, patients: Sequence[CaseOutcome]) -> None:
-    if len(patients) > _MAX_NAMED_PATIENTS:
+def _name_cases(axes: Axes, cases: Sequence[CaseOutcome]) -> None:
+    if len(cases) > _MAX_NAMED_CASES:
         axes.set_xticks([])
-        axes.set_xlabel(f"{len(patients)} test patients, by falling tumor Dice of the winner")
+        axes.set_xlabel(f"{len(cases)} test cases, by falling tumor Dice of the winner")
         return
-    names = [patient.case if patient.has_tumor else f"{patient.case} (healthy)" for patient in patients]
+    names = [case.case if case.has_tumor else f"{case.case} (no tumor)" for case in cases]
     axes.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=8)
     for text in axes.get_xticklabels():
-        text.set_parse_math(False)  # a `$` in a patient's name is no formula
+        text.set_parse_math(False)  # a `$` in the name of a case does not start a formula
 
 
-def dice_by_volume(patients: Sequence[CaseOutcome]) -> Figure:
-    """Tumor Dice against the tumor's volume; healthy kidneys have no place on a logarithmic axis."""
+def dice_by_volume(cases: Sequence[CaseOutcome], looks: Looks) -> Figure:
+    """Draw the tumor Dice against the tumor's volume; a case without tumor has no place on a logarithmic axis."""
     figure = Figure(figsize=(8.6, 3.8), layout="constrained")
     axes = _axes(figure, "true tumor volume (ml, logarithmic)", "Dice tumor")
     axes.set_xscale("log")
-    diseased = [patient for patient in patients if patient.has_tumor]
-    networks = _networks(patients)
+    diseased = [case for case in cases if case.has_tumor]
+    networks = _networks(cases)
     for network in networks:
-        heights = [_dice_of(patient, network)[1] for patient in diseased]
-        axes.plot([patient.tumor_ml for patient in diseased], heights, **_style(network, len(patients)))
+        heights = [_dice_of(case, network)[1] for case in diseased]
+        axes.plot([case.tumor_ml for case in diseased], heights, **_style(network, len(cases), looks))
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_ylim(-0.04, 1.04)
-    legend(figure, [_dot(colour_of(n), MARKERS.get(n, "o"), TITLES.get(n, n)) for n in networks])
+    legend(figure, _method_dots(networks, looks))
     return figure
 
 
-def volume_agreement(patients: Sequence[CaseOutcome]) -> Figure:
-    """Predicted less true volume against their mean; bias and 95 % limits of agreement (Bland and Altman, 1986)."""
+def volume_agreement(cases: Sequence[CaseOutcome], looks: Looks) -> Figure:
+    """Draw predicted minus true volume against their mean, with the limits of agreement (Bland and Altman, 1986)."""
     figure = Figure(figsize=(8.6, 3.4), layout="constrained")
+    color = looks[cases[0].network].color
     pairs = {
-        "kidney": [(patient.kidney_ml, patient.kidney_pred_ml) for patient in patients],
-        "tumor": [(patient.tumor_ml, patient.tumor_pred_ml) for patient in patients],
+        "kidney": [(case.kidney_ml, case.kidney_pred_ml) for case in cases],
+        "tumor": [(case.tumor_ml, case.tumor_pred_ml) for case in cases],
     }
     for axes, (label, volumes) in zip(figure.subplots(1, 2), pairs.items(), strict=True):
         true, predicted = np.array(volumes, dtype=np.float64).T
         difference = predicted - true
         tidy(axes)
-        axes.scatter((true + predicted) / 2, difference, s=28, color=colour_of(OURS), alpha=0.8, zorder=3)
+        axes.scatter((true + predicted) / 2, difference, s=28, color=color, alpha=0.8, zorder=3)
         _agreement_lines(axes, difference)
         axes.set_xlabel(f"{label}: mean of both volumes (ml)")
-        axes.set_ylabel("predicted less true (ml)")
+        axes.set_ylabel("predicted minus true (ml)")
     return figure
 
 
 def _agreement_lines(axes: Axes, difference: NDArray[np.float64]) -> None:
+    """Draw the mean difference and the range of 95 % of the differences, if they are normally distributed."""
     bias = float(difference.mean())
     reach = 1.96 * float(difference.std(ddof=1)) if len(difference) > 1 else 0.0
     lines = {"bias": (bias, "-"), "upper limit": (bias + reach, "--"), "lower limit": (bias - reach, "--")}
@@ -242,45 +240,43 @@ def _agreement_lines(axes: Axes, difference: NDArray[np.float64]) -> None:
         )
 
 
-def trust(patients: Sequence[CaseOutcome]) -> Figure:
-    """True tumor Dice of the test patients against the one that the signs of their masks let expect."""
+def trust(cases: Sequence[CaseOutcome]) -> Figure:
+    """Draw the true tumor Dice of the test cases against the one that was expected without the truth."""
     figure = Figure(figsize=(8.6, 3.6), layout="constrained")
     axes = _axes(figure, "expected tumor Dice (without truth)", "true tumor Dice")
-    known = [patient for patient in patients if patient.expected_dice is not None]
-    axes.plot([0, 1], [0, 1], color=TIDY_FAINT, linewidth=1.5)
-    for has_tumor, marker, name in ((True, "o", "tumor"), (False, "s", "healthy kidney")):
-        some = [patient for patient in known if patient.has_tumor == has_tumor]
-        expected, true = [p.expected_dice or 0.0 for p in some], [p.dice_tumor for p in some]
-        axes.scatter(expected, true, s=36, marker=marker, alpha=0.8, label=name, zorder=3)
+    known = [case for case in cases if case.expected_dice is not None]
+    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.5)
+    for has_tumor, marker, name in ((True, "o", "tumor"), (False, "s", "no tumor")):
+        some = [case for case in known if case.has_tumor == has_tumor]
+        expected = [case.expected_dice or 0.0 for case in some]
+        axes.scatter(expected, [case.dice_tumor for case in some], s=36, marker=marker, alpha=0.8, label=name, zorder=3)
     axes.set_xlim(-0.03, 1.03)
     axes.set_ylim(-0.03, 1.03)
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     return figure
 
 
-def _networks(patients: Sequence[CaseOutcome]) -> list[str]:
-    seen = {name for patient in patients for name in patient.dice_by_network}
-    return sorted(seen, key=lambda name: (name not in TITLES, list(TITLES).index(name) if name in TITLES else 0))
+def _networks(cases: Sequence[CaseOutcome]) -> list[str]:
+    return in_order(name for case in cases for name in case.dice_by_network)
 
 
-def _dice_of(patient: CaseOutcome, network: str) -> tuple[float, float]:
-    return patient.dice_by_network.get(network, (float("nan"), float("nan")))
+def _dice_of(case: CaseOutcome, network: str) -> tuple[float, float]:
+    return case.dice_by_network.get(network, (float("nan"), float("nan")))
 
 
-def _style(network: str, num_patients: int) -> dict[str, Any]:
+def _style(network: str, num_cases: int, looks: Looks) -> dict[str, Any]:
     return {
-        "color": colour_of(network),
-        "marker": MARKERS.get(network, "o"),
+        "color": looks[network].color,
+        "marker": looks[network].marker,
         "linestyle": "none",
-        "markersize": (8 if network == "fcn_ppm" else 6) * (0.6 if num_patients > _MAX_NAMED_PATIENTS else 1),
+        "markersize": (8 if network == OURS else 6) * (0.6 if num_cases > _MAX_NAMED_CASES else 1),
         "alpha": 0.9,
-        "zorder": 4 if network == "fcn_ppm" else 3,
+        "zorder": 4 if network == OURS else 3,
     }
 
 
-def colour_of(network: str) -> str:
-    """Of a network or rule; another program's where it is none of them."""
-    return COLOURS.get(network, _OTHER)
+def _method_dots(networks: Iterable[str], looks: Looks) -> list[Line2D]:
+    return [_dot(looks[name].color, looks[name].marker, looks[name].title) for name in networks]
 
 
 def _axes(figure: Figure, x_label: str, y_label: str) -> Axes:
@@ -292,19 +288,23 @@ def _axes(figure: Figure, x_label: str, y_label: str) -> Axes:
 
 
 def tidy(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
-    """The look of all charts; faint lines across the values' axis."""
+    """Give a chart the look of all charts, with faint lines across the axis of the values."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#9AA5B1")
     axes.tick_params(colors=INK, labelsize=9)
-    axes.grid(True, axis=grid, color=TIDY_FAINT, linewidth=0.8)
+    axes.grid(True, axis=grid, color=FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
 
 
-def _dot(colour: str, marker: str, label: str, alpha: float = 1.0) -> Line2D:
-    return Line2D([], [], color=colour, marker=marker, linestyle="none", label=label, alpha=alpha, markersize=8)
+def _dot(color: str, marker: str, label: str, alpha: float = 1.0) -> Line2D:
+    return Line2D([], [], color=color, marker=marker, linestyle="none", label=label, alpha=alpha, markersize=8)
 
 
 def legend(figure: Figure, handles: Iterable[Artist]) -> None:
-    """Above the chart, in a line."""
+    """Put the legend above the chart."""
     entries = list(handles)
-    figure.legend(handles=entries, loc="outside upper left", ncols=min(len(entries), 5), frameon=False, fontsize=9)
+    drawn = figure.legend(
+        handles=entries, loc="outside upper left", ncols=min(len(entries), 5), frameon=False, fontsize=9
+    )
+    for text in drawn.get_texts():
+        text.set_parse_math(False)  # a `$` in the name of a program does not start a formula

@@ -1,8 +1,8 @@
-"""Pictures of test patients: slices with labels over them, side by side as in the paper's Fig. 4 and 5."""
+"""Pictures of test cases: slices with labels over them, side by side as in the paper's Fig. 4 and 5."""
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,20 +16,23 @@ from numpy.typing import NDArray
 
 from renalnet.types import KIDNEY, TUMOR, LabelArray
 from study.records.content import View
-from study.report.analysis.summary import TITLES, CaseOutcome
+from study.report.analysis.methods import LOOKS, in_order, title_of
+from study.report.analysis.summary import CaseOutcome
 
-KIDNEY_COLOUR: Final = "#2EC4A6"
-TUMOR_COLOUR: Final = "#FF4D4D"
+KIDNEY_COLOR: Final = "#2EC4A6"
+TUMOR_COLOR: Final = "#FF4D4D"
+# Both limits keep a case small, so that the page can hold many.
 _MAX_SLICES: Final = 32
 _MAX_SIDE: Final = 256
 _BITS: Final = 2
-"""Bits of a label in a packed picture."""
-_LABELS_A_CHANNEL: Final = 4
+"""Number of bits of a label in a packed picture."""
+_LABELS_PER_CHANNEL: Final = 4
 MAX_GALLERY: Final = 60
-"""Patients, the hardest ones."""
+"""Largest number of cases in the gallery, which shows the hardest ones."""
 _GALLERY_COLUMNS: Final = 6
 _WORST_SLICES: Final = 6
 _NAME_LENGTH: Final = 24
+"""Number of characters after which the name of a case is cut."""
 
 
 @dataclass(frozen=True)
@@ -42,29 +45,38 @@ class Example:
 
 @dataclass(frozen=True)
 class Sprite:
-    """A patient's slices below each other: a grey JPEG, and a PNG whose bits hold truth and predictions."""
+    """The slices of a case below each other: a gray JPEG, and a PNG whose bits hold truth and predictions."""
 
     case: str
     slices: list[int]
+    """Place of each slice along z."""
     first: int
-    """Place in `slices` of the slice to show first."""
+    """Index in `slices` of the slice to show first."""
     height: int
+    """Height of a slice in pixels."""
     width: int
     aspect: float
-    """Physical height of a slice over its width."""
+    """Physical height of a slice divided by its width."""
     names: list[str]
+    """Names of the packed label maps, in the order of `pack_labels`."""
     image_uri: str
+    """Data URI of the JPEG."""
     labels_uri: str
+    """Data URI of the PNG."""
 
     @property
     def num_bytes(self) -> int:
-        """What it adds to the page."""
+        """Number of bytes that the case adds to the page."""
         return len(self.image_uri) + len(self.labels_uri)
 
 
-def choose_examples(patients: Sequence[CaseOutcome]) -> list[tuple[str, str]]:
-    """(caption, case) of the best, median and worst patient with a tumor, by the winner's tumor Dice."""
-    ranked = [patient for patient in patients if patient.has_tumor] or list(patients)
+def choose_examples(cases: Sequence[CaseOutcome]) -> list[tuple[str, str]]:
+    """Return (caption, case) of the best, median and worst case with a tumor, by the winner's tumor Dice.
+
+    Args:
+        cases: test cases by falling tumor Dice; without any tumor among them, all are ranked.
+    """
+    ranked = [case for case in cases if case.has_tumor] or list(cases)
     places = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}
     chosen: dict[str, str] = {}
     for name, place in places.items():
@@ -74,14 +86,14 @@ def choose_examples(patients: Sequence[CaseOutcome]) -> list[tuple[str, str]]:
 
 
 def shown_slice(truth: LabelArray) -> int:
-    """The slice (index along z) with the most tumor, or the most kidney where there is no tumor."""
+    """Return the slice (index along z) with the most tumor, or with the most kidney where there is no tumor."""
     areas = [(truth == label).sum(axis=(1, 2)) for label in (TUMOR, KIDNEY)]
     return int(np.argmax(areas[0] if areas[0].any() else areas[1]))
 
 
 def overlay_figure(examples: Sequence[Example]) -> Figure:
-    """A row a patient: the image, the truth and each network's labels, kidney green, tumor red."""
-    columns = sorted({name for example in examples for name in example.view.predictions}, key=_column_order)
+    """Draw one row per case: the image, the truth and the labels of each method; kidney green, tumor red."""
+    columns = _columns(name for example in examples for name in example.view.predictions)
     num_columns = 2 + len(columns)
     tallest = max(_aspect(example.view) for example in examples)
     size = (2.0 * num_columns + 0.4, (2.0 * tallest + 0.05) * len(examples) + 0.6)
@@ -89,17 +101,17 @@ def overlay_figure(examples: Sequence[Example]) -> Figure:
     grid = figure.subplots(len(examples), num_columns, squeeze=False)
     for row, example in zip(grid, examples, strict=True):
         _draw_row(row, example, columns)
-    for axes, title in zip(grid[0], ["image", "truth", *(TITLES.get(n, n) for n in columns)], strict=True):
-        axes.set_title(title, fontsize=10)
-    handles = [Patch(color=KIDNEY_COLOUR, label="kidney"), Patch(color=TUMOR_COLOUR, label="tumor")]
+    for axes, title in zip(grid[0], ["image", "truth", *map(title_of, columns)], strict=True):
+        axes.set_title(title, fontsize=10, parse_math=False)
+    handles = [Patch(color=KIDNEY_COLOR, label="kidney"), Patch(color=TUMOR_COLOR, label="tumor")]
     figure.legend(handles=handles, loc="outside lower right", ncols=2, frameon=False, fontsize=9)
     return figure
 
 
 def worst_figure(example: Example) -> Figure:
-    """Slices through a patient's tumor (or kidney), a column each: truth above, then each network, as in Fig. 5."""
+    """Draw slices through the tumor (or kidney) of a case: a column per slice, truth above, methods below (Fig. 5)."""
     view = example.view
-    names = sorted(view.predictions, key=_column_order)
+    names = _columns(view.predictions)
     slices = _slices_through(view.truth)
     aspect = _aspect(view)
     size = (1.7 * len(slices) + 0.9, (1.7 * aspect + 0.05) * (1 + len(names)) + 0.7)
@@ -109,7 +121,7 @@ def worst_figure(example: Example) -> Figure:
     for row, (name, labels) in zip(grid, masks.items(), strict=True):
         for axes, index in zip(row, slices, strict=True):
             _draw_slice(axes, view, index, labels)
-        row[0].set_ylabel(TITLES.get(name, name), fontsize=8, parse_math=False)
+        row[0].set_ylabel(title_of(name), fontsize=8, parse_math=False)
     for axes, index in zip(grid[0], slices, strict=True):
         axes.set_title(f"z {index}", fontsize=8)
     figure.suptitle(f"{_short(view.case)}, {example.caption}", fontsize=9, parse_math=False)
@@ -117,7 +129,7 @@ def worst_figure(example: Example) -> Figure:
 
 
 def gallery_figure(examples: Sequence[Example], network: str) -> Figure:
-    """A slice of every patient: the truth filled, the network's outline over it, as in Fig. 6."""
+    """Draw one slice per case: the truth filled, the network's outline over it (Fig. 6)."""
     columns = min(_GALLERY_COLUMNS, len(examples))
     rows = -(-len(examples) // columns)
     figure = Figure(figsize=(1.75 * columns, 2.05 * rows), layout="constrained")
@@ -132,7 +144,7 @@ def gallery_figure(examples: Sequence[Example], network: str) -> Figure:
 
 
 def _slices_through(truth: LabelArray) -> list[int]:
-    """At most six, evenly through the tumor, or the kidney where there is none."""
+    """Return at most six slices, evenly through the tumor, or through the kidney where there is no tumor."""
     mask = truth == TUMOR if (truth == TUMOR).any() else truth > 0
     occupied = np.flatnonzero(mask.any(axis=(1, 2))) if mask.any() else np.arange(len(truth))
     places = np.linspace(0, len(occupied) - 1, min(_WORST_SLICES, len(occupied)))
@@ -143,13 +155,14 @@ def _short(case: str) -> str:
     return case if len(case) <= _NAME_LENGTH else f"{case[: _NAME_LENGTH - 1]}…"
 
 
-def _column_order(network: str) -> tuple[bool, int]:
-    known = list(reversed(TITLES))  # from the best of the paper's table to its worst, then what it does not know
-    return network not in known, known.index(network) if network in known else 0
+def _columns(names: Iterable[str]) -> list[str]:
+    """Return names as columns show them: known ones in reverse order, as in the paper's figures, then unknown ones."""
+    ordered = in_order(names)
+    return [name for name in reversed(ordered) if name in LOOKS] + [name for name in ordered if name not in LOOKS]
 
 
 def _aspect(view: View) -> float:
-    """Physical height of a slice over its width."""
+    """Return the physical height of a slice divided by its width."""
     _, height, width = view.image.shape
     return float(height * view.spacing_mm[1] / (width * view.spacing_mm[2]))
 
@@ -166,7 +179,7 @@ def _draw_row(row: Sequence[Axes], example: Example, columns: Sequence[str]) -> 
 def _draw_slice(
     axes: Axes, view: View, index: int, labels: LabelArray | None, outlined: LabelArray | None = None
 ) -> None:
-    """The image with labels filled and outlined, or filled alone where another mask is to be outlined over them."""
+    """Draw the image with labels filled and outlined; the outline is that of `outlined` where given."""
     aspect = view.spacing_mm[1] / view.spacing_mm[2]
     axes.imshow(view.image[index], cmap="gray", vmin=0, vmax=255, aspect=aspect, interpolation="bilinear")
     if labels is not None:
@@ -181,7 +194,7 @@ def _fill_labels(axes: Axes, labels: LabelArray, aspect: float) -> None:
     fill = np.ma.masked_equal(labels, 0)
     axes.imshow(
         fill,
-        cmap=ListedColormap([KIDNEY_COLOUR, TUMOR_COLOUR]),
+        cmap=ListedColormap([KIDNEY_COLOR, TUMOR_COLOR]),
         vmin=KIDNEY,
         vmax=TUMOR,
         alpha=0.32,
@@ -191,20 +204,20 @@ def _fill_labels(axes: Axes, labels: LabelArray, aspect: float) -> None:
 
 
 def _outline_labels(axes: Axes, labels: LabelArray) -> None:
-    for label, colour in ((KIDNEY, KIDNEY_COLOUR), (TUMOR, TUMOR_COLOUR)):
+    for label, color in ((KIDNEY, KIDNEY_COLOR), (TUMOR, TUMOR_COLOR)):
         mask = labels == label
         if mask.any() and not mask.all():
-            axes.contour(mask, levels=[0.5], colors=colour, linewidths=1.3)
+            axes.contour(mask, levels=[0.5], colors=color, linewidths=1.3)
 
 
 def sprite(view: View) -> Sprite:
-    """The slices of a view that hold any label, thinned to at most 32 slices and 256 pixels a side."""
-    names = sorted(view.predictions, key=_column_order)
+    """Return the slices of a view that hold any label and one beyond, at most 32 of at most 256 pixels per side."""
+    names = _columns(view.predictions)
     volumes = [view.truth, *(view.predictions[name] for name in names)]
     slices = _slices_with_labels(volumes)
-    step = max(1, -(-max(view.image.shape[1:]) // _MAX_SIDE))
-    image = view.image[slices][:, ::step, ::step]
-    packed = pack_labels([volume[slices][:, ::step, ::step] for volume in volumes])
+    stride = max(1, -(-max(view.image.shape[1:]) // _MAX_SIDE))
+    image = view.image[slices][:, ::stride, ::stride]
+    packed = pack_labels([volume[slices][:, ::stride, ::stride] for volume in volumes])
     _, height, width = image.shape
     return Sprite(
         case=view.case,
@@ -222,17 +235,20 @@ def sprite(view: View) -> Sprite:
 def _slices_with_labels(volumes: Sequence[LabelArray]) -> list[int]:
     depth = volumes[0].shape[0]
     occupied = np.flatnonzero(np.any([volume.any(axis=(1, 2)) for volume in volumes], axis=0))
-    first, last = (int(occupied[0]), int(occupied[-1])) if len(occupied) else (0, depth - 1)
-    first, last = max(0, first - 1), min(depth - 1, last + 1)
+    first = max(0, int(occupied[0]) - 1) if len(occupied) else 0
+    last = min(depth - 1, int(occupied[-1]) + 1) if len(occupied) else depth - 1
     num = min(_MAX_SLICES, last - first + 1)
     return sorted({int(index) for index in np.linspace(first, last, num).round()})
 
 
 def pack_labels(volumes: Sequence[LabelArray]) -> NDArray[np.uint8]:
-    """Up to twelve label volumes in one RGB volume: four of two bits in each channel, lowest bits first."""
+    """Pack up to twelve label maps (z, y, x) into one RGB volume: four maps of two bits per channel, lowest bits first.
+
+    Further maps are left out.
+    """
     packed = np.zeros((*volumes[0].shape, 3), dtype=np.uint8)
-    for index, volume in enumerate(volumes[: 3 * _LABELS_A_CHANNEL]):
-        channel, place = divmod(index, _LABELS_A_CHANNEL)
+    for index, volume in enumerate(volumes[: 3 * _LABELS_PER_CHANNEL]):
+        channel, place = divmod(index, _LABELS_PER_CHANNEL)
         packed[..., channel] |= (volume & 3) << np.uint8(_BITS * place)
     return packed
 
@@ -249,5 +265,5 @@ def _picture(pixels: NDArray[np.uint8], kind: str) -> str:
 
 
 def data_uri(content: bytes, media_type: str) -> str:
-    """Content that a page carries in itself."""
+    """Return content as a URI that a page can embed."""
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

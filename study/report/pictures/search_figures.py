@@ -1,4 +1,7 @@
-"""Charts of the search, each a pure function of rows: thousands of trials are drawn as collections, not one by one."""
+"""Charts of the search, each a pure function of rows.
+
+Trials are drawn as collections of Matplotlib, because thousands of single lines would take minutes.
+"""
 
 from collections.abc import Sequence
 from typing import Final
@@ -13,39 +16,43 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from study.records.tables import Importance, Trial
-from study.report.analysis.summary import OURS, TITLES
-from study.report.pictures.figures import INK, TIDY_FAINT, colour_of, legend, tidy
+from study.report.analysis.methods import OURS, Looks, in_order
+from study.report.pictures.figures import FAINT, INK, WINNER_COLOR, legend, tidy
 from study.search.rungs import saved_by_pruning
 
-_WINNER: Final = "#D55E00"
 _MAP: Final = "viridis"
 _MOST_NAMES: Final = 12
-"""Words on an axis; of more every second, third … is written."""
+"""Number of names on an axis; of more names only every second, third, … is written."""
 _STATES: Final = {"complete": "#0072B2", "pruned": "#E69F00", "failed": "#A61B1B", "running": "#8A8F98"}
+"""Color of each state of a trial."""
 PARAMETERS: Final = {
     "ppm_kernels": "pooling kernels",
     "tumor_weight": "weight of tumor",
     "background_weight": "weight of background",
-    "first_step": "first step of the rate",
-    "second_gap": "second step, epochs later",
-    "third_gap": "third step, epochs later",
-    "base_rate": "base rate",
-    "rate_decay": "decay of the rate",
+    "first_step": "first milestone",
+    "second_gap": "epochs to the second milestone",
+    "third_gap": "epochs to the third milestone",
+    "base_rate": "first learning rate",
+    "rate_decay": "decay of the learning rate",
     "weight_decay": "weight decay",
     "batch_size": "batch size",
-    "tumor_share": "share of tumor patches",
-    "width": "width",
+    "tumor_share": "share of tumor crops",
+    "width": "width of the network",
 }
+"""Titles of the searched parameters; another one is shown by its name."""
 
 
 def parallel_coordinates(trials: Sequence[Trial], winner: str) -> Figure:
-    """A line a 3D_FCN_PPM trial through its searched values to its best objective, which colours it; winner bold."""
+    """Draw one line per 3D_FCN_PPM trial through its searched values to its best objective, which gives its color.
+
+    The winner is bold.
+    """
     scored = [trial for trial in trials if trial.objective is not None and trial.network == OURS]
     columns: dict[str, Sequence[str | float | None]] = {
         "pooling\nkernels": [trial.ppm_kernels or "none" for trial in scored],
         "weight\nof tumor": [trial.weight_tumor for trial in scored],
         "weight of\nbackground": [trial.weight_background for trial in scored],
-        "steps of\nthe rate": [trial.milestones or "none" for trial in scored],
+        "milestones\n(epochs)": [trial.milestones or "none" for trial in scored],
         "objective": [trial.objective for trial in scored],
     }
     figure = Figure(figsize=(8.6, 4.4), layout="constrained")
@@ -58,29 +65,37 @@ def parallel_coordinates(trials: Sequence[Trial], winner: str) -> Figure:
     alpha = float(np.clip(30 / len(scored), 0.12, 0.85))
     axes.add_collection(LineCollection(lines, colors=colormaps[_MAP](scale(objectives[order])), alpha=alpha))
     for line in (places[index] for index, trial in enumerate(scored) if trial.name == winner):
-        axes.plot(np.arange(len(columns)), line, color=_WINNER, linewidth=3, zorder=4)
+        axes.plot(np.arange(len(columns)), line, color=WINNER_COLOR, linewidth=3, zorder=4)
     axes.set_xlim(-0.35, len(columns) - 0.5)
     axes.set_ylim(-0.06, 1.06)
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     axes.set_xticks(range(len(columns)), list(columns))
     figure.colorbar(ScalarMappable(scale, _MAP), ax=axes, label="best objective", pad=0.01)
-    legend(figure, [Line2D([], [], color=_WINNER, linewidth=3, label="winner")])
+    legend(figure, [Line2D([], [], color=WINNER_COLOR, linewidth=3, label="winner")])
     return figure
 
 
 def _column(axes: Axes, x: int, title: str, values: Sequence[str | float | None]) -> np.ndarray:
-    """Places 0-1 of the values on an axis, which is drawn with its marks: words in order, weights by logarithm."""
+    """Draw an axis with its marks, and return the place of each value on it, 0 to 1.
+
+    Names are in alphabetical order, weights on a logarithmic scale.
+    """
     axes.axvline(x, color=INK, linewidth=0.8, zorder=3)
-    words = sorted({value for value in values if isinstance(value, str)})
-    if words:
-        marks = {word: index / max(1, len(words) - 1) for index, word in enumerate(words)}
-        step = -(-len(words) // _MOST_NAMES)
-        _marks(axes, x, {word: marks[word] for word in words[::step]})
+    names = sorted({value for value in values if isinstance(value, str)})
+    if names:
+        marks = {name: index / max(1, len(names) - 1) for index, name in enumerate(names)}
+        stride = -(-len(names) // _MOST_NAMES)
+        _marks(axes, x, {name: marks[name] for name in names[::stride]})
         return np.array([marks[value] for value in values if isinstance(value, str)])
+    return _number_column(axes, x, title, values)
+
+
+def _number_column(axes: Axes, x: int, title: str, values: Sequence[str | float | None]) -> np.ndarray:
     numbers = np.array([np.nan if value is None else float(value) for value in values if not isinstance(value, str)])
     scaled = np.log(numbers) if title != "objective" else numbers
-    low, high = float(np.nanmin(scaled)), float(np.nanmax(scaled))
+    low = float(np.nanmin(scaled))
+    high = float(np.nanmax(scaled))
     inverse = np.exp if title != "objective" else np.asarray
     shown = sorted({low, (low + high) / 2, high})
     _marks(axes, x, {f"{float(inverse(value)):.3g}": (value - low) / ((high - low) or 1.0) for value in shown})
@@ -88,52 +103,60 @@ def _column(axes: Axes, x: int, title: str, values: Sequence[str | float | None]
 
 
 def _marks(axes: Axes, x: int, marks: dict[str, float]) -> None:
-    for word, height in marks.items():
-        text = axes.annotate(word, (x, height), xytext=(4, 0), textcoords="offset points", fontsize=7.5, va="center")
+    for name, height in marks.items():
+        text = axes.annotate(name, (x, height), xytext=(4, 0), textcoords="offset points", fontsize=7.5, va="center")
         text.set_parse_math(False)
         text.set_bbox({"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.8})
         text.set_zorder(5)
 
 
-def importance_bars(importances: Sequence[Importance]) -> Figure:
-    """How much each searched value decides, a panel a network."""
-    networks = [name for name in TITLES if any(row.network == name for row in importances)]
+def importance_bars(importances: Sequence[Importance], looks: Looks) -> Figure:
+    """Draw how much each searched parameter decides the objective, one panel per network."""
+    networks = in_order(row.network for row in importances)
     tallest = max(sum(row.network == name for row in importances) for name in networks)
     figure = Figure(figsize=(8.6, 0.9 + 0.32 * tallest), layout="constrained")
     for axes, network in zip(figure.subplots(1, len(networks), squeeze=False)[0], networks, strict=True):
         rows = sorted((row for row in importances if row.network == network), key=lambda row: row.importance)
-        axes.barh([PARAMETERS.get(row.parameter, row.parameter) for row in rows], [row.importance for row in rows])
-        for bar in axes.patches:
-            bar.set_color(colour_of(network))
+        names = [PARAMETERS.get(row.parameter, row.parameter) for row in rows]
+        axes.barh(names, [row.importance for row in rows], color=looks[network].color)
         tidy(axes, grid="x")
         axes.set_xlim(0, 1)
         axes.tick_params(axis="y", labelsize=8)
-        axes.set_title(f"{TITLES[network]}, {rows[0].num_trials} whole trials", fontsize=9)
+        title = f"{looks[network].title}, {rows[0].num_trials} complete trials"
+        axes.set_title(title, fontsize=9, parse_math=False)
     figure.supxlabel(f"importance ({importances[0].evaluator})", fontsize=9)
     return figure
 
 
 def pruning(trials: Sequence[Trial]) -> Figure:
-    """Trials that trained each epoch, by how they ended; hours spent on each end, and saved by pruning."""
+    """Draw the number of trials by epoch and state, and the hours that each state cost or pruning saved."""
     figure = Figure(figsize=(8.6, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-    most = max([trial.epochs for trial in trials] + [1])
-    base = np.zeros(most)
-    for state, colour in _STATES.items():
-        counts = np.array([sum(t.state == state and t.epochs >= epoch for t in trials) for epoch in range(1, most + 1)])
-        left.bar(np.arange(1, most + 1), counts, bottom=base, color=colour, width=0.9, label=state)
-        base = base + counts
-    left.set_xlabel("epoch")
-    left.set_ylabel("trials that trained it")
-    spent = {state: sum(_hours(t) for t in trials if t.state == state) for state in _STATES}
-    saved = sum(saved_by_pruning(_hours(t), t.epochs, t.planned_epochs) for t in trials if t.state == "pruned")
-    right.barh([*spent, "saved by pruning"], [*spent.values(), saved], color=[*_STATES.values(), TIDY_FAINT])
-    right.invert_yaxis()
-    right.set_xlabel("GPU hours" if any(t.gpu_hours for t in trials) else "CPU hours")
-    tidy(left)
-    tidy(right, grid="x")
+    _draw_counts(left, trials)
+    _draw_hours(right, trials)
     legend(figure, left.get_legend_handles_labels()[0])
     return figure
+
+
+def _draw_counts(axes: Axes, trials: Sequence[Trial]) -> None:
+    most = max([trial.epochs for trial in trials] + [1])
+    base = np.zeros(most)
+    for state, color in _STATES.items():
+        counts = np.array([sum(t.state == state and t.epochs >= epoch for t in trials) for epoch in range(1, most + 1)])
+        axes.bar(np.arange(1, most + 1), counts, bottom=base, color=color, width=0.9, label=state)
+        base = base + counts
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("trials that trained it")
+    tidy(axes)
+
+
+def _draw_hours(axes: Axes, trials: Sequence[Trial]) -> None:
+    spent = {state: sum(_hours(t) for t in trials if t.state == state) for state in _STATES}
+    saved = sum(saved_by_pruning(_hours(t), t.epochs, t.planned_epochs) for t in trials if t.state == "pruned")
+    axes.barh([*spent, "saved by pruning"], [*spent.values(), saved], color=[*_STATES.values(), FAINT])
+    axes.invert_yaxis()
+    axes.set_xlabel("GPU hours" if any(t.gpu_hours for t in trials) else "CPU hours")
+    tidy(axes, grid="x")
 
 
 def _hours(trial: Trial) -> float:

@@ -15,44 +15,46 @@ from study.records.content import View
 
 _BODIES: Final = {"kidney": KIDNEY, "tumor": TUMOR}
 _NUM_TRIANGLES: Final = 2500
-"""About as many a body: what a page turns smoothly without a GPU."""
-_STEPS: Final = 2**16 - 1
-"""A coordinate is one of so many steps along the longest side of the patient's region."""
-_TRIANGLES_A_SQUARE: Final = 2.8
-"""Of the step, which marching cubes make."""
+"""Approximate number per body; a page turns as many smoothly without a GPU."""
+_MAX_COORDINATE: Final = 2**16 - 1
+"""Coordinate of the far end of the longest side of the ROI; coordinates are uint16."""
+_TRIANGLES_PER_SQUARE: Final = 2.8
+"""Number of triangles that marching cubes make per square of the grid's spacing."""
 _STAIRS: Final = 1.5
-"""How much larger the faces of voxels are than the surface that they follow, on average over directions."""
+"""Area of voxel faces divided by the area of the surface that they follow: the mean of |x| + |y| + |z| over directions.
+"""
 
 
 @dataclass(frozen=True)
 class Body:
-    """Triangles of one body: corners as uint16 (x, y, z) along the region's longest side, and three of them each."""
+    """The triangles of one body."""
 
     name: str
+    """`kidney` or `tumor`."""
     corners: str
-    """Base64 of little-endian uint16."""
+    """Base64 of little-endian uint16 (n, 3) as x, y, z; the largest value is the length of the ROI's longest side."""
     triangles: str
-    """Base64 of little-endian uint16, from 0."""
+    """Base64 of little-endian uint16 (m, 3): indices of corners, from 0."""
 
 
 @dataclass(frozen=True)
 class Surfaces:
-    """A patient's bodies by the truth and by one network."""
+    """The bodies of a case by the truth and by one network."""
 
     case: str
     extent_mm: tuple[float, float, float]
-    """Of the region along x, y and z."""
+    """Size of the ROI along x, y and z."""
     truth: list[Body]
     prediction: list[Body]
 
     @property
     def num_bytes(self) -> int:
-        """What it adds to the page."""
+        """Number of bytes that the case adds to the page."""
         return sum(len(body.corners) + len(body.triangles) for body in (*self.truth, *self.prediction))
 
 
 def surfaces_of(view: View, network: str) -> Surfaces:
-    """Of a test patient by the truth and by a network, for whom nothing is drawn where it has no labels."""
+    """Return the surfaces of a test case; the prediction has no bodies where the network has no labels."""
     z, y, x = (float(length) for length in np.multiply(view.image.shape, view.spacing_mm))
     prediction = view.predictions.get(network)
     return Surfaces(
@@ -69,49 +71,52 @@ def _bodies(labels: LabelArray, spacing_mm: Triple) -> Iterator[Body]:
         mask = labels == label
         if mask.any():
             corners_mm, triangles = smooth_surface(mask, spacing_mm)
-            steps = np.clip(np.rint(corners_mm[:, ::-1] / longest_mm * _STEPS), 0, _STEPS)
-            yield Body(name, _base64(steps), _base64(triangles))
+            coordinates = np.clip(np.rint(corners_mm[:, ::-1] / longest_mm * _MAX_COORDINATE), 0, _MAX_COORDINATE)
+            yield Body(name, _base64(coordinates), _base64(triangles))
 
 
 def smooth_surface(mask: MaskArray, spacing_mm: Triple) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """Corners (n, 3), in mm (z, y, x) from the volume's outer corner, and triangles (m, 3) of a mask that is not empty.
+    """Return corners (n, 3) and triangles (m, 3) of the surface of a mask, for display and not for measures.
 
-    Marching cubes (Lorensen and Cline, 1987) on the mask smoothed and sampled at a step that gives about 2500
-    triangles: for the eye, not for measures.
+    The mask is smoothed and sampled on a grid that gives about 2500 triangles, then marching cubes (Lorensen and
+    Cline, 1987) find its surface. Corners are in mm (z, y, x) from the outer corner of the volume.
+
+    Args:
+        mask: boolean (z, y, x), not empty.
+        spacing_mm: voxel spacing (z, y, x).
     """
     from skimage.measure import marching_cubes
 
     box = bounding_box(mask)
     inner = np.pad(mask[box], 1)
-    step_mm = _step_mm(inner, spacing_mm)
-    sampled, steps_mm = _sampled(inner, spacing_mm, step_mm)
-    level = min(0.5, 0.5 * float(sampled.max()))  # a body thinner than a step is drawn nonetheless
+    sampled, sampled_spacing_mm = _sampled(inner, spacing_mm, _wanted_spacing_mm(inner, spacing_mm))
+    level = min(0.5, 0.5 * float(sampled.max()))  # a body thinner than the spacing is drawn as well
     corners, triangles, _, _ = marching_cubes(sampled, level)  # type: ignore[no-untyped-call]
     first_mm = np.multiply([span.start - 1 for span in box], spacing_mm)
-    corners_mm = first_mm + (corners - 1 + 0.5) * steps_mm
+    corners_mm = first_mm + (corners - 1 + 0.5) * sampled_spacing_mm
     return np.asarray(corners_mm, dtype=np.float64), np.asarray(triangles, dtype=np.int32)
 
 
-def _step_mm(mask: MaskArray, spacing_mm: Triple) -> float:
-    """At which the surface has about as many triangles as it may."""
+def _wanted_spacing_mm(mask: MaskArray, spacing_mm: Triple) -> float:
+    """Return the grid spacing at which the surface has about `_NUM_TRIANGLES`, at least that of the mask."""
     voxel_mm3 = float(np.prod(spacing_mm))
     faces_mm2 = sum(
         float(np.count_nonzero(np.diff(mask, axis=axis))) * voxel_mm3 / spacing_mm[axis] for axis in range(mask.ndim)
     )
-    return max(min(spacing_mm), float(np.sqrt(_TRIANGLES_A_SQUARE * faces_mm2 / _STAIRS / _NUM_TRIANGLES)))
+    return max(min(spacing_mm), float(np.sqrt(_TRIANGLES_PER_SQUARE * faces_mm2 / _STAIRS / _NUM_TRIANGLES)))
 
 
-def _sampled(mask: MaskArray, spacing_mm: Triple, step_mm: float) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """The smoothed mask on a grid of about the step, with a border of nothing, and its exact steps in mm."""
-    sigma = np.divide(step_mm / 2, spacing_mm)
+def _sampled(mask: MaskArray, spacing_mm: Triple, wanted_mm: float) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Return the smoothed mask on a grid of about the wanted spacing, with a border of 0, and its exact spacing."""
+    sigma = np.divide(wanted_mm / 2, spacing_mm)
     soft = ndimage.gaussian_filter(np.pad(mask.astype(np.float32), 1), sigma)[1:-1, 1:-1, 1:-1]
-    counts = np.maximum(2, np.rint(np.multiply(mask.shape, spacing_mm) / step_mm)).astype(int)
-    steps_mm = np.multiply(mask.shape, spacing_mm) / counts
+    counts = np.maximum(2, np.rint(np.multiply(mask.shape, spacing_mm) / wanted_mm)).astype(int)
+    exact_mm = np.multiply(mask.shape, spacing_mm) / counts
     places = np.meshgrid(
         *((np.arange(n) + 0.5) * size / n - 0.5 for n, size in zip(counts, mask.shape, strict=True)), indexing="ij"
     )
     sampled = ndimage.map_coordinates(soft, places, order=1, mode="nearest")
-    return np.pad(sampled, 1), steps_mm
+    return np.pad(sampled, 1), exact_mm
 
 
 def _base64(values: NDArray[np.generic]) -> str:

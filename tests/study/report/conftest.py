@@ -1,4 +1,4 @@
-"""Results folders that the tests of the report read."""
+"""Results folders for the tests of the report."""
 
 from pathlib import Path
 
@@ -15,12 +15,13 @@ from support.fake_results import (
     write_views,
 )
 
+from study.records.results import Results
 from study.report import Report, write_report
 
 
 @pytest.fixture(scope="session")
 def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished study; tests that change files work on a copy."""
+    """A finished study; tests that change its files work on a copy."""
     folder = tmp_path_factory.mktemp("results")
     write_manifest(folder)
     write_rows(folder / "trials.parquet", trial_rows())
@@ -45,7 +46,7 @@ def running_study(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def written(finished_study: Path) -> Report:
     """The report of the finished study, written once."""
-    return write_report(finished_study)
+    return write_report(Results(str(finished_study)))
 
 
 @pytest.fixture(scope="session")

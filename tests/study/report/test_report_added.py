@@ -10,13 +10,14 @@ from renalnet.data.images.grid import Grid
 from renalnet.data.images.volume import Volume, to_source, write_volume
 from renalnet.data.store.reader import Store
 from renalnet.errors import ConfigError, InputError, ResultsError
+from study.records.results import Results
 from study.report.analysis.added import measure_added, parse_added
 from study.report.analysis.contents import Programs
 from study.report.pages.write import write_report
 
 
 def masks(folder: Path, store: Store, *, shift: int = 0, cases: list[str] | None = None) -> Path:
-    """The truth of test patients, shifted along x, on the grids of their scans."""
+    """Write the truth of test cases, shifted along x, on the grids of their scans."""
     for case in store.cases("test") if cases is None else cases:
         roi = store.read(case)
         write_volume(
@@ -25,7 +26,7 @@ def masks(folder: Path, store: Store, *, shift: int = 0, cases: list[str] | None
     return folder
 
 
-def results(folder: Path, store: Store) -> Path:
+def results(folder: Path, store: Store) -> Results:
     folder.mkdir()
     data = {"source": store.path, "fingerprint": store.fingerprint, "synthetic": True}
     write_manifest(folder, data=data)
@@ -33,7 +34,7 @@ def results(folder: Path, store: Store) -> Path:
     cases = store.cases("test")
     rows = [metric_row(case, "fcn_ppm", label, 0.8) for case in cases for label in ("kidney", "tumor")]
     write_rows(folder / "final" / "metrics.parquet", rows)
-    return folder
+    return Results(str(folder))
 
 
 def test_the_truth_is_measured_as_right(ball_store: Store, tmp_path: Path) -> None:
@@ -48,7 +49,7 @@ def test_they_are_in_every_table(ball_store: Store, tmp_path: Path) -> None:
     made = write_report(results(tmp_path / "r", ball_store), programs=Programs([("nnU-Net <b>", folder)]))
     assert [row.method.network for row in made.summary.standings] == ["fcn_ppm", "nnU-Net <b>"]
     assert {margin.other.network for margin in made.summary.margins} == {"nnU-Net <b>"}
-    assert all("nnU-Net <b>" in patient.others for patient in made.summary.patients)
+    assert all("nnU-Net <b>" in case.others for case in made.summary.cases)
     page = Path(str(made.page)).read_text(encoding="utf-8")
     assert "nnU-Net &lt;b&gt;" in page and "nnU-Net <b>" not in page
     assert "nnU-Net <b>" in (tmp_path / "r" / "tables" / "table_one.csv").read_text()
@@ -61,7 +62,7 @@ def test_missing_masks_are_named(ball_store: Store, tmp_path: Path) -> None:
     (added,) = made.added
     assert added.missing == others
     page = Path(str(made.page)).read_text(encoding="utf-8")
-    assert f"no mask of {len(others)} test patients" in page
+    assert f"no mask of {len(others)} test cases" in page
 
 
 def test_wrong_masks_are_refused(ball_store: Store, tmp_path: Path) -> None:
@@ -88,9 +89,9 @@ def test_wrong_assignments_are_refused(assignment: str) -> None:
 
 def test_another_store_is_refused(ball_store: Store, tmp_path: Path) -> None:
     folder = results(tmp_path / "r", ball_store)
-    write_manifest(folder, data={"source": ball_store.path, "fingerprint": "another"})
+    write_manifest(tmp_path / "r", data={"source": ball_store.path, "fingerprint": "another"})
     with pytest.raises(ResultsError, match="fingerprint"):
         write_report(folder, programs=Programs([("x", tmp_path)]))
-    write_manifest(folder, data={"source": "phantoms", "fingerprint": "another"})
+    write_manifest(tmp_path / "r", data={"source": "phantoms", "fingerprint": "another"})
     with pytest.raises(ResultsError, match="--data"):
         write_report(folder, programs=Programs([("x", tmp_path)]))

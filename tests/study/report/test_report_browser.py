@@ -10,7 +10,7 @@ from support.fake_results import CASES
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
 DRIVE = """<script>
-const heads = [...document.querySelectorAll("#patient-table th button")];
+const heads = [...document.querySelectorAll("#case-table th button")];
 heads.find(head => head.textContent.startsWith("Dice tumor")).click();
 const box = document.getElementById("view-case");
 box.value = "1";
@@ -49,7 +49,7 @@ setTimeout(() => {
 def browsed(page: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """The document after clicks, and what the browser logged."""
     if BROWSER is None:
-        pytest.skip("no Chromium here to open the page with")
+        pytest.skip("no Chromium to open the page with")
     folder = tmp_path_factory.mktemp("browser")
     (folder / "page.html").write_text(page.replace("</body>", DRIVE + "</body>"), encoding="utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", *QUIET, f"--user-data-dir={folder / 'profile'}"]
@@ -64,7 +64,7 @@ def browsed(page: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, s
 
 
 def test_a_click_sorts_by_numbers(browsed: tuple[str, str]) -> None:
-    table = re.search(r'id="patient-table">.*?</table>', browsed[0], re.DOTALL)
+    table = re.search(r'id="case-table">.*?</table>', browsed[0], re.DOTALL)
     assert table is not None
     assert table[0].count('aria-sort="ascending"') == 1
     cells = re.findall(r"<tr><td>.*?</td><td[^>]*>.*?</td><td>.*?</td><td>([\d.]+)</td>", table[0])

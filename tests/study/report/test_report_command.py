@@ -6,6 +6,7 @@ import pytest
 from support import commands
 
 from renalnet.errors import ResultsError
+from study.records.results import Results
 from study.report import write_report
 
 
@@ -30,7 +31,7 @@ def test_no_write_only_prints(running_study: Path) -> None:
 
 def test_the_library_call_raises(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match=r"name the folder study\.run wrote"):
-        write_report(tmp_path)
+        write_report(Results(str(tmp_path)))
 
 
 def test_the_report_imports_neither_torch_nor_ray() -> None:

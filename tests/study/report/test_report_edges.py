@@ -1,4 +1,4 @@
-"""Studies with little in them, and with much: a readable report each."""
+"""Studies with few results, and with many: each has a readable report."""
 
 import json
 from dataclasses import replace
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from support.fake_results import TRIALS, curve_rows, metric_rows, trial_rows, write_manifest, write_rows
 
+from study.records.results import Results
 from study.report import write_report
 from study.report.analysis.contents import analyse
 from study.report.analysis.statistics import Settings
@@ -17,13 +18,13 @@ from study.report.pages.formats import as_csv, as_json, as_markdown
 FAILED = [row | {"state": "failed", "objective": None, "best_epoch": None, "epochs": 0} for row in trial_rows()]
 
 
-def study_of(folder: Path, trials: list[dict[str, Any]], curves: list[dict[str, Any]]) -> Path:
+def study_of(folder: Path, trials: list[dict[str, Any]], curves: list[dict[str, Any]]) -> Results:
     write_manifest(folder, finished=False)
     if trials:
         write_rows(folder / "trials.parquet", trials)
     if curves:
         write_rows(folder / "curves.parquet", curves)
-    return folder
+    return Results(str(folder))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_a_study_with_little_in_it(tmp_path: Path, trials: list[Any], curves: li
 
 
 def many(number: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Trials of the fake study again and again, each with its epochs."""
+    """Return copies of the fake study's trials, each with its epochs."""
     rng = np.random.default_rng(0)
     trials, curves = [], []
     for index in range(number):
@@ -66,17 +67,17 @@ def test_two_thousand_trials(tmp_path: Path) -> None:
     assert Path(str(made.page)).stat().st_size < 15e6
 
 
-def test_patients_without_views_are_told(tmp_path: Path) -> None:
+def test_cases_without_views_are_named(tmp_path: Path) -> None:
     write_manifest(tmp_path)
     write_rows(tmp_path / "trials.parquet", trial_rows())
     write_rows(tmp_path / "final" / "metrics.parquet", metric_rows())
-    page = Path(str(write_report(tmp_path).page)).read_text(encoding="utf-8")
-    assert "no pictures of test patients yet" in page.lower()
-    assert "No estimate: the final stage has not ended" in page
+    page = Path(str(write_report(Results(str(tmp_path))).page)).read_text(encoding="utf-8")
+    assert "no pictures of test cases yet" in page.lower()
+    assert "No estimate is available: the final stage has not ended" in page
 
 
 def test_markdown_escapes_what_names_hold(finished_study: Path) -> None:
-    report = analyse(str(finished_study), Settings())
+    report = analyse(Results(str(finished_study)), Settings())
     winner = report.summary.winner
     assert winner is not None
     wicked = replace(report, summary=replace(report.summary, winner=replace(winner, name="<b>|`x`")))
@@ -85,7 +86,7 @@ def test_markdown_escapes_what_names_hold(finished_study: Path) -> None:
 
 
 def test_json_holds_the_tables(finished_study: Path) -> None:
-    told = json.loads(as_json(analyse(str(finished_study), Settings())))
+    told = json.loads(as_json(analyse(Results(str(finished_study)), Settings())))
     assert told["winner"] == "fcn_ppm-0001"
     assert {"table_one", "differences", "detection", "stages", "importances", "quality", "plans"} <= told[
         "tables"
@@ -96,5 +97,5 @@ def test_json_holds_the_tables(finished_study: Path) -> None:
 
 
 def test_csv_is_table_one(finished_study: Path) -> None:
-    lines = as_csv(analyse(str(finished_study), Settings())).splitlines()
+    lines = as_csv(analyse(Results(str(finished_study)), Settings())).splitlines()
     assert lines[0].startswith("network,checkpoint,role") and len(lines) == 6

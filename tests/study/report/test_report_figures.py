@@ -8,12 +8,14 @@ from matplotlib.collections import LineCollection
 from study.records.content import View, load_results, load_view
 from study.records.results import Results
 from study.report import Report
-from study.report.pictures.figures import dice_by_volume, learning_curves, patient_dice
+from study.report.analysis.methods import Looks, names_in
+from study.report.pictures.figures import case_dice, dice_by_volume, learning_curves
 from study.report.pictures.overlays import Example, choose_examples, overlay_figure, pack_labels, shown_slice, sprite
 
 
 def test_a_curve_for_each_trial_that_reported(written: Report) -> None:
-    figure = learning_curves(written.results.epochs or [], written.results.trials or [], "fcn_ppm-0001")
+    content = written.content
+    figure = learning_curves(content.epochs or [], content.trials or [], "fcn_ppm-0001", Looks(names_in(content)))
     early, whole = (c for c in figure.axes[0].collections if isinstance(c, LineCollection))
     (winner,) = figure.axes[0].get_lines()
     # Of eight trials one failed before its first epoch, and two were stopped early.
@@ -22,26 +24,26 @@ def test_a_curve_for_each_trial_that_reported(written: Report) -> None:
 
 
 def test_dots_show_the_winners_dice(written: Report) -> None:
-    patients = written.summary.patients
-    tumor, kidney = patient_dice(patients).axes
+    cases = written.summary.cases
+    tumor, kidney = case_dice(cases, Looks([])).axes
     ours = next(line for line in tumor.get_lines() if line.get_marker() == "o")
-    assert np.asarray(ours.get_ydata()).tolist() == [patient.dice_tumor for patient in patients]
+    assert np.asarray(ours.get_ydata()).tolist() == [case.dice_tumor for case in cases]
     assert len(kidney.get_lines()) == 5
 
 
 def test_healthy_kidneys_have_no_volume(written: Report) -> None:
-    line = dice_by_volume(written.summary.patients).axes[0].get_lines()[0]
+    line = dice_by_volume(written.summary.cases, Looks([])).axes[0].get_lines()[0]
     assert len(np.asarray(line.get_xdata())) == 6
 
 
 def test_examples_are_best_median_and_worst_with_a_tumor(written: Report) -> None:
-    cases = [case for _, case in choose_examples(written.summary.patients)]
-    ranked = [patient.case for patient in written.summary.patients if patient.has_tumor]
+    cases = [case for _, case in choose_examples(written.summary.cases)]
+    ranked = [case.case for case in written.summary.cases if case.has_tumor]
     assert cases == [ranked[0], ranked[3], ranked[-1]]
 
 
-def test_one_patient_is_shown_once(written: Report) -> None:
-    assert len(choose_examples(written.summary.patients[-1:])) == 1
+def test_a_single_case_is_shown_once(written: Report) -> None:
+    assert len(choose_examples(written.summary.cases[-1:])) == 1
 
 
 def test_the_slice_with_the_most_tumor_is_shown() -> None:

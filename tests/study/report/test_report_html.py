@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from support.fake_results import CASES, MARKUP_CASE, metric_rows, write_manifest, write_rows
 
+from study.records.results import Results
 from study.report import Report, write_report
 from study.report.analysis.contents import analyse
 from study.report.analysis.statistics import Settings
@@ -27,8 +28,8 @@ class Loads(HTMLParser):
 
 
 def drawn_without_figures(folder: Path) -> str:
-    """The page of a folder, without the pictures that take most of the time."""
-    return render(analyse(str(folder), Settings()), {}, [], [])
+    """Return the page of a folder without figures, which take most of the time."""
+    return render(analyse(Results(str(folder)), Settings()), {}, [], [])
 
 
 def test_the_page_loads_nothing_from_outside(page: str) -> None:
@@ -63,14 +64,14 @@ def test_a_script_in_the_manifest_stays_text(running_study: Path) -> None:
     [
         "SYNTHETIC IMAGES",
         "not a medical device",
-        "Table I, ours beside the paper’s",
+        "Table I of the paper, with the results of this study",
         "12.08 ± 12.82",
         "cannot be compared",
         "paper’s point",
         "Seen from the feet",
         "feedc0de",
         "python -m study.run --preset quick --results results/quick",
-        "network + CRF",
+        "network + dense CRF",
         "2024-05-04 10:20 UTC",
     ],
 )
@@ -78,41 +79,41 @@ def test_the_page_says(page: str, words: str) -> None:
     assert words in page
 
 
-def test_every_trial_and_patient_has_a_row(page: str, written: Report) -> None:
-    for trial in written.results.trials or []:
+def test_every_trial_and_case_has_a_row(page: str, written: Report) -> None:
+    for trial in written.content.trials or []:
         assert f"<td>{trial.name}" in page
     assert len(re.findall(r'class="badge (found|missed|alarm|)"', page)) == len(CASES)
 
 
-def test_a_running_study_gets_a_page_in_words(running_study: Path) -> None:
-    text = Path(write_report(running_study).page or "").read_text(encoding="utf-8")
-    assert "Not everything is there yet." in text
+def test_the_page_of_a_running_study_says_what_is_missing(running_study: Path) -> None:
+    text = Path(write_report(Results(str(running_study))).page or "").read_text(encoding="utf-8")
+    assert "Some results are not available yet." in text
     assert "Best trial so far" in text
-    assert "The final stage has not measured any test patient yet." in text
+    assert "The final stage has not measured any test case yet." in text
 
 
 def test_a_manifest_alone_gets_a_page(tmp_path: Path) -> None:
     write_manifest(tmp_path, finished=False)
-    text = Path(write_report(tmp_path).page or "").read_text(encoding="utf-8")
+    text = Path(write_report(Results(str(tmp_path))).page or "").read_text(encoding="utf-8")
     assert "No winner yet" in text
     assert not (tmp_path / "tables").exists()
 
 
-def test_a_winner_that_trials_do_not_know_is_told(tmp_path: Path) -> None:
+def test_a_winner_that_the_trials_lack_is_named(tmp_path: Path) -> None:
     write_manifest(tmp_path)
     write_rows(tmp_path / "final" / "metrics.parquet", metric_rows())
     text = drawn_without_figures(tmp_path)
     assert "does not hold this trial" in text
-    assert "Dice tumor, test" in text and "Patient sensitivity" in text
+    assert "Dice tumor, test cases" in text and "Patient sensitivity" in text
 
 
-def test_real_patients_are_not_called_synthetic(running_study: Path) -> None:
+def test_real_images_are_not_called_synthetic(running_study: Path) -> None:
     write_manifest(running_study, data={"source": "/data/store", "synthetic": False})
     assert "SYNTHETIC" not in drawn_without_figures(running_study)
 
 
 def test_tables_hold_what_figures_draw(written: Report) -> None:
-    folder = Path(written.results.path) / "tables"
+    folder = Path(written.content.path) / "tables"
     with (folder / "patient_dice.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == len(CASES) * 5
@@ -122,7 +123,7 @@ def test_tables_hold_what_figures_draw(written: Report) -> None:
 
 
 def test_each_figure_is_written_twice(written: Report) -> None:
-    folder = Path(written.results.path) / "figures"
+    folder = Path(written.content.path) / "figures"
     pngs, svgs = ({path.stem for path in folder.glob(f"*.{kind}")} for kind in ("png", "svg"))
     assert pngs == svgs
     assert pngs == {

@@ -1,4 +1,4 @@
-"""A report of a study whose finalists were run again."""
+"""The report of a study with repeats of its finalists."""
 
 import csv
 import io
@@ -26,20 +26,20 @@ def repeated(finished_study: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     again = [{**row, "name": f"{WINNER}-seed-1", "repeat_of": WINNER} for row in curve_rows() if row["name"] == WINNER]
     write_rows(folder / "curves.parquet", [{**row, "repeat_of": ""} for row in curve_rows()] + again)
     (folder / "final" / "selection.json").write_text(json.dumps(selection()))
-    return write_report(folder, Settings(resamples=200))
+    return write_report(Results(str(folder)), Settings(resamples=200))
 
 
 def test_repeats_are_no_trials_of_the_search(repeated: Report, finished_study: Path) -> None:
     before = load_results(Results(str(finished_study)))
-    assert [trial.name for trial in repeated.results.trials or []] == [trial.name for trial in before.trials or []]
-    assert {epoch.name for epoch in repeated.results.epochs or []} == {epoch.name for epoch in before.epochs or []}
+    assert [trial.name for trial in repeated.content.trials or []] == [trial.name for trial in before.trials or []]
+    assert {epoch.name for epoch in repeated.content.epochs or []} == {epoch.name for epoch in before.epochs or []}
     assert repeated.summary.states == {"complete": 5, "pruned": 2, "failed": 1}
     assert repeated.summary.repeat_states == {"complete": 3, "failed": 1}
-    assert [repeat.fold for repeat in repeated.results.repeats] == [None, 0, None, 0]
+    assert [repeat.fold for repeat in repeated.content.repeats] == [None, 0, None, 0]
 
 
 def test_repeats_cost_hours(repeated: Report, finished_study: Path) -> None:
-    before = analyse(str(finished_study), Settings(resamples=200)).summary.hours
+    before = analyse(Results(str(finished_study)), Settings(resamples=200)).summary.hours
     assert repeated.summary.hours.cpu == pytest.approx(before.cpu + 4 * 0.25)
 
 
@@ -50,7 +50,7 @@ def test_spread_is_shown_beside_the_finalists(repeated: Report) -> None:
     assert "<td>0.810 ± 0.014 (2)</td><td>0.750 (1)</td>" in page
     assert "Repeats: 3 complete · 1 failed" in page
     assert f"{WINNER} · ensemble of 2 networks" in page
-    rows = list(csv.DictReader(io.StringIO((Path(repeated.results.path) / "tables" / "selection.csv").read_text())))
+    rows = list(csv.DictReader(io.StringIO((Path(repeated.content.path) / "tables" / "selection.csv").read_text())))
     spread = {row["checkpoint"]: (row["objective_over_seeds_mean"], row["objective_over_folds_sd"]) for row in rows}
     assert spread == {WINNER: ("0.81", ""), "fcn_ppm-0000": ("", "")}
 

@@ -79,11 +79,11 @@ def test_rungs_lie_before_the_end(grace: int, factor: int, epochs: int, first_st
     assert rung_ages(grace, factor, epochs, first_step) == rungs
 
 
-def test_rungs_count_from_each_trials_own_step() -> None:
-    """Steps behind epochs 1 and 2; at age 1 the bests are 0.5 and 0.4, in the end 0.5 and 0.9."""
+def test_rungs_count_from_each_trials_own_milestone() -> None:
+    """The first milestones are 1 and 2. At age 1 the best objectives are 0.5 and 0.4, in the end 0.5 and 0.9."""
     trials, epochs = curves([0.1, 0.5, 0.2], [0.3, 0.1, 0.4, 0.9])
-    stepped = [replace(trial, milestones=steps) for trial, steps in zip(trials, ("1-2-3", "2-3-4"), strict=True)]
-    assert rungs_of(MANIFEST, stepped, epochs) == [Rung("net", 1, pytest.approx(-1.0), 2)]
+    dropping = [replace(trial, milestones=own) for trial, own in zip(trials, ("1-2-3", "2-3-4"), strict=True)]
+    assert rungs_of(MANIFEST, dropping, epochs) == [Rung("net", 1, pytest.approx(-1.0), 2)]
 
 
 def test_pruning_saves_missing_epochs() -> None:

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from support.fake_results import WINNER, metric_row
 
-from study.records.tables import Measurement, load_results
+from study.records.content import load_results
+from study.records.results import Results
+from study.records.tables import Measurement
 from study.report.analysis.contents import analyse
 from study.report.analysis.detection import detections_of
 from study.report.analysis.statistics import Settings
@@ -17,7 +19,7 @@ HEALTHY = "healthy_1"
 
 
 def rows_of(case: str, network: str, dice: tuple[float, float], **changes: Any) -> list[Measurement]:
-    """Kidney and tumor rows of one patient."""
+    """Return the kidney and tumor rows of one case."""
     return [
         Measurement(**metric_row(case, network, label, value, **changes))
         for label, value in zip(("kidney", "tumor"), dice, strict=True)
@@ -25,8 +27,8 @@ def rows_of(case: str, network: str, dice: tuple[float, float], **changes: Any) 
 
 
 @pytest.fixture
-def two_patients() -> list[Measurement]:
-    """The winner and one rule on a patient with a tumor and a healthy one."""
+def two_cases() -> list[Measurement]:
+    """The winner and one rule on a case with a tumor and a case without."""
     return [
         *rows_of("case_00001", "fcn_ppm", (0.9, 0.6)),
         *rows_of(HEALTHY, "fcn_ppm", (0.8, 1.0)),
@@ -35,16 +37,16 @@ def two_patients() -> list[Measurement]:
     ]
 
 
-def test_means_keep_healthy_patients(two_patients: Sequence[Measurement]) -> None:
-    winner, rule = standings_of(two_patients, SETTINGS)
+def test_means_keep_cases_without_a_tumor(two_cases: Sequence[Measurement]) -> None:
+    winner, rule = standings_of(two_cases, SETTINGS)
     assert winner.dice_kidney.mean == pytest.approx(0.85)
     assert winner.dice_tumor.mean == pytest.approx(0.8)
     assert winner.distance_tumor_px.mean == pytest.approx(1.0)  # 5 * (1 - 0.6) and 0
     assert rule.dice_tumor.mean == pytest.approx(0.05)
 
 
-def test_patients_with_a_tumor_are_given_apart(two_patients: Sequence[Measurement]) -> None:
-    winner = standings_of(two_patients, SETTINGS)[0]
+def test_cases_with_a_tumor_have_a_mean_of_their_own(two_cases: Sequence[Measurement]) -> None:
+    winner = standings_of(two_cases, SETTINGS)[0]
     assert winner.dice_tumor_diseased is not None
     assert (winner.dice_tumor_diseased.mean, winner.dice_tumor_diseased.num) == (0.6, 1)
 
@@ -54,27 +56,27 @@ def test_a_tumor_without_prediction_is_counted() -> None:
     assert standings_of(rows, SETTINGS)[0].num_empty_predictions == 1
 
 
-def test_margins_are_paired(two_patients: Sequence[Measurement]) -> None:
-    tumor, kidney = margins_of(two_patients, SETTINGS)
+def test_margins_are_paired(two_cases: Sequence[Measurement]) -> None:
+    tumor, kidney = margins_of(two_cases, SETTINGS)
     assert tumor.difference.mean == pytest.approx(0.75)  # (0.6 - 0.1 + 1.0 - 0.0) / 2
     assert kidney.difference.mean == pytest.approx(0.6)  # (0.9 - 0.2 + 0.8 - 0.3) / 2
 
 
-def test_margins_use_shared_patients_only(two_patients: Sequence[Measurement]) -> None:
-    partial = [row for row in two_patients if (row.network, row.case) != ("threshold_roi", HEALTHY)]
+def test_margins_use_shared_cases_only(two_cases: Sequence[Measurement]) -> None:
+    partial = [row for row in two_cases if (row.network, row.case) != ("threshold_roi", HEALTHY)]
     assert [margin.difference.num for margin in margins_of(partial, SETTINGS)] == [1, 1]
 
 
-def test_verdicts(two_patients: Sequence[Measurement]) -> None:
-    alarm = [replace(row, volume_pred_ml=3.0) if row.case == HEALTHY else row for row in two_patients]
-    missed = [replace(row, found=False) if row.case != HEALTHY else row for row in two_patients]
-    assert [patient.verdict for patient in case_outcomes(two_patients)] == ["healthy, clear", "found"]
-    assert [patient.verdict for patient in case_outcomes(alarm)] == ["false alarm", "found"]
-    assert [patient.verdict for patient in case_outcomes(missed)] == ["healthy, clear", "missed"]
+def test_verdicts(two_cases: Sequence[Measurement]) -> None:
+    alarm = [replace(row, volume_pred_ml=3.0) if row.case == HEALTHY else row for row in two_cases]
+    missed = [replace(row, found=False) if row.case != HEALTHY else row for row in two_cases]
+    assert [case.verdict for case in case_outcomes(two_cases)] == ["no tumor, none predicted", "found"]
+    assert [case.verdict for case in case_outcomes(alarm)] == ["false alarm", "found"]
+    assert [case.verdict for case in case_outcomes(missed)] == ["no tumor, none predicted", "missed"]
 
 
-def test_detection_by_voxel_and_patient(two_patients: Sequence[Measurement]) -> None:
-    winner, rule = detections_of(two_patients, SETTINGS)
+def test_detection_by_voxel_and_patient(two_cases: Sequence[Measurement]) -> None:
+    winner, rule = detections_of(two_cases, SETTINGS)
     assert winner.voxel.sensitivity.value == pytest.approx(600 / 1000)
     assert winner.voxel.specificity.value == pytest.approx(40000 / 40050)
     assert (winner.patient.sensitivity.successes, winner.patient.sensitivity.total) == (1, 1)
@@ -82,37 +84,37 @@ def test_detection_by_voxel_and_patient(two_patients: Sequence[Measurement]) -> 
 
 
 def test_table_one_has_the_papers_order_and_numbers(finished_study: Path) -> None:
-    standings = analyse(str(finished_study), SETTINGS).summary.standings
+    standings = analyse(Results(str(finished_study)), SETTINGS).summary.standings
     networks = [row.method.network for row in standings]
     assert networks == ["pspnet2d", "unet3d", "fcn_ppm", "threshold_roi", "threshold_inside"]
     assert [row.paper.dice_tumor for row in standings if row.paper] == [0.638, 0.751, 0.779]
 
 
 def test_stages_come_in_order(finished_study: Path) -> None:
-    stages = analyse(str(finished_study), SETTINGS).summary.stages
+    stages = analyse(Results(str(finished_study)), SETTINGS).summary.stages
     assert [row.stage for row in stages] == ["network", "crf", "final"]
     assert stages[0].dice_kidney.mean == pytest.approx(stages[2].dice_kidney.mean - 0.05)
 
 
 def test_appendix_and_selection_stay_out_of_table_one(finished_study: Path) -> None:
-    summary = analyse(str(finished_study), SETTINGS).summary
+    summary = analyse(Results(str(finished_study)), SETTINGS).summary
     assert [row.method.checkpoint for row in summary.appendix] == ["fcn_ppm-0000"]
     assert [row.method.checkpoint for row in summary.selection] == [WINNER, "fcn_ppm-0000"]
 
 
 def test_costs_and_states_add_up(finished_study: Path) -> None:
-    summary = analyse(str(finished_study), SETTINGS).summary
+    summary = analyse(Results(str(finished_study)), SETTINGS).summary
     assert summary.states == {"complete": 5, "pruned": 2, "failed": 1}
     assert summary.hours.cpu == pytest.approx(2.0)  # eight trials of a quarter of an hour
     assert summary.hours.wall == pytest.approx(453.5 / 3600)
 
 
 def test_before_the_final_stage_the_winner_is_provisional(running_study: Path) -> None:
-    summary = summarise(load_results(running_study), SETTINGS)
+    summary = summarise(load_results(Results(str(running_study))), SETTINGS)
     assert summary.winner is not None
     assert (summary.winner.name, summary.is_provisional) == (WINNER, True)
     assert any("final stage has not run" in sentence for sentence in summary.missing)
 
 
 def test_nothing_is_missing_from_a_finished_study(finished_study: Path) -> None:
-    assert summarise(load_results(finished_study), SETTINGS).missing == []
+    assert summarise(load_results(Results(str(finished_study))), SETTINGS).missing == []

@@ -5,13 +5,14 @@ import pytest
 from rich.console import Console
 from support.fake_results import write_manifest
 
+from study.records.results import Results
 from study.report import Report, print_report
 from study.report.analysis.contents import analyse
 from study.report.analysis.statistics import Settings
 
 
 def printed(report: Report, width: int = 140) -> str:
-    """What the terminal shows."""
+    """Return what the terminal shows."""
     console = Console(record=True, width=width, file=io.StringIO())
     print_report(report, console)
     return console.export_text()
@@ -47,7 +48,8 @@ def test_a_narrow_terminal_puts_the_paper_below(written: Report) -> None:
         "Trials: 5 complete · 2 pruned · 1 failed",
         "Hours: 0.13 wall · 0.00 GPU · 2.00 CPU · 2.50 CPU saved by pruning",
         "failed fcn_ppm-0004: RuntimeError: <i>out of memory</i>",
-        "Rung fcn_ppm, 2 epochs behind the first step: rank correlation with the end 1.00 (3 whole trials)",
+        "Rung of 3D_FCN_PPM, 2 epochs after the first milestone: "
+        "rank correlation with the final objective 1.00 (3 complete trials)",
         "report.html",
     ],
 )
@@ -55,15 +57,15 @@ def test_the_terminal_says(written: Report, words: str) -> None:
     assert words in printed(written)
 
 
-def test_a_running_study_is_told_in_words(running_study: Path) -> None:
-    text = printed(analyse(str(running_study), Settings()))
-    assert "Not there yet: The final stage has not run yet" in text
+def test_a_running_study_says_what_is_missing(running_study: Path) -> None:
+    text = printed(analyse(Results(str(running_study)), Settings()))
+    assert "Not available yet: The final stage has not run yet" in text
     assert "Best trial so far: fcn_ppm-0001" in text
     assert "Table I" not in text
 
 
 def test_brackets_in_names_are_no_markup(running_study: Path) -> None:
     write_manifest(running_study, study="[bold]mine[/bold]", warnings=["case [red]x[/red] was left out"])
-    text = printed(analyse(str(running_study), Settings()))
+    text = printed(analyse(Results(str(running_study)), Settings()))
     assert "[bold]mine[/bold]" in text
     assert "case [red]x[/red] was left out" in text

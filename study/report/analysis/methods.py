@@ -1,0 +1,163 @@
+"""How the report shows each method and stage: title, color, marker and place in the tables.
+
+The networks are those of `renalnet.config.networks`. Any other name (another program's masks, or a network of another
+version) is its own title, and gets a color and a marker of its own.
+"""
+
+import colorsys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Final, NamedTuple
+
+from renalnet.config.inference import OPERATIONS
+from renalnet.config.networks import MAIN_NETWORK, NETWORKS, NetworkEntry, PaperRow
+from study.records.content import ResultsContent
+from study.records.tables import Measurement
+
+OURS: Final = MAIN_NETWORK
+WINNER: Final = "winner"
+BASELINE: Final = "baseline"
+RULE: Final = "rule"
+ADDED: Final = "added"
+"""Role of another program whose masks were given with `--add`."""
+APPENDIX: Final = "appendix"
+"""Role of the finalists of the winner's network that were not chosen."""
+COMPARED: Final = (BASELINE, RULE, ADDED)
+"""Roles of the methods that the winner is compared with."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How tables and figures show one network, rule or program."""
+
+    title: str
+    short_title: str
+    """Title for narrow columns."""
+    color: str
+    """Color in figures, `#RRGGBB`."""
+    marker: str
+    """Matplotlib marker in figures."""
+
+
+def _look_of(entry: NetworkEntry) -> Look:
+    return Look(entry.title, entry.title, entry.color, entry.marker)
+
+
+LOOKS: Final[dict[str, Look]] = {
+    # The paper's Table I ends with 3D_FCN_PPM, the first entry of the registry.
+    **{name: _look_of(NETWORKS[name]) for name in reversed(list(NETWORKS))},
+    "threshold_roi": Look("Intensity rule, whole ROI", "rule in ROI", "#8A8F98", "x"),
+    "threshold_inside": Look("Intensity rule, inside true kidney", "rule in kidney", "#5B616B", "+"),
+}
+"""Known names in the order of the tables: the networks, then the intensity rules."""
+_FREE_COLORS: Final = ("#009E73", "#56B4E9", "#B8A800")
+"""Colors of Okabe and Ito (2008) for unknown names; their yellow is darkened, since the page is white."""
+_FREE_MARKERS: Final = ("D", "v", "P", "X", "<", ">", "h")
+_GOLDEN_RATIO: Final = 0.618034
+"""Share of the color circle between two further hues; multiples of it never come close to each other."""
+
+
+def _stage_titles() -> dict[str, str]:
+    """Return the title of the stage after each combination of the declared operations, as `stages_of` names them."""
+    titles: dict[tuple[str, ...], str] = {(): "network"}
+    for operation in OPERATIONS.values():
+        added = operation.title.removeprefix("the ")
+        titles |= {(*names, operation.stage): f"{title} + {added}" for names, title in titles.items()}
+    return {"network": "network alone"} | {"_".join(names): title for names, title in titles.items() if names}
+
+
+STAGES: Final = {**_stage_titles(), "final": "final (post-processing chosen on validation cases)"}
+"""Titles of the known stages of inference, in their order."""
+
+
+class Method(NamedTuple):
+    """Whatever produced a set of masks: a checkpoint of a network, an intensity rule, or another program."""
+
+    network: str
+    """Key of the network, name of the rule, or name of the program."""
+    checkpoint: str
+    """Name of the finalist; empty for a rule or a program."""
+    role: str
+
+    @property
+    def title(self) -> str:
+        """The title for people, with the checkpoint in the appendix, which shows several of one network."""
+        title = title_of(self.network)
+        return f"{title} ({self.checkpoint})" if self.role == APPENDIX else title
+
+
+def method_of(row: Measurement) -> Method:
+    """Return the method that produced the mask of a row."""
+    return Method(row.network, row.checkpoint, row.role)
+
+
+def method_place(method: Method) -> tuple[int, str]:
+    """Return the key that sorts methods in tables: networks, rules, then unknown names as they come."""
+    return _place(method.network), method.checkpoint
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return each name once, as legends show them: networks, rules, then unknown names by alphabet."""
+    return sorted(set(names), key=lambda name: (_place(name), name))
+
+
+def _place(name: str) -> int:
+    return list(LOOKS).index(name) if name in LOOKS else len(LOOKS)
+
+
+def title_of(name: str) -> str:
+    """Return the title of a network or rule; an unknown name is its own title."""
+    return LOOKS[name].title if name in LOOKS else name
+
+
+def short_title_of(name: str) -> str:
+    """Return the title for narrow columns; an unknown name is its own title."""
+    return LOOKS[name].short_title if name in LOOKS else name
+
+
+def paper_row(method: Method) -> PaperRow | None:
+    """Return the paper's row of the method's network; None where the paper has none, and for the appendix."""
+    is_in_paper = method.network in NETWORKS and method.role != APPENDIX
+    return NETWORKS[method.network].paper if is_in_paper else None
+
+
+def stage_title(stage: str) -> str:
+    """Return the title of a stage of inference; an unknown stage is shown by its name."""
+    return STAGES.get(stage, stage.replace("_", " "))
+
+
+def stage_place(stage: str) -> tuple[bool, int]:
+    """Return the key that sorts stages: known ones in their order, unknown ones before the final one."""
+    return stage == "final", list(STAGES).index(stage) if stage in STAGES else len(STAGES)
+
+
+class Looks:
+    """The looks of all names in one report: each name has the same color in every figure."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        """Give each unknown name a color and a marker; the same names get the same ones."""
+        unknown = sorted(set(names) - LOOKS.keys())
+        self._looks = LOOKS | {name: _free_look(name, place) for place, name in enumerate(unknown)}
+
+    def __getitem__(self, name: str) -> Look:
+        """Return the look of a name. Raises KeyError for an unknown name that was not given before."""
+        return self._looks[name]
+
+
+def names_in(content: ResultsContent) -> set[str]:
+    """Return the names of all networks, rules and programs in a results folder."""
+    rows: Iterable[Any] = chain(
+        content.trials or [], content.epochs or [], content.measurements or [], content.importances
+    )
+    return {row.network for row in rows}
+
+
+def _free_look(name: str, place: int) -> Look:
+    color = _FREE_COLORS[place] if place < len(_FREE_COLORS) else _hue(place)
+    return Look(name, name, color, _FREE_MARKERS[place % len(_FREE_MARKERS)])
+
+
+def _hue(place: int) -> str:
+    red, green, blue = (round(255 * value) for value in colorsys.hsv_to_rgb(place * _GOLDEN_RATIO % 1, 0.75, 0.6))
+    return f"#{red:02X}{green:02X}{blue:02X}"
