@@ -111,6 +111,7 @@ class LocalCluster:
     def close(self) -> None:
         """Stop all nodes and remove the folder of the cluster."""
         with _signals_held():
+            # All are asked before any is waited for, so that they end at once; the head last, since the others need it.
             for node in reversed(self._nodes):
                 node.ask_to_stop()
             for node in reversed(self._nodes):
@@ -157,7 +158,7 @@ class LocalCluster:
     def _wait_for(self, node: RayNode) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         while node.ip not in alive_nodes(self.dashboard, self._token).values():
-            if not node.start_again():
+            if not node.start_again():  # it runs, or it has ended for a reason that another start does not change
                 _check(node)
             if time.monotonic() > deadline:
                 raise ClusterError(
@@ -166,6 +167,7 @@ class LocalCluster:
             time.sleep(0.2)
 
 
+# Without interspersed options, those of the command after `--` are left to the command.
 @app.command(context_settings={"allow_interspersed_args": False})
 def local(
     command: Annotated[
@@ -210,7 +212,7 @@ def _run_on(cluster: LocalCluster, command: Sequence[str]) -> int:
             code = child.wait()
     finally:
         child.kill()
-    return code if code >= 0 else 128 - code
+    return code if code >= 0 else 128 - code  # Popen gives the negative number of the signal
 
 
 def _stay_up(cluster: LocalCluster) -> None:
@@ -261,7 +263,7 @@ def _ip(number: int) -> str:
 
 def _free_port() -> int:
     with socket.socket() as probe:
-        probe.bind(("", 0))
+        probe.bind(("", 0))  # the system chooses a free port, on all addresses, because nodes differ in theirs
         return int(probe.getsockname()[1])
 
 

@@ -27,6 +27,7 @@ _TOKEN_HOME: Final = "RAY_AUTH_TOKEN, or ~/.ray/auth_token with RAY_AUTH_MODE=to
 """Places of the token, for error messages."""
 
 
+# Without interspersed options, those of the command after `--` are left to the command.
 @app.command(context_settings={"allow_interspersed_args": False})
 def submit(
     command: Annotated[list[str], typer.Argument(help="Command of the job, after `--`.")],

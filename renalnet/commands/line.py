@@ -36,7 +36,7 @@ def run(app: typer.Typer) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a character that the terminal cannot show is no error
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        sys.exit(app(standalone_mode=False) or 0)  # in standalone mode, typer prints its own errors on several lines
     except LostError as error:
         fail(str(error), LOST_RESOURCE)
     except RenalnetError as error:

@@ -18,6 +18,7 @@ Lengths: TypeAlias = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 class Section(BaseModel):
     """Base class of all configurations: frozen, without unknown keys, each field documented by the text below it."""
 
+    # Neither NaN nor infinity: NaN passes no comparison with a limit, and JSON has neither.
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
     )
@@ -45,13 +46,15 @@ def parse(section: type[AnySection], values: Mapping[str, Any], where: str = "co
 
 
 def _first_problem(section: type[Section], error: ValidationError) -> str:
-    first = error.errors()[0]
+    first = error.errors()[0]  # the others often follow from it, and a message is one line
     location = [str(part) for part in first["loc"]]
     key = ".".join(location)
     if first["type"] == "extra_forbidden":
         return f"unknown key '{key}'; {nearest(location[-1], _keys_at(section, location[:-1]))}"
     message = first["msg"].removeprefix("Value error, ")
-    return f"{key} = {first['input']!r}: {message}" if key else message
+    # The input of a rule for a whole section is all of its values; the message names those that matter.
+    value = "" if isinstance(first["input"], Mapping) else f" = {first['input']!r}"
+    return f"{key}{value}: {message}" if key else message
 
 
 def _keys_at(section: type[Section], location: Iterable[str]) -> list[str]:
@@ -70,6 +73,7 @@ def override(config: AnySection, assignments: Iterable[str], where: str = "--set
     Raises:
         ConfigError: an assignment has no key or no '=', or a key or value is invalid.
     """
+    # All assignments are applied before the check, because a rule may compare values that change together.
     values = config.model_dump()
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
@@ -131,6 +135,7 @@ def _parse_yaml(text: str, where: str) -> Any:
 
 def fingerprint(config: Section) -> str:
     """Return 16 hexadecimal digits that are equal for two configurations only if all values are equal."""
+    # Sorted, so that the fingerprint does not depend on the order in which fields are declared.
     canonical = json.dumps(_fingerprinted(config), sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 

@@ -141,6 +141,7 @@ class TrainConfig(Section):
     """Augmentations beyond the paper's flips."""
     loader: LoaderConfig = LoaderConfig()
     """How cases become batches."""
+    # Twice the stride of the final inference along z: half the sub-volumes, since this runs after each epoch.
     stitch: StitchConfig = StitchConfig(stride=(32, 75, 75))
     """Stitched inference on the validation cases after each epoch."""
     epochs: int = Field(9, ge=1)

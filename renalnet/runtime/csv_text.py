@@ -12,6 +12,7 @@ def to_csv(rows: Sequence[Mapping[str, object]]) -> bytes:
     """
     names = list(dict.fromkeys(name for row in rows for name in row))
     stream = io.StringIO(newline="")
+    # "\n" instead of the csv module's "\r\n", so that the file is the same to line-based tools.
     writer = csv.DictWriter(stream, fieldnames=names, lineterminator="\n", restval="")
     writer.writeheader()
     writer.writerows(rows)

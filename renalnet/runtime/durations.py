@@ -3,7 +3,7 @@
 
 def duration_words(seconds: float) -> str:
     """Return a duration in its two largest units, such as 12 s, 4 min 10 s, 3 h 20 min or 11 d 19 h."""
-    rest = round(seconds)
+    rest = round(seconds)  # first, so that 59.7 s is 1 min and not 60 s
     parts: list[tuple[int, str]] = []
     for name, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
         count, rest = divmod(rest, size)

@@ -59,6 +59,7 @@ class Lease:
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
         }
         self._ended = threading.Event()
+        # A daemon, so that a process that forgets to leave the block can still end.
         self._beats = threading.Thread(target=self._beat, name="lease", daemon=True)
 
     def __enter__(self) -> Self:
@@ -102,6 +103,7 @@ class Lease:
         if all(holder.get(name) == self._about[name] for name in ("host", "pid_space")):
             if not _is_alive(holder["pid"]):
                 return True
+            # One machine has one clock, so the time of the last beat can be compared.
             if time.time() - holder["beat"] < SILENT_S:
                 return False
         return self._is_silent(holder)
@@ -111,7 +113,7 @@ class Lease:
         _log.info("%s is held by %s; waiting up to %.0f s for its renewal", self._path, _named(holder), self._silent_s)
         until = time.monotonic() + self._silent_s
         while time.monotonic() < until:
-            time.sleep(min(_LOOK_EVERY_S, self._silent_s / 4))
+            time.sleep(min(_LOOK_EVERY_S, self._silent_s / 4))  # several readings also if `silent_s` is short
             now = self._holder()
             if now != holder:
                 return now is None

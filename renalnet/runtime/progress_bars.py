@@ -100,6 +100,7 @@ class _StageLines:
         """Print the progress of a stage if a line is due, or if a long stage has ended."""
         now = time.monotonic()
         began, done_before = self._began.setdefault(stage, (now, done))
+        # The first line of a stage is due `LINE_EVERY_S` after its start: short stages print nothing.
         is_due = now - max(self._printed, began) >= LINE_EVERY_S
         ends_long_stage = done == total and now - began >= LINE_EVERY_S
         if not (is_due or ends_long_stage):

@@ -149,7 +149,7 @@ def write_through(path: Path, content: bytes) -> None:
     with path.open("wb") as stream:
         stream.write(content)
         stream.flush()
-        os.fsync(stream.fileno())
+        os.fsync(stream.fileno())  # a power loss after the rename could otherwise leave an empty file
 
 
 def read_json(path: str | Path) -> Any:
