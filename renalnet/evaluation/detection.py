@@ -1,13 +1,13 @@
-"""Tumor detection, by voxel and by patient, with intervals.
+"""Tumor detection by voxel and by patient, with confidence intervals.
 
-The paper names sensitivity and specificity of detection in its abstract only and does not define them (Yang
-et al., ICPR 2018), so both readings are given (reconstruction):
+The paper names sensitivity and specificity of detection only in its abstract and does not define them (Yang et al.,
+ICPR 2018). Two readings are computed (reconstruction):
 
-- by voxel: the voxels of all patients pooled, intervals by bootstrap over patients;
-- by patient: of the patients with a tumor, how many have it found; of those without, how many get none
-  predicted; Wilson intervals.
+- by voxel: rates over the pooled voxels of all patients, with intervals by bootstrap over patients;
+- by patient: the share of patients with a tumor whose tumor is found, and the share of patients without one for whom
+  no tumor is predicted, with Wilson intervals.
 
-A rate over nothing (no tumor, or no healthy kidney in the cohort) is None with the interval (0, 1).
+A rate over nothing, such as specificity in a cohort without healthy kidneys, is None with the interval (0, 1).
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from renalnet.evaluation.surface import bounding_box
 from renalnet.types import MaskArray
 
 MIN_IOU = 0.1
-"""Intersection over union from which a predicted component counts as having found the tumor."""
+"""Least intersection over union at which a predicted component counts as having found the tumor."""
 _FACES_AND_EDGES = ndimage.generate_binary_structure(3, 2)
 
 
@@ -33,7 +33,9 @@ class Interval:
     """A confidence interval of a rate, within 0 to 1."""
 
     low: float
+    """Lower bound."""
     high: float
+    """Upper bound."""
 
 
 UNKNOWN = Interval(0.0, 1.0)
@@ -45,12 +47,15 @@ class Rate:
     """A share of successes."""
 
     successes: int
+    """Number of successes."""
     total: int
+    """Number of attempts."""
     interval: Interval
+    """Confidence interval of the share."""
 
     @property
     def value(self) -> float | None:
-        """The share, 0 to 1; None where the total is 0."""
+        """Share of successes, 0 to 1; None where the total is 0."""
         return self.successes / self.total if self.total else None
 
 
@@ -59,15 +64,21 @@ class Detection:
     """Sensitivity and specificity of one reading."""
 
     sensitivity: Rate
+    """Share of tumor that is found."""
     specificity: Rate
+    """Share of healthy tissue, or of healthy patients, without a false alarm."""
 
 
 def tumor_found(truth: MaskArray, pred: MaskArray, min_iou: float = MIN_IOU) -> bool | None:
-    """Whether an 18-connected component of `pred` has an intersection over union ≥ `min_iou` with `truth`.
+    """Return whether a predicted component has found the tumor; None where the truth is empty.
 
-    Both are boolean tumor masks (z, y, x). The union is that of one predicted component and the whole
-    truth, be it one tumor or several. An empty truth gives None, since there is nothing to find; an empty
-    prediction gives False.
+    The intersection over union is that of one 18-connected component of `pred` and the whole truth, which may be one
+    tumor or several. An empty prediction gives False.
+
+    Args:
+        truth: boolean tumor mask (z, y, x).
+        pred: boolean tumor mask of the same shape.
+        min_iou: least intersection over union of a component that finds the tumor.
 
     Raises:
         InputError: the shapes differ.
@@ -86,17 +97,20 @@ def tumor_found(truth: MaskArray, pred: MaskArray, min_iou: float = MIN_IOU) -> 
 
 
 def wilson(successes: int, total: int, confidence: float = 0.95) -> Interval:
-    """Wilson's score interval of a share (Wilson, 1927). A total of 0 gives (0, 1).
+    """Return Wilson's score interval of a share (Wilson, 1927); (0, 1) for a total of 0.
 
     Raises:
         InputError: not 0 ≤ successes ≤ total, or not 0 < confidence < 1.
     """
     if not 0 <= successes <= total:
-        raise InputError(f"{successes} successes of {total} is not a share; successes must lie between 0 and the total")
+        raise InputError(
+            f"{successes} successes of {total}: not a share; the successes must be between 0 and the total"
+        )
     normal = _normal_quantile(confidence)
     if not total:
         return UNKNOWN
-    share, spread = successes / total, normal**2 / total
+    share = successes / total
+    spread = normal**2 / total
     centre = (share + spread / 2) / (1 + spread)
     half = normal / (1 + spread) * float(np.sqrt(share * (1 - share) / total + spread / (4 * total)))
     # At the ends the formula gives 0 and 1 only up to rounding.
@@ -107,29 +121,31 @@ def wilson(successes: int, total: int, confidence: float = 0.95) -> Interval:
 
 def _normal_quantile(confidence: float) -> float:
     if not 0 < confidence < 1:
-        raise InputError(f"confidence {confidence} must lie between 0 and 1, both excluded; 0.95 is usual")
+        raise InputError(f"confidence {confidence}: must be between 0 and 1, both excluded; 0.95 is usual")
     return NormalDist().inv_cdf((1 + confidence) / 2)
 
 
 def by_voxel(
     patients: Sequence[Confusion], *, seed: int, num_resamples: int = 2000, confidence: float = 0.95
 ) -> Detection:
-    """Sensitivity and specificity of the tumor class over the pooled voxels of all patients.
+    """Return sensitivity and specificity of the tumor over the pooled voxels of all patients.
 
-    Intervals are percentiles of `num_resamples` draws of patients with replacement, the same for the same
-    seed. A draw that holds no voxel of the kind asked about is left out of that rate's interval.
+    Intervals are percentiles over draws of patients with replacement; the same seed gives the same draws. A draw
+    without voxels that a rate counts is left out of that rate's interval.
 
     Args:
-        patients: tumor against the rest, a patient each; healthy ones count towards specificity only.
-        seed: of the draws.
+        patients: voxel counts of tumor against the rest, one entry per patient. Patients without a tumor count for
+            specificity only.
+        seed: seed of the draws.
         num_resamples: number of draws, 1 or more.
-        confidence: of the intervals.
+        confidence: confidence of the intervals.
     """
     counts = np.array(
         [[p.true_positive, p.num_truth, p.true_negative, p.true_negative + p.false_positive] for p in patients],
         dtype=np.int64,
     ).reshape(-1, 4)
-    pooled, drawn = counts.sum(axis=0), _draws(counts, num_resamples, np.random.default_rng(seed))
+    pooled = counts.sum(axis=0)
+    drawn = _draws(counts, num_resamples, np.random.default_rng(seed))
     return Detection(
         _bootstrapped(pooled[:2], drawn[:, :2], confidence),
         _bootstrapped(pooled[2:], drawn[:, 2:], confidence),
@@ -137,7 +153,7 @@ def by_voxel(
 
 
 def _draws(counts: NDArray[np.int64], num_resamples: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Sums (num_resamples, 4) of as many rows of `counts` as it has, drawn with replacement; none of none."""
+    """Return sums (num_resamples, 4) of len(counts) rows drawn with replacement; an empty array for no rows."""
     if not len(counts):
         return counts
     picked = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=num_resamples)
@@ -145,7 +161,7 @@ def _draws(counts: NDArray[np.int64], num_resamples: int, rng: np.random.Generat
 
 
 def _bootstrapped(pooled: NDArray[np.int64], drawn: NDArray[np.int64], confidence: float) -> Rate:
-    """The rate of (successes, total) and its interval from draws (n, 2) of the same."""
+    """Return the rate of (successes, total) with its interval from draws (n, 2) of the same pair."""
     usable = drawn[drawn[:, 1] > 0]
     if not len(usable):
         return Rate(int(pooled[0]), int(pooled[1]), UNKNOWN)
@@ -155,12 +171,12 @@ def _bootstrapped(pooled: NDArray[np.int64], drawn: NDArray[np.int64], confidenc
 
 
 def by_patient(found: Sequence[bool], false_alarms: Sequence[bool], *, confidence: float = 0.95) -> Detection:
-    """Sensitivity over patients with a tumor, specificity over those without.
+    """Return sensitivity over patients with a tumor and specificity over patients without one.
 
     Args:
-        found: for each patient with a tumor, whether it was found (`tumor_found`).
-        false_alarms: for each patient without, whether a tumor was predicted nevertheless.
-        confidence: of the Wilson intervals.
+        found: whether the tumor was found (`tumor_found`), for each patient with a tumor.
+        false_alarms: whether a tumor was predicted, for each patient without one.
+        confidence: confidence of the Wilson intervals.
     """
     return Detection(
         _wilson_rate(sum(found), len(found), confidence),

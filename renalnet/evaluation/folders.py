@@ -1,4 +1,4 @@
-"""All metrics between two folders of masks, case by case."""
+"""Measures of a folder of masks against a folder of true masks, case by case."""
 
 from collections.abc import Set
 from dataclasses import dataclass
@@ -14,14 +14,17 @@ from renalnet.runtime.csv_text import to_csv
 from renalnet.runtime.workers import JobPool
 
 _MAX_NAMED: Final = 5
+"""Missing masks that an error message names."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A case's two masks on disk."""
+    """The mask files of a case."""
 
     truth: Path
+    """File of the true mask."""
     pred: Path
+    """File of the predicted mask."""
 
     def __str__(self) -> str:
         return str(self.pred)
@@ -31,9 +34,10 @@ def evaluate_folders(truth: Path, pred: Path, pool: JobPool) -> Evaluation:
     """Measure each mask of `pred` against the mask of the same name in `truth`, in the processes of `pool`.
 
     Raises:
-        InputError: a folder is missing or empty, a mask has no partner, lies on another grid, or holds other labels.
+        InputError: a folder is missing or empty, or a mask has no partner, another grid or other labels.
     """
-    true_masks, pred_masks = find_masks(truth), find_masks(pred)
+    true_masks = find_masks(truth)
+    pred_masks = find_masks(pred)
     _require_partners(true_masks.keys(), pred, pred_masks.keys())
     _require_partners(pred_masks.keys(), truth, true_masks.keys())
     cases = sorted(true_masks)
@@ -51,7 +55,7 @@ def _require_partners(wanted: Set[str], folder: Path, there: Set[str]) -> None:
 
 
 def as_csv(result: Evaluation) -> bytes:
-    """The cases' measures as UTF-8 CSV, a row a case and label; what does not apply is an empty cell."""
+    """Return the measures as UTF-8 CSV, one row per case and label; measures that do not apply are empty cells."""
     rows = [
         {"case": case, "label": label, **measures}
         for case, by_label in result["cases"].items()
@@ -62,8 +66,11 @@ def as_csv(result: Evaluation) -> bytes:
 
 def measure_pair(pair: Pair) -> list[LabelMeasures]:
     """Read and measure a case. Raises InputError where its masks cannot be read or compared."""
-    true_mask, pred_mask = read_mask(pair.truth), read_mask(pair.pred)
+    true_mask = read_mask(pair.truth)
+    pred_mask = read_mask(pair.pred)
     difference = grid_difference(pred_mask.grid, true_mask.grid)
     if difference:
-        raise InputError(f"{pair.pred}: lies on another grid than {pair.truth} ({difference}); masks are never resized")
+        raise InputError(
+            f"{pair.pred}: grid differs from that of {pair.truth} ({difference}); resample it onto that grid"
+        )
     return measure(true_mask.array, pred_mask.array, true_mask.grid.spacing_mm)

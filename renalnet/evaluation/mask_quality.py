@@ -1,10 +1,15 @@
-"""How far a mask can be trusted where no truth is known, by what the networks and the anatomy say of it.
+"""Estimate of the quality of a mask without its truth, from signs in the probabilities and in the anatomy.
 
-The signs are of three kinds. Agreement: the Dice that is to be expected if the vote's mean probabilities hold, which
-sub-volumes and members of an ensemble that disagree lower. Doubt: the entropy of these probabilities inside the mask.
-Anatomy: volumes, pieces of tumor, how much of the vote the steps behind it took away, and whether the mask is cut off
-by the border of its region. How much each tells is learned from validation patients (`Calibration`), whose truth is
-known, so that the estimate is no better than they are many and alike to the patients that it is asked about.
+There are three kinds of signs:
+
+- agreement: the Dice that is expected if the mean probabilities of the vote are right. Disagreement between sub-volumes
+  or between the members of an ensemble lowers it;
+- uncertainty: the entropy of these probabilities inside the mask;
+- anatomy: volumes, pieces of tumor, the part of the vote that post-processing removed, and whether the border of the
+  region cuts the mask off.
+
+The weight of each sign is learned from validation cases, whose truth is known (`Calibration`). The estimate is only as
+good as these cases are numerous and similar to the cases it is applied to.
 """
 
 from dataclasses import dataclass
@@ -18,43 +23,47 @@ from renalnet.inference.components import pieces_of
 from renalnet.types import BACKGROUND, FOREGROUND_LABELS, KIDNEY, TUMOR, FloatArray, LabelArray, MaskArray, Triple
 
 Values = NDArray[np.float64]
-MIN_PATIENTS: Final = 5
-"""With a known truth, from which an estimate is learned."""
+MIN_CASES: Final = 5
+"""Least number of cases with a known truth from which an estimate is learned."""
 _PENALTIES: Final = tuple(float(penalty) for penalty in 10.0 ** np.arange(-1, 3.5, 0.5))
+"""Penalties of the ridge regression that are compared."""
 _MM3_PER_ML: Final = 1000.0
 _LEAST_ML: Final = 0.1
+"""Smaller volumes count as this one, because the logarithm of 0 is not finite."""
 
 
 @dataclass(frozen=True)
 class Signs:
-    """What is known of a mask without its truth."""
+    """Signs of the quality of a mask that need no truth."""
 
     expected_dice_kidney: float
-    """0-1, if the probabilities hold."""
+    """Kidney Dice, 0 to 1, that is expected if the probabilities are right."""
     expected_dice_tumor: float
+    """Tumor Dice, 0 to 1, likewise."""
     entropy_bits: float
-    """Mean over kidney and tumor, 0 to log2(3); 0 of an empty mask."""
+    """Mean entropy inside kidney and tumor, 0 to log2(3); 0 for an empty mask."""
     kept: float
-    """Dice of the final kidney and tumor together with the vote's, 0-1."""
+    """Dice, 0 to 1, of the final mask and the vote, for kidney and tumor together."""
     tumor_kept: float
-    """Of the tumor alone."""
+    """The same for the tumor alone."""
     log_kidney_ml: float
-    """Logarithm to base 10, of at least 0.1 ml."""
+    """Logarithm to base 10 of the kidney's volume, which counts as 0.1 ml or more."""
     log_tumor_ml: float
+    """The same of the tumor's volume."""
     num_tumors: int
-    """Pieces that are apart."""
+    """Number of pieces of tumor."""
     border: float
-    """Share of the mask's voxels that lie on the border of the region, where a kidney may be cut off."""
+    """Share of the mask's voxels on the border of the region, where a kidney may be cut off; 0 to 1."""
 
 
 def signs_of(probability: FloatArray, vote: LabelArray, final: LabelArray, spacing_mm: Triple) -> Signs:
-    """Of a final mask and the vote that it was made of.
+    """Return the signs of a final mask; an empty mask has signs as well.
 
     Args:
-        probability: (3, z, y, x), of the vote.
-        vote: labels (z, y, x).
-        final: labels behind the steps that follow the vote; empty ones give a sign as well.
-        spacing_mm: of the voxels (z, y, x).
+        probability: class probabilities (3, z, y, x) of the vote.
+        vote: labels (z, y, x) of the vote.
+        final: labels (z, y, x) after post-processing.
+        spacing_mm: voxel spacing (z, y, x).
     """
     expected = {label: expected_dice(probability[label], final == label) for label in FOREGROUND_LABELS}
     ml = float(np.prod(spacing_mm)) / _MM3_PER_ML
@@ -74,14 +83,14 @@ def signs_of(probability: FloatArray, vote: LabelArray, final: LabelArray, spaci
 
 
 def expected_dice(probability: FloatArray, mask: MaskArray) -> float:
-    """The Dice of a mask if each of its voxels is right with its probability, and there is anything with the largest.
+    """Return the Dice, 0 to 1, that is expected of a mask if each voxel has its class with its probability.
 
-    Dice's own formula with the sums that the probabilities lead to expect, times the largest probability in the mask.
-    An empty mask is right, Dice 1, unless there is something: 1 less the largest probability anywhere.
+    It is the formula of Dice with expected sums, times the largest probability in the mask, which stands for the
+    probability that the truth is not empty. An empty mask gives 1 minus the largest probability anywhere.
 
     Args:
-        probability: of the mask's class, 0-1, (z, y, x).
-        mask: of the same shape.
+        probability: probability of the mask's class (z, y, x), 0 to 1.
+        mask: boolean mask of the same shape.
     """
     if not mask.any():
         return 1.0 - float(probability.max())
@@ -106,39 +115,43 @@ def _border_share(inside: MaskArray) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What each sign tells of the Dice: a ridge regression on standardised signs (Hoerl and Kennard, 1970)."""
+    """Ridge regression of the Dice on standardised signs (Hoerl and Kennard, 1970), for k signs and n known cases."""
 
     centre: Values
+    """Means of the signs over the known cases (k,)."""
     scale: Values
-    """Standard deviations over the patients learned from; infinite for a sign that was the same in all."""
+    """Standard deviations of the signs over the known cases (k,); infinite for a sign that is the same in all."""
     weights: Values
+    """Weights of the standardised signs (k,)."""
     mean: float
-    """Dice over the patients learned from."""
+    """Mean Dice over the known cases, 0 to 1."""
     left_out: Values
-    """What is estimated of each of them by all the others."""
+    """Dice of each known case (n,), estimated from the other ones."""
     error: float
-    """Mean absolute error of these."""
+    """Mean absolute error of `left_out`."""
 
     def estimate(self, signs: Values) -> Values:
-        """Dice, 0-1, of masks whose signs are (n, k), in the order of those learned from."""
+        """Return the estimated Dice (m,), 0 to 1, of masks with signs (m, k) in the order of `calibrate`."""
         return np.clip(self.mean + (signs - self.centre) / self.scale @ self.weights, 0, 1)
 
 
 def calibrate(signs: Values, dice_known: Values) -> Calibration | None:
-    """Learn from patients whose truth is known; None where they are fewer than five.
+    """Learn the weights of the signs from cases with a known truth; None for fewer than `MIN_CASES`.
 
-    The penalty is the one of least squared error when each patient is estimated by the others, so that few patients or
-    signs that tell nothing give an estimate near the mean.
+    The penalty is the one with the least squared error when each case is estimated from the other ones. With few cases,
+    or with signs that do not depend on the Dice, the estimate is therefore near the mean.
 
     Args:
-        signs: (n, k).
-        dice_known: (n,), 0-1.
+        signs: signs of the known cases (n, k).
+        dice_known: Dice of the known cases (n,), 0 to 1.
     """
-    if len(dice_known) < MIN_PATIENTS:
+    if len(dice_known) < MIN_CASES:
         return None
     spread = signs.std(axis=0)
-    centre, scale = signs.mean(axis=0), np.where(spread > 0, spread, np.inf)
-    standard, mean = (signs - centre) / scale, float(dice_known.mean())
+    centre = signs.mean(axis=0)
+    scale = np.where(spread > 0, spread, np.inf)
+    standard = (signs - centre) / scale
+    mean = float(dice_known.mean())
     fits = [_ridge(standard, dice_known - mean, penalty) for penalty in _PENALTIES]
     weights, residuals = min(fits, key=lambda fit: float(np.square(fit[1]).mean()))
     left_out = np.clip(dice_known - residuals, 0, 1)
@@ -146,7 +159,7 @@ def calibrate(signs: Values, dice_known: Values) -> Calibration | None:
 
 
 def _ridge(standard: Values, centred: Values, penalty: float) -> tuple[Values, Values]:
-    """Weights, and the residual of each patient when it is left out (by the leverage; Allen's PRESS, 1974)."""
+    """Return the weights (k,), and the residual of each case when it is left out (n,) (Allen's PRESS, 1974)."""
     solve = np.linalg.solve(standard.T @ standard + penalty * np.eye(standard.shape[1]), standard.T)
     weights = solve @ centred
     leverage = np.einsum("ij,ji->i", standard, solve) + 1 / len(centred)

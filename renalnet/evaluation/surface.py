@@ -1,10 +1,10 @@
-"""Distances between the surfaces of two masks: computed once, read by several reducers.
+"""Distances between the surfaces of two masks, computed once and read by several measures.
 
-A surface voxel is a voxel of the mask with a face neighbour outside the mask or the volume. Distances run
-between voxel centres, in mm on the anisotropic grid; with `spacing_mm` (1, 1, 1) they are in pixels.
+A surface voxel is a voxel of the mask with a face neighbour outside the mask or the volume. Distances are between voxel
+centres, in mm on the anisotropic grid; with `spacing_mm` (1, 1, 1) they are in voxels.
 
-Empty masks: both empty gives distance 0 and surface Dice 1; one empty gives the diagonal of the volume and
-surface Dice 0. Nothing is ever NaN or infinite, so that a mean over patients leaves no one out.
+Two empty masks give distance 0 and surface Dice 1. If one is empty, the distance is the diagonal of the volume and
+surface Dice 0. No value is NaN or infinite, so a mean over cases includes all of them.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ DistanceArray = NDArray[np.float64]
 Region = tuple[slice, ...]
 
 _ROUNDING_MM = 1e-9
-"""So that a distance that equals the tolerance, but for the rounding of its square root, is within it."""
+"""Added to the tolerance, so that a distance that equals it except for rounding counts as within it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,33 +28,33 @@ class SurfaceDistances:
     """The distance of each surface voxel of one mask to the nearest surface voxel of the other."""
 
     truth_to_pred_mm: DistanceArray
-    """One a surface voxel of the truth; the volume's diagonal where the prediction is empty."""
+    """Distance of each surface voxel of the truth (n,); the diagonal of the volume where the prediction is empty."""
     pred_to_truth_mm: DistanceArray
-    """One a surface voxel of the prediction; the volume's diagonal where the truth is empty."""
+    """Distance of each surface voxel of the prediction (m,); the diagonal of the volume where the truth is empty."""
 
     @property
     def both_empty(self) -> bool:
-        """Neither mask has a voxel."""
+        """Whether neither mask has a voxel."""
         return not self.truth_to_pred_mm.size and not self.pred_to_truth_mm.size
 
     @property
     def one_empty(self) -> bool:
-        """Just one of the masks has a voxel."""
+        """Whether exactly one of the masks has a voxel."""
         return bool(self.truth_to_pred_mm.size) != bool(self.pred_to_truth_mm.size)
 
     @property
     def mean_mm(self) -> float:
-        """Mean over the surface voxels of both masks together; ≥ 0."""
+        """Mean distance over the surface voxels of both masks together; 0 for two empty masks."""
         return 0.0 if self.both_empty else float(self._pooled().mean())
 
     @property
     def hd95_mm(self) -> float:
-        """The larger of the two directed 95th percentiles; ≥ 0."""
+        """The larger of the two directed 95th percentiles; 0 for two empty masks."""
         directed = (self.truth_to_pred_mm, self.pred_to_truth_mm)
         return max((float(np.percentile(each, 95)) for each in directed if each.size), default=0.0)
 
     def surface_dice(self, tolerance_mm: float) -> float:
-        """Share of both surfaces' voxels within the tolerance, 0 to 1 (after Nikolov et al., 2018)."""
+        """Return the share of both surfaces' voxels within the tolerance, 0 to 1 (after Nikolov et al., 2018)."""
         if self.both_empty:
             return 1.0
         return 0.0 if self.one_empty else float((self._pooled() <= tolerance_mm + _ROUNDING_MM).mean())
@@ -65,42 +65,44 @@ class SurfaceDistances:
 
 @dataclass(frozen=True, eq=False)
 class SurfacePair:
-    """The surface voxels of two masks of one shape, found once for distances in mm and in pixels."""
+    """The surface voxels of two masks, found once for distances in mm and in voxels."""
 
     truth: NDArray[np.int64]
-    """(n, 3), of the true mask, counted from the box around both; none of an empty one."""
+    """Surface voxels of the true mask (n, 3), counted from the corner of the box around both masks."""
     pred: NDArray[np.int64]
+    """Surface voxels of the predicted mask (m, 3), likewise."""
     shape: tuple[int, ...]
-    """Of the volume."""
+    """Shape of the volume (z, y, x)."""
 
     @classmethod
     def of(cls, truth: MaskArray, pred: MaskArray) -> "SurfacePair":
-        """Of two boolean masks (z, y, x). Raises InputError where shapes differ."""
+        """Find the surface voxels of two boolean masks (z, y, x). Raises InputError where the shapes differ."""
         require_same_shape(truth.shape, pred.shape)
         either = truth | pred
-        box = bounding_box(either) if either.any() else (slice(0),)  # outside it there is neither
+        box = bounding_box(either) if either.any() else (slice(0),)
         return cls(np.argwhere(surface(truth[box])), np.argwhere(surface(pred[box])), truth.shape)
 
     def distances(self, spacing_mm: Triple) -> SurfaceDistances:
-        """Exact in double precision: from each surface voxel the nearest of the other surface is looked up in a tree.
+        """Return the distances, exact in double precision, for voxels of a spacing (z, y, x).
 
-        A tree of surface voxels takes half the time of two distance transforms where masks are alike, and several
-        times as long where they are noise.
+        The nearest surface voxel is looked up in a k-d tree. That takes half the time of two distance transforms where
+        the masks are alike, and several times as long where they are noise.
         """
         if not len(self.truth) or not len(self.pred):
             diagonal = diagonal_mm(self.shape, spacing_mm)
             return SurfaceDistances(np.full(len(self.truth), diagonal), np.full(len(self.pred), diagonal))
-        truth_mm, pred_mm = self.truth * np.array(spacing_mm), self.pred * np.array(spacing_mm)
+        truth_mm = self.truth * np.array(spacing_mm)
+        pred_mm = self.pred * np.array(spacing_mm)
         return SurfaceDistances(_nearest_mm(truth_mm, pred_mm), _nearest_mm(pred_mm, truth_mm))
 
 
 def surface_distances(truth: MaskArray, pred: MaskArray, spacing_mm: Triple) -> SurfaceDistances:
-    """Distances between the surfaces of two boolean masks (z, y, x) of one shape.
+    """Return the distances between the surfaces of two boolean masks.
 
     Args:
-        truth: the true mask.
-        pred: the predicted mask.
-        spacing_mm: (z, y, x); (1, 1, 1) for distances in pixels.
+        truth: true mask (z, y, x).
+        pred: predicted mask of the same shape.
+        spacing_mm: voxel spacing (z, y, x); (1, 1, 1) for distances in voxels.
 
     Raises:
         InputError: the shapes differ.
@@ -114,10 +116,11 @@ def _nearest_mm(points_mm: DistanceArray, others_mm: DistanceArray) -> DistanceA
 
 
 def surface(mask: MaskArray) -> MaskArray:
-    """The voxels of a mask (z, y, x) with a face neighbour outside the mask or the volume."""
+    """Return the voxels of a mask (z, y, x) with a face neighbour outside the mask or the volume."""
     inner = mask.copy()
     for axis in range(mask.ndim):
-        along, whole = np.moveaxis(inner, axis, 0), np.moveaxis(mask, axis, 0)
+        along = np.moveaxis(inner, axis, 0)
+        whole = np.moveaxis(mask, axis, 0)
         along[1:] &= whole[:-1]
         along[:-1] &= whole[1:]
         along[:1] = along[-1:] = False
@@ -126,12 +129,12 @@ def surface(mask: MaskArray) -> MaskArray:
 
 
 def diagonal_mm(shape: tuple[int, ...], spacing_mm: Triple) -> float:
-    """Length of the diagonal of a volume, from outer corner to outer corner."""
+    """Return the diagonal of a volume, from outer corner to outer corner."""
     return float(np.linalg.norm(np.multiply(shape, spacing_mm)))
 
 
 def bounding_box(mask: MaskArray) -> Region:
-    """The smallest box around a mask that is not empty."""
+    """Return the smallest box around a mask; the mask must not be empty."""
     return tuple(
         slice(int(found[0]), int(found[-1]) + 1)
         for axis in range(mask.ndim)

@@ -85,13 +85,13 @@ def test_wilson_widens_with_confidence():
 
 @pytest.mark.parametrize(("successes", "total"), [(3, 2), (-1, 2)])
 def test_wilson_refuses_what_is_no_share(successes, total):
-    with pytest.raises(InputError, match="successes must lie between"):
+    with pytest.raises(InputError, match="successes must be between"):
         wilson(successes, total)
 
 
 @pytest.mark.parametrize("confidence", [0, 1, 95])
 def test_wilson_refuses_a_confidence_that_is_none(confidence):
-    with pytest.raises(InputError, match="must lie between 0 and 1"):
+    with pytest.raises(InputError, match="must be between 0 and 1"):
         wilson(1, 2, confidence)
 
 

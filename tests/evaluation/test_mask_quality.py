@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from renalnet.evaluation.mask_quality import MIN_PATIENTS, calibrate, expected_dice, signs_of
+from renalnet.evaluation.mask_quality import MIN_CASES, calibrate, expected_dice, signs_of
 
 SPACING_MM = (2.0, 1.0, 1.0)
 
@@ -99,5 +99,5 @@ def test_signs_that_tell_nothing_give_the_mean():
 
 
 def test_few_patients_teach_nothing():
-    signs, known = patients(MIN_PATIENTS - 1)
+    signs, known = patients(MIN_CASES - 1)
     assert calibrate(signs, known) is None

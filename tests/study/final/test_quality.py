@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from renalnet.data.store.reader import Store
-from renalnet.evaluation.mask_quality import MIN_PATIENTS, signs_of
+from renalnet.evaluation.mask_quality import MIN_CASES, signs_of
 from renalnet.runtime import storage
 from study.final.case_jobs import FinalCase
 from study.final.planning import plan_rows
@@ -118,4 +118,4 @@ def test_planning_sheets_spread_over_the_finalists(ball_store: Store, results: R
 
 
 def test_few_validation_cases_give_no_estimate(results: Results) -> None:
-    assert quality_rows(results, WINNER, [OTHER], study(results, MIN_PATIENTS - 1)) == []
+    assert quality_rows(results, WINNER, [OTHER], study(results, MIN_CASES - 1)) == []
