@@ -27,20 +27,20 @@ def predict(scans: Scans, model: Bundle, out: PredictOut, series: Series = None,
     jobs = list_jobs(scans, model, out, series=series, assignments=set_ or [])
     load_predictor(model, set_ or [])  # a wrong model bundle is an error before any scan is read
     with Workers(1) as reader:  # a CT that crashes its reader ends only this process; it also reads the next CT ahead
-        tell_predictions(map(predict_scan, jobs, reader.map(read_scan, jobs, lost_scan)))
+        print_reports(map(predict_scan, jobs, reader.map(read_scan, jobs, lost_scan)))
 
 
-def tell_predictions(told: "Iterable[ScanReport]") -> None:
+def print_reports(reports: "Iterable[ScanReport]") -> None:
     """Print the result of each scan, then the failures. Raises typer.Exit with code 2 if a scan failed."""
     console = Console(soft_wrap=True, highlight=False)
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     failures = []
-    for one in told:
-        if one.failure:
-            failures.append(one.failure)
+    for report in reports:
+        if report.failure:
+            failures.append(report.failure)
         else:
-            console.print(one.line, markup=False)
-        for warning in one.warnings:
+            console.print(report.line, markup=False)
+        for warning in report.warnings:
             errors.print(f"warning: {warning}", markup=False)
     for failure in failures:
         errors.print(f"error: {failure}", markup=False)
