@@ -1,15 +1,54 @@
 """The tables of a report as CSV: what the page shows and what the figures draw."""
 
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import asdict, fields
+from typing import Final
 
 from renalnet.evaluation.rows import SHOWN_WITHOUT_VOLUMES
 from study.records.documents import FinalistEntry
+from study.records.tables import PlanningSheet
 from study.report.analysis.contents import Report
 from study.report.analysis.measures import LabelMeans, label_means
 from study.report.analysis.statistics import Estimate
 from study.report.analysis.summary import CaseOutcome, Standing, final_test_rows
 
 Cells = dict[str, object]
+_IMPORTANCE_COLUMNS: Final = ("network", "parameter", "evaluator", "importance", "num_trials")
+_QUALITY_COLUMNS: Final = (
+    "case",
+    "split",
+    "expected_dice",
+    "expected_error",
+    "num_known",
+    "entropy_bits",
+    "expected_dice_tumor",
+    "agreement",
+)
+_EPOCH_COLUMNS: Final = (
+    "trial",
+    "name",
+    "network",
+    "epoch",
+    "loss",
+    "dice_kidney",
+    "dice_tumor",
+    "objective",
+    "learning_rate",
+    "seconds",
+    "repeat_of",
+)
+_PLAN_FIRST: Final = ("case", "source", "side", "kidney_ml", "kidney_length_mm", "tumor_ml", "num_tumors")
+_PLAN_COLUMNS: Final = (
+    *_PLAN_FIRST,
+    "remaining_ml",
+    "margin_mm",
+    *(
+        each.name
+        for each in fields(PlanningSheet)
+        if each.name not in (*_PLAN_FIRST, "remaining_ml", "margin_mm", "checkpoint")
+    ),
+)
+"""Columns of the CSV files, whose order differs from that of the Parquet files; further measures follow at the end."""
 
 
 def tables_of(report: Report) -> dict[str, list[Cells]]:
@@ -27,14 +66,18 @@ def tables_of(report: Report) -> dict[str, list[Cells]]:
         "patients": [_outcome(case) for case in summary.cases],
         "patient_dice": [row for case in summary.cases for row in _dice_rows(case)],
         "rungs": [asdict(row) for row in summary.rungs],
-        "importances": [asdict(row) for row in content.importances],
-        "quality": [asdict(row) for row in content.qualities],
-        "plans": [asdict(row) for row in content.plans],
+        "importances": [_cells(row, _IMPORTANCE_COLUMNS) for row in content.importances],
+        "quality": [_cells(row, _QUALITY_COLUMNS) for row in content.qualities],
+        "plans": [_cells(row, _PLAN_COLUMNS) for row in content.plans],
         "trials": [asdict(row) for row in content.trials or []],
         "repeats": [asdict(row) for row in content.repeats],
-        "learning_curves": [asdict(row) for row in content.epochs or []],
+        "learning_curves": [_cells(row, _EPOCH_COLUMNS) for row in content.epochs or []],
     }
     return {name: rows for name, rows in tables.items() if rows}
+
+
+def _cells(row: object, columns: Iterable[str]) -> Cells:
+    return {name: getattr(row, name) for name in columns}
 
 
 def _label_means(row: LabelMeans) -> Cells:
