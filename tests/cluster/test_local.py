@@ -36,8 +36,8 @@ def nodes_of_tasks(cluster: LocalCluster, num_tasks: int) -> list[str]:
     return list(json.loads(done.stdout.splitlines()[-1]))
 
 
-def local(*words: str) -> list[str]:
-    return [sys.executable, "-m", "cluster.local", "--nodes", "1", "--", *words]
+def local(*command: str) -> list[str]:
+    return [sys.executable, "-m", "cluster.local", "--nodes", "1", "--", *command]
 
 
 def processes_naming(text: str) -> list[str]:
@@ -121,8 +121,8 @@ def test_the_command_s_exit_code_is_passed_on() -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_reaches_the_command_and_everything_ends(tmp_path: Path, number: signal.Signals, code: int) -> None:
     mark = tmp_path / "began"
-    words = ["sh", "-c", f"echo $RAY_AUTH_TOKEN > {mark}; exec sleep 60"]
-    with subprocess.Popen(local(*words), cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+    command = ["sh", "-c", f"echo $RAY_AUTH_TOKEN > {mark}; exec sleep 60"]
+    with subprocess.Popen(local(*command), cwd=ROOT, stderr=subprocess.DEVNULL) as process:
         wait_for(mark)
         folders = node_folders(process.pid)
         process.send_signal(number)
@@ -155,5 +155,9 @@ def wait_for(mark: Path) -> None:
 def node_folders(pid: int) -> list[str]:
     """Return the temporary folders of the nodes that a process has started."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    words = [word for child in children for word in Path(f"/proc/{child}/cmdline").read_text().split("\0")]
-    return [str(Path(word.removeprefix("--temp-dir=")).parent) for word in words if word.startswith("--temp-dir=")]
+    arguments = [argument for child in children for argument in Path(f"/proc/{child}/cmdline").read_text().split("\0")]
+    return [
+        str(Path(argument.removeprefix("--temp-dir=")).parent)
+        for argument in arguments
+        if argument.startswith("--temp-dir=")
+    ]

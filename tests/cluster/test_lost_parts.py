@@ -80,10 +80,10 @@ def outcome(results: Path) -> tuple[list[tuple[Any, ...]], list[dict[str, Any]],
 def test_a_study_survives_the_loss_of_node_trial_and_driver(ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
     disturbed = tmp_path / "disturbed"
     quiet = tmp_path / "quiet"
-    words = command(ball_store, tiny_file, disturbed)
+    arguments = command(ball_store, tiny_file, disturbed)
     with LocalCluster(4, NodeSize(cpus=1, gpus=1)) as cluster:
         driver = subprocess.Popen(
-            words, cwd=ROOT, env=cluster.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            arguments, cwd=ROOT, env=cluster.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         wait_for_ends(disturbed, 3, driver)
         cluster.kill_node(3)
@@ -94,7 +94,7 @@ def test_a_study_survives_the_loss_of_node_trial_and_driver(ball_store: Store, t
         driver.wait()
         before = epochs(disturbed)
         done = subprocess.run(
-            words, cwd=ROOT, env=cluster.environment, capture_output=True, text=True, timeout=500, check=False
+            arguments, cwd=ROOT, env=cluster.environment, capture_output=True, text=True, timeout=500, check=False
         )
         assert done.returncode == 0, done.stderr
     with LocalCluster(4, NodeSize(cpus=1, gpus=1)) as cluster:

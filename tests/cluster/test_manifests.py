@@ -171,9 +171,9 @@ def pods(job: dict[str, Any]) -> list[dict[str, Any]]:
     return [group["template"]["spec"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
 
 
-def settings_of(words: list[str]) -> StudyConfig:
-    assignments = [value for option, value in pairwise(words) if option == "--set"]
-    return override(study_preset(dict(pairwise(words))["--preset"]), assignments)
+def settings_of(command: list[str]) -> StudyConfig:
+    assignments = [value for option, value in pairwise(command) if option == "--set"]
+    return override(study_preset(dict(pairwise(command))["--preset"]), assignments)
 
 
 def test_rayjob_has_the_fields_types_and_values_of_the_definition(job: dict[str, Any]) -> None:
@@ -211,14 +211,14 @@ def test_ray_s_autoscaler_starts_gpu_nodes_on_demand_and_no_trial_on_the_head(jo
 
 
 def test_the_rayjob_s_command_is_a_study_that_fits_its_workers(job: dict[str, Any]) -> None:
-    words = shlex.split(job["spec"]["entrypoint"])
-    assert words[:3] == ["python", "-m", "study.run"]
-    resources = settings_of(words).resources
+    command = shlex.split(job["spec"]["entrypoint"])
+    assert command[:3] == ["python", "-m", "study.run"]
+    resources = settings_of(command).resources
     workers = job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]
     limits = workers["template"]["spec"]["containers"][0]["resources"]["limits"]
     assert resources.scale_to == workers["maxReplicas"]
     assert resources.cpus_per_trial == int(limits["cpu"])
-    results = words[words.index("--results") + 1]
+    results = command[command.index("--results") + 1]
     assert all(any(results.startswith(mount["mountPath"]) for mount in mounts(pod)) for pod in pods(job))
 
 

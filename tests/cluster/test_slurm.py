@@ -120,13 +120,13 @@ def wait_for(mark: Path) -> None:
 
 @pytest.mark.slow
 def test_waiting_prints_the_number_of_nodes(ray_head: LocalCluster) -> None:
-    words = [sys.executable, "-m", "cluster.wait", "--nodes", "2", "--timeout-s", "1"]
-    done = commands.run(words, env=ray_head.environment)
+    command = [sys.executable, "-m", "cluster.wait", "--nodes", "2", "--timeout-s", "1"]
+    done = commands.run(command, env=ray_head.environment)
     assert done.returncode == 0 and "1 of 2 nodes" in done.stderr
 
 
 def test_waiting_for_no_cluster_ends_in_one_line() -> None:
-    words = [
+    command = [
         sys.executable,
         "-m",
         "cluster.wait",
@@ -137,7 +137,7 @@ def test_waiting_for_no_cluster_ends_in_one_line() -> None:
         "--address",
         "http://127.0.0.1:9",
     ]
-    done = commands.run(words)
+    done = commands.run(command)
     assert done.returncode == 2 and done.stderr.startswith("error: no node at http://127.0.0.1:9 after 0 s")
 
 
@@ -148,7 +148,7 @@ def test_waiting_takes_any_address(monkeypatch: pytest.MonkeyPatch, address: str
         wait(nodes=1, timeout_s=0.0, address=address)
 
 
-@pytest.mark.parametrize("words", ["[]", '{"data": []}', '{"data": {"result": {"result": ["a"]}}}', "no JSON"])
-def test_answers_of_another_server_are_no_nodes(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
-    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: io.BytesIO(words.encode()))
+@pytest.mark.parametrize("answer", ["[]", '{"data": []}', '{"data": {"result": {"result": ["a"]}}}', "no JSON"])
+def test_answers_of_another_server_are_no_nodes(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: io.BytesIO(answer.encode()))
     assert alive_nodes("http://127.0.0.1:9", "") == {}

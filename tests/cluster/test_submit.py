@@ -17,9 +17,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def submit(
-    environment: Mapping[str, str], *words: str, options: tuple[str, ...] = ()
+    environment: Mapping[str, str], *job: str, options: tuple[str, ...] = ()
 ) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cluster.submit", *options, "--", *words]
+    command = [sys.executable, "-m", "cluster.submit", *options, "--", *job]
     return subprocess.run(
         command, cwd=ROOT, env=dict(environment), capture_output=True, text=True, timeout=120, check=False
     )
@@ -101,10 +101,10 @@ def test_a_large_folder_is_refused_before_anything_is_sent(project: Path) -> Non
         with (project / name).open("wb") as file:
             file.truncate(size)
     environment = {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9", "PATH": "/usr/bin:/bin"}  # no head is needed
-    told = one_line(submit(environment, "python", "job.py", options=("--working-dir", str(project))))
-    assert "would upload 150.0 MiB, but a Ray head takes at most 100 MiB; move files away" in told
-    assert "move files away or name them in .rayignore: weights.bin" in told
-    assert told.endswith(": weights.bin (140.0 MiB), scan.nii (9.0 MiB), small.bin (1.0 MiB), job.py (0.0 MiB)")
+    refusal = one_line(submit(environment, "python", "job.py", options=("--working-dir", str(project))))
+    assert "would upload 150.0 MiB, but a Ray head takes at most 100 MiB; move files away" in refusal
+    assert "move files away or name them in .rayignore: weights.bin" in refusal
+    assert refusal.endswith(": weights.bin (140.0 MiB), scan.nii (9.0 MiB), small.bin (1.0 MiB), job.py (0.0 MiB)")
 
 
 def test_only_the_largest_files_are_named(project: Path) -> None:
@@ -154,8 +154,8 @@ def test_a_submission_without_the_token_is_refused(
     ray_head: LocalCluster, project: Path, changes: dict[str, str], expected: str
 ) -> None:
     environment = ray_head.environment | changes | {"HOME": str(project)}
-    told = one_line(submit(environment, "python", "job.py", options=("--working-dir", str(project))))
-    assert expected in told and ray_head.dashboard in told
+    refusal = one_line(submit(environment, "python", "job.py", options=("--working-dir", str(project))))
+    assert expected in refusal and ray_head.dashboard in refusal
 
 
 def test_a_missing_head_is_reported(project: Path) -> None:

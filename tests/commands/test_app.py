@@ -28,11 +28,11 @@ def write_case(folder: Path, label: np.ndarray, label_grid: Grid = GRID) -> None
     write_volume(folder / "segmentation.nii.gz", Volume(label, label_grid))
 
 
-def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
+def assert_refused(done: subprocess.CompletedProcess[str], *expected: str) -> None:
     assert done.returncode == 2, done.stderr
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
-    assert all(word in lines[0] for word in words), lines[0]
+    assert all(text in lines[0] for text in expected), lines[0]
 
 
 def test_missing_folder(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_label_value_7(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "expected"),
     [
         (("study.run", "--preset", "quik"), ("unknown preset 'quik'", "did you mean 'quick'")),
         (("study.run", "--set", "search.num_trial=3"), ("unknown key 'search.num_trial'", "did you mean 'num_trials'")),
@@ -79,16 +79,16 @@ def test_label_value_7(tmp_path: Path) -> None:
         (("renalnet", "store", "verify", "no/such/store"), ("no store here",)),
     ],
 )
-def test_wrong_words(arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+def test_wrong_arguments_are_refused(arguments: tuple[str, ...], expected: tuple[str, ...]) -> None:
     before = sorted(ROOT.glob("results/*"))
-    assert_refused(run(*arguments), *words)
+    assert_refused(run(*arguments), *expected)
     assert sorted(ROOT.glob("results/*")) == before
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_cut_image(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "renalnet", "phantom", "--out", str(tmp_path), "--workers", "1"]
-    words += ["--set", "num_cases=1", "--set", "shape=[60,110,110]", "--set", "spacing_mm=[5.0,3.2,3.2]"]
-    limited = ["bash", "-c", 'ulimit -f 100; exec "$@"', "bash", *words]  # largest size of a file, in KiB
+    arguments = [sys.executable, "-m", "renalnet", "phantom", "--out", str(tmp_path), "--workers", "1"]
+    arguments += ["--set", "num_cases=1", "--set", "shape=[60,110,110]", "--set", "spacing_mm=[5.0,3.2,3.2]"]
+    limited = ["bash", "-c", 'ulimit -f 100; exec "$@"', "bash", *arguments]  # largest size of a file, in KiB
     done = subprocess.run(limited, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
@@ -119,8 +119,8 @@ def test_phantom_prepare_train_describe(tmp_path: Path) -> None:
     assert predicted.returncode == 0, predicted.stderr
     mask = read_volume(tmp_path / "masks" / "case_00001.nii.gz")
     assert grid_difference(mask.grid, read_volume(scans[1]).grid) is None
-    told = json.loads((tmp_path / "masks" / "case_00001.json").read_text())
-    assert told["volume_ml"]["kidney"] == pytest.approx(int((mask.array == 1).sum()) * mask.grid.voxel_ml)
+    report = json.loads((tmp_path / "masks" / "case_00001.json").read_text())
+    assert report["volume_ml"]["kidney"] == pytest.approx(int((mask.array == 1).sum()) * mask.grid.voxel_ml)
 
 
 def test_evaluate_writes_every_measure(tmp_path: Path) -> None:
@@ -149,8 +149,8 @@ def test_evaluate_names_the_masks_that_are_missing(tmp_path: Path) -> None:
         for name in names:
             write_volume(tmp_path / folder / f"{name}.nii.gz", Volume(np.zeros(GRID.shape, np.uint8), GRID))
     out = tmp_path / "metrics.json"
-    words = ("--truth", str(tmp_path / "truth"), "--pred", str(tmp_path / "pred"), "--out", str(out))
-    assert_refused(run("renalnet", "evaluate", *words), "pred: lacks 6 of 8 masks (c, d, e, f, g, …)")
+    arguments = ("--truth", str(tmp_path / "truth"), "--pred", str(tmp_path / "pred"), "--out", str(out))
+    assert_refused(run("renalnet", "evaluate", *arguments), "pred: lacks 6 of 8 masks (c, d, e, f, g, …)")
     assert not out.exists()
 
 

@@ -31,8 +31,8 @@ def write_cases(folder: Path, ending: str) -> Path:
     return folder / "case_0" / f"imaging{ending}"
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["renalnet", *words])
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["renalnet", *arguments])
     with pytest.raises(SystemExit) as ended:
         main()
     return int(ended.value.code or 0)
@@ -45,11 +45,11 @@ def check_prepare(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     options = [word for setting in SETTINGS for word in ("--set", setting)]
     store = tmp_path / "store"
     code = run(monkeypatch, "prepare", str(tmp_path / "src"), "--out", str(store), "--workers", "1", *options)
-    told = capfd.readouterr().err
+    output = capfd.readouterr().err
     if code == 0:
         open_store(store).verify()
         return code
-    assert code == 2 and len(told.strip().splitlines()) == 1 and told.startswith("error: case_0: "), told
+    assert code == 2 and len(output.strip().splitlines()) == 1 and output.startswith("error: case_0: "), output
     assert {path.name for path in store.iterdir()} <= WITHOUT_STORE
     with pytest.raises(StoreError, match="no store here"):
         open_store(store)

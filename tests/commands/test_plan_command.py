@@ -32,13 +32,13 @@ def two_kidneys() -> np.ndarray:
     return np.concatenate([right, np.zeros((*right.shape[:2], 30), np.uint8), left], axis=2)
 
 
-def written(path: Path, labels: np.ndarray) -> Path:
+def write_mask(path: Path, labels: np.ndarray) -> Path:
     write_volume(path, Volume(labels, Grid.axis_aligned(labels.shape, SPACING_MM)))
     return path
 
 
-def run(*words: object) -> tuple[int, str]:
-    done = CliRunner().invoke(app, ["plan", *map(str, words)], catch_exceptions=True)
+def run(*arguments: object) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["plan", *map(str, arguments)], catch_exceptions=True)
     if isinstance(done.exception, InputError):
         return USER_ERROR, str(done.exception)
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
@@ -60,17 +60,17 @@ def test_a_stray_piece_belongs_to_the_nearer_kidney():
 
 def test_an_empty_mask_has_no_kidney(tmp_path):
     assert find_kidneys(np.zeros((4, 5, 6), np.uint8), SPACING_MM) == []
-    code, output = run(written(tmp_path / "empty.nii.gz", np.zeros((4, 5, 6), np.uint8)))
+    code, output = run(write_mask(tmp_path / "empty.nii.gz", np.zeros((4, 5, 6), np.uint8)))
     assert code == 0 and "no kidney in this mask" in output
 
 
 def test_the_sheet_on_the_terminal_and_as_files(tmp_path):
-    code, output = run(written(tmp_path / "mask.nii.gz", two_kidneys()), "--out", tmp_path / "sheet.json")
+    code, output = run(write_mask(tmp_path / "mask.nii.gz", two_kidneys()), "--out", tmp_path / "sheet.json")
     assert code == 0
-    for words in ("right", "left", "not computed", "anterior", "not a medical device"):
-        assert words in output
-    told = json.loads((tmp_path / "sheet.json").read_text())
-    right, left = told["sheets"]
+    for text in ("right", "left", "not computed", "anterior", "not a medical device"):
+        assert text in output
+    sheet_file = json.loads((tmp_path / "sheet.json").read_text())
+    right, left = sheet_file["sheets"]
     assert right["diameter_3d_mm"] == pytest.approx(24, rel=0.05)
     assert left["diameter_3d_mm"] is None and left["tumor_ml"] == 0
     assert left["kidney_length_mm"] == pytest.approx(2 * HALF_AXES_MM[0], rel=0.03)
@@ -79,10 +79,10 @@ def test_the_sheet_on_the_terminal_and_as_files(tmp_path):
 
 
 def test_members_give_a_spread(tmp_path):
-    mask = written(tmp_path / "mask.nii.gz", two_kidneys())
+    mask = write_mask(tmp_path / "mask.nii.gz", two_kidneys())
     smaller = two_kidneys()
     smaller[:, : smaller.shape[1] // 4][smaller[:, : smaller.shape[1] // 4] == 2] = 1
-    plan = plan_mask(mask, [written(tmp_path / "member.nii.gz", smaller)], 5.0)
+    plan = plan_mask(mask, [write_mask(tmp_path / "member.nii.gz", smaller)], 5.0)
     low, high = plan.spreads[0]["tumor_ml"]
     assert low < high == pytest.approx(plan.sheets[0].tumor_ml)
     code, output = run(mask, "--member", tmp_path / "member.nii.gz")
@@ -90,23 +90,23 @@ def test_members_give_a_spread(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("labels", "member", "said"),
+    ("labels", "member", "expected"),
     [
         (np.full((3, 4, 5), 7, np.uint8), None, "label 7"),
         (np.ones((3, 4, 5), np.uint8), np.ones((3, 4, 6), np.uint8), "another grid"),
         (two_kidneys(), np.zeros(two_kidneys().shape, np.uint8), "shows 0 kidneys"),
     ],
 )
-def test_wrong_masks_are_refused(tmp_path, labels, member, said):
-    words = [written(tmp_path / "mask.nii.gz", labels)]
+def test_wrong_masks_are_refused(tmp_path, labels, member, expected):
+    arguments = [write_mask(tmp_path / "mask.nii.gz", labels)]
     if member is not None:
-        words += ["--member", written(tmp_path / "member.nii.gz", member)]
-    code, output = run(*words)
-    assert code == USER_ERROR and said in output
+        arguments += ["--member", write_mask(tmp_path / "member.nii.gz", member)]
+    code, output = run(*arguments)
+    assert code == USER_ERROR and expected in output
 
 
 def test_a_table_is_not_written_over_the_sheet(tmp_path):
-    code, output = run(written(tmp_path / "mask.nii.gz", two_kidneys()), "--out", tmp_path / "sheet.csv")
+    code, output = run(write_mask(tmp_path / "mask.nii.gz", two_kidneys()), "--out", tmp_path / "sheet.csv")
     assert code == USER_ERROR and ".json" in output
     assert not (tmp_path / "sheet.csv").exists()
 

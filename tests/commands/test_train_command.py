@@ -37,7 +37,7 @@ SMALL = ("net.width=4", "optim.batch_size=1", "patch.shape=[8,16,16]", "precisio
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-def words(store: Store, out: Path, *settings: str, more: tuple[str, ...] = ()) -> list[str]:
+def train_command(store: Store, out: Path, *settings: str, more: tuple[str, ...] = ()) -> list[str]:
     options = [word for setting in (*SMALL, *settings) for word in ("--set", setting)]
     train = ["train", store.path, "--out", str(out), "--preset", "quick", "--threads", "1"]
     return [sys.executable, "-m", "renalnet", *train, *options, *more]
@@ -57,13 +57,13 @@ def wait_for_checkpoint(folder: Path) -> None:
 def test_a_signal_writes_a_checkpoint_and_the_same_command_goes_on(
     number: signal.Signals, code: int, ball_store: Store, tmp_path: Path
 ) -> None:
-    arguments = words(ball_store, tmp_path / "run", "epochs=1", "steps_per_epoch=400")
+    arguments = train_command(ball_store, tmp_path / "run", "epochs=1", "steps_per_epoch=400")
     child = commands.start(arguments, env=ENVIRONMENT)
     wait_for_checkpoint(tmp_path / "run")
     child.send_signal(number)
-    told, complaints = child.communicate()
-    assert (child.returncode, complaints) == (code, "")
-    stopped = re.search(r"^stopped in epoch 1, step (\d+) of 400; the same command goes on from there$", told, re.M)
+    output, errors = child.communicate()
+    assert (child.returncode, errors) == (code, "")
+    stopped = re.search(r"^stopped in epoch 1, step (\d+) of 400; the same command goes on from there$", output, re.M)
     assert stopped
     found = load_checkpoint(tmp_path / "run")
     assert found is not None and found.step == int(stopped[1])
@@ -74,7 +74,7 @@ def test_a_signal_writes_a_checkpoint_and_the_same_command_goes_on(
 
 @pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_command_goes_on_with_room(ball_store: Store, tmp_path: Path) -> None:
-    arguments = words(ball_store, tmp_path / "run", "epochs=2", "steps_per_epoch=3")
+    arguments = train_command(ball_store, tmp_path / "run", "epochs=2", "steps_per_epoch=3")
     assert run([*arguments, "--stop-after", "2"]).returncode == 0
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").glob("checkpoint-*")}
     limited = [
@@ -92,7 +92,7 @@ def test_a_full_disk_is_one_line_and_the_command_goes_on_with_room(ball_store: S
     assert not list((tmp_path / "run").glob(".*"))
     again = run(arguments)
     assert again.returncode == 0 and "goes on behind step 2" in again.stdout, again.stderr
-    undisturbed = run(words(ball_store, tmp_path / "other", "epochs=2", "steps_per_epoch=3"))
+    undisturbed = run(train_command(ball_store, tmp_path / "other", "epochs=2", "steps_per_epoch=3"))
     assert undisturbed.returncode == 0
     first = load_checkpoint(tmp_path / "run")
     second = load_checkpoint(tmp_path / "other")
@@ -113,28 +113,28 @@ def test_messages_go_to_what_stderr_is_when_they_come(monkeypatch: pytest.Monkey
 
 @pytest.mark.slow
 def test_a_run_that_ended_early_keeps_its_best_model_and_says_so_each_time(ball_store: Store, tmp_path: Path) -> None:
-    assert run(words(ball_store, tmp_path / "run", "epochs=1")).returncode == 0
+    assert run(train_command(ball_store, tmp_path / "run", "epochs=1")).returncode == 0
     found = load_checkpoint(tmp_path / "run")
     assert found is not None
     failed = {**found.meta["records"][0], "epoch": 2, "failure": "the loss is not finite"}
     found.meta["records"].append(failed)
     save_checkpoint(tmp_path / "run", found)
-    done = run(words(ball_store, tmp_path / "run", "epochs=3"))
+    done = run(train_command(ball_store, tmp_path / "run", "epochs=3"))
     assert done.returncode == 1
     assert "best epoch 1; model in" in done.stdout and "the run ended early: the loss is not finite" in done.stdout
 
 
 def test_a_terminal_shows_a_bar_with_loss_and_rate(ball_store: Store, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
-    arguments = words(ball_store, tmp_path / "run", "epochs=1", "steps_per_epoch=30")
+    arguments = train_command(ball_store, tmp_path / "run", "epochs=1", "steps_per_epoch=30")
     environment = {**ENVIRONMENT, "TERM": "xterm", "COLUMNS": "120"}
     child = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=theirs, text=True, cwd=ROOT, env=environment)
     os.close(theirs)
     shown = b"".join(_chunks(ours)).decode()
-    told, _ = child.communicate()
+    output, _ = child.communicate()
     assert child.returncode == 0
     assert re.search(r"epoch 1.*/30.*loss \d\.\d{4}  \d+\.\d\d Mvoxel/s", shown)
-    assert re.match(r"fcn_ppm, [\d ]+ parameters; .*\nepoch  1 of 1 .*\nbest epoch 1; ", told), told
+    assert re.match(r"fcn_ppm, [\d ]+ parameters; .*\nepoch  1 of 1 .*\nbest epoch 1; ", output), output
 
 
 def _chunks(terminal: int) -> Iterator[bytes]:
@@ -223,7 +223,7 @@ def read_events(folder: Path) -> list[tuple[int, dict[str, float]]]:
 def test_curves_for_tensorboard_hold_each_epoch_once(
     tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path
 ) -> None:
-    for _ in range(3):  # stopped behind each epoch
+    for _ in range(3):  # stopped after each epoch
         watch = Watch(Console(quiet=True), lambda *_: None, lambda: False, stop_after=tiny_train.steps_per_epoch)
         run = TrainingRun(tiny_train, ball_cohort, str(tmp_path), should_stop=watch.should_stop, on_step=watch.on_step)
         watch.follow(run)
