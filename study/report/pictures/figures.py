@@ -1,6 +1,7 @@
 """Charts of a report, each a pure function of rows; nothing here reads files."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -36,14 +37,10 @@ def learning_curves(epochs: Sequence[Epoch], trials: Sequence[Trial], winner: st
     figure = Figure(figsize=(8.6, 4.2), layout="constrained")
     axes = _axes(figure, "epoch", "objective (mean validation Dice)")
     states = {trial.name: trial.state for trial in trials}
-    curves: dict[str, list[Epoch]] = {}
-    for row in epochs:
-        if row.objective is not None:
-            curves.setdefault(row.name, []).append(row)
-    ordered = {name: sorted(rows, key=lambda row: row.epoch) for name, rows in curves.items()}
-    _draw_curves(axes, [rows for name, rows in ordered.items() if name != winner], states, looks)
-    if winner in ordered:
-        _draw_winner(axes, ordered[winner], looks)
+    curves = _curves_by_name(epochs)
+    _draw_curves(axes, [rows for name, rows in curves.items() if name != winner], states, looks)
+    if winner in curves:
+        _draw_winner(axes, curves[winner], looks)
     axes.set_ylim(0, 1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     networks = in_order(rows[0].network for rows in curves.values())
@@ -52,6 +49,15 @@ def learning_curves(epochs: Sequence[Epoch], trials: Sequence[Trial], winner: st
     handles.append(Line2D([], [], color=INK, alpha=0.35, linestyle="--", label="stopped early"))
     legend(figure, handles)
     return figure
+
+
+def _curves_by_name(epochs: Sequence[Epoch]) -> dict[str, list[Epoch]]:
+    """Return the epochs with an objective of each trial, in their order."""
+    curves: dict[str, list[Epoch]] = {}
+    for row in epochs:
+        if row.objective is not None:
+            curves.setdefault(row.name, []).append(row)
+    return {name: sorted(rows, key=lambda row: row.epoch) for name, rows in curves.items()}
 
 
 def _draw_curves(axes: Axes, curves: Sequence[list[Epoch]], states: Mapping[str, str], looks: Looks) -> None:
@@ -84,39 +90,44 @@ def _draw_winner(axes: Axes, rows: Sequence[Epoch], looks: Looks) -> None:
 
 def trial_overview(trials: Sequence[Trial], winner: str) -> Figure:
     """Draw the best objective of the 3D_FCN_PPM trials against each searched value."""
-    color = LOOKS[OURS].color
     scored = [trial for trial in trials if trial.objective is not None and trial.network == OURS]
     figure = Figure(figsize=(8.6, 5.4), layout="constrained")
-    panels = figure.subplots(2, 3, sharey=True).ravel()
-    _categories(panels[0], scored, [trial.ppm_kernels or "none" for trial in scored], winner)
-    panels[0].set_xlabel("pooling kernels")
-    _categories(panels[1], scored, [trial.milestones or "none" for trial in scored], winner)
-    panels[1].set_xlabel("milestones (epochs)")
-    weights = {
-        "weight of tumor": [trial.weight_tumor for trial in scored],
-        "weight of kidney": [trial.weight_kidney for trial in scored],
-        "weight of background": [trial.weight_background for trial in scored],
-    }
-    for axes, (label, values) in zip(panels[2:5], weights.items(), strict=True):
-        _weights(axes, scored, values, winner)
+    panels = figure.subplots(2, 3, sharey=True)
+    for axes, (label, draw) in zip(panels.ravel(), _overview_panels(scored, winner).items(), strict=True):
+        draw(axes)
         axes.set_xlabel(label)
-    _categories(panels[5], scored, [trial.state for trial in scored], winner)
-    panels[5].set_xlabel("state")
-    for axes in panels:
         tidy(axes)
         axes.set_ylim(0, 1)
-    for axes in (panels[0], panels[3]):
+    for axes in panels[:, 0]:
         axes.set_ylabel("best objective")
-    legend(
-        figure,
-        [
-            _dot(color, "o", "trial"),
-            _dot(color, "o", "stopped early", alpha=0.35),
-            _dot(WINNER_COLOR, "*", "winner"),
-            _dot(_PAPER_COLOR, "D", "paper’s point"),
-        ],
-    )
+    legend(figure, _overview_key())
     return figure
+
+
+def _overview_panels(scored: Sequence[Trial], winner: str) -> dict[str, Callable[[Axes], None]]:
+    """Return what draws each panel, by the label of its axis."""
+    kernels = [trial.ppm_kernels or "none" for trial in scored]
+    milestones = [trial.milestones or "none" for trial in scored]
+    return {
+        "pooling kernels": partial(_categories, trials=scored, values=kernels, winner=winner),
+        "milestones (epochs)": partial(_categories, trials=scored, values=milestones, winner=winner),
+        "weight of tumor": partial(_weights, trials=scored, values=[t.weight_tumor for t in scored], winner=winner),
+        "weight of kidney": partial(_weights, trials=scored, values=[t.weight_kidney for t in scored], winner=winner),
+        "weight of background": partial(
+            _weights, trials=scored, values=[t.weight_background for t in scored], winner=winner
+        ),
+        "state": partial(_categories, trials=scored, values=[t.state for t in scored], winner=winner),
+    }
+
+
+def _overview_key() -> list[Line2D]:
+    color = LOOKS[OURS].color
+    return [
+        _dot(color, "o", "trial"),
+        _dot(color, "o", "stopped early", alpha=0.35),
+        _dot(WINNER_COLOR, "*", "winner"),
+        _dot(_PAPER_COLOR, "D", "paper’s point"),
+    ]
 
 
 def _categories(axes: Axes, trials: Sequence[Trial], values: Sequence[str], winner: str) -> None:

@@ -60,20 +60,29 @@ def parallel_coordinates(trials: Sequence[Trial], winner: str) -> Figure:
     places = np.stack([_column(axes, x, title, values) for x, (title, values) in enumerate(columns.items())], axis=1)
     objectives = np.array([trial.objective or 0.0 for trial in scored])
     scale = Normalize(float(objectives.min()), max(float(objectives.max()), float(objectives.min()) + 1e-6))
-    order = np.argsort(objectives)  # the best on top
-    lines = [np.column_stack([np.arange(len(columns)), places[index]]) for index in order]
-    alpha = float(np.clip(30 / len(scored), 0.12, 0.85))
-    axes.add_collection(LineCollection(lines, colors=colormaps[_MAP](scale(objectives[order])), alpha=alpha))
+    _draw_lines(axes, places, objectives, scale)
     for line in (places[index] for index, trial in enumerate(scored) if trial.name == winner):
         axes.plot(np.arange(len(columns)), line, color=WINNER_COLOR, linewidth=3, zorder=4)
-    axes.set_xlim(-0.35, len(columns) - 0.5)
-    axes.set_ylim(-0.06, 1.06)
-    axes.set_yticks([])
-    axes.spines[:].set_visible(False)
-    axes.set_xticks(range(len(columns)), list(columns))
+    _name_columns(axes, list(columns))
     figure.colorbar(ScalarMappable(scale, _MAP), ax=axes, label="best objective", pad=0.01)
     legend(figure, [Line2D([], [], color=WINNER_COLOR, linewidth=3, label="winner")])
     return figure
+
+
+def _draw_lines(axes: Axes, places: np.ndarray, objectives: np.ndarray, scale: Normalize) -> None:
+    """Draw one line per row of `places` (trials, columns), the best trial on top; many lines are fainter."""
+    order = np.argsort(objectives)
+    lines = [np.column_stack([np.arange(places.shape[1]), places[index]]) for index in order]
+    alpha = float(np.clip(30 / len(lines), 0.12, 0.85))
+    axes.add_collection(LineCollection(lines, colors=colormaps[_MAP](scale(objectives[order])), alpha=alpha))
+
+
+def _name_columns(axes: Axes, titles: Sequence[str]) -> None:
+    axes.set_xlim(-0.35, len(titles) - 0.5)
+    axes.set_ylim(-0.06, 1.06)
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    axes.set_xticks(range(len(titles)), titles)
 
 
 def _column(axes: Axes, x: int, title: str, values: Sequence[str | float | None]) -> np.ndarray:

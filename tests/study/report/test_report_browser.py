@@ -1,4 +1,4 @@
-"""The page in a real browser: sorting and the viewer work, and nothing complains."""
+"""The page in a real browser: sorting and the viewers work, and the browser logs no error."""
 
 import re
 import shutil
@@ -22,7 +22,7 @@ const bodies = document.getElementById("surface-case");
 bodies.value = "2";
 bodies.dispatchEvent(new Event("change"));
 document.querySelector("details.plan").open = true;
-function coloured(canvas) {
+function colored(canvas) {
   const copy = document.createElement("canvas"), count = { red: 0, green: 0 };
   copy.width = canvas.width;
   copy.height = canvas.height;
@@ -37,10 +37,10 @@ function coloured(canvas) {
 }
 setTimeout(() => {
   const canvases = document.querySelectorAll("#surfaces canvas");
-  canvases[0].dataset.before = coloured(canvases[0]);
+  canvases[0].dataset.before = colored(canvases[0]);
   canvases[0].dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowLeft" }));
   canvases[0].dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowUp" }));
-  setTimeout(() => { canvases[0].dataset.after = coloured(canvases[0]); }, 3000);
+  setTimeout(() => { canvases[0].dataset.after = colored(canvases[0]); }, 3000);
 }, 1500);
 </script>"""
 
@@ -101,12 +101,12 @@ def test_a_planning_sheet_opens(browsed: tuple[str, str]) -> None:
     assert "not a medical device" in browsed[0]
 
 
-def test_nothing_is_asked_of_the_network(page: str) -> None:
+def test_the_page_requests_nothing_from_the_network(page: str) -> None:
     assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", page)
     assert "default-src 'none'" in page
 
 
-def test_the_browser_has_nothing_to_complain_about(browsed: tuple[str, str]) -> None:
+def test_the_browser_logs_no_message(browsed: tuple[str, str]) -> None:
     assert "CONSOLE" not in browsed[1]
 
 

@@ -15,13 +15,13 @@ def test_mean_and_sample_sd_by_hand() -> None:
     assert value.low <= value.mean <= value.high
 
 
-def test_one_patient_has_no_sd() -> None:
+def test_one_case_has_no_sd() -> None:
     value = estimate([0.7], SETTINGS)
     assert value is not None
     assert (value.sd, value.low, value.high) == (None, 0.7, 0.7)
 
 
-def test_no_patient_no_estimate() -> None:
+def test_no_case_has_no_estimate() -> None:
     assert estimate([], SETTINGS) is None
 
 
@@ -46,7 +46,7 @@ def test_signed_ranks_by_hand() -> None:
     assert difference.num == 5
 
 
-def test_equal_patients_give_p_one() -> None:
+def test_equal_cases_give_p_one() -> None:
     difference = paired_difference([0.5, 0.6], [0.5, 0.6], SETTINGS)
     assert (difference.mean, difference.low, difference.high, difference.p_value) == (0, 0, 0, 1)
 
@@ -59,7 +59,7 @@ def test_the_difference_is_antisymmetric() -> None:
 
 
 def test_holm_by_hand() -> None:
-    # Sorted: 0.01 × 4, 0.02 × 3, 0.03 × 2, 0.04 × 1, none below the one before it.
+    # Sorted: 0.01 × 4, 0.02 × 3, 0.03 × 2, 0.04 × 1; each at least as large as the one before it.
     assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
     assert holm([0.5, 0.9]) == [1.0, 1.0]
     assert holm([]) == []
@@ -84,7 +84,7 @@ def test_the_rank_biserial_is_wilcoxons_statistic_scaled() -> None:
     assert found.p_value == pytest.approx(stats.wilcoxon(ours, theirs).pvalue)
 
 
-def test_no_effect_of_equal_patients() -> None:
+def test_equal_cases_have_no_effect() -> None:
     same = paired_difference([0.5, 0.6], [0.5, 0.6], SETTINGS)
     assert (same.rank_biserial, same.cohens_dz) == (0, None)
     assert paired_difference([0.9], [0.5], SETTINGS).cohens_dz is None

@@ -1,4 +1,4 @@
-"""Surfaces for the page: where a body is, as large as it is, and few enough triangles."""
+"""Surfaces for the page: their place, their size and their number of triangles."""
 
 import base64
 
