@@ -14,9 +14,13 @@ HuArray: TypeAlias = NDArray[np.int16]
 LabelArray: TypeAlias = NDArray[np.uint8]
 """Labels, (z, y, x): 0 is background, 1 kidney, 2 tumor."""
 MaskArray: TypeAlias = NDArray[np.bool_]
+"""Voxels of a mask, (z, y, x)."""
 FloatArray: TypeAlias = NDArray[np.float32]
+"""Single-precision numbers, such as scaled intensities or probabilities."""
 Triple: TypeAlias = tuple[float, float, float]
+"""A number for each axis, (z, y, x), or for each label."""
 Shape: TypeAlias = tuple[int, int, int]
+"""Voxels along each axis, (z, y, x)."""
 Split: TypeAlias = Literal["train", "validation", "test"]
 
 SPLITS: Final[tuple[Split, ...]] = ("train", "validation", "test")

@@ -18,7 +18,7 @@ Lengths: TypeAlias = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 class Section(BaseModel):
     """Base class of all configurations: frozen, without unknown keys, each field documented by the text below it."""
 
-    # Neither NaN nor infinity: NaN passes no comparison with a limit, and JSON has neither.
+    # Neither NaN nor infinity, because manifests keep configurations as JSON, which has neither.
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
     )
