@@ -1,8 +1,8 @@
 """Optional augmentation in two halves: draw parameters from a generator, then apply them on the batch's device.
 
-Intensities are changed in the scale that the network sees, 0 to 1 between the normalisation's bounds less its mean,
-and clipped to it again. A change of place moves image and label alike, labels by the nearest voxel; what comes from
-outside the crop is `hu_min` and `IGNORE_LABEL`. On a processor the same parameters give the same voxels.
+Intensities are changed on the scale from 0 to 1 between the bounds of the normalisation, and clipped to it. A change of
+geometry applies to image and label alike, with the nearest voxel for labels; voxels from outside the crop become
+`hu_min` and `IGNORE_LABEL`. On a CPU the same parameters give the same voxels.
 """
 
 import math
@@ -22,18 +22,19 @@ from renalnet.types import IGNORE_LABEL
 
 
 class IntensityChange(Protocol):
-    """A change of the voxels' values."""
+    """A change of the values of an image."""
 
     def apply(self, image: Tensor) -> Tensor:
-        """A changed copy of an image (D, H, W) of intensities 0 to 1."""
+        """Return a changed copy of an image (D, H, W) of intensities 0 to 1; results may exceed that range."""
         ...
 
 
 @dataclass(frozen=True)
 class Shift:
-    """Adds a constant."""
+    """Addition of a constant."""
 
     amount: float
+    """Constant, as a share of the range of intensities."""
 
     def apply(self, image: Tensor) -> Tensor:
         """See `IntensityChange`."""
@@ -42,7 +43,7 @@ class Shift:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Stretches intensities about the middle of the range."""
+    """Scaling of intensities about the middle of their range."""
 
     factor: float
 
@@ -53,7 +54,7 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Gamma:
-    """Raises intensities to a power."""
+    """Power of the intensities, which are clipped to 0 to 1 first."""
 
     exponent: float
 
@@ -64,19 +65,21 @@ class Gamma:
 
 @dataclass(frozen=True)
 class Blur:
-    """Convolves with a Gaussian."""
+    """Convolution with a Gaussian."""
 
     sigma_voxels: float
+    """Standard deviation along each axis."""
 
     def apply(self, image: Tensor) -> Tensor:
-        """See `IntensityChange`; edges are repeated outwards."""
+        """See `IntensityChange`; the border voxels are repeated outwards."""
         radius = max(math.ceil(3 * self.sigma_voxels), 1)
         offsets = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
         kernel = torch.exp(-((offsets / self.sigma_voxels) ** 2) / 2)
         kernel = kernel / kernel.sum()
         blurred = image[None, None]
         for axis in range(3):
-            shape, pad = [1] * 3, [0] * 6
+            shape = [1] * 3
+            pad = [0] * 6
             shape[axis] = len(kernel)
             pad[2 * (2 - axis)] = pad[2 * (2 - axis) + 1] = radius  # F.pad counts axes from the last
             blurred = F.conv3d(F.pad(blurred, pad, mode="replicate"), kernel.view(1, 1, *shape))
@@ -85,11 +88,12 @@ class Blur:
 
 @dataclass(frozen=True)
 class Noise:
-    """Adds white Gaussian noise."""
+    """Addition of white Gaussian noise."""
 
     sigma: float
+    """Standard deviation, as a share of the range of intensities."""
     seed: int
-    """Of the noise itself."""
+    """Seed of the noise."""
 
     def apply(self, image: Tensor) -> Tensor:
         """See `IntensityChange`; the noise is drawn on the image's device."""
@@ -100,27 +104,32 @@ class Noise:
 
 @dataclass(frozen=True)
 class Placement:
-    """Turns in-plane and scales about the middle of the crop; in-plane pixels are square, as CT's are."""
+    """In-plane rotation and scaling about the middle of the crop; in-plane pixels are square, as those of CTs."""
 
     degrees: float = 0.0
-    """About z, from y towards x."""
+    """Rotation about z, from y towards x."""
     zoom: float = 1.0
-    """Above 1 what is shown grows."""
+    """Scale; above 1 the content grows."""
 
     def apply(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """Image (D, H, W) of intensities 0 to 1, by trilinear interpolation, and label, by the nearest voxel."""
+        """Return a moved image (D, H, W) of intensities 0 to 1 and its label.
+
+        The image is interpolated trilinearly, the label by the nearest voxel.
+        """
         grid = self._grid(image)
         moved = F.grid_sample(image[None, None], grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        # Outside is zero, so labels are told by their difference from the one that marks the outside.
+        # `grid_sample` pads with zeros only, so the difference from `IGNORE_LABEL` is sampled: 0 becomes that label.
         distance = (IGNORE_LABEL - label.to(image.dtype))[None, None]
         nearest = F.grid_sample(distance, grid, mode="nearest", padding_mode="zeros", align_corners=False)
         return moved[0, 0], (IGNORE_LABEL - nearest[0, 0]).to(label.dtype)
 
     def _grid(self, image: Tensor) -> Tensor:
-        """Where each voxel comes from, (1, D, H, W, 3), in the (x, y, z) coordinates of -1 to 1 of `grid_sample`."""
+        """Return the origin of each voxel, (1, D, H, W, 3), in `grid_sample`'s coordinates (x, y, z) of -1 to 1."""
         _, height, width = image.shape
         angle = math.radians(self.degrees)
-        cosine, sine, aspect = math.cos(angle), math.sin(angle), height / width
+        cosine = math.cos(angle)
+        sine = math.sin(angle)
+        aspect = height / width  # coordinates of -1 to 1 have the same range along both axes, pixels do not
         rows = [[cosine, -sine * aspect, 0, 0], [sine / aspect, cosine, 0, 0], [0, 0, 1, 0]]
         theta = torch.tensor([rows], dtype=image.dtype, device=image.device) / self.zoom
         return F.affine_grid(theta, [1, 1, *image.shape], align_corners=False)
@@ -128,13 +137,13 @@ class Placement:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What happens to a crop, in this order: placement, then intensities."""
+    """The changes of one crop, in this order: placement, then intensities."""
 
     placement: Placement | None
     intensities: tuple[IntensityChange, ...]
 
     def apply(self, image: Tensor, label: Tensor, normalisation: Normalisation) -> tuple[Tensor, Tensor]:
-        """Changed copies of a normalised image (D, H, W) and its label."""
+        """Return changed copies of a normalised image (D, H, W) and its label, or both as given without a change."""
         if self.placement is None and not self.intensities:
             return image, label
         scaled = image + normalisation.mean
@@ -146,18 +155,20 @@ class Augmentation:
 
 
 class Augmenter:
-    """Changes crops by their number: a function of the seed and that number alone."""
+    """Augmentation of crops by their number; a function of the seed and that number alone."""
 
     def __init__(self, config: AugmentConfig, normalisation: Normalisation, seed: int) -> None:
-        self._config, self._normalisation, self._seed = config, normalisation, seed
+        self._config = config
+        self._normalisation = normalisation
+        self._seed = seed
 
     @property
     def is_off(self) -> bool:
-        """Whether no crop is ever changed."""
+        """Whether no crop is changed."""
         return not any(chance.probability for _, chance in self._config)
 
     def draw(self, crop: int) -> Augmentation:
-        """What happens to a crop."""
+        """Draw the changes of a crop."""
         generator = stream(self._seed, Purpose.AUGMENTATION, crop)
         drawn = {name: _draw(chance, generator) for name, chance in self._config}
         noise_seed = int(generator.integers(2**63))
@@ -165,7 +176,7 @@ class Augmenter:
         return Augmentation(Placement(**place) if place else None, self._intensities(drawn, noise_seed))
 
     def apply(self, first_crop: int, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """Changed copies of crops (B, D, H, W) numbered from `first_crop` on."""
+        """Return changed copies of crops (B, D, H, W), which are numbered from `first_crop` on."""
         crops = enumerate(zip(image, label, strict=True), start=first_crop)
         changed = [self.draw(crop).apply(one, classes, self._normalisation) for crop, (one, classes) in crops]
         return torch.stack([one for one, _ in changed]), torch.stack([classes for _, classes in changed])
@@ -183,6 +194,8 @@ class Augmenter:
 
 
 def _draw(chance: Chance, generator: np.random.Generator) -> float | None:
-    """A value, or none; two draws either way, so that one option does not change what another draws."""
-    happens, value = generator.random() < chance.probability, float(generator.uniform(*chance.range))
+    """Draw a value, or None by chance."""
+    # Two draws in either case, so that one option does not change the draws of the others.
+    happens = generator.random() < chance.probability
+    value = float(generator.uniform(*chance.range))
     return value if happens else None

@@ -1,7 +1,7 @@
-"""The patients of a training run, decoded once a node where the memory budget allows, else a window at a time.
+"""The cases of a training run, decoded once per node where the memory budget allows, else in a sliding window.
 
-The budget is of the shared copy and of a window alike. A copy is there once a node; a window is each process's own, so
-that as many of them lie in memory as there are training processes on the node.
+The memory budget applies to the shared copy and to a window alike. The copy exists once per node. Each training process
+has its own window, so that the windows of a node take a multiple of the budget.
 """
 
 from dataclasses import dataclass
@@ -25,31 +25,31 @@ from renalnet.types import Split
 
 _MB: Final = 2**20
 _DEFAULT_SHARE: Final = 4
-"""The budget, where none is given, is this part of the node's memory."""
+"""Divisor of the node's memory that gives the default budget."""
 _log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """Training and validation patients; never test patients."""
+    """Training and validation cases; never test cases."""
 
     train: DecodedCases
     validation: DecodedCases
     normalisation: Normalisation
     fingerprint: str
-    """Changes when any voxel of the store changes, and with the fold."""
+    """Identity of the data: the fingerprint of the store, and the fold."""
 
     def close(self) -> None:
-        """Give up what is decoded; the node's copy goes with its last user. The end of the process does so too."""
+        """Release the decoded cases, as the end of the process does; the last user of the node's copy removes it."""
         self.train.close()
         self.validation.close()
 
 
 def load_cohort(store: Store, config: LoaderConfig | None = None, fold: Fold | None = None) -> Cohort:
-    """The training and validation patients of a store, or of a fold of it; none is decoded yet.
+    """Return the training and validation cases of a store, or of a fold of it; no case is decoded yet.
 
     Raises:
-        ConfigError: the shuffle window does not fit into the memory budget, or there are fewer patients than folds.
+        ConfigError: the shuffle window exceeds the memory budget, or there are fewer cases than folds.
     """
     config = config or LoaderConfig()
     budget = int(config.memory_mb * _MB) if config.memory_mb else memory_bytes() // _DEFAULT_SHARE
@@ -59,28 +59,29 @@ def load_cohort(store: Store, config: LoaderConfig | None = None, fold: Fold | N
     fits = held <= budget
     if not fits:
         held = _window_bytes(store, budget, config.window)
-    train = _patients(store, "train", config.decoders, fits=fits)
-    # Validation goes through the patients one by one: where they do not fit, that one and the next are held.
+    train = _decoded(store, "train", config.decoders, fits=fits)
+    # Validation visits the cases one by one; where they do not fit, only the current and the next one are in memory.
     fits = num_bytes(store, "validation") <= budget - held
-    validation = _patients(store, "validation", config.decoders, fits=fits)
+    validation = _decoded(store, "validation", config.decoders, fits=fits)
     return Cohort(train, validation, store.normalisation, store.fingerprint)
 
 
 def _fold_cohort(store: Store, config: LoaderConfig, fold: Fold, budget: int) -> Cohort:
-    """A fold takes its patients from the node's copies of the whole splits: however many folds, they are there once.
+    """Return the cohort of a fold, whose cases come from the node's copies of the whole splits.
 
-    Where those do not fit, both of the fold's parts are streamed.
+    The copies thus exist once, however many folds run on the node. Where they exceed the budget, both parts of the fold
+    are streamed.
     """
-    dealt = in_fold(store, fold)
+    fold_store = in_fold(store, fold)
     fits = sum(num_bytes(store, split) for split in FOLD_SPLITS) <= budget
     if not fits:
-        _window_bytes(dealt, budget, config.window)
+        _window_bytes(fold_store, budget, config.window)
     places = _places(store, fits=fits)
     train, validation = (
         DecodedCases(
-            RenumberedSource(tuple(places[case] for case in dealt.cases(split))),
-            dealt.index.shapes(split),
-            dealt.index.counts(split),
+            RenumberedSource(tuple(places[case] for case in fold_store.cases(split))),
+            fold_store.index.shapes(split),
+            fold_store.index.counts(split),
             num_threads=config.decoders,
             keep_all=fits,
         )
@@ -90,7 +91,7 @@ def _fold_cohort(store: Store, config: LoaderConfig, fold: Fold, budget: int) ->
 
 
 def _places(store: Store, *, fits: bool) -> dict[str, tuple[CaseSource, int]]:
-    """Where each training or validation patient is read, and its number there."""
+    """Return the source of each training and validation case, and the case's number there."""
     places: dict[str, tuple[CaseSource, int]] = {}
     for split in FOLD_SPLITS:
         source = _source(store, split, fits=fits)
@@ -99,45 +100,50 @@ def _places(store: Store, *, fits: bool) -> dict[str, tuple[CaseSource, int]]:
 
 
 def copy_name(store: Store, split: Split) -> str:
-    """Of the folder with a node's copy of a split, below `node_folder.private_home` of its place."""
+    """Return the name of the folder with a node's copy of a split, below `node_folder.private_home`."""
     return f"{store.fingerprint}-{split}-{LAYOUT}"
 
 
-def _patients(store: Store, split: Split, num_threads: int, *, fits: bool) -> DecodedCases:
-    """A split's patients: all of them once a node where they fit, else those that each process wants."""
+def _decoded(store: Store, split: Split, num_threads: int, *, fits: bool) -> DecodedCases:
+    """Return the cases of a split: all of them once per node where they fit, else a window for each process."""
     source = _source(store, split, fits=fits)
-    shapes, counts = store.index.shapes(split), store.index.counts(split)
+    shapes = store.index.shapes(split)
+    counts = store.index.counts(split)
     return DecodedCases(source, shapes, counts, num_threads=num_threads, keep_all=fits)
 
 
 def _source(store: Store, split: Split, *, fits: bool) -> CaseSource:
-    """The node's copy of a split where it fits and there is room, else the store itself."""
+    """Return the node's copy of a split where it fits the budget and there is room, else the store itself."""
     cases = tuple(store.cases(split))
     source = StoreSource(store, cases)
     return (_shared(store, split, source) or source) if cases and fits else source
 
 
 def _shared(store: Store, split: Split, source: CaseSource) -> NodeCopy | None:
-    """The node's copy; none, and said so, where there is no room for it."""
+    """Return the node's copy of a split, or None with a warning where there is no room for it."""
     place = find_room(copy_name(store, split), num_bytes(store, split))
     if place is None:
         _log.warning(
-            "no room in /dev/shm or the temporary folder to share the %s patients: each process holds its own", split
+            "no room in /dev/shm or the temporary folder to share the %s cases; each process decodes its own", split
         )
         return None
     return NodeCopy(NodeFolder(place), source, store.index.shapes(split), _num_slabs(store, split))
 
 
 def _window_bytes(store: Store, budget: int, window: int) -> int:
-    """What the largest window of training patients takes, and that they are streamed is said. Raises ConfigError."""
+    """Return the bytes of the largest window of training cases, and log that they are streamed.
+
+    Raises:
+        ConfigError: the window exceeds the budget.
+    """
     sizes = np.sort(copy_bytes(store.index.shapes("train"), _num_slabs(store, "train")))
     needed = int(sizes[-window - ENTER_AHEAD :].sum())
     if needed > budget:
         raise ConfigError(
-            f"loader.window = {window}: so many patients of {store.path} take up to {needed / _MB:.1f} MB, more "
+            f"loader.window = {window}: that many cases of {store.path} take up to {needed / _MB:.1f} MB, more "
             f"than the budget of {budget / _MB:.1f} MB; lower loader.window or raise loader.memory_mb"
         )
-    _log.info("%d patients do not fit into %d MB: streaming %d at a time", len(sizes), budget // _MB, window)
+    _log.info("%d cases exceed %d MB; streaming with a window of %d cases", len(sizes), budget // _MB, window)
     return needed
 
 
@@ -146,5 +152,5 @@ def _num_slabs(store: Store, split: Split) -> NDArray[np.int64]:
 
 
 def num_bytes(store: Store, split: Split) -> int:
-    """Bytes of a split's decoded patients."""
+    """Return the bytes of all decoded cases of a split."""
     return int(copy_bytes(store.index.shapes(split), _num_slabs(store, split)).sum())

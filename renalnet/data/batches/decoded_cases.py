@@ -1,4 +1,4 @@
-"""Decoded patients of a split, by number; those that are wanted next are decoded ahead by background threads."""
+"""Decoded cases of a split, by number; background threads decode the cases that are needed next."""
 
 import threading
 from collections import deque
@@ -19,31 +19,31 @@ from renalnet.types import HuArray, LabelArray
 
 @dataclass(frozen=True)
 class DecodedCase:
-    """What training and validation need of a patient. The arrays may be shared with other processes: do not write."""
+    """A case as training and validation use it. Other processes may share its arrays, which must not be written."""
 
     image: HuArray
-    """HU (z, y, x), clipped to the range of the normalisation, so that a batch needs no clipping."""
+    """CT numbers (z, y, x), clipped to the range of the normalisation once, so that no batch has to."""
     label: LabelArray
-    """(z, y, x)."""
+    """Labels (z, y, x)."""
     locations: ClassLocations
-    """Where its classes lie."""
+    """Locations of its classes."""
 
 
 class CaseSource(Protocol):
-    """Where patients come from, by number."""
+    """A source of cases by number."""
 
     def read(self, number: int) -> DecodedCase:
-        """A patient; called by several threads at once. Raises StoreError."""
+        """Return a case; called by several threads at once. Raises StoreError where its shard is damaged."""
         ...
 
     def close(self) -> None:
-        """Give up what it holds; patients that were read stay valid."""
+        """Release the source; cases that were read stay valid."""
         ...
 
 
 @dataclass(frozen=True)
 class StoreSource:
-    """Cases decoded from a store into this process's own memory."""
+    """Source that decodes cases from a store into the memory of this process."""
 
     store: Store
     cases: tuple[str, ...]
@@ -55,15 +55,15 @@ class StoreSource:
         return DecodedCase(np.clip(roi.image, *bounds, out=roi.image), roi.label, locations)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing, because the store has no open file."""
 
 
 @dataclass(frozen=True)
 class RenumberedSource:
-    """Cases of other sources under new numbers: of the copies that a node has already, for instance."""
+    """Source of the cases of other sources under new numbers, for instance of a node's copies of both splits."""
 
     places: tuple[tuple[CaseSource, int], ...]
-    """For each patient its source, and its number there."""
+    """Source of each case, and its number there."""
 
     def read(self, number: int) -> DecodedCase:
         """See `CaseSource`."""
@@ -71,13 +71,16 @@ class RenumberedSource:
         return source.read(there)
 
     def close(self) -> None:
-        """Close every source, which may be done twice."""
+        """Close every source once; another object may have closed it already."""
         for source in {id(source): source for source, _ in self.places}.values():
             source.close()
 
 
 class DecodedCases:
-    """The patients of a split, in the order of their names; `patients[number]` decodes, or waits for who decodes."""
+    """The cases of a split, in the order of their names.
+
+    `cases[number]` decodes a case, or waits for the thread that already decodes it.
+    """
 
     def __init__(
         self,
@@ -88,17 +91,20 @@ class DecodedCases:
         num_threads: int = 1,
         keep_all: bool = True,
     ) -> None:
-        """Nothing is decoded yet.
+        """Begin without a decoded case.
 
         Args:
-            source: what decodes them.
-            shapes: voxels (z, y, x) of each ROI, (N, 3).
-            counts: voxels of each label of each patient, (N, 3).
-            num_threads: decode ahead.
-            keep_all: whether patients stay when others are wanted; else memory holds the wanted ones only.
+            source: source of the cases.
+            shapes: voxels (z, y, x) of each ROI, shape (N, 3).
+            counts: voxels of each label of each case, shape (N, 3).
+            num_threads: number of threads that decode ahead.
+            keep_all: whether decoded cases stay in memory; else only those of the last `prefetch` do.
         """
-        self.shapes, self.counts = shapes, counts
-        self._source, self._num_threads, self._keep_all = source, num_threads, keep_all
+        self.shapes = shapes
+        self.counts = counts
+        self._source = source
+        self._num_threads = num_threads
+        self._keep_all = keep_all
         self._changed = threading.Condition()
         self._ready: dict[int, DecodedCase] = {}
         self._under_way: set[int] = set()
@@ -118,9 +124,9 @@ class DecodedCases:
         return self._make(number)
 
     def prefetch(self, numbers: Iterable[int]) -> None:
-        """These are needed next; with `keep_all` off, the others are forgotten.
+        """Decode these cases ahead, in this order; without `keep_all`, drop all others.
 
-        They are decoded in this order, behind those that have been waiting.
+        Cases of an earlier call that are still wanted come first.
         """
         order = list(dict.fromkeys(numbers))
         with self._changed:
@@ -132,11 +138,11 @@ class DecodedCases:
             num_new = min(self._num_threads, len(self._queue)) - self._num_running
             self._num_running += max(num_new, 0)
         for _ in range(num_new):
-            # Not a daemon: it would be cut off inside arrow when the interpreter ends. It ends itself instead.
+            # Not a daemon thread, which the end of the interpreter would cut off inside arrow. `_next` ends it instead.
             threading.Thread(target=self._work, name="decode").start()
 
     def close(self) -> None:
-        """Decode nothing more ahead, and forget what is decoded."""
+        """Stop decoding ahead, drop the decoded cases, and close the source."""
         self.prefetch(())
         with self._changed:
             self._ready.clear()
@@ -145,11 +151,13 @@ class DecodedCases:
     def _work(self) -> None:
         try:
             while (number := self._next()) is not None:
-                with suppress(RenalnetError, OSError):  # whoever needs this patient meets the error
+                # The error is raised again where the case is needed, which is where it can be handled.
+                with suppress(RenalnetError, OSError):
                     self._make(number)
         except BaseException:
             with self._changed:
-                self._num_running -= 1  # `_next` lowers it in the same breath as it finds nothing more to do
+                # `_next` lowers the count itself under the lock when it finds no more work, but not on this path.
+                self._num_running -= 1
             raise
         if self._keep_all:
             release_memory()
@@ -165,13 +173,13 @@ class DecodedCases:
             return None
 
     def _make(self, number: int) -> DecodedCase:
-        patient = None
+        case = None
         try:
-            patient = self._source.read(number)
-            return patient
+            case = self._source.read(number)
+            return case
         finally:
             with self._changed:
                 self._under_way.discard(number)
-                if patient is not None and (self._keep_all or number in self._wanted):
-                    self._ready[number] = patient
+                if case is not None and (self._keep_all or number in self._wanted):
+                    self._ready[number] = case
                 self._changed.notify_all()

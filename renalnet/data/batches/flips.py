@@ -1,4 +1,4 @@
-"""Flips, drawn from a generator and applied while a crop is copied."""
+"""Random flips of crops, which are applied while a crop is copied."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Flips:
-    """Which axes (z, y, x) are reversed."""
+    """The axes along which a crop is reversed."""
 
     axes: tuple[int, ...]
+    """Numbers of the reversed axes of (z, y, x)."""
 
     def of(self, array: NDArray[Any]) -> NDArray[Any]:
-        """A reversed view of an array (z, y, x); nothing is copied."""
+        """Return a reversed view of an array (z, y, x) without a copy."""
         return np.flip(array, self.axes)
 
 
@@ -22,5 +23,5 @@ NO_FLIPS: Final = Flips(())
 
 
 def draw_flips(generator: np.random.Generator) -> Flips:
-    """Each axis with probability one half."""
+    """Draw flips; each axis is reversed with probability one half."""
     return Flips(tuple(int(axis) for axis in np.flatnonzero(generator.integers(0, 2, size=3))))

@@ -1,7 +1,7 @@
-"""Cross-validation within a store: its training and validation patients together, dealt anew; never test patients.
+"""Cross-validation within a store: its training and validation cases are dealt into folds; test cases stay.
 
-What was fitted when the store was made, the mean of the intensities and the atlases, stays that of its own training
-patients.
+The mean of the intensities and the atlases were fitted when the store was prepared. They stay those of the store's own
+training cases.
 """
 
 from collections.abc import Mapping
@@ -14,29 +14,29 @@ from renalnet.errors import ConfigError
 from renalnet.types import TUMOR, Split
 
 FOLD_SPLITS: Final[tuple[Split, Split]] = ("train", "validation")
-"""The splits whose patients are dealt."""
+"""Splits whose cases are dealt into folds."""
 
 
 @dataclass(frozen=True)
 class Fold:
-    """One of the parts into which the patients are dealt: validated on, while the others are trained on."""
+    """One fold of a cross-validation, whose cases are the validation cases; the others are the training cases."""
 
     number: int
-    """From 0."""
+    """Number of the fold, from 0."""
     num_folds: int
     seed: int
-    """Of the deal; the same for all folds that belong together."""
+    """Seed of the assignment; the same for all folds of one cross-validation."""
 
     def __str__(self) -> str:
-        """`fold-0-of-5-seed-7`."""
+        """Return the name of the fold, e.g. `fold-0-of-5-seed-7`."""
         return f"fold-{self.number}-of-{self.num_folds}-seed-{self.seed}"
 
 
 def in_fold(store: Store, fold: Fold) -> Store:
-    """The same store with the splits of a fold.
+    """Return the same store with the splits of a fold.
 
     Raises:
-        ConfigError: there are fewer patients than folds.
+        ConfigError: there are fewer cases than folds.
     """
     has_tumor = {
         case: bool(counts[TUMOR])
@@ -47,21 +47,22 @@ def in_fold(store: Store, fold: Fold) -> Store:
 
 
 def fold_splits(has_tumor: Mapping[str, bool], fold: Fold) -> dict[str, Split]:
-    """The split of each case in a fold: cases in an order of the seed, dealt in turn to as many folds as there are.
+    """Return the split of each case in a fold.
 
-    Those with a tumor are dealt first, so that each fold gets its share of them and of the healthy ones.
+    Cases are ordered by a hash of the seed and dealt to the folds in turn. Those with a tumor are dealt first, so that
+    each fold gets its share of cases with and without tumor.
 
     Args:
-        has_tumor: of each case.
-        fold: which part is validated on.
+        has_tumor: whether each case has a tumor.
+        fold: fold whose cases are the validation cases.
 
     Raises:
         ConfigError: there are fewer cases than folds.
     """
     if len(has_tumor) < fold.num_folds:
         raise ConfigError(
-            f"{fold.num_folds} folds of {len(has_tumor)} training and validation patients: each needs a patient or "
-            "more; ask for fewer folds"
+            f"{fold.num_folds} folds of {len(has_tumor)} training and validation cases: each fold needs at least one "
+            "case; use fewer folds"
         )
     order = sorted(has_tumor, key=lambda case: (not has_tumor[case], unit_hash(case, "fold", fold.seed)))
     held_out = set(order[fold.number :: fold.num_folds])

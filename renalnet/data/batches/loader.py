@@ -1,7 +1,7 @@
-"""Batches of crops focused on kidney and tumor, in an order that depends on the seed and the step alone.
+"""Batches of random crops that are weighted towards kidney and tumor, with random flips (paper, III.B.2).
 
-A batch is a function of (seed, step): resuming at a step needs no state but its number, and neither threads nor
-memory change what is drawn (paper, III.B.2: flips and random crops, weighted towards kidney and tumor).
+A batch is a function of the seed and the step alone. A run therefore resumes at a step by its number, and neither the
+number of threads nor the memory budget changes a batch.
 """
 
 import time
@@ -23,54 +23,62 @@ from renalnet.data.batches.sampler import Sampler, ShuffleWindow
 from renalnet.types import IGNORE_LABEL
 
 WORKERS_BESIDE_GPU: Final = 2
-"""Threads where none are configured; a network on a processor takes far longer than a batch, and needs none."""
+"""Default number of threads that assemble batches beside a GPU.
+
+The default beside a CPU is 0, because a network takes far longer there than the assembly of a batch.
+"""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Crops (B, z, y, x) in host memory, valid until the next batch is asked for."""
+    """Crops (B, z, y, x) in host memory, valid until the next batch is requested."""
 
     step: int
     image: Tensor
-    """int16, HU within the range of the normalisation."""
+    """CT numbers as int16, within the range of the normalisation."""
     label: Tensor
-    """uint8, `IGNORE_LABEL` outside the ROI."""
+    """Labels as uint8, `IGNORE_LABEL` outside the ROI."""
 
 
 class BatchLoader:
-    """Batches by step number, assembled in the caller's thread or ahead of it."""
+    """Batches by step, assembled in the caller's thread or ahead of it in other threads."""
 
-    def __init__(self, patients: DecodedCases, config: TrainConfig, *, fill_hu: int, for_gpu: bool = False) -> None:
-        """Allocate nothing yet.
+    def __init__(self, cases: DecodedCases, config: TrainConfig, *, fill_hu: int, for_gpu: bool = False) -> None:
+        """Prepare to assemble batches; buffers are allocated later.
 
         Args:
-            patients: to draw from.
-            config: of the run: its crops, window, batch size and seed.
-            fill_hu: what lies outside a ROI.
-            for_gpu: pin the buffers, and assemble ahead unless the configuration says otherwise.
+            cases: cases to draw from.
+            config: configuration of the run, with crops, window, batch size and seed.
+            fill_hu: CT number outside an ROI.
+            for_gpu: whether to pin the buffers, and to assemble ahead unless the configuration says otherwise.
 
         Raises:
-            StoreError: there is no patient.
+            StoreError: there is no case.
         """
-        self._patients, self._patch, self._seed = patients, config.patch, config.seed
-        self._batch_size, self._fill_hu, self._pin = config.optim.batch_size, fill_hu, for_gpu
-        self._window = ShuffleWindow(len(patients), config.loader.window, config.loader.visit, config.seed)
-        self._sampler = Sampler(patients, config.patch, self._window)
+        self._cases = cases
+        self._patch = config.patch
+        self._seed = config.seed
+        self._batch_size = config.optim.batch_size
+        self._fill_hu = fill_hu
+        self._pin = for_gpu
+        self._window = ShuffleWindow(len(cases), config.loader.window, config.loader.visit, config.seed)
+        self._sampler = Sampler(cases, config.patch, self._window)
         beside = WORKERS_BESIDE_GPU if for_gpu else 0
         self._num_workers = beside if config.loader.workers is None else config.loader.workers
         self._ring: list[tuple[Tensor, Tensor]] = []
         self.waited_s = 0.0
-        """Seconds that callers of `batches` have waited for a batch."""
+        """Seconds for which callers of `batches` have waited."""
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step in memory of its own; the same for the same seed and step, whatever was asked before."""
+        """Return the batch of a step in its own memory; it depends on the seed and the step alone."""
         return self._fill(step, self._new_buffers())
 
     def batches(self, first_step: int, num_steps: int) -> Iterator[Batch]:
-        """The batches of `num_steps` steps from `first_step` on. Raises StoreError where a shard is damaged."""
+        """Yield the batches of `num_steps` steps from `first_step` on. Raises StoreError where a shard is damaged."""
+        # One buffer more than threads: the caller uses one batch while the threads fill the others.
         while len(self._ring) <= self._num_workers:
             self._ring.append(self._new_buffers())
-        self._patients.prefetch(self._sampler.order_of_need(self._seed, first_step * self._batch_size))
+        self._cases.prefetch(self._sampler.order_of_need(self._seed, first_step * self._batch_size))
         steps = range(first_step, first_step + num_steps)
         yield from self._ahead(steps) if self._num_workers else self._in_turn(steps)
 
@@ -83,7 +91,7 @@ class BatchLoader:
             yield batch
 
     def _ahead(self, steps: range) -> Iterator[Batch]:
-        """One batch is used while `num_workers` others are assembled: a buffer is filled when its user is done."""
+        """Yield batches while `num_workers` others are assembled; a buffer is filled again once its user is done."""
         pending: deque[Future[Batch]] = deque()
         pool = ThreadPoolExecutor(self._num_workers, thread_name_prefix="batch")
         try:
@@ -100,11 +108,12 @@ class BatchLoader:
             pool.shutdown(cancel_futures=True)
 
     def _slide(self, oldest_step: int, newest_step: int) -> None:
-        """Say which patients the steps under way need, and which will enter soon."""
+        """Prefetch the cases that the current steps need, and those that enter the window soon."""
         if self._window.holds_all:
             return
-        first, last = oldest_step * self._batch_size, (newest_step + 1) * self._batch_size - 1
-        self._patients.prefetch(self._window.around(first, last).tolist())
+        first = oldest_step * self._batch_size
+        last = (newest_step + 1) * self._batch_size - 1
+        self._cases.prefetch(self._window.around(first, last).tolist())
 
     def _fill(self, step: int, buffers: tuple[Tensor, Tensor]) -> Batch:
         images, labels = buffers
@@ -116,9 +125,10 @@ class BatchLoader:
         generator = stream(self._seed, Purpose.CROP, crop)
         location = self._sampler.draw(crop, generator)
         flips = draw_flips(generator) if self._patch.flip else NO_FLIPS
-        patient = self._patients[location.case]
-        for out, roi, fill in ((image, patient.image, self._fill_hu), (label, patient.label, IGNORE_LABEL)):
-            crop_into(flips.of(out.numpy()), roi, location, fill)  # what is written to a reversed view lies reversed
+        case = self._cases[location.case]
+        # Writing into a reversed view flips the crop without a second copy.
+        crop_into(flips.of(image.numpy()), case.image, location, self._fill_hu)
+        crop_into(flips.of(label.numpy()), case.label, location, IGNORE_LABEL)
 
     def _new_buffers(self) -> tuple[Tensor, Tensor]:
         shape = self._batch_size, *self._patch.shape

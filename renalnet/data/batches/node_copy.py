@@ -1,9 +1,9 @@
-"""One decoded copy of a split's patients on a node, mapped by all of a user's processes there.
+"""One decoded copy of the cases of a split on a node, mapped by all processes of a user there.
 
-A sparse file in shared memory (or in the temporary folder, whose pages are shared as well) has a place for each
-patient. Whoever needs a patient that is not there decodes it under that patient's lock; the others wait for it. A
-patient counts as there only once its mark is written, behind its voxels, and the kernel frees the locks of a process
-that is killed, so half a patient is never used and never waited for.
+A sparse file in shared memory (or in the temporary folder, whose pages are shared as well) has a place for each case. A
+process that needs a missing case decodes it under the case's lock, and the others wait. A case counts as present only
+after its mark is written, which happens after its voxels. The kernel frees the locks of a killed process. A partly
+written case is therefore never used, and nobody waits for it.
 """
 
 import fcntl
@@ -28,7 +28,7 @@ from renalnet.runtime.storage import FULL
 from renalnet.types import FOREGROUND_LABELS, NUM_CLASSES, HuArray, LabelArray
 
 LAYOUT: Final = 1
-"""Part of the copy's name, so that programs of different layouts do not meet."""
+"""Version of the layout, a part of the copy's name, so that programs with other layouts use other copies."""
 _SLAB: Final = np.dtype(
     [
         ("start", np.int64),
@@ -42,13 +42,16 @@ _log = get_logger(__name__)
 
 
 def copy_bytes(shapes: NDArray[np.int64], num_slabs: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Bytes that each patient takes, whole pages: int16 and uint8 a voxel, and what is known of its slabs."""
+    """Return the bytes of each case in whole pages: int16 and uint8 per voxel, and the locations of its classes."""
     exact: NDArray[np.int64] = 3 * shapes.prod(axis=1) + _SLAB.itemsize * num_slabs
     return -(-exact // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
 
 
 def find_room(name: str, num_bytes: int) -> Path | None:
-    """Where on this node a copy of that name is or has room: shared memory, then the temporary folder, else none."""
+    """Return the path of a copy on this node, where it already is or has room.
+
+    Shared memory is tried first, then the temporary folder. None where neither has room.
+    """
     for base in (Path("/dev/shm"), Path(tempfile.gettempdir())):
         home = private_home(base)
         if home is None:
@@ -60,69 +63,88 @@ def find_room(name: str, num_bytes: int) -> Path | None:
 
 
 class NodeCopy:
-    """The places of the patients; `read` gives one from shared memory."""
+    """Source that shares decoded cases between the processes of a node."""
 
     def __init__(self, folder: NodeFolder, source: CaseSource, shapes: NDArray[np.int64], num_slabs: NDArray[np.int64]):
-        """Join or begin the copy in `folder`; nothing is decoded yet. Raises OSError."""
-        self._folder, self._source = folder, source
-        self._shapes, self._num_slabs = shapes, num_slabs
+        """Join the copy in `folder`, or begin one; no case is decoded yet.
+
+        Args:
+            folder: folder of the copy.
+            source: source of the cases that the copy does not have yet.
+            shapes: voxels (z, y, x) of each ROI, shape (N, 3).
+            num_slabs: slabs of each ROI, shape (N,).
+
+        Raises:
+            OSError: the copy cannot be made.
+        """
+        self._folder = folder
+        self._source = source
+        self._shapes = shapes
+        self._num_slabs = num_slabs
         self._sizes = copy_bytes(shapes, num_slabs)
         self._offsets = np.cumsum(self._sizes) - self._sizes
         with (folder.path / _DATA).open("ab") as file:
             os.ftruncate(file.fileno(), int(self._sizes.sum()))
         with (folder.path / _DATA).open("rb") as file:
             self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
-        self._told = False
+        self._has_warned = False
 
     def read(self, number: int) -> DecodedCase:
-        """A patient, from shared memory or decoded into it. Raises StoreError."""
+        """Return a case from shared memory, after decoding it into there if it is missing. Raises StoreError.
+
+        Where the memory is full, the decoded case is not shared.
+        """
         with _lock(self._folder.path / f"{number:06d}") as mark:
             if not os.fstat(mark).st_size:
-                patient = self._source.read(number)
-                if not self._write(number, patient):
-                    return patient
+                case = self._source.read(number)
+                if not self._write(number, case):
+                    return case
                 os.write(mark, b"+")
         slabs, image, label = self._views(number, self._map, int(self._offsets[number]))
         return DecodedCase(image, label, _read_class_locations(slabs))
 
     def close(self) -> None:
-        """Leave the copy; it goes with its last user. Cases that were read stay valid."""
+        """Leave the copy; its last user removes it. Cases that were read stay valid."""
         self._folder.close()
 
-    def _write(self, number: int, patient: DecodedCase) -> bool:
-        """Whether there was room for the patient."""
-        offset, size = int(self._offsets[number]), int(self._sizes[number])
+    def _write(self, number: int, case: DecodedCase) -> bool:
+        """Write a case to its place; return whether there was room for it."""
+        offset = int(self._offsets[number])
+        size = int(self._sizes[number])
         with (self._folder.path / _DATA).open("r+b") as file:
             try:
-                os.posix_fallocate(file.fileno(), offset, size)  # else a full disk would be met as a SIGBUS
+                # Without this a full disk would end the process by SIGBUS when it writes to the mapped memory.
+                os.posix_fallocate(file.fileno(), offset, size)
             except OSError as error:
                 if error.errno not in FULL:
                     raise
-                self._tell_full()
+                self._warn_once()
                 return False
             memory = mmap.mmap(file.fileno(), size, offset=offset)
         slabs, image, label = self._views(number, memory, 0)
-        _write_class_locations(slabs, patient.locations)
-        np.copyto(image, patient.image)
-        np.copyto(label, patient.label)
+        _write_class_locations(slabs, case.locations)
+        np.copyto(image, case.image)
+        np.copyto(label, case.label)
         return True
 
     def _views(self, number: int, memory: mmap.mmap, offset: int) -> tuple[NDArray[Any], HuArray, LabelArray]:
-        """Slabs, image and label of a patient whose place begins at `offset` of the memory."""
-        num_slabs, shape = int(self._num_slabs[number]), tuple(self._shapes[number].tolist())
+        """Return views of slabs, image and label of a case whose place begins at `offset` of `memory`."""
+        num_slabs = int(self._num_slabs[number])
+        shape = tuple(self._shapes[number].tolist())
         slabs = np.frombuffer(memory, _SLAB, num_slabs, offset)
         image = np.frombuffer(memory, np.int16, math.prod(shape), offset + slabs.nbytes)
         label = np.frombuffer(memory, np.uint8, image.size, offset + slabs.nbytes + image.nbytes)
         return slabs, image.reshape(shape), label.reshape(shape)
 
-    def _tell_full(self) -> None:
-        if not self._told:
-            _log.warning("%s is full: the patients left are decoded by each process for itself", self._folder.path)
-        self._told = True
+    def _warn_once(self) -> None:
+        if not self._has_warned:
+            _log.warning("%s is full; each process decodes the remaining cases for itself", self._folder.path)
+        self._has_warned = True
 
 
 def _write_class_locations(slabs: NDArray[Any], locations: ClassLocations) -> None:
-    slabs["start"], slabs["counts"] = locations.starts, locations.counts
+    slabs["start"] = locations.starts
+    slabs["counts"] = locations.counts
     for column, label in enumerate(FOREGROUND_LABELS):
         for slab, anchors in zip(slabs, locations.anchors(label), strict=True):
             slab["num_anchors"][column] = len(anchors)
@@ -139,7 +161,7 @@ def _read_class_locations(slabs: NDArray[Any]) -> ClassLocations:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[int]:
-    """An open file that nobody else, thread or process, holds inside the block."""
+    """Yield an open file under a lock that no other thread or process has inside the block."""
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,7 +1,7 @@
-"""A folder on this node that a user's processes share while any of them runs, and that goes with the last one.
+"""A folder on this node that the processes of a user share, and that the last of them removes.
 
-Each user of the folder holds a shared lock on a file beside it. The kernel frees the locks of a process that is
-killed, so whoever gets that lock for himself alone knows that what he finds was left behind.
+Each user of the folder has a shared lock on a file beside it. The kernel frees the locks of a killed process. A process
+that gets the exclusive lock therefore knows that the folder is left over from processes that have ended.
 """
 
 import fcntl
@@ -14,7 +14,10 @@ from pathlib import Path
 
 
 def private_home(base: Path) -> Path | None:
-    """A folder below `base` that is this user's alone, made if absent; none where it cannot be had or trusted."""
+    """Return a folder below `base` that only this user can enter; it is made if absent.
+
+    None where it cannot be made, or where its owner or permissions are not those of this user alone.
+    """
     home = base / f"renalnet-{os.getuid()}"
     try:
         home.mkdir(mode=0o700, exist_ok=True)
@@ -26,35 +29,35 @@ def private_home(base: Path) -> Path | None:
 
 
 def remove_leftovers(home: Path) -> None:
-    """Remove the folders below `home` whose users are all gone."""
+    """Remove the folders below `home` whose users have all ended."""
     for lock in home.glob("*.lock"):
         with suppress(OSError):
             _leave(os.open(lock, os.O_RDWR), lock)
 
 
 class NodeFolder:
-    """`path` is there until the last process that made this object with the same place has closed it or ended."""
+    """A shared folder. `path` exists until the last process with such an object for it has closed it or ended."""
 
     def __init__(self, path: Path) -> None:
-        """Join the folder, or make it anew where nobody uses it. Raises OSError."""
+        """Join the folder, or make an empty one where nobody uses it. Raises OSError where that is not possible."""
         self.path = path
         lock = path.with_name(f"{path.name}.lock")
         self._finalizer = weakref.finalize(self, _leave, _join(path, lock), lock)
 
     def close(self) -> None:
-        """Leave the folder; the last one removes it. Memory that is mapped from it stays."""
+        """Leave the folder; its last user removes it. Memory that is mapped from it stays valid."""
         self._finalizer()
 
 
 def _join(folder: Path, lock: Path) -> int:
-    """An open file that holds the shared lock."""
+    """Return an open file with the shared lock, after making the folder if nobody else uses it."""
     while True:
         file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
         if _locks_alone(file, lock):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(mode=0o700)
         fcntl.flock(file, fcntl.LOCK_SH)
-        # Between the two locks another may have come, found nobody, and removed both.
+        # Between the two locks another process may have got the exclusive one and removed folder and lock file.
         if _is_in_place(file, lock) and folder.is_dir():
             return file
         os.close(file)
@@ -78,7 +81,7 @@ def _locks_alone(file: int, lock: Path) -> bool:
 
 
 def _is_in_place(file: int, lock: Path) -> bool:
-    """Whether the open file is still the one of that name."""
+    """Return whether the open file is still the one of that name."""
     try:
         return os.path.samestat(os.fstat(file), lock.stat())
     except FileNotFoundError:

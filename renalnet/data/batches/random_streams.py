@@ -1,4 +1,4 @@
-"""Independent streams of random numbers by purpose and place, so that nothing depends on what was drawn before."""
+"""Independent random streams by purpose and place, so that no draw depends on earlier draws."""
 
 from enum import IntEnum
 
@@ -6,16 +6,16 @@ import numpy as np
 
 
 class Purpose(IntEnum):
-    """What a stream is for; streams of different purposes never meet."""
+    """Purpose of a stream; streams of different purposes are independent."""
 
-    PATIENTS = 0
-    """The order of the patients in a pass."""
+    CASES = 0
+    """Order of the cases in a pass."""
     CROP = 1
-    """Where a crop lies and how it is flipped."""
+    """Location and flips of a crop."""
     AUGMENTATION = 2
-    """How a crop is changed beyond that."""
+    """Augmentation of a crop."""
 
 
 def stream(seed: int, purpose: Purpose, place: int) -> np.random.Generator:
-    """The generator of a purpose at a place (a pass, a crop), the same whenever it is asked for."""
+    """Return the generator of a purpose at a place (number of a pass or a crop); the same for every call."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose, place)))

@@ -1,1 +1,1 @@
-"""From a folder of scans to a store of regions of interest."""
+"""Preparation: from a folder of scans to a store of ROIs."""

@@ -1,4 +1,4 @@
-"""The work of one patient, as functions that other processes and other machines can run: check, atlas, cut."""
+"""The work on a single case (check, atlas, cut), as functions that other processes and other machines can run."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from renalnet.config import PhantomConfig, PrepareConfig
-from renalnet.data.cases.findings import unreadable
+from renalnet.data.cases.findings import unreadable_case
 from renalnet.data.cases.loading import LoadedCase, ScanCase, load_case
 from renalnet.data.cases.roi import cut_roi, is_cut, isolate_kidney
 from renalnet.data.cases.sides import Box, Side
@@ -18,17 +18,19 @@ from renalnet.data.localise.atlas import Atlas, describe_candidate, load_atlases
 from renalnet.data.localise.localiser import LOW_CONFIDENCE, localise
 from renalnet.data.phantom import paint_abdomen
 from renalnet.data.prepare.check_journal import Inspection
-from renalnet.data.store.manifest import Origin
+from renalnet.data.store.index import Origin
 from renalnet.data.store.reader import Roi
 from renalnet.errors import InputError, RenalnetError
 from renalnet.runtime.workers import DIED
 from renalnet.types import Split
 
+# Stores keep these two notes, and summaries count them, so their wording must not change.
 NOT_LOCALISED: Final = "localisation missed the labelled kidney; the label's own box was used"
 DOUBTFUL: Final = "localisation doubtful"
 PHANTOM_PREFIX: Final = "phantom-"
-"""Begins the names of atlases that are no patients."""
+"""Prefix of the names of atlases that are made of phantoms."""
 _FOUND_SHARE: Final = 0.5
+"""Share of the labelled voxels that the box of the localiser must contain."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,12 @@ class InspectJob:
 
 
 def inspect_case(job: InspectJob) -> Inspection:
-    """Read and check a scan; one that cannot be read is a finding."""
+    """Read and check a scan; a scan that cannot be read gives a finding instead of an error."""
     stamp = scan_stamp(job.scan)
     try:
         loaded = load_case(job.scan)
     except RenalnetError as error:
-        return Inspection(job.scan.case, stamp, None, (unreadable(job.scan.case, error),))
+        return Inspection(job.scan.case, stamp, None, (unreadable_case(job.scan.case, error),))
     facts, findings = check_case(loaded)
     cut = is_cut(loaded.image.grid, job.config)
     candidate = None if cut else describe_candidate(job.scan.case, loaded.image, loaded.label)
@@ -56,19 +58,19 @@ def inspect_case(job: InspectJob) -> Inspection:
 
 
 def inspection_died(job: InspectJob) -> Inspection:
-    """What is left to say of a scan whose reader took its process with it."""
+    """Return the inspection of a scan whose reader ended its process, for instance by lack of memory."""
     error = InputError(f"{job.scan.image}: {DIED}")
-    return Inspection(job.scan.case, scan_stamp(job.scan), None, (unreadable(job.scan.case, error),))
+    return Inspection(job.scan.case, scan_stamp(job.scan), None, (unreadable_case(job.scan.case, error),))
 
 
 def scan_stamp(scan: ScanCase) -> str:
-    """Changes with the names, sizes and times of a scan's files, and with how they are read."""
+    """Return sixteen hexadecimal digits of the names, sizes and times of a scan's files and of how they are read."""
     files = [(str(path), *_size_and_time(path)) for path in _files(scan)]
     return hashlib.sha256(json.dumps([repr(scan), files]).encode()).hexdigest()[:16]
 
 
 def _size_and_time(path: Path) -> tuple[int, ...]:
-    """Nothing of a file that went away or may not be seen: reading it will say so."""
+    """Return size and time of a file; empty for a missing or unreadable file, which reading reports."""
     try:
         status = path.stat()
     except OSError:
@@ -83,23 +85,26 @@ def _files(scan: ScanCase) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class AtlasJob:
-    """An atlas to make: of a patient, or where there is none, of a phantom."""
+    """An atlas to make, of a case or of a phantom."""
 
     config: PrepareConfig
     synthetic: bool
+    """Whether the scans were painted."""
     scan: ScanCase | None
+    """The scan of the case; None for a phantom."""
     phantom_index: int
+    """Number of the phantom."""
 
     def __str__(self) -> str:
         return self.scan.case if self.scan else f"{PHANTOM_PREFIX}{self.phantom_index}"
 
 
 def atlas_of(job: AtlasJob) -> Atlas:
-    """Make an atlas."""
+    """Return the atlas of a job."""
     if job.scan:
         loaded = load_case(job.scan)
         return make_atlas(job.scan.case, loaded.image, loaded.label, job.config, synthetic=job.synthetic)
-    # Another seed than a cohort's own, so that no phantom is the patient it is to help find.
+    # Not the seed of a painted cohort, which would make a case its own atlas.
     painted = paint_abdomen(PhantomConfig(seed=job.config.seed + 1), job.phantom_index)
     return make_atlas(str(job), painted.image, painted.label, job.config, synthetic=True)
 
@@ -112,7 +117,7 @@ class CutJob:
     split: Split
     origin: Origin
     atlases: str
-    """Path of the atlases, which a process reads once."""
+    """Path of the atlases, which each process reads once."""
     config: PrepareConfig
 
     def __str__(self) -> str:
@@ -120,9 +125,10 @@ class CutJob:
 
 
 def cut_case(job: CutJob) -> tuple[Roi, Origin]:
-    """Localise the lesioned kidney of a scan and cut its ROI; its notes say what went other than planned."""
+    """Localise the lesioned kidney of a scan and cut its ROI; the notes of the ROI name deviations."""
     loaded = load_case(job.scan)
-    box, notes = None, list[str]()
+    box = None
+    notes: list[str] = []
     if not is_cut(loaded.image.grid, job.config):
         loaded, side = isolate_kidney(loaded, job.config.seed)
         box, notes = _locate(loaded, side, job)
@@ -132,14 +138,16 @@ def cut_case(job: CutJob) -> tuple[Roi, Origin]:
 
 
 def _locate(loaded: LoadedCase, side: Side, job: CutJob) -> tuple[Box | None, list[str]]:
-    """The kidney's outline where it was found, else the label's own box.
+    """Return the outline of the kidney where it was found, else the box of the label.
 
-    The ROI grows where the label needs it, so that the outline suffices and most windows keep the paper's width.
+    The outline is enough, because the ROI is enlarged where the label exceeds it; most ROIs thus keep the paper's
+    width.
     """
     found = localise(loaded.image, _atlases(job.atlases), job.config, exclude=loaded.case)
     confidence = found.confidence_of(side)
     notes = [f"{DOUBTFUL} (confidence {confidence:.2f})"] if confidence < LOW_CONFIDENCE else []
-    kidney, mask = found.on(side), loaded.label.array > 0
+    kidney = found.kidney(side)
+    mask = loaded.label.array > 0
     if kidney is None or kidney.box.share_of(mask, loaded.label.grid) < _FOUND_SHARE:
         return Box.around(mask, loaded.label.grid), [*notes, NOT_LOCALISED]
     return kidney.outline, notes

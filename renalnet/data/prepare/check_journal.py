@@ -1,7 +1,7 @@
-"""The journal of a preparation: what was found out about each new scan, a few scans a file, until the store has them.
+"""The journal of a preparation: the inspections of new scans, kept on disk until the store has the cases.
 
-Reading and checking a scan is most of a preparation's work. An interrupted preparation, and one that was stopped by a
-bad scan, go on from here. Memory holds only which scans are known.
+Reading and checking the scans is most of the work of a preparation. The journal lets a preparation continue after it
+was interrupted or stopped by a bad scan. Memory holds only the names and stamps of the inspected scans.
 """
 
 import json
@@ -16,13 +16,14 @@ import pyarrow.parquet as pq
 from renalnet.data.cases.findings import Finding
 from renalnet.data.checks.facts import CaseFacts
 from renalnet.data.localise.atlas import AtlasCandidate
-from renalnet.data.store.manifest import Origin
+from renalnet.data.store.index import Origin
 from renalnet.errors import StoreError
 from renalnet.runtime import storage
 from renalnet.runtime.log import get_logger
 
 CHECKS: Final = "checks"
-CASES_A_FILE: Final = 64
+CASES_PER_FILE: Final = 64
+"""Inspections that are written together; an interrupted preparation repeats fewer than these."""
 _SCHEMA: Final = pa.schema([(name, pa.string()) for name in ("case", "stamp", "inspection")])
 _NAME: Final = re.compile(r"\d{6}\.parquet")
 _TEMPORARY_NAME: Final = re.compile(r"\.\d{6}\.parquet\.[0-9a-f]{8}\.tmp")
@@ -31,30 +32,30 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is to be known of a scan before it is cut."""
+    """Result of reading and checking a scan."""
 
     case: str
     stamp: str
-    """Names, sizes and times of its files, and how they are read."""
+    """Hash of the names, sizes and times of the files and of how they are read (`scan_stamp`)."""
     facts: CaseFacts | None
-    """None where it could not be read."""
+    """Facts of the case; None where the scan could not be read."""
     findings: tuple[Finding, ...]
     candidate: AtlasCandidate | None = None
-    """What it would be as an atlas; none for an ROI already cut."""
+    """Description of the case as a possible atlas; None for an ROI already cut."""
 
     @property
     def origin(self) -> Origin:
-        """By which the store knows the patient again; only of a scan that could be read."""
+        """Identity of the case in the store; only for a scan that could be read."""
         assert self.facts is not None
         return Origin(self.stamp, self.facts.image_digest, self.facts.label_digest)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists and dictionaries."""
+        """Return plain lists and dictionaries."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Inspection":
-        """The inverse of `to_json`. Raises KeyError or TypeError on anything else."""
+        """Return the inspection that `to_json` wrote. Raises KeyError or TypeError for other values."""
         facts = CaseFacts(**values["facts"]) if values["facts"] else None
         candidate = AtlasCandidate(**values["candidate"]) if values["candidate"] else None
         findings = tuple(Finding(**found) for found in values["findings"])
@@ -62,10 +63,10 @@ class Inspection:
 
 
 class CheckJournal:
-    """Inspections on disk, the newest of a case counting."""
+    """Inspections on disk; where a case has several, the newest one counts."""
 
     def __init__(self, store: str) -> None:
-        """Find out what the folder of a store knows; damaged files count as absent: their scans are read again."""
+        """List the inspections in the folder of a store; damaged files are skipped, so their scans are read again."""
         self._folder = storage.join(store, CHECKS)
         self._waiting: list[Inspection] = []
         self._file_of: dict[str, str] = {}
@@ -80,17 +81,17 @@ class CheckJournal:
         self._next = 1 + max(map(int, (name.partition(".")[0] for name in self._file_of.values())), default=0)
 
     def stamp(self, case: str) -> str | None:
-        """The stamp that a scan had when it was inspected; none for an unknown one."""
+        """Return the stamp that a scan had at its inspection; None for a scan that was not inspected."""
         return self._stamp_of.get(case)
 
     def add(self, inspection: Inspection) -> None:
-        """Keep an inspection; every `CASES_A_FILE` of them are written together."""
+        """Add an inspection; `CASES_PER_FILE` of them are written together."""
         self._waiting.append(inspection)
-        if len(self._waiting) >= CASES_A_FILE:
+        if len(self._waiting) >= CASES_PER_FILE:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is waiting."""
+        """Write the inspections that are not written yet."""
         if not self._waiting:
             return
         name = f"{self._next:06d}.parquet"
@@ -103,10 +104,10 @@ class CheckJournal:
         self._waiting.clear()
 
     def inspections(self, cases: Collection[str]) -> Iterator[Inspection]:
-        """The inspections of some cases, file by file, so that few are in memory at a time; call `flush` before.
+        """Yield the inspections of some cases, one file in memory at a time; call `flush` first.
 
         Raises:
-            StoreError: a file was damaged since.
+            StoreError: a file was damaged meanwhile.
         """
         for name in sorted(set(self._file_of.values())):
             for row in self._read(name).to_pylist():
@@ -114,7 +115,7 @@ class CheckJournal:
                     yield Inspection.from_json(json.loads(row["inspection"]))
 
     def remove(self) -> None:
-        """Remove the journal: the store says it all."""
+        """Remove the journal, whose content the finished store has."""
         for name in storage.list_names(self._folder):
             if _NAME.fullmatch(name) or _TEMPORARY_NAME.fullmatch(name):
                 storage.delete(storage.join(self._folder, name))
@@ -130,5 +131,5 @@ class CheckJournal:
             with pq.ParquetFile(content, page_checksum_verification=True) as file:
                 return file.read(columns)
         except (pa.ArrowException, OSError, ValueError) as error:
-            words = " ".join(str(error).split())
-            raise StoreError(f"{path}: damaged ({words}); remove it, its scans are then checked again") from error
+            one_line = " ".join(str(error).split())
+            raise StoreError(f"{path}: damaged ({one_line}); remove it, its scans are then checked again") from error

@@ -1,7 +1,7 @@
-"""A folder of scans to a store of ROIs: find, check, split, localise, cut, write; or more of them to a store.
+"""Preparation of a store from a folder of scans: find, check, split, localise, cut and write; or of more cases for it.
 
-What is done of a patient is in `cutting`, as functions that run in any pool of processes or tasks. A preparation that
-was interrupted goes on where it stopped: checked scans are in a journal, cut ones in the shards that were full.
+The work on a single case is in `case_jobs`, as functions that run in any pool of processes or tasks. An interrupted
+preparation continues where it stopped: a journal has the checked scans, complete shards have the cut ones.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -11,8 +11,8 @@ from itertools import chain
 from typing import Final, TypeAlias
 
 from renalnet.config import fingerprint
-from renalnet.data.cases.findings import Finding, split_bad
-from renalnet.data.cases.layouts import Found, ScanCase
+from renalnet.data.cases.findings import Finding, errors_by_case
+from renalnet.data.cases.layouts import FoundCases, ScanCase
 from renalnet.data.cases.splits import assign_splits
 from renalnet.data.checks.cohort_checks import check_cohort
 from renalnet.data.checks.cohort_table import SummaryRow, summarise_facts
@@ -35,7 +35,8 @@ from renalnet.data.prepare.case_jobs import (
 from renalnet.data.prepare.check_journal import CheckJournal, Inspection
 from renalnet.data.prepare.request import Request, find_all, is_synthetic, passed_over
 from renalnet.data.prepare.summary import PrepareSummary, summarise
-from renalnet.data.store.manifest import CaseEntry, FileEntry, Provenance
+from renalnet.data.store.index import CaseEntry
+from renalnet.data.store.manifest import FileEntry, Provenance
 from renalnet.data.store.reader import MANIFEST, Store, open_store
 from renalnet.data.store.writer import StoreWriter
 from renalnet.errors import InputError, StoreError
@@ -45,29 +46,30 @@ from renalnet.runtime.workers import JobPool, Workers
 from renalnet.types import SPLITS, Split
 
 LEASE_FILE: Final = "writer.json"
+"""File in the store's folder that keeps other writers away."""
 
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""Told the stage, and how many of how many cases are done."""
+"""Function that is called with (`check` or `cut`, number of finished cases, number of all cases)."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What the checks found."""
+    """Result of the checks."""
 
     rows: tuple[SummaryRow, ...]
-    """The cohort at a glance, beside the paper's."""
+    """Summary of the cohort beside the paper's."""
     findings: tuple[Finding, ...]
-    """Errors first."""
+    """All findings, errors first."""
     path: str
-    """A table of all of it."""
+    """Path of the table with the facts and findings of each case."""
 
 
 OnChecked: TypeAlias = Callable[[Checked], None]
-"""Told what the checks found."""
+"""Function that is called with the result of the checks."""
 
 
 def local_pool(count: int) -> Workers:
-    """Processes of this machine for `prepare`; the image library keeps to one thread in each."""
+    """Return a pool of processes on this machine for `prepare`; the image library uses one thread in each."""
     return Workers(count, partial(use_threads, 1))
 
 
@@ -77,21 +79,21 @@ def prepare(
     progress: Progress | None = None,
     on_checked: OnChecked | None = None,
 ) -> PrepareSummary:
-    """Prepare a store, or add to one; the result does not depend on the pool.
+    """Prepare a store, or add cases to an existing one; the result does not depend on the pool.
 
-    All scans are checked before the first is cut. Patients that the store holds already are left as they are.
+    All scans are checked before the first one is cut. Cases that the store already has stay as they are.
 
     Args:
-        request: what to prepare.
-        pool: where the work of a patient is done; see `local_pool`.
-        progress: told of each patient.
-        on_checked: told what the checks found, before bad scans end the preparation.
+        request: scans and settings of the preparation.
+        pool: pool that does the work on single cases; see `local_pool`.
+        progress: called after each case.
+        on_checked: called after the checks, before bad scans stop the preparation.
 
     Raises:
-        InputError: a folder or scan cannot be used (with `skip_bad`: none can); every finding is in
-            a table in the store's folder.
-        ConfigError: `splits` names an unknown case or moves one.
-        StoreError: `out` holds a store of another configuration, or a scan of it has changed.
+        InputError: a folder or a scan cannot be used, or with `skip_bad` no scan can. A table in the store's folder
+            lists every finding.
+        ConfigError: `splits` names an unknown case, or another split for a case of the store.
+        StoreError: the store in `out` has other settings, or one of its scans has changed.
         BusyError: another process is writing the store.
     """
     found, held_out = find_all(request)
@@ -100,26 +102,29 @@ def prepare(
 
 
 class _Preparation:
-    """The steps, and what they share; per patient no more than names, stamps and splits."""
+    """The stages of a preparation and their shared state, which has no more than name, stamp and split of each case."""
 
-    def __init__(self, request: Request, pool: JobPool, notify: Progress, found: Found) -> None:
-        self._request, self._pool, self._notify, self._found = request, pool, notify, found
+    def __init__(self, request: Request, pool: JobPool, notify: Progress, found: FoundCases) -> None:
+        self._request = request
+        self._pool = pool
+        self._notify = notify
+        self._found = found
         self._scans = {scan.case: scan for scan in found.cases}
         self._base = _existing(request)
         self._journal = CheckJournal(str(request.out))
 
     def run(self, lease: Lease, held_out: Collection[str], on_checked: OnChecked | None) -> PrepareSummary:
-        """All steps."""
+        """Run all stages; with nothing new to write, the store stays untouched."""
         unreadable = self._inspect()
         checked = self._judge(unreadable, held_out)
         if on_checked:
             on_checked(checked)
-        bad = split_bad(checked.findings)
+        bad = errors_by_case(checked.findings)
         if bad and not self._request.skip_bad:
             raise InputError(self._refusal(checked.findings, len(bad)))
         good = {case for case in self._scans if case not in bad}
         if not good:
-            raise InputError(f"{self._request.src}: every scan is bad; see {checked.path}")
+            raise InputError(f"{self._request.src}: every scan is bad; correct them as {checked.path} says")
         new = good - set(self._stored)
         if new or self._request.refit:
             left_out = [f"{case}: left out: {reason}" for case, reason in bad.items() if case not in self._stored]
@@ -129,22 +134,24 @@ class _Preparation:
 
     @cached_property
     def _stored(self) -> Mapping[str, Split]:
-        """The patients that the store holds, and their splits."""
+        """The cases that the store has, and their splits."""
         return self._base.index.splits() if self._base else {}
 
     def _inspect(self) -> list[Finding]:
-        """Read and check every scan that is not known as it is; returns those that could not be read.
+        """Read and check every scan that is new or has changed; return the findings of those that could not be read.
 
         Raises:
-            StoreError: a scan of the store's is another one now.
+            StoreError: a scan of the store has other voxels now.
         """
         jobs = [InspectJob(scan, self._request.config) for scan in self._scans.values() if not self._is_known(scan)]
-        done, total = len(self._scans) - len(jobs), len(self._scans)
+        total = len(self._scans)
+        done = total - len(jobs)
         unreadable: list[Finding] = []
         self._notify("check", done, total)
         try:
             for inspection in self._pool.map(inspect_case, jobs, inspection_died):
-                if inspection.facts is None:  # never into the journal: what hindered the reading may pass
+                # Not kept in the journal, because the cause (an absent disk, no memory) may be gone at the next run.
+                if inspection.facts is None:
                     unreadable += inspection.findings
                 elif inspection.case in self._stored:
                     self._refuse_changed(inspection)
@@ -163,17 +170,18 @@ class _Preparation:
 
     def _refuse_changed(self, inspection: Inspection) -> None:
         assert self._base is not None
-        before, now = self._base.entry(inspection.case).origin, inspection.origin
+        before = self._base.entry(inspection.case).origin
+        now = inspection.origin
         if (before.image_digest, before.label_digest) != (now.image_digest, now.label_digest):
             raise StoreError(
                 f"{self._request.out}: case '{inspection.case}' is of another scan or label than in "
-                f"{self._request.src}; give it another name, or prepare a new store"
+                f"{self._request.src}; rename the case, or prepare a new store"
             )
 
     def _judge(self, unreadable: Sequence[Finding], held_out: Collection[str]) -> Checked:
-        """Judge each scan by itself, then the sound ones with the store's patients; write what was found."""
-        silent = {finding.case for finding in unreadable}
-        readable = {case for case in self._scans if case not in silent and case not in self._stored}
+        """Judge each scan by itself, then the sound ones together with the cases of the store; write all findings."""
+        failed = {finding.case for finding in unreadable}
+        readable = {case for case in self._scans if case not in failed and case not in self._stored}
         findings = [*self._found.problems, *passed_over(self._found), *unreadable]
         findings += (one for found in self._journal.inspections(readable) for one in found.findings)
         faulty = {finding.case for finding in findings if finding.level == "error"}
@@ -186,21 +194,21 @@ class _Preparation:
         return Checked(tuple(summarise_facts(self._facts(sound), splits)), tuple(findings), where)
 
     def _facts(self, new: Collection[str]) -> Iterator[CaseFacts]:
-        """Of the store's patients and of new scans, a few at a time."""
+        """Yield the facts of the store's cases, then those of the given new ones; few are in memory at a time."""
         if self._base and self._base.manifest.facts:
             yield from facts_from_bytes(self._base.read_beside(self._base.manifest.facts))
         for inspection in self._journal.inspections(new):
-            assert inspection.facts is not None  # the journal keeps no others
+            assert inspection.facts is not None  # the journal has only scans that could be read
             yield inspection.facts
 
     def _refusal(self, findings: Sequence[Finding], num_bad: int) -> str:
         first = next(finding for finding in findings if finding.level == "error")
         more = f" (and {num_bad - 1} more bad scans)" if num_bad > 1 else ""
         where = storage.join(self._request.out, FACTS_FILE)
-        return f"{first}{more}; see {where}, or go on without them by --skip-bad"
+        return f"{first}{more}; see {where}, or leave them out by --skip-bad"
 
     def _assign(self, cases: Collection[str], held_out: Collection[str]) -> dict[str, Split]:
-        """Splits named by hand are complete, also where a scan that they name is bad."""
+        """Return the split of each case; a split that the user named stays complete even where its scan is bad."""
         bad = {*self._scans, *(finding.case for finding in self._found.problems)} - set(cases)
         named = self._request.splits or {}
         return assign_splits(
@@ -213,7 +221,7 @@ class _Preparation:
         )
 
     def _write(self, new: set[str], assigned: Mapping[str, Split], notes: Sequence[str], lease: Lease) -> None:
-        """Cut what is new and commit it."""
+        """Cut the new cases and commit them to the store."""
         manifest = self._base.manifest if self._base else None
         writer = StoreWriter(self._request.out, self._request.config, base=self._base)
         atlas = self._fit_atlases(writer, assigned)
@@ -244,21 +252,24 @@ class _Preparation:
             yield CutJob(self._scans[found.case], assigned[found.case], found.origin, atlases, self._request.config)
 
     def _fit_atlases(self, writer: StoreWriter, assigned: Mapping[str, Split]) -> FileEntry:
-        """Atlases of training patients (see `choose_atlases`), phantoms where too few have a whole CT."""
+        """Return the store's atlases, or make them of training cases (see `choose_atlases`).
+
+        Phantoms take the place of cases where too few have a whole CT.
+        """
         before = self._base.manifest.atlas if self._base else None
         if before and not self._request.refit:
             return before
         config = self._request.config
         chosen = choose_atlases(list(self._candidates(assigned)), config.num_atlases, config.seed)
-        if before and self._base and len(chosen) < _num_patients(load_atlases(str(self._base.atlas_path))):
+        if before and self._base and len(chosen) < _num_cases(load_atlases(str(self._base.atlas_path))):
             raise InputError(
-                f"{self._request.src}: --refit finds only {len(chosen)} scans here to make atlases of, fewer than the "
-                "store's atlases have patients; name the folder of all scans"
+                f"{self._request.src}: --refit finds only {len(chosen)} scans here for atlases, fewer than the store's "
+                "atlases were made of; choose the folder of all scans"
             )
         return writer.write_beside("atlas", atlases_to_bytes(list(self._pool.map(atlas_of, self._atlas_jobs(chosen)))))
 
     def _candidates(self, assigned: Mapping[str, Split]) -> Iterator[AtlasCandidate]:
-        """Training patients of `src` with a whole CT; those that the store holds are read for it again."""
+        """Yield the training cases of `src` with a whole CT; those that the store already has are read again."""
         stored = [InspectJob(scan, self._request.config) for scan in self._scans.values() if scan.case in self._stored]
         found = chain(self._pool.map(inspect_case, stored, inspection_died), self._journal.inspections(self._scans))
         for inspection in found:
@@ -266,7 +277,8 @@ class _Preparation:
                 yield inspection.candidate
 
     def _atlas_jobs(self, chosen: Sequence[str]) -> list[AtlasJob]:
-        config, synthetic = self._request.config, is_synthetic(self._request.src, self._request.test_src)
+        config = self._request.config
+        synthetic = is_synthetic(self._request.src, self._request.test_src)
         jobs = [AtlasJob(config, synthetic, self._scans[case], 0) for case in chosen]
         return jobs + [AtlasJob(config, True, None, index) for index in range(config.num_atlases - len(jobs))]
 
@@ -283,7 +295,7 @@ def _warnings(findings: Iterable[Finding]) -> list[str]:
     return [str(finding) for finding in findings if finding.level == "warning"]
 
 
-def _num_patients(atlases: Iterable[Atlas]) -> int:
+def _num_cases(atlases: Iterable[Atlas]) -> int:
     return sum(not atlas.name.startswith(PHANTOM_PREFIX) for atlas in atlases)
 
 
@@ -292,9 +304,9 @@ def _existing(request: Request) -> Store | None:
         return None
     store = open_store(request.out)
     if store.manifest.config != request.config:
-        raise StoreError(f"{request.out}: holds a store of other settings; choose another folder, or its own settings")
+        raise StoreError(f"{request.out}: holds a store of other settings; choose another folder, or its settings")
     return store
 
 
 def _silent(stage: str, done: int, total: int) -> None:
-    """Nobody watches."""
+    """Ignore the progress."""

@@ -1,4 +1,4 @@
-"""What a preparation is asked for, and the scans that this names."""
+"""The request of a preparation, and the search for its scans."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,42 +8,48 @@ from typing import Final
 
 from renalnet.config import PrepareConfig
 from renalnet.data.cases.findings import COHORT, Finding
-from renalnet.data.cases.layouts import Found, find_layout
+from renalnet.data.cases.layouts import FoundCases, find_cases
 from renalnet.data.phantom import COHORT_FILE
 from renalnet.errors import InputError
 from renalnet.types import Split
 
 NUM_NAMED: Final = 5
+"""Entries that a warning lists by name."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be prepared."""
+    """Arguments of a preparation."""
 
     src: str | Path
     """Folder of labelled scans."""
     out: str | Path
-    """The store; patients are added to one that is there."""
+    """Folder of the store; cases are added where it has a store."""
     config: PrepareConfig
-    """How ROIs are cut; of a store that is there, its own."""
+    """Settings by which ROIs are cut; they must equal those of an existing store."""
     test_src: str | Path | None = None
-    """A second folder, whose patients are all held out."""
+    """A second folder of labelled scans, which are all test cases."""
     splits: Mapping[str, Split] | None = None
-    """Splits of some or all patients; the others are drawn (see `assign_splits`)."""
+    """Splits of some or all cases; the others are drawn (see `assign_splits`)."""
     label_map: Mapping[int, int] | None = None
-    """What the files' labels are among ours, where they are others."""
+    """Map from the labels in the files to 0 background, 1 kidney, 2 tumor; None where the files use these."""
     series: str | None = None
-    """Which DICOM series of a folder that holds several."""
+    """Number or UID of the DICOM series to read where a folder has several."""
     skip_bad: bool = False
-    """Go on without the scans that have errors."""
+    """Whether to leave out scans with errors instead of stopping."""
     refit: bool = False
-    """Take the mean anew over all training patients, and the atlases from those in `src`."""
+    """Whether to compute the mean again over all training cases, and the atlases from those in `src`."""
 
 
-def find_all(request: Request) -> tuple[Found, list[str]]:
-    """What both folders hold, and the names of those that are held out."""
-    find = partial(find_layout, label_map=request.label_map, series=request.series)
-    first, second = find(request.src), find(request.test_src) if request.test_src else Found()
+def find_all(request: Request) -> tuple[FoundCases, list[str]]:
+    """Return the scans of both folders, and the names of the test cases in `test_src`.
+
+    Raises:
+        InputError: a folder cannot be read, or a case is in both folders.
+    """
+    find = partial(find_cases, label_map=request.label_map, series=request.series)
+    first = find(request.src)
+    second = find(request.test_src) if request.test_src else FoundCases()
     held_out = [scan.case for scan in second.cases]
     twice = {scan.case for scan in first.cases} & set(held_out)
     if twice:
@@ -51,20 +57,20 @@ def find_all(request: Request) -> tuple[Found, list[str]]:
             f"case '{min(twice)}' is in {request.src} and in {request.test_src}; remove or rename one of them"
         )
     cases = sorted([*first.cases, *second.cases], key=lambda scan: scan.case)
-    problems, passed_over = first.problems + second.problems, first.passed_over + second.passed_over
-    return Found(tuple(cases), problems, passed_over), held_out
+    return FoundCases(tuple(cases), first.problems + second.problems, first.passed_over + second.passed_over), held_out
 
 
-def passed_over(found: Found) -> list[Finding]:
-    """A warning that names a few of what is no case; none where all is."""
+def passed_over(found: FoundCases) -> list[Finding]:
+    """Return one warning that lists the first entries that are no case; empty where every entry is a case."""
     if not found.passed_over:
         return []
     named = ", ".join(found.passed_over[:NUM_NAMED]) + (", …" if len(found.passed_over) > NUM_NAMED else "")
     count = len(found.passed_over)
-    words = f"{count} {'entry is' if count == 1 else 'entries are'} no case: {named}; look whether they should be"
-    return [Finding(COHORT, "warning", "passed-over", words)]
+    entries = f"{count} {'entry is' if count == 1 else 'entries are'}"
+    message = f"{entries} no case: {named}; check whether they should be"
+    return [Finding(COHORT, "warning", "passed-over", message)]
 
 
 def is_synthetic(*sources: str | Path | None) -> bool:
-    """Whether any of the folders was written by the phantom painter."""
+    """Return whether any of the folders is a painted cohort."""
     return any((Path(source) / COHORT_FILE).is_file() for source in sources if source)

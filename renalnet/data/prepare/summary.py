@@ -1,4 +1,4 @@
-"""What a preparation did, from the store that it left."""
+"""Summary of a preparation, from the store that it wrote."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -12,26 +12,27 @@ from renalnet.types import SPLITS, Split
 
 @dataclass(frozen=True)
 class PrepareSummary:
-    """What a preparation did."""
+    """Result of a preparation."""
 
     path: str
+    """Path of the store."""
     num_cases: dict[Split, int]
     class_shares: dict[Split, tuple[float, float, float]]
-    """Shares of the voxels that are background, kidney, tumor."""
+    """Shares of background, kidney and tumor among the voxels of a split, 0-1."""
     num_grown: int
-    """ROIs whose window grew to hold every labelled voxel."""
+    """Number of ROIs that were enlarged to contain every labelled voxel."""
     num_not_localised: int
-    """Labelled cases whose kidney was not found and whose label gave the box."""
+    """Number of cases whose kidney was not found, so that the label gave the box."""
     notes: tuple[str, ...]
-    """Warnings."""
+    """Warnings of the preparation."""
     num_added: int = 0
-    """Patients that this preparation wrote."""
+    """Number of cases that this preparation wrote."""
     skipped: tuple[str, ...] = ()
-    """Bad scans that were left out, with the reason."""
+    """Bad scans that were left out, with the reasons."""
 
 
 def summarise(path: str | Path) -> PrepareSummary:
-    """The summary of a prepared store. Raises StoreError."""
+    """Return the summary of a prepared store. Raises StoreError where it cannot be opened."""
     store = open_store(path)
     totals = {split: store.index.totals(split) for split in SPLITS if store.cases(split)}
     shares = {split: total / total.sum() for split, total in totals.items()}

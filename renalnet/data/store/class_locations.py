@@ -1,4 +1,4 @@
-"""Where the classes of an ROI lie, slab by slab: all that focused sampling needs, and none of it pixels."""
+"""The locations of the classes of an ROI, slab by slab: all that focused sampling needs, without reading voxels."""
 
 import hashlib
 from dataclasses import dataclass
@@ -10,31 +10,31 @@ from numpy.typing import NDArray
 from renalnet.types import FOREGROUND_LABELS, LabelArray
 
 NUM_ANCHORS: Final = 16
-"""Voxels of each class that a slab remembers; crops placed on them at random offsets vary far more."""
+"""Number of voxels of each class that a slab lists. It may be small, because crops have random offsets from them."""
 
 
 @dataclass(frozen=True)
 class ClassLocations:
-    """The slabs of an ROI."""
+    """Class counts and example voxels of each slab of an ROI."""
 
     counts: NDArray[np.int64]
-    """Voxels of each label, (slabs, 3)."""
+    """Voxels of each label, shape (slabs, 3)."""
     starts: NDArray[np.int64]
-    """First slice of each slab, (slabs,)."""
+    """First slice of each slab, shape (slabs,)."""
     kidney: tuple[NDArray[np.int16], ...]
-    """Some kidney voxels (z, y, x) of the ROI for each slab, (n, 3) with n up to `NUM_ANCHORS`."""
+    """Some kidney voxels (z, y, x) of each slab in the ROI, shape (n, 3) with n up to `NUM_ANCHORS`."""
     tumor: tuple[NDArray[np.int16], ...]
-    """As `kidney`, of the tumor."""
+    """Some tumor voxels of each slab, likewise."""
 
     def anchors(self, label: int) -> tuple[NDArray[np.int16], ...]:
-        """The remembered voxels of a foreground label, slab by slab."""
+        """Return the listed voxels of a foreground label, slab by slab."""
         return dict(zip(FOREGROUND_LABELS, (self.kidney, self.tumor), strict=True))[label]
 
 
 def draw_anchors(slab: LabelArray, z_start: int, label: int, case: str) -> NDArray[np.int16]:
-    """Up to `NUM_ANCHORS` voxels (z, y, x) of `label` in a slab that begins at `z_start`, (n, 3).
+    """Draw up to `NUM_ANCHORS` voxels (z, y, x) of `label` in a slab that begins at `z_start`, shape (n, 3).
 
-    Drawn from the case's name and the slab's place, so that they depend on nothing else. None for an absent label.
+    The draw depends on the case's name and the slab's place alone. A label that is absent gives shape (0, 3).
     """
     voxels = np.flatnonzero(slab == label)
     if len(voxels) > NUM_ANCHORS:

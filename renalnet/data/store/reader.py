@@ -1,13 +1,13 @@
-"""The store of ROIs: Parquet shards, one row a z-slab of an ROI, an index of the patients, a manifest written last.
+"""Reading of a store of ROIs: Parquet shards of z-slabs, an index of the cases, and a manifest.
 
     STORE/manifest.json                  configuration, normalisation, sizes and checksums of the files below
-    STORE/index-HASH.parquet             a row a patient: split, size, class counts, geometry, the way back
-    STORE/facts-HASH.parquet             what the checks measured of each patient
-    STORE/atlas-HASH.safetensors         the atlases by which kidneys were found
-    STORE/shards/train-HASH.parquet      int16 HU and uint8 labels; patients whole within a shard, splits apart
+    STORE/index-HASH.parquet             one row per case: split, size, class counts, geometry, grid of the scan
+    STORE/facts-HASH.parquet             facts of each case, as the checks measured them
+    STORE/atlas-HASH.safetensors         atlases by which kidneys were found
+    STORE/shards/train-HASH.parquet      int16 HU and uint8 labels; a case is in one shard, a shard in one split
 
-Files are named by their content, so whatever a manifest names is what was meant. A folder without a manifest is no
-store yet, a reader never sees half of one. Any `pyarrow.fs` path will do.
+Files are named by their content, so that a name in the manifest always means the same content. The manifest is written
+last and a folder without one is no store, so that a reader never sees half a store. Any `pyarrow.fs` path can be used.
 """
 
 import hashlib
@@ -24,7 +24,8 @@ import pyarrow.parquet as pq
 
 from renalnet.data.images.volume import Grid
 from renalnet.data.store.class_locations import ClassLocations
-from renalnet.data.store.manifest import VERSION, CaseEntry, CaseIndex, FileEntry, Manifest, Normalisation
+from renalnet.data.store.index import CaseEntry, CaseIndex
+from renalnet.data.store.manifest import VERSION, FileEntry, Manifest, Normalisation
 from renalnet.data.store.shards import read_class_locations, read_slabs
 from renalnet.errors import ConfigError, InputError, StoreError, nearest
 from renalnet.runtime import storage
@@ -33,34 +34,35 @@ from renalnet.types import SPLITS, HuArray, LabelArray, Split, Triple
 MANIFEST: Final = "manifest.json"
 SHARDS: Final = "shards"
 _CHUNK_BYTES: Final = 2**22
-_OTHER_CHECKSUM: Final = "its checksum is not the manifest's"
+_OTHER_CHECKSUM: Final = "checksum differs from the manifest"
 
 
 @dataclass(frozen=True)
 class Roi:
-    """The region of interest of one patient."""
+    """The region of interest of one case."""
 
     case: str
     split: Split
     image: HuArray
-    """HU, (z, y, x)."""
+    """CT numbers (z, y, x)."""
     label: LabelArray
+    """Labels (z, y, x)."""
     grid: Grid
-    """Of the ROI; its direction is the identity."""
+    """Grid of the ROI, whose direction is the identity."""
     source: Grid
-    """Of the scan that the ROI was cut from, as its file states it: the way back."""
+    """Grid of the scan as its file states it, by which a mask is resampled back to the scan."""
     notes: tuple[str, ...] = ()
-    """What happened on the way here, e.g. that the window grew."""
+    """Deviations of the preparation, e.g. that the ROI was enlarged."""
 
     @property
     def spacing_mm(self) -> Triple:
-        """Spacing as (z, y, x)."""
+        """Voxel spacing as (z, y, x)."""
         return self.grid.spacing_mm
 
 
 @dataclass(frozen=True)
 class Store:
-    """An opened store. It holds no open file, so it can be sent to another process."""
+    """An opened store. It has no open file, so that it can be sent to another process."""
 
     path: str
     manifest: Manifest
@@ -68,27 +70,27 @@ class Store:
 
     @property
     def normalisation(self) -> Normalisation:
-        """How intensities become network input."""
+        """Conversion of CT numbers to network input."""
         return self.manifest.normalisation
 
     @property
     def fingerprint(self) -> str:
-        """Changes when any shard, the configuration or the normalisation does."""
+        """Sixteen hexadecimal digits that depend on the shards, the configuration and the normalisation."""
         return self.manifest.fingerprint
 
     def cases(self, split: Split | None = None) -> list[str]:
-        """Case names, sorted; of one split, or of all."""
+        """Return the sorted names of the cases of one split, or of all."""
         return self.index.cases(split)
 
     def entry(self, case: str) -> CaseEntry:
-        """What the index says of a case. Raises StoreError for an unknown one."""
+        """Return the index entry of a case. Raises StoreError for an unknown one."""
         try:
             return self.index.entry(case)
         except KeyError as error:
             raise StoreError(f"{self.path}: no case '{case}'; {nearest(case, self.cases())}") from error
 
     def read(self, case: str) -> Roi:
-        """The ROI of a case; reads only its rows.
+        """Return the ROI of a case; only its rows are read.
 
         Raises:
             StoreError: the case is unknown, or its shard is damaged or foreign.
@@ -98,7 +100,7 @@ class Store:
         return Roi(case, entry.split, image, label, entry.grid, entry.source, entry.notes)
 
     def read_slices(self, case: str, start: int, stop: int) -> tuple[HuArray, LabelArray]:
-        """Image and label of slices `start` to `stop` (exclusive, inside the ROI); reads only their rows.
+        """Return image and labels of slices `start` to `stop` (exclusive) of an ROI; only their rows are read.
 
         Raises:
             StoreError: the case is unknown, or its shard is damaged or foreign.
@@ -108,13 +110,13 @@ class Store:
             return self._slices(file, entry, start, stop)
 
     def class_locations(self, case: str) -> ClassLocations:
-        """Where the classes of a case lie; reads no pixel. Raises StoreError as `read` does."""
+        """Return the locations of the classes of a case without reading voxels. Raises StoreError as `read` does."""
         entry = self.entry(case)
         with self._shard(entry.shard) as file:
             return read_class_locations(file, case, _rows(entry))
 
     def read_with_class_locations(self, case: str) -> tuple[Roi, ClassLocations]:
-        """`read` and `locations` in one opening of the shard. Raises StoreError as `read` does."""
+        """Return `read` and `class_locations` of a case, opening its shard once. Raises StoreError as `read` does."""
         entry = self.entry(case)
         with self._shard(entry.shard) as file:
             image, label = self._slices(file, entry, 0, entry.shape[0])
@@ -122,14 +124,17 @@ class Store:
         return Roi(case, entry.split, image, label, entry.grid, entry.source, entry.notes), locations
 
     def read_split(self, split: Split) -> list[Roi]:
-        """The ROIs of a split, in the order of `cases`. Raises StoreError."""
+        """Return the ROIs of a split, in the order of `cases`. Raises StoreError as `read` does."""
         return [self.read(case) for case in self.cases(split)]
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Compare each file with its checksum. Raises StoreError naming the first that differs.
+        """Compare each file with its checksum.
 
         Args:
-            progress: told how many files of how many are done.
+            progress: called with (number of verified files, number of all files) after each file.
+
+        Raises:
+            StoreError: a file is missing or differs from its checksum; the message names the first one.
         """
         files = [(storage.join(self.path, entry.name), entry) for entry in self.manifest.beside]
         files += [(self._path(shard.name), shard) for shard in self.manifest.shards]
@@ -139,20 +144,21 @@ class Store:
                 progress(done, len(files))
 
     def read_beside(self, entry: FileEntry) -> bytes:
-        """The content of one of the files beside the shards. Raises StoreError where it is missing or damaged."""
+        """Return the content of a file beside the shards. Raises StoreError where it is missing or damaged."""
         return _read_checked(storage.join(self.path, entry.name), entry)
 
     @property
     def atlas_path(self) -> str | None:
-        """Where the atlases lie; none in a store that was written without."""
+        """Path of the atlases; None in a store that was written without atlases."""
         return storage.join(self.path, self.manifest.atlas.name) if self.manifest.atlas else None
 
     def describe(self) -> list[dict[str, Any]]:
-        """A row a split: cases, mean ROI size, class shares of the voxels, bytes on disk."""
+        """Return one row per split that has cases: cases, mean ROI size, class shares of the voxels, bytes on disk."""
         return [self._describe(split) for split in SPLITS if self.cases(split)]
 
     def _describe(self, split: Split) -> dict[str, Any]:
-        totals, shards = self.index.totals(split), self.index.shards(split)
+        totals = self.index.totals(split)
+        shards = self.index.shards(split)
         return {
             "split": split,
             "cases": len(self.cases(split)),
@@ -163,11 +169,13 @@ class Store:
 
     def _slices(self, file: pq.ParquetFile, entry: CaseEntry, start: int, stop: int) -> tuple[HuArray, LabelArray]:
         shape = (stop - start, *entry.shape[1:])
-        image, label = np.empty(shape, np.int16), np.empty(shape, np.uint8)
+        image = np.empty(shape, np.int16)
+        label = np.empty(shape, np.uint8)
         slab = self.manifest.config.slab_slices
         rows = range(entry.first_row + start // slab, entry.first_row + -(-stop // slab))
         for z_start, pixels, classes in read_slabs(file, entry.case, rows):
-            low, high = max(start, z_start), min(stop, z_start + len(pixels))
+            low = max(start, z_start)
+            high = min(stop, z_start + len(pixels))
             image[low - start : high - start] = pixels[low - z_start : high - z_start]
             label[low - start : high - start] = classes[low - z_start : high - z_start]
         return image, label
@@ -177,22 +185,22 @@ class Store:
 
     @contextmanager
     def _shard(self, name: str) -> Iterator[pq.ParquetFile]:
-        """An open shard, whose content was compared with its checksum once in this process."""
+        """Open a shard; its content is compared with its checksum once in this process."""
         path = self._path(name)
         filesystem, inner = storage.resolve(path)
         try:
             info = filesystem.get_file_info(inner)
             _checked(path, self._file_entry(name), (info.size, info.mtime_ns))
-            # Pages are compared with their own checksums again on reading: disks forget, and this costs little.
+            # Pages are also compared with their own checksums, because a disk may fail later and this costs little.
             with (
                 filesystem.open_input_file(inner) as stream,
                 pq.ParquetFile(stream, page_checksum_verification=True) as file,
             ):
                 yield file
         except (pa.ArrowException, OSError, KeyError, IndexError, ValueError) as error:
-            if isinstance(error, StoreError):
-                raise StoreError(_damaged(path, str(error)) if path not in str(error) else str(error)) from error
-            raise StoreError(_damaged(path, str(error))) from error
+            # A StoreError of `_checked` names the file already; one of `read_slabs` names only a row.
+            names_file = isinstance(error, StoreError) and path in str(error)
+            raise StoreError(str(error) if names_file else _damaged(path, str(error))) from error
 
     def _file_entry(self, name: str) -> FileEntry:
         return next(shard for shard in self.manifest.shards if shard.name == name)
@@ -204,7 +212,7 @@ def _rows(entry: CaseEntry) -> range:
 
 @cache
 def _checked(path: str, entry: FileEntry, size_and_time: tuple[int | None, int | None]) -> None:
-    """`_check_content`, once a process for a file of the same size and time."""
+    """Compare a file with its entry; once per process while its size and time stay the same."""
     num_bytes, _ = size_and_time
     if num_bytes != entry.num_bytes:
         found = "it is missing" if num_bytes is None else f"{num_bytes} bytes where the manifest says {entry.num_bytes}"
@@ -226,16 +234,16 @@ def _check_content(path: str, entry: FileEntry) -> None:
 
 
 def _damaged(path: str, reason: str) -> str:
-    words = " ".join(reason.split())
-    return f"{path}: damaged or foreign file ({words}); restore it or prepare the store again"
+    one_line = " ".join(reason.split())  # messages of arrow may have several lines
+    return f"{path}: damaged or foreign file ({one_line}); restore it or prepare the store again"
 
 
 def open_store(path: str | Path) -> Store:
-    """Open a store: read its manifest and index, and compare its shards' sizes with the manifest.
+    """Open a store: read its manifest and index, and compare the sizes of its shards with the manifest.
 
     Raises:
-        StoreError: there is no manifest, it cannot be understood, the index is damaged, or a shard is missing or
-            of another size.
+        StoreError: the manifest is missing or not understood, the index is damaged, or a shard is missing or of another
+            size.
     """
     manifest = read_manifest(path)
     index = _read_index(storage.join(path, manifest.index.name), manifest.index)
@@ -249,13 +257,13 @@ def open_store(path: str | Path) -> Store:
 
 
 def read_manifest(path: str | Path) -> Manifest:
-    """The manifest of a store. Raises StoreError where there is none or it cannot be understood."""
+    """Return the manifest of a store. Raises StoreError where it is missing or not understood."""
     where = storage.join(path, MANIFEST)
     try:
         values = storage.read_json(where)
     except FileNotFoundError as error:
         raise StoreError(
-            f"{path}: no store here ({MANIFEST} is missing); name a store, or finish `python -m renalnet prepare`"
+            f"{path}: no store here ({MANIFEST} is missing); choose a store, or finish `python -m renalnet prepare`"
         ) from error
     except InputError as error:
         raise StoreError(f"{error}") from error

@@ -1,11 +1,12 @@
-"""The rows of a shard: one z-slab of an ROI a row, one row a row group, pixels as compressed bytes.
+"""The shards of a store: Parquet files with one row and one row group per z-slab of an ROI.
 
-Pixel columns carry neither dictionary nor statistics: they only cost time. Lists of numbers would decode ten
-times slower than binary columns, from whose buffers NumPy reads without a copy.
+Voxels are stored as compressed bytes, because lists of numbers decode ten times slower than binary columns, from whose
+buffers NumPy reads without a copy. Voxel columns have neither dictionary nor statistics, which would only cost time.
 """
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from renalnet.data.images.volume import Grid
 from renalnet.data.store.class_locations import ClassLocations, draw_anchors
+from renalnet.data.store.columns import Binary, Float64, Int32, Int64, Text, schema_of
 from renalnet.errors import StoreError
 from renalnet.types import KIDNEY, TUMOR, HuArray, LabelArray
 
@@ -25,29 +27,49 @@ IMAGE_DTYPE: Final = np.dtype("<i2")
 LABEL_DTYPE: Final = np.dtype("u1")
 ANCHOR_DTYPE: Final = np.dtype("<i2")
 FOOTER_KEY: Final = b"renalnet"
+"""Key of the shard's own metadata in the Parquet footer."""
 
-SCHEMA: Final = pa.schema(
-    [
-        ("case", pa.string()),
-        ("split", pa.string()),
-        ("config_fingerprint", pa.string()),
-        *((name, pa.int32()) for name in ("z_start", "num_slices", "height", "width")),
-        *((name, pa.int64()) for name in COUNT_COLUMNS),
-        *((f"spacing_{axis}_mm", pa.float64()) for axis in "zyx"),
-        *((f"origin_{axis}_mm", pa.float64()) for axis in "zyx"),
-        *((name, pa.large_binary()) for name in ANCHOR_COLUMNS),
-        *((name, pa.large_binary()) for name in PIXEL_COLUMNS),
-    ]
-)
+
+@dataclass(frozen=True)
+class SlabRow:
+    """One row of a shard: a z-slab of an ROI. The fields are the columns, in their order."""
+
+    case: Text
+    split: Text
+    config_fingerprint: Text
+    z_start: Int32
+    """First slice of the slab in the ROI."""
+    num_slices: Int32
+    height: Int32
+    width: Int32
+    num_background: Int64
+    num_kidney: Int64
+    num_tumor: Int64
+    spacing_z_mm: Float64
+    spacing_y_mm: Float64
+    spacing_x_mm: Float64
+    origin_z_mm: Float64
+    origin_y_mm: Float64
+    origin_x_mm: Float64
+    kidney_anchors: Binary
+    """Some kidney voxels (z, y, x) as int16, see `draw_anchors`."""
+    tumor_anchors: Binary
+    image: Binary
+    """CT numbers (z, y, x) as int16."""
+    label: Binary
+    """Labels (z, y, x) as uint8."""
+
+
+SCHEMA: Final = schema_of(SlabRow)
 _PLACE_COLUMNS: Final = ("case", "z_start", "num_slices", "height", "width")
 _LOCATION_COLUMNS: Final = ("case", "z_start", *COUNT_COLUMNS, *ANCHOR_COLUMNS)
 
 
 class ShardBuilder:
-    """One shard in memory; `finish` gives the bytes of the Parquet file."""
+    """One shard that is written in memory; `finish` returns the bytes of the Parquet file."""
 
     def __init__(self, run: str) -> None:
-        """`run` says which preparation writes it."""
+        """Begin a shard; `run` identifies the preparation that writes it."""
         statistics = [name for name in SCHEMA.names if name not in (*PIXEL_COLUMNS, *ANCHOR_COLUMNS)]
         self._sink = pa.BufferOutputStream()
         self._writer = pq.ParquetWriter(
@@ -63,40 +85,56 @@ class ShardBuilder:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes compressed so far."""
+        """Number of compressed bytes so far."""
         return int(self._sink.tell())
 
     def append(self, rows: pa.Table, case: str, about: dict[str, Any]) -> None:
-        """Add the rows of a whole patient; `about` (geometry, split, notes) goes into the footer."""
+        """Add all rows of a case; `about` (geometry, split, notes) is stored in the footer."""
+        # One row per row group, so that a reader of a few slices decodes no other slab.
         self._writer.write_table(rows, row_group_size=1)
         self._footer["cases"][case] = about
         self.num_rows += rows.num_rows
 
     def finish(self) -> bytes:
-        """Close the file. The builder is used up."""
+        """Close the file and return its content; the builder cannot be used afterwards."""
         self._writer.add_key_value_metadata({FOOTER_KEY: json.dumps(self._footer).encode()})
         self._writer.close()
         return bytes(self._sink.getvalue())
 
 
 def read_footer(content: bytes) -> tuple[str, dict[str, dict[str, Any]]]:
-    """The run that wrote a shard, and what it says of each case. Raises arrow's errors, KeyError or ValueError."""
+    """Return the run that wrote a shard, and the JSON of each of its cases.
+
+    Raises:
+        pyarrow.ArrowException: the content is damaged or no Parquet file.
+        KeyError, ValueError: the footer is not that of a shard.
+    """
     with pq.ParquetFile(pa.BufferReader(content)) as file:
         values = json.loads(file.metadata.metadata[FOOTER_KEY])
     return str(values["run"]), dict(values["cases"])
 
 
 def slab_rows(columns: dict[str, str], image: HuArray, label: LabelArray, grid: Grid, slab_slices: int) -> pa.Table:
-    """The rows of an ROI (z, y, x), cut into slabs along z; `columns` (case, split, …) are equal in each."""
+    """Return the rows of an ROI (z, y, x) that is cut into slabs along z.
+
+    Args:
+        columns: case, split and fingerprint of the configuration, which are equal in each row.
+        image: CT numbers.
+        label: labels.
+        grid: grid of both.
+        slab_slices: slices per row; the last row may have fewer.
+    """
     starts = range(0, image.shape[0], slab_slices)
-    slabs = [_slab_row(columns["case"], image, label, slice(start, start + slab_slices)) for start in starts]
+    slabs = [_slab_columns(columns["case"], image, label, slice(start, start + slab_slices)) for start in starts]
     place = {f"spacing_{axis}_mm": value for axis, value in zip("zyx", grid.spacing_mm, strict=True)}
     place |= {f"origin_{axis}_mm": value for axis, value in zip("zyx", grid.origin_mm, strict=True)}
-    return pa.Table.from_pylist([{**columns, **place, **slab} for slab in slabs], schema=SCHEMA)
+    return pa.Table.from_pylist([vars(SlabRow(**columns, **place, **slab)) for slab in slabs], schema=SCHEMA)
 
 
-def _slab_row(case: str, image: HuArray, label: LabelArray, slices: slice) -> dict[str, Any]:
-    pixels, classes = image[slices], label[slices]
+def _slab_columns(case: str, image: HuArray, label: LabelArray, slices: slice) -> dict[str, Any]:
+    """Return the columns that differ between the slabs of an ROI."""
+    pixels = image[slices]
+    classes = label[slices]
     counts = np.bincount(classes.ravel(), minlength=3).tolist()
     num_slices, height, width = pixels.shape
     anchors = [draw_anchors(classes, slices.start, value, case) for value in (KIDNEY, TUMOR)]
@@ -109,7 +147,7 @@ def _slab_row(case: str, image: HuArray, label: LabelArray, slices: slice) -> di
 
 
 def read_slabs(file: pq.ParquetFile, case: str, rows: range) -> Iterator[tuple[int, HuArray, LabelArray]]:
-    """(z_start, image, label) of each row of a case, as read-only views of what arrow decoded.
+    """Yield (z_start, image, label) of each row of a case, as read-only views of the decoded buffers.
 
     Raises:
         StoreError: a row belongs to another case.
@@ -124,7 +162,7 @@ def read_slabs(file: pq.ParquetFile, case: str, rows: range) -> Iterator[tuple[i
 
 
 def read_class_locations(file: pq.ParquetFile, case: str, rows: range) -> ClassLocations:
-    """Where the classes of a case lie; reads no pixel. Raises StoreError where a row belongs to another case."""
+    """Return the locations of the classes of a case without reading voxels. Raises StoreError as `read_slabs` does."""
     table = file.read_row_groups(list(rows), columns=list(_LOCATION_COLUMNS))
     for row, found in zip(rows, table.column("case").to_pylist(), strict=True):
         _check_case(found, case, row)
@@ -138,11 +176,12 @@ def read_class_locations(file: pq.ParquetFile, case: str, rows: range) -> ClassL
 
 def _check_case(found: str, expected: str, row: int) -> None:
     if found != expected:
-        raise StoreError(f"row {row} holds case '{found}' where the index says '{expected}'")
+        raise StoreError(f"row {row} holds case '{found}', but the index says '{expected}'")
 
 
 def _view(column: pa.ChunkedArray, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """The bytes of the only value of a large-binary column, not copied."""
+    """Return the bytes of the only value of a large-binary column without a copy."""
+    # `as_py` would copy the value. The buffers of a large-binary array are validity, int64 offsets and the bytes.
     cell = column.chunk(0)
     _, offsets, values = cell.buffers()
     start, stop = np.frombuffer(offsets, np.int64, count=2, offset=8 * cell.offset)

@@ -1,4 +1,4 @@
-"""Writing a store: a new one, the rest of one that was interrupted, or more patients for one that is there."""
+"""Writing of a store: a new one, the rest of an interrupted one, or more cases for an existing one."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from renalnet.config import PrepareConfig, fingerprint
-from renalnet.data.store.manifest import CaseEntry, CaseIndex, FileEntry, Manifest, Normalisation, Origin, Provenance
+from renalnet.data.store.index import CaseEntry, CaseIndex, Origin
+from renalnet.data.store.manifest import FileEntry, Manifest, Normalisation, Provenance
 from renalnet.data.store.reader import MANIFEST, SHARDS, Roi, Store, read_manifest
 from renalnet.data.store.shards import ShardBuilder, read_footer, slab_rows
 from renalnet.errors import BusyError, StoreError
@@ -25,21 +26,23 @@ _TEMPORARY_NAME: Final = re.compile(r"\..*\.parquet\.[0-9a-f]{8}\.tmp")
 
 
 class StoreWriter:
-    """Writes ROIs one at a time; `finish` commits them by writing the manifest.
+    """Writer of ROIs, which are added one at a time; `finish` commits them by writing the manifest.
 
-    In memory are the shards being filled and a compact index, whatever the number of patients. Until the manifest is
-    written, readers see the store as it was before.
+    Memory holds the shards that are being filled and a compact index. Until the manifest is written, readers see the
+    store as it was before.
     """
 
     def __init__(self, path: str | Path, config: PrepareConfig, *, base: Store | None = None) -> None:
-        """Begin.
+        """Begin to write; nothing is written yet.
 
         Args:
-            path: the store's folder.
-            config: how the ROIs are cut.
-            base: the store that is there, which is added to.
+            path: folder of the store.
+            config: settings by which the ROIs were cut.
+            base: existing store to which cases are added.
         """
-        self._path, self._config, self._run = path, config, ""
+        self._path = path
+        self._config = config
+        self._run = ""
         self._fingerprint = fingerprint(config)
         self._before = base.manifest if base else None
         self._parts = [base.index] if base else []
@@ -49,19 +52,22 @@ class StoreWriter:
         self._waiting: dict[Split, list[CaseEntry]] = {split: [] for split in SPLITS}
 
     def adopt(self, run: str, wanted: Callable[[CaseEntry], bool]) -> set[str]:
-        """Take over whole shards that an interrupted run left; returns the cases in them.
+        """Take over complete shards of an interrupted run.
 
         Args:
-            run: names all that decides how a patient is cut; only shards of a run of that name are taken over, and
-                those written from now on bear it.
-            wanted: whether a case of such a shard is to be written, as it is there.
+            run: name of everything that decides how a case is cut. Only shards of a run of the same name are taken
+                over, and later shards get this name.
+            wanted: whether a case of such a shard is still to be written as the shard has it.
+
+        Returns:
+            The cases in the shards that were taken over.
         """
         self._run = run
         left = [name for name in storage.list_names(storage.join(self._path, SHARDS)) if name not in self._shards]
         return {case for name in left if _SHARD_NAME.fullmatch(name) for case in self._adopt(name, wanted)}
 
     def add(self, roi: Roi, origin: Origin = UNKNOWN_ORIGIN) -> None:
-        """Write an ROI. Raises StoreError where its case is there already or arrays and grid differ."""
+        """Write an ROI. Raises StoreError where the store has its case already, or arrays and grid differ in shape."""
         self._check(roi)
         builder = self._open.setdefault(roi.split, ShardBuilder(self._run))
         columns = {"case": roi.case, "split": roi.split, "config_fingerprint": self._fingerprint}
@@ -74,7 +80,7 @@ class StoreWriter:
             self._flush(roi.split)
 
     def write_beside(self, prefix: Literal["index", "facts", "atlas"], content: bytes) -> FileEntry:
-        """Write a file beside the shards; it belongs to the store once `finish` is told of it."""
+        """Write a file beside the shards; it belongs to the store after it was passed to `finish`."""
         entry = FileEntry.of(prefix, content, "safetensors" if prefix == "atlas" else "parquet")
         storage.write_bytes(storage.join(self._path, entry.name), content)
         return entry
@@ -88,18 +94,18 @@ class StoreWriter:
         atlas: FileEntry | None = None,
         facts: FileEntry | None = None,
     ) -> Store:
-        """Write what is still open, the index, then the manifest; remove files that nothing names any more.
+        """Write the open shards, the index, and last the manifest; remove files that the manifest does not name.
 
         Args:
-            normalisation: of the store that is added to; computed from the training ROIs if absent.
+            normalisation: normalisation of the existing store; computed from the training ROIs if absent.
             notes: warnings for the manifest.
-            about: where the scans came from; its digest is computed here.
-            atlas: written by `write_beside`.
-            facts: written by `write_beside`.
+            about: origin of the scans; its digest is computed here.
+            atlas: file of the atlases, from `write_beside`.
+            facts: file of the facts, from `write_beside`.
 
         Raises:
             StoreError: there is neither a training ROI nor a normalisation.
-            BusyError: another writer has changed the store meanwhile; it stays as that one left it.
+            BusyError: another writer has changed the store meanwhile; the store stays as that writer left it.
         """
         for split in list(self._open):
             self._flush(split)
@@ -109,12 +115,13 @@ class StoreWriter:
         entry = self.write_beside("index", index.to_bytes())
         about = replace(about, digest=index.digest())
         manifest = Manifest(self._config, normalisation, entry, shards, atlas, facts, tuple(notes), about)
-        self._refuse_rival()
+        self._refuse_other_writer()
         storage.write_json(storage.join(self._path, MANIFEST), manifest.to_json())
         self._sweep({entry.name for entry in manifest.beside})
         return Store(str(self._path), manifest, index)
 
     def _adopt(self, name: str, wanted: Callable[[CaseEntry], bool]) -> list[str]:
+        """Take over one shard; returns no case where it is damaged, of another run, or no longer wanted as it is."""
         content = storage.read_bytes(storage.join(self._path, SHARDS, name))
         shard = FileEntry.of(name.partition("-")[0], content)
         if shard.name != name:
@@ -132,7 +139,7 @@ class StoreWriter:
 
     def _check(self, roi: Roi) -> None:
         if roi.case in self._names:
-            raise StoreError(f"case '{roi.case}' comes twice; case names must be unique")
+            raise StoreError(f"case '{roi.case}' comes twice, but case names must be unique; rename one of them")
         if not roi.image.shape == roi.label.shape == roi.grid.shape:
             raise StoreError(
                 f"case '{roi.case}': image {roi.image.shape}, label {roi.label.shape} and grid "
@@ -145,12 +152,12 @@ class StoreWriter:
         return CaseEntry(
             case=roi.case,
             split=roi.split,
-            shard="",  # named by its content, once that is whole
+            shard="",  # set by `_flush`: the name of a shard is a hash of its content
             first_row=first_row,
             num_rows=num_rows,
             shape=roi.grid.shape,
             counts=(background, kidney, tumor),
-            clipped_sum=int(clipped.sum(dtype=np.int64)),  # whole numbers: the mean does not depend on the order
+            clipped_sum=int(clipped.sum(dtype=np.int64)),  # an integer, so that the mean is independent of the order
             grid=roi.grid,
             source=roi.source,
             notes=roi.notes,
@@ -161,7 +168,8 @@ class StoreWriter:
         content = self._open.pop(split).finish()
         shard = FileEntry.of(split, content)
         storage.write_bytes(storage.join(self._path, SHARDS, shard.name), content)
-        entries, self._waiting[split] = self._waiting[split], []
+        entries = self._waiting[split]
+        self._waiting[split] = []
         self._commit(shard, [replace(entry, shard=shard.name) for entry in entries])
 
     def _commit(self, shard: FileEntry, entries: Iterable[CaseEntry]) -> None:
@@ -169,17 +177,21 @@ class StoreWriter:
         self._parts.append(CaseIndex.of(entries))
 
     def _normalisation(self, index: CaseIndex) -> Normalisation:
-        low, high = self._config.hu_min, self._config.hu_max
+        low = self._config.hu_min
+        high = self._config.hu_max
         num_voxels = int(index.totals("train").sum())
         if num_voxels == 0:
             raise StoreError(
-                f"{self._path}: no training ROI to take the mean of; add training cases or a normalisation"
+                f"{self._path}: no training ROI to take the mean of; add training cases or pass a normalisation"
             )
         mean_hu = index.clipped_sum("train") / num_voxels
         return Normalisation(low, high, (mean_hu - low) / (high - low))
 
-    def _refuse_rival(self) -> None:
-        """A lease keeps other writers away; should one have slipped past it, the first to commit wins."""
+    def _refuse_other_writer(self) -> None:
+        """Raise BusyError where another writer has changed the store since this one began.
+
+        A lease keeps other writers away. Where it failed to, the first writer to commit wins.
+        """
         there = read_manifest(self._path) if storage.exists(storage.join(self._path, MANIFEST)) else None
         sizes = storage.list_sizes(storage.join(self._path, SHARDS))
         missing = [shard.name for shard in self._shards.values() if sizes.get(shard.name) != shard.num_bytes]
@@ -187,7 +199,7 @@ class StoreWriter:
             raise BusyError(f"{self._path}: another writer changed the store meanwhile; repeat the command")
 
     def _sweep(self, beside: set[str]) -> None:
-        """Remove what runs left that were killed or given up, and what the manifest named before."""
+        """Remove the files of interrupted runs and those that only the previous manifest named."""
         for folder, kept in ((self._path, beside), (storage.join(self._path, SHARDS), set(self._shards))):
             for name in storage.list_names(folder):
                 ours = any(pattern.fullmatch(name) for pattern in (_SHARD_NAME, _BESIDE_NAME, _TEMPORARY_NAME))
@@ -204,16 +216,19 @@ def write_store(
     notes: Sequence[str] = (),
     about: Provenance = UNKNOWN,
 ) -> Store:
-    """Write a whole store, one ROI in memory at a time beside the shards being filled.
+    """Write a whole new store; memory holds one ROI and the shards that are being filled.
 
     Args:
-        normalisation: kept from an earlier preparation; computed from the training ROIs if absent.
+        path: folder of the store.
+        rois: the ROIs, in any order; iterated once.
+        config: settings by which the ROIs were cut.
+        normalisation: normalisation of an earlier store; computed from the training ROIs if absent.
         notes: warnings for the manifest.
-        about: where the scans came from.
+        about: origin of the scans.
 
     Raises:
-        StoreError: the folder already holds a store, a case comes twice, or there is neither a training ROI
-            nor a normalisation.
+        StoreError: the folder already has a store, a case comes twice, or there is neither a training ROI nor a
+            normalisation.
     """
     if storage.exists(storage.join(path, MANIFEST)):
         raise StoreError(f"{path}: holds a store already; choose another folder or remove it")

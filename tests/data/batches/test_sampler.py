@@ -25,7 +25,7 @@ def test_streams_differ_by_purpose_and_place_and_repeat() -> None:
 
 
 def test_one_patient_leaves_and_one_enters_every_visit() -> None:
-    window = ShuffleWindow(num_patients=10, size=4, visit=3, seed=0)
+    window = ShuffleWindow(num_cases=10, size=4, visit=3, seed=0)
     for crop in range(2, 60, 3):
         before, after = window.at(crop).tolist(), window.at(crop + 1).tolist()
         assert window.at(crop - 2).tolist() == before
@@ -33,7 +33,7 @@ def test_one_patient_leaves_and_one_enters_every_visit() -> None:
 
 
 def test_each_pass_shows_everybody_once_in_an_order_of_its_own() -> None:
-    window = ShuffleWindow(num_patients=10, size=4, visit=1, seed=0)
+    window = ShuffleWindow(num_cases=10, size=4, visit=1, seed=0)
     entering = [int(window.at(crop)[-1]) for crop in range(30)]
     arrived = [*window.at(0)[:-1].tolist(), *entering]
     passes = [arrived[start : start + 10] for start in (0, 10, 20)]
@@ -48,7 +48,7 @@ def test_window_of_all_stands_still() -> None:
 
 
 def test_those_around_hold_all_windows_between_and_the_next() -> None:
-    window = ShuffleWindow(num_patients=50, size=4, visit=2, seed=1)
+    window = ShuffleWindow(num_cases=50, size=4, visit=2, seed=1)
     around = window.around(7, 12).tolist()
     assert {number for crop in range(7, 13) for number in window.at(crop).tolist()} <= set(around)
     assert around[-ENTER_AHEAD:] == [int(window.at(12 + 2 * ahead)[-1]) for ahead in range(1, ENTER_AHEAD + 1)]

@@ -1,0 +1,257 @@
+"""The index of a store: split, shard, size, class counts, geometry and origin of each case."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Annotated, Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from renalnet.data.images.volume import Grid
+from renalnet.data.store.columns import Int32, Int64, Text, Texts, schema_of
+from renalnet.types import Shape, Split
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Identity of the files that a case was prepared from."""
+
+    stamp: str = ""
+    """Hash of the names, sizes and times of the files; equal for files that nobody has touched."""
+    image_digest: str = ""
+    """Hash of the voxels of the image; equal for the same scan."""
+    label_digest: str = ""
+    """Hash of the voxels of the label map."""
+
+
+@dataclass(frozen=True)
+class CaseEntry:
+    """One case of a store, as the rest of the program uses it."""
+
+    case: str
+    split: Split
+    shard: str
+    """File name of the shard that holds the case."""
+    first_row: int
+    """First row of the case in its shard."""
+    num_rows: int
+    shape: Shape
+    """Voxels (z, y, x) of the ROI."""
+    counts: tuple[int, int, int]
+    """Voxels of background, kidney and tumor."""
+    clipped_sum: int
+    """Sum of the clipped CT numbers, from which the training mean is computed."""
+    grid: Grid
+    """Grid of the ROI."""
+    source: Grid
+    """Grid of the scan, as its file states it."""
+    notes: tuple[str, ...]
+    """Deviations of the preparation, e.g. that the ROI was enlarged."""
+    origin: Origin = Origin()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain lists and dictionaries, for the footer of a shard."""
+        return {**asdict(self), "grid": self.grid.to_json(), "source": self.source.to_json()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "CaseEntry":
+        """Return the entry that `to_json` wrote. Raises KeyError or TypeError for other values."""
+        tuples = {name: tuple(values[name]) for name in ("shape", "counts", "notes")}
+        grids = {name: Grid.from_json(values[name]) for name in ("grid", "source")}
+        return cls(**{**values, **tuples, **grids, "origin": Origin(**values["origin"])})
+
+
+@dataclass(frozen=True)
+class IndexRow:
+    """One row of the index file: a case entry as scalars. The fields are the columns, in their order."""
+
+    case: Text
+    split: Annotated[Split, pa.string()]
+    shard: Text
+    first_row: Int32
+    num_rows: Int32
+    depth: Int32
+    height: Int32
+    width: Int32
+    num_background: Int64
+    num_kidney: Int64
+    num_tumor: Int64
+    clipped_sum: Int64
+    grid: Text
+    """JSON of the grid of the ROI."""
+    source: Text
+    """JSON of the grid of the scan."""
+    notes: Texts
+    stamp: Text
+    image_digest: Text
+    label_digest: Text
+
+    @classmethod
+    def of(cls, entry: CaseEntry) -> "IndexRow":
+        """Return the row of an entry."""
+        return cls(
+            *(entry.case, entry.split, entry.shard, entry.first_row, entry.num_rows),
+            *entry.shape,
+            *entry.counts,
+            clipped_sum=entry.clipped_sum,
+            grid=json.dumps(entry.grid.to_json()),
+            source=json.dumps(entry.source.to_json()),
+            notes=list(entry.notes),
+            **asdict(entry.origin),
+        )
+
+    def entry(self) -> CaseEntry:
+        """Return the entry of this row."""
+        return CaseEntry(
+            case=self.case,
+            split=self.split,
+            shard=self.shard,
+            first_row=self.first_row,
+            num_rows=self.num_rows,
+            shape=(self.depth, self.height, self.width),
+            counts=(self.num_background, self.num_kidney, self.num_tumor),
+            clipped_sum=self.clipped_sum,
+            grid=Grid.from_json(json.loads(self.grid)),
+            source=Grid.from_json(json.loads(self.source)),
+            notes=tuple(self.notes),
+            origin=Origin(self.stamp, self.image_digest, self.label_digest),
+        )
+
+
+INDEX_SCHEMA: Final = schema_of(IndexRow)
+_SHAPE: Final = ("depth", "height", "width")
+_COUNTS: Final = ("num_background", "num_kidney", "num_tumor")
+
+
+class CaseIndex:
+    """The cases of a store as an arrow table; a case becomes an object only on request.
+
+    Ten thousand cases take a few megabytes as a table, and about ten times as much as objects.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        """Use `table`, which has the columns of `INDEX_SCHEMA` and is sorted by case."""
+        self.table = table
+
+    @classmethod
+    def of(cls, entries: Iterable[CaseEntry]) -> "CaseIndex":
+        """Return the index of some entries, in any order."""
+        rows = [vars(IndexRow.of(entry)) for entry in entries]
+        return cls(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA).sort_by("case"))
+
+    @classmethod
+    def joined(cls, parts: Iterable["CaseIndex"]) -> "CaseIndex":
+        """Return one index of the cases of several."""
+        table = pa.concat_tables([INDEX_SCHEMA.empty_table(), *(part.table for part in parts)])
+        return cls(table.sort_by("case").combine_chunks())
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "CaseIndex":
+        """Return the index that `to_bytes` wrote.
+
+        Raises:
+            pyarrow.ArrowException: the content is damaged or no Parquet file.
+            ValueError: the columns are not those of an index.
+        """
+        # Not `read_table`, which imports the whole of arrow's data sets: 40 MB in every process.
+        with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
+            table = file.read(use_threads=False).combine_chunks()
+        pa.default_memory_pool().release_unused()
+        if table.schema != INDEX_SCHEMA:
+            raise ValueError("the columns are not those of an index")
+        return cls(table)
+
+    def to_bytes(self) -> bytes:
+        """Return the content of a Parquet file."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(self.table, sink, compression="zstd", write_page_checksum=True)
+        return bytes(sink.getvalue())
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __contains__(self, case: str) -> bool:
+        return case in self._rows
+
+    def cases(self, split: Split | None = None) -> list[str]:
+        """Return the sorted names of the cases of one split, or of all."""
+        return [str(case) for case in self._part(split, ("case",)).column("case").to_pylist()]
+
+    def splits(self) -> dict[str, Split]:
+        """Return the split of each case."""
+        return dict(zip(*(self.table.column(name).to_pylist() for name in ("case", "split")), strict=True))
+
+    def with_splits(self, splits: Mapping[str, Split]) -> "CaseIndex":
+        """Return an index of the same cases in which those of `splits` have another split."""
+        changed = [splits.get(case, split) for case, split in self.splits().items()]
+        place = self.table.column_names.index("split")
+        return CaseIndex(self.table.set_column(place, INDEX_SCHEMA.field("split"), pa.array(changed, pa.string())))
+
+    def entry(self, case: str) -> CaseEntry:
+        """Return the entry of a case. Raises KeyError for an unknown one."""
+        return _entry(self.table.slice(self._rows[case], 1).to_pylist()[0])
+
+    def entries(self, split: Split | None = None) -> Iterator[CaseEntry]:
+        """Yield the entries of one split, or of all, sorted by case."""
+        for batch in self._part(split).to_batches(max_chunksize=256):
+            yield from map(_entry, batch.to_pylist())
+
+    def totals(self, split: Split) -> NDArray[np.int64]:
+        """Return the voxels of each label in a split, shape (3,)."""
+        return np.array([self._sum(split, name) for name in _COUNTS], np.int64)
+
+    def shapes(self, split: Split) -> NDArray[np.int64]:
+        """Return the voxels (z, y, x) of each ROI of a split, shape (N, 3), in the order of `cases`."""
+        return self._columns(split, _SHAPE)
+
+    def counts(self, split: Split) -> NDArray[np.int64]:
+        """Return the voxels of each label in each case of a split, shape (N, 3), in the order of `cases`."""
+        return self._columns(split, _COUNTS)
+
+    def mean_shape(self, split: Split) -> tuple[float, float, float]:
+        """Return the mean size (z, y, x) in voxels of the ROIs of a split that has at least one case."""
+        part = self._part(split)
+        depth, height, width = (float(pc.mean(part.column(name)).as_py()) for name in _SHAPE)
+        return depth, height, width
+
+    def clipped_sum(self, split: Split) -> int:
+        """Return the sum of the clipped CT numbers of a split."""
+        return self._sum(split, "clipped_sum")
+
+    def shards(self, split: Split) -> set[str]:
+        """Return the names of the shards that hold the cases of a split."""
+        return set(self._part(split).column("shard").to_pylist())
+
+    def digest(self) -> str:
+        """Return sixteen hexadecimal digits; equal only for the same images, label maps, names and splits."""
+        digest = hashlib.sha256()
+        names = ("case", "split", "image_digest", "label_digest")
+        for row in zip(*(self.table.column(name).to_pylist() for name in names), strict=True):
+            digest.update(json.dumps(row).encode())
+        return digest.hexdigest()[:16]
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {case: row for row, case in enumerate(self.table.column("case").to_pylist())}
+
+    def _part(self, split: Split | None, names: Sequence[str] = INDEX_SCHEMA.names) -> pa.Table:
+        """Return some columns of the cases of one split, or of all."""
+        table = self.table.select(list(names))
+        return table if split is None else table.filter(pc.equal(self.table.column("split"), split))
+
+    def _columns(self, split: Split, names: tuple[str, ...]) -> NDArray[np.int64]:
+        part = self._part(split, names)
+        return np.stack([part.column(name).to_numpy().astype(np.int64) for name in names], axis=1)
+
+    def _sum(self, split: Split, name: str) -> int:
+        return int(pc.sum(self._part(split).column(name)).as_py() or 0)
+
+
+def _entry(row: dict[str, Any]) -> CaseEntry:
+    return IndexRow(**row).entry()
