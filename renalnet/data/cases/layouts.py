@@ -80,6 +80,7 @@ def find_cases(src: str | Path, *, series: str | None = None, label_map: Mapping
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name the folder that holds the cases")
     with reading(folder):
+        # All layouts are tried, because a folder that matches two of them is probably a mistake.
         name, found = _single_layout(folder, {name: layout(folder) for name, layout in _LAYOUTS.items()})
         named = _named_labels(folder, label_map or {}) if name == "Decathlon" else {}
     if series is not None and found.cases and not any(scan.image.is_dir() for scan in found.cases):
@@ -108,6 +109,7 @@ def find_scans(path: Path, *, series: str | None = None) -> list[Path]:
         found = [*images, *(scan for folder in _subfolders(path) if (scan := _scan_in(folder)))]
         if not found:
             raise InputError(f"{path}: holds no scan; name an image, a folder of DICOM slices, or a folder of scans")
+    # A single DICOM subfolder is the series of one scan, which may have further files around it.
     return [path] if len(found) == 1 and found[0].is_dir() else found
 
 

@@ -97,6 +97,7 @@ def _read_label(scan: ScanCase, grid: Grid) -> Volume:
     if scan.label.is_file() and image_stem(scan.label.name) is None and is_dicom(scan.label):
         return Volume(read_segmentation(scan.label, grid, label_map), grid)
     label = read_volume(scan.label)
+    # Resampling would hide a label map that belongs to another scan, so a difference is an error.
     difference = grid_difference(label.grid, grid)
     if difference:
         raise InputError(

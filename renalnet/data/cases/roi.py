@@ -52,6 +52,7 @@ def isolate_kidney(loaded: LoadedCase, seed: int) -> tuple[LoadedCase, Side]:
         seed: seed of the draw, together with the name of the case. Other cases have no influence on it.
     """
     sides = split_sides(loaded.label, loaded.image)
+    # Python's `hash` of a string differs between processes; SHA-256 does not.
     digest = hashlib.sha256(loaded.case.encode()).digest()
     choice = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
     side = lesioned_side(loaded.label, sides, choice)

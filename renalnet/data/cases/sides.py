@@ -108,6 +108,7 @@ def split_sides(label: Volume, image: Volume) -> NDArray[np.uint8]:
     bounds = _bounds(label.array > 0)
     if bounds is None:
         return sides
+    # Labelling only the bounding box saves most of the time in a large scan.
     components, count = ndimage.label(label.array[bounds] > 0, structure=_ANY_CONTACT)
     numbers = np.arange(count + 1)
     voxels = np.bincount(components.ravel(), minlength=count + 1)
@@ -138,6 +139,7 @@ def body_width_mm(image: Volume) -> float:
 
 def _midline_mm(x_mm: NDArray[np.float64], voxels: NDArray[np.int64], image: Volume) -> float:
     kidneys = x_mm[voxels >= _KIDNEY_SHARE * voxels.sum()]
+    # The body's middle is unreliable if a scan is cropped or off-centre, so two kidneys take precedence.
     if np.ptp(kidneys) > _TWO_KIDNEYS_APART_MM:
         return float((kidneys.min() + kidneys.max()) / 2)
     columns = _body_columns(image)

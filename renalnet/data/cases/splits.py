@@ -76,6 +76,7 @@ def _draw(cases: list[str], split: Split, share: float, seed: int, *, least: int
 
 def unit_hash(case: str, purpose: str, seed: int) -> float:
     """Return a number in [0, 1) that depends only on the arguments, and is uniformly distributed over names."""
+    # The first eight bytes of a SHA-256 digest are uniform, and the same in every process and version of Python.
     digest = hashlib.sha256(f"{seed}:{purpose}:{case}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2.0**64
 

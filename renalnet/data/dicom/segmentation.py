@@ -87,6 +87,7 @@ def _segmentation(path: Path, dataset: "Dataset") -> _Segmentation:
         raise InputError(f"{path}: damaged segmentation ({num_frames} frames of type {kind:.20}); export it again")
     shape = num_frames, int(dataset.Rows), int(dataset.Columns)
     pixels = dataset.pixel_array.reshape(shape)
+    # Some writers store binary masks as fractions of 0 and the maximum; only those are labels.
     if kind == "FRACTIONAL" and np.any((pixels > 0) & (pixels < int(dataset.MaximumFractionalValue))):
         raise InputError(f"{path}: holds fractions instead of labels; export a binary segmentation")
     shared = dataset.SharedFunctionalGroupsSequence[0]
@@ -94,7 +95,7 @@ def _segmentation(path: Path, dataset: "Dataset") -> _Segmentation:
     if len(frames) != num_frames:
         raise InputError(f"{path}: {num_frames} frames, but positions of {len(frames)} frames; export it again")
     segments = {int(one.SegmentNumber): str(one.SegmentLabel) for one in dataset.SegmentSequence}
-    segments.pop(0, None)  # the background of a label map
+    segments.pop(0, None)  # the background of a label map, which DICOM describes like a segment
     return _Segmentation(segments, frames, pixels)
 
 

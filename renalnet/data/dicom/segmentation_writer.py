@@ -100,6 +100,7 @@ def _header(path: Path) -> "Dataset":
     dataset = dcmread(path, stop_before_pixels=True)
     dataset.SOPClassUID = dataset.get("SOPClassUID") or dataset.file_meta.MediaStorageSOPClassUID
     dataset.SOPInstanceUID = dataset.get("SOPInstanceUID") or dataset.file_meta.MediaStorageSOPInstanceUID
+    # The folder stands in for a missing frame of reference: all slices of a series are in one folder.
     for name in ("FrameOfReferenceUID", "StudyInstanceUID", "SeriesInstanceUID"):
         known = [str(dataset.get("FrameOfReferenceUID") or path.parent.absolute()), name]
         setattr(dataset, name, dataset.get(name) or generate_uid(entropy_srcs=known))

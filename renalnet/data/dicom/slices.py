@@ -72,7 +72,8 @@ def _grid(
     first = ordered[0]
     # The mean over the whole series averages out the rounding of single positions.
     slice_vector = (positions[-1] - positions[0]) / (len(ordered) - 1)
-    _check_straight(positions, slice_vector, normal, where)
+    _check_tilt(positions, slice_vector, normal, where)
+    _check_line(positions, slice_vector, normal, where)
     # The index x runs along a row, so its spacing is the distance between columns.
     axes = np.column_stack([row * first.spacing_mm[1], column * first.spacing_mm[0], slice_vector])
     size = first.shape[1], first.shape[0], len(ordered)
@@ -109,10 +110,8 @@ def _check_distances(ordered: Sequence[Slice], along: NDArray[np.float64], axis:
     is_copy = gaps < _SAME_POSITION_MM
     problems = []
     if is_copy.any():
-        copies = [
-            f"{positions[i]} mm ({ordered[i].path.name}, {ordered[i + 1].path.name})"
-            for i in np.flatnonzero(is_copy).tolist()
-        ]
+        names = [one.path.name for one in ordered]
+        copies = [f"{positions[i]} mm ({names[i]}, {names[i + 1]})" for i in np.flatnonzero(is_copy)]
         problems.append(f"several slices at {_listed(copies)}")
     usual = _usual_gap_mm(gaps[~is_copy])
     limit = max(_UNEVEN_SHARE * usual, GRID_TOLERANCE_MM / 2)
@@ -129,10 +128,10 @@ def _usual_gap_mm(gaps: NDArray[np.float64]) -> float:
     return float(np.quantile(gaps, 0.5, method="lower")) if gaps.size else 0.0
 
 
-def _check_straight(
+def _check_tilt(
     positions: NDArray[np.float64], slice_vector: NDArray[np.float64], normal: NDArray[np.float64], where: object
 ) -> None:
-    """Check that the slices are not tilted against their normal, and that each is on the line of the others."""
+    """Check that the line of the slices is parallel to their normal. A tilted gantry shears the volume."""
     length = float(np.linalg.norm(slice_vector))
     tilt = float(np.linalg.norm(np.cross(slice_vector, normal)) / (length * np.linalg.norm(normal)))
     if not tilt <= SHEAR_TOLERANCE:
@@ -142,6 +141,12 @@ def _check_straight(
             f"{where}: slices are shifted against each other by {degrees:.1f} degrees (gantry tilt) {span}; "
             "resample it to an unsheared grid"
         )
+
+
+def _check_line(
+    positions: NDArray[np.float64], slice_vector: NDArray[np.float64], normal: NDArray[np.float64], where: object
+) -> None:
+    """Check that no slice is shifted in-plane against the line from the first to the last one."""
     deviations = positions - (positions[0] + np.arange(len(positions))[:, None] * slice_vector)
     # Deviations along the normal are uneven distances, which have their own tolerance.
     away = np.linalg.norm(deviations - (deviations @ normal)[:, None] * normal, axis=1)

@@ -147,9 +147,10 @@ def grid_difference(first: Grid, second: Grid) -> str | None:
         "direction": GRID_TOLERANCE_MM / (size * first.spacing_xyz_mm).max(),
     }
     for name, limit in limits.items():
-        values = [getattr(grid, name) for grid in (first, second)]
-        if not np.allclose(*values, atol=limit, rtol=0):
-            return f"{name.split('_')[0]} {' against '.join(map(_format, values))}"
+        one = getattr(first, name)
+        other = getattr(second, name)
+        if not np.allclose(one, other, atol=limit, rtol=0):
+            return f"{name.split('_')[0]} {_format(one)} against {_format(other)}"
     return None
 
 

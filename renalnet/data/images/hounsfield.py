@@ -24,7 +24,7 @@ def to_hounsfield(values: NDArray[Any], where: object) -> HuArray:
         InputError: a value is not finite.
     """
     if not np.issubdtype(values.dtype, np.floating):
-        # The limits must fit the stored type: NumPy 2 refuses to clip uint8 values at -1024.
+        # The limits must be values of the stored type, which may be unsigned or have only 8 bits.
         stored = np.iinfo(values.dtype)
         whole: HuArray = values.clip(max(AIR_HU, stored.min), min(_INT16_MAX, stored.max)).astype(np.int16, copy=False)
         return whole

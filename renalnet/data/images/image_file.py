@@ -86,13 +86,12 @@ WRITTEN_ENDINGS: Final = tuple(_PIXEL_STORAGE)
 def check_written(path: Path, volume: Volume) -> None:
     """Check that a file contains all voxels of the volume that was written to it, and sync it to the disk.
 
-    Voxels may have values that are not finite.
-
     Raises:
         InputError: voxels are missing or damaged.
         OSError: the system could not store the file.
     """
     storage = next(find(path) for ending, find in _PIXEL_STORAGE.items() if path.name.lower().endswith(ending))
+    # Without a `float_dtype`, voxels that are not finite are accepted: they may be part of the volume.
     check_pixels(path, replace(storage, float_dtype=None), volume.grid.size_xyz, volume.array.dtype.itemsize)
     with path.open("rb") as file:
         os.fsync(file.fileno())
@@ -131,6 +130,7 @@ def _opened(path: Path, name: Path, image_io: str) -> Any:
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
+    # With a fixed reader, ITK does not guess the format from the content.
     reader.SetImageIO(image_io)
     reader.SetFileName(str(name))
     with _itk_errors_reported(path):
@@ -154,6 +154,7 @@ def _grid(path: Path, reader: Any) -> Grid:
     spacing = np.array(reader.GetSpacing())[:3]
     if not (spacing > 0).all():
         raise InputError(f"{path}: voxel spacing {spacing[0]:g}×{spacing[1]:g}×{spacing[2]:g} mm; correct the header")
+    # The first three axes are spatial; further ones, such as time, have length 1 here.
     direction = np.array(reader.GetDirection()).reshape(num_axes, num_axes)[:3, :3]
     origin = np.array(reader.GetOrigin())[:3]
     return grid_of_axes(path, size, direction * spacing, origin.tolist())

@@ -137,6 +137,7 @@ def _zlib_blocks(storage: PixelStorage) -> Iterator[bytes]:
     stream = zlib.decompressobj()
     with storage.path.open("rb") as file, _damage_reported(storage):
         file.seek(storage.start)
+        # `decompress` returns at most one block and keeps the rest of its input in `unconsumed_tail`.
         while not stream.eof and (block := stream.unconsumed_tail or file.read(_BLOCK_BYTES)):
             yield stream.decompress(block, _BLOCK_BYTES)
     if not stream.eof:

@@ -53,6 +53,7 @@ def to_classes(values: NDArray[Any], where: object, label_map: Mapping[int, int]
     Raises:
         InputError: a value is not in the label map and is not 0, 1 or 2.
     """
+    # Later entries of a mapping win, so the label map may also swap 1 and 2.
     meaning = {**{label: label for label in LABEL_NAMES}, **label_map}
     classes = np.zeros(values.shape, np.uint8)
     num_known = 0

@@ -132,13 +132,9 @@ def metaimage_pixels(path: Path) -> PixelStorage:
         InputError: the file is not MetaImage, its pixels are text or need rescaling, or it contains no spacing.
     """
     fields = _metaimage_fields(path)
-    values = fields.values
-    if not fields.flag("BinaryData", "True"):
-        raise InputError(f"{path}: its pixels are text; save it as binary data")
-    if fields.numbers(_SLOPE) not in ([], [1.0]) or fields.numbers(_INTERCEPT) not in ([], [0.0]):
-        raise InputError(f"{path}: its values need rescaling (slope, offset); save it as CT numbers")
+    _check_metaimage_values(fields)
     _check_metaimage_geometry(fields)
-    is_local = values["ElementDataFile"].upper() == "LOCAL"
+    is_local = fields.values["ElementDataFile"].upper() == "LOCAL"
     compressed = fields.flag("CompressedData")
     skip = fields.integer("HeaderSize")
     if skip < -1 or (skip and compressed) or (skip > 0 and is_local):
@@ -148,6 +144,15 @@ def metaimage_pixels(path: Path) -> PixelStorage:
     if compressed and fields.integer("CompressedDataSize") != storage.path.stat().st_size - storage.start:
         raise fields.damaged("CompressedDataSize")
     return storage
+
+
+def _check_metaimage_values(fields: HeaderFields) -> None:
+    """Refuse pixels that are not stored as the values themselves."""
+    if not fields.flag("BinaryData", "True"):
+        raise InputError(f"{fields.path}: its pixels are text; save it as binary data")
+    # SimpleITK ignores these two fields.
+    if fields.numbers(_SLOPE) not in ([], [1.0]) or fields.numbers(_INTERCEPT) not in ([], [0.0]):
+        raise InputError(f"{fields.path}: its values need rescaling (slope, offset); save it as CT numbers")
 
 
 def _check_nrrd_orientation(fields: HeaderFields) -> None:

@@ -73,6 +73,7 @@ def choose_atlases(candidates: Sequence[AtlasCandidate], count: int, seed: int) 
     of them, cases with one whole kidney are drawn in addition. The order of the candidates has no influence.
     """
     drawn = np.random.default_rng(seed)
+    # The name breaks ties, so that the result does not depend on the order of the candidates.
     ordered = sorted(candidates, key=lambda candidate: (candidate.body_width_mm, candidate.name))
     both = [candidate.name for candidate in ordered if candidate.num_kidneys == _TWO_KIDNEYS]
     if len(both) > count:
@@ -106,6 +107,7 @@ def atlases_to_bytes(atlases: Sequence[Atlas]) -> bytes:
     ]
     tensors: dict[str, NDArray[Any]] = {}
     for number, atlas in enumerate(atlases):
+        # safetensors silently mixes up the voxels of an array that is not contiguous.
         tensors[f"image_{number}"] = np.ascontiguousarray(atlas.image.array)
         tensors[f"sides_{number}"] = np.ascontiguousarray(atlas.sides.array)
     return bytes(save(tensors, metadata={_METADATA_KEY: json.dumps(about)}))

@@ -202,6 +202,7 @@ def _placed(
 
 def _weighted_mean(kidneys: Sequence[_PlacedKidney]) -> Consensus:
     """Average the kidneys, with larger weights for those with a higher correlation."""
+    # A softmax of the correlations: an atlas that matches badly has little influence.
     correlation = np.array([kidney.correlation for kidney in kidneys])
     weights = np.exp((correlation - correlation.max()) / _WEIGHT_WIDTH)
     weights = (weights / weights.sum()).astype(np.float32)
