@@ -1,0 +1,101 @@
+"""Every command and snippet of README, docs and notebook is run; links and targets exist."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from support import commands
+from support.commands import ROOT
+from support.documents import PAGES, arguments_of, blocks, notebook_code, python_code, read, run_line, shell_lines
+
+from renalnet.data.images.volume import grid_difference, read_volume
+
+
+@pytest.mark.slow
+def test_readme_in_order(workspace: Path) -> None:
+    mask = workspace / "masks" / "imaging.nii.gz"
+    scan = workspace / "cohort" / "case_00000" / "imaging.nii.gz"
+    assert grid_difference(read_volume(mask).grid, read_volume(scan).grid) is None
+    assert (workspace / "results" / "mine" / "report.html").exists()
+    assert list((workspace / "kidney").glob("*.onnx"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["docs/data.md", "docs/prediction.md", "docs/extending.md"])
+def test_commands_of_a_page(page: str, workspace: Path) -> None:
+    lines = shell_lines(page)
+    assert lines
+    for line in lines:
+        run_line(line, workspace)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("interruptible")
+def test_commands_of_the_study_page(workspace: Path) -> None:
+    forecast, same, dashboard, report, extension = shell_lines("docs/study.md")
+    assert "wall time" in run_line(forecast, workspace)
+    run_line(same, workspace)
+    check_dashboard(dashboard, workspace)
+    assert "Table I" in run_line(report, workspace)
+    run_line(extension, workspace)
+    assert len(list((workspace / "results" / "mine" / "trials").glob("fcn_ppm-*/trial.json"))) == 10
+
+
+def check_dashboard(line: str, folder: Path) -> None:
+    """Serve, open the address that is printed, interrupt."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    serving = subprocess.Popen(
+        arguments_of(line, folder), cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    with serving:
+        assert "4 of 4 trials ended" in serving.stdout.readline()  # type: ignore[union-attr]
+        url = serving.stdout.readline().split()[-1]  # type: ignore[union-attr]
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            assert answer.status == 200
+        serving.send_signal(signal.SIGINT)
+        said, _ = serving.communicate(timeout=60)
+    assert serving.returncode == 0 and said.endswith("ended\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["README.md", "docs/python-api.md", "docs/tour.ipynb"])
+def test_python_of_a_page(page: str, workspace: Path) -> None:
+    code = notebook_code(page) if page.endswith(".ipynb") else python_code(page)
+    assert code
+    program = workspace / f"{Path(page).stem}.py"
+    program.write_text(code, encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"}
+    done = subprocess.run(
+        [sys.executable, program.name], cwd=workspace, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_pages_show_no_other_python() -> None:
+    """A page with Python is one that the tests above run, or `docs/extending.md`, which has a test of its own."""
+    pages = {page for page in PAGES if blocks(read(page), "python")}
+    assert pages == {"README.md", "docs/python-api.md", "docs/extending.md"}
+
+
+def test_make_targets_exist() -> None:
+    named = {target for page in PAGES for target in re.findall(r"\bmake ([a-z-]+)", read(page))}
+    targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
+    assert {"study", "test", "lint"} <= named <= targets
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files(page: str) -> None:
+    targets = [target for target in re.findall(r"\]\(([^)#]+)\)", read(page)) if "://" not in target]
+    assert all((ROOT / page).parent.joinpath(target).exists() for target in targets)
+
+
+@pytest.mark.parametrize(
+    "module", ["renalnet", "study.run", "study.report", "study.dashboard", "cluster.local", "cluster.submit"]
+)
+def test_help_shows_usage(module: str) -> None:
+    assert "Usage" in commands.run([sys.executable, "-m", module, "--help"]).stdout
