@@ -1,7 +1,8 @@
-"""Those who are compared. Each turns the scene into endless batches: normalised float32 image, integer label.
+"""The loaders that the benchmark compares: that of renalnet, and those of other libraries, on the same ROIs.
 
-Run as a program, this module is one contender in a process of its own (see `measure`), so that start-up, imports
-included, and memory are its own. What a contender needs is imported when it is made.
+Each yields endless batches of a normalised float32 image and an integer label. Run as a program, this module measures
+one loader in its own process (see `loader_processes.measure`), so that start-up, imports and memory are those of that
+loader alone. For the same reason each loader imports its library only when it is made.
 """
 
 import json
@@ -17,33 +18,38 @@ from typing import Any, Final
 from study.bench.measuring.processes import peak_mb
 from study.bench.measuring.synthetic_rois import STORE, read_arrays
 
-Feed = Iterator[tuple[Any, Any]]
+Batches = Iterator[tuple[Any, Any]]
+"""Batches of (image, label) of any tensor type."""
 Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a contender is asked to do."""
+    """One measurement of a loader."""
 
-    contender: str
-    scene: str
+    loader: str
+    """Name in `LOADERS`."""
+    folder: str
+    """Folder of the ROIs that `write_rois` wrote."""
     crop: Shape
+    """Voxels (z, y, x) of a crop."""
     batch_size: int
     batches: int
-    """0: only import what the contender imports, and do nothing."""
+    """Number of batches; with 0 the loader only imports its library."""
     warm_up: int = 0
-    """Of `batches`, those before the steady state."""
+    """Number of the first batches that are not part of the steady state."""
     workers: int = 0
+    """Processes or threads that assemble batches; 0 for none beside the caller."""
     window: int = 0
-    """Stream with a window of so many patients; 0 keeps all in memory."""
+    """Number of cases in the window of a stream; 0 keeps all cases in memory."""
     visit: int = 16
-    """Crops after which a patient leaves that window."""
+    """Number of crops after which a case leaves the window."""
     started: float = 0.0
-    """`time.monotonic` when the process was asked for."""
+    """Value of `time.monotonic` when the process was started."""
 
 
-def renalnet_feed(job: Job) -> Feed:
-    """Our loader on the processor."""
+def renalnet_batches(job: Job) -> Batches:
+    """Yield the batches of renalnet's loader on the CPU."""
     import pyarrow as pa
     import torch
 
@@ -56,37 +62,41 @@ def renalnet_feed(job: Job) -> Feed:
     from renalnet.data.store.reader import open_store
     from renalnet.runtime.device import Device
 
-    pa.scalar("")  # arrow imports pandas, where it is installed, with the first value it converts
+    # Arrow imports pandas, where it is installed, with the first value that it converts.
+    pa.scalar("")
     if not job.batches:
         return
-    store = open_store(Path(job.scene) / STORE)
+    store = open_store(Path(job.folder) / STORE)
     config = LoaderConfig(workers=job.workers, window=job.window or len(store.index), visit=job.visit)
     if job.window:
         source = StoreSource(store, tuple(store.cases("train")))
-        shapes, counts = store.index.shapes("train"), store.index.counts("train")
-        patients = DecodedCases(source, shapes, counts, num_threads=config.decoders, keep_all=False)
+        shapes = store.index.shapes("train")
+        counts = store.index.counts("train")
+        cases = DecodedCases(source, shapes, counts, num_threads=config.decoders, keep_all=False)
     else:
-        patients = load_cohort(store, config).train
+        cases = load_cohort(store, config).train
     scale = store.normalisation
-    optim, patch = OptimConfig(batch_size=job.batch_size), PatchConfig(shape=job.crop)
-    loader = BatchLoader(patients, TrainConfig(optim=optim, patch=patch, loader=config), fill_hu=scale.hu_min)
+    optim = OptimConfig(batch_size=job.batch_size)
+    patch = PatchConfig(shape=job.crop)
+    loader = BatchLoader(cases, TrainConfig(optim=optim, patch=patch, loader=config), fill_hu=scale.hu_min)
     device = Device(torch.device("cpu"), use_bfloat16=False)
     tensors = TensorMaker(scale, device, Augmenter(AugmentConfig(), scale, seed=0))
     yield from map(tensors, loader.batches(0, job.batches))
 
 
-def monai_feed(job: Job, *, cached_indices: bool = False) -> Feed:
-    """CacheDataset with RandCropByPosNegLabeld and flips.
+def monai_batches(job: Job, *, cached_indices: bool = False) -> Batches:
+    """Yield the batches of MONAI's CacheDataset with RandCropByPosNegLabeld and flips.
 
-    With `cached_indices` the places of foreground and background are found once, as its documentation advises.
+    With `cached_indices`, the indices of foreground and background are computed once, as MONAI's documentation advises.
     """
-    data, transforms = import_module("monai.data"), import_module("monai.transforms")
+    data = import_module("monai.data")
+    transforms = import_module("monai.transforms")
     import numpy as np
     import torch
 
     if not job.batches:
         return
-    files, scale = read_arrays(Path(job.scene))
+    files, scale = read_arrays(Path(job.folder))
     keys = ["image", "label"]
     crop = {"spatial_size": job.crop, "pos": 0.85, "neg": 0.15, "num_samples": 1, "allow_smaller": True}
     if cached_indices:
@@ -107,15 +117,15 @@ def monai_feed(job: Job, *, cached_indices: bool = False) -> Feed:
             yield batch["image"], batch["label"]
 
 
-def torchio_feed(job: Job) -> Feed:
-    """Queue over subjects in memory, with a LabelSampler and flips."""
+def torchio_batches(job: Job) -> Batches:
+    """Yield the batches of TorchIO's Queue over subjects in memory, with a LabelSampler and flips."""
     torchio = import_module("torchio")
     import numpy as np
     import torch
 
     if not job.batches:
         return
-    files, scale = read_arrays(Path(job.scene))
+    files, scale = read_arrays(Path(job.folder))
     subjects = []
     for image, label in files:
         pixels = torch.from_numpy(scale.apply(np.load(image)))[None]
@@ -138,18 +148,24 @@ def torchio_feed(job: Job) -> Feed:
             yield batch["image"]["data"], batch["label"]["data"]
 
 
-CONTENDERS: Final[dict[str, Callable[[Job], Feed]]] = {
-    "renalnet": renalnet_feed,
-    "monai": monai_feed,
-    "monai, indices cached": lambda job: monai_feed(job, cached_indices=True),
-    "torchio": torchio_feed,
+LOADERS: Final[dict[str, Callable[[Job], Batches]]] = {
+    "renalnet": renalnet_batches,
+    "monai": monai_batches,
+    "monai, indices cached": lambda job: monai_batches(job, cached_indices=True),
+    "torchio": torchio_batches,
 }
+"""The loaders by the names that reports have."""
 
 
-def run(job: Job, feed: Feed) -> dict[str, float]:
-    """Take the batches; seconds from the start to the first and the last, and the steady rate behind the warm-up."""
+def run(job: Job, batches: Batches) -> dict[str, float]:
+    """Consume the batches of a job.
+
+    Returns:
+        Seconds from the start to the first and to the last batch, crops per second after the warm-up, and peak memory.
+    """
     marks = [job.started]
-    for image, label in islice(feed, max(job.batches, 1)):  # a feed of nothing has imported when it is asked
+    # A loader is a generator, so its imports run with the first request, also where it has no batch to give.
+    for image, label in islice(batches, max(job.batches, 1)):
         _check(image, label, job)
         marks.append(time.monotonic())
     steady = len(marks) - 1 - job.warm_up
@@ -164,19 +180,18 @@ def run(job: Job, feed: Feed) -> dict[str, float]:
 
 def _check(image: Any, label: Any, job: Job) -> None:
     shape = (job.batch_size, 1, *job.crop)
-    assert tuple(image.shape) == shape and image.is_floating_point(), "an image is not what was asked for"
-    assert label.numel() == image.numel() and not label.is_floating_point(), "a label is not what was asked for"
+    assert tuple(image.shape) == shape and image.is_floating_point(), "an image has another shape or type"
+    assert label.numel() == image.numel() and not label.is_floating_point(), "a label has another size or type"
 
 
 def main() -> None:
-    """Do the job given as JSON, write what was measured as a line of JSON, and end when the input ends."""
+    """Run the job given as JSON, write the measurements as a line of JSON, and end when the standard input ends."""
     values = json.loads(sys.argv[1])
     job = Job(**{**values, "crop": tuple(values["crop"])})
-    feed = CONTENDERS[job.contender](job)
-    measured = run(job, feed)
+    measured = run(job, LOADERS[job.loader](job))
     sys.stdout.write(json.dumps(measured) + "\n")
     sys.stdout.flush()
-    sys.stdin.read()  # memory is looked at meanwhile
+    sys.stdin.read()  # the parent process reads this one's memory meanwhile
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The loader beside MONAI and TorchIO, all giving the same tensors from the same ROIs.
+"""Benchmark of the loader beside MONAI and TorchIO, which all yield the same tensors from the same ROIs.
 
-We read our store; the peers read uncompressed arrays, which is the quickest that they can be given.
+Our loader reads a store. The peers read uncompressed arrays, the fastest input for them.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from typing import Final
 from renalnet.data.batches.cohort import copy_name
 from renalnet.data.batches.node_folder import private_home
 from renalnet.data.store.reader import Store
-from study.bench.data.library_loaders import CONTENDERS, Job
+from study.bench.data.library_loaders import LOADERS, Job
 from study.bench.data.loader_processes import measure, memory_mb
 from study.bench.measuring.processes import available_mb, is_installed
 from study.bench.measuring.size import Size
@@ -20,7 +20,7 @@ from study.bench.measuring.table import Row
 
 OURS: Final = "renalnet"
 NUM_TRIALS: Final = 4
-"""Processes that share a node in the rows of memory."""
+"""Number of processes on one node in the rows about memory."""
 _WORKERS: Final = {OURS: (0, 1)}
 _PEER_WORKERS: Final = (0, 2)
 _MEMORY_PEERS: Final = ("monai", "torchio")
@@ -28,7 +28,7 @@ _MEMORY_PEERS: Final = ("monai", "torchio")
 
 @dataclass(frozen=True)
 class _Timed:
-    """The best of a contender's numbers of workers."""
+    """Measurements of a loader with its best number of workers."""
 
     workers: int
     patches_per_s: float
@@ -37,21 +37,24 @@ class _Timed:
 
 
 def rows(size: Size, folder: Path) -> Iterator[Row]:
-    """Rate, start and memory, ours and each peer's."""
+    """Yield rate, start-up time and memory of our loader beside each peer."""
     store = write_rois(folder, RoiPainter(size.roi), size.patients, arrays=True)
     job = Job(OURS, str(folder), size.crop, size.batch_size, size.batches)
     ours = _best(job, size)
-    for peer in CONTENDERS:
+    for peer in LOADERS:
         if peer != OURS:
-            theirs = _best(replace(job, contender=peer), size) if is_installed(peer) else None
+            theirs = _best(replace(job, loader=peer), size) if is_installed(peer) else None
             yield from _compared(ours, peer, theirs, size)
     yield from _memory(job, size, _copy(store))
 
 
 def _best(job: Job, size: Size) -> _Timed:
-    """Over a few numbers of workers; a peer is first tried on fewer batches, then its best takes all of them."""
-    tries = [replace(job, workers=workers) for workers in _WORKERS.get(job.contender, _PEER_WORKERS)]
-    short = size.batches if job.contender == OURS else min(size.batches, size.peer_batches)
+    """Return the best of a few numbers of workers.
+
+    A peer, which is slower, tries them on fewer batches; its best number is then measured on all batches.
+    """
+    tries = [replace(job, workers=workers) for workers in _WORKERS.get(job.loader, _PEER_WORKERS)]
+    short = size.batches if job.loader == OURS else min(size.batches, size.peer_batches)
     rates = [measure(replace(one, batches=short, warm_up=short // 5))["patches_per_s"] for one in tries]
     best = tries[rates.index(max(rates))]
     found = measure(replace(best, warm_up=best.batches // 5))
@@ -70,7 +73,7 @@ def _compared(ours: _Timed, peer: str, theirs: _Timed | None, size: Size) -> Ite
 
 
 def _copy(store: Store) -> Path | None:
-    """Where our processes share what they decode."""
+    """Return the folder in which our processes share decoded cases; None where there is no such folder."""
     home = private_home(Path("/dev/shm"))
     return home / copy_name(store, "train") if home else None
 
@@ -81,7 +84,7 @@ def _memory(job: Job, size: Size, copy: Path | None) -> Iterator[Row]:
         theirs: list[float | None] = [None, None]
         note = "not installed"
         if is_installed(peer):
-            theirs, note = _peer_memory(replace(job, contender=peer, batches=size.batch_size))
+            theirs, note = _peer_memory(replace(job, loader=peer, batches=size.batch_size))
         for count, mine, its in zip((1, NUM_TRIALS), ours, theirs, strict=True):
             yield Row("loader", f"memory of {count} trials", "MB", mine, peer, its, "less", note)
     yield Row("loader", f"memory of {NUM_TRIALS} trials by that of one", "ratio", ours[1] / ours[0], better="less")

@@ -1,4 +1,4 @@
-"""The loading benchmark: feeds in processes of their own, how long they take, and what memory they hold together."""
+"""Time and memory of loaders that run in their own processes."""
 
 import time
 from contextlib import AbstractContextManager, ExitStack
@@ -10,16 +10,18 @@ from study.bench.measuring.processes import Process, answer, started
 
 
 def measure(job: Job) -> dict[str, float]:
-    """What a fresh process measures. Raises ResultsError where it fails."""
+    """Return the measurements of a job in a new process. Raises ResultsError where the process fails."""
     with _started(job) as process:
-        return answer(process, job.contender, job)
+        return answer(process, job.loader, job)
 
 
 def memory_mb(job: Job, num_processes: int, shared: Path | None = None) -> float:
-    """Memory of so many processes that have done the job, above as many that have only imported what it imports.
+    """Return the memory of processes after a job, beyond that of processes with only the same imports.
 
     Args:
-        shared: a folder in shared memory whose files count once, whoever maps them.
+        job: job that each process runs.
+        num_processes: number of processes at the same time.
+        shared: folder in shared memory whose files count once, however many processes map them.
     """
     return _held_mb(job, num_processes, shared) - _held_mb(replace(job, batches=0), num_processes, shared)
 
@@ -28,7 +30,7 @@ def _held_mb(job: Job, num_processes: int, shared: Path | None) -> float:
     with ExitStack() as stack:
         processes = [stack.enter_context(_started(job)) for _ in range(num_processes)]
         for process in processes:
-            answer(process, job.contender, job)
+            answer(process, job.loader, job)
         return (sum(map(_own_bytes, processes)) + (_folder_bytes(shared) if shared else 0)) / 2**20
 
 
@@ -37,7 +39,7 @@ def _started(job: Job) -> AbstractContextManager[Process]:
 
 
 def _own_bytes(process: Process) -> int:
-    """The process's share of its memory, less what it maps of files in shared memory, which is counted by itself."""
+    """Return the proportional memory of a process without files in shared memory, which `_folder_bytes` counts."""
     lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
     fields = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines[1:])}
     return fields["Pss"] - fields["Pss_Shmem"]

@@ -1,4 +1,4 @@
-"""How well kidneys are found: synthetic abdomens by atlases of others, and what shows no kidney."""
+"""Benchmark of the localiser on synthetic abdomens, with atlases of other abdomens, and on scans without kidneys."""
 
 import multiprocessing
 import time
@@ -22,68 +22,77 @@ from study.bench.measuring.size import Size
 from study.bench.measuring.table import Row
 
 HELD_SHARE: Final = 0.995
+"""Share of a kidney from which its box counts as holding it."""
 WRONG_SHARE: Final = 0.9
+"""Share of a kidney below which its box counts as wrong."""
 IN_PLANE_MM: Final = 110.0
+"""In-plane size that a box may always have."""
 IN_PLANE_ROOM_MM: Final = 20.0
+"""In-plane size that a box may have beyond the extent of its kidney."""
 Z_ROOM_MM: Final = 40.0
+"""Size along z that a box may have beyond the length of its kidney."""
 UNSEEN_SEED: Final = 2911
 ATLAS_SEED: Final = 1
-"""Of the patients that become atlases; `measure` refuses to be asked for these."""
+"""Seed of the abdomens that become atlases, which `measure` refuses as its own."""
 
 Subject: TypeAlias = Literal["abdomen", "head", "empty"]
 
 
 @dataclass(frozen=True)
 class KidneyRow:
-    """A kidney of a synthetic abdomen; lengths beyond a limit are negative within it."""
+    """Measurements of one kidney of a synthetic abdomen; excess sizes are negative for a box within the limit."""
 
     case: int
+    """Number of the abdomen."""
     side: Side
     held_share: float
-    """Of its voxels and its tumor's, within the box, 0-1."""
+    """Share of the voxels of the kidney and its tumor inside the box, 0-1; 0 without a box."""
     beyond_in_plane_mm: float
-    """Of the box, beyond 110 mm or the kidney's own extent and 20 mm."""
+    """Size of the box beyond 110 mm, or beyond the kidney's extent and 20 mm if that is larger."""
     beyond_z_mm: float
-    """Of the box, beyond the kidney's own length and 40 mm."""
+    """Size of the box beyond the kidney's length and 40 mm."""
     confidence: float
+    """Confidence of the localiser, 0-1."""
 
 
 @dataclass(frozen=True)
 class ScanRow:
-    """A scan of any subject."""
+    """Measurements of one scan."""
 
     subject: Subject
     case: int
+    """Number of the scan among those of its subject."""
     seconds: float
-    """Processor time of finding both kidneys."""
+    """CPU time of the localiser for both kidneys."""
     confidence: float
-    """Of the surer kidney."""
+    """Higher confidence of both kidneys."""
     kidneys: tuple[KidneyRow, ...]
+    """Kidneys that the scan shows."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """All scans together."""
+    """Figures over all scans."""
 
     num_kidneys: int
     share_held: float
-    """Kidneys of which the box holds at least 99.5 %."""
+    """Share of the kidneys whose box contains at least 99.5 % of them."""
     share_within_size: float
-    """Kidneys whose box is no larger than allowed."""
+    """Share of the kidneys whose box is within the size limits."""
     least_held: float
-    """The smallest share of a kidney that its box holds."""
+    """Smallest share of a kidney that its box contains."""
     num_doubtful: int
-    """Kidneys flagged, rightly or not."""
+    """Number of kidneys that are flagged as doubtful."""
     num_wrong_unflagged: int
-    """Boxes that hold less than 90 % of their kidney and are not flagged."""
+    """Number of boxes that contain less than 90 % of their kidney and are not flagged."""
     others_flagged: float
-    """Share of the scans without a kidney that are flagged."""
+    """Share of the scans without kidneys that are flagged."""
     seconds: float
-    """Processor time of the slowest scan, on one thread."""
+    """CPU time of the slowest scan, on one thread."""
 
 
 def rows(size: Size, _: Path) -> Iterator[Row]:
-    """The figures of unseen abdomens, heads and an empty volume; nothing is written."""
+    """Yield the figures over unseen abdomens, heads and an empty volume; no file is written."""
     figures = summarise(measure(size.abdomens, UNSEEN_SEED, num_cores()))
     note = f"{figures.num_kidneys} kidneys of {size.abdomens} synthetic abdomens, atlases of others"
     for what, unit, value in (
@@ -99,7 +108,13 @@ def rows(size: Size, _: Path) -> Iterator[Row]:
 
 
 def measure(num_cases: int, seed: int, workers: int, num_others: int = 4) -> list[ScanRow]:
-    """Localise `num_cases` abdomens, as many heads as `num_others`, and one empty volume.
+    """Localise the kidneys of synthetic scans.
+
+    Args:
+        num_cases: number of abdomens.
+        seed: seed of the scans.
+        workers: number of processes.
+        num_others: number of heads; one empty volume is added.
 
     Raises:
         ValueError: the seed is that of the atlases.
@@ -116,13 +131,13 @@ def measure(num_cases: int, seed: int, workers: int, num_others: int = 4) -> lis
 
 
 def paint_atlas(prepare: PrepareConfig, index: int) -> Atlas:
-    """An atlas of a phantom."""
+    """Return the atlas of a phantom."""
     painted = paint_abdomen(PhantomConfig(seed=ATLAS_SEED), index)
     return make_atlas(f"phantom-{index}", painted.image, painted.label, prepare, synthetic=True)
 
 
 def measure_scan(seed: int, atlases: list[Atlas], prepare: PrepareConfig, job: tuple[Subject, int]) -> ScanRow:
-    """Paint a scan and localise it."""
+    """Paint a scan, localise its kidneys, and measure the boxes."""
     subject, index = job
     image, label = _PAINTERS[subject](PhantomConfig(seed=seed), index)
     start = time.process_time()
@@ -139,7 +154,7 @@ def measure_scan(seed: int, atlases: list[Atlas], prepare: PrepareConfig, job: t
 
 
 def summarise(rows: list[ScanRow]) -> Figures:
-    """The figures of all scans; at least one is an abdomen and one is not."""
+    """Return the figures over all scans, of which at least one is an abdomen and one is not."""
     kidneys = [kidney for row in rows for kidney in row.kidneys]
     within = [max(kidney.beyond_in_plane_mm, kidney.beyond_z_mm) <= 0 for kidney in kidneys]
     sure = [kidney for kidney in kidneys if kidney.confidence >= LOW_CONFIDENCE]

@@ -1,4 +1,4 @@
-"""How time and memory of `prepare` grow with the number of patients: the first must be linear, the second flat."""
+"""Growth of the time and memory of `prepare` with the number of cases; time should grow linearly, memory not at all."""
 
 import subprocess
 import sys
@@ -16,17 +16,18 @@ from study.bench.measuring.size import Size
 from study.bench.measuring.table import Row
 
 SMALL: tuple[int, int, int] = (24, 24, 24)
-"""ROIs so small that thousands of scans are painted in a minute; what is kept of a patient is as large as ever."""
+"""Voxels of an ROI, so few that thousands are painted in a minute; what the store keeps of a case has its usual size."""
 _POLL_S = 0.1
 _GRID = Grid.axis_aligned(SMALL, (5.0, 4.0, 4.0))
 _SETTINGS = ("spacing_mm=null", "localise=cut", "shard_mb=4", "num_atlases=1")
 
 
 def write_scans(folder: Path, first: int, stop: int) -> None:
-    """Paint patients by number as scans in the KiTS layout: muscle, fat, air behind, a kidney and a tumor in it."""
+    """Paint scans `first` to `stop` (exclusive) in the KiTS layout: muscle, fat, air, and a kidney with a tumor."""
     for number in range(first, stop):
         generator = np.random.default_rng(number)
-        middle, radii = generator.uniform(10, 14, 3), generator.uniform(5, 8, 3)
+        middle = generator.uniform(10, 14, 3)
+        radii = generator.uniform(5, 8, 3)
         label = _ellipsoid(middle, radii).astype(np.uint8)
         label[_ellipsoid(middle + generator.uniform(-3, 3, 3), generator.uniform(2, 4, 3)) & (label > 0)] = TUMOR
         fat, muscle, kidney, tumor = generator.uniform((-120, 30, 120, 30), (-60, 70, 260, 100))
@@ -44,47 +45,53 @@ def _ellipsoid(middle: NDArray[np.float64], radii: NDArray[np.float64]) -> NDArr
 
 
 def rows(size: Size, folder: Path) -> Iterator[Row]:
-    """The cost of preparing each number of patients, all from scans below `folder`. Raises ResultsError."""
+    """Yield the cost of preparing each number of cases, from scans below `folder`.
+
+    Raises:
+        ResultsError: a preparation failed.
+    """
     painted = 0
     for count in sorted(size.growing_patients):
         write_scans(folder / "scans", painted, count)
         painted = count
         options = [word for setting in _SETTINGS for word in ("--set", setting)]
-        # Among thousands of ellipsoids a few pairs look like one patient; those are left out.
-        words = ["prepare", str(folder / "scans"), "--out", str(folder / f"store-{count}"), *options, "--skip-bad"]
-        seconds, peak_mb = _watch([sys.executable, "-m", "renalnet", *words])
+        # Among thousands of ellipsoids a few pairs look like copies of one scan; `--skip-bad` leaves those out.
+        arguments = ["prepare", str(folder / "scans"), "--out", str(folder / f"store-{count}"), *options, "--skip-bad"]
+        seconds, peak_mb = _watch([sys.executable, "-m", "renalnet", *arguments])
+        # Reports of several versions are compared by the names of their rows, so the wording must not change.
         note = "small ROIs, all processes together"
         yield Row("prepare", f"{count} patients, peak", "MB", peak_mb, better="less", note=note)
         yield Row("prepare", f"{count} patients", "s", seconds, better="less", note="start-up included")
 
 
 def _watch(command: Sequence[str]) -> tuple[float, float]:
-    """Seconds and peak memory of a command and its children."""
-    started, peak_mb = time.monotonic(), 0.0
+    """Return the seconds and the peak memory of a command and its children."""
+    started = time.monotonic()
+    peak_mb = 0.0
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
             peak_mb = max(peak_mb, sum(map(_memory_mb, _family(process.pid))))
             time.sleep(_POLL_S)
         assert process.stderr
-        told = process.stderr.read().strip().splitlines()
+        last_line = process.stderr.read().strip().splitlines()[-1:]
     if process.returncode:
-        raise ResultsError(f"{' '.join(command)} failed: {' '.join(told[-1:])}; run it by itself")
+        raise ResultsError(f"{' '.join(command)} failed: {' '.join(last_line)}; run it alone to see its output")
     return time.monotonic() - started, peak_mb
 
 
 def _family(pid: int) -> Iterator[int]:
-    """A process and all below it."""
+    """Yield a process and all its descendants."""
     yield pid
     try:
         for task in Path(f"/proc/{pid}/task").iterdir():
             for child in (task / "children").read_text(encoding="ascii").split():
                 yield from _family(int(child))
     except (FileNotFoundError, ProcessLookupError):
-        return  # it has just ended
+        return  # the process has just ended
 
 
 def _memory_mb(pid: int) -> float:
-    """Proportional memory of a process; 0 for one that has just ended."""
+    """Return the proportional memory of a process; 0 for one that has just ended."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
     except (FileNotFoundError, ProcessLookupError, PermissionError):

@@ -1,1 +1,1 @@
-"""Shared by all benchmarks: scenes, sizes, processes, tables."""
+"""Tools that all benchmarks share: synthetic ROIs, sizes, processes and tables."""

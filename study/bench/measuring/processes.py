@@ -1,4 +1,4 @@
-"""Contenders in processes of their own: how long they take, and what memory they hold together."""
+"""Processes that each measure one program under comparison, and answer in lines of JSON."""
 
 import json
 import os
@@ -16,19 +16,19 @@ Process = subprocess.Popen[str]
 
 
 def available_mb() -> float:
-    """Memory that is free on this machine, or can be made so."""
+    """Return the memory of this machine that is free or can be freed."""
     lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("MemAvailable"))
 
 
 @contextmanager
 def started(module: str, job: dict[str, Any], environment: Mapping[str, str] | None = None) -> Iterator[Process]:
-    """A process of a module that takes its job as JSON; its input ends, and it is waited for, behind the block.
+    """Yield a process that runs a module with its job as JSON; after the block its input ends and it is waited for.
 
     Args:
-        module: run as a program.
-        job: its argument.
-        environment: variables beside those of this process.
+        module: module to run as a program.
+        job: argument of the program.
+        environment: environment variables in addition to those of this process.
     """
     command = [sys.executable, "-m", module, json.dumps(job)]
     process = subprocess.Popen(
@@ -45,33 +45,44 @@ def started(module: str, job: dict[str, Any], environment: Mapping[str, str] | N
         process.communicate()
 
 
-def ask(process: Process, word: str, contender: str, job: object) -> dict[str, float]:
-    """What a process answers to a word. Raises ResultsError as `answer` does."""
+def ask(process: Process, word: str, name: str, job: object) -> dict[str, float]:
+    """Send a word to a process and return its answer. Raises ResultsError as `answer` does."""
     assert process.stdin
     process.stdin.write(f"{word}\n")
     process.stdin.flush()
-    return answer(process, contender, job)
+    return answer(process, name, job)
 
 
-def answer(process: Process, contender: str, job: object) -> dict[str, float]:
-    """The next line that a process writes. Raises ResultsError, naming its contender and job, where it has failed."""
+def answer(process: Process, name: str, job: object) -> dict[str, float]:
+    """Return the next line of JSON that a process writes.
+
+    Args:
+        process: process to read from.
+        name: name of the program under comparison, for the error.
+        job: job of the process, for the error.
+
+    Raises:
+        ResultsError: the process has ended.
+    """
     assert process.stdout and process.stderr
     line = process.stdout.readline()
     if not line:
         last = process.stderr.read().strip().splitlines()[-1:]
-        raise ResultsError(f"benchmark of {contender} failed: {' '.join(last)}; run {job} by itself")
+        raise ResultsError(f"benchmark of {name} failed: {' '.join(last)}; run {job} alone to see its output")
     return dict(json.loads(line))
 
 
 _PACKAGES: Final = {"monai, indices cached": "monai"}
+"""Packages of the programs whose name is not that of their package."""
 
 
-def is_installed(contender: str) -> bool:
-    """Whether a contender's package is here."""
-    return util.find_spec(_PACKAGES.get(contender, contender)) is not None
+def is_installed(name: str) -> bool:
+    """Return whether the package of a program under comparison is installed."""
+    return util.find_spec(_PACKAGES.get(name, name)) is not None
 
 
 def peak_mb() -> float:
-    """Peak memory of this process; that of `getrusage` holds the peak of the process which started it."""
+    """Return the peak memory of this process."""
+    # Not `getrusage`, whose peak a child process inherits from the process that started it.
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))

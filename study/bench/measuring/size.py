@@ -1,4 +1,4 @@
-"""How much is measured."""
+"""Sizes of the benchmarks."""
 
 from pydantic import PositiveFloat, PositiveInt
 
@@ -6,49 +6,50 @@ from renalnet.config import Section, Voxels
 
 
 class Size(Section):
-    """Defaults are the paper's: 90 training ROIs of about 200 slices of 150×150, batches of four sub-volumes."""
+    """Sizes of all benchmarks. The defaults are those of the paper: 90 training ROIs of about 200 slices of 150×150
+    voxels, and batches of four crops."""
 
     patients: PositiveInt = 90
-    """ROIs of full size."""
+    """Number of ROIs of full size."""
     roi: Voxels = (200, 150, 150)
     """Voxels (z, y, x) of an ROI."""
     crop: Voxels = (64, 150, 150)
     """Voxels (z, y, x) of a crop."""
     batch_size: PositiveInt = 4
-    """Crops a batch."""
+    """Number of crops per batch."""
     batches: PositiveInt = 500
-    """From a cold process."""
+    """Number of batches that a new process loads."""
     peer_batches: PositiveInt = 60
-    """Where a peer's numbers of workers are tried; no more than `batches` in any case."""
+    """Number of batches on which a peer tries its numbers of workers, at most `batches`."""
     growing_patients: tuple[PositiveInt, ...] = (10, 100, 1000, 10000)
-    """Sizes of the cohorts that are prepared and streamed, to see what grows with them; their ROIs are small."""
+    """Numbers of small cases that are prepared and streamed, to measure what grows with them."""
     abdomens: PositiveInt = 120
-    """Whole-abdomen CTs in which kidneys are searched."""
+    """Number of whole-abdomen CTs in which kidneys are localised."""
     network_shape: Voxels = (64, 152, 152)
-    """Voxels (z, y, x) of an image that networks are timed on; multiples of 8, so that none is padded."""
+    """Voxels (z, y, x) of an image on which networks are timed; multiples of 8, so that no network pads it."""
     network_batch: PositiveInt = 1
-    """Images a training step and an inference."""
+    """Number of images per training step and per inference."""
     network_rounds: PositiveInt = 3
-    """Training steps and inferences of each network; the median counts."""
+    """Number of training steps and inferences of each network, of which the median counts."""
     inference_steps: PositiveInt = 200
-    """Training steps of the network whose stitched inference is timed."""
+    """Number of training steps of the network whose stitched inference is timed."""
     inference_rounds: PositiveInt = 3
-    """ROIs that each contender segments behind a first one; the median counts."""
+    """Number of ROIs that each program segments after a first one; the median counts."""
     long_trials: PositiveInt = 128
-    """Sleeping trials on few slots."""
+    """Number of long sleeping trials, which run on few slots."""
     long_trial_s: PositiveFloat = 30.0
-    """Of one of these."""
+    """Duration of a long trial."""
     long_slots: PositiveInt = 8
-    """Of these at once."""
+    """Number of long trials at the same time."""
     short_trials: PositiveInt = 1000
-    """Sleeping trials on many slots, of one epoch each."""
+    """Number of short sleeping trials of one epoch, which run on many slots."""
     short_trial_s: PositiveFloat = 1.0
-    """Of one of these."""
+    """Duration of a short trial."""
     short_slots: PositiveInt = 16
-    """Of these at once."""
+    """Number of short trials at the same time."""
     kept_trials: PositiveInt = 200
-    """Trials that write weights, of which the best are kept."""
+    """Number of trials that write weights, of which the best are kept."""
     replays: PositiveInt = 50
-    """Seeds of each search that is replayed on recorded curves."""
+    """Number of seeds of each search that is replayed on recorded curves."""
     replay_slots: PositiveInt = 4
-    """Trials at once in these."""
+    """Number of trials at the same time in a replayed search."""

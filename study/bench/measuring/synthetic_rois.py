@@ -1,4 +1,4 @@
-"""What is measured on: seeded ROIs, cheap to paint, as a store for us and as plain arrays for the peers."""
+"""Seeded synthetic ROIs that are cheap to paint, as a store for renalnet and as plain arrays for the peers."""
 
 import json
 from collections.abc import Iterator
@@ -20,18 +20,19 @@ ARRAYS: Final = "arrays"
 STORE: Final = "store"
 NORMALISATION: Final = "normalisation.json"
 _TISSUE_HU: Final = (-80, 190, 60)
+"""CT numbers of background, kidney and tumor."""
 _NOISE_HU: Final = 14.0
 
 
 @dataclass(frozen=True)
 class RoiPainter:
-    """Paints a kidney with a tumor in it, as ellipsoids at places of their own, in noise."""
+    """Painter of a noisy ROI with a kidney and a tumor, as ellipsoids that are placed at random."""
 
     shape: Shape
     seed: int = 0
 
     def paint(self, number: int) -> tuple[HuArray, LabelArray]:
-        """Image in HU and label of a patient by number."""
+        """Return the image in HU and the label of a case, both (z, y, x)."""
         generator = np.random.default_rng([self.seed, number])
         label = np.zeros(self.shape, np.uint8)
         middle = generator.uniform(0.4, 0.6, 3)
@@ -41,10 +42,10 @@ class RoiPainter:
         tissue = np.array(_TISSUE_HU, np.float32)[label]
         return np.add(tissue, noise, out=noise).astype(np.int16), label
 
-    def rois(self, num_patients: int) -> Iterator[Roi]:
-        """Training patients, one at a time."""
+    def rois(self, num_cases: int) -> Iterator[Roi]:
+        """Yield training cases, one at a time."""
         grid = Grid.axis_aligned(self.shape, (1.0, 0.65, 0.65))
-        for number in range(num_patients):
+        for number in range(num_cases):
             image, label = self.paint(number)
             yield Roi(f"case_{number:05d}", "train", image, label, grid, grid)
 
@@ -57,15 +58,13 @@ class RoiPainter:
         return inside
 
 
-def write_rois(
-    folder: Path, painter: RoiPainter, num_patients: int, *, arrays: bool = False, shard_mb: int = 64
-) -> Store:
-    """Write the patients as a store in `folder`; with `arrays` also as uncompressed .npy files, quickest for peers."""
+def write_rois(folder: Path, painter: RoiPainter, num_cases: int, *, arrays: bool = False, shard_mb: int = 64) -> Store:
+    """Write cases as a store in `folder`; with `arrays` also as uncompressed .npy files, the peers' fastest input."""
     config = PrepareConfig(localise="cut", shard_mb=shard_mb)
-    store = write_store(folder / STORE, painter.rois(num_patients), config)
+    store = write_store(folder / STORE, painter.rois(num_cases), config)
     if arrays:
         (folder / ARRAYS).mkdir()
-        for number in range(num_patients):
+        for number in range(num_cases):
             image, label = painter.paint(number)
             np.save(folder / ARRAYS / f"{number:05d}-image.npy", image)
             np.save(folder / ARRAYS / f"{number:05d}-label.npy", label)
@@ -74,7 +73,7 @@ def write_rois(
 
 
 def read_arrays(folder: Path) -> tuple[list[tuple[Path, Path]], Normalisation]:
-    """(image, label) files of the patients, and the bounds and the mean that a peer is to apply."""
+    """Return the (image, label) files of the cases, and the normalisation that a peer has to apply."""
     images = sorted((folder / ARRAYS).glob("*-image.npy"))
     pairs = [(image, image.with_name(image.name.replace("image", "label"))) for image in images]
     return pairs, Normalisation(**json.loads((folder / ARRAYS / NORMALISATION).read_text(encoding="utf-8")))

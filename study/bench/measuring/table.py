@@ -1,4 +1,4 @@
-"""What benchmarks report: rows of ours beside a peer, with the versions and the machine that gave them."""
+"""Reports of benchmarks: rows of our measurement beside a peer's, with the versions and the machine."""
 
 import os
 import platform
@@ -20,29 +20,33 @@ PACKAGES: Final = ("torch", "numpy", "pyarrow", "monai", "torchio")
 
 @dataclass(frozen=True)
 class Row:
-    """A measurement."""
+    """One measurement."""
 
     bench: str
+    """Name of the benchmark."""
     what: str
+    """Measured quantity."""
     unit: str
     ours: float | None
+    """Our value."""
     peer: str = ""
-    """Who is compared with; empty where ours stands alone."""
+    """Name of the peer; empty without a peer."""
     theirs: float | None = None
-    """None where the peer is absent."""
+    """Value of the peer; None where it is not installed or there is no peer."""
     better: Literal["more", "less"] = "more"
+    """Whether a larger or a smaller value is better."""
     note: str = ""
 
     @property
     def ratio(self) -> float | None:
-        """How many times better ours is; none without a peer."""
+        """Ratio by which ours is better; None without a value of a peer."""
         if not self.ours or not self.theirs:
             return None
         return self.ours / self.theirs if self.better == "more" else self.theirs / self.ours
 
 
 def print_table(rows: Iterable[Row], console: Console) -> None:
-    """A line a row."""
+    """Print one line per row."""
     table = Table("bench", "what", "unit", "ours", "peer", "theirs", "times better", "note")
     for row in rows:
         numbers = [_number(value) for value in (row.ours, row.theirs, row.ratio)]
@@ -51,7 +55,7 @@ def print_table(rows: Iterable[Row], console: Console) -> None:
 
 
 def as_json(rows: Sequence[Row], options: dict[str, Any]) -> dict[str, Any]:
-    """The rows and what they depend on."""
+    """Return the rows with the time, commit, versions, machine and options that they depend on."""
     return {
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "commit": _commit(),
@@ -79,7 +83,7 @@ def _machine() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """The commit of the source, with a mark where files differ from it; unknown outside a checkout."""
+    """Return the commit of the source, marked where files differ from it; `unknown` outside a checkout."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         done = subprocess.run(

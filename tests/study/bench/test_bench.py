@@ -9,7 +9,7 @@ from renalnet.data.store.reader import open_store
 from renalnet.errors import ConfigError, ResultsError
 from study.bench.__main__ import app
 from study.bench.data import loader
-from study.bench.data.library_loaders import CONTENDERS, Job, run
+from study.bench.data.library_loaders import LOADERS, Job, run
 from study.bench.data.loader_processes import measure
 from study.bench.measuring.processes import is_installed
 from study.bench.measuring.size import Size
@@ -21,8 +21,8 @@ TINY = Size(patients=3, roi=ROI, crop=CROP, batches=6, peer_batches=3)
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scene")
+def roi_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("rois")
     write_rois(folder, RoiPainter(ROI), 3, arrays=True)
     return folder
 
@@ -33,9 +33,9 @@ def test_times_better_by_hand() -> None:
     assert Row("a", "time", "s", 2.0, "peer", None, "less").ratio is None
 
 
-def test_peers_read_the_same_patients(scene: Path) -> None:
-    store = open_store(scene / STORE)
-    files, scale = read_arrays(scene)
+def test_peers_read_the_same_patients(roi_folder: Path) -> None:
+    store = open_store(roi_folder / STORE)
+    files, scale = read_arrays(roi_folder)
     assert scale == store.normalisation
     for case, (image, label) in zip(store.cases("train"), files, strict=True):
         roi = store.read(case)
@@ -44,9 +44,9 @@ def test_peers_read_the_same_patients(scene: Path) -> None:
 
 
 @pytest.mark.parametrize("window", [0, 2])
-def test_our_batches_are_what_is_compared(scene: Path, window: int) -> None:
-    job = Job("renalnet", str(scene), CROP, 4, 6, warm_up=1, window=window)
-    found = run(job, CONTENDERS["renalnet"](job))
+def test_our_batches_are_what_is_compared(roi_folder: Path, window: int) -> None:
+    job = Job("renalnet", str(roi_folder), CROP, 4, 6, warm_up=1, window=window)
+    found = run(job, LOADERS["renalnet"](job))
     assert found["patches_per_s"] > 0 and found["total_s"] >= found["first_s"]
 
 
@@ -69,7 +69,7 @@ def test_unknown_benchmark_is_refused() -> None:
     assert isinstance(done.exception, ConfigError) and "did you mean 'loader'" in str(done.exception)
 
 
-def test_a_contender_that_fails_is_named(tmp_path: Path) -> None:
+def test_a_loader_that_fails_is_named(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match=r"benchmark of renalnet failed: .*no store here"):
         measure(Job("renalnet", str(tmp_path), CROP, 4, 1))
 
@@ -85,14 +85,14 @@ def test_absent_peers_are_said_to_be_absent(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(loader, "is_installed", lambda _: False)
     monkeypatch.setattr(loader, "NUM_TRIALS", 2)
     rows = list(loader.rows(TINY, tmp_path))
-    assert {row.peer for row in rows if row.peer} == set(CONTENDERS) - {"renalnet"}
+    assert {row.peer for row in rows if row.peer} == set(LOADERS) - {"renalnet"}
     assert all(row.ours and row.theirs is None for row in rows)
     assert all("not installed" in row.note for row in rows if row.what == "steady state")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("peer", [name for name in CONTENDERS if name != "renalnet"])
-def test_peers_give_the_same_tensors(peer: str, scene: Path) -> None:
+@pytest.mark.parametrize("peer", [name for name in LOADERS if name != "renalnet"])
+def test_peers_give_the_same_tensors(peer: str, roi_folder: Path) -> None:
     if not is_installed(peer):
         pytest.skip(f"{peer} is not installed")
-    assert measure(Job(peer, str(scene), CROP, 2, 3))["patches_per_s"] > 0
+    assert measure(Job(peer, str(roi_folder), CROP, 2, 3))["patches_per_s"] > 0
