@@ -91,10 +91,10 @@ def roi_grid(scan: Grid, box: Box | None, config: PrepareConfig) -> Grid:
     """
     if box is None:
         return covering_grid(scan, config.spacing_mm)
-    return _grid_over(_window(box, _extent(scan), config), scan, config)
+    return _grid_over(_roi_box(box, _extent(scan), config), scan, config)
 
 
-def _window(box: Box, field: Box, config: PrepareConfig) -> Box:
+def _roi_box(box: Box, field: Box, config: PrepareConfig) -> Box:
     """Return the ROI around a kidney's box: `window_mm` wide in-plane, and as long as the kidney with margins."""
     size = np.array(box.size_mm)
     edges = np.where(size <= config.window_mm, config.window_mm, size + 2 * config.margin_mm)
@@ -111,23 +111,23 @@ def _window(box: Box, field: Box, config: PrepareConfig) -> Box:
     return Box(triple_of(low), triple_of(high))
 
 
-def _grid_over(window: Box, scan: Grid, config: PrepareConfig) -> Grid:
+def _grid_over(box: Box, scan: Grid, config: PrepareConfig) -> Grid:
     if config.spacing_mm is None:
-        return _snapped(window, scan)
+        return _snapped(box, scan)
     spacing = np.array(config.spacing_mm)
-    shape = np.maximum(np.ceil(np.array(window.size_mm) / spacing - 1e-6), 1)
-    # The grid is centred on the window, so that it exceeds the window by less than half a voxel on either side.
-    first = np.array(window.centre_mm) - (shape - 1) / 2 * spacing
+    shape = np.maximum(np.ceil(np.array(box.size_mm) / spacing - 1e-6), 1)
+    # The grid is centred on the box, so that it exceeds the box by less than half a voxel on either side.
+    first = np.array(box.centre_mm) - (shape - 1) / 2 * spacing
     return Grid.axis_aligned(shape_of(shape), config.spacing_mm, triple_of(first))
 
 
-def _snapped(window: Box, scan: Grid) -> Grid:
-    """Return the scan's own lattice, cropped to the voxels that the window touches. It may extend beyond the scan."""
+def _snapped(box: Box, scan: Grid) -> Grid:
+    """Return the scan's own lattice, cropped to the voxels that the box touches. It may extend beyond the scan."""
     spacing = np.array(scan.spacing_mm)
     origin = np.array(scan.origin_mm)
-    # The small terms keep rounding from adding a voxel where the window ends at the edge of one.
-    low = np.floor((np.array(window.low_mm) - origin) / spacing + 0.5 + 1e-6)
-    high = np.ceil((np.array(window.high_mm) - origin) / spacing + 0.5 - 1e-6)
+    # The small terms keep rounding from adding a voxel where the box ends at the edge of one.
+    low = np.floor((np.array(box.low_mm) - origin) / spacing + 0.5 + 1e-6)
+    high = np.ceil((np.array(box.high_mm) - origin) / spacing + 0.5 - 1e-6)
     shape = np.maximum(high - low, 1)
     return Grid.axis_aligned(shape_of(shape), scan.spacing_mm, triple_of(origin + low * spacing))
 

@@ -94,7 +94,7 @@ def split_sides(label: Volume, image: Volume) -> NDArray[np.uint8]:
     """Assign each labelled voxel to the left or the right kidney.
 
     Voxels that touch across faces, edges or corners form a component. A component belongs to the side of the midline
-    on which its centroid is, so that a tumor always has the side of the kidney that it touches. The midline is halfway
+    on which its centroid is. A tumor therefore has the side of the kidney that it touches. The midline is halfway
     between two large components that are as far apart as kidneys, otherwise in the middle of the body.
 
     Args:

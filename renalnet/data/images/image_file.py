@@ -117,7 +117,7 @@ def _itk_errors_reported(path: Path) -> Iterator[None]:
 def _reason(error: RuntimeError, path: Path) -> str:
     """Return the last line of SimpleITK's message without memory addresses and folder names.
 
-    An address differs in every run, and the alias of a NIfTI file lies in a temporary folder.
+    An address differs in every run, and the alias of a NIfTI file is in a temporary folder.
     """
     line = str(error).strip().rpartition("\n")[2]
     line = re.sub(r"^\s*(sitk::ERROR:|ITK ERROR:)?\s*(\w+\(0x[0-9a-f]+\):)?\s*", "", line)

@@ -1,7 +1,7 @@
 """Images with their geometry: reading, writing, reorientation to canonical axes, resampling, and the way back.
 
 Canonical geometry is LPS with identity direction, so that z grows towards the head. SimpleITK does the work and is
-imported only where it is used, because most modules that handle volumes do not need it.
+imported only inside the functions that use it, because most users of volumes do not need it.
 """
 
 import os

@@ -69,8 +69,8 @@ def choose_atlases(candidates: Sequence[AtlasCandidate], count: int, seed: int) 
     """Return the sorted names of at most `count` cases that become atlases.
 
     Cases with two whole kidneys are preferred. They are divided into `count` groups of equal size by the width of the
-    body, and one case is drawn from each group, so that every patient is similar to some atlas. If there are too few
-    of them, cases with one whole kidney are drawn in addition. The order of the candidates has no influence.
+    body, and one case is drawn from each group. Every patient is then similar to some atlas. If there are too few of
+    them, cases with one whole kidney are drawn in addition. The order of the candidates has no influence.
     """
     drawn = np.random.default_rng(seed)
     # The name breaks ties, so that the result does not depend on the order of the candidates.
@@ -101,7 +101,7 @@ def make_atlas(name: str, image: Volume, label: Volume, config: PrepareConfig, *
 
 
 def atlases_to_bytes(atlases: Sequence[Atlas]) -> bytes:
-    """Return the content of a safetensors file with the atlases. Its JSON metadata hold their names and grids."""
+    """Return the content of a safetensors file with the atlases. Its JSON metadata contain their names and grids."""
     about = [
         {"name": atlas.name, "synthetic": atlas.synthetic, "grid": atlas.image.grid.to_json()} for atlas in atlases
     ]

@@ -202,7 +202,7 @@ def _flood(depth: FloatArray, core: MaskArray, neighbours: MaskArray) -> MaskArr
     import SimpleITK as sitk
 
     markers = np.where(core, _KIDNEY, np.where(neighbours, _NEIGHBOUR, 0)).astype(np.uint8)
-    # The filter takes integers. Steps of 0.1 mm are well below the voxel size.
+    # The filter takes integers. A resolution of 0.1 mm is well below the voxel size.
     level = np.rint(10 * (depth.max() - depth)).astype(np.uint16)
     basins = sitk.MorphologicalWatershedFromMarkers(
         *map(sitk.GetImageFromArray, (level, markers)), markWatershedLine=False, fullyConnected=False

@@ -26,34 +26,34 @@ SLENDER_TO_BROAD = [AtlasCandidate(f"p{index}", 280.0 + 5 * index, 2) for index 
 
 
 @pytest.fixture(scope="module")
-def patients() -> list[PaintedCase]:
+def phantoms() -> list[PaintedCase]:
     return [paint_abdomen(COARSE, index) for index in range(3)]
 
 
 @pytest.fixture(scope="module")
-def atlases(patients: list[PaintedCase]) -> list[Atlas]:
+def atlases(phantoms: list[PaintedCase]) -> list[Atlas]:
     return [
-        make_atlas(f"p{index}", patient.image, patient.label, CONFIG, synthetic=True)
-        for index, patient in enumerate(patients)
+        make_atlas(f"p{index}", phantom.image, phantom.label, CONFIG, synthetic=True)
+        for index, phantom in enumerate(phantoms)
     ]
 
 
-def test_atlas_kidneys_are_on_their_sides(patients: list[PaintedCase], atlases: list[Atlas]) -> None:
-    for patient, atlas in zip(patients, atlases, strict=True):
+def test_atlas_kidneys_are_on_their_sides(phantoms: list[PaintedCase], atlases: list[Atlas]) -> None:
+    for phantom, atlas in zip(phantoms, atlases, strict=True):
         assert atlas.image.grid.spacing_mm == (6.0, 6.0, 6.0)
         boxes = [Box.around(atlas.sides.array == SIDE_VALUES[side], atlas.sides.grid) for side in SIDES]
         assert boxes[0] is not None
         assert boxes[1] is not None
         assert boxes[0].centre_mm[2] > boxes[1].centre_mm[2]
         volume_ml = np.count_nonzero(atlas.sides.array) * atlas.sides.grid.voxel_ml
-        truth_ml = np.count_nonzero(patient.label.array) * patient.label.grid.voxel_ml
+        truth_ml = np.count_nonzero(phantom.label.array) * phantom.label.grid.voxel_ml
         assert volume_ml == pytest.approx(truth_ml, rel=0.2)
 
 
-def test_an_empty_atlas_is_refused(patients: list[PaintedCase]) -> None:
-    empty = Volume(np.zeros_like(patients[0].label.array), patients[0].label.grid)
+def test_an_empty_atlas_is_refused(phantoms: list[PaintedCase]) -> None:
+    empty = Volume(np.zeros_like(phantoms[0].label.array), phantoms[0].label.grid)
     with pytest.raises(InputError, match="atlas 'x': its label map is empty"):
-        make_atlas("x", patients[0].image, empty, CONFIG, synthetic=True)
+        make_atlas("x", phantoms[0].image, empty, CONFIG, synthetic=True)
 
 
 def test_chosen_atlases_cover_all_body_widths() -> None:
@@ -98,11 +98,11 @@ def test_a_speck_is_no_kidney() -> None:
     assert describe_candidate("a", Volume(image, grid), Volume(label, grid)).num_kidneys == 0
 
 
-def test_an_atlas_whose_label_vanishes_is_refused(patients: list[PaintedCase]) -> None:
-    label = np.zeros_like(patients[0].label.array)
+def test_an_atlas_whose_label_vanishes_is_refused(phantoms: list[PaintedCase]) -> None:
+    label = np.zeros_like(phantoms[0].label.array)
     label[30, 50, 50] = 1
     with pytest.raises(InputError, match="atlas 'x': its labels vanish at a spacing of 6 mm"):
-        make_atlas("x", patients[0].image, Volume(label, patients[0].label.grid), CONFIG, synthetic=True)
+        make_atlas("x", phantoms[0].image, Volume(label, phantoms[0].label.grid), CONFIG, synthetic=True)
 
 
 def test_saved_atlases_come_back(tmp_path: Path, atlases: list[Atlas]) -> None:

@@ -24,18 +24,18 @@ LIKE_A_KIDNEY = Evidence(0.6, 0.9, 0.97, 160.0, 170.0)
 def atlases() -> list[Atlas]:
     painted = [paint_abdomen(COARSE, index) for index in range(4)]
     return [
-        make_atlas(f"p{index}", patient.image, patient.label, CONFIG, synthetic=True)
-        for index, patient in enumerate(painted)
+        make_atlas(f"p{index}", phantom.image, phantom.label, CONFIG, synthetic=True)
+        for index, phantom in enumerate(painted)
     ]
 
 
 @pytest.fixture(scope="module")
-def patient() -> PaintedCase:
+def phantom() -> PaintedCase:
     return paint_abdomen(COARSE.model_copy(update={"seed": 5}), 0)
 
 
-def kidneys_of(patient: PaintedCase) -> dict[Side, MaskArray]:
-    sides = split_sides(patient.label, patient.image)
+def kidneys_of(phantom: PaintedCase) -> dict[Side, MaskArray]:
+    sides = split_sides(phantom.label, phantom.image)
     return {side: sides == SIDE_VALUES[side] for side in SIDES}
 
 
@@ -58,62 +58,62 @@ def assert_held(found: Localisation, side: Side, mask: MaskArray, grid: Grid, sh
     assert all(size <= max(110, extent + 20) for size, extent in zip(box.size_mm[1:], own.size_mm[1:], strict=True))
 
 
-def test_boxes_hold_both_kidneys_and_little_else(patient: PaintedCase, atlases: list[Atlas]) -> None:
-    found = localise(patient.image, atlases, CONFIG)
-    for side, mask in kidneys_of(patient).items():
-        assert_held(found, side, mask, patient.label.grid)
+def test_boxes_hold_both_kidneys_and_little_else(phantom: PaintedCase, atlases: list[Atlas]) -> None:
+    found = localise(phantom.image, atlases, CONFIG)
+    for side, mask in kidneys_of(phantom).items():
+        assert_held(found, side, mask, phantom.label.grid)
 
 
-def test_a_scan_that_ends_at_the_kidneys_suffices(patient: PaintedCase, atlases: list[Atlas]) -> None:
-    filled = np.flatnonzero(patient.label.array.any(axis=(1, 2)))
-    image, label = (part_of(v, filled[0] - 4, filled[-1] + 5) for v in (patient.image, patient.label))
+def test_a_scan_that_ends_at_the_kidneys_suffices(phantom: PaintedCase, atlases: list[Atlas]) -> None:
+    filled = np.flatnonzero(phantom.label.array.any(axis=(1, 2)))
+    image, label = (part_of(v, filled[0] - 4, filled[-1] + 5) for v in (phantom.image, phantom.label))
     found = localise(image, atlases, CONFIG)
-    for side, mask in kidneys_of(PaintedCase(image, label, patient.truth)).items():
+    for side, mask in kidneys_of(PaintedCase(image, label, phantom.truth)).items():
         assert_held(found, side, mask, label.grid)
 
 
-def test_a_long_scan_is_searched_from_end_to_end(patient: PaintedCase, atlases: list[Atlas]) -> None:
+def test_a_long_scan_is_searched_from_end_to_end(phantom: PaintedCase, atlases: list[Atlas]) -> None:
     head = paint_head(COARSE, 0)
-    z, y, x = patient.image.grid.origin_mm
-    image = np.concatenate([patient.image.array, patient.image.array[-1:].repeat(20, axis=0), head.array])
-    grid = Grid.axis_aligned(image.shape, patient.image.grid.spacing_mm, (z, y, x))
+    z, y, x = phantom.image.grid.origin_mm
+    image = np.concatenate([phantom.image.array, phantom.image.array[-1:].repeat(20, axis=0), head.array])
+    grid = Grid.axis_aligned(image.shape, phantom.image.grid.spacing_mm, (z, y, x))
     found = localise(Volume(image, grid), atlases, CONFIG)
-    for side, mask in kidneys_of(patient).items():
-        assert_held(found, side, mask, patient.label.grid)
+    for side, mask in kidneys_of(phantom).items():
+        assert_held(found, side, mask, phantom.label.grid)
 
 
-def test_a_missing_kidney_is_not_found(patient: PaintedCase, atlases: list[Atlas]) -> None:
-    kidneys = kidneys_of(patient)
-    image = patient.image.array.copy()
+def test_a_missing_kidney_is_not_found(phantom: PaintedCase, atlases: list[Atlas]) -> None:
+    kidneys = kidneys_of(phantom)
+    image = phantom.image.array.copy()
     image[kidneys["left"]] = np.random.default_rng(0).normal(-100, 14, np.count_nonzero(kidneys["left"]))
-    found = localise(Volume(image, patient.image.grid), atlases, CONFIG)
+    found = localise(Volume(image, phantom.image.grid), atlases, CONFIG)
     assert found.confident_sides == ("right",)
-    assert_held(found, "right", kidneys["right"], patient.label.grid)
+    assert_held(found, "right", kidneys["right"], phantom.label.grid)
 
 
 @pytest.mark.parametrize("what", ["head", "air", "one value", "noise", "lungs", "upside down"])
-def test_images_without_kidneys_are_doubtful(patient: PaintedCase, atlases: list[Atlas], what: str) -> None:
-    shape = patient.image.array.shape
-    grid = patient.image.grid
+def test_images_without_kidneys_are_doubtful(phantom: PaintedCase, atlases: list[Atlas], what: str) -> None:
+    shape = phantom.image.array.shape
+    grid = phantom.image.grid
     noise = np.random.default_rng(0).integers(-1000, 1000, shape).astype(np.int16)
-    top = int(np.flatnonzero(patient.label.array.any(axis=(1, 2)))[-1]) + 2
+    top = int(np.flatnonzero(phantom.label.array.any(axis=(1, 2)))[-1]) + 2
     image = {
         "head": paint_head(COARSE, 1),
         "air": Volume(np.full(shape, -1000, np.int16), grid),
         "one value": Volume(np.zeros(shape, np.int16), grid),
         "noise": Volume(noise, grid),
-        "lungs": part_of(patient.image, top, shape[0]),
-        "upside down": Volume(np.ascontiguousarray(patient.image.array[::-1]), grid),
+        "lungs": part_of(phantom.image, top, shape[0]),
+        "upside down": Volume(np.ascontiguousarray(phantom.image.array[::-1]), grid),
     }[what]
     found = localise(image, atlases, CONFIG)
     assert found.confidence < LOW_CONFIDENCE
     assert found.confident_sides == ()
 
 
-def test_a_patient_is_not_compared_with_itself(patient: PaintedCase, atlases: list[Atlas]) -> None:
-    assert localise(patient.image, atlases[:3], CONFIG, exclude="p2") == localise(patient.image, atlases[:2], CONFIG)
+def test_a_case_is_not_compared_with_its_own_atlas(phantom: PaintedCase, atlases: list[Atlas]) -> None:
+    assert localise(phantom.image, atlases[:3], CONFIG, exclude="p2") == localise(phantom.image, atlases[:2], CONFIG)
     with pytest.raises(InputError, match="no atlas to localise with"):
-        localise(patient.image, atlases[:1], CONFIG, exclude="p0")
+        localise(phantom.image, atlases[:1], CONFIG, exclude="p0")
 
 
 def test_a_single_slice_and_a_single_voxel_have_no_kidneys(atlases: list[Atlas]) -> None:
@@ -134,7 +134,7 @@ def test_confidence_falls_with_each_piece_of_evidence() -> None:
         assert Evidence(**{**vars(LIKE_A_KIDNEY), **worse}).confidence == 0
 
 
-def test_a_side_that_no_atlas_has_is_not_found(patient: PaintedCase, atlases: list[Atlas]) -> None:
+def test_a_side_that_no_atlas_has_is_not_found(phantom: PaintedCase, atlases: list[Atlas]) -> None:
     right = [
         Atlas(
             a.name,
@@ -144,25 +144,25 @@ def test_a_side_that_no_atlas_has_is_not_found(patient: PaintedCase, atlases: li
         )
         for a in atlases
     ]
-    found = localise(patient.image, right, CONFIG)
+    found = localise(phantom.image, right, CONFIG)
     assert found.left is None
     assert found.confidence_of("left") == 0
     assert found.confident_sides == ("right",)
 
 
-def test_an_atlas_without_kidneys_is_ignored(patient: PaintedCase, atlases: list[Atlas]) -> None:
+def test_an_atlas_without_kidneys_is_ignored(phantom: PaintedCase, atlases: list[Atlas]) -> None:
     nothing = np.zeros_like(atlases[2].sides.array)
     blank = Atlas("blank", atlases[2].image, Volume(nothing, atlases[2].sides.grid), True)
-    assert localise(patient.image, [blank, *atlases[:2]], CONFIG) == localise(patient.image, atlases[:2], CONFIG)
-    assert localise(patient.image, [blank], CONFIG) == Localisation(None, None)
+    assert localise(phantom.image, [blank, *atlases[:2]], CONFIG) == localise(phantom.image, atlases[:2], CONFIG)
+    assert localise(phantom.image, [blank], CONFIG) == Localisation(None, None)
 
 
-def test_an_atlas_with_one_labelled_voxel_finds_no_kidney(patient: PaintedCase, atlases: list[Atlas]) -> None:
+def test_an_atlas_with_one_labelled_voxel_finds_no_kidney(phantom: PaintedCase, atlases: list[Atlas]) -> None:
     for column in range(20, 25):  # some vanish when the atlas is tried at a smaller size
         speck = np.zeros_like(atlases[0].sides.array)
         speck[20, 30, column] = SIDE_VALUES["left"]
         found = localise(
-            patient.image, [Atlas("speck", atlases[0].image, Volume(speck, atlases[0].sides.grid), True)], CONFIG
+            phantom.image, [Atlas("speck", atlases[0].image, Volume(speck, atlases[0].sides.grid), True)], CONFIG
         )
         assert found.confident_sides == ()
         assert 0 <= found.confidence <= 1
@@ -181,12 +181,12 @@ def test_both_kidneys_of_a_real_patient_are_found(real_data: Path) -> None:
         assert_held(found, side, truth.array > 0, truth.grid, share=0.99)
 
 
-def test_thick_slices_suffice(patient: PaintedCase, atlases: list[Atlas]) -> None:
-    shape = (30, *patient.image.grid.shape[1:])
-    z, y, x = patient.image.grid.origin_mm
-    thick = Grid.axis_aligned(shape, (10.0, *patient.image.grid.spacing_mm[1:]), (z + 2.5, y, x))
-    found = localise(regrid_image(patient.image, thick, -1000.0), atlases, CONFIG)
-    for side, mask in kidneys_of(patient).items():
+def test_thick_slices_suffice(phantom: PaintedCase, atlases: list[Atlas]) -> None:
+    shape = (30, *phantom.image.grid.shape[1:])
+    z, y, x = phantom.image.grid.origin_mm
+    thick = Grid.axis_aligned(shape, (10.0, *phantom.image.grid.spacing_mm[1:]), (z + 2.5, y, x))
+    found = localise(regrid_image(phantom.image, thick, -1000.0), atlases, CONFIG)
+    for side, mask in kidneys_of(phantom).items():
         box = found.box(side)
         assert box is not None
-        assert box.share_of(mask, patient.label.grid) > 0.97
+        assert box.share_of(mask, phantom.label.grid) > 0.97
