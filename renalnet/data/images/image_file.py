@@ -153,7 +153,8 @@ def _grid(path: Path, reader: Any) -> Grid:
     check_size(path, size[:3])
     spacing = np.array(reader.GetSpacing())[:3]
     if not (spacing > 0).all():
-        raise InputError(f"{path}: voxel spacing {spacing[0]:g}×{spacing[1]:g}×{spacing[2]:g} mm; correct the header")
+        listed = "×".join(f"{value:g}" for value in spacing)
+        raise InputError(f"{path}: voxel spacing {listed} mm must be positive; correct the header")
     # The first three axes are spatial; further ones, such as time, have length 1 here.
     direction = np.array(reader.GetDirection()).reshape(num_axes, num_axes)[:3, :3]
     origin = np.array(reader.GetOrigin())[:3]

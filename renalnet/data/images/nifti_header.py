@@ -130,14 +130,16 @@ def _dtype(header: Any, path: Path) -> np.dtype[Any]:
         raise InputError(f"{path}: voxels of NIfTI type {code} are not CT numbers or labels; save one number per voxel")
     dtype = np.dtype(_DTYPES[code]).newbyteorder(header.dtype["datatype"].byteorder)
     if header["bitpix"] != 8 * dtype.itemsize:
-        raise InputError(f"{path}: damaged header ({header['bitpix']} bits per voxel of type {code}); export it again")
+        problem = f"{header['bitpix']} bits per voxel of type {code}, which has {8 * dtype.itemsize}"
+        raise InputError(f"{path}: damaged header ({problem}); export it again")
     return dtype
 
 
 def _pixel_offset(header: Any, path: Path) -> int:
     offset = float(header["vox_offset"])
     if not _FIRST_VOXEL <= offset <= _MAX_FIRST_VOXEL:
-        raise InputError(f"{path}: damaged header (voxels start at byte {offset:g}); export it again")
+        rule = f"must be {_FIRST_VOXEL} to {_MAX_FIRST_VOXEL}"
+        raise InputError(f"{path}: damaged header (voxels start at byte {offset:g}, {rule}); export it again")
     return int(offset)
 
 
@@ -145,17 +147,19 @@ def _check_scaling(slope: float, intercept: float, path: Path) -> None:
     """Refuse an intercept without a slope (0 or NaN): the format ignores it, but SimpleITK adds it."""
     is_scaled = bool(np.isfinite(slope)) and slope != 0
     if is_scaled != bool(np.isfinite(intercept)) and (is_scaled or intercept != 0):
-        raise InputError(f"{path}: scaling slope {slope:g}, intercept {intercept:g} has no meaning; export it again")
+        rule = "must be finite, and the slope not 0; export it again"
+        raise InputError(f"{path}: scaling slope {slope:g} and intercept {intercept:g} {rule}")
 
 
 def _affines(header: Any, path: Path) -> tuple[NDArray[np.float64], ...]:
     """Return the orientations that are set, (3, 4), in LPS mm. Each is the grid of a scan."""
     unit = _MM_PER_UNIT.get(int(header["xyzt_units"]) & 7)
     if unit is None:
-        raise InputError(f"{path}: lengths in an unknown unit ({header['xyzt_units'] & 7}); write it in mm")
+        raise InputError(f"{path}: unit of length {header['xyzt_units'] & 7} must be m, mm or µm; write it in mm")
     pixdim = header["pixdim"][1:4]
     if not (pixdim > 0).all():
-        raise InputError(f"{path}: voxel spacing {'×'.join(f'{size:g}' for size in pixdim)} mm; correct the header")
+        spacing = "×".join(f"{size:g}" for size in pixdim)
+        raise InputError(f"{path}: voxel spacing {spacing} mm must be positive; correct the header")
     affines = tuple(affine * _RAS_TO_LPS * unit for affine in _stored_affines(header, path))
     for affine in affines:
         grid_of_axes(path, (1, 1, 1), affine[:, :3], affine[:, 3].tolist())

@@ -168,7 +168,7 @@ def _check_nrrd_orientation(fields: HeaderFields) -> None:
             raise fields.damaged(name)
     units = re.findall(r'"([^"]*)"', values.get("space units", ""))
     if any(unit.lower() not in _MILLIMETRES for unit in units):
-        raise InputError(f"{fields.path}: lengths in {units[0]:.20}; write it in mm")
+        raise InputError(f"{fields.path}: unit of length {units[0]:.20} must be mm; write it in mm")
 
 
 def _check_metaimage_geometry(fields: HeaderFields) -> None:
