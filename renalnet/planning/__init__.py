@@ -1,4 +1,4 @@
-"""The planning sheet: what a mask of kidney and tumor tells a surgeon who plans a partial nephrectomy."""
+"""Planning sheets: measures of a mask of kidney and tumor for the planning of a partial nephrectomy."""
 
 from renalnet.planning.kidneys import Kidney, find_kidneys
 from renalnet.planning.rows import ROWS, Line, SheetMeasures, measures_of, spread_of

@@ -1,13 +1,13 @@
-"""Areas of surfaces in a mask, by integrating the surface's normal over where lines along the axes cross it.
+"""Areas of surfaces in a mask, by integration of the surface's normal over its crossings with lines along the axes.
 
-Faces of voxels overstate an oblique surface by up to 73 %. Here a crossing counts by the cosine of the angle between
-its axis and the surface's normal, so that the sum tends to the area as voxels get finer (Coeurjolly, Flin, Teytaud and
-Tougne, Multigrid convergence and surface area estimation, LNCS 2616, 2003). The normal is the gradient of the mask
-behind a Gaussian; an error of it counts by its cosine only.
+The faces of voxels overestimate an oblique surface by up to 73 %. Here each crossing is weighted by the cosine of the
+angle between its axis and the surface's normal. The sum converges to the area as voxels get finer (Coeurjolly, Flin,
+Teytaud and Tougne, Multigrid convergence and surface area estimation, LNCS 2616, 2003). The normal is the gradient of
+the mask after a Gaussian filter; an error of the normal changes the result only by its cosine.
 
-A contact between two bodies ends at a rim, where the Gaussian would round it off. So the bodies are continued: each
-voxel outside is of the nearer one, and the surface between them goes on beyond the rim, which is found along each line
-by extrapolation.
+A contact between two bodies ends at a rim, which the Gaussian filter would round off. Therefore the bodies are
+continued: each voxel outside belongs to the nearer body, and the surface between them continues beyond the rim. The rim
+is located along each line by extrapolation.
 """
 
 from typing import Final
@@ -22,21 +22,21 @@ from renalnet.types import MaskArray, Triple
 
 _BLUR_COARSEST: Final = 1.2
 _BLUR_FINEST: Final = 2.4
-"""Standard deviation of the Gaussian in voxels, along the axes of coarsest and of finest spacing: the larger in mm."""
+"""Standard deviation of the Gaussian in voxels of the coarsest and of the finest axis; the larger in mm is used."""
 _MOST_BLUR: Final = 0.35
-"""Of the radius of a ball of the mask's size."""
+"""Largest standard deviation, as a share of the radius of a ball of the mask's size."""
 _RIM: Final = (-0.25, 0.75, 0.75, -0.25)
-"""Of the four voxels of a line around a crossing, so that a rim that is slanted counts where it is at the crossing:
-extrapolated along a line on both sides, and their mean."""
+"""Weights of the four voxels around a crossing. They extrapolate the mask along the line from both sides and average,
+so that a slanted rim is located at the crossing itself."""
 _MM2_PER_CM2: Final = 100.0
 
 
 def surface_cm2(mask: MaskArray, spacing_mm: Triple) -> float:
-    """Area of the surface of a boolean mask (z, y, x), in cm²; 0 of an empty one.
+    """Return the area of the surface of a boolean mask (z, y, x), in cm²; 0 for an empty mask.
 
-    Outside the volume there is nothing, so that a mask cut off by the border is closed there. Balls of 8 mm radius and
-    more are within 2 % at spacings up to 3 × 0.8 × 0.8 mm and 4 % at 5 × 1 × 1; sharp edges are rounded, so that a
-    half ball of 5 cm comes out up to 4 % too small at 1 × 0.65 × 0.65 mm, 8 % at 3 × 0.8 × 0.8 and 14 % at 5 × 1 × 1.
+    A mask that is cut off by the border of the volume is closed there. Balls of 8 mm radius and more are within 2 % at
+    spacings up to 3 × 0.8 × 0.8 mm and within 4 % at 5 × 1 × 1 mm. Sharp edges are rounded: a half ball of 5 cm is up
+    to 4 % too small at 1 × 0.65 × 0.65 mm, 8 % at 3 × 0.8 × 0.8 mm and 14 % at 5 × 1 × 1 mm.
     """
     if not mask.any():
         return 0.0
@@ -45,13 +45,14 @@ def surface_cm2(mask: MaskArray, spacing_mm: Triple) -> float:
 
 
 def contact_cm2(first: MaskArray, second: MaskArray, spacing_mm: Triple) -> float:
-    """Area, in cm², in which two masks (z, y, x) without a common voxel touch; 0 where one is empty.
+    """Return the area, in cm², in which two masks (z, y, x) without a common voxel touch; 0 where one is empty.
 
-    Contacts of balls of 8 mm radius and more with an ellipsoid of a kidney's form, in it, just beneath its surface or
-    half outside, and of the parts of a ball cut by a plane, are within 2.5 % at 1 × 0.65 × 0.65 mm, 4 % at 3 × 0.8 ×
-    0.8 and 7 % at 5 × 1 × 1, or within 0.2 cm² (0.4 at the last) where they are small. A gap of one voxel counts as a
-    quarter of a contact, one of two takes as much off as a half: together they make up for a rim whose crease is
-    narrower than a voxel.
+    The accuracy was measured on balls of 8 mm radius and more in an ellipsoid of a kidney's form, just beneath its
+    surface or half outside, and on a ball cut by a plane. Contacts are within 2.5 % at 1 × 0.65 × 0.65 mm, 4 % at
+    3 × 0.8 × 0.8 mm and 7 % at 5 × 1 × 1 mm. Small contacts are within 0.2 cm² (0.4 cm² at the last spacing).
+
+    A gap of one voxel counts as a quarter of a contact, and a gap of two voxels removes half a contact. Together they
+    compensate for a rim whose crease is narrower than a voxel.
     """
     import edt
 
@@ -70,7 +71,7 @@ def _blur_mm(mask: MaskArray, spacing_mm: Triple) -> float:
 
 
 def _area_cm2(side: MaskArray, within: MaskArray, spacing_mm: Triple, blur_mm: float) -> float:
-    """Area of the surface between a side and the rest, as far as it is within a mask."""
+    """Return the area of the surface between a side and the rest, as far as it is within a mask."""
     soft = ndimage.gaussian_filter(side.astype(np.float32), np.divide(blur_mm, spacing_mm), mode="nearest")
     normals = np.stack([np.gradient(soft, spacing, axis=axis) for axis, spacing in enumerate(spacing_mm)], axis=-1)
     area_mm2 = sum(
@@ -80,7 +81,7 @@ def _area_cm2(side: MaskArray, within: MaskArray, spacing_mm: Triple, blur_mm: f
 
 
 def _crossings(side: MaskArray, within: MaskArray, normals: NDArray[np.float32], axis: int) -> float:
-    """Number of crossings between neighbours along an axis, each by the cosine of its angle, as far as it is within."""
+    """Return the sum of the crossings along an axis, each weighted by its cosine and by how far it is within."""
     before, here, there, behind = (_shifted(axis, shift, side.shape[axis]) for shift in range(len(_RIM)))
     crosses = side[here] != side[there]
     share = sum(part * within[place][crosses] for part, place in zip(_RIM, (before, here, there, behind), strict=True))
@@ -90,7 +91,7 @@ def _crossings(side: MaskArray, within: MaskArray, normals: NDArray[np.float32],
 
 
 def _shifted(axis: int, shift: int, size: int) -> tuple[slice, ...]:
-    """Of a volume, all voxels that can be a given one of the four on a line."""
+    """Return the part of a volume that holds all voxels which can be a given one of the four on a line."""
     place = [slice(None)] * 3
     place[axis] = slice(shift, size - len(_RIM) + 1 + shift)
     return tuple(place)

@@ -1,4 +1,4 @@
-"""Lengths of a mask, from its surface to its surface."""
+"""Lengths of a mask, measured from surface to surface."""
 
 from contextlib import suppress
 from typing import Final, TypeAlias
@@ -13,42 +13,42 @@ from renalnet.evaluation.surface import bounding_box, surface
 from renalnet.types import FloatArray, MaskArray, Triple
 
 Points: TypeAlias = NDArray[np.float64]
-"""(n, 3) or (n, 2), in mm from the centre of the volume's first voxel, in the order of the axes."""
+"""Points (n, 3) or (n, 2) in mm from the centre of the volume's first voxel, in the order of the axes."""
 _MOST_SMOOTHING: Final = 0.28
-"""Of the radius of a ball (or disc) of the mask's size; beyond it the mask would shrink."""
+"""Largest standard deviation, as a share of the radius of a ball (or disc) of the mask's size. A larger one would
+shrink the mask."""
 _REACH: Final = 3.0
-"""Of a Gaussian, in standard deviations."""
+"""Half width of the truncated Gaussian, in standard deviations."""
 
 
 def voxel_centres_mm(mask: MaskArray, spacing_mm: tuple[float, ...]) -> Points:
-    """Of a boolean mask in two or three dimensions, (n, 2) or (n, 3)."""
+    """Return the centres of the voxels of a boolean mask in two or three dimensions, (n, 2) or (n, 3)."""
     return np.asarray(np.argwhere(mask) * np.array(spacing_mm))
 
 
 def covariance(points: Points) -> Points:
-    """Of the coordinates of one point or more, (3, 3)."""
+    """Return the covariance (3, 3) of the coordinates of one point or more."""
     apart = points - points.mean(axis=0)
     return np.asarray(apart.T @ apart / len(points))
 
 
 def radius_mm(mask: MaskArray, spacing_mm: tuple[float, ...]) -> float:
-    """Of a ball (or disc) of a boolean mask's size; 0 of an empty one."""
+    """Return the radius of a ball (or disc) of the size of a boolean mask; 0 for an empty mask."""
     content = float(mask.sum() * np.prod(spacing_mm))
     return float((3 * content / (4 * np.pi)) ** (1 / 3) if mask.ndim == 3 else (content / np.pi) ** 0.5)
 
 
 def surface_points_mm(mask: MaskArray, spacing_mm: tuple[float, ...], *, smoothing: float = 3.0) -> Points:
-    """Points of the surface of a boolean mask, in two or three dimensions; none of an empty one.
+    """Return points of the surface of a boolean mask in two or three dimensions; no points for an empty mask.
 
-    The signed distance to the surface (shape-based interpolation: Raya and Udupa, 1990) is smoothed, less where the
-    mask is small, and interpolated along axes of coarse spacing: so that the stairs of thick slices and the single
-    voxels at the ends do not lengthen what is measured between the farthest points.
+    The signed distance to the surface (shape-based interpolation: Raya and Udupa, 1990) is smoothed and interpolated
+    along axes of coarse spacing. Small masks are smoothed less. Without this, the stairs of thick slices and single
+    voxels at the ends would increase the distance between the farthest points.
 
     Args:
-        mask: the body.
-        spacing_mm: of its voxels.
-        smoothing: standard deviation of the Gaussian, the same in all directions, in voxels along the axis of finest
-            spacing.
+        mask: boolean mask of the body.
+        spacing_mm: voxel spacing, in the order of the axes.
+        smoothing: standard deviation of the Gaussian in voxels of the finest axis; it is the same in all directions.
     """
     import edt
 
@@ -62,15 +62,15 @@ def surface_points_mm(mask: MaskArray, spacing_mm: tuple[float, ...], *, smoothi
     distance_mm = edt.edt(padded, anisotropy=spacing_mm) - edt.edt(~padded, anisotropy=spacing_mm)
     soft = ndimage.gaussian_filter(distance_mm, deviation, truncate=_REACH)
     fineness = np.maximum(1, np.rint(np.divide(spacing_mm, min(spacing_mm)))).astype(int)
-    steps = [np.arange((size - 1) * fine + 1) / fine for size, fine in zip(soft.shape, fineness, strict=True)]
-    fine = ndimage.map_coordinates(soft, np.meshgrid(*steps, indexing="ij"), order=1)
+    places = [np.arange((size - 1) * fine + 1) / fine for size, fine in zip(soft.shape, fineness, strict=True)]
+    fine = ndimage.map_coordinates(soft, np.meshgrid(*places, indexing="ij"), order=1)
     found = [_crossings(fine, axis) for axis in range(mask.ndim)]
     first = [place.start for place in box] - margin
     return np.asarray((np.concatenate(found) / fineness + first) * np.array(spacing_mm))
 
 
 def _crossings(distance_mm: FloatArray, axis: int) -> Points:
-    """Where the distance changes its sign between neighbours along an axis, in voxels."""
+    """Return the points, in voxels, at which the distance changes its sign between neighbours along an axis."""
     here, there = (np.take(distance_mm, range(first, distance_mm.shape[axis] - 1 + first), axis) for first in (0, 1))
     places = np.argwhere((here >= 0) != (there >= 0))
     low, high = (values[tuple(places.T)] for values in (here, there))
@@ -80,19 +80,19 @@ def _crossings(distance_mm: FloatArray, axis: int) -> Points:
 
 
 def largest_diameter_mm(points: Points) -> float:
-    """Largest distance between any two points, in mm; 0 of fewer than two."""
+    """Return the largest distance between two points, in mm; 0 for fewer than two points."""
     if len(points) < 2:
         return 0.0
-    with suppress(QhullError):  # all on a line or a plane: no hull, and few of them
+    with suppress(QhullError):  # points on a line or a plane have no hull; there are few of them
         points = points[ConvexHull(points).vertices]
     return float(pdist(points).max(initial=0.0))
 
 
 def diameter_mm(mask: MaskArray, spacing_mm: tuple[float, ...]) -> float:
-    """Largest diameter of a boolean mask in two or three dimensions, in mm; 0 of an empty one.
+    """Return the largest diameter of a boolean mask in two or three dimensions, in mm; 0 for an empty mask.
 
-    From surface to surface, but no less than from centre to centre of the mask's voxels, which lie in the body: balls
-    keep their diameter when they are smoothed, while real tumors lose up to 15 % of theirs with what sticks out.
+    It is measured from surface to surface, but is at least the largest distance between centres of the mask's voxels.
+    Balls keep their diameter when they are smoothed, but real tumors would lose up to 15 % with their protrusions.
     """
     outermost = voxel_centres_mm(surface(mask), spacing_mm)
     points = np.concatenate([surface_points_mm(mask, spacing_mm), outermost])
@@ -100,5 +100,5 @@ def diameter_mm(mask: MaskArray, spacing_mm: tuple[float, ...]) -> float:
 
 
 def axial_diameter_mm(mask: MaskArray, spacing_mm: Triple) -> float:
-    """The largest diameter within one axial slice, in mm; 0 of an empty mask."""
+    """Return the largest diameter within one axial slice, in mm; 0 for an empty mask."""
     return max((diameter_mm(plane, spacing_mm[1:]) for plane in mask if plane.any()), default=0.0)

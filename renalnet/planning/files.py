@@ -15,16 +15,18 @@ from renalnet.planning.sheet import Sheet, measure_kidney
 
 @dataclass(frozen=True)
 class Plan:
-    """What is known of the kidneys of one mask."""
+    """Planning sheets of the kidneys of one mask."""
 
     mask: Path
+    """File of the mask."""
     sheets: list[Sheet]
-    """None of an empty mask."""
+    """One sheet per kidney; no sheets for an empty mask."""
     spreads: list[dict[str, tuple[float, float]]]
-    """Of each sheet over the other masks of the same scan and the mask itself; empty without others."""
+    """For each sheet, lowest and highest value by measure over this mask and other masks of the scan; empty without
+    other masks."""
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """A row a kidney: the mask's name, the measures, and of several masks the least and largest of each."""
+        """Yield one row per kidney: the mask's path, the measures, and their bounds where there are several masks."""
         for sheet, spread in zip(self.sheets, self.spreads, strict=True):
             bounds = {
                 f"{name}_{end}": value
@@ -35,20 +37,20 @@ class Plan:
 
 
 def masks_of(paths: Sequence[Path]) -> list[Path]:
-    """The mask files that paths name; of a folder all in it. Raises InputError where there is none."""
+    """Return the mask files among the paths and in the folders among them. Raises InputError where there is none."""
     return [mask for path in paths for mask in (find_masks(path).values() if path.is_dir() else [path])]
 
 
 def plan_mask(path: Path, others: Sequence[Path], margin_mm: float) -> Plan:
-    """The planning sheets of a mask file, a kidney each.
+    """Return the planning sheets of a mask file, one per kidney.
 
     Args:
-        path: of the mask; it is measured on its own grid.
-        others: masks of the same scan, such as an ensemble's members give, over which measures spread.
-        margin_mm: parenchyma nearer to the tumor than this does not remain.
+        path: file of the mask; it is measured on its own grid.
+        others: files of other masks of the same scan, such as those of an ensemble's members, for the spread.
+        margin_mm: parenchyma closer to the tumor than this does not remain.
 
     Raises:
-        InputError: a mask cannot be read, holds other labels, or others lie on another grid or show other kidneys.
+        InputError: a mask cannot be read or holds other labels, or another mask has another grid or other kidneys.
     """
     mask = read_mask(path)
     sheets = _sheets(mask, margin_mm)
@@ -66,7 +68,7 @@ def _sheets_like(path: Path, grid: Grid, other: Path, margin_mm: float, sheets: 
     mask = read_mask(other)
     difference = grid_difference(mask.grid, grid)
     if difference:
-        raise InputError(f"{other}: lies on another grid than {path} ({difference}); name masks of one scan")
+        raise InputError(f"{other}: on another grid than {path} ({difference}); name masks of one scan")
     found = _sheets(mask, margin_mm)
     if [sheet.side for sheet in found] != [sheet.side for sheet in sheets]:
         raise InputError(f"{other}: shows {len(found)} kidneys, {path} {len(sheets)}; name masks of one scan")

@@ -1,4 +1,4 @@
-"""The kidneys of a mask: one of a region that is cut to a kidney, two of a whole scan."""
+"""The kidneys of a mask: one in an ROI, two in a whole scan."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -11,38 +11,39 @@ from renalnet.inference.components import pieces_of
 from renalnet.types import BACKGROUND, KIDNEY, TUMOR, LabelArray, MaskArray, Triple
 
 MIN_ML: Final = 10.0
-"""Of kidney and tumor together; smaller pieces belong to the nearest kidney."""
+"""Least volume of kidney and tumor together; smaller pieces belong to the nearest kidney."""
 _MM3_PER_ML: Final = 1000.0
 
 
 @dataclass(frozen=True, eq=False)
 class Kidney:
-    """One kidney with its tumors, cut out of its mask with a border of one voxel."""
+    """One kidney with its tumors, cropped from its mask with a border of one voxel."""
 
     side: str
-    """`right` or `left` where a mask holds two, else `kidney`."""
+    """`right` or `left` where the mask holds two kidneys, else `kidney`."""
     labels: LabelArray
-    """(z, y, x); 0 where another kidney is."""
+    """Labels 0, 1, 2 (z, y, x); the other kidney is 0."""
     spacing_mm: Triple
+    """Voxel spacing (z, y, x)."""
 
     @property
     def kidney(self) -> MaskArray:
-        """Without the tumor."""
+        """Mask of the kidney without tumor."""
         mask: MaskArray = self.labels == KIDNEY
         return mask
 
     @property
     def tumor(self) -> MaskArray:
-        """All of its pieces."""
+        """Mask of all pieces of tumor."""
         mask: MaskArray = self.labels == TUMOR
         return mask
 
 
 def find_kidneys(labels: LabelArray, spacing_mm: Triple) -> list[Kidney]:
-    """The kidneys of a mask (z, y, x) in the inner geometry, right before left; none of an empty mask.
+    """Return the kidneys of a label map (z, y, x) in canonical orientation, right before left; none if it is empty.
 
-    Of pieces of at least `MIN_ML` the two largest count as kidneys; what is apart from them belongs to the nearer one,
-    from middle to middle.
+    The two largest pieces of at least `MIN_ML` are the kidneys; if no piece is as large, the largest piece is the
+    kidney. Every other piece belongs to the kidney whose centre is nearer to its own.
     """
     numbered, sizes = pieces_of(labels != BACKGROUND)
     if len(sizes) < 2:
@@ -50,9 +51,9 @@ def find_kidneys(labels: LabelArray, spacing_mm: Triple) -> list[Kidney]:
     large_ml = sizes[1:] * float(np.prod(spacing_mm)) / _MM3_PER_ML >= MIN_ML
     order = 1 + np.argsort(-sizes[1:], kind="stable")
     heads = [int(number) for number in order if large_ml[number - 1]][:2] or [int(order[0])]
-    middles = [np.argwhere(numbered == number).mean(axis=0) * spacing_mm for number in range(1, len(sizes))]
-    owners = np.array([0, *(_nearest(number, heads, middles) for number in range(1, len(sizes)))])
-    by_side = sorted(heads, key=lambda head: float(middles[head - 1][2]))  # x grows towards the patient's left
+    centres = [np.argwhere(numbered == number).mean(axis=0) * spacing_mm for number in range(1, len(sizes))]
+    owners = np.array([0, *(_nearest(number, heads, centres) for number in range(1, len(sizes)))])
+    by_side = sorted(heads, key=lambda head: float(centres[head - 1][2]))  # x increases towards the patient's left
     sides = ("right", "left") if len(by_side) == 2 else ("kidney",)
     return [
         _cut(side, np.where(owners[numbered] == head, labels, np.uint8(BACKGROUND)), spacing_mm)
@@ -60,11 +61,11 @@ def find_kidneys(labels: LabelArray, spacing_mm: Triple) -> list[Kidney]:
     ]
 
 
-def _nearest(number: int, heads: list[int], middles: list[NDArray[np.float64]]) -> int:
-    """The kidney that a piece belongs to."""
+def _nearest(number: int, heads: list[int], centres: list[NDArray[np.float64]]) -> int:
+    """Return the number of the kidney that a piece belongs to."""
     if number in heads:
         return number
-    return min(heads, key=lambda head: float(np.linalg.norm(middles[head - 1] - middles[number - 1])))
+    return min(heads, key=lambda head: float(np.linalg.norm(centres[head - 1] - centres[number - 1])))
 
 
 def _cut(side: str, labels: LabelArray, spacing_mm: Triple) -> Kidney:

@@ -1,11 +1,14 @@
-"""The kidney's outline as it would be without its tumor, and how much of the tumor lies outside it.
+"""Outline of the kidney as it would be without its tumor, and the share of the tumor outside it.
 
-R.E.N.A.L.'s E (Kutikov and Uzzo, Journal of Urology, 2009) asks which share of a tumor is exophytic, outside the
-natural border of the kidney. No label shows that border where the tumor is. Here it is continued: the kidney is
-stretched so that it varies as much in all directions, which makes a ball of an ellipsoid; there the distance of its
-surface from its centre is known in the directions in which no tumor covers it, and is interpolated smoothly (thin-plate
-spline on the sphere of directions) in the others. This holds for a kidney whose surface is seen from its centre; at the
-hilum, where it is not, the outermost surface counts, so that the sinus is inside.
+E of R.E.N.A.L. (Kutikov and Uzzo, Journal of Urology, 2009) is the share of a tumor that is exophytic: outside the
+natural border of the kidney. No label shows that border at the tumor, so the outline is continued there:
+
+1. The kidney is stretched until its variance is the same in all directions, which turns an ellipsoid into a ball.
+2. The distance of its surface from its centre is known in the directions in which no tumor covers it.
+3. In the other directions it is interpolated smoothly (thin-plate spline on the sphere of directions).
+
+This requires that the surface can be seen from the centre. At the hilum it cannot; there the outermost surface is used,
+so that the sinus is inside.
 """
 
 from dataclasses import dataclass
@@ -20,27 +23,30 @@ from renalnet.planning.extent import Points, covariance, surface_points_mm, voxe
 from renalnet.types import MaskArray, Triple
 
 _NUM_DIRECTIONS: Final = 1500
-"""Spread evenly over the sphere, 5 degrees apart."""
+"""Directions, evenly distributed over the sphere, 5 degrees apart."""
 _NUM_NEIGHBOURS: Final = 80
+"""Directions with a known outline from which an unknown one is interpolated."""
 _SMOOTHING: Final = 1e-4
+"""Smoothing of the spline."""
 _RIM_VOXELS: Final = 1.5
 _RIM_MM: Final = 4.5
-"""Around the tumor: the larger of the two."""
+"""Width around the tumor in which the outline is not used, in voxels of the coarsest axis and in mm; the larger one."""
 _OUTER: Final = 0.9
-"""Points nearer to the centre than this part of the farthest one of a direction are of the sinus."""
+"""Points closer to the centre than this share of the farthest one of their direction belong to the sinus."""
 _MOST_PLACES: Final = 20_000
-"""In a tumor, evenly spread, where its share is counted; an interpolation takes 0.1 ms."""
+"""Largest number of voxels of a tumor that are counted, evenly distributed; each interpolation takes 0.1 ms."""
 _LEAST: Final = 1e-6
+"""Least length and variance, so that nothing is divided by 0."""
 _GOLDEN_ANGLE: Final = np.pi * (3 - np.sqrt(5))
 
 
 def exophytic_share(kidney: MaskArray, tumor: MaskArray, spacing_mm: Triple) -> float:
-    """Share of the tumor's volume outside the kidney's continued outline, 0-1.
+    """Return the share of the tumor's volume outside the kidney's continued outline, 0 to 1.
 
     Args:
-        kidney: boolean (z, y, x), without the tumor; not empty.
-        tumor: of the same shape; not empty.
-        spacing_mm: of the voxels (z, y, x).
+        kidney: boolean mask (z, y, x) of the kidney without the tumor; not empty.
+        tumor: boolean mask of the same shape; not empty.
+        spacing_mm: voxel spacing (z, y, x).
     """
     stretched = _Stretched.of(voxel_centres_mm(kidney, spacing_mm))
     in_tumor = voxel_centres_mm(tumor, spacing_mm)
@@ -49,7 +55,7 @@ def exophytic_share(kidney: MaskArray, tumor: MaskArray, spacing_mm: Triple) -> 
     surfaces = [stretched.from_centre(surface_points_mm(mask, spacing_mm, smoothing=0)) for mask in (kidney, tumor)]
     rim_mm = max(_RIM_VOXELS * max(spacing_mm), _RIM_MM)
     directions, radii = _known_outline(*surfaces, rim=rim_mm / stretched.unit_mm)
-    if len(directions) <= _NUM_NEIGHBOURS:  # next to nothing of the kidney's surface is free: the tumor is around it
+    if len(directions) <= _NUM_NEIGHBOURS:  # the tumor covers nearly the whole surface of the kidney
         return 1.0
     continued = RBFInterpolator(directions, radii, neighbors=_NUM_NEIGHBOURS, smoothing=_SMOOTHING)
     return float((distance > continued(to_tumor / distance[:, None])).mean())
@@ -57,12 +63,14 @@ def exophytic_share(kidney: MaskArray, tumor: MaskArray, spacing_mm: Triple) -> 
 
 @dataclass(frozen=True, eq=False)
 class _Stretched:
-    """Space in which a body varies by one in every direction, from its middle."""
+    """Space in which a body has its centre at 0 and variance 1 in every direction."""
 
-    middle_mm: Points
+    centre_mm: Points
+    """Centre of the body (3,)."""
     stretch: Points
+    """Linear map (3, 3) from mm to this space."""
     unit_mm: float
-    """What the radius of the body's surface is about, in mm."""
+    """Radius, in mm, of a ball with the volume of the body's ellipsoid of inertia."""
 
     @classmethod
     def of(cls, body_mm: Points) -> "_Stretched":
@@ -73,16 +81,16 @@ class _Stretched:
         )
 
     def from_centre(self, points_mm: Points) -> Points:
-        return np.asarray((points_mm - self.middle_mm) @ self.stretch)
+        return np.asarray((points_mm - self.centre_mm) @ self.stretch)
 
 
 def _known_outline(kidney: Points, tumor: Points, *, rim: float) -> tuple[Points, Points]:
-    """Directions (n, 3) in which the kidney reaches farther than the tumor, and how far its surface is there, (n,).
+    """Return directions (n, 3) with a known outline, and the distance (n,) of the kidney's surface in each.
 
     Args:
-        kidney: points of its surface, from the centre.
-        tumor: likewise.
-        rim: angle around the tumor, in radians, in which the kidney's outermost points are those of its edge.
+        kidney: points of the kidney's surface, relative to the centre.
+        tumor: points of the tumor's surface, likewise.
+        rim: angle around the tumor, in radians, in which the outermost points of the kidney are those of its edge.
     """
     directions = _even_directions()
     evenly = KDTree(directions)
@@ -99,7 +107,7 @@ def _known_outline(kidney: Points, tumor: Points, *, rim: float) -> tuple[Points
 
 
 def _is_near(directions: Points, others: Points, angle: float) -> MaskArray:
-    """Whether one of the others is within an angle (in radians, a small one) of each direction."""
+    """Return whether one of the others is within a small angle, in radians, of each direction."""
     if not len(others):
         return np.zeros(len(directions), dtype=bool)
     distance, _ = KDTree(others).query(directions)
@@ -107,14 +115,15 @@ def _is_near(directions: Points, others: Points, angle: float) -> MaskArray:
 
 
 def _by_direction(evenly: KDTree, points: Points) -> tuple[NDArray[np.intp], Points]:
-    """The nearest of the even directions to each point, and its distance from the centre."""
+    """Return the number of the even direction nearest to each point, and the point's distance from the centre."""
     distance = np.linalg.norm(points, axis=1)
     _, places = evenly.query(points / np.maximum(distance, _LEAST)[:, None])
     return np.asarray(places), np.asarray(distance)
 
 
 def _even_directions() -> Points:
-    """Unit vectors on a spiral from pole to pole (Fibonacci lattice), (n, 3)."""
+    """Return unit vectors (n, 3) on a spiral from pole to pole (Fibonacci lattice)."""
     height = 1 - 2 * (np.arange(_NUM_DIRECTIONS) + 0.5) / _NUM_DIRECTIONS
-    angle, radius = _GOLDEN_ANGLE * np.arange(_NUM_DIRECTIONS), np.sqrt(1 - height**2)
+    angle = _GOLDEN_ANGLE * np.arange(_NUM_DIRECTIONS)
+    radius = np.sqrt(1 - height**2)
     return np.stack([height, radius * np.sin(angle), radius * np.cos(angle)], axis=1)

@@ -138,11 +138,17 @@ ROWS: Final = (
     Line("beyond_lower_share", "Below the lower polar line", "%", 0, 100.0, "likewise"),
     Line("to_upper_line_mm", "To the upper polar line", "mm", 0, definition="0 where the tumor crosses it"),
     Line("to_lower_line_mm", "To the lower polar line", "mm", 0, definition="0 where the tumor crosses it"),
-    Line("face", "Face of the kidney", definition="by 5 mm and more before or behind the kidney's middle"),
+    Line("face", "Face of the kidney", definition="5 mm or more in front of or behind the kidney's centre"),
     Line(
-        "c_index", "C-index", definition="distance of the middles over the tumor's radius (after Simmons et al., 2010)"
+        "c_index", "C-index", definition="distance of the centres over the tumor's radius (after Simmons et al., 2010)"
     ),
-    Line("remaining_ml", "Parenchyma beyond the margin", "ml", 0, definition="kidney farther from the tumor than that"),
+    Line(
+        "remaining_ml",
+        "Parenchyma beyond the margin",
+        "ml",
+        0,
+        definition="kidney farther from the tumor than the margin",
+    ),
     Line("remaining_share", "Parenchyma beyond the margin", "%", 0, 100.0),
     Line("renal_r", "R.E.N.A.L.: R, points", "", 0, definition="diameter (Kutikov and Uzzo, 2009)"),
     Line("renal_e", "R.E.N.A.L.: E, points", "", 0, definition="exophytic share; up to 2 % counts as none"),

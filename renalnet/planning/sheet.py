@@ -1,9 +1,9 @@
-"""The measures of a planning sheet, a kidney each.
+"""Measurement of a planning sheet.
 
-The R.E.N.A.L. score (Kutikov and Uzzo, Journal of Urology, 2009) is told as far as a mask of kidney and tumor can
-tell it. R and E are measured. L needs the polar lines, where vessels and fat of the hilum interrupt the kidney's lip:
-no label shows these, and the ends of the middle third of the kidney's longest axis stand for them. N, the nearness to
-the collecting system, has no label at all and is not computed, so that there is no sum.
+The R.E.N.A.L. score (Kutikov and Uzzo, Journal of Urology, 2009) is computed as far as a mask of kidney and tumor
+allows. R and E are measured. L needs the polar lines, where the vessels and fat of the hilum interrupt the kidney's
+lip. No label shows them, so the ends of the middle third of the kidney's longest axis are used instead. N, the nearness
+to the collecting system, has no label and is not computed, so there is no total.
 """
 
 from dataclasses import dataclass
@@ -20,28 +20,30 @@ from renalnet.types import MaskArray
 
 Face: TypeAlias = Literal["anterior", "posterior", "neither"]
 MARGIN_MM: Final = 5.0
-"""Parenchyma nearer to the tumor than this counts as taken with it, unless another margin is asked for."""
+"""Default margin: parenchyma closer to the tumor than this does not remain."""
 _FACE_MM: Final = 5.0
-"""A tumor whose middle is nearer to the kidney's than this, from front to back, is on neither face."""
+"""Least distance, from front to back, between the centres of a kidney and a tumor that is on one of its faces."""
 _OUTLINE_ERROR: Final = 0.02
-"""Of the exophytic share, by the tests on bodies of known form."""
+"""Largest error of the exophytic share in the tests on bodies of known form."""
 _MM3_PER_ML: Final = 1000.0
 
 
 @dataclass(frozen=True)
 class Polar:
-    """Where a tumor is along the kidney's longest axis, by the ends of the axis' middle third."""
+    """Place of a tumor along the kidney's longest axis, relative to the ends of the axis' middle third."""
 
     beyond_upper: float
-    """Share of the tumor's volume above the upper line, 0-1."""
+    """Share of the tumor's volume above the upper line, 0 to 1."""
     beyond_lower: float
+    """Share of the tumor's volume below the lower line, 0 to 1."""
     to_upper_mm: float
-    """From the tumor's nearest edge to the upper line; 0 where it crosses it."""
+    """Distance from the tumor's nearest edge to the upper line; 0 where the tumor crosses it."""
     to_lower_mm: float
+    """Distance from the tumor's nearest edge to the lower line, likewise."""
 
     @property
     def points(self) -> int:
-        """R.E.N.A.L.'s L: 1 wholly beyond a line; 2 across one; 3 more than half across, or wholly between them."""
+        """L of R.E.N.A.L.: 1 wholly beyond a line, 2 across a line, 3 more than half or wholly between the lines."""
         between = 1 - self.beyond_upper - self.beyond_lower
         if between == 0:
             return 1
@@ -53,35 +55,40 @@ class Tumor:
     """The largest piece of tumor of a kidney."""
 
     volume_ml: float
+    """Volume."""
     diameter_3d_mm: float
+    """Largest diameter."""
     diameter_axial_mm: float
+    """Largest diameter within one axial slice."""
     surface_cm2: float
+    """Area of the surface."""
     contact_cm2: float
-    """Surface in which it touches the kidney (contact surface area: Leslie et al., European Urology, 2015)."""
+    """Area in which it touches the kidney (contact surface area: Leslie et al., European Urology, 2015)."""
     exophytic_share: float
-    """Of its volume outside the kidney's continued outline, 0-1."""
+    """Share of the volume outside the kidney's continued outline, 0 to 1."""
     polar: Polar
+    """Place along the kidney's longest axis."""
     behind_mm: float
-    """How far its middle is behind that of the kidney, towards the back; negative in front of it."""
+    """Distance of its centre behind that of the kidney, towards the back; negative in front of it."""
     c_index: float
-    """Distance of its middle from the kidney's over its radius (after Simmons et al., Journal of Urology, 2010, who
-    measure from the middle of the sinus): the smaller, the more central."""
+    """Distance of its centre from the kidney's over its radius; a smaller value is more central. Simmons et al.
+    (Journal of Urology, 2010) measure from the centre of the sinus instead."""
 
     @property
     def face(self) -> Face:
-        """R.E.N.A.L.'s A."""
+        """A of R.E.N.A.L.: the face of the kidney on which the tumor is."""
         if abs(self.behind_mm) < _FACE_MM:
             return "neither"
         return "posterior" if self.behind_mm > 0 else "anterior"
 
     @property
     def radius_points(self) -> int:
-        """R.E.N.A.L.'s R: up to 4 cm, less than 7 cm, more."""
+        """R of R.E.N.A.L.: 1 up to 4 cm, 2 below 7 cm, 3 from 7 cm."""
         return 1 if self.diameter_3d_mm <= 40 else 2 if self.diameter_3d_mm < 70 else 3
 
     @property
     def exophytic_points(self) -> int:
-        """R.E.N.A.L.'s E: at least half exophytic, less, wholly endophytic but for the error of the outline."""
+        """E of R.E.N.A.L.: 1 at least half exophytic, 2 less, 3 endophytic within the error of the outline."""
         return 1 if self.exophytic_share >= 0.5 else 2 if self.exophytic_share > _OUTLINE_ERROR else 3
 
 
@@ -90,31 +97,39 @@ class Sheet:
     """A kidney and its largest tumor."""
 
     side: str
+    """`right` or `left` where the mask holds two kidneys, else `kidney`."""
     kidney_ml: float
-    """Without tumor."""
+    """Volume of the kidney without tumor."""
     kidney_length_mm: float
+    """Largest diameter of kidney and tumor together."""
     tumor_ml: float
-    """Of all pieces; 0 where there is none."""
+    """Volume of all pieces of tumor; 0 without tumor."""
     num_tumors: int
+    """Number of pieces of tumor."""
     remaining_ml: float
-    """Kidney farther from the tumor than the margin."""
+    """Volume of the kidney farther from the tumor than the margin."""
     margin_mm: float
+    """Width of the margin."""
     tumor: Tumor | None
-    """None where there is none."""
+    """Largest piece of tumor; None without tumor or without kidney."""
 
     @property
     def remaining_share(self) -> float | None:
-        """Of the kidney's volume, 0-1; None of no kidney."""
+        """`remaining_ml` as a share of the kidney's volume, 0 to 1; None without kidney."""
         return self.remaining_ml / self.kidney_ml if self.kidney_ml else None
 
 
 def measure_kidney(kidney: Kidney, margin_mm: float = MARGIN_MM) -> Sheet:
-    """The sheet of a kidney that `find_kidneys` found.
+    """Measure a kidney that `find_kidneys` found.
 
-    At 1 × 0.65 × 0.65 and 3 × 0.8 × 0.8 mm the lengths of balls of 2 cm and more and of a kidney's ellipsoid are within
-    2 %, contacts within 4 % or 0.2 cm² and surfaces without sharp edges within 2 %; at 5 × 1 × 1 mm within 3 %, 7 %
-    or 0.4 cm², and 4 %. The exophytic share is within 0.02. Values of bodies of a few voxels mean little, but are
-    finite.
+    The accuracy was measured on balls of 2 cm and more and on an ellipsoid of a kidney's form. At 1 × 0.65 × 0.65 mm
+    and 3 × 0.8 × 0.8 mm, lengths are within 2 %, contacts within 4 % or 0.2 cm², and surfaces without sharp edges
+    within 2 %. At 5 × 1 × 1 mm they are within 3 %, 7 % or 0.4 cm², and 4 %. The exophytic share is within 0.02. The
+    values of bodies of a few voxels are finite but have little meaning.
+
+    Args:
+        kidney: kidney with its tumors.
+        margin_mm: parenchyma closer to the tumor than this does not remain.
     """
     ml = float(np.prod(kidney.spacing_mm)) / _MM3_PER_ML
     tumor, num_tumors = _largest(kidney.tumor)
@@ -131,7 +146,7 @@ def measure_kidney(kidney: Kidney, margin_mm: float = MARGIN_MM) -> Sheet:
 
 
 def _largest(tumor: MaskArray) -> tuple[MaskArray, int]:
-    """The largest piece, and how many there are."""
+    """Return the mask of the largest piece of tumor, and the number of pieces."""
     numbered, sizes = pieces_of(tumor)
     if len(sizes) < 2:
         return tumor, 0
@@ -140,7 +155,7 @@ def _largest(tumor: MaskArray) -> tuple[MaskArray, int]:
 
 
 def _num_remaining(kidney: Kidney, margin_mm: float) -> int:
-    """Voxels of kidney, by their middles."""
+    """Return the number of kidney voxels whose centre is farther from the tumor than the margin."""
     import edt
 
     if not kidney.tumor.any():
@@ -151,9 +166,11 @@ def _num_remaining(kidney: Kidney, margin_mm: float) -> int:
 
 def _measure_tumor(kidney: Kidney, tumor: MaskArray) -> Tumor:
     spacing_mm = kidney.spacing_mm
-    middle, of_kidney = (voxel_centres_mm(mask, spacing_mm).mean(axis=0) for mask in (tumor, kidney.labels > 0))
+    centre, of_kidney = (voxel_centres_mm(mask, spacing_mm).mean(axis=0) for mask in (tumor, kidney.labels > 0))
     axial_mm = axial_diameter_mm(tumor, spacing_mm)
-    largest_mm = max(diameter_mm(tumor, spacing_mm), axial_mm)  # smoothing in space and in a slice differ a little
+    largest_mm = max(
+        diameter_mm(tumor, spacing_mm), axial_mm
+    )  # the two are smoothed differently, so the axial one can be larger
     return Tumor(
         volume_ml=int(tumor.sum()) * float(np.prod(spacing_mm)) / _MM3_PER_ML,
         diameter_3d_mm=largest_mm,
@@ -162,8 +179,8 @@ def _measure_tumor(kidney: Kidney, tumor: MaskArray) -> Tumor:
         contact_cm2=contact_cm2(kidney.kidney, tumor, spacing_mm),
         exophytic_share=exophytic_share(kidney.kidney, tumor, spacing_mm),
         polar=_measure_polar(kidney, tumor),
-        behind_mm=float(middle[1] - of_kidney[1]),
-        c_index=float(np.linalg.norm(middle - of_kidney)) / max(largest_mm / 2, min(spacing_mm) / 2),
+        behind_mm=float(centre[1] - of_kidney[1]),
+        c_index=float(np.linalg.norm(centre - of_kidney)) / max(largest_mm / 2, min(spacing_mm) / 2),
     )
 
 
@@ -181,12 +198,12 @@ def _measure_polar(kidney: Kidney, tumor: MaskArray) -> Polar:
 
 
 def _longest_axis(points_mm: Points) -> Points:
-    """Unit vector along which points vary most, towards the head."""
+    """Return the unit vector along which points vary most, towards the head."""
     _, vectors = np.linalg.eigh(covariance(points_mm))
     axis: Points = vectors[:, -1]
     return axis if axis[0] >= 0 else -axis
 
 
 def _to_line_mm(along_mm: Points, line_mm: float) -> float:
-    """From a line to the nearest of some places; 0 where there are some on both sides."""
+    """Return the distance from a line to the nearest place along an axis; 0 where places are on both sides."""
     return max(0.0, float(along_mm.min()) - line_mm, line_mm - float(along_mm.max()))
