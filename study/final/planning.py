@@ -1,4 +1,4 @@
-"""Planning sheets of test patients, by the truth and by the winner's masks (`renalnet.planning`)."""
+"""Planning sheets of the test cases, by the truth and by the winner's masks (`renalnet.planning`)."""
 
 import json
 from collections.abc import Sequence
@@ -16,55 +16,56 @@ PREDICTION: Final = "prediction"
 
 
 @dataclass(frozen=True)
-class PlanJob:
-    """A patient of the winner, and who else has masks of it."""
+class SheetJob:
+    """A case whose planning sheets are measured."""
 
-    patient: FinalCase
+    case: FinalCase
+    """The case with the winner."""
     others: tuple[str, ...]
     """Names of the other finalists of the same network, over whose masks the measures spread."""
 
     def __str__(self) -> str:
-        return str(self.patient)
+        return str(self.case)
 
 
-def plan_rows(patients: Sequence[FinalCase], others: Sequence[str], work: Work) -> list[PlanningSheet]:
-    """A row a patient, source (`truth` or `prediction`) and kidney of the ROI.
+def planning_sheets(cases: Sequence[FinalCase], others: Sequence[str], work: Work) -> list[PlanningSheet]:
+    """Return one sheet per case, source (`truth` or `prediction`) and kidney of the ROI.
 
     Args:
-        patients: of the winner, whose final masks are there.
-        others: names of the other finalists of its network, whose masks are there too.
-        work: who measures, a patient a job.
+        cases: cases with the winner, whose final masks must exist.
+        others: names of the other finalists of its network, whose final masks must exist too.
+        work: runs the jobs that measure, one for each case.
     """
-    jobs = [PlanJob(patient, tuple(others)) for patient in patients]
-    return [row for rows in work.apply(plan_patient, jobs) for row in rows]
+    jobs = [SheetJob(case, tuple(others)) for case in cases]
+    return [sheet for sheets in work.apply(measure_sheets, jobs) for sheet in sheets]
 
 
-def plan_patient(job: PlanJob) -> list[PlanningSheet]:
-    """Both sources' sheets of a patient. An empty mask has no kidney and no row.
+def measure_sheets(job: SheetJob) -> list[PlanningSheet]:
+    """Return the sheets of a case by the truth and by the prediction; an empty mask has no kidney and no sheet.
 
-    `spread` is JSON: the least and largest of each measure over the finalists' masks, the winner's among them; of the
-    truth, and where finalists show different kidneys, nothing.
+    The spread is over the masks of all finalists, the winner's included. It is empty for the truth, and where the masks
+    of other finalists do not show the same kidneys.
     """
-    patient = job.patient
-    roi = patient.roi()
+    case = job.case
+    roi = case.roi()
     own, *others = (
-        _sheets(read_labels(patient.results, name, patient.case), roi.spacing_mm)
-        for name in (patient.finalist.name, *job.others)
+        _measured(read_labels(case.results, name, case.case), roi.spacing_mm)
+        for name in (case.finalist.name, *job.others)
     )
     alike = [own, *(sheets for sheets in others if [s.side for s in sheets] == [s.side for s in own])]
-    truth = [_row(patient, TRUTH, sheet, ()) for sheet in _sheets(roi.label, roi.spacing_mm)]
-    return truth + [_row(patient, PREDICTION, sheets[0], sheets) for sheets in zip(*alike, strict=True)]
+    truth = [_row(case, TRUTH, sheet, ()) for sheet in _measured(roi.label, roi.spacing_mm)]
+    return truth + [_row(case, PREDICTION, sheets[0], sheets) for sheets in zip(*alike, strict=True)]
 
 
-def _sheets(labels: LabelArray, spacing_mm: Triple) -> list[Sheet]:
+def _measured(labels: LabelArray, spacing_mm: Triple) -> list[Sheet]:
     return [measure_kidney(kidney) for kidney in find_kidneys(labels, spacing_mm)]
 
 
-def _row(patient: FinalCase, source: str, sheet: Sheet, over: Sequence[Sheet]) -> PlanningSheet:
+def _row(case: FinalCase, source: str, sheet: Sheet, over: Sequence[Sheet]) -> PlanningSheet:
     spread = spread_of(over) if len(over) > 1 else {}
     return PlanningSheet(
-        case=patient.case,
-        checkpoint=patient.finalist.name,
+        case=case.case,
+        checkpoint=case.finalist.name,
         source=source,
         **asdict(measures_of(sheet)),
         spread=json.dumps(spread),

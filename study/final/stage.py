@@ -29,7 +29,7 @@ from renalnet.types import FOREGROUND_LABELS, LABEL_NAMES, Split
 from study.config.sections import StudyConfig
 from study.final.case_jobs import FinalCase, Work, finish, finish_kept, write_vote
 from study.final.intensity import intensity_measurements
-from study.final.planning import plan_rows
+from study.final.planning import planning_sheets
 from study.final.post_processing import ChosenPostProcessing, choose_post_processing, chosen_from
 from study.final.quality import quality_rows
 from study.final.views import write_view
@@ -105,7 +105,7 @@ def _write_judgements(
     others = [finalist for finalist in finalists if finalist.network == MAIN_NETWORK and finalist is not winner]
     write_rows(stage.results.quality_path, quality_rows(stage.results, winner, others, measurements))
     cases = [FinalCase(stage.results, stage.store.path, case, winner) for case in stage.store.cases("test")]
-    write_rows(stage.results.planning_path, plan_rows(cases, [other.name for other in others], stage.work))
+    write_rows(stage.results.planning_path, planning_sheets(cases, [other.name for other in others], stage.work))
 
 
 @dataclass(frozen=True)

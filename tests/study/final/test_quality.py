@@ -13,7 +13,7 @@ from renalnet.data.store.reader import Store
 from renalnet.evaluation.mask_quality import MIN_CASES, signs_of
 from renalnet.runtime import storage
 from study.final.case_jobs import FinalCase
-from study.final.planning import plan_rows
+from study.final.planning import planning_sheets
 from study.final.quality import quality_rows
 from study.finalists.finalists import Finalist
 from study.records.parquet import read_parquet, write_rows
@@ -108,12 +108,12 @@ def test_planning_sheets_spread_over_the_finalists(ball_store: Store, results: R
     for name, labels in ((WINNER.name, roi.label), (OTHER.name, smaller)):
         storage.write_arrays(results.roi_labels_path(name, case), {"labels": labels})
     winners = FinalCase(results, ball_store.path, case, WINNER)
-    truth, prediction = plan_rows([winners], [OTHER.name], LocalJobs())
+    truth, prediction = planning_sheets([winners], [OTHER.name], LocalJobs())
     assert (truth.source, prediction.source) == ("truth", "prediction")
     assert prediction.tumor_ml == truth.tumor_ml and truth.spread == "{}"
     low, high = json.loads(prediction.spread)["tumor_ml"]
     assert low < high == pytest.approx(truth.tumor_ml)
-    (_, alone) = plan_rows([winners], [], LocalJobs())
+    (_, alone) = planning_sheets([winners], [], LocalJobs())
     assert alone.spread == "{}"
 
 
