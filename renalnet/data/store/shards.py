@@ -126,9 +126,10 @@ def slab_rows(columns: dict[str, str], image: HuArray, label: LabelArray, grid: 
     """
     starts = range(0, image.shape[0], slab_slices)
     slabs = [_slab_columns(columns["case"], image, label, slice(start, start + slab_slices)) for start in starts]
-    place = {f"spacing_{axis}_mm": value for axis, value in zip("zyx", grid.spacing_mm, strict=True)}
-    place |= {f"origin_{axis}_mm": value for axis, value in zip("zyx", grid.origin_mm, strict=True)}
-    return pa.Table.from_pylist([vars(SlabRow(**columns, **place, **slab)) for slab in slabs], schema=SCHEMA)
+    shared: dict[str, Any] = {**columns}
+    shared |= {f"spacing_{axis}_mm": value for axis, value in zip("zyx", grid.spacing_mm, strict=True)}
+    shared |= {f"origin_{axis}_mm": value for axis, value in zip("zyx", grid.origin_mm, strict=True)}
+    return pa.Table.from_pylist([vars(SlabRow(**shared, **slab)) for slab in slabs], schema=SCHEMA)
 
 
 def _slab_columns(case: str, image: HuArray, label: LabelArray, slices: slice) -> dict[str, Any]:

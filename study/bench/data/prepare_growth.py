@@ -16,7 +16,7 @@ from study.bench.measuring.size import Size
 from study.bench.measuring.table import Row
 
 SMALL: tuple[int, int, int] = (24, 24, 24)
-"""Voxels of an ROI, so few that thousands are painted in a minute; what the store keeps of a case has its usual size."""
+"""Voxels of an ROI, so few that thousands are painted in a minute; what a store keeps of a case has its usual size."""
 _POLL_S = 0.1
 _GRID = Grid.axis_aligned(SMALL, (5.0, 4.0, 4.0))
 _SETTINGS = ("spacing_mm=null", "localise=cut", "shard_mb=4", "num_atlases=1")

@@ -1,3 +1,5 @@
+"""Tests of the augmentation of crops."""
+
 import numpy as np
 import pytest
 import torch

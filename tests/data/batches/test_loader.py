@@ -1,3 +1,5 @@
+"""Tests of the loader of batches."""
+
 import threading
 
 import numpy as np
@@ -46,7 +48,7 @@ def test_threads_change_nothing(ball_cohort: Cohort, workers: int, how: LoaderCo
     assert seen == [(step, True) for step in range(2, 9)]
 
 
-def test_streaming_draws_what_the_shared_copy_draws(ball_store: Store, ball_cohort: Cohort) -> None:
+def test_streaming_gives_the_batches_of_the_shared_copy(ball_store: Store, ball_cohort: Cohort) -> None:
     source = StoreSource(ball_store, tuple(ball_store.cases("train")))
     streamed = DecodedCases(source, ball_cohort.train.shapes, ball_cohort.train.counts, keep_all=False)
     shared = loader(ball_cohort, how=STREAMED)
@@ -54,7 +56,7 @@ def test_streaming_draws_what_the_shared_copy_draws(ball_store: Store, ball_coho
     assert all(same(batch, shared.batch(batch.step)) for batch in apart.batches(0, 20))
 
 
-def test_a_batch_lasts_until_the_next_is_asked_for(ball_cohort: Cohort) -> None:
+def test_a_batch_is_valid_until_the_next_request(ball_cohort: Cohort) -> None:
     source = loader(ball_cohort, how=LoaderConfig(workers=2))
     batches = source.batches(0, 6)
     first = next(batches)

@@ -1,3 +1,5 @@
+"""Tests of a node's shared copy of decoded cases."""
+
 import errno
 import os
 import signal
@@ -36,13 +38,13 @@ NodeCopy(NodeFolder(Path(sys.argv[2])), Hanging(), shapes, -(-shapes[:, 0] // 8)
 
 
 class Unused:
-    """For a copy that is to find everything decoded."""
+    """Source for a copy in which all cases are decoded already."""
 
     def read(self, number: int) -> DecodedCase:
-        raise AssertionError(f"patient {number} was decoded again")
+        raise AssertionError(f"case {number} was decoded again")
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing."""
 
 
 @pytest.fixture
@@ -69,7 +71,7 @@ def equal(one: DecodedCase, other: DecodedCase) -> bool:
     return all(np.array_equal(a, b) for a, b in pairs)
 
 
-def test_the_copy_is_what_the_store_holds(ball_store: Store, home: Path) -> None:
+def test_the_copy_has_the_cases_of_the_store(ball_store: Store, home: Path) -> None:
     ours = copy(ball_store, home)
     for number in (2, 0, 3, 1):
         assert equal(ours.read(number), source(ball_store).read(number))
@@ -85,25 +87,25 @@ def test_the_second_user_decodes_nothing(ball_store: Store, home: Path) -> None:
     first.close(), second.close()
 
 
-def test_the_copy_goes_with_its_last_user_and_what_was_read_stays(ball_store: Store, home: Path) -> None:
+def test_the_last_user_removes_the_copy_and_read_cases_stay_valid(ball_store: Store, home: Path) -> None:
     first, second = copy(ball_store, home), copy(ball_store, home)
-    patient = first.read(0)
+    case = first.read(0)
     first.close()
     assert (home / "copy").is_dir()
     second.close()
     assert list(home.iterdir()) == []
-    assert equal(patient, source(ball_store).read(0))
+    assert equal(case, source(ball_store).read(0))
 
 
-def test_a_user_that_is_gone_without_closing_is_found_out(ball_store: Store, home: Path) -> None:
+def test_a_copy_that_was_not_closed_is_removed_with_its_object(ball_store: Store, home: Path) -> None:
     ours = copy(ball_store, home)
     ours.read(0)
     del ours
     assert list(home.iterdir()) == []
 
 
-def test_coming_and_going_at_once_never_pulls_the_folder_away(home: Path) -> None:
-    def come_and_go(_: int) -> bool:
+def test_concurrent_users_never_lose_the_folder(home: Path) -> None:
+    def join_and_leave(_: int) -> bool:
         folder = NodeFolder(home / "busy")
         (folder.path / "something").touch()
         found = folder.path.is_dir()
@@ -111,11 +113,11 @@ def test_coming_and_going_at_once_never_pulls_the_folder_away(home: Path) -> Non
         return found
 
     with ThreadPoolExecutor(4) as pool:
-        assert all(pool.map(come_and_go, range(400)))
+        assert all(pool.map(join_and_leave, range(400)))
     assert list(home.iterdir()) == []
 
 
-def test_half_a_patient_of_a_killed_process_is_decoded_anew(ball_store: Store, home: Path) -> None:
+def test_a_partial_case_of_a_killed_process_is_decoded_again(ball_store: Store, home: Path) -> None:
     command = [sys.executable, "-c", HANGING, ball_store.path, str(home / "copy")]
     killed = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert killed.stdout and killed.stdout.readline() == "decoding\n"
@@ -127,7 +129,7 @@ def test_half_a_patient_of_a_killed_process_is_decoded_anew(ball_store: Store, h
     assert list(home.iterdir()) == []
 
 
-def test_what_killed_processes_left_is_removed(ball_store: Store, home: Path) -> None:
+def test_leftovers_of_killed_processes_are_removed(ball_store: Store, home: Path) -> None:
     (home / "left").mkdir()
     (home / "left" / "voxels").write_bytes(b"x" * 100)
     (home / "left.lock").touch()
@@ -137,7 +139,7 @@ def test_what_killed_processes_left_is_removed(ball_store: Store, home: Path) ->
     ours.close()
 
 
-def test_what_was_left_is_not_trusted(ball_store: Store, home: Path) -> None:
+def test_leftovers_are_not_used(ball_store: Store, home: Path) -> None:
     (home / "copy").mkdir()
     (home / "copy.lock").touch()
     (home / "copy" / "000000").write_bytes(b"+")
@@ -157,11 +159,11 @@ def test_a_folder_that_others_can_enter_is_not_used(tmp_path: Path) -> None:
     assert private_home(tmp_path) is None
 
 
-def test_no_room_anywhere() -> None:
+def test_there_is_no_path_without_room() -> None:
     assert find_room("nothing-so-large", 2**60) is None
 
 
-def test_patients_that_find_no_room_are_decoded_apart(
+def test_cases_without_room_are_decoded_by_each_process(
     ball_store: Store, home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(*_: int) -> None:
@@ -174,7 +176,7 @@ def test_patients_that_find_no_room_are_decoded_apart(
     ours.close()
 
 
-def test_a_patient_takes_whole_pages() -> None:
+def test_a_case_takes_whole_pages() -> None:
     shapes, num_slabs = np.array([[8, 10, 10], [200, 150, 150]]), np.array([1, 25])
     small, large = copy_bytes(shapes, num_slabs).tolist()
     assert small == 4096

@@ -1,3 +1,5 @@
+"""Tests of the locations of crops and of the shuffle window."""
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from renalnet.data.batches.sampler import ENTER_AHEAD, Sampler, ShuffleWindow
 from renalnet.errors import StoreError
 from renalnet.types import KIDNEY, TUMOR
 
-EVERYBODY = ShuffleWindow(4, 128, 16, 0)
+ALL_CASES = ShuffleWindow(4, 128, 16, 0)
 CONFIG = PatchConfig(shape=(8, 12, 12))
 
 
@@ -24,7 +26,7 @@ def test_streams_differ_by_purpose_and_place_and_repeat() -> None:
     assert stream(1, Purpose.CROP, 0).random() == drawn[1, Purpose.CROP, 0]
 
 
-def test_one_patient_leaves_and_one_enters_every_visit() -> None:
+def test_one_case_leaves_and_one_enters_every_visit() -> None:
     window = ShuffleWindow(num_cases=10, size=4, visit=3, seed=0)
     for crop in range(2, 60, 3):
         before, after = window.at(crop).tolist(), window.at(crop + 1).tolist()
@@ -32,7 +34,7 @@ def test_one_patient_leaves_and_one_enters_every_visit() -> None:
         assert after[:-1] == before[1:]
 
 
-def test_each_pass_shows_everybody_once_in_an_order_of_its_own() -> None:
+def test_each_pass_has_all_cases_once_in_its_own_order() -> None:
     window = ShuffleWindow(num_cases=10, size=4, visit=1, seed=0)
     entering = [int(window.at(crop)[-1]) for crop in range(30)]
     arrived = [*window.at(0)[:-1].tolist(), *entering]
@@ -41,13 +43,13 @@ def test_each_pass_shows_everybody_once_in_an_order_of_its_own() -> None:
     assert len({tuple(order) for order in passes}) == 3
 
 
-def test_window_of_all_stands_still() -> None:
-    assert EVERYBODY.holds_all
-    assert EVERYBODY.at(0).tolist() == EVERYBODY.at(10**6).tolist() == [0, 1, 2, 3]
-    assert EVERYBODY.around(5, 900).tolist() == [0, 1, 2, 3]
+def test_a_window_of_all_cases_does_not_move() -> None:
+    assert ALL_CASES.holds_all
+    assert ALL_CASES.at(0).tolist() == ALL_CASES.at(10**6).tolist() == [0, 1, 2, 3]
+    assert ALL_CASES.around(5, 900).tolist() == [0, 1, 2, 3]
 
 
-def test_those_around_hold_all_windows_between_and_the_next() -> None:
+def test_cases_around_include_all_windows_between_and_the_next() -> None:
     window = ShuffleWindow(num_cases=50, size=4, visit=2, seed=1)
     around = window.around(7, 12).tolist()
     assert {number for crop in range(7, 13) for number in window.at(crop).tolist()} <= set(around)
@@ -55,7 +57,7 @@ def test_those_around_hold_all_windows_between_and_the_next() -> None:
 
 
 def test_crops_lie_inside_a_larger_roi(ball_cohort: Cohort) -> None:
-    sampler, generator = Sampler(ball_cohort.train, CONFIG, EVERYBODY), np.random.default_rng(0)
+    sampler, generator = Sampler(ball_cohort.train, CONFIG, ALL_CASES), np.random.default_rng(0)
     for crop in range(50):
         location = sampler.draw(crop, generator)
         assert all(start >= 0 for start in location.start)
@@ -64,8 +66,8 @@ def test_crops_lie_inside_a_larger_roi(ball_cohort: Cohort) -> None:
 
 
 def test_anywhere_is_as_likely_everywhere(ball_cohort: Cohort) -> None:
-    config = PatchConfig(shape=(12, 17, 24), tumor_share=0.0, kidney_share=0.0)  # in a ROI of 16×20×20
-    sampler = Sampler(ball_cohort.train, config, EVERYBODY)
+    config = PatchConfig(shape=(12, 17, 24), tumor_share=0.0, kidney_share=0.0)  # in an ROI of 16×20×20
+    sampler = Sampler(ball_cohort.train, config, ALL_CASES)
     z, y, x = np.array([sampler.draw(crop, np.random.default_rng(crop)).start for crop in range(1000)]).T
     assert np.bincount(z) == pytest.approx([200] * 5, abs=50)
     assert np.bincount(y) == pytest.approx([250] * 4, abs=50)
@@ -77,32 +79,32 @@ def test_a_voxel_of_the_label_lies_in_the_middle_half_where_the_roi_allows(
     ball_cohort: Cohort, shares: tuple[float, float], label: int
 ) -> None:
     config = PatchConfig(shape=(4, 4, 4), tumor_share=shares[0], kidney_share=shares[1])
-    sampler = Sampler(ball_cohort.train, config, EVERYBODY)
+    sampler = Sampler(ball_cohort.train, config, ALL_CASES)
     for crop in range(60):
         location = sampler.draw(crop, np.random.default_rng(crop))
         middle = tuple(slice(start + 1, start + 3) for start in location.start)
         assert (ball_cohort.train[location.case].label[middle] == label).any()
 
 
-def test_a_patient_without_the_label_is_not_asked_for_it(ball_cohort: Cohort) -> None:
+def test_a_case_without_the_label_is_not_drawn_for_it(ball_cohort: Cohort) -> None:
     train = ball_cohort.train
     counts = train.counts.copy()
     counts[1:, TUMOR] = 0
     one_tumor = DecodedCases(train._source, train.shapes, counts)
-    sampler = Sampler(one_tumor, PatchConfig(shape=(8, 12, 12), tumor_share=1.0, kidney_share=0.0), EVERYBODY)
+    sampler = Sampler(one_tumor, PatchConfig(shape=(8, 12, 12), tumor_share=1.0, kidney_share=0.0), ALL_CASES)
     assert {sampler.draw(crop, np.random.default_rng(crop)).case for crop in range(20)} == {0}
     counts[0, TUMOR] = 0
     assert len({sampler.draw(crop, np.random.default_rng(crop)).case for crop in range(40)}) == 4
 
 
 def test_order_of_need_is_the_order_of_use(ball_cohort: Cohort) -> None:
-    sampler = Sampler(ball_cohort.train, CONFIG, EVERYBODY)
+    sampler = Sampler(ball_cohort.train, CONFIG, ALL_CASES)
     needed = list(dict.fromkeys(sampler.order_of_need(seed=3, first_crop=5)))
     used = [sampler.draw(crop, stream(3, Purpose.CROP, crop)).case for crop in range(5, 21)]
     assert needed == list(dict.fromkeys([*used, *range(4)]))
 
 
-def test_no_training_patient(ball_cohort: Cohort) -> None:
+def test_no_training_case_is_refused(ball_cohort: Cohort) -> None:
     nobody = DecodedCases(ball_cohort.train._source, np.empty((0, 3), np.int64), np.empty((0, 3), np.int64))
     with pytest.raises(StoreError, match="no training ROI"):
-        Sampler(nobody, CONFIG, EVERYBODY)
+        Sampler(nobody, CONFIG, ALL_CASES)

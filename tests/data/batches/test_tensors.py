@@ -1,3 +1,5 @@
+"""Tests of the conversion of batches to tensors."""
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,9 @@ CPU = Device(torch.device("cpu"), use_bfloat16=False)
 
 
 def batch(cohort: Cohort, step: int = 0) -> Batch:
-    patch = PatchConfig(shape=(20, 12, 12))  # 20 slices: padded, and more than the converter's chunk
+    patch = PatchConfig(
+        shape=(20, 12, 12)
+    )  # 20 slices exceed the ROI, which is padded, and the chunk of the conversion
     config = TrainConfig(optim=OptimConfig(batch_size=2), patch=patch)
     return BatchLoader(cohort.train, config, fill_hu=-200).batch(step)
 

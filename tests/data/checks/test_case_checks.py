@@ -1,4 +1,4 @@
-"""Cases that read well but cannot be right."""
+"""Tests of the plausibility checks of a single case."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -70,7 +70,7 @@ LABELS: list[tuple[Callable[[LabelArray], LabelArray], list[str]]] = [
 
 
 @pytest.mark.parametrize(("change", "expected"), IMAGES)
-def test_images_that_are_no_ct(change: Callable[[HuArray], HuArray], expected: list[str]) -> None:
+def test_images_that_are_not_ct(change: Callable[[HuArray], HuArray], expected: list[str]) -> None:
     assert codes(check_case(with_image(sound_case(), change))[1]) == expected
 
 
@@ -144,8 +144,8 @@ def test_a_mirrored_label_on_a_real_ct_is_found(real_data: Path, axis: int) -> N
     assert "warning label-shifted" in codes(findings)
 
 
-def test_a_tiny_roi_of_many_voxels_is_still_measured() -> None:
-    """Facts do not depend on how the voxels are laid out in memory."""
+def test_facts_do_not_depend_on_the_memory_order() -> None:
+    """Facts do not depend on the memory order of the voxels."""
     loaded = sound_case()
     grid = Grid.axis_aligned(SHAPE, (3.0, 3.0, 3.0))
     turned = LoadedCase(

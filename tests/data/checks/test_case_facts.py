@@ -1,4 +1,4 @@
-"""Facts of a hand-made case, beside numbers worked out by hand."""
+"""Facts of a hand-made case, compared with numbers worked out by hand."""
 
 from dataclasses import replace
 
@@ -34,14 +34,14 @@ def test_the_scan_and_its_intensities() -> None:
 
 
 def test_shares_are_those_of_the_window_around_the_lesioned_kidney() -> None:
-    """97.5 mm touch 34 columns and rows of 3 mm; 75 mm of kidney and twice 10 mm touch 33 slices."""
+    """97.5 mm cover 34 columns and rows of 3 mm; 75 mm of kidney and twice 10 mm cover 33 slices."""
     facts = measure_case(sound_case())
     assert facts.roi_ml == pytest.approx(33 * 34 * 34 * VOXEL_ML, rel=1e-5)
     assert facts.roi_kidney_ml == facts.kidney_left_ml
     assert facts.roi_tumor_ml == facts.tumor_ml
 
 
-def test_without_tumor_the_larger_kidney_is_looked_at() -> None:
+def test_without_tumor_the_larger_kidney_is_measured() -> None:
     def no_tumor(label: LabelArray) -> LabelArray:
         label[label == TUMOR] = 0
         return label
@@ -51,7 +51,7 @@ def test_without_tumor_the_larger_kidney_is_looked_at() -> None:
     assert (facts.tumor_ml, facts.tumor_hu, facts.num_tumors) == (0.0, None, 0)
 
 
-def test_of_an_roi_already_cut_all_voxels_count() -> None:
+def test_all_voxels_of_an_roi_already_cut_count() -> None:
     where = np.s_[4:37, 14:48, 57:91]
     image, label = sound_case().image.array[where], sound_case().label.array[where]
     grid = Grid.axis_aligned((33, 34, 34), (3.0, 3.0, 3.0))
@@ -64,7 +64,7 @@ def test_of_an_roi_already_cut_all_voxels_count() -> None:
     assert facts.signature == whole.signature
 
 
-def test_components_of_tumor_and_fragments() -> None:
+def test_tumor_components_and_fragments() -> None:
     def scattered(label: LabelArray) -> LabelArray:
         label[2:4, 50:52, 50:52] = TUMOR  # 8 voxels, 0.216 ml, alone
         label[20, 30, 32] = TUMOR  # one voxel at the right kidney

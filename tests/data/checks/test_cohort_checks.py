@@ -1,4 +1,4 @@
-"""A patient who comes twice, cases unlike the others, splits that cannot do their work."""
+"""Tests of the checks across cases: duplicates, outliers, and splits without cases or tumors."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -24,14 +24,14 @@ SPLITS_OF_TEN: tuple[Split, ...] = ("train",) * 6 + ("validation",) * 2 + ("test
 
 
 def distinct(number: int, **changes: Any) -> CaseFacts:
-    """Facts of a patient of their own."""
+    """Return the facts of a patient unlike all others."""
     signature = np.random.default_rng(number).integers(0, 256, 64, dtype=np.uint8).tobytes().hex()
     own = {"case": f"case_{number}", "image_digest": f"{number:064x}", "label_digest": f"{number + 1000:064x}"}
     return replace(SOUND, **{**own, "signature": signature, **changes})
 
 
 def ten(**changes_of_nine: Any) -> list[CaseFacts]:
-    """Ten patients; the changes are those of the last."""
+    """Return the facts of ten patients; the changes apply to the last one."""
     return [*(distinct(number) for number in range(9)), distinct(9, **changes_of_nine)]
 
 
@@ -59,22 +59,22 @@ def test_the_same_label_on_another_image(split: Split, level: str) -> None:
     assert (finding.level, finding.code) == (level, "duplicate-label")
 
 
-def test_the_copy_in_training_is_named_not_the_test_patient() -> None:
-    """Whoever is left out, the held-out cohort stays as it is."""
+def test_the_finding_names_the_training_case_not_the_test_case() -> None:
+    """The test cases stay as they are, whichever copy is left out."""
     facts = [distinct(number, image_digest="0" * 64) for number in range(3)]
     found = [one for one in check(facts, ["train", "validation", "test"]) if one.code == "duplicate-image"]
     assert [one.case for one in found] == ["case_1", "case_0"]
     assert all("case 'case_2' (test" in one.message for one in found)
 
 
-def test_a_case_that_a_store_holds_stays_and_the_new_copy_is_named() -> None:
+def test_the_finding_names_the_new_copy_not_the_case_of_the_store() -> None:
     facts = [distinct(number, image_digest="0" * 64) for number in range(2)]
     splits: dict[str, Split] = {"case_0": "train", "case_1": "test"}
     found = [one for one in check_cohort(facts, splits, kept={"case_0"}) if one.code == "duplicate-image"]
     assert [one.case for one in found] == ["case_1"]
 
 
-def test_empty_labels_are_not_one_patient() -> None:
+def test_empty_label_maps_are_not_duplicates() -> None:
     empty = {"label_digest": "0" * 64, "signature": "", "roi_ml": 0.0, "roi_kidney_ml": 0.0}
     facts = [distinct(number, **empty) for number in range(2)]
     assert not [one for one in check(facts, ["train", "test"]) if one.code.startswith("duplicate")]
@@ -89,7 +89,7 @@ def test_empty_labels_are_not_one_patient() -> None:
         ({"roi_tumor_ml": SOUND.roi_tumor_ml * 1.2}, False),
     ],
 )
-def test_a_scan_is_known_again_by_signature_and_volumes(changes: dict[str, float], found: bool) -> None:
+def test_a_copy_is_recognised_by_signature_and_volumes(changes: dict[str, float], found: bool) -> None:
     facts = [distinct(0), distinct(1, signature=distinct(0).signature, **changes)]
     assert ("duplicate-scan" in [one.code for one in check(facts, ["train", "test"])]) is found
 
@@ -124,7 +124,7 @@ def noisy(loaded: LoadedCase) -> LoadedCase:
 
 
 @pytest.mark.parametrize("export", [flipped, cropped, thick, noisy])
-def test_a_scan_exported_again_is_known_among_other_patients(export: Callable[[LoadedCase], LoadedCase]) -> None:
+def test_a_scan_exported_again_is_recognised_among_other_patients(export: Callable[[LoadedCase], LoadedCase]) -> None:
     patients = painted_abdomens()
     again = measure_case(replace(export(patients[2]), case="again"))
     facts = [*(measure_case(one) for one in patients), again]
@@ -165,11 +165,11 @@ def test_a_case_unlike_the_others_is_a_warning(changes: dict[str, Any], code: st
 
 
 @pytest.mark.parametrize("changes", [{"spacing_z_mm": 4.5}, {"roi_kidney_ml": 130.0}])
-def test_usual_variation_is_none(changes: dict[str, Any]) -> None:
+def test_usual_variation_gives_no_finding(changes: dict[str, Any]) -> None:
     assert check(ten(**changes)) == []
 
 
-def test_too_few_cases_say_nothing_about_what_is_usual() -> None:
+def test_too_few_cases_have_no_outliers() -> None:
     facts = [distinct(number) for number in range(3)] + [distinct(3, roi_kidney_ml=400.0, roi_tumor_ml=0.0)]
     assert check(facts, ["train", "train", "validation", "test"]) == []
 
@@ -198,5 +198,5 @@ def test_splits_without_cases_or_tumors_are_warnings() -> None:
     assert cohort_codes(check(ten(), ["train"] * 10)) == ["split-empty", "split-empty"]
 
 
-def test_a_cohort_of_nobody_has_empty_splits_only() -> None:
+def test_an_empty_cohort_has_empty_splits_only() -> None:
     assert cohort_codes(check([])) == ["split-empty"] * 3

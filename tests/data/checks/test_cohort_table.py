@@ -1,4 +1,4 @@
-"""The table of a cohort, worked out by hand."""
+"""Tests of the summary of a cohort, worked out by hand."""
 
 from dataclasses import replace
 
@@ -45,7 +45,7 @@ def test_volumes_leave_healthy_kidneys_out_of_tumors() -> None:
     assert table["tumor (ml)"].paper == "2.11 to 144.82 (mean 33.58)"
 
 
-def test_shares_are_of_the_summed_volumes_beside_the_papers() -> None:
+def test_shares_are_those_of_the_summed_volumes() -> None:
     table = rows()
     shares = [(table[f"{name} (% of ROI)"].cohort, table[f"{name} (% of ROI)"].paper) for name in _CLASSES]
     assert shares == [("16.67", "16.93"), ("0.70", "2.43"), ("82.63", "80.64")]
@@ -61,7 +61,7 @@ def test_intensities_and_phase() -> None:
     assert table["phase"].cohort == "2 enhanced, 1 unenhanced"
 
 
-def test_a_cohort_of_nobody_has_dashes() -> None:
+def test_an_empty_cohort_has_dashes() -> None:
     table = {row.name: row.cohort for row in summarise_facts([], {})}
     assert table["cases"] == "0"
     assert table["kidney (ml)"] == table["kidney (% of ROI)"] == table["phase"] == "–"

@@ -1,4 +1,4 @@
-"""The coarse picture by which a scan is known again."""
+"""Tests of the signature by which a copy of a scan is recognised."""
 
 import numpy as np
 from hypothesis import given
@@ -30,7 +30,7 @@ def test_finer_voxels_of_the_same_image_change_nothing_but_rounding(box: HuArray
 
 
 def test_cells_are_means_over_mirrored_places() -> None:
-    """One of 8×8×8 voxels at 300 HU in -100: its cell is folded with seven others."""
+    """One of 8×8×8 voxels has 300 HU, the others -100; its cell is folded with seven others."""
     box = np.full((8, 8, 8), -100, np.int16)
     box[0, 1, 2] = 300
     found = cells(box).reshape(4, 4, 4)

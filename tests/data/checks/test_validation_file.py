@@ -1,4 +1,4 @@
-"""What the checks found, as files that people and programs read."""
+"""Tests of the files that report the checks."""
 
 import csv
 from dataclasses import asdict, replace
@@ -35,7 +35,7 @@ def test_every_fact_and_finding_is_written(tmp_path: Path, scheme: str) -> None:
         }
 
 
-def test_the_table_has_a_row_a_case_those_unread_too(tmp_path: Path) -> None:
+def test_the_table_has_one_row_per_case_including_unreadable_ones(tmp_path: Path) -> None:
     write_validation(tmp_path, FACTS, FINDINGS)
     with (tmp_path / FACTS_FILE).open(newline="") as stream:
         rows = list(csv.DictReader(stream))

@@ -1,4 +1,4 @@
-"""Painted patients: the same for one seed, tissues where they belong, labels kept, hard for a threshold."""
+"""Tests of painted cases: reproducible, plausible tissues, given labels unchanged, not segmentable by a threshold."""
 
 import os
 from functools import cache
@@ -18,7 +18,7 @@ from renalnet.evaluation.intensity_rules import fit_inside_rule, fit_window_rule
 from renalnet.runtime.storage import read_json
 
 COARSE = PhantomConfig(shape=(48, 84, 84), spacing_mm=(6.0, 4.2, 4.2), healthy_share=0.0)
-"""Every tissue is there, at a tenth of the time."""
+"""A coarse grid that has every tissue and takes a tenth of the time."""
 ROI_GRID = Grid.axis_aligned((50, 60, 60), (2.5, 1.625, 1.625), (5.0, -7.0, 11.0))
 
 
@@ -28,7 +28,7 @@ def _abdomen(index: int) -> PaintedCase:
 
 
 def _label_map() -> Volume:
-    """A kidney of 24 × 25 × 52 mm half axes with a ball of 12 mm radius on its side."""
+    """Return a kidney with half axes of 24 × 25 × 52 mm and a tumor of 12 mm radius on its side."""
     z, y, x = (np.arange(n) * s for n, s in zip(ROI_GRID.shape, ROI_GRID.spacing_mm, strict=True))
     z, y, x = z[:, None, None] - 62, y[None, :, None] - 48, x[None, None, :] - 48
     label = ((z / 52) ** 2 + (y / 24) ** 2 + (x / 25) ** 2 < 1).astype(np.uint8)
@@ -93,7 +93,7 @@ def test_truth_agrees_with_the_labels() -> None:
     assert 0 <= tumor.exophytic_share <= 1
 
 
-def test_healthy_share_is_met_over_consecutive_patients() -> None:
+def test_healthy_share_is_met_over_consecutive_cases() -> None:
     config = COARSE.model_copy(update={"healthy_share": 0.5})
     cases = [paint_abdomen(config, index) for index in range(8)]
     assert abs(sum(case.truth.healthy for case in cases) - 4) <= 1
@@ -119,7 +119,7 @@ def test_noise_has_the_asked_spread() -> None:
         ({"tumor_volume_ml": (0.0, 5.0)}, "range of positive volumes"),
     ],
 )
-def test_what_cannot_be_painted_is_refused(changes: dict[str, object], message: str) -> None:
+def test_unusable_settings_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         paint_abdomen(COARSE.model_copy(update=changes), 0)
 
@@ -160,7 +160,7 @@ def test_painting_labels_repeats() -> None:
     assert np.array_equal(first.image.array, second.image.array)
 
 
-def test_healthy_patients_have_their_tumor_relabelled_as_kidney() -> None:
+def test_healthy_cases_have_their_tumor_relabelled_as_kidney() -> None:
     case = paint_labels(_label_map(), COARSE.model_copy(update={"healthy_share": 1.0}), 0)
     assert case.truth.healthy
     assert np.array_equal(case.label.array, _label_map().array.clip(max=1))
@@ -218,16 +218,16 @@ def test_cohort_is_written_in_the_kits_layout(tmp_path: Path) -> None:
     assert np.array_equal(summary.measures[1], hu_counts(image.array, label.array))
 
 
-def test_cohort_file_tells_the_truth_and_names_no_path(tmp_path: Path) -> None:
+def test_cohort_file_has_the_truth_and_no_path(tmp_path: Path) -> None:
     summary = write_cohort(tmp_path / "out", COARSE, _write_maps(tmp_path / "maps"))
-    told = read_json(tmp_path / "out" / "cohort.json")
-    assert (told["source"], told["finished"], summary.source) == ("maps", True, "maps")
-    assert [row["case"] for row in told["cases"]] == ["patient_0", "patient_1"]
-    assert told["cases"][0]["tumors"][0]["kind"] in TUMOR_LOOKS
+    listed = read_json(tmp_path / "out" / "cohort.json")
+    assert (listed["source"], listed["finished"], summary.source) == ("maps", True, "maps")
+    assert [row["case"] for row in listed["cases"]] == ["patient_0", "patient_1"]
+    assert listed["cases"][0]["tumors"][0]["kind"] in TUMOR_LOOKS
     assert str(tmp_path) not in (tmp_path / "out" / "cohort.json").read_text()
 
 
-def test_interrupted_cohort_goes_on_without_repainting(tmp_path: Path) -> None:
+def test_interrupted_cohort_continues_without_repainting(tmp_path: Path) -> None:
     config = COARSE.model_copy(update={"num_cases": 2})
     first = write_cohort(tmp_path, config, measure=hu_counts)
     (tmp_path / "case_00001" / "truth.json").unlink()

@@ -1,4 +1,4 @@
-"""From folders of scans to a store."""
+"""Tests of the preparation of stores from folders of scans."""
 
 import subprocess
 import sys
@@ -93,7 +93,7 @@ def test_two_workers_write_the_same_store(abdomens: Path, tmp_path: Path) -> Non
     assert open_store(tmp_path / "one").manifest == open_store(tmp_path / "two").manifest
 
 
-def test_cut_rois_go_through_untouched(tmp_path: Path) -> None:
+def test_rois_already_cut_stay_unchanged(tmp_path: Path) -> None:
     src = write_rois(tmp_path / "src", 4)
     summary = prepare(src, tmp_path / "store", CUT)
     assert (sum(summary.num_cases.values()), summary.num_grown) == (4, 0)
@@ -112,7 +112,7 @@ def test_a_second_folder_is_held_out(tmp_path: Path) -> None:
         prepare(src, tmp_path / "other", CUT, test_src=src)
 
 
-def test_the_same_again_is_kept_and_anything_else_refused(tmp_path: Path) -> None:
+def test_repeating_keeps_the_store_and_other_settings_are_refused(tmp_path: Path) -> None:
     src = write_rois(tmp_path / "src", 3)
     first = prepare(src, tmp_path / "store", CUT)
     assert first.num_added == 3
@@ -137,7 +137,7 @@ def test_all_cases_are_checked_before_one_is_cut(tmp_path: Path) -> None:
     assert [finding["case"] for finding in listed if finding["code"] == "label-empty"] == ["case_8", "case_9"]
 
 
-def test_one_patient_under_two_names_is_refused(tmp_path: Path) -> None:
+def test_a_case_under_two_names_is_refused(tmp_path: Path) -> None:
     src = write_rois(tmp_path / "src", 2)
     (src / "case_0").rename(src / "copy")
     write_rois(src, 1)
@@ -146,7 +146,7 @@ def test_one_patient_under_two_names_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_patients_are_added_without_moving_anyone(tmp_path: Path) -> None:
+def test_cases_are_added_without_moving_others(tmp_path: Path) -> None:
     src, store = write_rois(tmp_path / "src", 4), tmp_path / "store"
     prepare(src, store, CUT)
     before = open_store(store)
@@ -161,7 +161,7 @@ def test_patients_are_added_without_moving_anyone(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_refit_takes_the_mean_of_all_training_patients(tmp_path: Path) -> None:
+def test_refit_takes_the_mean_of_all_training_cases(tmp_path: Path) -> None:
     src = write_rois(tmp_path / "src", 6)
     config = CUT.model_copy(update={"test_share": 0.1, "validation_share": 0.1})
     prepare(src, tmp_path / "store", config)
@@ -190,7 +190,7 @@ def test_another_scan_under_a_known_name_is_refused(tmp_path: Path) -> None:
         prepare(src, tmp_path / "store", CUT)
 
 
-def test_bad_scans_are_left_out_and_listed_when_asked(tmp_path: Path) -> None:
+def test_bad_scans_are_left_out_and_listed_on_request(tmp_path: Path) -> None:
     src = write_rois(tmp_path / "src", 4)
     content = (src / "case_2" / "imaging.nii.gz").read_bytes()
     (src / "case_2" / "imaging.nii.gz").write_bytes(content[: len(content) // 2])
@@ -218,7 +218,7 @@ def test_a_named_split_stays_complete_where_its_case_is_bad(tmp_path: Path) -> N
     assert open_store(tmp_path / "store").cases("test") == []
 
 
-def test_a_copy_of_a_stored_patient_is_known_whatever_else_is_in_the_folder(tmp_path: Path) -> None:
+def test_a_copy_of_a_stored_case_is_recognised_without_its_original(tmp_path: Path) -> None:
     src = write_rois(tmp_path / "src", 4)
     prepare(src, tmp_path / "store", CUT)
     assert not list((tmp_path / "store").glob("checks/*"))
@@ -228,7 +228,7 @@ def test_a_copy_of_a_stored_patient_is_known_whatever_else_is_in_the_folder(tmp_
 
 
 @pytest.mark.slow
-def test_a_clash_of_names_leaves_no_trace(tmp_path: Path) -> None:
+def test_a_clash_of_names_leaves_the_store_unchanged(tmp_path: Path) -> None:
     src = write_rois(tmp_path / "src", 3)
     prepare(src, tmp_path / "store", CUT)
     other = write_rois(tmp_path / "other", 1, first=7)
@@ -242,7 +242,7 @@ def test_a_clash_of_names_leaves_no_trace(tmp_path: Path) -> None:
         prepare(other, tmp_path / "store", CUT)
 
 
-def test_what_a_kill_leaves_among_the_checks_does_no_harm(tmp_path: Path) -> None:
+def test_partial_files_of_a_killed_preparation_are_removed(tmp_path: Path) -> None:
     src = write_rois(tmp_path / "src", 3)
     checks = tmp_path / "store" / "checks"
     checks.mkdir(parents=True)
@@ -275,7 +275,7 @@ def test_a_scan_is_read_once_for_its_checks(tmp_path: Path) -> None:
     assert [done for stage, done, _ in stages if stage == "check"] == [3, 4]
 
 
-def test_a_store_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
+def test_a_store_that_another_process_writes_is_refused(tmp_path: Path) -> None:
     src = write_rois(tmp_path / "src", 3)
     with Lease(str(tmp_path / "store" / LEASE_FILE)), pytest.raises(BusyError, match="is writing here"):
         prepare(src, tmp_path / "store", CUT)
@@ -293,22 +293,22 @@ def test_a_store_on_an_object_store_is_prepared_and_added_to(s3_uri: str, tmp_pa
 
 
 def start(src: Path, store: Path, *, limit_kb: int | None = None) -> subprocess.Popen[bytes]:
-    """`renalnet prepare` in a process of its own, shards of a megabyte; no file larger than the limit."""
+    """Start `renalnet prepare` in its own process, with shards of 1 MB and a limit on the size of files."""
     words = [sys.executable, "-m", "renalnet", "prepare", str(src), "--out", str(store), "--workers", "1"]
     for assignment in ("spacing_mm=null", "localise=cut", "num_atlases=1", "shard_mb=1", "slab_slices=4"):
         words += ["--set", assignment]
     limited = ["bash", "-c", f'ulimit -f {limit_kb or "unlimited"}; exec "$@"', "bash", *words]
-    with told_by(store).open("wb") as stderr:
+    with stderr_of(store).open("wb") as stderr:
         return subprocess.Popen(limited, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=stderr)
 
 
-def told_by(store: Path) -> Path:
+def stderr_of(store: Path) -> Path:
     return store.with_name(f"{store.name}.stderr")
 
 
 @pytest.fixture(scope="module")
 def large_rois(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight ROIs, of which two fill a shard of a megabyte."""
+    """A folder of eight ROIs, of which two fill a shard of 1 MB."""
     folder = tmp_path_factory.mktemp("large")
     grid = Grid.axis_aligned((40, 96, 96), (2.0, 1.0, 1.0))
     for index in range(8):
@@ -321,18 +321,18 @@ def large_rois(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_killed_preparation_goes_on_where_it_stopped(large_rois: Path, tmp_path: Path) -> None:
+def test_a_killed_preparation_continues_where_it_stopped(large_rois: Path, tmp_path: Path) -> None:
     assert start(large_rois, tmp_path / "undisturbed").wait() == 0
     killed = start(large_rois, tmp_path / "store")
     while not list(tmp_path.glob("store/shards/*.parquet")):
         time.sleep(0.02)
-        assert killed.poll() is None, told_by(tmp_path / "store").read_text()
+        assert killed.poll() is None, stderr_of(tmp_path / "store").read_text()
     killed.kill()
     killed.wait()
     with pytest.raises(StoreError, match="no store here"):
         open_store(tmp_path / "store")
     left = {path.name for path in (tmp_path / "store" / "shards").glob("*.parquet")}
-    assert start(large_rois, tmp_path / "store").wait() == 0, told_by(tmp_path / "store").read_text()
+    assert start(large_rois, tmp_path / "store").wait() == 0, stderr_of(tmp_path / "store").read_text()
     assert left <= {shard.name for shard in open_store(tmp_path / "store").manifest.shards}
     assert open_store(tmp_path / "store").fingerprint == open_store(tmp_path / "undisturbed").fingerprint
 
@@ -344,15 +344,15 @@ def test_a_full_disk_leaves_the_store_readable(large_rois: Path, tmp_path: Path)
     prepare(small, tmp_path / "store", config)
     before = open_store(tmp_path / "store")
     exit_code = start(large_rois, tmp_path / "store", limit_kb=500).wait()
-    told = told_by(tmp_path / "store").read_text()
-    assert exit_code == 1 and "full; make room" in told.splitlines()[-1], told
+    stderr = stderr_of(tmp_path / "store").read_text()
+    assert exit_code == 1 and "full; make room" in stderr.splitlines()[-1], stderr
     after = open_store(tmp_path / "store")
     after.verify()
     assert after.manifest == before.manifest
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_a_scan_that_went_away_is_a_finding(tmp_path: Path) -> None:
+def test_a_missing_scan_is_a_finding(tmp_path: Path) -> None:
     write_rois(tmp_path, 1)
     folder = tmp_path / "case_0"
     scan = ScanCase("case_0", folder / "imaging.nii.gz", folder / "segmentation.nii.gz")
@@ -365,7 +365,7 @@ def test_a_scan_that_went_away_is_a_finding(tmp_path: Path) -> None:
     assert after.stamp != before.stamp
 
 
-def test_a_case_without_label_is_left_out_when_asked_and_strange_folders_are_named(tmp_path: Path) -> None:
+def test_a_case_without_label_is_left_out_on_request_and_other_folders_are_named(tmp_path: Path) -> None:
     src = write_rois(tmp_path / "src", 4)
     (src / "case_2" / "segmentation.nii.gz").unlink()
     (src / "notes").mkdir()

@@ -1,4 +1,4 @@
-"""Shards and manifest: what goes in comes out, and nothing damaged is read."""
+"""Tests of shards, index and manifest: a store returns what was written, and nothing damaged is read."""
 
 import json
 from pathlib import Path
@@ -39,7 +39,7 @@ def shard_of(store: Store, split: str) -> Path:
 
 
 @pytest.mark.parametrize("depth", [1, 4, 10])
-def test_what_goes_in_comes_out(tmp_path: Path, depth: int) -> None:
+def test_an_roi_is_read_as_it_was_written(tmp_path: Path, depth: int) -> None:
     original = random_roi("a", depth=depth)
     write_store(tmp_path, [original], CONFIG)
     back = open_store(tmp_path).read("a")
@@ -63,7 +63,7 @@ def test_slices_are_read_without_their_neighbours(tmp_path: Path, start: int, st
     np.testing.assert_array_equal(label, original.label[start:stop])
 
 
-def test_focus_counts_the_slabs_and_its_anchors_lie_in_them(tmp_path: Path) -> None:
+def test_class_locations_count_the_slabs_and_list_their_voxels(tmp_path: Path) -> None:
     original = random_roi("a")
     store = write_store(tmp_path, [original], CONFIG)
     locations = store.class_locations("a")
@@ -77,14 +77,14 @@ def test_focus_counts_the_slabs_and_its_anchors_lie_in_them(tmp_path: Path) -> N
     np.testing.assert_array_equal(store.read_with_class_locations("a")[1].tumor[0], locations.tumor[0])
 
 
-def test_a_label_that_is_absent_has_no_anchor(tmp_path: Path) -> None:
+def test_an_absent_label_has_no_listed_voxel(tmp_path: Path) -> None:
     roi = random_roi("a")
     bare = Roi("a", "train", roi.image, np.minimum(roi.label, 1), roi.grid, roi.grid)
     locations = write_store(tmp_path, [bare], CONFIG).locations("a")
     assert [anchors.shape for anchors in locations.tumor] == [(0, 3)] * 3
 
 
-def test_a_row_is_a_row_group_and_pixels_have_no_dictionary(tmp_path: Path) -> None:
+def test_each_row_has_its_row_group_and_voxels_have_no_dictionary(tmp_path: Path) -> None:
     metadata = pq.ParquetFile(shard_of(write_three(tmp_path), "train")).metadata
     assert (metadata.num_rows, metadata.num_row_groups) == (3, 3)
     pixels = metadata.row_group(0).column(metadata.row_group(0).num_columns - 2)
@@ -105,7 +105,7 @@ def test_cases_are_listed_by_split_and_described(tmp_path: Path) -> None:
         assert row["background"] + row["kidney"] + row["tumor"] == pytest.approx(1)
 
 
-def test_patients_stay_whole_when_a_shard_is_full(tmp_path: Path) -> None:
+def test_a_case_is_never_split_over_two_shards(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     grid = Grid.axis_aligned((16, 200, 200), (1.0, 1.0, 1.0))
     image = rng.integers(-1024, 32767, grid.shape).astype(np.int16)  # noise: about 1.2 MB, compressed or not
@@ -151,7 +151,7 @@ def test_a_store_is_read_through_a_uri(tmp_path: Path) -> None:
     assert fs.FileSystem.from_uri(store.path)[1] == f"{tmp_path}/store"
 
 
-def test_an_unfinished_store_is_none_and_what_it_left_is_removed(tmp_path: Path) -> None:
+def test_an_unfinished_store_cannot_be_opened_and_its_files_are_removed(tmp_path: Path) -> None:
     (tmp_path / "shards").mkdir()
     (tmp_path / "shards" / "train-0123456789abcdef.parquet").write_bytes(b"left over")
     (tmp_path / "shards" / "mine.txt").write_text("not ours")
@@ -162,7 +162,7 @@ def test_an_unfinished_store_is_none_and_what_it_left_is_removed(tmp_path: Path)
 
 
 def interrupted(path: Path, run: str) -> StoreWriter:
-    """A writer that wrote the shard of case `a` and began that of `bb`, and was killed."""
+    """Return a writer that wrote the shard of case `a`, began that of `bb`, and was then interrupted."""
     writer = StoreWriter(path, PrepareConfig(slab_slices=4, shard_mb=1))
     writer.adopt(run, lambda entry: False)
     big = random_roi("a", depth=4000)
@@ -171,7 +171,7 @@ def interrupted(path: Path, run: str) -> StoreWriter:
     return writer
 
 
-def test_whole_shards_of_an_interrupted_run_are_taken_over(tmp_path: Path) -> None:
+def test_complete_shards_of_an_interrupted_run_are_taken_over(tmp_path: Path) -> None:
     interrupted(tmp_path, "run")
     config = PrepareConfig(slab_slices=4, shard_mb=1)
     for name, taken in (("other", set()), ("run", {"a"})):
@@ -194,7 +194,7 @@ def test_a_damaged_shard_of_an_interrupted_run_is_not_taken_over(tmp_path: Path)
     assert StoreWriter(tmp_path, CONFIG).adopt("run", lambda entry: True) == set()
 
 
-def test_patients_are_added_and_nothing_else_changes(tmp_path: Path) -> None:
+def test_cases_are_added_and_nothing_else_changes(tmp_path: Path) -> None:
     before = write_store(tmp_path, [random_roi("a"), random_roi("bb", "test")], CONFIG)
     writer = StoreWriter(tmp_path, CONFIG, base=before)
     writer.add(random_roi("ccc"))
@@ -274,7 +274,7 @@ def test_an_unknown_case_names_the_nearest(tmp_path: Path) -> None:
         store.read("case_2")
 
 
-def test_of_two_writers_the_first_to_commit_wins_and_the_store_stays_whole(tmp_path: Path) -> None:
+def test_the_first_of_two_writers_to_commit_wins_and_the_store_stays_whole(tmp_path: Path) -> None:
     first, second = StoreWriter(tmp_path, CONFIG), StoreWriter(tmp_path, CONFIG)
     first.add(random_roi("a"))
     second.add(random_roi("bb"))
@@ -286,7 +286,7 @@ def test_of_two_writers_the_first_to_commit_wins_and_the_store_stays_whole(tmp_p
     assert store.cases() == ["a"]
 
 
-def test_a_writer_whose_shards_were_swept_away_commits_nothing(tmp_path: Path) -> None:
+def test_a_writer_whose_shards_were_removed_commits_nothing(tmp_path: Path) -> None:
     before = write_store(tmp_path, [random_roi("a")], CONFIG)
     writer = StoreWriter(tmp_path, PrepareConfig(slab_slices=4, shard_mb=1), base=before)
     writer.add(random_roi("bb", depth=4000))
