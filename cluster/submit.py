@@ -68,11 +68,11 @@ def connect(address: str) -> JobSubmissionClient:
         raise ClusterError(_refusal(address, str(error))) from error
     except ConnectionError as error:
         raise ClusterError(
-            f"no Ray head answers at {address}; start one, open the tunnel to it, or name its dashboard by --address"
+            f"no Ray head answers at {address}; start one, open a tunnel to it, or give its address with --address"
         ) from error
     except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(
-            f"{address} takes no jobs: {_first_line(error)}; name the dashboard of a Ray head by --address"
+            f"{address} takes no jobs: {_first_line(error)}; give the address of a Ray head with --address"
         ) from error
 
 

@@ -61,8 +61,8 @@ def wait(
         time.sleep(_POLL_S)
     if not found:
         raise ClusterError(
-            f"no node at {address} after {timeout_s:g} s; read the output of `ray start`, or name its dashboard by "
-            "--address"
+            f"no node at {address} after {timeout_s:g} s; read the output of `ray start`, or give the address of its "
+            "dashboard with --address"
         )
     _log.info("%d of %d nodes have joined", found, nodes)
 

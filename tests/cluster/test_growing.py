@@ -13,7 +13,9 @@ ROOT = Path(__file__).parents[2]
 JOBS = """
 import os, sys
 from study.config.sections import ResourceConfig
-from study.execution.tasks import RayPool, connected, find_slots
+from study.execution.connection import connected
+from study.execution.slots import find_slots
+from study.execution.tasks import RayPool
 with connected():
     slots = find_slots(ResourceConfig(scale_to=int(sys.argv[1])))
     print(slots.num_slots, slots.gpus, flush=True)
