@@ -1,7 +1,7 @@
-"""A small made-up results folder: numbers and shapes are plausible, none was measured."""
+"""A small results folder with invented numbers and shapes, which are plausible but were not measured."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from renalnet.evaluation.mask_quality import Signs
 from renalnet.planning import find_kidneys, measure_kidney, measures_of
 
 MARKUP_CASE = "case_<b>bold"
@@ -31,7 +32,7 @@ _CHECKPOINTS = {"fcn_ppm": WINNER, "unet3d": "unet3d-0006", "pspnet2d": "pspnet2
 
 @dataclass(frozen=True)
 class FakeTrial:
-    """What differs between trials."""
+    """Values that differ between trials."""
 
     network: str
     state: str
@@ -54,7 +55,7 @@ TRIALS = [
 
 
 def write_manifest(folder: Path, **changes: Any) -> None:
-    """A manifest with some values replaced."""
+    """Write a manifest with some values replaced."""
     content = {
         "study": "quick",
         "created": "2024-05-04T10:20:30+00:00",
@@ -80,12 +81,12 @@ def write_manifest(folder: Path, **changes: Any) -> None:
 
 
 def trial_name(index: int) -> str:
-    """The name of the trial at a place of `TRIALS`."""
+    """Return the name of the trial at an index of `TRIALS`."""
     return f"{TRIALS[index].network}-{index:04d}"
 
 
 def trial_rows() -> list[dict[str, Any]]:
-    """`trials.parquet`: complete, pruned and failed."""
+    """Return rows of `trials.parquet`: complete, pruned and failed trials."""
     rows = []
     for index, trial in enumerate(TRIALS):
         scored = trial.epochs > 0
@@ -121,7 +122,7 @@ def _objective(index: int, epoch: int) -> float:
 
 
 def curve_rows() -> list[dict[str, Any]]:
-    """`curves.parquet`."""
+    """Return rows of `curves.parquet`."""
     return [
         {
             "trial": index,
@@ -141,7 +142,7 @@ def curve_rows() -> list[dict[str, Any]]:
 
 
 def metric_row(case: str, network: str, label: str, dice: float, **changes: Any) -> dict[str, Any]:
-    """A row of `final/metrics.parquet`; by default of the test split's final stage."""
+    """Return a row of `final/metrics.parquet`, by default of a test case after the final stage."""
     roles = {"fcn_ppm": "winner", "unet3d": "baseline", "pspnet2d": "baseline"}
     is_empty = label == "tumor" and case.startswith("healthy")
     row = {
@@ -171,7 +172,7 @@ def metric_row(case: str, network: str, label: str, dice: float, **changes: Any)
 
 
 def metric_rows() -> list[dict[str, Any]]:
-    """`final/metrics.parquet`: the winner after three stages, baselines, rules, appendix, validation."""
+    """Return rows of `final/metrics.parquet`: stages of winner and baselines, rules, appendix, validation cases."""
     generator = np.random.default_rng(5)
     rows = []
     for case in CASES:
@@ -196,22 +197,23 @@ def metric_rows() -> list[dict[str, Any]]:
 
 
 def quality_rows() -> list[dict[str, Any]]:
-    """`final/quality.parquet`: an estimate that is right but for the last patient."""
+    """Return rows of `final/quality.parquet`; the estimate is good for all cases but the last one."""
     rows = [{"case": case, "split": "test", "expected_dice": 0.9 - 0.05 * i} for i, case in enumerate(CASES)]
     rows.append({"case": "case_00099", "split": "validation", "expected_dice": 0.8})
-    signs = {"entropy_bits": 0.2, "expected_dice_tumor": 0.6, "agreement": 0.7}
+    names = [each.name for each in fields(Signs)]
+    signs = {**dict.fromkeys(names, 0.5), "entropy_bits": 0.2, "expected_dice_tumor": 0.6, "agreement": 0.7}
     return [{**row, "checkpoint": WINNER, "expected_error": 0.1, "num_known": 9, **signs} for row in rows]
 
 
 def importance_rows() -> list[dict[str, Any]]:
-    """`importances.parquet`."""
+    """Return rows of `importances.parquet`."""
     about = {"network": "fcn_ppm", "evaluator": "PED-ANOVA", "num_trials": 4}
     shares = {"tumor_weight": 0.6, "ppm_kernels": 0.3, "first_step": 0.1}
     return [{**about, "parameter": name, "importance": share} for name, share in shares.items()]
 
 
 def plan_rows() -> list[dict[str, Any]]:
-    """`final/plan.parquet`, measured on the views."""
+    """Return rows of `final/plan.parquet`, measured on the views."""
     rows = []
     for index, case in enumerate(CASES):
         truth = _ellipsoids(index, healthy=case.startswith("healthy"))
@@ -222,7 +224,7 @@ def plan_rows() -> list[dict[str, Any]]:
 
 
 def repeat_rows() -> list[dict[str, Any]]:
-    """Rows of `trials.parquet` for the two best configurations run again: a seed and a fold each, one failed."""
+    """Return rows of `trials.parquet` for repeats of the two best trials: one seed and one fold each, one failed."""
     first, second = (row for row in trial_rows() if row["name"] in (WINNER, "fcn_ppm-0000"))
     kinds = (("seed-1", {"seed": 1}), ("fold-0-of-2", {"seed": 0, "fold": 0}))
     return [
@@ -233,7 +235,7 @@ def repeat_rows() -> list[dict[str, Any]]:
 
 
 def selection() -> dict[str, Any]:
-    """`final/selection.json` of a study with these repeats."""
+    """Return `final/selection.json` of a study with these repeats."""
     seeds = {"mean": 0.81, "sd": 0.014, "num": 2}
     folds = {"mean": 0.75, "sd": None, "num": 1}
     return {
@@ -244,13 +246,13 @@ def selection() -> dict[str, Any]:
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Rows as Parquet."""
+    """Write rows as a Parquet file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows), path)
 
 
 def write_views(folder: Path) -> None:
-    """Ellipsoid kidneys with a round tumor, and predictions that are a little off."""
+    """Write views with ellipsoidal kidneys, a round tumor, and predictions that are shifted a little."""
     folder.mkdir(parents=True)
     generator = np.random.default_rng(3)
     for index, case in enumerate(CASES):
