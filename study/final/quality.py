@@ -6,6 +6,7 @@ of signs and Dice is learned on the validation cases. Each of these is estimated
 
 from collections.abc import Iterable, Sequence
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,8 +63,8 @@ def _is_final_tumor(row: Measurement, winner: Finalist) -> bool:
     return (row.checkpoint, row.stage, row.label) == (winner.name, FINAL, LABEL_NAMES[TUMOR])
 
 
-def _signs(results: Results, winner: Finalist, others: Sequence[Finalist], case: str) -> dict[str, float]:
-    signs: dict[str, float] = storage.read_json(results.signs_path(winner.name, case))
+def _signs(results: Results, winner: Finalist, others: Sequence[Finalist], case: str) -> dict[str, Any]:
+    signs: dict[str, Any] = storage.read_json(results.signs_path(winner.name, case))
     if not others:
         return signs
     own = _tumor(results, winner, case)
