@@ -21,6 +21,7 @@ from support.fake_results import (
 from support.study_records import keep_trial
 
 from renalnet.errors import ResultsError
+from renalnet.evaluation.rows import LabelMeasures
 from renalnet.runtime import storage
 from study.records import parquet
 from study.records.parquet import read_parquet
@@ -28,25 +29,7 @@ from study.records.results import Results
 from study.records.tables import Epoch, Importance, Measurement, PlanningSheet, Quality, StageMeasurement, Trial
 from study.records.trials import write_tables
 
-MEASURES = [
-    "label",
-    "dice",
-    "surface_distance_mm",
-    "surface_distance_px",
-    "hd95_mm",
-    "surface_dice",
-    "volume_truth_ml",
-    "volume_pred_ml",
-    "volume_error_ml",
-    "volume_error_share",
-    "true_positive",
-    "false_positive",
-    "false_negative",
-    "true_negative",
-    "truth_empty",
-    "pred_empty",
-    "found",
-]
+MEASURES = [each.name for each in fields(LabelMeasures)]
 PLACE = ["case", "split", "network", "checkpoint", "stage"]
 
 
