@@ -1,4 +1,4 @@
-"""Intensity rules against hand-worked arrays and against trying every bound."""
+"""Intensity rules against arrays worked out by hand and against a search of all bounds."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Signs of a mask without its truth, and what is learned from them."""
+"""Signs of a mask without its truth, and the estimate that is learned from them."""
 
 import numpy as np
 import pytest

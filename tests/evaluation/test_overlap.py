@@ -6,7 +6,7 @@ from renalnet.evaluation.overlap import Confusion, confusion, dice, volume_ml
 
 
 def masks():
-    """Truth of 6 voxels, prediction of 4, 3 of them shared, in a volume of 24."""
+    """Return a truth of 6 voxels and a prediction of 4, of which 3 are shared, in a volume of 24."""
     truth, pred = np.zeros((2, 3, 4), bool), np.zeros((2, 3, 4), bool)
     truth[0, :2, :3] = True
     pred[0, 0, 1:4] = pred[0, 1, 0] = True

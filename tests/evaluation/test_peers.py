@@ -1,4 +1,4 @@
-"""Fifty pairs of real label maps: equal to MONAI and SimpleITK where the definitions are the same."""
+"""Measures of fifty pairs of real label maps equal those of MONAI and SimpleITK where the definitions agree."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -14,7 +14,7 @@ from renalnet.evaluation.table import measure
 from renalnet.types import LabelArray, MaskArray, Triple
 
 SPACING: Triple = (2.0, 1.5, 1.5)
-"""Of squares that single precision holds exactly: SimpleITK's distance maps are in it."""
+"""Its squares are exact in single precision, which SimpleITK's distance maps use."""
 NUM_PAIRS = 50
 OF_MONAI_ITSELF = pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
 CLASSES: dict[str, Callable[[LabelArray], MaskArray]] = {
@@ -26,14 +26,14 @@ CLASSES: dict[str, Callable[[LabelArray], MaskArray]] = {
 
 @pytest.fixture(scope="module")
 def pairs(real_data: Path) -> list[tuple[LabelArray, LabelArray]]:
-    """Every second slice and third row and column, so that a test takes seconds; predictions are wrong in many ways."""
+    """Return label maps with flawed predictions, thinned out in all directions so that a test takes seconds."""
     paths = sorted((real_data / "kits19_rois" / "train").glob("*.nii.gz"))[:NUM_PAIRS]
     maps = [read_volume(path).array[::2, ::3, ::3] for path in paths]
     return [(truth, spoilt(truth, maps[number - 1], number)) for number, truth in enumerate(maps)]
 
 
 def spoilt(truth: LabelArray, other: LabelArray, number: int) -> LabelArray:
-    """Shifted; another patient's; with a tumor grown, or a part cut off."""
+    """Return a flawed copy: shifted, another case's, with a grown tumor, or with a part cut off."""
     pred = truth.copy()
     match number % 4:
         case 0:
@@ -52,7 +52,7 @@ def spoilt(truth: LabelArray, other: LabelArray, number: int) -> LabelArray:
 
 
 def compared(pairs: list[tuple[LabelArray, LabelArray]]) -> Iterator[tuple[str, MaskArray, MaskArray, dict]]:
-    """Classes that neither map lacks, with our row."""
+    """Yield the classes that both maps have, with our measures."""
     for truth, pred in pairs:
         rows = {row.label: asdict(row) for row in measure(truth, pred, SPACING)}
         for name, mask_of in CLASSES.items():
@@ -89,7 +89,7 @@ def test_equal_to_monai(pairs: list[tuple[LabelArray, LabelArray]]) -> None:
 
 @pytest.mark.slow
 def test_equal_to_simpleitk(pairs: list[tuple[LabelArray, LabelArray]]) -> None:
-    """Overlap by its filter; distances by its contours and distance maps, inside a frame: it has no surface there."""
+    """Overlap by its filter, distances by its contours and distance maps. A frame is added, where it has no surface."""
     import SimpleITK as sitk
 
     overlap = sitk.LabelOverlapMeasuresImageFilter()
@@ -112,7 +112,7 @@ def test_equal_to_simpleitk(pairs: list[tuple[LabelArray, LabelArray]]) -> None:
 
 @OF_MONAI_ITSELF
 def test_a_surface_dice_by_area_is_another_number(pairs: list[tuple[LabelArray, LabelArray]]) -> None:
-    """Google DeepMind's weighs the surface between voxel centres by its area; MONAI computes that too."""
+    """DeepMind's measure weights the surface between voxel centres by its area; MONAI can compute it too."""
     monai, torch = pytest.importorskip("monai.metrics"), pytest.importorskip("torch")
     truth, pred = (mask == 2 for mask in pairs[0])
     y, y_pred = (torch.from_numpy(mask)[None, None].float() for mask in (truth, pred))

@@ -14,7 +14,7 @@ def point(*voxel, shape=(5, 8, 9)):
 
 
 def blobs(seed):
-    """Two overlapping blobs of irregular shape."""
+    """Return two overlapping blobs of irregular shape."""
     rng = np.random.default_rng(seed)
     grid = np.indices((9, 14, 13)) - rng.uniform(4, 6, 3)[:, None, None, None]
     near = (grid**2).sum(0) + rng.normal(0, 3, (9, 14, 13))

@@ -13,7 +13,7 @@ SPACING = (2.0, 0.5, 1.0)
 
 
 def patient(tumor=True, miss=False, alarm=False):
-    """A kidney of 4x4x4 voxels, its upper slice tumor. The prediction is right but for what is named."""
+    """Return a kidney of 4x4x4 voxels with a tumor in its upper slice. The prediction has only the errors named."""
     truth = np.zeros((8, 8, 8), np.uint8)
     truth[2:6, 2:6, 2:6] = 1
     if tumor:

@@ -4,7 +4,7 @@ from renalnet.config import ComponentsConfig
 from renalnet.inference.components import keep_largest
 
 SPACING = (2.0, 1.0, 0.5)
-"""A voxel is a microlitre."""
+"""The volume of a voxel is one microlitre."""
 
 
 def largest_component(labels, **config):

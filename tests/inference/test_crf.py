@@ -24,7 +24,7 @@ def ball(shape, centre, radius_mm):
 
 
 def scene(shape=(16, 28, 28), seed=0):
-    """A kidney of 190 HU with a small tumor of 60 HU in fat of -90 HU."""
+    """Return a kidney of 190 HU with a small tumor of 60 HU in fat of -90 HU."""
     labels = np.zeros(shape, np.uint8)
     labels[ball(shape, (8, 14, 14), 15)] = 1
     labels[ball(shape, (8, 14, 20), 5)] = 2
@@ -33,7 +33,7 @@ def scene(shape=(16, 28, 28), seed=0):
 
 
 def sure(labels, share=0.7):
-    """Probabilities that give `share` to these labels and divide the rest."""
+    """Return probabilities of `share` for these labels; the other classes divide the rest."""
     rest = np.float32((1 - share) / 2)
     return np.where(np.arange(3)[:, None, None, None] == labels, np.float32(share), rest)
 
@@ -108,7 +108,7 @@ def test_the_part_that_takes_part_gives_the_labels_of_the_whole_field(config, se
 
 
 def softened(labels, seed):
-    """Sure inside and outside, unsure at the borders, with errors of a few mm there."""
+    """Return probabilities that are sure inside and outside, and unsure at borders, with errors of a few mm there."""
     rng = np.random.default_rng(seed)
     logits = []
     for label in range(3):

@@ -1,4 +1,4 @@
-"""Bundles of an ensemble: how they are made, and that every member votes."""
+"""Bundles of an ensemble: their files, and the vote of every member."""
 
 import shutil
 from dataclasses import asdict
@@ -21,7 +21,7 @@ NORMALISATION = Normalisation(-200, 500, 0.3)
 
 
 def save_member(folder: Path, train: TrainConfig, seed: int, normalisation: Normalisation = NORMALISATION) -> str:
-    """The bundle of an untrained network."""
+    """Write the bundle of an untrained network."""
     config = {"train": train.model_dump(mode="json"), "normalisation": asdict(normalisation), "seed": seed}
     save_model(folder, dict(build_net(train.net, seed).state_dict()), config)
     return str(folder)

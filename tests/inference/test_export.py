@@ -1,4 +1,4 @@
-"""Models written as ONNX, run by onnxruntime."""
+"""Models exported to ONNX, run with onnxruntime."""
 
 import json
 from dataclasses import asdict
@@ -21,10 +21,10 @@ pytest.importorskip("onnx", reason="the exporter's packages are optional")
 pytest.importorskip("onnxscript", reason="the exporter's packages are optional")
 runtime = pytest.importorskip("onnxruntime", reason="onnxruntime only runs what was exported")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-"""Of PyTorch's exporter."""
+"""Warnings of PyTorch's exporter."""
 NETS: tuple[NetName, ...] = ("fcn_ppm", "unet3d", "pspnet2d")
 STITCH = StitchConfig(tile=(10, 18, 17), stride=(5, 9, 9))
-"""Odd sizes, which the network pads and crops."""
+"""Odd sizes, for which the network pads and crops."""
 
 
 def save_bundle(folder: Path, name: NetName = "fcn_ppm", seed: int = 0) -> TrainConfig:

@@ -1,4 +1,4 @@
-"""`predict` of many scans: which there are, what is written, what a bad one does."""
+"""Prediction on many scans: which scans are found, which files are written, and scans that fail."""
 
 import subprocess
 import sys
@@ -29,17 +29,17 @@ from renalnet.runtime import storage
 from renalnet.types import HuArray
 
 ROI = Grid.axis_aligned((24, 40, 44), (3.0, 2.0, 2.0))
-"""As small as an ROI already cut, so that nothing is searched."""
+"""As small as an ROI that is already cut, so that no kidney is searched for."""
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """For ROIs already cut."""
+    """For ROIs that are already cut."""
     return make_bundle(tmp_path_factory.mktemp("bundle"), [])
 
 
 def make_bundle(folder: Path, atlases: Sequence[Atlas]) -> str:
-    """An untrained network that calls some voxels kidney and tumor."""
+    """Return an untrained network that labels some voxels kidney and some tumor."""
     stitch = StitchConfig(tile=(16, 32, 32), stride=(8, 16, 16))
     train = TrainConfig(net=NetConfig(width=4, ppm_kernels=(1, 2)), stitch=stitch, precision="float32")
     final = {"crf": {"iterations": 0}, "stitch": stitch.model_dump(mode="json")}
@@ -59,7 +59,7 @@ def image(seed: int = 0) -> HuArray:
 
 
 def write_folder(folder: Path) -> None:
-    """A file, a KiTS case and two DICOM patients."""
+    """Write a file, a KiTS case and the DICOM series of two patients."""
     write_volume(folder / "loose.nrrd", Volume(image(1), ROI))
     write_volume(folder / "case_7" / "imaging.nii.gz", Volume(image(2), ROI))
     write_volume(folder / "case_7" / "segmentation.nii.gz", Volume(np.zeros(ROI.shape, np.uint8), ROI))
@@ -85,7 +85,7 @@ def run(module: str, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def check_folder(out: Path, folder: Path) -> None:
-    """A mask and a JSON file of each; a DICOM segmentation of series that lies where the NIfTI does."""
+    """Each scan has a mask and a JSON file; a series has a DICOM segmentation at the place of the NIfTI mask."""
     for name in ("loose", "imaging", "anna", "bert"):
         mask = read_volume(out / f"{name}.nii.gz")
         told = storage.read_json(out / f"{name}.json")
@@ -125,7 +125,7 @@ def test_over_a_cluster_it_writes_the_same(bundle: str, tmp_path: Path) -> None:
 
 
 def test_the_grid_of_kits_files_is_kept(bundle: str, tmp_path: Path) -> None:
-    """Their first axis is z and the affine is anti-diagonal."""
+    """The first axis of such files is z, and the affine is anti-diagonal."""
     affine = np.array([[0, 0, -2.0, 40], [0, -2.0, 0, 30], [-3.0, 0, 0, 20], [0, 0, 0, 1]])
     nibabel.save(nibabel.Nifti1Image(image(4), affine), tmp_path / "imaging.nii.gz")
     (job,) = list_jobs([tmp_path / "imaging.nii.gz"], bundle, str(tmp_path / "out"))
@@ -146,7 +146,7 @@ def test_settings_of_the_bundle_can_be_changed(bundle: str) -> None:
 
 @pytest.fixture(scope="module")
 def abdominal(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The same network with the atlases of eight phantoms, for whole scans."""
+    """Return a bundle of the same network with the atlases of eight phantoms, for whole scans."""
     prepare, phantom = PrepareConfig(), PhantomConfig(seed=1)
     painted = (paint_abdomen(phantom, index) for index in range(8))
     atlases = [make_atlas(f"p{i}", p.image, p.label, prepare, synthetic=True) for i, p in enumerate(painted)]
@@ -170,7 +170,7 @@ def test_a_real_ct(abdominal: str, real_data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_real_series_above_the_kidneys(abdominal: str, real_data: Path, tmp_path: Path) -> None:
-    """Twenty slices of liver and spleen: the masks are there, empty, on its grid, and the command would exit with 2."""
+    """Twenty slices of liver and spleen: the masks are empty, on the scan's grid, and the command would exit with 2."""
     scan = real_data / "ct" / "totalsegmentator" / "example_ct_dicom"
     told, job = predicted(scan, abdominal, tmp_path)
     assert "no kidney found (confidence left 0.00, right 0.00" in told.failure

@@ -1,4 +1,4 @@
-"""Prediction: names, what is found, what is left out."""
+"""Prediction on one scan: names, kidneys that are found, and kidneys that are left out."""
 
 import re
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_folder_without_a_model(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def predictor() -> Predictor:
-    """An untrained network with the atlases of four phantoms."""
+    """Return an untrained network with the atlases of four phantoms."""
     prepare = PrepareConfig(spacing_mm=(6.0, 4.0, 4.0))
     painted = [paint_abdomen(COARSE, index) for index in range(4)]
     atlases = [make_atlas(f"p{i}", p.image, p.label, prepare, synthetic=True) for i, p in enumerate(painted)]

@@ -14,13 +14,13 @@ from renalnet.inference.stitching import stitch, stitch_slabs, sub_volume_starts
 
 
 def ask(x):
-    """Logits that depend on where a voxel lies in its tile, so that overlapping tiles disagree."""
+    """Return logits that depend on a voxel's place in its sub-volume, so that overlapping sub-volumes disagree."""
     ramp = torch.linspace(-1, 1, x.shape[2])[:, None, None] + torch.linspace(0, 2, x.shape[4])
     return torch.stack([x[:, 0] * 0 + 0.3, ramp * x[:, 0], torch.sin(7 * x[:, 0] + 3 * ramp)], dim=1)
 
 
 def scripted(answers):
-    """A forward that gives its tiles, in order, these class probabilities, the same in each voxel."""
+    """Return a forward that gives these class probabilities to its sub-volumes in order, the same in each voxel."""
     queue = iter(answers)
 
     def forward(x):
@@ -35,14 +35,14 @@ def at_once(number):
 
 
 def middle(answers, **kwargs):
-    """Stitch five slices with tiles of three and stride one; the middle slice gets all three answers."""
+    """Stitch five slices with sub-volumes of three and stride one; the middle slice gets all three answers."""
     config = StitchConfig(tile=(3, 1, 1), stride=(1, 1, 1))
     got = stitch([scripted(answers)], np.zeros((5, 1, 1), np.float32), config, **kwargs)
     return int(got.labels[2, 0, 0]), got.probability[:, 2, 0, 0]
 
 
 def brute_force(image, config, forwards=(ask,), weigh=lambda offset, size: 1.0):
-    """Each voxel's vote and weighted mean probability, voxel by voxel and tile by tile, as the text states them."""
+    """Compute the vote and the weighted mean probability by definition, voxel by voxel and sub-volume by sub-volume."""
     sizes = [min(tile, length) for tile, length in zip(config.tile, image.shape, strict=True)]
     starts = [sub_volume_starts(n, t, s) for n, t, s in zip(image.shape, config.tile, config.stride, strict=True)]
     answers = {}
@@ -176,7 +176,7 @@ def test_a_diverged_network_is_refused():
 
 
 def other(x):
-    """A second opinion."""
+    """Return other logits than `ask`."""
     return ask(1 - x).roll(1, dims=1)
 
 
@@ -198,7 +198,7 @@ def test_an_ensemble_votes_in_one_ballot():
 
 
 def test_sub_volumes_count_and_not_members():
-    """Two members are for 0 by two of three, the third is for 1 by all: five votes to four for 1."""
+    """Two members vote 0 in two of three sub-volumes, the third votes 1 in all: class 1 wins by five votes to four."""
     for_0, for_1 = (0.6, 0.4, 0.0), (0.4, 0.6, 0.0)
     forwards = [scripted(answers) for answers in ([for_0, for_0, for_1], [for_0, for_0, for_1], [for_1] * 3)]
     config = StitchConfig(tile=(3, 1, 1), stride=(1, 1, 1))
@@ -223,7 +223,7 @@ def test_an_ensemble_of_one_is_the_network_alone_bit_for_bit():
 
 
 def test_more_than_255_votes_of_members_are_counted():
-    """200 tiles of one member for 0, and 100 of the other; 100 of the other for 1."""
+    """Class 0 gets the 200 votes of one member and 100 of the other; class 1 gets 100 of the other."""
     config = StitchConfig(tile=(200, 1, 1), stride=(1, 1, 1))
     for_0, for_1 = (0.9, 0.1, 0.0), (0.1, 0.9, 0.0)
     num_tiles = 401 - 200 + 1
@@ -234,7 +234,7 @@ def test_more_than_255_votes_of_members_are_counted():
 
 
 def bell(offset, size):
-    """A Gaussian around the middle of a sub-volume, an eighth of its length wide."""
+    """Return a Gaussian weight around the centre of a sub-volume, with a width of an eighth of its length."""
     return max(np.exp(-0.5 * ((offset - (size - 1) / 2) / (size / 8)) ** 2), 1e-3)
 
 
@@ -348,12 +348,12 @@ print(num_voxels, next(int(line.split()[1]) for line in lines if line.startswith
 
 
 GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}
-"""The C library hands every tensor back at once, so that the peak is of what is in use."""
+"""The C library frees every tensor at once, so that the peak counts only memory in use."""
 
 
 @pytest.mark.slow
 def test_memory_is_flat_from_64_to_1000_slices():
-    """The probabilities alone of 1000 slices would take 120 MB."""
+    """The probabilities of 1000 slices alone would take 120 MB."""
     peaks_mb = []
     for depth in (64, 1000):
         probe = [sys.executable, "-c", PROBE, str(depth)]

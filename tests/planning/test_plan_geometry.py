@@ -1,4 +1,4 @@
-"""Measures of the planning sheet against closed forms, at the spacings of real scans."""
+"""Measures of the planning sheet against closed forms at the spacings of real scans."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from renalnet.planning.extent import axial_diameter_mm, diameter_mm, largest_dia
 
 FINE, USUAL, THICK = (1.0, 0.65, 0.65), (3.0, 0.8, 0.8), (5.0, 1.0, 1.0)
 SPACINGS = [pytest.param(FINE, marks=pytest.mark.slow), USUAL, THICK]
-"""The finest has ten times the voxels."""
+"""The finest spacing is slow because it has ten times as many voxels."""
 LENGTH_WITHIN = {FINE: 0.02, USUAL: 0.02, THICK: 0.03}
 CONTACT_WITHIN = {FINE: 0.025, USUAL: 0.04, THICK: 0.07}
 EXOPHYTIC = Ball((8.0, -30.0, 0.0), 15.0)
@@ -78,7 +78,7 @@ def test_the_diameter_of_a_tumor_of_two_centimetres(spacing_mm, within):
 
 @pytest.mark.parametrize("spacing_mm", SPACINGS)
 def test_what_sticks_out_of_a_tumor_counts(spacing_mm):
-    """A rod of 8 mm across on a ball: from its end, 24 mm from the middle, to the ball's far side."""
+    """A rod, 8 mm thick, on a ball: the diameter is from its end, 24 mm from the centre, to the ball's far side."""
     from_middle = places(spacing_mm) - EXOPHYTIC.middle
     rod = (np.linalg.norm(from_middle[..., :2], axis=-1) < 4) & (from_middle[..., 2] > 0) & (from_middle[..., 2] < 24)
     body = ball(EXOPHYTIC, spacing_mm) | rod
@@ -90,7 +90,7 @@ def test_what_sticks_out_of_a_tumor_counts(spacing_mm):
 @pytest.mark.parametrize("normal", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 2, 2), (1, 1, 1), (3, 1, 0), (1, 0, 1)])
 @pytest.mark.parametrize("spacing_mm", SPACINGS)
 def test_a_ball_cut_by_a_plane_touches_in_a_disc(spacing_mm, normal):
-    """7 mm from the middle of a ball of 25 mm radius: the contact is flat and ends in a sharp edge."""
+    """The plane is 7 mm from the centre of a ball of 25 mm radius. The contact is flat and ends in a sharp edge."""
     whole = ball(CENTRED, spacing_mm)
     is_above = places(spacing_mm) @ np.array(normal) > 7 * np.linalg.norm(normal)
     exact_cm2 = np.pi * (CENTRED.radius**2 - 7**2) / 100
@@ -109,7 +109,7 @@ def test_contacts_that_end_in_a_crease(spacing_mm, body):
 @pytest.mark.slow
 @pytest.mark.parametrize("spacing_mm", [FINE, USUAL, THICK])
 def test_balls_anywhere(spacing_mm):
-    """Twenty of 8 to 25 mm radius about the front of a kidney, some in it, some hardly touching it."""
+    """Twenty balls of 8 to 25 mm radius at the front of a kidney: some are inside, some hardly touch it."""
     drawn = np.random.default_rng(5)
     for radius in np.linspace(8, 25, 20):
         body = Ball((drawn.uniform(-45, 45), -drawn.uniform(10, 32), drawn.uniform(-12, 12)), radius)
@@ -123,7 +123,7 @@ def test_balls_anywhere(spacing_mm):
 
 @pytest.mark.parametrize("spacing_mm", SPACINGS)
 def test_a_tumor_just_beneath_the_surface(spacing_mm):
-    """Half a millimetre of kidney covers it: a shell thinner than a voxel, here and there."""
+    """Half a millimetre of kidney covers the tumor, less than a voxel, so the shell has holes."""
     tumor = measure_kidney(kidney_with(BENEATH, spacing_mm)).tumor
     assert tumor is not None
     assert tumor.contact_cm2 == pytest.approx(BENEATH.cm2, rel=0.02)
@@ -140,7 +140,7 @@ def test_the_place_in_the_volume_changes_nothing(before, behind):
 
 
 def test_boxes_that_touch_share_a_face():
-    """40 × 60 × 50 voxels of 1 mm, cut in two: they share 60 × 50 mm."""
+    """A box of 40 × 60 × 50 voxels of 1 mm is cut in two: the halves share 60 × 50 mm."""
     first, second = np.zeros((2, 44, 64, 54), dtype=bool)
     first[2:22, 2:62, 2:52] = True
     second[22:42, 2:62, 2:52] = True
@@ -153,14 +153,14 @@ def test_boxes_that_touch_share_a_face():
 
 
 def test_parenchyma_beyond_the_margin():
-    """Kidney of 20 × 10 × 10 voxels of 1 mm with a slab of tumor at its end: 5 mm of it are taken with that."""
+    """A kidney of 20 × 10 × 10 voxels of 1 mm with a slab of tumor at its end: 5 mm of kidney do not remain."""
     labels = np.zeros((30, 12, 12), dtype=np.uint8)
     labels[5:25, 1:11, 1:11] = 1
     labels[20:25, 1:11, 1:11] = 2
     (kidney,) = find_kidneys(labels, (1.0, 1.0, 1.0))
     sheet = measure_kidney(kidney)
     assert (sheet.kidney_ml, sheet.tumor_ml) == (1.5, 0.5)
-    assert sheet.remaining_ml == pytest.approx(1.0)  # voxels whose middles are 6 mm and more from the nearest
+    assert sheet.remaining_ml == pytest.approx(1.0)  # voxels whose centres are at least 6 mm from the nearest
     assert sheet.remaining_share == pytest.approx(2 / 3)
 
 
@@ -180,7 +180,7 @@ def test_the_place_of_a_tumor(middle, face, points):
 def test_the_index_of_centrality():
     tumor = measure_kidney(kidney_with(Ball((0.0, -30.0, 0.0), 10.0), (1.0, 1.0, 1.0))).tumor
     assert tumor is not None
-    assert tumor.c_index == pytest.approx(3, rel=0.06)  # the ball shifts the middle of the whole a little
+    assert tumor.c_index == pytest.approx(3, rel=0.06)  # the ball shifts the centre of the whole a little
     assert (tumor.radius_points, tumor.exophytic_points) == (1, 1)
 
 

@@ -1,4 +1,4 @@
-"""Planning sheets of real label maps: nothing is known of them but what must hold of any body."""
+"""Planning sheets of real label maps. Their true measures are unknown, so only relations that must hold are tested."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from renalnet.planning import Sheet, find_kidneys, measure_kidney
 from renalnet.planning.extent import largest_diameter_mm, voxel_centres_mm
 
 THIN_TUMORS = ("case_00050", "case_00132", "case_00155", "case_00158")
-"""Small ones with parts that stick out, whose diameter suffers most from smoothing."""
+"""Small tumors with protrusions, whose diameters smoothing reduces most."""
 
 
 def sheets_of(path: Path) -> list[Sheet]:
@@ -35,7 +35,7 @@ def test_measures_of_a_real_tumor_agree_with_each_other(real_data, case):
 
 @pytest.mark.slow
 def test_thick_slices_give_the_diameter_of_thin_ones(real_data):
-    """The same patient at 5 × 0.82 × 0.82 mm and, resampled, at 1 × 0.65 × 0.65 mm."""
+    """The same case at 5 × 0.82 × 0.82 mm and, resampled, at 1 × 0.65 × 0.65 mm."""
     right, left = sheets_of(real_data / "kits19_raw" / "case_00021_segmentation.nii.gz")
     (resampled,) = sheets_of(real_data / "kits19_rois" / "test" / "case_00021.nii.gz")
     assert right.tumor is None and left.tumor is not None and resampled.tumor is not None
