@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from renalnet.config import InferenceConfig
 from renalnet.config.presets import PREPARE_PRESETS, TRAIN_PRESETS
 from renalnet.runtime.machine import num_cores
 
@@ -66,8 +67,8 @@ Inference = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
-        help="Inference setting of the bundle to change, as key.sub=value, where key is stitch, crf or components. "
-        "Can be repeated.",
+        help="Inference setting of the bundle to change, as key.sub=value. Keys: "
+        f"{', '.join(InferenceConfig.model_fields)}. Can be repeated.",
     ),
 ]
 

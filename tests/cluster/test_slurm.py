@@ -144,7 +144,8 @@ def test_waiting_for_no_cluster_ends_in_one_line() -> None:
 @pytest.mark.parametrize(("address", "named"), [("foo", "http://foo"), ("http://foo:port", "http://foo:port")])
 def test_waiting_takes_any_address(monkeypatch: pytest.MonkeyPatch, address: str, named: str) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", "")
-    with pytest.raises(ClusterError, match=f"^no node at {named} after 0 s; .* give the address of its dashboard with --address"):
+    remedy = "give the address of its dashboard with --address"
+    with pytest.raises(ClusterError, match=f"^no node at {named} after 0 s; .* {remedy}"):
         wait(nodes=1, timeout_s=0.0, address=address)
 
 
