@@ -1,4 +1,4 @@
-"""The networks: the paper's 3D_FCN_PPM and its two baselines."""
+"""The networks: the paper's 3D_FCN_PPM and the baselines that it is compared with."""
 
 from renalnet.nets.blocks import GraduallyEnhancedFeature, ResidualBlock, SegmentationNet
 from renalnet.nets.ppm import PyramidPooling

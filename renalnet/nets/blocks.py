@@ -1,6 +1,6 @@
-"""Parts the networks are made of; features are (B, C, D, H, W), channels-last in memory.
+"""The building blocks of the networks. Features are (B, C, D, H, W), channels-last in memory.
 
-Convolutions that a BatchNorm follows carry no bias.
+A convolution before a BatchNorm has no bias, because the BatchNorm would subtract it.
 """
 
 from collections.abc import Sequence
@@ -14,40 +14,40 @@ from torch import Tensor, nn
 from renalnet.nets.fused import normalise
 from renalnet.types import NUM_CLASSES, Shape
 
-StepKind: TypeAlias = Literal["window", "upsample", "interpolate", "cells", "whole"]
+LayerKind: TypeAlias = Literal["window", "upsample", "interpolate", "cells", "whole"]
 
 
 @dataclass(frozen=True)
-class PathStep:
-    """One step of the path that sees furthest along an axis, for the receptive field.
+class PathLayer:
+    """One layer on the path with the largest receptive field along an axis.
 
-    `window`: convolution or pooling; `upsample`: each voxel becomes `size`; `interpolate`: the same, linear;
-    `cells`: averages over aligned cells of `size`; `whole`: averages over the whole axis.
+    `window` is a convolution or a pooling. `upsample` repeats each voxel `size` times, `interpolate` does so linearly.
+    `cells` averages over aligned cells of `size` voxels, `whole` over the whole axis.
     """
 
-    kind: StepKind
+    kind: LayerKind
     size: int = 1
     stride: int = 1
     dilation: int = 1
     padding: int = 0
 
 
-POOL: Final = PathStep("window", size=2, stride=2)
+POOL: Final = PathLayer("window", size=2, stride=2)
 _SMALL_KERNEL: Final = 2
 
 
-def convolution_step(size: int = 3, stride: int = 1, dilation: int = 1) -> PathStep:
-    """The step of a convolution padded to keep its map's size."""
-    return PathStep("window", size, stride, dilation, padding=dilation * (size // 2))
+def convolution_layer(size: int = 3, stride: int = 1, dilation: int = 1) -> PathLayer:
+    """Return the `PathLayer` of a convolution with padding that keeps the size of its map."""
+    return PathLayer("window", size, stride, dilation, padding=dilation * (size // 2))
 
 
 class SegmentationNet(nn.Module):
-    """Base of the networks: any (B, 1, D, H, W) in, logits (B, 3, D, H, W) of the same D, H, W out.
+    """Base class of the networks: an image (B, 1, D, H, W) of any size to logits (B, 3, D, H, W) of the same size.
 
-    The input is padded at each axis' end by repeating its last slice, to a multiple of `multiple` and
-    to at least `minimum` voxels, so that every pooling divides it and BatchNorm sees more than one
-    voxel even in a batch of one; the logits are cropped back. A subclass gives `features` and `path`,
-    and says how many channels each feature has.
+    The input is padded at the end of each axis by repeating its last slice, to a multiple of `multiple` and to at least
+    `minimum` voxels. Every pooling then divides it, and BatchNorm gets more than one voxel even in a batch of one. The
+    logits are cropped to the size of the input. A subclass implements `features` and `path`, and passes the number of
+    channels of each feature.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class SegmentationNet(nn.Module):
         self.auxiliary_heads = nn.ModuleList(nn.Conv3d(channels, NUM_CLASSES, 1) for channels in auxiliary_channels)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits (B, 3, D, H, W) of `image` (B, 1, D, H, W)."""
+        """Return the logits (B, 3, D, H, W) of `image` (B, 1, D, H, W)."""
         padded = self._pad(image)
         return self._logits(self.head, self.features(padded)[0], padded, image)
 
     def training_logits(self, image: Tensor) -> list[Tensor]:
-        """What the loss reads: the logits of `forward`, then any auxiliary ones, all of the input's size."""
+        """Return the logits for the loss: those of `forward`, then any auxiliary ones, all of the input's size."""
         padded = self._pad(image)
         heads = [self.head, *self.auxiliary_heads]
         return [
@@ -74,11 +74,11 @@ class SegmentationNet(nn.Module):
         ]
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """Features (B, C, d, h, w) of a padded image, finest first: one for each head, or more."""
+        """Return features (B, C, d, h, w) of a padded image, finest first: one for each head, or more."""
         raise NotImplementedError
 
-    def path(self) -> tuple[PathStep, ...]:
-        """The steps from input to logits of the path that sees furthest in-plane."""
+    def path(self) -> tuple[PathLayer, ...]:
+        """Return the path from input to logits with the largest receptive field in-plane."""
         raise NotImplementedError
 
     def assumptions(self) -> tuple[str, ...]:
@@ -103,23 +103,29 @@ class SegmentationNet(nn.Module):
 
 
 def crop(x: Tensor, size: Sequence[int]) -> Tensor:
-    """The first `size` (D, H, W) voxels of `x` (B, C, D, H, W)."""
+    """Return the first `size` (D, H, W) voxels of `x` (B, C, D, H, W)."""
     return x[..., : size[0], : size[1], : size[2]]
 
 
 def channels_last(image: Tensor) -> Tensor:
-    """A one-channel image (B, 1, …) whose strides say channels-last, the fastest order on every device.
+    """Return a one-channel image (B, 1, …) with channels-last strides, the fastest order on every device.
 
-    With one channel both orders are the same memory, and PyTorch takes it for the other one. Convolutions keep it.
+    With one channel, both orders are the same memory, and PyTorch would take it for channels-first. Convolutions keep
+    the order of their input.
     """
     return image.contiguous().squeeze(1).unsqueeze(-1).movedim(-1, 1)
 
 
 class ConvNorm(nn.Module):
-    """Convolution, BatchNorm, a residual that is added where there is one, and a ReLU unless it is left out."""
+    """Convolution, BatchNorm, the sum with an optional residual, and an optional ReLU."""
 
     def __init__(self, convolution: nn.Conv2d | nn.Conv3d, *, rectify: bool = True) -> None:
-        """Norm the channels of `convolution`, in two dimensions or three as it is."""
+        """Create the BatchNorm of `convolution`, in its number of dimensions.
+
+        Args:
+            convolution: without bias, in 2D or 3D.
+            rectify: whether the ReLU is applied.
+        """
         super().__init__()
         kind = nn.BatchNorm2d if isinstance(convolution, nn.Conv2d) else nn.BatchNorm3d
         self.convolution = convolution
@@ -127,19 +133,22 @@ class ConvNorm(nn.Module):
         self.rectify = rectify
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """(B, in, …) and `residual` (B, out, …) to (B, out, …)."""
+        """Map `x` (B, in, …) and `residual` (B, out, …) to (B, out, …)."""
         return normalise(self.convolution(x), self.norm, residual, rectify=self.rectify)
 
 
 def conv_norm(in_channels: int, out_channels: int, kernel: int, *, dilation: int = 1, rectify: bool = True) -> ConvNorm:
-    """`ConvNorm` in three dimensions, padded to keep the map's size."""
+    """Return a `ConvNorm` in 3D with padding that keeps the size of its map."""
     padding = dilation * (kernel // 2)
     convolution = nn.Conv3d(in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=False)
     return ConvNorm(convolution, rectify=rectify)
 
 
 class Bottleneck(nn.Module):
-    """Three convolutions whose sum with the input, projected where the width changes, is rectified (He et al. 2016)."""
+    """Three convolutions, the sum with the input, and a ReLU (He et al. 2016).
+
+    A projection adapts the input where the number of channels changes.
+    """
 
     def __init__(self, body: Sequence[ConvNorm], projection: ConvNorm | None) -> None:
         super().__init__()
@@ -147,7 +156,7 @@ class Bottleneck(nn.Module):
         self.projection = projection
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in, …) to (B, out, …)."""
+        """Map `x` (B, in, …) to (B, out, …)."""
         reduce, widen, restore = self.body
         shortcut = x if self.projection is None else self.projection(x)
         y: Tensor = restore(widen(reduce(x)), shortcut)
@@ -155,10 +164,10 @@ class Bottleneck(nn.Module):
 
 
 class ResidualBlock(Bottleneck):
-    """Bottleneck of three convolutions, 1×1×1, 3×3×3 dilated, 1×1×1, at half the block's width inside.
+    """Bottleneck of three convolutions: 1×1×1, dilated 3×3×3, 1×1×1, with half the block's channels inside.
 
-    The sum is activated last; a 1×1×1 projection carries the input where the width changes (paper, II.A.1 names
-    residual blocks of 39 convolutions in all, the rest is reconstruction).
+    The ReLU follows the sum. A 1×1×1 projection adapts the input where the number of channels changes. The paper
+    (II.A.1) says only that the residual blocks have 39 convolutions in all; the rest is reconstruction.
     """
 
     def __init__(self, in_channels: int, out_channels: int, dilation: int = 1) -> None:
@@ -173,19 +182,20 @@ class ResidualBlock(Bottleneck):
 
 
 class Deconvolution(nn.ConvTranspose3d):
-    """Transposed convolution whose stride is its kernel.
+    """Transposed convolution whose stride equals its kernel size.
 
-    Its output voxels do not overlap, so it is one matrix product and a rearrangement: the same numbers as
-    `nn.ConvTranspose3d`, several times faster on a processor where the kernel is large.
+    The cells that it writes do not overlap, so that it is one matrix product and a rearrangement. The numbers are those
+    of `nn.ConvTranspose3d`, several times faster on a CPU for a large kernel.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
         super().__init__(in_channels, out_channels, kernel, stride=kernel)
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """(B, in, D, H, W) to (B, out, kernel·D, kernel·H, kernel·W), cropped at the end to `output_size`."""
+        """Map (B, in, D, H, W) to (B, out, kernel·D, kernel·H, kernel·W), cropped at the end to `output_size`."""
         kernel = self.kernel_size[0]
-        if kernel <= _SMALL_KERNEL and not torch.is_grad_enabled():  # only then PyTorch's own is the faster
+        # PyTorch's own operation is faster only for a small kernel without gradients.
+        if kernel <= _SMALL_KERNEL and not torch.is_grad_enabled():
             whole = super().forward(input)
             return whole if output_size is None else crop(whole, output_size)
         batch, channels, depth, height, width = input.shape
@@ -195,17 +205,17 @@ class Deconvolution(nn.ConvTranspose3d):
         cells = cells.view(batch, depth, height, width, kernel, kernel, kernel, self.out_channels)
         voxels = cells.permute(0, 7, 1, 4, 2, 5, 3, 6)
         size = (kernel * depth, kernel * height, kernel * width)
-        # Joined channels-last, the order that both sides of the copy are nearest to.
+        # The reshape copies; channels-last is the order nearest to the memory of both its input and its consumer.
         joined = voxels.permute(0, 2, 3, 4, 5, 6, 7, 1).reshape(batch, *size, self.out_channels)
         full = joined.permute(0, 4, 1, 2, 3)
         return full if output_size is None else crop(full, output_size)
 
 
 class GraduallyEnhancedFeature(nn.Module):
-    """One step of the gradually enhanced feature module, coarse to fine.
+    """One level of the gradually enhanced feature module, coarse to fine.
 
-    The deeper feature is deconvolved ×2, joined with the encoder's feature of that size, fused by a 1×1×1
-    convolution and enhanced by a residual block (the paper's abstract names the module only; reconstruction).
+    A deconvolution doubles the deeper feature. It is concatenated with the encoder's feature of that size, fused by a
+    1×1×1 convolution and enhanced by a residual block (reconstruction: the paper's abstract only names the module).
     """
 
     def __init__(self, deep_channels: int, skip_channels: int, out_channels: int) -> None:
@@ -215,11 +225,11 @@ class GraduallyEnhancedFeature(nn.Module):
         self.enhancement = ResidualBlock(out_channels, out_channels)
 
     def of_skip(self, skip: Tensor) -> Tensor:
-        """What `forward` takes of the encoder's feature (B, skip, D, H, W): for training the feature itself."""
+        """Return what `forward` needs of the encoder's feature (B, skip, D, H, W): in training, the feature itself."""
         return skip
 
     def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
-        """`deep` (B, deep, D/2, H/2, W/2) and `skip`, from `of_skip`, to (B, out, D, H, W)."""
+        """Map `deep` (B, deep, D/2, H/2, W/2) and `skip`, from `of_skip`, to (B, out, D, H, W)."""
         joined = torch.cat([self.deconvolution(deep), skip], dim=1)
         enhanced: Tensor = self.enhancement(self.fusion(joined))
         return enhanced

@@ -10,7 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from renalnet.config import NetConfig, NetName
 from renalnet.config.networks import NETWORKS
-from renalnet.nets.blocks import PathStep, ResidualBlock, SegmentationNet
+from renalnet.nets.blocks import PathLayer, ResidualBlock, SegmentationNet
 from renalnet.nets.registry import builder_of
 from renalnet.types import Shape
 
@@ -107,7 +107,7 @@ def equal_cost_width(name: NetName, reference: NetConfig, shape: Shape) -> int:
     return min((low, low + 2), key=lambda width: abs(square * width**2 + linear * width - target))
 
 
-def receptive_length(path: Sequence[PathStep]) -> int | None:
+def receptive_length(path: Sequence[PathLayer]) -> int | None:
     """Voxels along an axis that an output voxel depends on, the most over its positions; none: all."""
     if any(step.kind == "whole" for step in path):
         return None
@@ -115,14 +115,14 @@ def receptive_length(path: Sequence[PathStep]) -> int | None:
     return max(_length_at(position, path) for position in range(period))
 
 
-def _length_at(position: int, path: Sequence[PathStep]) -> int:
+def _length_at(position: int, path: Sequence[PathLayer]) -> int:
     first = last = position
     for step in reversed(path):
         first, last = _inputs_of(first, last, step)
     return last - first + 1
 
 
-def _inputs_of(first: int, last: int, step: PathStep) -> tuple[int, int]:
+def _inputs_of(first: int, last: int, step: PathLayer) -> tuple[int, int]:
     """The first and last input voxel that output voxels `first` to `last` of a step read."""
     size = step.size
     if step.kind == "window":
@@ -135,7 +135,7 @@ def _inputs_of(first: int, last: int, step: PathStep) -> tuple[int, int]:
     return first // size * size, last // size * size + size - 1
 
 
-def _field(name: NetName, path: Sequence[PathStep], shape: Shape) -> Shape:
+def _field(name: NetName, path: Sequence[PathLayer], shape: Shape) -> Shape:
     length = receptive_length(path)
     depth, height, width = (size if length is None else min(length, size) for size in shape)
     return (1 if NETWORKS[name].is_planar else depth), height, width

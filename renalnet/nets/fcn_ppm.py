@@ -1,8 +1,8 @@
-"""3D_FCN_PPM (Yang et al., ICPR 2018), as far as its text goes; what it does not say is reconstruction.
+"""3D_FCN_PPM (Yang et al., ICPR 2018). What the paper does not say is reconstruction.
 
-Full resolution: stem and 2 residual blocks; max pooling; half resolution: 3 blocks; max pooling;
-quarter resolution: 6 blocks with dilations 1, 1, 2, 2, 4, 4 and the pyramid pooling module; two steps
-of gradually enhanced features with a block each; head. 13 residual blocks hold 39 convolutions.
+At full resolution there are a stem and 2 residual blocks, at half resolution 3 blocks, and at quarter resolution 6
+blocks with dilations 1, 1, 2, 2, 4, 4 and the pyramid pooling module; max poolings connect them. Two levels of
+gradually enhanced features with one block each and the head follow. The 13 residual blocks have 39 convolutions.
 """
 
 from torch import Tensor, nn
@@ -11,29 +11,29 @@ from renalnet.config import NetConfig
 from renalnet.nets.blocks import (
     POOL,
     GraduallyEnhancedFeature,
-    PathStep,
+    PathLayer,
     ResidualBlock,
     SegmentationNet,
     channels_last,
     conv_norm,
-    convolution_step,
+    convolution_layer,
 )
 from renalnet.nets.ppm import PyramidPooling
 
 
 class FcnPpm(SegmentationNet):
-    """The paper's network; all fields of `config` but the name apply."""
+    """The paper's network. It uses all fields of `config`."""
 
     def __init__(self, config: NetConfig) -> None:
         num_full, num_half, num_quarter = config.encoder_blocks
         full = config.width
-        # A stage without blocks hands on the channels of the stage before it.
+        # A resolution without blocks keeps the number of channels of the one before it.
         half = 2 * full if num_half else full
         quarter = 4 * full if num_quarter else half
         pyramid = PyramidPooling(quarter, config.ppm_kernels)
         auxiliary = (2 * full, pyramid.out_channels) if config.deep_supervision else ()
-        # Three slices at quarter resolution at least: with two, oneDNN's bfloat16 gradient of an undilated 3×3×3
-        # convolution reads memory it never wrote (torch 2.13, processor).
+        # 12 slices are 3 at quarter resolution. With 2, oneDNN's bfloat16 gradient of an undilated 3×3×3 convolution
+        # reads memory that it never wrote (torch 2.13, CPU).
         super().__init__((4, 4, 4), (12, 8, 8), full, auxiliary)
         self.config = config
         self.stem = conv_norm(1, full, 3)
@@ -46,9 +46,9 @@ class FcnPpm(SegmentationNet):
         self.to_full = GraduallyEnhancedFeature(2 * full, full, full)
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """Features of full, half and quarter resolution, the last from the pyramid pooling module."""
+        """Return the features of full, half and quarter resolution, the last from the pyramid pooling module."""
         full = channels_last(image)
-        for block in (self.stem, *self.at_full):  # one by one, so that in inference each feature goes with its use
+        for block in (self.stem, *self.at_full):  # one by one, so that inference frees each feature after its use
             full = block(full)
         half = self.pool(full)
         full = self.to_full.of_skip(full)
@@ -59,14 +59,14 @@ class FcnPpm(SegmentationNet):
         half = self.to_half(pooled, half)
         return [self.to_full(half, full), half, pooled]
 
-    def path(self) -> tuple[PathStep, ...]:
-        """Through quarter resolution, and there through the largest kernel of the pyramid pooling module."""
+    def path(self) -> tuple[PathLayer, ...]:
+        """Return the path through quarter resolution and the largest kernel of the pyramid pooling module."""
         num_full, num_half, _ = self.config.encoder_blocks
-        convolution = convolution_step()
+        convolution = convolution_layer()
         encoder = [convolution] * (1 + num_full) + [POOL] + [convolution] * num_half + [POOL]
-        quarter = [convolution_step(dilation=dilation) for dilation in self.config.dilations]
-        cells = [PathStep("cells", max(self.config.ppm_kernels))] if self.config.ppm_kernels else []
-        decoder = [PathStep("upsample", 2), convolution] * 2
+        quarter = [convolution_layer(dilation=dilation) for dilation in self.config.dilations]
+        cells = [PathLayer("cells", max(self.config.ppm_kernels))] if self.config.ppm_kernels else []
+        decoder = [PathLayer("upsample", 2), convolution] * 2
         return (*encoder, *quarter, *cells, *decoder)
 
     def assumptions(self) -> tuple[str, ...]:

@@ -10,9 +10,9 @@ from renalnet.nets.blocks import Deconvolution
 
 
 class PyramidBranch(nn.Module):
-    """Pooling, 1×1×1 convolution with ReLU, and deconvolution with the kernel of the pooling.
+    """Average pooling, 1×1×1 convolution with ReLU, and deconvolution with the kernel size of the pooling.
 
-    No BatchNorm on the pooled map, which may be a single voxel (reconstruction).
+    There is no BatchNorm on the pooled map, because it may be a single voxel (reconstruction).
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
@@ -22,17 +22,17 @@ class PyramidBranch(nn.Module):
         self.deconvolution = Deconvolution(out_channels, out_channels, kernel)
 
     def forward(self, x: Tensor, wide: Tensor) -> Tensor:
-        """(B, in, D, H, W), and the same in the format that is averaged in, to (B, out, D, H, W)."""
+        """Map `x` (B, in, D, H, W), and the same as `wide` in the dtype for averaging, to (B, out, D, H, W)."""
         pooled = F.relu(self.convolution(average_cells(wide, self.kernel).to(x.dtype)))
         restored: Tensor = self.deconvolution(pooled, list(x.shape[2:]))
         return restored
 
 
 class PyramidPooling(nn.Module):
-    """A shortcut and a branch for each kernel, concatenated; kernels larger than the map see all of it.
+    """Concatenation of the input and one branch per kernel. A kernel larger than the map averages the whole map.
 
-    `out_channels` counts the channels that come out: the input's, and a quarter of them for each
-    branch. Without kernels the input comes out as it is.
+    `out_channels` is the number of output channels: those of the input, and a quarter of them for each branch. Without
+    kernels, the output is the input.
     """
 
     def __init__(self, channels: int, kernels: Sequence[int] = (2, 4, 8, 16)) -> None:
@@ -42,10 +42,11 @@ class PyramidPooling(nn.Module):
         self.out_channels = channels + width * len(self.branches)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, D, H, W) to (B, `out_channels`, D, H, W)."""
+        """Map (B, C, D, H, W) to (B, `out_channels`, D, H, W)."""
         if not self.branches:
             return x
-        # Sums need float32, and pooling on a processor has no bfloat16 kernel and copies from channels-last each time.
+        # Averages are summed in float32. On a CPU, pooling has no bfloat16 kernel and copies channels-last input on
+        # each call, so that one copy for all branches is faster.
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         if x.device.type == "cpu":
             wide = wide.contiguous()
@@ -53,11 +54,11 @@ class PyramidPooling(nn.Module):
 
 
 def average_cells(x: Tensor, kernel: int) -> Tensor:
-    """Means over cubes of `kernel` voxels, (B, C, ⌈D/kernel⌉, ⌈H/kernel⌉, ⌈W/kernel⌉).
+    """Return the means over cubes with an edge of `kernel` voxels, (B, C, ⌈D/kernel⌉, ⌈H/kernel⌉, ⌈W/kernel⌉).
 
-    A cube that reaches over the end of the map averages the real voxels in it only.
+    A cube that extends past the end of the map averages only the voxels inside the map.
     """
-    # A window larger than the map is refused by PyTorch; cut to the map it holds the same real voxels.
+    # PyTorch refuses a window larger than the map. Limited to the map, it holds the same voxels.
     window = [min(kernel, size) for size in x.shape[2:]]
     pooled = F.avg_pool3d(x, window, stride=window, ceil_mode=True, count_include_pad=False)
     return pooled.contiguous(memory_format=torch.channels_last_3d)

@@ -1,12 +1,14 @@
 """2D PSPNet (Zhao et al., CVPR 2017) applied slice by slice, the paper's 2D baseline.
 
-As published: residual backbone of bottlenecks (3, 4, 6, 3) after a stem of three 3×3 convolutions and a
-max pooling, dilations 2 and 4 in its last two stages; pyramid pooling over 1×1, 2×2, 3×3 and 6×6 bins,
-each brought to a quarter of the channels and enlarged bilinearly; shortcut and bins concatenated, a 3×3
-convolution, head, bilinear enlargement. Changed: `width`, the channels behind the stem, scales all
-channels (128 is the original's); the features lie at stride 4 instead of 8, because a ROI of 150 pixels
-is a third of the published crops; BatchNorm in the bins follows the enlargement, because a pooled map
-can be one pixel; no dropout, no auxiliary loss, no pretrained weights.
+As published, a stem of three 3×3 convolutions and a max pooling is followed by a residual backbone of (3, 4, 6, 3)
+bottlenecks, with dilations 2 and 4 in its last two stages. Pyramid pooling averages over 1×1, 2×2, 3×3 and 6×6 bins;
+each is reduced to a quarter of the channels and enlarged bilinearly. Backbone and bins are concatenated; a 3×3
+convolution, the head and a bilinear enlargement follow. These things differ:
+
+- `width`, the channels after the stem, scales all channels; in the original it is 128.
+- The features have stride 4, not 8, because an ROI of 150 pixels is a third of the published crops.
+- BatchNorm in the bins follows the enlargement, because a pooled map can be a single pixel.
+- There are no dropout, no auxiliary loss and no pretrained weights.
 """
 
 import torch
@@ -14,16 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from renalnet.config import NetConfig
-from renalnet.nets.blocks import Bottleneck, ConvNorm, PathStep, SegmentationNet, channels_last, convolution_step
+from renalnet.nets.blocks import Bottleneck, ConvNorm, PathLayer, SegmentationNet, channels_last, convolution_layer
 from renalnet.nets.fused import normalise
 
 _STAGES = ((3, 1), (4, 1), (6, 2), (3, 4))
-"""Blocks and dilation of each stage; the last three have twice the channels of the one before."""
+"""Number of blocks and dilation of each stage. Each of the last three stages has twice the channels of the previous."""
 _BINS = (1, 2, 3, 6)
 
 
 class PspNet2d(SegmentationNet):
-    """PSPNet of `config.width` channels, slices folded into the batch; no other field of `config` applies."""
+    """PSPNet of `config.width` channels, with slices folded into the batch. It uses no other field of `config`."""
 
     def __init__(self, config: NetConfig) -> None:
         width = max(1, config.width // 2)
@@ -46,23 +48,23 @@ class PspNet2d(SegmentationNet):
         self.fusion = _conv_norm(2 * channels, 8 * width, 3)
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """The fused feature at a quarter of the in-plane size, as (B, C, D, H/4, W/4)."""
+        """Return the fused feature at a quarter of the in-plane size, (B, C, D, H/4, W/4)."""
         batch, _, depth, height, width = image.shape
         slices = image.transpose(1, 2).reshape(batch * depth, 1, height, width)
         x = self.stages(self.stem(channels_last(slices)))
         fused: Tensor = self.fusion(torch.cat([x, *(pool(x) for pool in self.bins)], dim=1))
         return [fused.view(batch, depth, *fused.shape[1:]).transpose(1, 2)]
 
-    def path(self) -> tuple[PathStep, ...]:
-        """In-plane, through the 1×1 bin, which sees the whole slice; along z it sees one slice."""
+    def path(self) -> tuple[PathLayer, ...]:
+        """Return the in-plane path through the 1×1 bin, which averages the whole slice."""
         stem = (
-            convolution_step(stride=2),
-            convolution_step(),
-            convolution_step(),
-            convolution_step(stride=2),
+            convolution_layer(stride=2),
+            convolution_layer(),
+            convolution_layer(),
+            convolution_layer(stride=2),
         )
-        stages = tuple(convolution_step(dilation=dilation) for blocks, dilation in _STAGES for _ in range(blocks))
-        return (*stem, *stages, PathStep("whole"), convolution_step(), PathStep("interpolate", 4))
+        stages = tuple(convolution_layer(dilation=dilation) for blocks, dilation in _STAGES for _ in range(blocks))
+        return (*stem, *stages, PathLayer("whole"), convolution_layer(), PathLayer("interpolate", 4))
 
     def assumptions(self) -> tuple[str, ...]:
         """Return the changes to the published network."""
@@ -75,7 +77,7 @@ class PspNet2d(SegmentationNet):
 
 
 def _bottleneck(in_channels: int, inner: int, dilation: int) -> Bottleneck:
-    """The last convolution has four times the inner width, as in ResNet-50 (He et al. 2016)."""
+    """Return a bottleneck with four times the inner channels at its end, as in ResNet-50 (He et al. 2016)."""
     out_channels = 4 * inner
     body = (
         _conv_norm(in_channels, inner, 1),
@@ -87,7 +89,7 @@ def _bottleneck(in_channels: int, inner: int, dilation: int) -> Bottleneck:
 
 
 class _Bin(nn.Module):
-    """Averages over `size` × `size` bins, 1×1 convolution, enlargement, BatchNorm and ReLU."""
+    """Average over `size` × `size` bins, 1×1 convolution, enlargement, BatchNorm and ReLU."""
 
     def __init__(self, in_channels: int, out_channels: int, size: int) -> None:
         super().__init__()
@@ -110,7 +112,7 @@ def _conv_norm(
     dilation: int = 1,
     rectify: bool = True,
 ) -> ConvNorm:
-    """The 2D twin of `blocks.conv_norm`."""
+    """Return a `ConvNorm` in 2D with padding that keeps the size of its map for stride 1."""
     padding = dilation * (kernel // 2)
     convolution = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, bias=False)
     return ConvNorm(convolution, rectify=rectify)

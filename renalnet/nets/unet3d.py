@@ -1,10 +1,9 @@
 """3D U-Net (Çiçek et al., MICCAI 2016), the paper's 3D baseline.
 
-As published: four resolutions, two 3×3×3 convolutions with BatchNorm and ReLU at each, channels doubled
-before each 2×2×2 max pooling, 2×2×2 up-convolutions of stride 2, skip connections by concatenation,
-1×1×1 head. Changed: convolutions are padded, so that the output has the input's size (the original's
-are valid ones), and `width`, the channels of full resolution, scales all channels; 64 is the
-original's.
+As published, it has four resolutions, two 3×3×3 convolutions with BatchNorm and ReLU at each, twice the channels before
+each 2×2×2 max pooling, 2×2×2 up-convolutions with stride 2, skip connections by concatenation, and a 1×1×1 head. Two
+things differ. The convolutions are padded, so that the output has the size of the input. `width`, the channels at full
+resolution, scales all channels; in the original it is 64.
 """
 
 from itertools import pairwise
@@ -16,28 +15,29 @@ from renalnet.config import NetConfig
 from renalnet.nets.blocks import (
     POOL,
     Deconvolution,
-    PathStep,
+    PathLayer,
     SegmentationNet,
     channels_last,
     conv_norm,
-    convolution_step,
+    convolution_layer,
 )
 
 _NUM_POOLINGS = 3
 
 
 class UNet3d(SegmentationNet):
-    """3D U-Net of `config.width` channels; the other fields of `config` do not apply."""
+    """3D U-Net of `config.width` channels. It uses no other field of `config`."""
 
     def __init__(self, config: NetConfig) -> None:
         widths = [config.width * 2**level for level in range(_NUM_POOLINGS + 1)]
-        # Three slices at the coarsest level at least, for the reason given in `FcnPpm`.
+        # 24 slices are 3 at the coarsest resolution, for the reason given in `FcnPpm`.
         super().__init__((8, 8, 8), (24, 16, 16), head_channels=widths[0])
         self.width = config.width
         first = max(1, widths[0] // 2)
         self.stem = conv_norm(1, first, 3)
         self.encoder = nn.ModuleList([conv_norm(first, widths[0], 3)])
-        self.ups, self.decoder = nn.ModuleList(), nn.ModuleList()
+        self.ups = nn.ModuleList()
+        self.decoder = nn.ModuleList()
         for before, after in pairwise(widths):
             self.encoder.append(_two_convolutions(before, before, after))
             self.ups.append(Deconvolution(after, after, 2))
@@ -45,7 +45,7 @@ class UNet3d(SegmentationNet):
         self.pool = nn.MaxPool3d(2)
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """The feature of full resolution; this network has no auxiliary heads."""
+        """Return the feature of full resolution. This network has no auxiliary heads."""
         features = [self.encoder[0](self.stem(channels_last(image)))]
         for convolutions in list(self.encoder)[1:]:
             features.append(convolutions(self.pool(features[-1])))
@@ -54,10 +54,10 @@ class UNet3d(SegmentationNet):
             x = convolutions(torch.cat([features.pop(), up(x)], dim=1))
         return [x]
 
-    def path(self) -> tuple[PathStep, ...]:
-        """Through the coarsest resolution."""
-        pair = (convolution_step(), convolution_step())
-        return (*(*pair, POOL) * _NUM_POOLINGS, *pair, *((PathStep("upsample", 2), *pair) * _NUM_POOLINGS))
+    def path(self) -> tuple[PathLayer, ...]:
+        """Return the path through the coarsest resolution."""
+        pair = (convolution_layer(), convolution_layer())
+        return (*(*pair, POOL) * _NUM_POOLINGS, *pair, *((PathLayer("upsample", 2), *pair) * _NUM_POOLINGS))
 
     def assumptions(self) -> tuple[str, ...]:
         """Return the changes to the published network."""

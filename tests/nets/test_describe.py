@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from renalnet.config import NETWORKS, NetConfig
 from renalnet.nets import build_net
-from renalnet.nets.blocks import POOL, PathStep, convolution_step
+from renalnet.nets.blocks import POOL, PathLayer, convolution_layer
 from renalnet.nets.describe import describe, equal_cost_width, multiply_adds, receptive_length
 
 
@@ -46,13 +46,13 @@ def test_training_memory_holds_what_a_backward_pass_needs():
 @pytest.mark.parametrize(
     ("path", "length"),
     [
-        ([convolution_step(), convolution_step(dilation=4)], 11),
-        ([POOL, convolution_step(), PathStep("upsample", 2)], 6),
-        ([POOL, convolution_step(), PathStep("upsample", 2), convolution_step()], 8),
-        ([convolution_step(), PathStep("cells", 4)], 6),
-        ([PathStep("cells", 4), convolution_step()], 8),
-        ([POOL, PathStep("interpolate", 2)], 4),
-        ([convolution_step(), PathStep("whole")], None),
+        ([convolution_layer(), convolution_layer(dilation=4)], 11),
+        ([POOL, convolution_layer(), PathLayer("upsample", 2)], 6),
+        ([POOL, convolution_layer(), PathLayer("upsample", 2), convolution_layer()], 8),
+        ([convolution_layer(), PathLayer("cells", 4)], 6),
+        ([PathLayer("cells", 4), convolution_layer()], 8),
+        ([POOL, PathLayer("interpolate", 2)], 4),
+        ([convolution_layer(), PathLayer("whole")], None),
     ],
 )
 def test_receptive_length_by_hand(path, length):
