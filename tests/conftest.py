@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 from support.balls import ball_roi
+from support.made_once import made_once
 from support.tiny import TINY
 
 from cluster.local import LocalCluster
 from cluster.node import NodeSize
 from renalnet.config import NetConfig, OptimConfig, PatchConfig, PrepareConfig, StitchConfig, TrainConfig, merge
 from renalnet.data.batches.cohort import Cohort, load_cohort
-from renalnet.data.store.reader import Store
+from renalnet.data.store.reader import Store, open_store
 from renalnet.data.store.writer import write_store
 from renalnet.types import Split
 from study.config.presets import quick
@@ -33,10 +34,13 @@ def interruptible() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def ball_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Four training, two validation and two test patients."""
+    return open_store(made_once(tmp_path_factory, "ball-store", write_ball_store))
+
+
+def write_ball_store(folder: Path) -> None:
     splits: list[Split] = ["train"] * 4 + ["validation"] * 2 + ["test"] * 2
     rois = [ball_roi(f"case_{number:05d}", split, number) for number, split in enumerate(splits)]
-    config = PrepareConfig(spacing_mm=(2.0, 2.0, 2.0), localise="cut")
-    return write_store(tmp_path_factory.mktemp("ball") / "store", rois, config)
+    write_store(folder, rois, PrepareConfig(spacing_mm=(2.0, 2.0, 2.0), localise="cut"))
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,17 @@ from pathlib import Path
 
 import pytest
 from support.documents import run_line, shell_lines
+from support.made_once import made_once
 
 
 @pytest.fixture(scope="session")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the README's commands on own scans and on a new scan have been run."""
-    folder = tmp_path_factory.mktemp("workspace")
+    return made_once(tmp_path_factory, "workspace", run_readme)
+
+
+def run_readme(folder: Path) -> None:
+    folder.mkdir()
     for heading in ("Use your own scans", "Segment a new scan"):
         for line in shell_lines("README.md", heading):
             run_line(line, folder)
-    return folder

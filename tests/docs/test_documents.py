@@ -46,6 +46,13 @@ def test_commands_of_the_study_page(workspace: Path) -> None:
     assert len(list((workspace / "results" / "mine" / "trials").glob("fcn_ppm-*/trial.json"))) == 10
 
 
+@pytest.mark.slow
+def test_nodes_on_this_machine(workspace: Path) -> None:
+    line, _ = shell_lines("README.md", "Run on a cluster")
+    run_line(f"{line} --data {workspace / 'store'} --results {workspace / 'results' / 'nodes'}", workspace)
+    assert (workspace / "results" / "nodes" / "report.html").exists()
+
+
 def check_dashboard(line: str, folder: Path) -> None:
     """Serve, open the address that is printed, interrupt."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}

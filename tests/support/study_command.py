@@ -1,5 +1,6 @@
 """The study's command, as a person starts it, and the tables that it writes."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pyarrow.parquet as pq
 from renalnet.data.store.reader import Store
 from support.commands import ROOT, run
 
-__all__ = ["ROOT", "command", "rows", "run"]
+__all__ = ["ROOT", "command", "copy_study", "rows", "run"]
 
 
 def command(store: Store, config: Path, results: Path, *more: str) -> list[str]:
@@ -21,3 +22,8 @@ def rows(path: Path) -> list[dict[str, object]]:
     """The rows of a Parquet file."""
     found: list[dict[str, object]] = pq.read_table(path).to_pylist()
     return found
+
+
+def copy_study(results: Path, target: Path) -> Path:
+    """Copy a results folder, without the lease of a command that may be looking at it."""
+    return Path(shutil.copytree(results, target, ignore=shutil.ignore_patterns(".lease*")))

@@ -1,10 +1,14 @@
 """A study submitted to a running Ray head, with token authentication, as `cluster/README.md` says."""
 
+import shlex
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+from support import commands
+from support.documents import shell_lines
 
 from cluster.local import LocalCluster
 from cluster.node import ray_program
@@ -29,7 +33,9 @@ def submit(cluster: LocalCluster, *words: str) -> subprocess.CompletedProcess[st
 @pytest.mark.slow
 def test_submitted_study_succeeds(ray_head: LocalCluster, ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
     options = ["--config", str(tiny_file), "--data", ball_store.path, "--results", str(tmp_path / "results")]
-    done = submit(ray_head, "python", "-m", "study.run", "--preset", "quick", *options)
+    _, line = shell_lines("README.md", "Run on a cluster")
+    _, *words = shlex.split(line)
+    done = commands.run([sys.executable, *words, *options], env=ray_head.environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Table I" in done.stdout and "succeeded" in done.stdout
     assert (tmp_path / "results" / "report.html").exists()

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from support.study_command import command, rows, run
+from support.study_command import command, copy_study, rows, run
 
 from renalnet.data.images.volume import grid_difference, read_volume
 from renalnet.data.store.reader import Store
@@ -17,16 +17,6 @@ from renalnet.inference.pipeline import load_bundle
 from study.config.sections import StudyConfig
 from study.progress.forecast import disk_bytes
 from study.progress.trial_cost import MeasureJob, measure_study
-
-
-@pytest.fixture(scope="module")
-def finished(ball_store: Store, tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished tiny study."""
-    results = tmp_path_factory.mktemp("study") / "results"
-    done = run(command(ball_store, tiny_file, results))
-    assert done.returncode == 0, done.stderr
-    (results / "terminal.txt").write_text(done.stdout)
-    return results
 
 
 def test_every_trial_is_accounted_for(finished: Path) -> None:
@@ -112,12 +102,13 @@ def test_report_is_shown_and_written(finished: Path) -> None:
 
 
 @pytest.mark.slow
-def test_same_command_again_trains_nothing(finished: Path, ball_store: Store, tiny_file: Path) -> None:
-    before = (finished / "optuna.journal").read_bytes()
-    done = run(command(ball_store, tiny_file, finished))
+def test_same_command_again_trains_nothing(finished: Path, ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
+    results = copy_study(finished, tmp_path / "results")
+    before = (results / "optuna.journal").read_bytes()
+    done = run(command(ball_store, tiny_file, results))
     assert done.returncode == 0, done.stderr
     assert "trials to run" not in done.stderr
-    assert (finished / "optuna.journal").read_bytes()[: len(before)] == before
+    assert (results / "optuna.journal").read_bytes()[: len(before)] == before
     assert "Table I" in done.stdout
 
 

@@ -1,0 +1,21 @@
+"""A finished study that tests share; tests that change it work on a copy."""
+
+from pathlib import Path
+
+import pytest
+from support.made_once import made_once
+from support.study_command import command, run
+
+from renalnet.data.store.reader import Store
+
+
+@pytest.fixture(scope="session")
+def finished(ball_store: Store, tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished tiny study; `terminal.txt` is what the command printed."""
+
+    def make(results: Path) -> None:
+        done = run(command(ball_store, tiny_file, results))
+        assert done.returncode == 0, done.stderr
+        (results / "terminal.txt").write_text(done.stdout)
+
+    return made_once(tmp_path_factory, "finished-study", make)
