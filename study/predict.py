@@ -1,4 +1,4 @@
-"""`python -m study.predict`: `python -m renalnet predict` with a Ray task a scan, over a cluster."""
+"""`python -m study.predict`: `python -m renalnet predict` with one Ray task per scan, over a cluster."""
 
 from functools import partial
 from typing import Annotated
@@ -7,11 +7,13 @@ import typer
 
 from renalnet.commands.line import run
 from renalnet.commands.options import Bundle, Inference, PredictOut, Scans, Series
-from renalnet.commands.predict import tell_predictions
-from renalnet.inference.prediction import list_jobs, load_predictor, lost_reader, predict_scan
+from renalnet.commands.predict import print_reports
+from renalnet.inference.prediction import list_jobs, load_predictor, lost_scan, predict_scan
 from renalnet.runtime import storage
 from study.config.sections import ResourceConfig
-from study.execution.tasks import RayPool, check_address, connected, find_slots, refuse_relative, use_threads
+from study.execution.connection import check_address, connected, refuse_relative
+from study.execution.slots import find_slots
+from study.execution.tasks import RayPool, use_threads
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 Cpus = Annotated[int, typer.Option(min=1, help="Processor slots, and threads, of a scan.")]
@@ -36,15 +38,15 @@ def predict(
         refuse_relative(path)
     bundle, target = storage.absolute(model), storage.absolute(out)
     jobs = list_jobs([scan.absolute() for scan in scans], bundle, target, series=series, assignments=set_ or [])
-    load_predictor(bundle, set_ or [])  # a wrong one is refused before any task starts
+    load_predictor(bundle, set_ or [])  # a bundle that cannot be used is refused before any task starts
     check_address()
     with connected():
         slots = find_slots(ResourceConfig(cpus_per_trial=cpus, gpus_per_trial=gpus))
-        tell_predictions(RayPool(slots, partial(use_threads, cpus)).map(predict_scan, jobs, lost_reader))
+        print_reports(RayPool(slots, partial(use_threads, cpus)).map(predict_scan, jobs, lost_scan))
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the command line."""
     run(app)
 
 

@@ -1,4 +1,4 @@
-"""`python -m study.prepare`: `python -m renalnet prepare` with a Ray task a scan, over a cluster."""
+"""`python -m study.prepare`: `python -m renalnet prepare` with one Ray task per scan, over a cluster."""
 
 from functools import partial
 
@@ -19,7 +19,9 @@ from renalnet.commands.options import (
 )
 from renalnet.commands.prepare import prepare_request, run_prepare
 from renalnet.data.images.volume import use_threads
-from study.execution.tasks import RayPool, check_address, connected, prepare_slots, refuse_relative
+from study.execution.connection import check_address, connected, refuse_relative
+from study.execution.slots import processor_slots
+from study.execution.tasks import RayPool
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -46,11 +48,11 @@ def prepare(
     request = prepare_request(src, out, test, splits, preset, set_, label_map, series, skip_bad=skip_bad, refit=refit)
     check_address()
     with connected():
-        run_prepare(request, RayPool(prepare_slots(), partial(use_threads, 1)))
+        run_prepare(request, RayPool(processor_slots(), partial(use_threads, 1)))
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the command line."""
     run(app)
 
 

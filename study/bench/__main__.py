@@ -21,6 +21,7 @@ from study.bench.search import overhead
 
 
 def _replayed(size: Size, folder: Path) -> Iterator[Row]:
+    # Imported when it is run, since it needs Optuna and Ray.
     from study.bench.search import replay
 
     return replay.rows(size, folder)
@@ -37,6 +38,7 @@ BENCHES: Final[dict[str, Callable[[Size, Path], Iterator[Row]]]] = {
     "study": overhead.rows,
     "search": _replayed,
 }
+"""Function that yields the rows of each benchmark, by its name on the command line."""
 _TABLE_WIDTH: Final = 150
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 _log = get_logger("study.bench")  # `__name__` is `__main__` here

@@ -27,7 +27,8 @@ FREE: Final = (
 
 def changes(before: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Return the value before and the value now of every key that differs, by `section.key`."""
-    old, new = dict(_flat(before)), dict(_flat(config))
+    old = dict(_flat(before))
+    new = dict(_flat(config))
     return {
         key: [old.get(key), new.get(key)] for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)
     }

@@ -1,1 +1,1 @@
-"""Everything that runs on Ray: trials, tasks, and the driver of a study."""
+"""Everything that runs on Ray: the driver of a study, its trials and its tasks."""

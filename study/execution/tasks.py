@@ -1,4 +1,4 @@
-"""Work that runs as Ray tasks, one per case: preparation, prediction, the measurement of a forecast, the final stage."""
+"""Work that runs as Ray tasks, one per case: preparation, prediction, measurements of a forecast, the final stage."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,10 +1,11 @@
-"""A trial: renalnet's training run, one epoch a step, in an actor that Ray Tune reuses for the next trial.
+"""A trial: renalnet's training run, one epoch per call, in an actor that Ray Tune reuses for the next trial.
 
-Every epoch is reported once: a trial that goes on first reports those that are on disk and that the searcher has not
-heard of, so that none passes a rung unjudged because its driver died in between. A trial's checkpoints are the run's
-own, in the trial's folder of the results. A trial that is started again, by Ray after a lost node or by a new driver
-after a lost one, goes on from there. Where Ray ends the process with SIGTERM, as when it drains a node, the run first
-writes a checkpoint, for which Ray leaves a few seconds.
+Every epoch is reported once. A trial that goes on first reports the epochs on disk of which the searcher does not know.
+Otherwise a trial could pass a rung without being judged, because its driver died in between.
+
+The checkpoints of a trial are the run's own, in the trial's folder of the results. A trial goes on from them when it is
+started again, by Ray after a lost node or by a new driver after a lost one. Where Ray ends the process with SIGTERM, as
+when it drains a node, the run first writes a checkpoint; Ray leaves a few seconds for that.
 """
 
 import math
@@ -26,36 +27,49 @@ from renalnet.runtime import log
 from renalnet.runtime.machine import keep_memory
 from renalnet.train.epochs import EpochRecord, best_of
 from renalnet.train.run import TrainingRun
-from study.records import paths
-from study.search.searcher import BEST, FAILURE, HEARD
+from study.records.results import Results
+from study.search.pruner import BEST
+from study.search.searcher import FAILURE, HEARD
 
 
 class Trial(tune.Trainable):
-    """Trains one epoch a step and reports finite numbers under the same keys each time."""
+    """Trains one epoch per call of `step`, and reports finite numbers under the same keys each time."""
 
-    def setup(self, config: dict[str, Any], *, store: Store, results: str, describe: dict[str, Any]) -> None:
-        """Join the node's one decoded copy of the store's patients and start, or resume, the trial's run."""
+    def setup(self, config: dict[str, Any], *, store: Store, results: Results, describe: dict[str, Any]) -> None:
+        """Open the decoded cases, one copy per node, and start or resume the trial's run.
+
+        Args:
+            config: configuration of the trial, as a searcher suggests it.
+            store: store with the cases.
+            results: the results folder.
+            describe: what the model bundle says about the data.
+        """
         log.configure()
         keep_memory()
         torch.set_num_threads(math.ceil(self.trial_resources.required_resources.get("CPU", 1)))
-        self._is_stepping, self._is_to_leave = False, False
+        self._is_stepping = False
+        self._is_to_leave = False
         self._end_of_ray = signal.signal(signal.SIGTERM, self._on_sigterm)
-        self._store, self._results, self._describe = store, results, describe
+        self._store = store
+        self._results = results
+        self._describe = describe
         self._fold = _fold(config)
         self._cohort = load_cohort(store, _train_config(config).loader, self._fold)
         self._start(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Become the next trial without starting a new process; patients change with the fold only."""
+        """Become the next trial in the same process; the cases change only with the fold."""
         if _fold(new_config) != self._fold:
-            self._fold, before = _fold(new_config), self._cohort
+            self._fold = _fold(new_config)
+            before = self._cohort
             self._cohort = load_cohort(self._store, _train_config(new_config).loader, self._fold)
-            before.close()  # only now: the node's copies, which folds share, would go with their last user
+            # Closed after the next one is open: folds share a node's copy, which is deleted with its last user.
+            before.close()
         self._start(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
-        """Report the next epoch, trained now or before; a run without one reports its last one again."""
+        """Report the next epoch, trained now or before; a run without a next epoch reports its last one again."""
         self._is_stepping = True
         record = next(self._epochs, None)
         self._is_stepping = False
@@ -69,21 +83,20 @@ class Trial(tune.Trainable):
         return {**asdict(record), FAILURE: record.failure, BEST: reached, "done": is_last}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing for Ray to keep: the run has written its own checkpoint."""
+        """Give Ray nothing: the run has written its own checkpoint."""
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
-        """Nothing to load from Ray: the run has found its own checkpoint."""
+        """Take nothing from Ray: the run has found its own checkpoint."""
 
     def cleanup(self) -> None:
-        """Leave the node's copy, which goes with its last trial."""
+        """Close the node's copy of the cases, which is deleted with its last user."""
         self._cohort.close()
 
     def _start(self, config: dict[str, Any]) -> None:
-        folder = paths.trial_folder(self._results, config["name"])
         self._run = TrainingRun(
             _train_config(config),
             self._cohort,
-            folder,
+            self._results.trial_folder(config["name"]),
             describe=self._describe | ({"fold": str(self._fold)} if self._fold else {}),
             should_stop=lambda: self._is_to_leave,
         )
@@ -96,14 +109,14 @@ class Trial(tune.Trainable):
             self._leave()
 
     def _leave(self) -> None:
-        """End the process as Ray would have."""
+        """End the process as Ray's own handler would have."""
         if callable(self._end_of_ray):
             self._end_of_ray(signal.SIGTERM, None)
         raise SystemExit(128 + signal.SIGTERM)
 
 
 def _fold(config: dict[str, Any]) -> Fold | None:
-    """Of a finalist that is repeated on a fold; none of other trials, which learn from the store's own splits."""
+    """Return the fold of a finalist's repeat; None for a run on the store's own splits."""
     number = config.get("fold")
     return None if number is None else Fold(number, config["num_folds"], config["train"]["seed"])
 

@@ -1,4 +1,4 @@
-"""One run of Ray Tune: a searcher's trials, in actors that are used again, until the searcher has no more."""
+"""One run of Ray Tune: the trials that a searcher suggests, in reused actors, until the searcher has no more."""
 
 import logging
 import os
@@ -17,8 +17,11 @@ from renalnet.runtime.log import get_logger
 from study.config.sections import Slots, StudyConfig
 from study.execution.trainable import Trial
 from study.progress.progress import StudyFollower, progress_line
+from study.records.results import Results
+from study.search.ray_private import CONTROLLER_LOGGER
 
 LINE_EVERY_S: Final = 60.0
+"""Time between two lines of progress."""
 _log = get_logger(__name__)
 
 
@@ -26,7 +29,7 @@ def fit(
     searcher: Searcher,
     scheduler: TrialScheduler,
     config: StudyConfig,
-    results: str,
+    results: Results,
     store: Store,
     slots: Slots,
     check: Callable[[], None],
@@ -34,16 +37,19 @@ def fit(
     """Train every trial that the searcher suggests.
 
     Args:
-        searcher: names trials and hears how they end.
+        searcher: suggests trials, and is told how they end.
         scheduler: decides after each epoch whether a trial goes on.
         config: the whole study.
         results: the results folder.
-        store: whose patients the trials learn from.
-        slots: what a trial occupies, and how many there may be at once.
-        check: asked now and then; what it raises ends all trials.
+        store: store with the cases.
+        slots: what a trial occupies, and how many trials run at once.
+        check: called regularly; what it raises ends all trials.
+
+    Raises:
+        ConfigError: the cases do not fit into memory.
     """
     describe = {"roi": store.manifest.config.model_dump(mode="json"), "data": store.fingerprint}
-    load_cohort(store, config.train.loader).close()  # what does not fit is refused here, not by every trial
+    load_cohort(store, config.train.loader).close()  # cases that do not fit are refused once, not by every trial
     trial = tune.with_parameters(Trial, store=store, results=results, describe=describe)
     run_trials(trial, searcher, scheduler, config, results, slots, check)
 
@@ -53,20 +59,22 @@ def run_trials(
     searcher: Searcher,
     scheduler: TrialScheduler,
     config: StudyConfig,
-    results: str,
+    results: Results,
     slots: Slots,
     check: Callable[[], None],
 ) -> None:
-    """Run a trainable, whatever it does, at each point that the searcher suggests."""
+    """Run any trainable at each point that the searcher suggests; see `fit` for the other arguments."""
     max_failures = config.resources.max_failures
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's tables cut trials off; the searcher logs each one's end
-    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "60")  # with this snapshot TensorBoard's files reach the results
+    # Tune's new output prints tables that cut off the trials; the searcher logs the end of each trial.
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    # TensorBoard's files reach the results folder with Tune's snapshots only.
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "60")
     tune.Tuner(
         tune.with_resources(trainable, {"cpu": slots.cpus, "gpu": slots.gpus}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=scheduler,
-            num_samples=-1,
+            num_samples=-1,  # no limit: the searcher ends the run
             max_concurrent_trials=slots.num_slots,
             reuse_actors=True,
             trial_name_creator=_trial_name,
@@ -84,14 +92,17 @@ def run_trials(
 
 
 class _Losses(tune.Callback):
-    """A line for each trial that was lost with its process or node and goes on, where Tune prints Ray's traceback."""
+    """Logs one line for each trial that was lost with its process or node and goes on.
+
+    Tune would log Ray's whole traceback instead.
+    """
 
     def __init__(self, max_failures: int) -> None:
         self._max_failures = max_failures
-        logging.getLogger("ray.tune.execution.tune_controller").setLevel(logging.CRITICAL)
+        logging.getLogger(CONTROLLER_LOGGER).setLevel(logging.CRITICAL)
 
     def on_trial_recover(self, *, trial: Any, **_: Any) -> None:
-        """Tune starts the trial again."""
+        """Log that Tune starts a trial again."""
         _log.warning(
             "%s lost its process or node, %d of at most %d times; it goes on from its last checkpoint",
             *(_trial_name(trial), trial.num_failures, self._max_failures),
@@ -99,29 +110,30 @@ class _Losses(tune.Callback):
 
 
 class _Live(tune.Callback):
-    """Every `LINE_EVERY_S` a line with the state of the study, if it is still this driver's."""
+    """Every `LINE_EVERY_S`, checks that the study is still this driver's, and logs its progress."""
 
     def __init__(self, follower: StudyFollower, check: Callable[[], None]) -> None:
-        self._follower, self._check, self._said = follower, check, time.monotonic()
+        self._follower = follower
+        self._check = check
+        self._said = time.monotonic()
 
     def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
-        """Tune pickles its callbacks with all that they hold, and nobody reads that."""
+        """Pickle nothing: Ray Tune pickles its callbacks with everything in them, and nobody reads the result."""
         return tune.Callback, ()
 
     def on_step_end(self, **_: Any) -> None:
-        """Tune has handled an event."""
+        """Check and log if it is time; Tune calls this after each event."""
         if time.monotonic() - self._said >= LINE_EVERY_S:
             self._check()
             _log.info("%s", progress_line(self._follower.look()))
             self._said = time.monotonic()
 
 
-def _tune_storage(results: str) -> dict[str, Any]:
-    """Where Tune keeps what it writes; each node opens an object store with its own credentials."""
-    if not storage.is_remote(results):
-        return {"storage_path": results}
-    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "300")  # each time Tune uploads the files of all trials anew
-    filesystem, path = storage.resolve(results)
+def _tune_storage(results: Results) -> dict[str, Any]:
+    """Return where Tune keeps its files; each node opens an object store with its own credentials."""
+    if not storage.is_remote(results.folder):
+        return {"storage_path": results.folder}
+    filesystem, path = storage.resolve(results.folder)
     return {"storage_path": path, "storage_filesystem": filesystem}
 
 

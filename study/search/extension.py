@@ -1,9 +1,9 @@
-"""Going on with a search whose trials have become longer.
+"""How a search goes on with longer trials.
 
-Optuna cannot take back a finished trial, and values of nine epochs are no values of twelve. So longer trials are an
-Optuna study of their own, that starts with every trial of the shorter one under the same number: a pruned one stays
-pruned, a failed one failed, and a finished one is, seen from the new length, a trial that stands at its last epoch.
-It goes on from there if its checkpoint was kept, and counts as pruned there if not. The shorter study stays as it is.
+Optuna cannot reopen a finished trial, and values after nine epochs are not comparable with values after twelve. Longer
+trials therefore get an Optuna study of their own. It starts with every trial of the shorter study under the same
+number: a pruned trial stays pruned, and a failed one stays failed. A finished trial goes on from its last epoch if its
+checkpoint was kept, and otherwise counts as pruned there. The shorter study does not change.
 """
 
 from collections.abc import Mapping
@@ -17,27 +17,45 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from renalnet.config import NetName
 from renalnet.train.checkpoint import has_checkpoint
 from study.config.sections import StudyConfig
-from study.records import paths
-from study.records.trials import State, TrialRecord, find_record, write_record
-from study.search.samplers import CHOICES, first_choices
 from study.config.space import Domain, first_point
+from study.records.names import trial_name
+from study.records.results import Results
+from study.records.trials import State, TrialRecord, find_record, write_record
+from study.search.sampler import CHOICES, first_choices
 
 EPOCHS: Final = "epochs"
 """Attribute of an Optuna study: the length of its trials."""
 _WHOLE: Final = "whole"
-"""Attribute of an Optuna study whose beginning was written to its end."""
+"""Attribute of an Optuna study that has received all trials it starts with."""
+_STATES: Final[dict[State, TrialState]] = {
+    "running": TrialState.RUNNING,
+    "pruned": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+"""Optuna's state of each trial that is taken over; a complete trial of the shorter study never is complete here."""
 
 
 def open_study(
-    storage: BaseStorage, config: StudyConfig, results: str, network: NetName, searched: Mapping[str, Domain]
+    storage: BaseStorage, config: StudyConfig, results: Results, network: NetName, searched: Mapping[str, Domain]
 ) -> optuna.Study:
-    """A network's Optuna study for trials of `config.train.epochs`: found, begun, or begun with shorter trials."""
+    """Return a network's Optuna study for trials of `config.train.epochs`.
+
+    If there is none, it is created, and starts with the trials of the longest shorter study or with the first point.
+
+    Args:
+        storage: Optuna's storage.
+        config: the whole study.
+        results: the results folder.
+        network: name of the network.
+        searched: the domain of each searched parameter.
+    """
     earlier = _studies_of(storage, network)
     found = next((study for study in earlier if study.user_attrs[EPOCHS] == config.train.epochs), None)
     if found is not None and found.user_attrs.get(_WHOLE):
         return found
     study = found or _create(storage, config, network, is_first=not earlier)
-    whole = [other for other in earlier if other.user_attrs.get(_WHOLE)]  # not one whose driver was killed beginning it
+    # A study that is not whole is skipped: its driver was killed while it took trials over.
+    whole = [other for other in earlier if other.user_attrs.get(_WHOLE)]
     shorter = [other for other in whole if other.user_attrs[EPOCHS] < config.train.epochs]
     if shorter:
         longest = max(shorter, key=lambda other: int(other.user_attrs[EPOCHS]))
@@ -50,6 +68,11 @@ def open_study(
             study.enqueue_trial(point, skip_if_exists=True)
     study.set_user_attr(_WHOLE, True)
     return study
+
+
+def network_of(study: optuna.Study) -> str:
+    """Return the network of an Optuna study, from its name: `fcn_ppm` or `fcn_ppm-12-epochs`."""
+    return str(study.study_name).split("-")[0]
 
 
 def _studies_of(storage: BaseStorage, network: NetName) -> list[optuna.Study]:
@@ -70,11 +93,11 @@ def _create(storage: BaseStorage, config: StudyConfig, network: NetName, *, is_f
     return study
 
 
-def _take_over(shorter: optuna.Study, study: optuna.Study, results: str, epochs: int) -> None:
-    """Add what is not there yet of the shorter study's trials, in their order, and lengthen their records."""
+def _take_over(shorter: optuna.Study, study: optuna.Study, results: Results, epochs: int) -> None:
+    """Add the trials of the shorter study that are still missing, in their order, and lengthen their records."""
     for frozen in shorter.get_trials(deepcopy=False)[len(study.get_trials(deepcopy=False)) :]:
-        record = find_record(results, paths.trial_name(study.study_name.split("-")[0], frozen.number))
-        if record is None:  # enqueued, or drawn and never begun
+        record = find_record(results, trial_name(network_of(study), frozen.number))
+        if record is None:  # enqueued, or drawn but not started
             study.add_trial(_copy(frozen, frozen.state))
         else:
             longer = _lengthened(record, results, epochs)
@@ -82,25 +105,17 @@ def _take_over(shorter: optuna.Study, study: optuna.Study, results: str, epochs:
             study.add_trial(_copy(frozen, _STATES[longer.state]))
     for frozen in shorter.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         state = TrialState.PRUNED if frozen.intermediate_values else TrialState.FAIL
-        shorter.tell(frozen.number, state=state)  # it goes on in the longer study alone
+        shorter.tell(frozen.number, state=state)  # a running trial goes on in the longer study only
 
 
-def _lengthened(record: TrialRecord, results: str, epochs: int) -> TrialRecord:
-    """A trial's record under the new length."""
+def _lengthened(record: TrialRecord, results: Results, epochs: int) -> TrialRecord:
+    """Return a trial's record with the new length, and the state that follows from it."""
     record = replace(record, train={**record.train, "epochs": epochs})
     if record.state != "complete":
         return record
-    if has_checkpoint(paths.trial_folder(results, record.name)):
+    if has_checkpoint(results.trial_folder(record.name)):
         return record.ended("running", "")
     return record.ended("pruned", f"its weights were let go before trials became {epochs} epochs long")
-
-
-_STATES: dict[State, TrialState] = {
-    "running": TrialState.RUNNING,
-    "pruned": TrialState.PRUNED,
-    "failed": TrialState.FAIL,
-}
-"""A complete trial of the shorter study is never complete in the longer one."""
 
 
 def _copy(frozen: FrozenTrial, state: TrialState) -> FrozenTrial:

@@ -1,10 +1,12 @@
-"""Optuna's journal, a file of the results folder, also where that lies on an object store.
+"""Optuna's journal in a results folder, on a local disk or an object store.
 
-Optuna appends to a file, which an object store cannot. There the driver, alone under the study's lease, keeps the file
-in a temporary folder of its own disk: fetched first, so that what is stored wins, and uploaded whole, every
-`UPLOAD_EVERY_S` while it grows. The searcher waits for an upload (`flush`) before a trial's first record is written: no
-trial exists that the stored journal does not know. What a killed driver had not uploaded yet is how trials went in its
-last seconds; their own records and logs hold that, and the next driver tells Optuna of it.
+Optuna appends to a file, which an object store does not allow. For an object store, the driver therefore keeps the file
+in a temporary folder on its own disk; the study's lease makes it the only writer. The driver first fetches what is
+stored, and uploads the whole file every `UPLOAD_EVERY_S` while it grows. The searcher waits for an upload (`flush`)
+before it writes the first record of a trial, so that the stored journal knows every trial.
+
+A killed driver may leave a few seconds of reports that were not uploaded. The trials' own records and logs hold them,
+and the next driver reports them to Optuna.
 """
 
 import json
@@ -22,45 +24,54 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 from renalnet.errors import ResultsError
 from renalnet.runtime import storage
 from renalnet.runtime.log import get_logger
-from study.records import paths
+from study.records.results import JOURNAL, Results
 
 UPLOAD_EVERY_S: Final = 5.0
+"""Time between two uploads."""
 READ_EVERY_S: Final = 5.0
+"""Age at which a reader fetches the journal again."""
 _log = get_logger(__name__)
 
 
 class StudyJournal(JournalStorage):
     """Optuna's storage over the journal of a results folder."""
 
+    def __init__(self, backend: "_Local") -> None:
+        """Open the storage over a file."""
+        super().__init__(backend)
+        self.backend = backend
+
     def flush(self) -> None:
-        """Wait until the results folder holds all that Optuna was told. Raises OSError where it cannot be written."""
-        self._backend.flush()
+        """Wait until the results folder holds everything that Optuna was told. Raises OSError if it cannot."""
+        self.backend.flush()
 
     def close(self) -> None:
-        """Flush, and let go of what was kept for the journal; twice is once."""
-        self._backend.close()
+        """Flush, and remove temporary files. A second call does nothing."""
+        self.backend.close()
 
 
-def open_journal(results: str) -> StudyJournal:
-    """The journal of a results folder (a local path or a URI), to write; for the one driver that holds the lease."""
-    path = storage.join(results, paths.JOURNAL)
+def open_journal(results: Results) -> StudyJournal:
+    """Open the journal of a results folder for writing. Only the driver that holds the study's lease may do so."""
+    path = results.journal_path
     return StudyJournal(_Uploaded(path) if storage.is_remote(path) else _Local(path))
 
 
-def read_journal(results: str) -> JournalStorage:
-    """The same to read only, of a study that may be running; as of `READ_EVERY_S` ago at most.
+def read_journal(results: Results) -> JournalStorage:
+    """Open the journal of a results folder for reading; the study may be running.
+
+    The content is at most `READ_EVERY_S` old.
 
     Raises:
-        ResultsError: there is none; later, where Optuna is asked to write.
+        ResultsError: the folder has no journal; later, if Optuna is asked to write.
     """
-    path = storage.join(results, paths.JOURNAL)
+    path = results.journal_path
     if not storage.exists(path):
-        raise ResultsError(f"{results} holds no {paths.JOURNAL}; name a folder in which study.run has begun trials")
+        raise ResultsError(f"{results} holds no {JOURNAL}; name a folder in which study.run has begun trials")
     return JournalStorage(_ReadOnly(path))
 
 
 class _Local(JournalFileBackend):
-    """A file that Optuna appends to where it lies."""
+    """A local file to which Optuna appends in place."""
 
     def __init__(self, path: str) -> None:
         file = Path(path)
@@ -69,26 +80,29 @@ class _Local(JournalFileBackend):
         super().__init__(path)
 
     def flush(self) -> None:
-        """Nothing: every append is flushed to the disk."""
+        """Do nothing: Optuna flushes every append to the disk."""
 
     def close(self) -> None:
-        """Nothing is kept."""
+        """Do nothing: there are no temporary files."""
 
 
 class _Uploaded(_Local):
-    """A file on the driver's disk that follows itself to an object store."""
+    """A file on the driver's disk that is uploaded to an object store."""
 
     def __init__(self, path: str) -> None:
         folder = tempfile.mkdtemp(prefix="renalnet-journal-")
         self._release = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        self._target, self._source = path, Path(folder) / paths.JOURNAL
+        self._target = path
+        self.source = Path(folder) / JOURNAL
         if storage.exists(path):
-            self._source.write_bytes(storage.read_bytes(path))
-        super().__init__(str(self._source))
-        self._num_appended, self._num_stored = 0, 0
-        self._appending, self._uploading = threading.Lock(), threading.Lock()
-        self._ended = threading.Event()
-        self._uploads = threading.Thread(target=self._upload_now_and_then, name="journal", daemon=True)
+            self.source.write_bytes(storage.read_bytes(path))
+        super().__init__(str(self.source))
+        self._num_appended = 0
+        self._num_stored = 0
+        self._appending = threading.Lock()
+        self._uploading = threading.Lock()
+        self.ended = threading.Event()
+        self._uploads = threading.Thread(target=self._upload_regularly, name="journal", daemon=True)
         self._uploads.start()
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
@@ -98,19 +112,20 @@ class _Uploaded(_Local):
             self._num_appended += 1
 
     def flush(self) -> None:
-        """Upload what was appended, if anything was; one upload at a time."""
+        """Upload the file if it has grown; one upload at a time."""
         with self._uploading:
             with self._appending:
-                content, num_appended = self._source.read_bytes(), self._num_appended
+                content = self.source.read_bytes()
+                num_appended = self._num_appended
             if num_appended > self._num_stored:
                 storage.write_bytes(self._target, content)
                 self._num_stored = num_appended
 
     def close(self) -> None:
-        """Upload a last time and remove the local file, also where that fails."""
-        if self._ended.is_set():
+        """Upload a last time and remove the local file, also if the upload fails."""
+        if self.ended.is_set():
             return
-        self._ended.set()
+        self.ended.set()
         self._uploads.join()
         try:
             self.flush()
@@ -118,12 +133,12 @@ class _Uploaded(_Local):
             self._release()
 
     def __reduce__(self) -> tuple[type["_Uploaded"], tuple[str]]:
-        """Tune pickles its searcher with all that it holds, and nobody reads that."""
+        """Pickle the path only: Ray Tune pickles its searcher with everything in it, and nobody reads the result."""
         return _Uploaded, (self._target,)
 
-    def _upload_now_and_then(self) -> None:
+    def _upload_regularly(self) -> None:
         is_failing = False
-        while not self._ended.wait(UPLOAD_EVERY_S):
+        while not self.ended.wait(UPLOAD_EVERY_S):
             try:
                 self.flush()
                 is_failing = False
@@ -134,7 +149,7 @@ class _Uploaded(_Local):
 
 
 class _ReadOnly(BaseJournalBackend):
-    """Whole lines of a journal that another process writes."""
+    """The whole lines of a journal that another process writes."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -142,19 +157,19 @@ class _ReadOnly(BaseJournalBackend):
         self._read_at = -READ_EVERY_S
 
     def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
-        """Entries from the given number on."""
+        """Return the entries from the given number on."""
         if time.monotonic() - self._read_at >= READ_EVERY_S:
             *self._lines, _ = storage.read_bytes(self._path).split(b"\n")
             self._read_at = time.monotonic()
         return [json.loads(line) for line in self._lines[log_number_from:]]
 
     def append_logs(self, _: list[dict[str, Any]]) -> None:
-        """Raises ResultsError: the study's driver alone writes."""
+        """Raise ResultsError: only the driver of the study writes."""
         raise ResultsError(f"{self._path} is opened to be read; only the study's own command changes it")
 
 
 def _drop_half_line(file: Path) -> None:
-    """Cut off an entry that a full disk or a lost machine left unfinished, to which Optuna would append the next."""
+    """Cut off an entry that a full disk or a lost machine left unfinished: Optuna would append the next one to it."""
     if not file.exists() or (content := file.read_bytes()).endswith(b"\n"):
         return
     with file.open("r+b") as stream:

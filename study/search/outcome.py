@@ -1,26 +1,28 @@
-"""How a trial ended, by what it has on disk."""
+"""How a trial ended, as its files show."""
 
 from collections.abc import Sequence
 
 from renalnet.runtime.log import get_logger
 from renalnet.train.epochs import EpochRecord
+from study.records.results import Results
 from study.records.trials import State, TrialRecord
 
 _log = get_logger(__name__)
 
 
 class SecondStarts:
-    """Which lost trials are handed out once more.
+    """The lost trials that are started a second time.
 
-    Ray Tune starts a trial that it loses again, as often as it is told, but for one whose process dies in the moment in
-    which it takes it over from another trial: that one it gives up at once.
+    Ray Tune restarts a lost trial up to `max_failures` times. There is one exception in Ray 2.60: a trial whose process
+    dies while it takes the process over from another trial is given up at once.
     """
 
     def __init__(self) -> None:
+        """Start with no lost trial."""
         self._given: set[str] = set()
 
     def allows(self, name: str) -> bool:
-        """Whether a trial that Tune has given up is handed out again: the first time that this is asked, and said."""
+        """Whether a trial that Tune has given up is started again: True the first time, which is logged."""
         if name in self._given:
             return False
         self._given.add(name)
@@ -29,16 +31,16 @@ class SecondStarts:
 
 
 def outcome(
-    results: str, record: TrialRecord, epochs: Sequence[EpochRecord], *, was_lost: bool, short: tuple[State, str]
+    results: Results, record: TrialRecord, epochs: Sequence[EpochRecord], *, was_lost: bool, short: tuple[State, str]
 ) -> tuple[State, str]:
-    """State and reason of a trial that runs no more.
+    """Return the state and the reason of a trial that has ended.
 
     Args:
         results: the results folder.
-        record: the trial's.
-        epochs: that it has finished.
-        was_lost: Ray says that it raised an error or was lost too often.
-        short: what it is if it has not trained all of its epochs.
+        record: record of the trial.
+        epochs: epochs that the trial has finished.
+        was_lost: whether Ray reports that the trial raised an error or was lost too often.
+        short: state and reason of a trial that has trained some of its epochs.
     """
     if was_lost:
         return "failed", f"it raised an error or its process was lost; see tune/{record.name}/error.txt"

@@ -1,8 +1,8 @@
-"""How many GPU-hours a search needs to find what is best, replayed on the recorded curves of real trials.
+"""How many GPU-hours a search needs to find the best configuration, replayed on the recorded curves of real trials.
 
-A searcher draws a point, the nearest recorded trial that it has not had yet stands for it, and its epochs are handed
-to the searcher and the scheduler as Ray Tune would hand them, on so many slots at once. The searcher is told the
-recorded point. Samplers and rules are those of a study; nothing is trained.
+A sampler draws a point, and the nearest recorded trial that was not used yet stands for it. The epochs of that trial
+are given to Optuna and the scheduler as Ray Tune would give them, with several trials at once. Optuna is told the
+recorded point. Samplers and pruners are those of a study; nothing is trained.
 """
 
 import tempfile
@@ -18,7 +18,8 @@ from typing import Any, Final
 
 import numpy as np
 import optuna
-from optuna.trial import TrialState, create_trial
+from optuna.storages import InMemoryStorage
+from optuna.trial import Trial, TrialState, create_trial
 
 from renalnet.config import merge, read_file
 from renalnet.runtime.machine import num_cores
@@ -27,14 +28,17 @@ from study.bench.measuring.table import Row
 from study.bench.search.recorded import NETWORK, Curve, Recorded, read_recorded, unit
 from study.config.presets import quick
 from study.config.sections import SearchConfig, StudyConfig
+from study.config.space import FIRST_STEP, Point
+from study.records.names import trial_name
+from study.records.results import Results
 from study.report.analysis.statistics import rank_correlation
-from study.search.samplers import CHOICES, distribution, draw, first_choices, make_sampler
+from study.search.optuna_private import resumed_trial
+from study.search.pruner import BEST, OBJECTIVE
+from study.search.sampler import CHOICES, distribution, draw, first_choices, make_sampler
 from study.search.scheduler import NetworkScheduler
-from study.search.searcher import BEST, OBJECTIVE
-from study.search.space import FIRST_STEP, Point
 
 MARGIN: Final = 0.01
-"""A search has arrived where a trial's tumor Dice lies no more than this below the best configuration's."""
+"""Distance in tumor Dice from the best configuration at which a search has found it."""
 CURVES: Final = Path(__file__).parents[3] / "results" / "evidence" / "search"
 """The recorded study: its tables, and the configuration that it was run with."""
 SEARCHES: Final = {
@@ -43,11 +47,17 @@ SEARCHES: Final = {
     "TPE, median rule": SearchConfig(scheduler="median"),
     "ours: TPE, ASHA": SearchConfig(),
 }
+"""The searches that are compared, by their name in the table."""
 RANDOM: Final = SearchConfig(sampler="random", scheduler="none")
+"""The search that the others are compared with."""
 
 
 def rows(size: Size, _: Path) -> Iterator[Row]:
-    """What searches need beside random points that are all trained to their end. Raises ResultsError."""
+    """Yield the hours that searches need, beside random points that are all trained to their end.
+
+    Raises:
+        ResultsError: the recorded study is missing or damaged.
+    """
     config = merge(quick(), read_file(CURVES / "curves.yaml"), str(CURVES))
     recorded = read_recorded(CURVES, config)
     yield from _first_rung(recorded)
@@ -61,7 +71,7 @@ def rows(size: Size, _: Path) -> Iterator[Row]:
 
 
 def _first_rung(recorded: Recorded) -> Iterator[Row]:
-    """How well the order at the first rung is the final one, beside the order at one epoch for all."""
+    """Yield how well the order at the first rung predicts the final order, beside that at one epoch for all trials."""
     final = [max(curve.objectives) for curve in recorded.curves]
     epochs = [curve.point[FIRST_STEP] + SearchConfig().grace_epochs for curve in recorded.curves]
     ours = rank_correlation([max(c.objectives[:n]) for c, n in zip(recorded.curves, epochs, strict=True)], final)
@@ -76,7 +86,7 @@ def _searching(config: StudyConfig, search: SearchConfig) -> StudyConfig:
 
 
 def hours_to_best(recorded: Recorded, config: StudyConfig, num_slots: int, num_seeds: int) -> list[float]:
-    """Device-hours that a search takes, for each of so many seeds."""
+    """Return the device-hours that a search takes, for each of `num_seeds` seeds."""
     with ProcessPoolExecutor(num_cores(), get_context("spawn")) as pool:
         epochs = pool.map(partial(_epochs_to_best, recorded, config, num_slots), range(num_seeds))
         return [number * recorded.epoch_hours for number in epochs]
@@ -84,17 +94,22 @@ def hours_to_best(recorded: Recorded, config: StudyConfig, num_slots: int, num_s
 
 def _epochs_to_best(recorded: Recorded, config: StudyConfig, num_slots: int, seed: int) -> int:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with tempfile.TemporaryDirectory() as nothing:
-        replay = Replay(recorded, config.model_copy(update={"seed": seed}), nothing)
+    with tempfile.TemporaryDirectory() as empty:
+        replay = Replay(recorded, config.model_copy(update={"seed": seed}), Results(empty))
         return replay.run(num_slots)
 
 
 @dataclass
 class _Running:
+    """A recorded trial that is replayed."""
+
     number: int
+    """Number in the Optuna study."""
     name: str
+    """Name under which the scheduler knows it."""
     curve: Curve
     epoch: int = 0
+    """Epochs that have been trained."""
 
 
 @dataclass
@@ -102,22 +117,29 @@ class Replay:
     """One search over the recorded trials."""
 
     recorded: Recorded
+    """The trials."""
     config: StudyConfig
-    results: str
-    """An empty folder."""
+    """The study, with the search and the seed that are replayed."""
+    results: Results
+    """An empty results folder."""
     _study: optuna.Study = field(init=False)
     _free: list[int] = field(init=False)
     _epochs: int = 0
+    _num_started: int = 0
 
     def __post_init__(self) -> None:
-        self._study = optuna.create_study(direction="maximize")
+        self._storage = InMemoryStorage()
+        self._study = optuna.create_study(storage=self._storage, direction="maximize")
         self._study.set_user_attr(CHOICES, first_choices(self.recorded.searched))
         self._free = list(range(len(self.recorded.curves)))
         self._scheduler = NetworkScheduler(self.config, self.results, {}, lambda *_: None)
-        self._num_started = 0
 
     def run(self, num_slots: int) -> int:
-        """Epochs that are trained until a trial is as good as the best configuration less `MARGIN`; all, if none is."""
+        """Return the epochs trained until a trial is as good as the best configuration less `MARGIN`; all if none is.
+
+        Args:
+            num_slots: number of trials at once.
+        """
         target = self.recorded.best_tumor_dice - MARGIN
         running: list[_Running] = []
         while running or self._free:
@@ -132,15 +154,16 @@ class Replay:
         return self._epochs
 
     def _start(self) -> _Running:
-        """Draw a point, as number so and so of the study, and take the nearest trial that is left."""
+        """Draw the next point of the study, and take the nearest trial that is left."""
         number = self._num_started
         self._num_started += 1
         self._study.sampler = make_sampler(self.config.search, self.recorded.searched, self.config.seed, number)
         asked = self._study.ask()
         curve = self._nearest(draw(asked, self.recorded.searched))
-        self._study.tell(asked, state=TrialState.FAIL)  # Optuna leaves it out; what is run is the recorded point
+        # The drawn point is not trained. As a failed trial it does not count; the recorded point is added instead.
+        self._study.tell(asked, state=TrialState.FAIL)
         self._study.add_trial(self._as_trial(curve.point))
-        return _Running(len(self._study.trials) - 1, f"{NETWORK}-{number:04d}", curve)
+        return _Running(len(self._study.trials) - 1, trial_name(NETWORK, number), curve)
 
     def _nearest(self, point: Point) -> Curve:
         here = np.array(unit(point, self.recorded.searched))
@@ -152,14 +175,15 @@ class Replay:
         return create_trial(state=TrialState.RUNNING, params=point, distributions=forms)
 
     def _train(self, trial: _Running) -> float:
-        """The next epoch's tumor Dice."""
+        """Train the next epoch; return the tumor Dice reached."""
         trial.epoch += 1
         return trial.curve.reached[trial.epoch - 1]
 
     def _has_ended(self, trial: _Running) -> bool:
+        """Report the last epoch to Optuna, and return whether the trial ends with it."""
         objectives = trial.curve.objectives[: trial.epoch]
         is_last = trial.epoch == len(trial.curve.objectives)
-        handle: Any = self._handle(trial.number)
+        handle = self._handle(trial.number)
         if not is_last and self._decision(trial, objectives) == "CONTINUE":
             handle.report(objectives[-1], trial.epoch)
             return False
@@ -170,8 +194,8 @@ class Replay:
             self._study.tell(trial.number, state=TrialState.PRUNED)
         return True
 
-    def _handle(self, number: int) -> optuna.Trial:
-        return optuna.Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
+    def _handle(self, number: int) -> Trial:
+        return resumed_trial(self._storage, self._study, number)
 
     def _decision(self, trial: _Running, objectives: tuple[float, ...]) -> str:
         result: Mapping[str, Any] = {

@@ -9,7 +9,8 @@ from study.bench.search.recorded import Curve, Recorded, read_recorded, unit
 from study.bench.search.replay import CURVES, Replay
 from study.config.presets import quick
 from study.config.sections import SearchConfig, SpaceConfig, StudyConfig
-from study.search.space import Choice, Domain, Point, Real, Whole, domains
+from study.config.space import Choice, Domain, Point, Real, Whole, domains
+from study.records.results import Results
 
 SPACE = SpaceConfig(kernel_sets=((1, 2), ()), first_step=(2, 4))
 
@@ -27,7 +28,7 @@ def recorded(*curves: tuple[float, tuple[float, ...]]) -> Recorded:
 
 def replay(data: Recorded, folder: Path, **search: object) -> Replay:
     config = quick().model_copy(update={"search": SearchConfig.model_validate(search), "space": SPACE})
-    return Replay(data, config, str(folder))
+    return Replay(data, config, Results(str(folder)))
 
 
 def test_reached_is_that_of_the_best_epoch_so_far() -> None:

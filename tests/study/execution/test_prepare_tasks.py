@@ -19,7 +19,8 @@ from renalnet.data.prepare.request import Request
 from renalnet.data.store.reader import open_store
 from renalnet.errors import InputError, LostError
 from study.config.sections import Slots, StudyConfig
-from study.execution.tasks import FinalWork, RayPool, connected, measure_on_slot
+from study.execution.connection import connected
+from study.execution.tasks import FinalWork, RayPool, measure_on_slot
 from study.final.case_jobs import FinalCase
 from study.finalists.finalists import Finalist
 from study.progress.trial_cost import MeasureJob

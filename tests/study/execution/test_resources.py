@@ -6,7 +6,8 @@ import ray
 from renalnet.config import parse
 from renalnet.errors import ClusterError, ConfigError
 from study.config.sections import ResourceConfig, StudyConfig
-from study.execution.tasks import connected, find_slots
+from study.execution.connection import connected
+from study.execution.slots import find_slots
 
 
 @pytest.mark.parametrize("gpus", [0.25, 1.0, 2.0])

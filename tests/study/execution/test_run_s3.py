@@ -18,10 +18,11 @@ from support import commands
 from renalnet.data.store.reader import Store, open_store
 from renalnet.runtime import storage
 from study.config.sections import StudyConfig
-from study.records import paths
+from study.execution.cohort import embedded_store
 from study.records.manifest import StudyManifest
-from study.records.trials import read_parquet, read_records
-from study.run import _embedded_store
+from study.records.parquet import read_parquet
+from study.records.results import Results
+from study.records.trials import read_records
 from study.search.journal import read_journal
 
 ROOT = Path(__file__).parents[3]
@@ -50,7 +51,7 @@ def run(arguments: list[str], scratch: Path) -> subprocess.CompletedProcess[str]
 
 
 def log_of(results: str, name: str) -> fs.FileInfo:
-    filesystem, inner = storage.resolve(storage.join(paths.trial_folder(results, name), "epochs.jsonl"))
+    filesystem, inner = storage.resolve(storage.join(Results(results).trial_folder(name), "epochs.jsonl"))
     return filesystem.get_file_info(inner)
 
 
@@ -60,7 +61,7 @@ def kill_after_an_end(arguments: list[str], results: str, scratch: Path) -> list
         driver = subprocess.Popen(arguments, cwd=ROOT, stdout=said, stderr=said, env=environment(scratch))
         for _ in range(600):
             assert driver.poll() is None, (scratch / "killed.txt").read_text()
-            ended = [record.name for record in read_records(results) if record.state in ("complete", "pruned")]
+            ended = [record.name for record in read_records(Results(results)) if record.state in ("complete", "pruned")]
             if ended:
                 os.kill(driver.pid, signal.SIGKILL)
                 driver.wait()
@@ -78,20 +79,20 @@ def test_a_killed_study_goes_on_from_the_bucket_alone(
     before = {name: log_of(s3_uri, name).mtime_ns for name in ended}
     done = run(arguments, scratch / "2")
     assert done.returncode == 0, done.stderr
-    trials = read_parquet(storage.join(s3_uri, paths.TRIALS_TABLE))
+    trials = read_parquet(Results(s3_uri).trials_path)
     assert len(trials) == 6 and {trial["state"] for trial in trials} <= {"complete", "pruned"}
     assert {name: log_of(s3_uri, name).mtime_ns for name in ended} == before
-    ours = optuna.load_study(study_name="fcn_ppm", storage=read_journal(s3_uri))
+    ours = optuna.load_study(study_name="fcn_ppm", storage=read_journal(Results(s3_uri)))
     states = {trial["trial"]: trial["state"] for trial in trials if trial["network"] == "fcn_ppm"}
     assert {trial.number: trial.state.name.lower() for trial in ours.trials} == states
     names = storage.list_names(s3_uri)
     assert {"best", "final", "figures", "manifest.json", "report.html", "tables", "trials", "tune"} <= set(names)
-    assert paths.LEASE not in names
+    assert ".lease" not in names
     assert not list((scratch / "2").glob("renalnet-*")), "nothing of the study stays on the disk"
     report = run([sys.executable, "-m", "study.report", s3_uri, "--no-write"], scratch / "3")
     assert report.returncode == 0, report.stderr
     assert "Table I" in report.stdout and "Trials:" in report.stdout
-    said = json.dumps(storage.read_json(storage.join(s3_uri, paths.MANIFEST))) + done.stderr + done.stdout
+    said = json.dumps(storage.read_json(Results(s3_uri).manifest_path)) + done.stderr + done.stdout
     assert os.environ["AWS_SECRET_ACCESS_KEY"] not in said
 
 
@@ -119,8 +120,8 @@ def test_the_cohort_of_a_study_on_an_object_store_is_painted_beside_no_results(
     monkeypatch.setattr("tempfile.tempdir", None)
     phantom = tiny_study.phantom.model_copy(update={"num_cases": 6})
     config = tiny_study.model_copy(update={"phantom": phantom})
-    first = _embedded_store(StudyManifest(s3_uri, config, None), config, s3_uri)
+    first = embedded_store(StudyManifest(Results(s3_uri), config, None), config, Results(s3_uri))
     assert sorted(storage.list_names(s3_uri)) == ["manifest.json", "store"]
     assert list(tmp_path.iterdir()) == []
-    again = _embedded_store(StudyManifest(s3_uri, config, None), config, s3_uri)
+    again = embedded_store(StudyManifest(Results(s3_uri), config, None), config, Results(s3_uri))
     assert again.fingerprint == first.fingerprint == open_store(storage.join(s3_uri, "store")).fingerprint

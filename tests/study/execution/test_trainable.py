@@ -13,7 +13,7 @@ from renalnet.config import TrainConfig
 from renalnet.data.store.reader import Store
 from renalnet.train.checkpoint import load_checkpoint
 from study.execution.trainable import Trial
-from study.records import paths
+from study.records.results import Results
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_a_trial_that_is_terminated_writes_a_checkpoint_first(
 ) -> None:
     train = tiny_train.model_copy(update={"epochs": 1, "steps_per_epoch": 1000, "checkpoint_every_s": 1e9})
     config = {"name": "fcn_ppm-0000", "train": train.model_dump(mode="json")}
-    trial = tune.with_parameters(Trial, store=ball_store, results=str(tmp_path), describe={})
+    trial = tune.with_parameters(Trial, store=ball_store, results=Results(str(tmp_path)), describe={})
 
     class Told(trial):  # type: ignore[misc, valid-type]
         """Says what process it is in; outside of Tune it has no resources."""
@@ -47,11 +47,11 @@ def test_a_trial_that_is_terminated_writes_a_checkpoint_first(
     process = ray.get(actor.process.remote())
     step = actor.train.remote()
     time.sleep(2)  # some steps, of which nothing is written
-    assert load_checkpoint(paths.trial_folder(str(tmp_path), "fcn_ppm-0000")) is None
+    assert load_checkpoint(Results(str(tmp_path)).trial_folder("fcn_ppm-0000")) is None
     os.kill(process, signal.SIGTERM)
     with pytest.raises(ray.exceptions.RayActorError):
         ray.get(step)
-    found = load_checkpoint(paths.trial_folder(str(tmp_path), "fcn_ppm-0000"))
+    found = load_checkpoint(Results(str(tmp_path)).trial_folder("fcn_ppm-0000"))
     assert found is not None and 0 < found.step < 1000
 
 
@@ -61,7 +61,7 @@ def test_an_actor_changes_its_patients_with_the_fold_only(
     local_ray: None, tiny_train: TrainConfig, ball_store: Store, tmp_path: Path
 ) -> None:
     train = tiny_train.model_dump(mode="json")
-    trial = tune.with_parameters(Trial, store=ball_store, results=str(tmp_path), describe={})
+    trial = tune.with_parameters(Trial, store=ball_store, results=Results(str(tmp_path)), describe={})
 
     class Told(trial):  # type: ignore[misc, valid-type]
         """Says whose patients it has; outside of Tune it has no resources."""

@@ -13,6 +13,7 @@ from renalnet.runtime.lease import Lease
 from study.bench.search.sleeper import Sleeper
 from study.config.sections import Slots, StudyConfig
 from study.execution import tuner
+from study.records.results import Results
 from study.records.trials import read_records
 
 
@@ -32,14 +33,15 @@ def test_a_driver_that_has_lost_its_lease_stops(
 ) -> None:
     monkeypatch.setattr(tuner, "LINE_EVERY_S", 0.0)
     search = searcher(tiny_study, tmp_path)
-    sleeper = tune.with_parameters(Sleeper, results=str(tmp_path), seconds=0.1, weights_kb=0)
+    results = Results(str(tmp_path))
+    sleeper = tune.with_parameters(Sleeper, results=results, seconds=0.1, weights_kb=0)
     with Lease(str(tmp_path / ".lease")) as lease:
 
         def check() -> None:
-            if len(read_records(str(tmp_path))) == 2:
+            if len(read_records(results)) == 2:
                 (tmp_path / ".lease").unlink()  # as if another driver had taken it for gone
             lease.check()
 
         with pytest.raises(BusyError):
-            tuner.run_trials(sleeper, search, FIFOScheduler(), tiny_study, str(tmp_path), Slots(1, 0.0, 2), check)
-    assert len(read_records(str(tmp_path))) < search.num_planned
+            tuner.run_trials(sleeper, search, FIFOScheduler(), tiny_study, results, Slots(1, 0.0, 2), check)
+    assert len(read_records(results)) < search.num_planned

@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 from support.study_records import end, keep_checkpoint, searcher
 
 from study.config.sections import StudyConfig
+from study.records.results import Results
 from study.records.trials import TrialRecord, find_record
 from study.search import extension
 
@@ -64,7 +65,7 @@ def test_longer_trials(ended: StudyConfig, tmp_path: Path) -> None:
     end(search, tmp_path, "x", "fcn_ppm-0000", 0.3, 0.7, 0.6, 0.5, 0.4, 0.5, 0.8, 0.1)
     assert search.suggest("y") == "FINISHED"
     assert states(tmp_path, "fcn_ppm-8-epochs")[0] == COMPLETE
-    let_go = find_record(str(tmp_path), "fcn_ppm-0001")
+    let_go = find_record(Results(str(tmp_path)), "fcn_ppm-0001")
     assert let_go is not None and (let_go.state, let_go.train["epochs"]) == ("pruned", 8)
     assert "weights were let go before trials became 8 epochs long" in let_go.reason
 

@@ -9,6 +9,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState, create_trial
 
+from study.records.results import Results
 from study.search.extension import EPOCHS
 from study.search.importance import importance_rows, write_importances
 from study.search.journal import open_journal
@@ -31,10 +32,10 @@ def test_they_are_optunas_of_the_whole_trials() -> None:
     study = filled(optuna.create_study(direction="maximize", study_name="fcn_ppm"), 40)
     rows = importance_rows(study)
     own = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
-    assert {row["parameter"]: row["importance"] for row in rows} == pytest.approx(own)
-    assert sum(row["importance"] for row in rows) == pytest.approx(1)
-    assert {(row["network"], row["num_trials"]) for row in rows} == {("fcn_ppm", 40)}
-    assert max(rows, key=lambda row: float(row["importance"]))["parameter"] == "tumor_weight"
+    assert {row.parameter: row.importance for row in rows} == pytest.approx(own)
+    assert sum(row.importance for row in rows) == pytest.approx(1)
+    assert {(row.network, row.num_trials) for row in rows} == {("fcn_ppm", 40)}
+    assert max(rows, key=lambda row: row.importance).parameter == "tumor_weight"
 
 
 @pytest.mark.parametrize("num_trials", [0, 1, 3])
@@ -55,17 +56,17 @@ def test_two_objectives_count_by_their_mean() -> None:
     for number in range(20):
         params = {"tumor_weight": 0.5 + 0.3 * number, "ppm_kernels": ("1-2", "2-4")[number % 2]}
         both.add_trial(create_trial(params=params, distributions=SPACE, values=[0.9, number / 20]))
-    assert {row["parameter"] for row in importance_rows(both)} == set(SPACE)
+    assert {row.parameter for row in importance_rows(both)} == set(SPACE)
 
 
 def test_the_file_holds_the_trials_of_todays_length(tmp_path: Path) -> None:
-    journal = open_journal(str(tmp_path))
+    journal = open_journal(Results(str(tmp_path)))
     for name, epochs, number in (("fcn_ppm", 4, 10), ("fcn_ppm-6-epochs", 6, 12)):
         study = optuna.create_study(direction="maximize", study_name=name, storage=journal)
         study.set_user_attr(EPOCHS, epochs)
         filled(study, number)
     journal.close()
-    write_importances(str(tmp_path), 6)
+    write_importances(Results(str(tmp_path)), 6)
     rows = pq.read_table(tmp_path / "importances.parquet").to_pylist()
     assert {(row["network"], row["num_trials"]) for row in rows} == {("fcn_ppm", 12)}
 
@@ -75,7 +76,7 @@ def test_a_value_that_does_not_differ_decides_nothing() -> None:
     for number in range(8):
         params = {"tumor_weight": 1.0 + number / 4, "ppm_kernels": "1-2"}
         study.add_trial(create_trial(params=params, distributions=SPACE, value=number / 8))
-    assert [row["parameter"] for row in importance_rows(study)] == ["tumor_weight"]
+    assert [row.parameter for row in importance_rows(study)] == ["tumor_weight"]
     constant = optuna.create_study(direction="maximize", study_name="fcn_ppm")
     for number in range(8):
         params = {"tumor_weight": 1.0, "ppm_kernels": "1-2"}
@@ -91,4 +92,4 @@ def test_values_that_some_trials_lack_take_no_part() -> None:
         chosen = {name: params[name] for name in names}
         spaces = {name: SPACE[name] for name in names}
         study.add_trial(create_trial(params=chosen, distributions=spaces, value=number / 8))
-    assert [row["parameter"] for row in importance_rows(study)] == ["tumor_weight"]
+    assert [row.parameter for row in importance_rows(study)] == ["tumor_weight"]

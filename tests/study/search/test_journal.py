@@ -12,6 +12,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from renalnet.errors import ResultsError
 from renalnet.runtime import storage
+from study.records.results import Results
 from study.search import journal as journals
 from study.search.journal import StudyJournal, open_journal, read_journal
 
@@ -41,22 +42,22 @@ def stored(uri: str, tmp_path: Path) -> list[float]:
 
 
 def test_what_was_flushed_is_stored_and_goes_on(s3_uri: str, tmp_path: Path) -> None:
-    with closing(open_journal(s3_uri)) as first:
+    with closing(open_journal(Results(s3_uri))) as first:
         tell(first, 1.0, 2.0)
         first.flush()
         assert stored(s3_uri, tmp_path) == [1.0, 2.0]
         tell(first, 3.0)
     assert stored(s3_uri, tmp_path) == [1.0, 2.0, 3.0]
-    with closing(open_journal(s3_uri)) as second:
+    with closing(open_journal(Results(s3_uri))) as second:
         assert tell(second, 4.0) == [1.0, 2.0, 3.0, 4.0]
 
 
 def test_what_a_killed_driver_had_not_uploaded_does_not_count(s3_uri: str, tmp_path: Path) -> None:
-    killed = open_journal(s3_uri)
+    killed = open_journal(Results(s3_uri))
     tell(killed, 1.0)
     killed.flush()
     tell(killed, 2.0)
-    with closing(open_journal(s3_uri)) as next_driver:
+    with closing(open_journal(Results(s3_uri))) as next_driver:
         assert tell(next_driver, 5.0) == [1.0, 5.0]
     assert stored(s3_uri, tmp_path) == [1.0, 5.0]
 
@@ -67,7 +68,7 @@ def test_a_burst_is_one_upload(s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(
         storage, "write_bytes", lambda path, content: (uploads.append(len(content)), write(path, content))
     )
-    with closing(open_journal(s3_uri)) as journal:
+    with closing(open_journal(Results(s3_uri))) as journal:
         tell(journal, *range(20))
         assert uploads == []
         journal.flush()
@@ -78,12 +79,12 @@ def test_a_burst_is_one_upload(s3_uri: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_it_is_uploaded_by_the_clock(s3_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(journals, "UPLOAD_EVERY_S", 0.05)
-    with closing(open_journal(s3_uri)) as journal:
+    with closing(open_journal(Results(s3_uri))) as journal:
         tell(journal, 1.0)
         for _ in range(200):
             if storage.exists(storage.join(s3_uri, "optuna.journal")):
                 break
-            journal._backend._ended.wait(0.05)
+            journal.backend.ended.wait(0.05)
         else:
             raise AssertionError("nothing was uploaded in ten seconds")
 
@@ -91,8 +92,8 @@ def test_it_is_uploaded_by_the_clock(s3_uri: str, monkeypatch: pytest.MonkeyPatc
 def test_a_store_that_refuses_is_told_to_who_waits_and_nothing_stays_behind(
     s3_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal = open_journal(s3_uri)
-    folder = journal._backend._source.parent
+    journal = open_journal(Results(s3_uri))
+    folder = journal.backend.source.parent
     tell(journal, 1.0)
 
     def refuse(*_: object) -> None:
@@ -107,24 +108,24 @@ def test_a_store_that_refuses_is_told_to_who_waits_and_nothing_stays_behind(
 
 
 def test_a_local_journal_lies_where_it_is(tmp_path: Path) -> None:
-    with closing(open_journal(str(tmp_path))) as journal:
+    with closing(open_journal(Results(str(tmp_path)))) as journal:
         assert tell(journal, 1.0) == [1.0]
         assert (tmp_path / "optuna.journal").stat().st_size > 0
         journal.flush()
 
 
 def test_an_entry_cut_short_is_dropped(tmp_path: Path) -> None:
-    with closing(open_journal(str(tmp_path))) as journal:
+    with closing(open_journal(Results(str(tmp_path)))) as journal:
         tell(journal, 1.0)
     path = tmp_path / "optuna.journal"
     path.write_bytes(path.read_bytes() + b'{"op_code": 4, "wor')
-    with closing(open_journal(str(tmp_path))) as journal:
+    with closing(open_journal(Results(str(tmp_path)))) as journal:
         assert tell(journal, 2.0) == [1.0, 2.0]
     assert all(json.loads(line) for line in path.read_text().splitlines())
 
 
 def test_another_reads_and_does_not_write(tmp_path: Path, s3_uri: str) -> None:
-    for results in (str(tmp_path / "results"), s3_uri):
+    for results in (Results(str(tmp_path / "results")), Results(s3_uri)):
         with pytest.raises(ResultsError, match=r"holds no optuna\.journal"):
             read_journal(results)
         with closing(open_journal(results)) as journal:

@@ -5,6 +5,7 @@ from typing import Any
 from support.study_records import keep_epochs
 
 from study.config.sections import StudyConfig
+from study.records.results import Results
 from study.records.trials import TrialRecord, write_record
 from study.search.scheduler import NetworkScheduler
 
@@ -23,12 +24,12 @@ def decide(asha: NetworkScheduler, name: str, epoch: int, objective: float) -> s
 def scheduler(
     config: StudyConfig, folder: Path, pruned: dict[str, int] | None = None, heard: dict[str, int] | None = None
 ) -> NetworkScheduler:
-    return NetworkScheduler(config, str(folder), heard or {}, ({} if pruned is None else pruned).__setitem__)
+    return NetworkScheduler(config, Results(str(folder)), heard or {}, ({} if pruned is None else pruned).__setitem__)
 
 
 def keep(results: Path, name: str, objectives: list[float]) -> None:
     network, number = name.rsplit("-", 1)
-    write_record(str(results), TrialRecord(int(number), network, "running", {}, STEP_AT_1))
+    write_record(Results(str(results)), TrialRecord(int(number), network, "running", {}, STEP_AT_1))
     keep_epochs(results, name, objectives)
 
 
@@ -76,7 +77,7 @@ def test_prunes_are_told_before_ray_knows(tiny_study: StudyConfig, tmp_path: Pat
 def test_a_failed_trial_and_a_last_epoch_are_on_no_rung(tiny_study: StudyConfig, tmp_path: Path) -> None:
     """The rungs that a new driver rebuilds are those of the old one, which was not asked about them."""
     keep(tmp_path, "fcn_ppm-0000", [0.5, 0.6, 0.7, 0.8, 0.9])
-    write_record(str(tmp_path), TrialRecord(1, "fcn_ppm", "failed", {}, STEP_AT_1))
+    write_record(Results(str(tmp_path)), TrialRecord(1, "fcn_ppm", "failed", {}, STEP_AT_1))
     keep_epochs(tmp_path, "fcn_ppm-0001", [0.9], failure="loss not finite")
     longest = tiny_study.model_copy(update={"search": tiny_study.search.model_copy(update={"grace_epochs": 4})})
     assert scheduler(tiny_study, tmp_path).rungs()["fcn_ppm"] == {1: {"fcn_ppm-0000": 0.6}, 3: {"fcn_ppm-0000": 0.8}}

@@ -11,8 +11,9 @@ from optuna.trial import TrialState
 from support.study_records import end, keep_checkpoint, keep_epochs, searcher
 
 from study.config.sections import StudyConfig
+from study.config.space import kernel_name
+from study.records.results import Results
 from study.records.trials import read_records, write_record
-from study.search.space import kernel_name
 
 
 def study_of(folder: Path, network: str) -> optuna.Study:
@@ -24,7 +25,7 @@ def study_of(folder: Path, network: str) -> optuna.Study:
 def test_first_trial_is_the_papers(tiny_study: StudyConfig, tmp_path: Path) -> None:
     first = searcher(tiny_study, tmp_path).suggest("a")
     assert isinstance(first, dict) and first["name"] == "fcn_ppm-0000"
-    assert first["train"]["loss"] == {"background": 0.2, "kidney": 1.0, "tumor": 2.0}
+    assert first["train"]["loss"] == {"name": "cross_entropy", "background": 0.2, "kidney": 1.0, "tumor": 2.0}
     assert first["train"]["optim"]["milestones"] == [3, 5, 7]
     assert first["ppm_kernels"] == kernel_name(tiny_study.train.net.ppm_kernels)
 
@@ -61,7 +62,7 @@ def test_ends_are_told_and_recorded(
     search = searcher(tiny_study, tmp_path)
     search.suggest("a")
     end(search, tmp_path, "a", "fcn_ppm-0000", *objectives, failure=failure)
-    (record,) = read_records(str(tmp_path))
+    (record,) = read_records(Results(str(tmp_path)))
     assert record.state == state and record.reason
     trial = study_of(tmp_path, "fcn_ppm").trials[0]
     assert (trial.state, trial.value) == (in_optuna, value)
@@ -74,11 +75,11 @@ def test_a_trial_that_ray_gives_up_is_handed_out_once_more_and_then_failed(
     search = searcher(tiny_study, tmp_path)
     first = search.suggest("a")
     search.on_trial_complete("a", None, error=True)
-    assert read_records(str(tmp_path))[0].state == "running" and search.num_left == 6
+    assert read_records(Results(str(tmp_path)))[0].state == "running" and search.num_left == 6
     assert search.suggest("b") == first
     keep_epochs(tmp_path, "fcn_ppm-0000", [0.5])
     search.on_trial_complete("b", None, error=True)
-    assert read_records(str(tmp_path))[0].state == "failed" and search.num_left == 5
+    assert read_records(Results(str(tmp_path)))[0].state == "failed" and search.num_left == 5
     assert study_of(tmp_path, "fcn_ppm").trials[0].state == TrialState.FAIL
 
 
@@ -98,8 +99,8 @@ def test_unfinished_trials_come_first_with_the_same_point(tiny_study: StudyConfi
 def test_end_that_was_kept_but_not_told_is_told(tiny_study: StudyConfig, tmp_path: Path) -> None:
     searcher(tiny_study, tmp_path).suggest("a")
     keep_epochs(tmp_path, "fcn_ppm-0000", [0.2] * 5)
-    (record,) = read_records(str(tmp_path))
-    write_record(str(tmp_path), record.ended("complete", "all epochs trained"))
+    (record,) = read_records(Results(str(tmp_path)))
+    write_record(Results(str(tmp_path)), record.ended("complete", "all epochs trained"))
     assert searcher(tiny_study, tmp_path).num_left == 5
     assert study_of(tmp_path, "fcn_ppm").trials[0].state == TrialState.COMPLETE
 

@@ -3,8 +3,9 @@ from pathlib import Path
 from support.study_records import keep_checkpoint
 
 from renalnet.train.epochs import EpochRecord
+from study.records.results import Results
+from study.records.retention import Retention
 from study.records.trials import TrialRecord
-from study.search.retention import Retention
 
 
 def kept(folder: Path) -> set[str]:
@@ -21,7 +22,7 @@ def curve(*objectives: float, failure: str = "") -> list[EpochRecord]:
 
 
 def test_best_of_each_network_keep_their_weights(tmp_path: Path) -> None:
-    retention = Retention(str(tmp_path), num_kept=2)
+    retention = Retention(Results(str(tmp_path)), num_kept=2)
     ends = [("fcn_ppm", 0.3), ("fcn_ppm", 0.5), ("fcn_ppm", 0.4), ("fcn_ppm", 0.4), ("unet3d", 0.1)]
     for number, (network, objective) in enumerate(ends):
         keep_checkpoint(tmp_path, f"{network}-{number:04d}")
@@ -33,7 +34,7 @@ def test_best_of_each_network_keep_their_weights(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_failed_by_itself_is_let_go_however_good_it_was(tmp_path: Path) -> None:
-    retention = Retention(str(tmp_path), num_kept=2)
+    retention = Retention(Results(str(tmp_path)), num_kept=2)
     for number in range(2):
         keep_checkpoint(tmp_path, f"fcn_ppm-{number:04d}")
     retention.add(ended("fcn_ppm", 0), curve(0.9, failure="loss not finite"))
@@ -44,7 +45,7 @@ def test_a_trial_that_failed_by_itself_is_let_go_however_good_it_was(tmp_path: P
 def test_of_equals_the_lower_number_stays_in_whatever_order_they_end(tmp_path: Path) -> None:
     for order in ((0, 1), (1, 0)):
         folder = tmp_path / str(order)
-        retention = Retention(str(folder), num_kept=1)
+        retention = Retention(Results(str(folder)), num_kept=1)
         for number in order:
             keep_checkpoint(folder, f"fcn_ppm-{number:04d}")
             retention.add(ended("fcn_ppm", number), curve(0.5))
@@ -55,6 +56,6 @@ def test_who_was_let_go_holds_no_place_later(tmp_path: Path) -> None:
     """The best of three has no weights, as after `kept_models` was raised; the other two keep theirs."""
     for number in (1, 2):
         keep_checkpoint(tmp_path, f"fcn_ppm-{number:04d}")
-    retention = Retention(str(tmp_path), num_kept=2)
+    retention = Retention(Results(str(tmp_path)), num_kept=2)
     retention.find((ended("fcn_ppm", number), curve(0.9 - number / 10)) for number in range(3))
     assert kept(tmp_path) == {"fcn_ppm-0001", "fcn_ppm-0002"}

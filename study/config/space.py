@@ -1,19 +1,24 @@
-"""The search space: typed parameters that cannot form an invalid configuration, and the run each point stands for."""
+"""The search space: the domain of each searched parameter, and the training run that a point stands for.
+
+Every point of the space is a valid configuration: the pooling kernels are one choice among whole sets, and milestones
+are a first epoch and gaps, so that they always increase.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from renalnet.config import TrainConfig
-from renalnet.types import NetName
+from renalnet.config import NETWORKS, NetName, TrainConfig
 from study.config.sections import SpaceConfig
 
 Point: TypeAlias = dict[str, Any]
-"""Values by parameter name, as Optuna keeps them."""
+"""A value for each searched parameter, by name, as Optuna stores it."""
 
 KERNELS: Final = "ppm_kernels"
 FIRST_STEP: Final = "first_step"
+"""The first milestone."""
 GAPS: Final = ("second_gap", "third_gap")
+"""Epochs between one milestone and the next."""
 WIDTH: Final = "width"
 _FIELDS: Final = {
     "tumor_weight": ("loss", "tumor"),
@@ -24,17 +29,17 @@ _FIELDS: Final = {
     "batch_size": ("optim", "batch_size"),
     "tumor_share": ("patch", "tumor_share"),
 }
-"""Parameters that are a field of the run: its section and name."""
+"""Section and field of the training configuration, for each parameter that is one field."""
 
 
 @dataclass(frozen=True)
 class Real:
-    """A real number from `low` to `high`."""
+    """The real numbers from `low` to `high`, both included."""
 
     low: float
     high: float
     log: bool = True
-    """Searched on a log scale."""
+    """Whether the range is searched on a log scale."""
 
     def __contains__(self, value: object) -> bool:
         return isinstance(value, int | float) and self.low <= value <= self.high
@@ -42,7 +47,7 @@ class Real:
 
 @dataclass(frozen=True)
 class Whole:
-    """A whole number from `low` to `high`."""
+    """The whole numbers from `low` to `high`, both included."""
 
     low: int
     high: int
@@ -53,7 +58,7 @@ class Whole:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of some words or numbers that have no order."""
+    """A set of words or numbers without an order."""
 
     options: tuple[str | int, ...]
 
@@ -65,43 +70,53 @@ Domain: TypeAlias = Real | Whole | Choice
 
 
 def kernel_name(kernels: tuple[int, ...]) -> str:
-    """A set of kernels as a word, `2-4-8-16`; `none` for the network without the module."""
+    """Return a set of kernels as one word, `2-4-8-16`; `none` for the network without pyramid pooling."""
     return "-".join(map(str, kernels)) or "none"
 
 
 def domains(space: SpaceConfig, network: NetName) -> dict[str, Domain]:
-    """What each parameter of a network is drawn from; baselines have no pooling kernels to search.
-
-    The learning rate's steps are the first one and the gaps between them, so that they always increase.
-    """
+    """Return the domain of each parameter that is searched for a network; baselines have no pooling kernels."""
     found: dict[str, Domain] = {
         "tumor_weight": Real(*space.tumor_weight),
         "background_weight": Real(*space.background_weight),
         FIRST_STEP: Whole(*space.first_step),
         **{gap: Whole(*space.step_gap) for gap in GAPS},
+        **_optional_ranges(space),
+        **_optional_choices(space),
     }
-    for name in ("base_rate", "rate_decay", "weight_decay", "tumor_share"):
-        limits = getattr(space, name)
-        if limits:
-            low, high = limits
-            found[name] = Real(low, high, log=name != "tumor_share")
-    for name in ("batch_size", WIDTH):
-        options = getattr(space, name)
-        if options:
-            found[name] = Choice(options)
-    if network == "fcn_ppm":
+    if NETWORKS[network].uses_ppm_kernels:
         found[KERNELS] = Choice(tuple(kernel_name(kernels) for kernels in space.kernel_sets))
     return found
 
 
-def first_point(train: TrainConfig, space: SpaceConfig, network: NetName) -> Point | None:
-    """The values of `train`, by default the paper's own, with which each search starts; none where they lie outside.
+def _optional_ranges(space: SpaceConfig) -> dict[str, Domain]:
+    names = ("base_rate", "rate_decay", "weight_decay", "tumor_share")
+    ranges = {name: getattr(space, name) for name in names}
+    return {name: Real(limits[0], limits[1], log=name != "tumor_share") for name, limits in ranges.items() if limits}
 
-    They do where the space has been narrowed since the study began, or was chosen without them.
+
+def _optional_choices(space: SpaceConfig) -> dict[str, Domain]:
+    choices = {name: getattr(space, name) for name in ("batch_size", WIDTH)}
+    return {name: Choice(options) for name, options in choices.items() if options}
+
+
+def first_point(train: TrainConfig, space: SpaceConfig, network: NetName) -> Point | None:
+    """Return the values of `train`, by default the paper's, with which each search starts.
+
+    The result is None if a value is outside of the space: the space was narrowed since the study began, or was chosen
+    without that value.
     """
+    known = _values_of(train)
+    searched = domains(space, network)
+    point = {name: known[name] for name in searched}
+    return point if all(point[name] in domain for name, domain in searched.items()) else None
+
+
+def _values_of(train: TrainConfig) -> Point:
+    """Return the value in `train` of every parameter that can be searched."""
     values = train.model_dump()
     first, second, third = train.optim.milestones
-    known = {
+    return {
         FIRST_STEP: first,
         GAPS[0]: second - first,
         GAPS[1]: third - second,
@@ -109,19 +124,16 @@ def first_point(train: TrainConfig, space: SpaceConfig, network: NetName) -> Poi
         WIDTH: train.net.width,
         **{name: values[section][field] for name, (section, field) in _FIELDS.items()},
     }
-    searched = domains(space, network)
-    point = {name: known[name] for name in searched}
-    return point if all(point[name] in domain for name, domain in searched.items()) else None
 
 
 def configure(base: TrainConfig, network: NetName, widths: Mapping[int, int], point: Point) -> TrainConfig:
-    """The training run that a point of the space stands for.
+    """Return the training run that a point of the space stands for.
 
     Args:
-        base: what all trials share.
-        network: which network.
-        widths: this network's own width for each of 3D_FCN_PPM's.
-        point: values by parameter name.
+        base: values that all trials share.
+        network: name of the trained network.
+        widths: this network's own width for each width of 3D_FCN_PPM.
+        point: a value for each searched parameter.
     """
     changes: dict[str, dict[str, Any]] = {
         "net": {"name": network, "width": widths[int(point.get(WIDTH, base.net.width))]},

@@ -1,0 +1,79 @@
+"""The cohort of a study: a store that the user names, or a synthetic one that the study makes."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from renalnet.data.phantom import write_cohort
+from renalnet.data.prepare.preparation import local_pool, prepare
+from renalnet.data.prepare.request import Request
+from renalnet.data.store.reader import MANIFEST as STORE_MANIFEST
+from renalnet.data.store.reader import Store, open_store
+from renalnet.errors import ConfigError, StoreError
+from renalnet.runtime import storage
+from renalnet.runtime.log import get_logger
+from renalnet.runtime.machine import num_cores
+from renalnet.types import SPLITS
+from study.config.sections import StudyConfig
+from study.finalists.repeats import check_folds
+from study.records.manifest import StudyManifest
+from study.records.results import Results
+
+_log = get_logger(__name__)
+
+
+def check_store(store: Store, config: StudyConfig) -> None:
+    """Check that a study can use a store, before anything is written.
+
+    Raises:
+        StoreError: a split has no cases.
+        ConfigError: the store has another voxel spacing, or its cases cannot be dealt to the folds.
+    """
+    for split in SPLITS:
+        if not store.cases(split):
+            raise StoreError(
+                f"{store.path}: no {split} patients; prepare it with some, by --test, --splits or more cases"
+            )
+    spacing = store.manifest.config.spacing_mm
+    if spacing != config.prepare.spacing_mm:
+        raise ConfigError(
+            f"{store.path} was prepared at {spacing} mm, the preset '{config.preset}' works at "
+            f"{config.prepare.spacing_mm}; choose the preset it was prepared with, or --set prepare.spacing_mm"
+        )
+    check_folds(config, store)
+
+
+def given_store(manifest: StudyManifest, path: str) -> Store:
+    """Open the store that the user names, and describe it in the manifest."""
+    store = open_store(path)
+    manifest.describe_data(store, path, synthetic=store.manifest.synthetic)
+    return store
+
+
+def embedded_store(manifest: StudyManifest, config: StudyConfig, results: Results) -> Store:
+    """Open the store of the synthetic cohort in the results folder, and describe it in the manifest.
+
+    The cohort is painted and prepared first, unless an earlier call has done so.
+    """
+    path = results.store_folder
+    if not storage.is_remote(path):
+        _paint_and_prepare(manifest, config, Path(results.cohort_folder), path)
+    elif not storage.exists(storage.join(path, STORE_MANIFEST)):
+        with TemporaryDirectory(prefix="renalnet-cohort-") as cohort:  # scans are painted as local files only
+            _paint_and_prepare(manifest, config, Path(cohort), path)
+    store = open_store(path)
+    check_folds(config, store)
+    manifest.describe_data(store, "synthetic phantoms", synthetic=True)
+    return store
+
+
+def _paint_and_prepare(manifest: StudyManifest, config: StudyConfig, cohort: Path, store: str) -> None:
+    """Do the parts that an earlier call has not done."""
+    workers = num_cores()
+    with manifest.timed("phantom"):
+        _log.info("painting %d synthetic patients", config.phantom.num_cases)
+        write_cohort(cohort, config.phantom, workers=workers)
+    if not storage.exists(storage.join(store, STORE_MANIFEST)):
+        with manifest.timed("prepare"):
+            _log.info("cutting their regions of interest")
+            with local_pool(workers) as pool:
+                prepare(Request(str(cohort), store, config.prepare), pool)

@@ -1,0 +1,92 @@
+"""The connection to Ray: a cluster at RAY_ADDRESS, or one on this machine that ends with the command."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import ray
+from ray.exceptions import AuthenticationError, RayError
+
+from renalnet.errors import ClusterError, ConfigError
+
+KNOCK_S: Final = 20.0
+"""Time that the head of a cluster has to accept a connection."""
+JOB_MARK: Final = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Environment variable that Ray 2.60 sets for the command of a submitted job; Ray has no public way to ask."""
+
+
+def inside_job() -> bool:
+    """Whether this process is the command of `ray job submit`."""
+    return JOB_MARK in os.environ
+
+
+def check_address() -> None:
+    """Check, before anything is done, that RAY_ADDRESS is not the address for jobs.
+
+    Raises:
+        ConfigError: it is.
+    """
+    address = os.environ.get("RAY_ADDRESS", "")
+    if address.startswith("http"):
+        raise ConfigError(f"RAY_ADDRESS={address} takes jobs: use `ray job submit`, or unset it to run on this machine")
+
+
+def refuse_relative(path: str) -> None:
+    """Check that a command in a submitted job does not name a relative path: Ray deletes the job's folder at its end.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if inside_job() and "://" not in path and not Path(path).is_absolute():
+        raise ConfigError(f"{path}: inside a submitted job paths must be absolute; the job's own folder is deleted")
+
+
+@contextmanager
+def connected() -> Iterator[str]:
+    """Connect to the cluster at RAY_ADDRESS, or start a Ray on this machine that ends with the block.
+
+    Yields the address of Ray's dashboard, such as `http://127.0.0.1:8265`; empty if there is none.
+
+    Raises:
+        ClusterError: there is no cluster at RAY_ADDRESS, or it refuses the token.
+    """
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        context = _join(address)
+    else:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # Without a token: this Ray listens on loopback only and ends with the command.
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        context = ray.init("local", include_dashboard=False, logging_level="WARNING", log_to_driver=False)
+    try:
+        yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
+    finally:
+        ray.shutdown()
+
+
+def _join(address: str) -> Any:
+    try:
+        _knock(address)
+        return ray.init(address, logging_level="WARNING", log_to_driver=False)
+    except AuthenticationError as error:
+        raise ClusterError(
+            f"RAY_ADDRESS={address} refuses the token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the cluster's own"
+        ) from error
+    except (RayError, OSError, RuntimeError, ValueError) as error:
+        raise ClusterError(
+            f"RAY_ADDRESS={address}: no cluster joined ({str(error).strip().partition(chr(10))[0]}); name HOST:PORT of "
+            "its head, with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN where it asks for one; unset it for this machine"
+        ) from error
+
+
+def _knock(address: str) -> None:
+    """Connect once to HOST:PORT. Raises OSError or ValueError where that fails.
+
+    Ray 2.60 by itself tries for minutes and then ends the process.
+    """
+    host, _, port = address.rpartition(":")
+    if host and "://" not in address:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()

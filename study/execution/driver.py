@@ -1,0 +1,175 @@
+"""The driver of a study: the cohort, the search, the repeats and the final stage, one after the other."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from renalnet.config import MAIN_NETWORK, InferenceConfig, NetName
+from renalnet.data.localise.atlas import ATLAS_FILE
+from renalnet.data.store.reader import Store
+from renalnet.errors import LostError
+from renalnet.nets.bundle import CONFIG_FILE, copy_models
+from renalnet.nets.describe import equal_cost_width
+from renalnet.runtime import storage
+from renalnet.runtime.log import get_logger
+from study.config.sections import Slots, StudyConfig
+from study.execution.cohort import embedded_store, given_store
+from study.execution.connection import connected
+from study.execution.repeat_searcher import run_repeats
+from study.execution.slots import find_cluster, find_slots, total_resources
+from study.execution.tasks import FinalWork, measure_on_slot
+from study.execution.tuner import fit
+from study.final.model_card import model_card
+from study.final.stage import Outcome, run_final
+from study.finalists.finalists import damaged_models
+from study.finalists.selection import earlier_readings
+from study.progress.forecast_text import forecast_lines
+from study.progress.trial_cost import MeasureJob
+from study.records.manifest import StudyManifest
+from study.records.results import Results
+from study.records.trials import write_tables
+from study.search.importance import write_importances
+from study.search.journal import open_journal
+from study.search.scheduler import NetworkScheduler
+from study.search.searcher import NetworkSearch
+from study.search.trial_counts import count_repeats
+
+Widths: TypeAlias = dict[NetName, dict[int, int]]
+"""For each network, its own width for each width of 3D_FCN_PPM."""
+_log = get_logger(__name__)
+
+
+def forecast_study(config: StudyConfig, store_path: str | None) -> Iterator[str]:
+    """Yield what a configuration means and takes on the cluster at hand, one line each. Nothing is written.
+
+    Args:
+        config: the whole study.
+        store_path: the store; None to measure on phantoms.
+    """
+    with connected():
+        slots = find_slots(config.resources)
+        widths = _own_widths(config, network_widths(config))
+        _log.info("measuring some steps of each network")
+        measured = measure_on_slot(MeasureJob(config, widths, store_path, slots.cpus), slots)
+        yield from forecast_lines(config, find_cluster(), slots, measured)
+
+
+def run_study(config: StudyConfig, results: Results, store_path: str | None, check: Callable[[], None]) -> None:
+    """Run a study up to its report; a study that was interrupted goes on.
+
+    Args:
+        config: the whole study.
+        results: the results folder, whose lease this process holds.
+        store_path: the store; None for the synthetic cohort.
+        check: called regularly; raises where another driver has taken over the folder.
+
+    Raises:
+        ResultsError: the folder holds another study, or no trial of 3D_FCN_PPM has a trained network.
+        LostError: the object store with the results failed.
+    """
+    manifest = StudyManifest(results, config, store_path)
+    store = given_store(manifest, store_path) if store_path else embedded_store(manifest, config, results)
+    with connected() as dashboard, storage_may_fail(results):
+        manifest.update(ray_dashboard=dashboard)
+        _Stages(config, results, store, find_slots(config.resources), manifest, check).run()
+
+
+@contextmanager
+def storage_may_fail(results: Results) -> Iterator[None]:
+    """Within the block, raise LostError where an object store stops answering."""
+    try:
+        yield
+    except OSError as error:
+        # Errors of the local system have a number, which the command line translates.
+        if error.errno is not None or not storage.is_remote(results.folder):
+            raise
+        raise LostError(
+            f"{results}: the storage failed in mid-study ({error}); lost are the epochs under way, kept is all that "
+            "had ended; repeat the command when it answers again"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Stages:
+    """The stages of a study that run on the cluster."""
+
+    config: StudyConfig
+    results: Results
+    store: Store
+    slots: Slots
+    manifest: StudyManifest
+    check: Callable[[], None]
+
+    def run(self) -> None:
+        """Run the stages that are not finished."""
+        widths = network_widths(self.config)
+        machine = {**total_resources(), "num_slots": self.slots.num_slots}
+        self.manifest.update(machine=machine, widths=_own_widths(self.config, widths))
+        with self.manifest.timed("search"):
+            self._search(widths)
+        write_tables(self.results)
+        write_importances(self.results, self.config.train.epochs)
+        if sum(count_repeats(self.config).values()):
+            with self.manifest.timed("repeats"):
+                run_repeats(self.config, self.results, self.store, self.slots, self.check)
+        self._finish(self._final(), machine)
+
+    def _search(self, widths: Widths) -> None:
+        """Run every trial that has not ended."""
+        with closing(open_journal(self.results)) as journal:
+            searcher = NetworkSearch(self.config, self.results, journal, widths, self.slots)
+            if searcher.num_left == 0:
+                return
+            counts = (searcher.num_left, searcher.num_planned, self.slots.num_slots)
+            _log.info("%d of %d trials to run, %d at a time", *counts)
+            scheduler = NetworkScheduler(self.config, self.results, searcher.heard(), searcher.on_prune)
+            fit(searcher, scheduler, self.config, self.results, self.store, self.slots, self.check)
+            if searcher.num_left:
+                # After Ctrl-C, Tune returns as if all trials were done. The test cases must not be read then.
+                raise KeyboardInterrupt
+
+    def _final(self) -> Outcome:
+        """Run the final stage, and write the winner's bundle."""
+        self.check()
+        with self.manifest.timed("final"):
+            _log.info("final stage: full inference on validation, then on test patients")
+            self.manifest.warn(damaged_models(self.results, self.config))
+            outcome = run_final(self.config, self.results, self.store, FinalWork(self.slots, self.check))
+            self._write_best(outcome)
+        self.manifest.warn([*outcome.warnings, *earlier_readings(self.results)])
+        return outcome
+
+    def _write_best(self, outcome: Outcome) -> None:
+        """Write the winner's bundle: all its members, their post-processing, and the atlases of the store."""
+        best = self.results.best_folder
+        members = [self.results.trial_folder(name) for name in outcome.winner.members]
+        used = {"stitch": self.config.final.stitch, **outcome.post_processing.used_sections}
+        copy_models(members, best, {"final": InferenceConfig.model_validate(used).model_dump(mode="json")})
+        if self.store.manifest.atlas:
+            atlases = self.store.read_beside(self.store.manifest.atlas)
+            storage.write_bytes(storage.join(best, ATLAS_FILE), atlases)
+
+    def _finish(self, outcome: Outcome, machine: dict[str, Any]) -> None:
+        """Mark the study as finished, then write the model card, which reads the manifest."""
+        best = self.results.best_folder
+        device = storage.read_json(storage.join(best, CONFIG_FILE))["device"]
+        self.manifest.update(finished=True, winner=outcome.winner.name, machine={**machine, "device": device})
+        storage.write_bytes(storage.join(best, "README.md"), model_card(self.results).encode())
+
+
+def network_widths(config: StudyConfig) -> Widths:
+    """Return each network's channels at full resolution; a baseline gets the width at which it costs as much."""
+    net = config.train.net
+    shape = config.train.patch.shape
+    ours = sorted({net.width, *(config.space.width or ())})
+    scaled: Widths = {
+        name: {width: equal_cost_width(name, net.model_copy(update={"width": width}), shape) for width in ours}
+        for name in config.search.baselines
+    }
+    return {MAIN_NETWORK: {width: width for width in ours}, **scaled}
+
+
+def _own_widths(config: StudyConfig, widths: Widths) -> dict[NetName, int]:
+    """Return each network's width at the configured width of 3D_FCN_PPM."""
+    return {network: own[config.train.net.width] for network, own in widths.items()}

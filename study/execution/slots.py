@@ -1,0 +1,60 @@
+"""What a cluster offers: slots for trials, and processors for preparation and post-processing."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import ray
+
+from renalnet.errors import ConfigError
+from study.config.sections import ResourceConfig, Slots
+from study.progress.forecast import Cluster
+
+_ROUNDING: Final = 1e-9
+"""Slack of a division, so that rounding does not cut a whole number of slots to the one below."""
+
+
+def find_slots(config: ResourceConfig) -> Slots:
+    """Return what a trial occupies, and how many trials fit into the cluster at once.
+
+    A trial occupies GPUs if a node has one, else processors only. With `scale_to`, the cluster starts nodes on demand:
+    a trial then occupies GPUs although no node has one yet, and there are at least `scale_to` slots.
+
+    Raises:
+        ConfigError: no node is large enough for a trial.
+    """
+    nodes = _node_resources()
+    gpus = config.gpus_per_trial if config.scale_to or any(node.get("GPU") for node in nodes) else 0.0
+    num_slots = max(sum(_slots_of(node, config.cpus_per_trial, gpus) for node in nodes), config.scale_to)
+    if not num_slots:
+        raise ConfigError(
+            f"no node has the {config.cpus_per_trial} processors and {gpus:g} GPUs of a trial; lower "
+            "resources.cpus_per_trial or resources.gpus_per_trial; name resources.scale_to where nodes start on demand"
+        )
+    return Slots(config.cpus_per_trial, gpus, min(num_slots, config.max_concurrent or num_slots))
+
+
+def find_cluster() -> Cluster:
+    """Return the number of nodes, processors and GPUs that are there now."""
+    nodes = _node_resources()
+    num_cpus, num_gpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU"))
+    return Cluster(len(nodes), num_cpus, num_gpus)
+
+
+def total_resources() -> dict[str, int]:
+    """Return the processors and GPUs of the cluster as `num_cpus` and `num_gpus`, as the manifest keeps them."""
+    resources = ray.cluster_resources()
+    return {f"num_{kind.lower()}s": int(resources.get(kind, 0)) for kind in ("CPU", "GPU")}
+
+
+def processor_slots() -> Slots:
+    """Return one slot per processor of the cluster."""
+    return Slots(1, 0.0, max(int(ray.cluster_resources().get("CPU", 1)), 1))
+
+
+def _node_resources() -> list[Mapping[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _slots_of(node: Mapping[str, float], cpus: int, gpus: float) -> int:
+    by_cpu = int(node.get("CPU", 0)) // cpus
+    return min(by_cpu, int(node.get("GPU", 0) / gpus + _ROUNDING)) if gpus else by_cpu

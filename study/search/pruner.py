@@ -1,0 +1,59 @@
+"""The interface of the pruners in `study/search/pruners`."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pkgutil import resolve_name
+from typing import Any, Final
+
+from ray.tune.schedulers import TrialScheduler
+
+from study.config.catalogue import PRUNERS
+from study.config.sections import StudyConfig
+from study.search import ray_private
+
+AGE: Final = "age"
+"""Key of a result: the age of the trial, which Ray's rules take as their time."""
+OBJECTIVE: Final = "objective"
+"""Key of a result: the objective after the last epoch."""
+BEST: Final = "best_objective"
+"""Key of a result: the highest objective after any epoch so far."""
+
+
+class Pruner(ABC):
+    """A way to prune trials: a rule of Ray Tune for each network, and what the rule does in words.
+
+    Rules compare results by `OBJECTIVE` or `BEST` at the same `AGE` (`study.search.rungs`).
+    """
+
+    def __init__(self, config: StudyConfig) -> None:
+        """Keep the configuration of the whole study."""
+        self.config = config
+
+    @abstractmethod
+    def new_rule(self) -> TrialScheduler:
+        """Return the rule for the trials of one network; it has seen no trial."""
+
+    @abstractmethod
+    def reason(self, epoch: int) -> str:
+        """Return why a trial was pruned after an epoch, as its record states it."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Return when trials are pruned, as the forecast states it."""
+
+    def remember(self, rule: TrialScheduler, name: str, result: Mapping[str, Any]) -> None:
+        """Give a rule a result that an earlier driver has judged; the default judges it again."""
+        ray_private.judge(rule, name, result)
+
+    def expected_share(self, _: int) -> float | None:
+        """Return the fraction of all epochs, 0-1, that a given number of trials of a network are expected to train.
+
+        The default is None: the fraction cannot be predicted.
+        """
+        return None
+
+
+def make_pruner(config: StudyConfig) -> Pruner:
+    """Return the pruner that a study names."""
+    pruner: Pruner = resolve_name(PRUNERS[config.search.pruner])(config)
+    return pruner

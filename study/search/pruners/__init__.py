@@ -1,0 +1,1 @@
+"""The pruners, one module each, as `study/config/catalogue.py` lists them."""

@@ -1,0 +1,1 @@
+"""The samplers, one module each, as `study/config/catalogue.py` lists them, and what they share."""
