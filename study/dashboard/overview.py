@@ -105,7 +105,8 @@ def slots_of(manifest: Mapping[str, Any], config: StudyConfig) -> Slots:
 
     A manifest of an earlier version has no number of slots; it is computed from the processors or GPUs then.
     """
-    machine, resources = manifest["machine"], config.resources
+    machine = manifest["machine"]
+    resources = config.resources
     gpus = resources.gpus_per_trial if machine.get("num_gpus") else 0.0
     fitting = machine["num_gpus"] / gpus if gpus else machine.get("num_cpus", 1) / resources.cpus_per_trial
     return Slots(resources.cpus_per_trial, gpus, max(int(machine.get("num_slots", fitting)), 1))

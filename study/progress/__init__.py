@@ -1,1 +1,1 @@
-"""How far a study is, and what a study will take."""
+"""The progress of a study while it runs, its forecast before it starts, and the cost of a trial."""

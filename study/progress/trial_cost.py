@@ -145,25 +145,39 @@ class _Bench:
 
     def measure(self, network: NetName, width: int, folder: str) -> NetworkCost:
         clock = _Clock()
-        net_config = self.train.net.model_copy(update={"name": network, "width": width})
-        once = {"net": net_config, "epochs": 1, "max_validation_cases": 1, "checkpoint_every_s": 1e9}
-        config = self.train.model_copy(update=once)
-        run = TrainingRun(config, self.cohort, folder, should_stop=clock.is_enough, on_step=clock.on_step)
+        run = TrainingRun(
+            self._config(network, width), self.cohort, folder, should_stop=clock.is_enough, on_step=clock.on_step
+        )
         for _ in run:
             pass
         self.device = str(run.device)
         net = folded(run.net, run.device.dtype)
         model = Model((net,), self.cohort.normalisation, run.device, {})
-        inference, roi = self.final.inference, self.roi
-        vote = vote_roi(model, roi.image, inference.stitch)
+        case_s = _quickest(lambda: run.validation.score(0, net, run.device))
+        final_s, crf_s = self._final_seconds(model)
         return NetworkCost(
             step_s=step_seconds(clock.step_s)[0],
-            case_s=_quickest(lambda: run.validation.score(0, net, run.device)),
-            final_s=_quickest(lambda: segment_roi(model, roi.image, roi.spacing_mm, inference), times=1),
-            crf_s=_quickest(lambda: refine(vote.probability, roi.image, roi.spacing_mm, inference.crf), times=1),
+            case_s=case_s,
+            final_s=final_s,
+            crf_s=crf_s,
             model_bytes=sum(tensor.numel() * tensor.element_size() for tensor in run.net.state_dict().values()),
             checkpoint_bytes=_largest(folder, "checkpoint-"),
         )
+
+    def _config(self, network: NetName, width: int) -> TrainConfig:
+        """Return one epoch with one validation case, and no checkpoint before its end."""
+        net = self.train.net.model_copy(update={"name": network, "width": width})
+        once = {"net": net, "epochs": 1, "max_validation_cases": 1, "checkpoint_every_s": 1e9}
+        return self.train.model_copy(update=once)
+
+    def _final_seconds(self, model: Model) -> tuple[float, float]:
+        """Return the seconds of a case in the final stage, and of its dense CRF alone."""
+        roi = self.roi
+        inference = self.final.inference
+        vote = vote_roi(model, roi.image, inference.stitch)
+        final_s = _quickest(lambda: segment_roi(model, roi.image, roi.spacing_mm, inference), times=1)
+        crf_s = _quickest(lambda: refine(vote.probability, roi.image, roi.spacing_mm, inference.crf), times=1)
+        return final_s, crf_s
 
 
 def _quickest(work: Callable[[], object], times: int = 2) -> float:

@@ -1,4 +1,4 @@
-"""Who takes part in the final stage, by hand-made records."""
+"""The finalists of a study, from records that were written by hand."""
 
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def test_failed_epochs_do_not_count(tiny_study: StudyConfig, tmp_path: Path) -> 
         load_finalists(Results(str(tmp_path)), tiny_study)
 
 
-def test_a_trial_whose_weights_were_let_go_is_no_finalist(tiny_study: StudyConfig, tmp_path: Path) -> None:
+def test_a_trial_without_weights_is_no_finalist(tiny_study: StudyConfig, tmp_path: Path) -> None:
     keep_trial(tmp_path, "fcn_ppm", 0, [0.9], has_model=False)
     keep_trial(tmp_path, "fcn_ppm", 1, [0.5])
     assert [record.name for record in find_finalists(Results(str(tmp_path)), tiny_study)] == ["fcn_ppm-0001"]
@@ -48,7 +48,8 @@ def test_a_trial_whose_weights_were_let_go_is_no_finalist(tiny_study: StudyConfi
 
 def test_repeats_are_over_the_next_seeds_and_on_folds(tiny_study: StudyConfig, tmp_path: Path) -> None:
     config = repeated(tiny_study, seeds=3, folds=2)
-    ours, baseline = keep_trial(tmp_path, "fcn_ppm", 3, [0.5]), keep_trial(tmp_path, "unet3d", 0, [0.5])
+    ours = keep_trial(tmp_path, "fcn_ppm", 3, [0.5])
+    baseline = keep_trial(tmp_path, "unet3d", 0, [0.5])
     planned = repeats_of(config, ours)
     assert [(record.name, record.seed, record.train.get("max_validation_cases")) for record in planned] == [
         ("fcn_ppm-0003-seed-1", 1, None),
@@ -67,15 +68,16 @@ def keep_runs(results: Path, config: StudyConfig, finalist: TrialRecord, *reache
 
 def test_rank_is_by_the_mean_over_seeds_and_folds(tiny_study: StudyConfig, tmp_path: Path) -> None:
     config = repeated(tiny_study, seeds=2, folds=2)
-    lucky, steady = keep_trial(tmp_path, "fcn_ppm", 0, [0.9]), keep_trial(tmp_path, "fcn_ppm", 1, [0.8])
+    lucky = keep_trial(tmp_path, "fcn_ppm", 0, [0.9])
+    steady = keep_trial(tmp_path, "fcn_ppm", 1, [0.8])
     keep_runs(tmp_path, config, lucky, [0.5], [0.4], [0.6])
     keep_runs(tmp_path, config, steady, [0.7], [0.9], [0.8])
     found = load_finalists(Results(str(tmp_path)), config)
     assert [(c.name, round(c.objective, 9)) for c in found] == [("fcn_ppm-0001", 0.8), ("fcn_ppm-0000", 0.6)]
-    told = found[1].to_json()
-    assert told["over_seeds"] == {"mean": pytest.approx(0.7), "sd": pytest.approx(0.2828427), "num": 2}
-    assert told["over_folds"] == {"mean": pytest.approx(0.5), "sd": pytest.approx(0.1414214), "num": 2}
-    assert [(run["seed"], run["fold"], run["objective"]) for run in told["runs"]] == [
+    entry = found[1].to_json()
+    assert entry["over_seeds"] == {"mean": pytest.approx(0.7), "sd": pytest.approx(0.2828427), "num": 2}
+    assert entry["over_folds"] == {"mean": pytest.approx(0.5), "sd": pytest.approx(0.1414214), "num": 2}
+    assert [(run["seed"], run["fold"], run["objective"]) for run in entry["runs"]] == [
         (0, None, 0.9),
         (1, None, 0.5),
         (0, 0, 0.4),
@@ -85,8 +87,8 @@ def test_rank_is_by_the_mean_over_seeds_and_folds(tiny_study: StudyConfig, tmp_p
 
 def test_one_run_has_no_spread(tiny_study: StudyConfig, tmp_path: Path) -> None:
     keep_trial(tmp_path, "fcn_ppm", 0, [0.9])
-    told = only(tmp_path, tiny_study).to_json()
-    assert (told["over_seeds"], told["over_folds"]) == ({"mean": 0.9, "sd": None, "num": 1}, None)
+    entry = only(tmp_path, tiny_study).to_json()
+    assert (entry["over_seeds"], entry["over_folds"]) == ({"mean": 0.9, "sd": None, "num": 1}, None)
 
 
 def test_a_folds_network_never_votes(tiny_study: StudyConfig, tmp_path: Path) -> None:
@@ -106,7 +108,8 @@ def test_a_failed_run_lowers_the_mean_and_does_not_vote(tiny_study: StudyConfig,
 def test_digest_changes_with_any_members_weights(tiny_study: StudyConfig, tmp_path: Path) -> None:
     config = repeated(tiny_study, seeds=2)
     keep_runs(tmp_path, config, keep_trial(tmp_path, "fcn_ppm", 0, [0.9]), [0.6])
-    alone, both = only(tmp_path, tiny_study).digest, only(tmp_path, config).digest
+    alone = only(tmp_path, tiny_study).digest
+    both = only(tmp_path, config).digest
     keep_model(tmp_path, "fcn_ppm-0000-seed-1", 0.25)
     changed = only(tmp_path, config).digest
     assert len({alone, both, changed}) == 3 and all(len(digest) == 8 for digest in (alone, both, changed))

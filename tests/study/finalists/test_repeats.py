@@ -1,4 +1,4 @@
-"""Which repeats there are and which are left, and their searcher told by hand what Ray Tune would tell it."""
+"""The repeats of finalists: which are planned, which are left, and their searcher, called as Ray Tune calls it."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def config(tiny_study: StudyConfig) -> StudyConfig:
 
 @pytest.fixture
 def results(config: StudyConfig, tmp_path: Path) -> Path:
-    """Two finalists, one that is none, and a baseline."""
+    """Return a study with two finalists, another trial, and a baseline."""
     for number, objective in enumerate([0.2, 0.5, 0.4]):
         keep_trial(tmp_path, "fcn_ppm", number, [objective])
     keep_trial(tmp_path, "unet3d", 0, [0.3])
@@ -45,22 +45,22 @@ ORDER = [
 def test_every_finalists_first_repeat_comes_first(config: StudyConfig, results: Path) -> None:
     planned = list_repeats(config, Results(str(results)))
     assert [record.name for record in planned] == ORDER
-    assert sum(numbers_of_repeats(config).values()) == len(ORDER) + 1  # with a trained pspnet2d
+    assert sum(numbers_of_repeats(config).values()) == len(ORDER) + 1  # pspnet2d has no trained network here
 
 
 def test_one_fold_is_refused() -> None:
-    with pytest.raises(ValueError, match="folds 1 would leave nobody to train on"):
+    with pytest.raises(ValueError, match="folds 1: no case would be left for training"):
         FinalConfig(folds=1)
 
 
-def test_more_folds_than_patients_are_refused_before_the_search(config: StudyConfig, ball_store: Store) -> None:
+def test_more_folds_than_cases_are_refused_before_the_search(config: StudyConfig, ball_store: Store) -> None:
     check_folds(config, ball_store)
     final = config.final.model_copy(update={"folds": 7})
-    with pytest.raises(ConfigError, match="7 folds of 6 training and validation patients"):
+    with pytest.raises(ConfigError, match="7 folds of 6 training and validation cases"):
         check_folds(config.model_copy(update={"final": final}), ball_store)
 
 
-def test_what_has_ended_is_not_left(config: StudyConfig, results: Path) -> None:
+def test_ended_repeats_are_not_left(config: StudyConfig, results: Path) -> None:
     planned = list_repeats(config, Results(str(results)))
     keep_repeat(results, planned[0], [0.5] * 5)
     keep_repeat(results, planned[1], [], reason="loss not finite")

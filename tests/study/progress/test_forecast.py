@@ -1,16 +1,12 @@
-"""Arithmetic of the forecast, by hand and against simulated trials."""
+"""Arithmetic of the forecast, by hand."""
 
-from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
-from ray.tune.schedulers import ASHAScheduler
 
 from study.config.sections import Slots, StudyConfig
-from study.progress.forecast import Cluster, disk_bytes, expected_share, forecast, forecast_lines, halving_share
+from study.progress.forecast import Cluster, disk_bytes, forecast
+from study.progress.forecast_text import forecast_lines
 from study.progress.trial_cost import DataCost, Measured, NetworkCost
 
 COST = NetworkCost(step_s=2.0, case_s=3.0, final_s=10.0, crf_s=0.5, model_bytes=1000, checkpoint_bytes=2000)
@@ -49,43 +45,8 @@ def test_gpu_hours_count_fractions(tiny_study: StudyConfig) -> None:
     assert found.most_hours == pytest.approx((4 * 70 + 104) * 0.25 / 3600)
 
 
-@pytest.mark.parametrize(
-    ("num_trials", "epochs", "rungs", "factor", "share"),
-    [
-        (1, 9, [3], 3, 1.0),  # the first trial at a rung always continues
-        (2, 9, [3], 3, (2 * 3 + 1.5 * 6) / 18),  # the second continues with probability 1/2
-        (3, 9, [3, 6], 2, (3 * 3 + 2 * 3 + 1.5 * 3) / 27),  # 1 + 1/2 + 1/2 pass the first rung, 1 + 1/2 the second
-        (64, 9, [], 3, 1.0),
-    ],
-)
-def test_share_of_epochs_by_hand(num_trials: int, epochs: int, rungs: list[int], factor: int, share: float) -> None:
-    assert halving_share(num_trials, epochs, rungs, factor) == pytest.approx(share)
-
-
-@pytest.mark.parametrize(("epochs", "rungs", "most_below"), [(9, [3], 0.02), (27, [3, 9], 0.1)])
-def test_share_of_epochs_is_that_of_rays_own_halving(epochs: int, rungs: list[int], most_below: float) -> None:
-    generator = np.random.default_rng(0)
-    trained = [count for _ in range(200) for count in halved(generator.random(64), epochs)]
-    assert halving_share(64, epochs, rungs, 3) == pytest.approx(np.mean(trained) / epochs, rel=most_below)
-
-
-def halved(values: NDArray[np.float64], epochs: int) -> Iterator[int]:
-    """Yield the epochs that Ray lets each trial train; a trial reports the same value after each epoch."""
-    halving = ASHAScheduler(time_attr="t", metric="v", mode="max", max_t=epochs + 1, grace_period=3, reduction_factor=3)
-    for number, value in enumerate(values):
-        trial = SimpleNamespace(trial_id=str(number))
-        halving.on_trial_add(None, trial)
-        decisions = (halving.on_trial_result(None, trial, {"t": t, "v": value}) for t in range(1, epochs + 1))
-        yield next((t for t, decision in enumerate(decisions, 1) if decision == "STOP"), epochs)
-
-
-def test_share_of_epochs_in_the_long_run() -> None:
-    assert halving_share(10**6, 9, [3], 3) == pytest.approx((3 + 6 / 3) / 9, rel=1e-3)
-
-
 def test_the_median_rule_is_not_predicted(tiny_study: StudyConfig) -> None:
     config = changed(tiny_study, scheduler="median")
-    assert expected_share(config, 4) is None
     found = forecast(config, measured("fcn_ppm", "unet3d", "pspnet2d"), Slots(1, 0.0, 2))
     assert found.expected_hours is None and found.expected_wall_s is None
     lines = "\n".join(

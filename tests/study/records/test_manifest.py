@@ -51,11 +51,11 @@ def test_changed_store_is_refused(tiny_study: StudyConfig, ball_store: Store, tm
 
 
 def test_warnings_are_grouped_by_their_message(tiny_study: StudyConfig, ball_store: Store, tmp_path: Path) -> None:
-    notes = ("a: window grown", "case_00006: window grown", "few patients")
+    notes = ("a: window grown", "case_00006: window grown", "few cases")
     store = replace(ball_store, manifest=replace(ball_store.manifest, notes=notes))
     StudyManifest(Results(str(tmp_path)), tiny_study, "/one").describe_data(store, "balls", synthetic=True)
     warnings = storage.read_json(tmp_path / "manifest.json")["warnings"]
-    assert warnings == ["window grown: a, case_00006 (test)", "few patients"]
+    assert warnings == ["window grown: a, case_00006 (test)", "few cases"]
 
 
 def test_warnings_of_the_results_join_those_of_the_data_once(
@@ -65,6 +65,6 @@ def test_warnings_of_the_results_join_those_of_the_data_once(
     for _ in range(2):
         manifest = StudyManifest(Results(str(tmp_path)), tiny_study, None)
         manifest.describe_data(noted, "balls", synthetic=True)
-        manifest.warn(["test patients were read before"])
-        manifest.warn(["test patients were read before"])
-        assert storage.read_json(tmp_path / "manifest.json")["warnings"] == ["noise", "test patients were read before"]
+        manifest.warn(["test cases were read before"])
+        manifest.warn(["test cases were read before"])
+        assert storage.read_json(tmp_path / "manifest.json")["warnings"] == ["noise", "test cases were read before"]
