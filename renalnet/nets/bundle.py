@@ -1,8 +1,4 @@
-"""Checkpoints and model bundles: safetensors with JSON beside them, never a pickle.
-
-A checkpoint is written tensors first, JSON last, each renamed into place; the JSON holds a checksum of both, so a
-checkpoint that was cut short or altered is recognised and the one before it is taken.
-"""
+"""Model bundles: the weights as safetensors, and beside them a JSON file with the configuration and a checksum."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,21 +11,21 @@ from renalnet.runtime import storage
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 NUM_MEMBERS = "num_members"
-"""Of an ensemble, in the configuration of its bundle; absent where the bundle is of one network."""
+"""Key of the number of networks of an ensemble in the configuration of its bundle; absent for a single network."""
 
 
 def save_model(folder: str | Path, tensors: Tensors, config: dict[str, Any]) -> None:
-    """Write a model bundle: weights, and all that is needed to rebuild and use the network."""
+    """Write a model bundle: the weights, and the configuration that is needed to build and use the network."""
     content = encode(tensors)
     storage.write_bytes(storage.join(folder, MODEL_FILE), content)
     storage.write_json(storage.join(folder, CONFIG_FILE), {"sha256": digest_of(content), **config})
 
 
 def load_model(folder: str | Path) -> tuple[Tensors, dict[str, Any]]:
-    """Weights and configuration of a model bundle.
+    """Return the weights and the configuration of a model bundle.
 
     Raises:
-        CheckpointError: the folder is no bundle, or its weights do not match its configuration.
+        CheckpointError: the folder is not a bundle, or its weights do not match the checksum in its configuration.
     """
     config = _read_config(folder)
     try:
@@ -40,16 +36,17 @@ def load_model(folder: str | Path) -> tuple[Tensors, dict[str, Any]]:
 
 
 def copy_models(folders: Sequence[str], target: str | Path, more: dict[str, Any]) -> None:
-    """Make the bundle of an ensemble out of its members' own bundles; the first one's configuration comes last.
+    """Make the bundle of an ensemble from the bundles of its members.
 
     Args:
-        folders: a bundle of one network each; the first is the one that says how the ensemble is used.
-        target: the folder of the new bundle.
-        more: values laid over the first one's configuration.
+        folders: bundles of one network each. The configuration of the first says how the ensemble is used.
+        target: folder of the new bundle.
+        more: values that replace those of the first configuration.
 
     Raises:
-        CheckpointError: one of `folders` is no bundle, or its weights do not match its configuration.
+        CheckpointError: one of `folders` is not a bundle, or its weights do not match its configuration.
     """
+    # The first member is the bundle itself. It is written last, so that a bundle that can be read is complete.
     for number in range(len(folders), 0, -1):
         tensors, config = load_model(folders[number - 1])
         first = {**more, NUM_MEMBERS: len(folders)} if number == 1 else {}
@@ -57,18 +54,18 @@ def copy_models(folders: Sequence[str], target: str | Path, more: dict[str, Any]
 
 
 def member_folder(folder: str | Path, number: int) -> str:
-    """Where a model bundle keeps a member of its ensemble, by number from 1: the first one is the bundle itself."""
+    """Return the folder of a member of an ensemble, by number from 1. The first member is the bundle itself."""
     return str(folder) if number == 1 else storage.join(folder, "members", str(number))
 
 
 def member_folders(folder: str | Path) -> list[str]:
-    """The folders of all members of a model bundle. Raises CheckpointError where the folder is no bundle."""
+    """Return the folders of all members of a model bundle. Raises CheckpointError if the folder is not a bundle."""
     num_members = _read_config(folder).get(NUM_MEMBERS, 1)
     return [member_folder(folder, number) for number in range(1, num_members + 1)]
 
 
 def model_digest(folder: str | Path) -> str:
-    """The sha256 of a model bundle's weights. Raises CheckpointError where the folder is no bundle."""
+    """Return the sha256 of a model bundle's weights. Raises CheckpointError if the folder is not a bundle."""
     return str(_read_config(folder)["sha256"])
 
 
@@ -82,5 +79,5 @@ def _read_config(folder: str | Path) -> dict[str, Any]:
 
 def _no_model(folder: str | Path) -> CheckpointError:
     return CheckpointError(
-        f"{folder} holds no model ({MODEL_FILE} and {CONFIG_FILE}); name the `best` folder of a study"
+        f"{folder} holds no model ({MODEL_FILE} and {CONFIG_FILE}); give a run's folder or a study's `best`"
     )

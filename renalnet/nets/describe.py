@@ -1,4 +1,4 @@
-"""What a network is made of and what it costs; nothing is computed on voxels (PyTorch's meta device)."""
+"""Layers, receptive field and cost of a network. No voxels are computed, because PyTorch's meta device is used."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,54 +17,55 @@ from renalnet.types import Shape
 
 @dataclass(frozen=True)
 class LayerRow:
-    """One convolution, deconvolution or pooling, in the order of computation."""
+    """One convolution, deconvolution or pooling."""
 
     name: str
-    """Where it sits in the network's state."""
+    """Name of the module in the network."""
     kind: str
-    """The class of the layer."""
+    """Name of the layer's class."""
     kernel: int
     dilation: int
     channels: int
-    """Channels that come out."""
+    """Output channels."""
     size: tuple[int, ...]
-    """Voxels that come out, (z, y, x); slices folded into the batch are left out."""
+    """Output voxels (z, y, x), or (y, x) if slices are folded into the batch."""
     num_parameters: int
     multiply_adds: int
 
 
 @dataclass(frozen=True)
 class NetDescription:
-    """A network at one input size, batch of one."""
+    """A network at one input size, for a batch of one."""
 
     config: NetConfig
     shape: Shape
     layers: tuple[LayerRow, ...]
+    """The layers in the order of computation."""
     num_parameters: int
     num_residual_blocks: int
     num_block_convolutions: int
     """Convolutions within residual blocks, without projections; 39 in the paper."""
     multiply_adds: int
-    """Of convolutions and deconvolutions, one forward pass; twice that many floating-point operations."""
+    """Multiply-adds of convolutions and deconvolutions in one forward pass, each two floating-point operations."""
     training_memory_mb: float
     """Mebibytes of activations kept for the backward pass of one image in float32."""
     training_memory_bfloat16_mb: float
-    """The same where convolutions compute in bfloat16; places of maxima and averaged features stay as they are."""
+    """The same with convolutions in bfloat16. Indices of maxima and averaged features keep their dtypes."""
     receptive_field: Shape
-    """Voxels (z, y, x) that one voxel's logits can depend on at most, pyramid pooling left out."""
+    """Largest number of voxels (z, y, x) that the logits of a voxel depend on, without pyramid pooling."""
     receptive_field_pooled: Shape
-    """The same with pyramid pooling; no more than the input."""
+    """The same with pyramid pooling, at most the input."""
     assumptions: tuple[str, ...]
-    """What the paper does not say and this network therefore decides."""
+    """What the paper does not say and the network decides, one sentence each."""
 
 
 def describe(config: NetConfig, shape: Shape) -> NetDescription:
-    """Describe the network of `config` at inputs of `shape` (z, y, x); an unknown name raises ConfigError."""
+    """Describe the network of `config` for inputs of `shape` (z, y, x). Raises ConfigError for an unknown name."""
     net = _meta_net(config)
     layers, kept_bytes = _trace(net, shape)
     _, kept_bfloat16_bytes = _trace(_meta_net(config).bfloat16(), shape)
     path = net.path()
-    narrow = tuple(step for step in path if step.kind not in ("cells", "whole"))
+    narrow = tuple(layer for layer in path if layer.kind not in ("cells", "whole"))
     blocks = [module for module in net.modules() if isinstance(module, ResidualBlock)]
     return NetDescription(
         config=config,
@@ -83,7 +84,7 @@ def describe(config: NetConfig, shape: Shape) -> NetDescription:
 
 
 def multiply_adds(config: NetConfig, shape: Shape) -> int:
-    """Multiply-adds of one forward pass over one input of `shape` (z, y, x)."""
+    """Return the multiply-adds of one forward pass over one input of `shape` (z, y, x)."""
     with torch.no_grad():
         layers, _ = _trace(_meta_net(config), shape)
     return sum(layer.multiply_adds for layer in layers)
@@ -97,8 +98,9 @@ def equal_cost_width(name: NetName, reference: NetConfig, shape: Shape) -> int:
     """
     if not NETWORKS[name].scales_with_width:
         return reference.width
-    # All channels scale with the width, so a cost is a·width² + b·width, and two widths give a and b.
-    at_4, at_8 = (multiply_adds(NetConfig(name=name, width=width), shape) for width in (4, 8))
+    # All channels scale with the width, so that the cost is a·width² + b·width, and two widths give a and b.
+    at_4 = multiply_adds(NetConfig(name=name, width=4), shape)
+    at_8 = multiply_adds(NetConfig(name=name, width=8), shape)
     square = (at_8 - 2 * at_4) / 32
     linear = at_4 / 4 - 4 * square
     target = multiply_adds(reference, shape)
@@ -108,29 +110,29 @@ def equal_cost_width(name: NetName, reference: NetConfig, shape: Shape) -> int:
 
 
 def receptive_length(path: Sequence[PathLayer]) -> int | None:
-    """Voxels along an axis that an output voxel depends on, the most over its positions; none: all."""
-    if any(step.kind == "whole" for step in path):
+    """Return the largest number of voxels along an axis that an output voxel depends on; None for the whole axis."""
+    if any(layer.kind == "whole" for layer in path):
         return None
-    period = prod(step.stride for step in path) * lcm(*(step.size for step in path if step.kind == "cells"), 1)
+    period = prod(layer.stride for layer in path) * lcm(*(layer.size for layer in path if layer.kind == "cells"), 1)
     return max(_length_at(position, path) for position in range(period))
 
 
 def _length_at(position: int, path: Sequence[PathLayer]) -> int:
     first = last = position
-    for step in reversed(path):
-        first, last = _inputs_of(first, last, step)
+    for layer in reversed(path):
+        first, last = _inputs_of(first, last, layer)
     return last - first + 1
 
 
-def _inputs_of(first: int, last: int, step: PathLayer) -> tuple[int, int]:
-    """The first and last input voxel that output voxels `first` to `last` of a step read."""
-    size = step.size
-    if step.kind == "window":
-        start = step.stride * first - step.padding
-        return start, step.stride * last - step.padding + step.dilation * (size - 1)
-    if step.kind == "upsample":
+def _inputs_of(first: int, last: int, layer: PathLayer) -> tuple[int, int]:
+    """Return the first and the last input voxel that output voxels `first` to `last` of a layer depend on."""
+    size = layer.size
+    if layer.kind == "window":
+        start = layer.stride * first - layer.padding
+        return start, layer.stride * last - layer.padding + layer.dilation * (size - 1)
+    if layer.kind == "upsample":
         return first // size, last // size
-    if step.kind == "interpolate":
+    if layer.kind == "interpolate":
         return (2 * first + 1 - size) // (2 * size), ceil((2 * last + 1 - size) / (2 * size))
     return first // size * size, last // size * size + size - 1
 
@@ -147,12 +149,12 @@ def _meta_net(config: NetConfig) -> SegmentationNet:
 
 
 def _trace(net: SegmentationNet, shape: Shape) -> tuple[list[LayerRow], int]:
-    """The layers that one image passes, and the bytes of activations that its backward pass would need."""
+    """Return the layers of a forward pass of one image, and the bytes of activations that its backward pass needs."""
     layers: list[LayerRow] = []
     for name, module in net.named_modules():
         if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose3d, nn.MaxPool2d, nn.MaxPool3d)):
             module.register_forward_hook(_recorder(name, layers))
-    # Views share a storage, and PyTorch gives one object a storage: held here, its id stays its own.
+    # Views share a storage, and PyTorch has one object per storage. Holding it keeps its id from being used again.
     own = [parameter.untyped_storage() for parameter in net.parameters()]
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -171,7 +173,7 @@ def _recorder(
     name: str, layers: list[LayerRow]
 ) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor | tuple[Tensor, Tensor]], None]:
     def record(module: nn.Module, inputs: tuple[Tensor, ...], made: Tensor | tuple[Tensor, Tensor]) -> None:
-        output = made[0] if isinstance(made, tuple) else made  # a pooling may give the places of the maxima too
+        output = made[0] if isinstance(made, tuple) else made  # pooling can also return the indices of the maxima
         num_parameters = sum(parameter.numel() for parameter in module.parameters())
         uses = 0
         if isinstance(module, nn.ConvTranspose3d):

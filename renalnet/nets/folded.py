@@ -1,4 +1,4 @@
-"""A network for inference: each BatchNorm folded into the convolution before it, weights in the format of the sums."""
+"""Networks for inference: each BatchNorm is folded into the convolution before it, and memory is reused."""
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -14,14 +14,15 @@ from renalnet.nets.fused import shift_and_rectify
 Net = TypeVar("Net", bound=SegmentationNet)
 Module = TypeVar("Module", bound=nn.Module)
 _SLAB = 8
-"""Slices at once on a processor: what one step writes the next one finds in the cache, and memory holds one feature."""
+"""Slices processed at once on a CPU. What one layer writes is still in the cache for the next, and memory holds one
+feature only."""
 _LARGE_BYTES = 2**24
-"""Of a feature from which slabs pay; smaller ones are in the cache as they are."""
+"""Size of a feature from which slabs are faster. Smaller features fit into the cache as a whole."""
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose3d)
 
 
 class FoldedConv(nn.Module):
-    """A `ConvNorm` in evaluation, to rounding: the norm's scale lies in the weights, its shift is added behind."""
+    """A `ConvNorm` in evaluation, equal up to rounding. The weights include the norm's scale; its shift is added."""
 
     def __init__(self, source: ConvNorm) -> None:
         super().__init__()
@@ -36,23 +37,24 @@ class FoldedConv(nn.Module):
         self.rectify = source.rectify
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """(B, in, …) and `residual` (B, out, …) to (B, out, …)."""
+        """Map `x` (B, in, …) and `residual` (B, out, …) to (B, out, …)."""
         return shift_and_rectify(self.convolution(x), self.get_buffer("shift"), residual, rectify=self.rectify)
 
 
 class FoldedFeature(nn.Module):
-    """A `GraduallyEnhancedFeature` whose `fusion` is folded, to rounding, without joining its inputs.
+    """A `GraduallyEnhancedFeature` with folded `fusion`, equal up to rounding, that does not concatenate its inputs.
 
-    The fusion is linear up to its ReLU, so that its part for the deeper feature goes into the deconvolution's weights.
+    The fusion is linear up to its ReLU, so that its part for the deeper feature is merged into the deconvolution.
     """
 
     def __init__(self, source: GraduallyEnhancedFeature) -> None:
         super().__init__()
-        deconvolution, fusion = source.deconvolution, source.fusion
+        deconvolution = source.deconvolution
+        fusion = source.fusion
         assert isinstance(fusion, FoldedConv) and deconvolution.bias is not None, "a fusion that is not folded"
         joined = fusion.convolution.weight
-        of_deep, of_skip = joined[:, : deconvolution.out_channels], joined[:, deconvolution.out_channels :]
-        mixing = of_deep.flatten(1)
+        mixing = joined[:, : deconvolution.out_channels].flatten(1)
+        of_skip = joined[:, deconvolution.out_channels :]
         self.register_buffer("shift", fusion.get_buffer("shift") + mixing @ deconvolution.bias)
         deconvolution.weight = nn.Parameter(torch.einsum("idzyx,od->iozyx", deconvolution.weight, mixing).contiguous())
         deconvolution.bias = None
@@ -62,7 +64,7 @@ class FoldedFeature(nn.Module):
         self.enhancement = source.enhancement
 
     def of_skip(self, skip: Tensor) -> Tensor:
-        """The fusion's part for the encoder's feature, in the memory of that where it has as many channels."""
+        """Return the fusion's part for the encoder's feature, in the memory of `skip` if it has as many channels."""
         if self.convolution.in_channels != self.convolution.out_channels:
             part: Tensor = self.convolution(skip)
             return part
@@ -71,7 +73,7 @@ class FoldedFeature(nn.Module):
         return skip
 
     def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
-        """As `GraduallyEnhancedFeature.forward`; `skip` is overwritten."""
+        """Compute `GraduallyEnhancedFeature.forward`; `skip` is overwritten."""
         first = 0
         for slab in _slabs(deep):
             part = self.deconvolution(slab)
@@ -82,20 +84,22 @@ class FoldedFeature(nn.Module):
 
 
 class FoldedResidual(nn.Module):
-    """A folded `ResidualBlock` without projection, which writes a large result over its input, slab by slab.
+    """A folded `ResidualBlock` without projection that writes a large result over its input, slab by slab.
 
-    The middle convolution sees past the slab by its dilation: what the first one made of the slices there is kept from
-    slab to slab, so that nothing is computed twice and an overwritten slice is not needed again.
+    The middle convolution reads slices beyond the slab, as many as its dilation. The first convolution's output there
+    is kept for the next slab, so that nothing is computed twice and an overwritten slice is not read again.
     """
 
     def __init__(self, source: ResidualBlock) -> None:
         super().__init__()
         reduce, widen, restore = source.body
         assert isinstance(widen, FoldedConv) and source.projection is None, "a block that is not folded, or widens"
-        self.reduce, self.widen, self.restore = reduce, widen, restore
+        self.reduce = reduce
+        self.widen = widen
+        self.restore = restore
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, D, H, W), overwritten where it is large."""
+        """Map `x` (B, C, D, H, W) to the same shape; `x` is overwritten if it is large."""
         if x.nbytes < _LARGE_BYTES:
             y: Tensor = self.restore(self.widen(self.reduce(x)), x)
             return y
@@ -103,14 +107,15 @@ class FoldedResidual(nn.Module):
         start = self.reduce(x[:, :, :reach])
         beyond = start.new_zeros((*start.shape[:2], reach, *start.shape[3:]))
         beyond = beyond.contiguous(memory_format=torch.channels_last_3d)
-        known, first = torch.cat([beyond, start], dim=2), 0
+        known = torch.cat([beyond, start], dim=2)
+        first = 0
         for slab in _slabs(x):
             end = first + slab.shape[2]
             parts = [known]
             if first + reach < x.shape[2]:
                 parts.append(self.reduce(x[:, :, first + reach : end + reach]))
             missing = slab.shape[2] + 2 * reach - sum(part.shape[2] for part in parts)
-            if missing:  # an empty part would cost the whole its memory layout
+            if missing:  # concatenation with an empty part would lose the memory layout
                 parts.append(beyond[:, :, :missing])
             seen = torch.cat(parts, dim=2)
             known = seen[:, :, -2 * reach :]
@@ -119,7 +124,7 @@ class FoldedResidual(nn.Module):
         return x
 
     def _widened(self, seen: Tensor) -> Tensor:
-        """Of the slices that have all their neighbours."""
+        """Return the middle convolution of the slices that have all their neighbors in `seen`."""
         convolution = self.widen.convolution
         padding = [0, *convolution.dilation[1:]]
         wide = F.conv3d(seen, convolution.weight, None, 1, padding, convolution.dilation)
@@ -127,13 +132,14 @@ class FoldedResidual(nn.Module):
 
 
 class FoldedPool(nn.Module):
-    """Max pooling by 2, axis by axis: on a processor PyTorch's writes the places of the maxima too, which nobody reads.
+    """Max pooling over cubes of 2 voxels, axis by axis.
 
-    It takes a third of the time there and a quarter of the memory.
+    On a CPU, PyTorch's pooling also writes the indices of the maxima, which inference does not read. This takes a third
+    of the time and a quarter of the memory.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, D, H, W) to (B, C, D/2, H/2, W/2), rounded down."""
+        """Map (B, C, D, H, W) to (B, C, D/2, H/2, W/2), rounded down."""
         if x.device.type != "cpu":
             return F.max_pool3d(x, 2)
         for axis in (2, 3, 4):
@@ -143,7 +149,7 @@ class FoldedPool(nn.Module):
 
 
 def _slabs(x: Tensor) -> Iterator[Tensor]:
-    """Views of some slices each, which a processor's cache holds; on a GPU all of them at once."""
+    """Yield views of a few slices each, which fit into a CPU's cache; on a GPU, one view of all slices."""
     depth = _SLAB if x.device.type == "cpu" else x.shape[2]
     for first in range(0, x.shape[2], depth):
         yield x[:, :, first : first + depth]
@@ -151,11 +157,11 @@ def _slabs(x: Tensor) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def folded(net: Net, dtype: torch.dtype) -> Net:
-    """A copy of `net` that computes what `net` computes in evaluation, faster; it cannot be trained.
+    """Return a copy of `net` that computes the same in evaluation, faster. It cannot be trained.
 
     Args:
-        net: any of the networks; it stays as it is.
-        dtype: of the convolutions' weights and of the features, and of the images that it is to be given.
+        net: any network; it is not changed.
+        dtype: dtype of the convolutions' weights, of the features and of the input images.
     """
     copy = deepcopy(net).eval()
     _replace(copy, ConvNorm, FoldedConv)
@@ -169,7 +175,7 @@ def folded(net: Net, dtype: torch.dtype) -> Net:
 
 
 def _halves(pool: nn.MaxPool3d) -> bool:
-    """Whether `FoldedPool` computes what `pool` computes: cubes of 2 without padding, and no places of the maxima."""
+    """Whether `FoldedPool` computes the same as `pool`: cubes of 2 voxels, no padding, no indices of the maxima."""
     rest = (pool.padding, pool.dilation, pool.return_indices, pool.ceil_mode)
     return (pool.kernel_size, pool.stride) == (2, 2) and rest == (0, 1, False, False)
 
@@ -180,7 +186,7 @@ def _replace(
     by: Callable[[Module], nn.Module],
     where: Callable[[Module], bool] = lambda _: True,
 ) -> None:
-    """Every module of a kind, or those of them that are asked for, by another made of it, in place."""
+    """Replace every module of a kind for which `where` is true by `by(module)`, in place."""
     for parent in list(net.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, kind) and where(child):

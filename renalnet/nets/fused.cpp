@@ -1,11 +1,11 @@
-// BatchNorm with what follows it, in as few passes over the features as its mathematics needs.
+// BatchNorm, a sum and a ReLU, in as few passes over the features as the mathematics allows.
 //
-// Features are rows of `channels` numbers, channels innermost (channels-last memory), bfloat16 or float32; sums are
-// float32 within a block and float64 across blocks. Blocks have a fixed size and are added up in order, so that results
-// do not depend on the number of threads.
+// Features are rows of `channels` numbers, channels innermost (channels-last memory), in bfloat16 or float32. Sums are
+// float32 within a block and float64 across blocks. Blocks have a fixed size and are added in order, so that results do
+// not depend on the number of threads.
 //
-// A row of a few channels does not fill a vector register. Rows are therefore taken several at a time, as `lanes`
-// numbers whose channel is their place modulo `channels`, and per-channel values are laid out to match.
+// A row of few channels does not fill a vector register. Several rows are therefore processed at a time, as `lanes`
+// numbers whose channel is their index modulo `channels`, and per-channel values are repeated to match.
 
 #include <algorithm>
 #include <cstdint>
@@ -22,8 +22,8 @@
 namespace {
 
 using Bfloat16 = uint16_t;
-constexpr int64_t MIN_LANES = 256;  // fewer, and starting an inner loop shows
-constexpr int64_t BLOCK_NUMBERS = 16384;  // a block of each of three operands lies in a core's nearest cache
+constexpr int64_t MIN_LANES = 256;  // with fewer, the start of an inner loop becomes measurable
+constexpr int64_t BLOCK_NUMBERS = 16384;  // blocks of three operands fit into the L1 and L2 caches of a core
 
 INLINE float load(float value) { return value; }
 
@@ -40,10 +40,10 @@ INLINE void store(float value, Bfloat16* out) {
   uint32_t bits;
   std::memcpy(&bits, &value, sizeof bits);
   const uint32_t nearest_even = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  *out = Bfloat16(value != value ? 0x7fc0u : nearest_even);  // rounding could turn NaN into a number
+  *out = Bfloat16(value != value ? 0x7fc0u : nearest_even);  // rounding the bits of a NaN could give a number
 }
 
-// Calls `each(place, lane)` for `size` consecutive numbers that start at lane 0.
+// Calls `each(index, lane)` for `size` consecutive numbers that start at lane 0.
 template <typename Each>
 INLINE void over_lanes(int64_t size, int64_t lanes, Each each) {
   for (int64_t row = 0; row < size; row += lanes) {
@@ -65,10 +65,10 @@ struct Activation {
 template <typename T>
 struct Gradient {
   const T* grad_y;
-  const T* y;  // null: was not rectified
+  const T* y;  // null: no ReLU
   const T* x;
   const float* mean;
-  // grad_x = of_grad · g + of_x · (x − mean) + constant, g the gradient behind the ReLU.
+  // grad_x = of_grad · g + of_x · (x − mean) + constant, where g is the gradient before the ReLU.
   const float* of_grad;
   const float* of_x;
   const float* constant;
@@ -109,7 +109,7 @@ INLINE void activate(const Activation<T>& a, int64_t first, int64_t size, int64_
   }
 }
 
-// A NaN passes its gradient on, as PyTorch's ReLU does.
+// A NaN lets the gradient through, as in PyTorch's ReLU.
 INLINE float behind_relu(float y, float grad) { return y <= 0.0f ? 0.0f : grad; }
 
 template <typename T>
@@ -159,7 +159,8 @@ INLINE void propagate(const Gradient<T>& g, int64_t first, int64_t size, int64_t
   }
 }
 
-// The compiler makes one version a processor generation of these; templates and parallel regions cannot be such.
+// The compiler makes one version per processor generation of these functions. Templates and parallel regions cannot
+// have such versions, so that plain functions wrap them.
 #define VERSIONS(T)                                                                                              \
   FOR_EACH_PROCESSOR void numbers_of(const T* x, int64_t size, int64_t lanes, float* sum) {                      \
     add_numbers(x, size, lanes, sum);                                                                            \
@@ -192,21 +193,21 @@ struct Blocks {
 
   int64_t size_of(int64_t block) const { return std::min(step, size - block * step); }
 
-  // Per-channel values, repeated for every lane.
+  // Returns per-channel values, repeated for every lane.
   std::vector<float> laid_out(const float* values) const {
     std::vector<float> out(lanes);
     for (int64_t lane = 0; lane < lanes; ++lane) out[lane] = values[lane % channels];
     return out;
   }
 
-  // Sums of the lanes of each channel.
+  // Sums the lanes of each channel.
   void gather(const float* of_lanes, double* of_channels) const {
     std::fill(of_channels, of_channels + channels, 0.0);
     for (int64_t lane = 0; lane < lanes; ++lane) of_channels[lane % channels] += of_lanes[lane];
   }
 };
 
-// Mean and variance of each channel; blocks are joined as in Chan et al. (1983), so that no large sums cancel.
+// Mean and variance of each channel. Blocks are merged as in Chan et al. (1983), so that large sums do not cancel.
 template <typename T>
 void statistics(const T* x, int64_t rows, int64_t channels, int threads, double* mean, double* variance) {
   const Blocks blocks(rows, channels);
@@ -310,7 +311,7 @@ void backward(Gradient<T> g, int64_t rows, int64_t channels, int threads) {
   }
 
 extern "C" {
-int version() { return 1; }  // of this interface; see fused.py
+int version() { return 1; }  // of this interface; must equal _VERSION in fused.py
 INTERFACE(Bfloat16, bfloat16)
 INTERFACE(float, float32)
 }

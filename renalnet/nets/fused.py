@@ -1,8 +1,8 @@
-"""BatchNorm, a sum and a ReLU as one step, which on a processor costs a fraction of PyTorch's three.
+"""BatchNorm, a sum and a ReLU as one operation, which on a CPU takes a fraction of the time of PyTorch's three.
 
-Narrow layers spend their time in passes over memory, not in convolutions. On a processor, training passes features
-in channels-last memory through `fused.cpp`; everything else, and a machine where that was not compiled, takes
-PyTorch's own operations, which give the same numbers but for rounding.
+Layers with few channels spend their time on passes over memory, not on convolutions. On a CPU, training uses
+`fused.cpp` for features in channels-last memory. All other cases, and installations without the compiled part, use
+PyTorch's own operations, which give the same numbers up to rounding.
 """
 
 import ctypes
@@ -25,18 +25,18 @@ _MODULE: Final = "renalnet.nets._fused"
 _SUFFIXES: Final = {torch.bfloat16: "bfloat16", torch.float32: "float32"}
 _LAYOUTS: Final = {4: torch.channels_last, 5: torch.channels_last_3d}
 _VERSION: Final = 1
-"""Of the interface of `fused.cpp`: a library of another one, not compiled anew, counts as missing."""
+"""Version of the interface of `fused.cpp`. A library of another version is outdated and counts as missing."""
 _log = get_logger(__name__)
 
 
 def normalise(x: Tensor, norm: BatchNorm, residual: Tensor | None = None, *, rectify: bool = True) -> Tensor:
-    """ReLU(norm(x) + residual), each but the norm where asked for.
+    """Return ReLU(norm(x) + residual); the sum and the ReLU are optional.
 
     Args:
-        x: (B, C, …); its memory may be overwritten in evaluation.
-        norm: in training it takes its statistics from `x` and remembers them, as PyTorch's does.
-        residual: of the shape and type of `x`.
-        rectify: end with a ReLU.
+        x: (B, C, …). Its memory may be overwritten in evaluation.
+        norm: in training it takes its statistics from `x` and updates its running statistics, as in PyTorch.
+        residual: a tensor with the shape and dtype of `x`, or None.
+        rectify: whether the ReLU is applied.
     """
     if norm.training and _is_usual(norm, x) and _is_fusable(x, residual):
         y: Tensor = _NormAct.apply(x, norm.weight, norm.bias, residual, norm, rectify)  # type: ignore[no-untyped-call]
@@ -48,13 +48,13 @@ def normalise(x: Tensor, norm: BatchNorm, residual: Tensor | None = None, *, rec
 
 
 def shift_and_rectify(x: Tensor, shift: Tensor, residual: Tensor | None = None, *, rectify: bool = True) -> Tensor:
-    """ReLU(x + shift + residual), for evaluation, in the memory of `x`.
+    """Return ReLU(x + shift + residual) in the memory of `x`, for evaluation.
 
     Args:
         x: (B, C, …), overwritten.
         shift: (C,), float32.
-        residual: of the shape and type of `x`.
-        rectify: end with a ReLU.
+        residual: a tensor with the shape and dtype of `x`, or None.
+        rectify: whether the ReLU is applied.
     """
     if _is_fusable(x, residual):
         _call("activate", x, x, residual, torch.ones_like(shift), shift, int(rectify), x)
@@ -67,12 +67,12 @@ def shift_and_rectify(x: Tensor, shift: Tensor, residual: Tensor | None = None, 
 
 @cache
 def is_compiled() -> bool:
-    """Whether this installation holds the compiled part; where it does not, that is said once."""
+    """Whether this installation has the compiled part. If not, a warning is logged once."""
     if _library() is not None:
         return True
     _log.warning(
-        "the compiled part of renalnet is missing: training on a processor takes PyTorch's own BatchNorm and about "
-        "one and a half times as long; install renalnet (anew) where a C++ compiler is at hand"
+        "renalnet.nets._fused: not compiled, so that training on a CPU uses PyTorch's BatchNorm and takes about 1.5 "
+        "times as long; install a C++ compiler, then install renalnet again"
     )
     return False
 
@@ -84,7 +84,10 @@ def _library() -> ctypes.CDLL | None:
 
 
 def _files() -> Iterator[str]:
-    """Beside this file, or in an installed package: a Ray job runs in a copy of the sources alone."""
+    """Yield the paths of compiled libraries: beside this file, then in installed packages.
+
+    A Ray job runs in a copy of the sources, which has no compiled part; the installed package has it.
+    """
     spec = find_spec(_MODULE)
     if spec and spec.origin:
         yield spec.origin
@@ -98,7 +101,7 @@ def _version_of(library: ctypes.CDLL) -> int:
 
 
 def _is_usual(norm: BatchNorm, x: Tensor) -> bool:
-    """Whether `norm` learns and remembers as by default, and has more than one row, without which PyTorch refuses."""
+    """Whether `norm` has PyTorch's default options and more than one value per channel, which PyTorch requires."""
     return norm.affine and norm.track_running_stats and norm.momentum is not None and x.numel() > x.shape[1]
 
 
@@ -116,7 +119,7 @@ def _is_alike(x: Tensor, other: Tensor, layout: torch.memory_format) -> bool:
 
 
 class _NormAct(torch.autograd.Function):
-    """The training step of a BatchNorm with what follows it."""
+    """BatchNorm in training, with the sum and the ReLU."""
 
     @staticmethod
     def forward(
@@ -129,23 +132,26 @@ class _NormAct(torch.autograd.Function):
         y = torch.empty_like(x)
         _call("activate", x, x, residual, scale.float(), shift.float(), int(rectify), y)
         ctx.save_for_backward(x, y if rectify else None, weight, mean, variance)
-        ctx.eps, ctx.has_residual = norm.eps, residual is not None
+        ctx.eps = norm.eps
+        ctx.has_residual = residual is not None
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         x, y, weight, mean, variance = ctx.saved_tensors
-        grad_y, count = _as(x, grad_y), x.numel() // x.shape[1]
+        grad_y = _as(x, grad_y)
+        count = x.numel() // x.shape[1]
         middle = mean.float()
-        total, product = torch.empty_like(mean), torch.empty_like(mean)
+        total = torch.empty_like(mean)
+        product = torch.empty_like(mean)
         _call("gradient_sums", x, grad_y, y, x, middle, after=(total, product))
         inverse_sd = (variance + ctx.eps).rsqrt()
         of_grad = weight.double() * inverse_sd
         of_x = -of_grad * inverse_sd.square() * product / count
         constant = -of_grad * total / count
         grad_x = torch.empty_like(x)
-        # Where nothing was cut off, the gradient itself passes to the residual.
+        # Without a ReLU, the gradient of the residual is the gradient of y itself.
         grad_residual = torch.empty_like(x) if ctx.has_residual and y is not None else None
         values = of_grad.float(), of_x.float(), constant.float()
         _call("backward", x, grad_y, y, x, middle, *values, grad_x, grad_residual)
@@ -155,7 +161,7 @@ class _NormAct(torch.autograd.Function):
 
 
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each channel, float64."""
+    """Return the mean and the biased variance of each channel, (C,) float64."""
     mean, variance = torch.empty(2, x.shape[1], dtype=torch.float64)
     _call("statistics", x, x, after=(mean, variance))
     return mean, variance
@@ -163,7 +169,7 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def _remember(norm: BatchNorm, mean: Tensor, variance: Tensor, count: int) -> None:
-    """Running statistics for evaluation; their variance is the unbiased one, as PyTorch's."""
+    """Update the running statistics for evaluation. Their variance is unbiased, as in PyTorch."""
     assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
     norm.running_mean.lerp_(mean.to(norm.running_mean), norm.momentum)
     norm.running_var.lerp_((variance * (count / max(count - 1, 1))).to(norm.running_var), norm.momentum)
@@ -172,12 +178,12 @@ def _remember(norm: BatchNorm, mean: Tensor, variance: Tensor, count: int) -> No
 
 
 def _as(x: Tensor, other: Tensor) -> Tensor:
-    """`other` in the type and the memory layout of `x`."""
+    """Return `other` in the dtype and the memory layout of `x`."""
     return other.to(x.dtype).contiguous(memory_format=_LAYOUTS[x.ndim])
 
 
 def _call(name: str, like: Tensor, *values: Tensor | int | None, after: tuple[Tensor, ...] = ()) -> None:
-    """Call a function of the library on `values`, the sizes of `like`, and `after`."""
+    """Call a function of the library with `values`, the sizes of `like`, and `after`."""
     channels = like.shape[1]
     sizes = ctypes.c_int64(like.numel() // channels), ctypes.c_int64(channels), torch.get_num_threads()
     function = getattr(_library(), f"{name}_{_SUFFIXES[like.dtype]}")

@@ -13,7 +13,7 @@ from renalnet.nets.blocks import Deconvolution, SegmentationNet
 from renalnet.nets.ppm import PyramidBranch
 
 PAPER_SHARES: Final = (0.8064, 0.1693, 0.0243)
-"""Volume shares of background, kidney and tumor in the paper's regions of interest (II.A.3)."""
+"""Volume shares of background, kidney and tumor in the paper's ROIs (II.A.3)."""
 
 
 def builder_of(name: str) -> Callable[[NetConfig], SegmentationNet]:
@@ -23,10 +23,10 @@ def builder_of(name: str) -> Callable[[NetConfig], SegmentationNet]:
 
 
 def build_net(config: NetConfig, seed: int = 0) -> SegmentationNet:
-    """The network that `config` describes, its weights drawn from `seed`.
+    """Return the network of `config`, with weights drawn from `seed`.
 
     Raises:
-        ConfigError: `config.name` names no network.
+        ConfigError: no network is named `config.name`.
     """
     net = builder_of(config.name)(config)
     _draw_weights(net, torch.Generator().manual_seed(seed))
@@ -34,15 +34,15 @@ def build_net(config: NetConfig, seed: int = 0) -> SegmentationNet:
 
 
 def _draw_weights(net: SegmentationNet, generator: torch.Generator) -> None:
-    """Draw the weights; BatchNorm starts as the identity, other biases at zero, but for two kinds."""
-    # Means of rectified features hardly vary: a pyramid's channel that starts below zero would stay dead.
+    """Draw the weights. BatchNorm starts as the identity; biases start at zero, except for two kinds of layers."""
+    # Means of rectified features hardly vary, so that a pyramid's channel that starts below zero would stay at zero.
     pooled = [module.convolution for module in net.modules() if isinstance(module, PyramidBranch)]
     for module in net.modules():
         if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose3d)):
             nn.init.normal_(module.weight, std=_spread(module), generator=generator)
             if module.bias is not None:
                 nn.init.constant_(module.bias, 1.0 if module in pooled else 0.0)
-    # The heads begin at the constant answer of least loss instead of learning it first.
+    # The heads start at the constant prediction with the lowest loss, which they would otherwise learn first.
     prior = torch.tensor(PAPER_SHARES) * torch.tensor(LossConfig().weights)
     with torch.no_grad():
         for head in (net.head, *net.auxiliary_heads):
@@ -50,10 +50,10 @@ def _draw_weights(net: SegmentationNet, generator: torch.Generator) -> None:
 
 
 def _spread(module: nn.Conv2d | nn.Conv3d | nn.ConvTranspose3d) -> float:
-    """Standard deviation of first weights.
+    """Return the standard deviation of the initial weights.
 
-    He et al. (2015) for deconvolutions, which add up their input channels only. PyTorch's smaller
-    1/√(3·fan-in) for convolutions: BatchNorm undoes their scale, and small weights turn faster at one rate.
+    Deconvolutions have that of He et al. (2015), over their input channels only. Convolutions have PyTorch's smaller
+    1/√(3·fan-in): BatchNorm undoes their scale, and small weights change direction faster at the same learning rate.
     """
     if isinstance(module, Deconvolution):
         return float((2 / module.in_channels) ** 0.5)

@@ -1,4 +1,4 @@
-"""Tensors as safetensors, guarded by a checksum; nothing is ever unpickled."""
+"""Tensors as safetensors with a checksum. Nothing is unpickled."""
 
 import hashlib
 import json
@@ -14,21 +14,33 @@ Tensors = dict[str, torch.Tensor]
 
 
 def encode(tensors: Tensors) -> bytes:
+    """Return the content of a safetensors file."""
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     return bytes(save(plain))
 
 
 def decode(content: bytes, sha256: str, where: str, meta: dict[str, Any] | None = None) -> Tensors:
+    """Return the tensors of a safetensors file.
+
+    Args:
+        content: of the file.
+        sha256: the expected `digest_of(content, meta)`.
+        where: path of the file, for messages.
+        meta: JSON values that the checksum includes; None: none.
+
+    Raises:
+        CheckpointError: the checksum differs, or the content is not safetensors.
+    """
     if digest_of(content, meta) != sha256:
-        raise CheckpointError(f"{where} does not match its checksum; restore it or take another checkpoint")
+        raise CheckpointError(f"{where} does not match its checksum; restore the file or use another checkpoint")
     try:
         return dict(load(content))
     except SafetensorError as error:
-        raise CheckpointError(f"{where} is no safetensors file ({error}); take another checkpoint") from error
+        raise CheckpointError(f"{where}: not a safetensors file ({error}); use another checkpoint") from error
 
 
 def digest_of(content: bytes, meta: dict[str, Any] | None = None) -> str:
-    """Of the tensors, and of the JSON values beside them where they count."""
+    """Return the sha256 of the encoded tensors and, unless `meta` is None, of the JSON values, as hexadecimal text."""
     digest = hashlib.sha256(content)
     if meta is not None:
         digest.update(json.dumps(meta, sort_keys=True).encode())
