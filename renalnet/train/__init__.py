@@ -1,1 +1,1 @@
-"""One training run: a loop over steps that validates, checkpoints and resumes. It knows nothing of Ray."""
+"""One training run: a loop over steps that validates, writes checkpoints and resumes. It is independent of Ray."""

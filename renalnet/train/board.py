@@ -1,4 +1,4 @@
-"""TensorBoard's event files of a run, where tensorboardX is installed."""
+"""TensorBoard event files of a run. They need tensorboardX, which is optional."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,10 +16,13 @@ _log = get_logger(__name__)
 
 
 class Board:
-    """The curves of a run, a point an epoch."""
+    """The curves of a run, one point per epoch."""
 
     def __init__(self, folder: Path, records: Iterable[EpochRecord]) -> None:
-        """Write those of the records anew, so that no epoch is there twice, however often a run was resumed."""
+        """Replace the event files in `folder` by one with the points of `records`.
+
+        A resumed run passes its earlier epochs, so that no epoch has two points.
+        """
         from tensorboardX.event_file_writer import EventsWriter
 
         folder.mkdir(parents=True, exist_ok=True)
@@ -30,7 +33,7 @@ class Board:
             self.add(record)
 
     def add(self, record: EpochRecord) -> None:
-        """Append an epoch and see it to the disk; one that failed has no point."""
+        """Add the points of an epoch and flush the file. A failed epoch has no points."""
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.proto.summary_pb2 import Summary
 
@@ -41,14 +44,17 @@ class Board:
         self._writer.flush()
 
     def close(self) -> None:
-        """Give up the file."""
+        """Close the file."""
         self._writer.close()
 
 
 @contextmanager
 def open_board(folder: str, records: Iterable[EpochRecord]) -> Iterator[Callable[[EpochRecord], None]]:
-    """Adds epochs to the board in a run's folder; does nothing, and says why, where there can be none."""
-    reason = _hindrance(folder)
+    """Yield a function that adds an epoch to the event files in a run's folder.
+
+    If event files cannot be written, the reason is logged and the function does nothing.
+    """
+    reason = _obstacle(folder)
     if reason:
         _log.info("no TensorBoard files: %s", reason)
         yield lambda _: None
@@ -60,7 +66,7 @@ def open_board(folder: str, records: Iterable[EpochRecord]) -> Iterator[Callable
         board.close()
 
 
-def _hindrance(folder: str) -> str:
+def _obstacle(folder: str) -> str:
     if "://" in folder:
         return f"{folder} is not a local folder"
     if find_spec("tensorboardX") is None:

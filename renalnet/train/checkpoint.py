@@ -1,7 +1,7 @@
-"""Checkpoints of a training run: safetensors with JSON beside them, never a pickle.
+"""Checkpoints of a training run: tensors as safetensors, and beside them a JSON file.
 
-A checkpoint is written tensors first, JSON last, each renamed into place. The JSON holds a checksum of both, so that a
-checkpoint that was cut short or altered is recognised and the one before it is taken.
+Each file is written under a temporary name and renamed, the JSON file last. It has a checksum of both files, so that an
+incomplete or changed checkpoint is detected and the previous one is used.
 """
 
 import re
@@ -16,18 +16,14 @@ from renalnet.runtime import storage
 from renalnet.runtime.log import get_logger
 
 _PATTERN = re.compile(r"checkpoint-(\d{6,})\.json")
-
-
 _HALF_WRITTEN = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
-"""What `storage` leaves of a file whose writer was killed."""
-
-
+"""Name of a temporary file of `storage` whose writer was killed."""
 _log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything that a run needs to go on: tensors, and JSON values."""
+    """Everything that a run needs to resume: tensors and JSON values."""
 
     step: int
     tensors: Tensors
@@ -35,9 +31,10 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, num_kept: int = 2) -> None:
-    """Write a checkpoint, then remove all but the newest `num_kept` up to it, and what a killed writer left.
+    """Write a checkpoint, then delete old ones and temporary files of killed writers.
 
-    Those of later steps go too: a run comes back behind them only where they are damaged.
+    The newest `num_kept` checkpoints up to this step are kept. Checkpoints of later steps are deleted too, because a
+    run returns to an earlier step only if they are damaged.
     """
     content = encode(checkpoint.tensors)
     storage.write_bytes(_tensors_of(folder, checkpoint.step), content)
@@ -53,26 +50,28 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, num_kept: int = 
 
 
 def load_checkpoint(folder: str | Path) -> Checkpoint | None:
-    """The newest checkpoint that is whole; damaged ones are skipped with a warning. None where there is none.
+    """Return the newest undamaged checkpoint, or None if the folder has no checkpoint.
+
+    Damaged checkpoints are skipped with a warning.
 
     Raises:
-        CheckpointError: all are damaged, so that a run does not begin anew over what it had reached.
+        CheckpointError: all checkpoints are damaged. A run that started again would overwrite the earlier one.
     """
     steps = _steps(storage.list_names(folder))
     for step in reversed(steps):
         try:
             return _load(folder, step)
         except (RenalnetError, FileNotFoundError) as error:
-            _log.warning("checkpoint %d of %s is damaged (%s); looking for one before it", step, folder, error)
+            _log.warning("checkpoint %d of %s is damaged (%s); trying the previous one", step, folder, error)
     if steps:
         raise CheckpointError(
-            f"{folder}: none of its checkpoints is whole ({len(steps)} damaged); restore one, or choose an empty folder"
+            f"{folder}: all {len(steps)} checkpoints are damaged; restore one, or choose an empty folder"
         )
     return None
 
 
 def has_checkpoint(folder: str | Path) -> bool:
-    """Whether there is one, whole or not."""
+    """Whether the folder has a checkpoint, damaged or not."""
     return bool(_steps(storage.list_names(folder)))
 
 
@@ -80,7 +79,7 @@ def _load(folder: str | Path, step: int) -> Checkpoint:
     where = _tensors_of(folder, step)
     meta = storage.read_json(_json_of(folder, step))
     if not isinstance(meta, dict) or "sha256" not in meta:
-        raise CheckpointError(f"{_json_of(folder, step)} holds no checksum; restore it or take another checkpoint")
+        raise CheckpointError(f"{_json_of(folder, step)} has no checksum; restore the file or use another checkpoint")
     sha256 = meta.pop("sha256")
     content = storage.read_bytes(where)
     return Checkpoint(step, decode(content, sha256, where, meta), meta)

@@ -1,4 +1,4 @@
-"""What a run reports of its epochs, and their log in its folder."""
+"""Records of the epochs of a run, and their log in its folder."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,55 +10,54 @@ LOG_FILE = "epochs.jsonl"
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What one epoch reports. Every value is finite."""
+    """Results of one epoch. Every value is finite."""
 
     epoch: int
-    """From 1."""
+    """Number of the epoch, from 1."""
     loss: float
-    """Mean weighted cross-entropy of the epoch's steps."""
+    """Mean loss of the epoch's steps."""
     dice_kidney: float
-    """Mean over validation patients, by stitched inference without post-processing."""
+    """Mean Dice over the validation cases, by stitched inference without post-processing, 0-1."""
     dice_tumor: float
-    """As `dice_kidney`."""
+    """Mean Dice of the tumor, like `dice_kidney`."""
     objective: float
-    """Mean of the two; what the search maximises."""
+    """Mean of `dice_kidney` and `dice_tumor`; the search maximises it."""
     learning_rate: float
-    """Of this epoch."""
+    """Learning rate of this epoch."""
     seconds: float
-    """Training and validation of this epoch, without what an interruption lost."""
+    """Time of training and validation, without work that an interruption lost."""
     failure: str = ""
-    """Why the run ends here, where it cannot go on; empty otherwise."""
+    """Reason why the run cannot continue; empty otherwise."""
     data_wait_share: float = 0.0
-    """Part of the time of the epoch's training steps that was spent waiting for batches, 0-1; 0 in a record of before
-    it was measured."""
+    """Share of the training time that was spent waiting for batches, 0-1. It is 0 in records of older versions."""
     voxels_per_s: float = 0.0
-    """Voxels of crops trained on a second, waiting and checkpoints counted; 0 in a record of before it was measured."""
+    """Voxels of crops per second of training, including waits and checkpoints. It is 0 in records of older versions."""
 
 
 @dataclass
 class PartialEpoch:
-    """How far an epoch has come: all that its record is made of."""
+    """Progress of an epoch: everything from which its record is made."""
 
     steps: int = 0
-    """Optimiser steps whose loss is known to be finite."""
+    """Number of steps whose loss is known to be finite."""
     loss_sum: float = 0.0
-    """Added up step by step, so that an interrupted epoch's mean is the undisturbed one's, bit for bit."""
+    """Sum of the losses, added step by step: the mean is then bit-identical after an interruption."""
     trained_s: float = 0.0
     """Time of the training steps."""
     waited_s: float = 0.0
-    """Part of it that was spent waiting for batches."""
+    """Part of `trained_s` that was spent waiting for batches."""
     validated_s: float = 0.0
     """Time of the validation."""
     scores: list[tuple[float, float]] = field(default_factory=list)
-    """Dice of kidney and tumor of the validation patients so far."""
+    """Dice of kidney and tumor of each validation case so far."""
 
     def add(self, loss: float) -> None:
-        """Count a step."""
+        """Add a step with its loss."""
         self.steps += 1
         self.loss_sum += loss
 
     def ended(self, epoch: int, learning_rate: float, num_voxels: int) -> EpochRecord:
-        """The record of an epoch whose steps and validation are done; `num_voxels` a step."""
+        """Return the record of a finished epoch whose steps have `num_voxels` voxels each."""
         kidney, tumor = (sum(values) / len(values) for values in zip(*self.scores, strict=True))
         return EpochRecord(
             epoch=epoch,
@@ -73,19 +72,19 @@ class PartialEpoch:
         )
 
     def failed(self, epoch: int, learning_rate: float, reason: str) -> EpochRecord:
-        """The record of an epoch that cannot go on: the worst score, so that a search learns from it."""
+        """Return the record of an epoch that failed. Its Dice is 0, so that a search avoids its configuration."""
         wait_share = _share(self.waited_s, self.trained_s)
         return EpochRecord(epoch, 0.0, 0.0, 0.0, 0.0, learning_rate, self.trained_s, reason, wait_share)
 
 
 def best_of(records: Iterable[EpochRecord]) -> EpochRecord | None:
-    """The epoch with the highest objective, the first of equals; none before an epoch has ended well."""
+    """Return the epoch with the highest objective, the first of equals; None if no epoch has ended without failure."""
     ended = [record for record in records if not record.failure]
     return max(ended, key=lambda record: record.objective, default=None)
 
 
 def write_log(folder: str, records: Sequence[EpochRecord]) -> None:
-    """Write a line of JSON an epoch, all of them anew: whole or not at all."""
+    """Write the log: one line of JSON per epoch. The file is replaced as a whole."""
     lines = "".join(f"{storage.json_line(asdict(entry))}\n" for entry in records)
     storage.write_bytes(storage.join(folder, LOG_FILE), lines.encode())
 

@@ -1,4 +1,4 @@
-"""The network's forward pass while training, compiled where that pays."""
+"""The forward pass of training, compiled where that is faster."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -15,10 +15,13 @@ _log = get_logger(__name__)
 
 
 class TrainingForward:
-    """Images (B, 1, D, H, W) to the logits that the loss takes; where compiling fails it goes on without, in words."""
+    """Maps images (B, 1, D, H, W) to the logits for the loss. If compiling fails, it warns and continues without it."""
 
     def __init__(self, net: SegmentationNet, device: Device, choice: Literal["auto", "on", "off"]) -> None:
-        """`auto` compiles on a GPU only: on a processor compiled code measured slower, and takes a minute to make."""
+        """Compile the network if `choice` is `on`, or if it is `auto` and the device is a GPU.
+
+        On a CPU, compiled code was measured to be slower, and compiling takes a minute.
+        """
         self._device = device
         self._plain: Logits = net.training_logits
         self._compiled: Logits | None = None
@@ -31,18 +34,21 @@ class TrainingForward:
         return self._compiled is not None
 
     def __call__(self, image: Tensor) -> Sequence[Tensor]:
-        """The logits, in the device's precision."""
+        """Return the logits, computed in the device's precision."""
         with self._device.autocast():
             return (self._compiled or self._plain)(image)
 
     def without_compiling(self, error: RuntimeError) -> None:
-        """Use the plain network from now on; said once. What it raises too was no fault of the compiler."""
+        """Use the network without compiling from now on, and log why.
+
+        An error that the network itself raises will be raised again.
+        """
         self._compiled = None
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        _log.warning("the network could not be compiled (%s): training goes on without", reason)
+        _log.warning("the network could not be compiled (%s); training continues without compiling", reason)
 
     def _compile(self) -> None:
         try:
             self._compiled = torch.compile(self._plain)
-        except RuntimeError as error:  # of a Python or a system that it does not know
+        except RuntimeError as error:  # raised for an unsupported Python version or operating system
             self.without_compiling(error)

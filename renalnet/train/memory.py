@@ -1,4 +1,4 @@
-"""Running out of memory: how it shows, and what is put back before a step is tried again."""
+"""The buffers of a network, restored before a step is tried again after memory ran out."""
 
 from collections.abc import Iterable
 
@@ -7,22 +7,23 @@ from torch import Tensor
 
 
 class BufferHistory:
-    """The network's buffers (BatchNorm's running statistics) as they were before each of the last two steps.
+    """Copies of the network's buffers (BatchNorm's running statistics) from before each of the last two steps.
 
-    Two, since on a GPU a step is known to have failed only when the next has been computed.
+    Two are needed because on a GPU, a failure is known only after the next step has been computed.
     """
 
     def __init__(self, buffers: Iterable[Tensor]) -> None:
         self._buffers = list(buffers)
-        self._last, self._before = ([b.clone() for b in self._buffers] for _ in range(2))
+        self._last = [buffer.clone() for buffer in self._buffers]
+        self._before = [buffer.clone() for buffer in self._buffers]
 
     def take(self) -> None:
-        """A step begins."""
+        """Copy the buffers at the start of a step."""
         self._last, self._before = self._before, self._last
         self._copy(self._last, self._buffers)
 
     def put_back(self, steps: int = 1) -> None:
-        """Undo what the last step, or the last two, did to the buffers."""
+        """Restore the buffers from before the last step, or before the last two."""
         self._copy(self._buffers, self._last if steps == 1 else self._before)
 
     @staticmethod

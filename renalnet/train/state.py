@@ -1,4 +1,4 @@
-"""What of a run is kept in its checkpoints, and what tells whether it will repeat bit for bit."""
+"""Tensors of a run in its checkpoints, and the environment that decides whether it repeats bit for bit."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,13 +16,13 @@ _MOMENTUM: Final = "momentum."
 
 
 def tensors_of(stepper: Stepper) -> dict[str, Tensor]:
-    """Weights and momentum by name."""
+    """Return weights and momentum by name."""
     weights = {f"{_MODEL}{name}": tensor for name, tensor in stepper.net.state_dict().items()}
     return weights | {f"{_MOMENTUM}{name}": tensor for name, tensor in _momentum(stepper).items()}
 
 
 def put_tensors(stepper: Stepper, tensors: Mapping[str, Tensor]) -> None:
-    """Weights and momentum as `tensors_of` gave them."""
+    """Restore weights and momentum that `tensors_of` returned."""
     weights = {name.removeprefix(_MODEL): tensor for name, tensor in tensors.items() if name.startswith(_MODEL)}
     stepper.net.load_state_dict(weights)
     for name, buffer in _momentum(stepper).items():
@@ -30,7 +30,7 @@ def put_tensors(stepper: Stepper, tensors: Mapping[str, Tensor]) -> None:
 
 
 def environment(stepper: Stepper, device: Device) -> dict[str, str | int | bool]:
-    """What decides the rounding of a run besides its configuration and data."""
+    """Return what decides the rounding of a run besides its configuration and data."""
     return {
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -42,7 +42,7 @@ def environment(stepper: Stepper, device: Device) -> dict[str, str | int | bool]
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What is not as it was, in words; empty where all is."""
+    """Return a list of the differences for a message; empty if there are none."""
     return ", ".join(
         f"{name} {before.get(name)} then, {now[name]} now" for name in now if before.get(name) != now[name]
     )
@@ -54,7 +54,7 @@ def _momentum(stepper: Stepper) -> dict[str, Tensor]:
 
 
 def _processor() -> str:
-    """The kind of processor: its name, where the system tells, and the instructions that PyTorch uses of it."""
+    """Return the name of the processor, if the system gives it, and the instruction set that PyTorch uses."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

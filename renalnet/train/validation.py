@@ -1,4 +1,4 @@
-"""Validation in the loop, by the same stitched inference as in the final stage."""
+"""Validation during training, by the same stitched inference as in the final stage."""
 
 import math
 
@@ -15,38 +15,38 @@ from renalnet.types import KIDNEY, TUMOR
 
 
 class Validation:
-    """The validation patients that are looked at each epoch, always the same first ones."""
+    """The validation cases that are scored in each epoch, always the same first ones."""
 
-    def __init__(
-        self, patients: DecodedCases, normalisation: Normalisation, config: StitchConfig, max_cases: int
-    ) -> None:
-        """`max_cases` patients at most; 0 means all."""
-        self._patients, self._normalisation, self._config = patients, normalisation, config
-        self.num_cases = min(max_cases or len(patients), len(patients))
+    def __init__(self, cases: DecodedCases, normalisation: Normalisation, config: StitchConfig, max_cases: int) -> None:
+        """Take the first `max_cases` of `cases`; 0 means all."""
+        self._cases = cases
+        self._normalisation = normalisation
+        self._config = config
+        self.num_cases = min(max_cases or len(cases), len(cases))
 
     @property
     def num_sub_volumes(self) -> int:
-        """Sub-volumes that go through the network each epoch."""
-        shapes = self._patients.shapes[: self.num_cases].tolist()
+        """Number of sub-volumes that go through the network in each epoch."""
+        shapes = self._cases.shapes[: self.num_cases].tolist()
         return sum(_num_sub_volumes(shape, self._config) for shape in shapes)
 
     def score(self, number: int, net: SegmentationNet, device: Device) -> tuple[float, float] | None:
-        """Dice of kidney and tumor of a patient; none where the network's probabilities are not finite.
+        """Return the Dice of kidney and tumor of a case; None if the network's probabilities are not finite.
 
-        The next patient is decoded meanwhile.
+        The next case is decoded in the meantime.
         """
-        self._patients.prefetch(range(number, min(number + 2, self.num_cases)))
-        patient = self._patients[number]
+        self._cases.prefetch(range(number, min(number + 2, self.num_cases)))
+        case = self._cases[number]
         try:
-            labels = segment([net], patient.image, self._normalisation, self._config, device).labels
-        except InputError:  # the image is finite: whole numbers
+            labels = segment([net], case.image, self._normalisation, self._config, device).labels
+        except InputError:  # raised for values that are not finite; the image has whole numbers only
             return None
-        return dice(patient.label == KIDNEY, labels == KIDNEY), dice(patient.label == TUMOR, labels == TUMOR)
+        return dice(case.label == KIDNEY, labels == KIDNEY), dice(case.label == TUMOR, labels == TUMOR)
 
     def __str__(self) -> str:
-        """What it costs, in words."""
+        """Return the amount of validation for a message."""
         tile = "×".join(map(str, self._config.tile))
-        return f"{self.num_cases} of {len(self._patients)} patients, {self.num_sub_volumes} sub-volumes of {tile}"
+        return f"{self.num_cases} of {len(self._cases)} cases, {self.num_sub_volumes} sub-volumes of {tile}"
 
 
 def _num_sub_volumes(shape: list[int], config: StitchConfig) -> int:

@@ -155,7 +155,7 @@ def test_the_first_line_describes_the_run(tiny_train: TrainConfig, ball_cohort: 
     assert opening(run) == (
         f"fcn_ppm, {num_parameters // 1000} {num_parameters % 1000:03d} parameters; cpu, float32, "
         f"{torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}; 3 epochs of 3 steps of "
-        "2 crops; validation: 1 of 2 patients, 3 sub-volumes of 8×20×20"
+        "2 crops; validation: 1 of 2 cases, 3 sub-volumes of 8×20×20"
     )
 
 

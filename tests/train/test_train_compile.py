@@ -42,7 +42,7 @@ def test_a_compiler_that_cannot_begin_is_gone_without(
     monkeypatch.setattr(torch, "compile", refuse)
     forward = TrainingForward(build_net(tiny_train.net), pick_device("float32"), "on")
     assert not forward.is_compiled
-    assert f"{LATER} (torch.compile is not supported here): training goes on without" in caplog.text
+    assert f"{LATER} (torch.compile is not supported here); training continues without compiling" in caplog.text
 
 
 def test_a_compiler_that_fails_at_the_first_step_is_gone_without(
