@@ -1,7 +1,7 @@
-"""A run in a folder: steps, validation, checkpoints.
+"""A training run in a folder: steps, validation and checkpoints.
 
-A batch is a function of the seed and the step's number, and so is how it is augmented. The number of the step that
-comes next is therefore the loader's position and the state of all generators at once, and a checkpoint needs no other.
+A batch and its augmentation are functions of the seed and the step's number. The number of the next step is therefore
+the position of the loader and the state of all random generators, and a checkpoint needs nothing else of them.
 """
 
 import math
@@ -42,19 +42,19 @@ class StepReport:
     """A step whose loss is known."""
 
     epoch: int
-    """From 1."""
+    """Number of the epoch, from 1."""
     step: int
-    """Of the epoch, from 1."""
+    """Number of the step within the epoch, from 1."""
     loss: float
     seconds: float
-    """Since the step before, waiting for data and checkpoints included."""
+    """Time since the previous step, including waits for data and checkpoints."""
 
 
 class TrainingRun:
-    """A run in a folder. Iterating trains what the folder does not hold yet and yields each epoch's record.
+    """A training run in a folder. Iterating trains the epochs that the folder does not have and yields their records.
 
-    A run that is killed goes on from its newest checkpoint and ends with the weights of an undisturbed one, bit for
-    bit, on the same kind of processor with the same PyTorch and as many threads; where these differ, it says so.
+    A killed run resumes from its newest checkpoint and ends with bit-identical weights, given the same kind of
+    processor, the same PyTorch and the same number of threads. If these differ, it logs a warning.
     """
 
     def __init__(
@@ -67,26 +67,29 @@ class TrainingRun:
         should_stop: Callable[[], bool] = lambda: False,
         on_step: Callable[[StepReport], None] = lambda _: None,
     ):
-        """Start the run of `folder`, or go on from its newest whole checkpoint.
+        """Start the run of `folder`, or resume it from its newest undamaged checkpoint.
 
         Args:
-            config: the run; a folder that holds another run's checkpoint is refused.
-            cohort: decoded training and validation patients.
-            folder: any path that `storage` knows.
-            describe: values to keep in the model's `config.json`, such as how its ROIs were cut.
-            should_stop: asked between steps and between validation patients; where it says so, the run writes a
+            config: configuration of the run. A folder with a checkpoint of another run is refused.
+            cohort: decoded training and validation cases.
+            folder: a local path or a URI.
+            describe: values to add to the model's `config.json`, such as how its ROIs were made.
+            should_stop: called between steps and between validation cases. When it returns true, the run writes a
                 checkpoint and iterating ends, with `is_finished` false.
-            on_step: told of each step.
+            on_step: called after each step.
 
         Raises:
-            CheckpointError: the folder belongs to another run, or none of its checkpoints is whole.
-            StoreError: there is no training or no validation patient.
+            CheckpointError: the folder belongs to another run, or all of its checkpoints are damaged.
+            StoreError: there is no training case or no validation case.
         """
         if not len(cohort.validation):
             raise StoreError("no validation ROI in the store; prepare it with a validation share, or --splits")
-        self.config, self.folder = config, folder
-        self._cohort, self._describe = cohort, describe or {}
-        self._should_stop, self._on_step = should_stop, on_step
+        self.config = config
+        self.folder = folder
+        self._cohort = cohort
+        self._describe = describe or {}
+        self._should_stop = should_stop
+        self._on_step = on_step
         self.device = pick_device(config.precision)
         self.net = self.device.place(build_net(config.net, config.seed))
         augmenter = Augmenter(config.augment, cohort.normalisation, config.seed)
@@ -99,7 +102,10 @@ class TrainingRun:
         )
         self.records: list[EpochRecord] = []
         self.partial = PartialEpoch()
-        self._looked, self._unsaved_s, self._unreported_s, self._waited_s = 0.0, 0.0, 0.0, 0.0
+        self._clock_s = 0.0
+        self._unsaved_s = 0.0
+        self._unreported_s = 0.0
+        self._waited_s = 0.0
         self._resume()
 
     def __iter__(self) -> Iterator[EpochRecord]:
@@ -112,13 +118,13 @@ class TrainingRun:
 
     @property
     def step(self) -> int:
-        """Steps that have been made; the number, from 0, of the one that comes next."""
+        """Number of finished steps, which is the number, from 0, of the next step."""
         num_ended = sum(not record.failure for record in self.records)
         return num_ended * self.config.steps_per_epoch + self.partial.steps
 
     @property
     def voxels_per_step(self) -> int:
-        """Voxels of the crops of a step."""
+        """Number of voxels in the crops of a step."""
         return self.config.optim.batch_size * math.prod(self.config.patch.shape)
 
     @property
@@ -128,19 +134,19 @@ class TrainingRun:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing is left to do: all epochs have ended, or the last one failed."""
+        """Whether the run has ended: all epochs are done, or the last one failed."""
         return len(self.records) >= self.config.epochs or bool(self.records and self.records[-1].failure)
 
     @property
     def best(self) -> EpochRecord | None:
-        """The epoch with the highest objective, the first of equals; none before an epoch has ended well."""
+        """The epoch with the highest objective, the first of equals; None if no epoch has ended without failure."""
         return best_of(self.records)
 
     def _train_epoch(self) -> EpochRecord | None:
-        """The rest of the epoch that is under way; none where the run is to stop within it."""
+        """Train the rest of the current epoch. Return None if the run was asked to stop before its end."""
         epoch = len(self.records) + 1
         rate = learning_rate(self.config, epoch)
-        self._looked = time.monotonic()
+        self._clock_s = time.monotonic()
         self._stepper.begin_epoch(rate)
         self._make_steps()
         is_trained = self.partial.steps == self.config.steps_per_epoch
@@ -155,7 +161,7 @@ class TrainingRun:
         return self.partial.ended(epoch, rate, self.voxels_per_step)
 
     def _make_steps(self) -> None:
-        """The epoch's steps that have not been made, as far as the run goes on."""
+        """Make the remaining steps of the epoch, until a failure or a request to stop."""
         num_steps = self.config.steps_per_epoch - self.partial.steps
         for batch in self._loader.batches(self.step, num_steps):
             losses = self._stepper.step(batch)
@@ -174,8 +180,9 @@ class TrainingRun:
             self._unreported_s = 0.0
 
     def _validate(self) -> bool:
-        """Score the validation patients that have not been; false where the run is to stop among them or failed."""
-        scores, net = self.partial.scores, folded(self.net, self.device.dtype)  # as the final stage has it
+        """Score the remaining validation cases. Return whether all are scored, without failure or a request to stop."""
+        scores = self.partial.scores
+        net = folded(self.net, self.device.dtype)  # as in the final stage
         while len(scores) < self.validation.num_cases:
             if self._should_stop():
                 return False
@@ -189,7 +196,7 @@ class TrainingRun:
         return True
 
     def _score(self, number: int, net: SegmentationNet) -> tuple[float, float] | None:
-        """Dice of a validation patient; none where it cannot be known, which is a failure of the run."""
+        """Return the Dice of a validation case; if it cannot be computed, set the run's failure and return None."""
         try:
             score = self.validation.score(number, net, self.device)
         except (RuntimeError, MemoryError) as error:
@@ -202,9 +209,10 @@ class TrainingRun:
         return score
 
     def _seconds(self) -> float:
-        """Since the last look at the clock."""
+        """Return the time since the previous call, and add it to the time that no checkpoint covers."""
         now = time.monotonic()
-        passed, self._looked = now - self._looked, now
+        passed = now - self._clock_s
+        self._clock_s = now
         self._unsaved_s += passed
         return passed
 
@@ -220,21 +228,21 @@ class TrainingRun:
         return self._unsaved_s >= self.config.checkpoint_every_s
 
     def _end_epoch(self, record: EpochRecord) -> None:
-        """Keep an epoch: first the checkpoint, from which a resumed run mends the model and the log behind it."""
+        """Write the results of an epoch. The checkpoint is first: from it, a resumed run writes model and log again."""
         self.records.append(record)
         if not record.failure:
             self.partial = PartialEpoch()
         self._save()
-        self._write_behind_checkpoint()
+        self._write_results()
 
-    def _write_behind_checkpoint(self) -> None:
-        """The best model, where it is that of the checkpoint, and the log."""
+    def _write_results(self) -> None:
+        """Write the log, and the model if the checkpoint is at the end of the best epoch."""
         if self.records and not self.partial.steps and self.records[-1] is self.best:
             save_model(self.folder, dict(self.net.state_dict()), self._bundle_config(self.records[-1]))
         write_log(self.folder, self.records)
 
     def _save(self) -> None:
-        """Write a checkpoint of what is known; a step that fails meanwhile is met by the next look at `failure`."""
+        """Write a checkpoint. A pending step that turns out to have failed is seen at the next check of `failure`."""
         self._count(self._stepper.flush())
         save_checkpoint(self.folder, Checkpoint(self.step, tensors_of(self._stepper), self._meta()))
         self._unsaved_s = 0.0
@@ -260,9 +268,9 @@ class TrainingRun:
         }
 
     def _run_fingerprint(self) -> str:
-        """Of all that decides the weights but for rounding, which the environment's differences tell.
+        """Return the fingerprint of everything that decides the weights, up to the rounding of the environment.
 
-        More epochs of the same run are the same run; so is another rhythm of checkpoints, and compiled code.
+        A longer run is the same run, and so is one with other times of checkpoints or with compiled code.
         """
         loader = LoaderConfig(window=self.config.loader.window, visit=self.config.loader.visit)
         free = {"epochs": 1, "checkpoint_every_s": 0.0, "compile": "auto", "loader": loader}
@@ -276,18 +284,18 @@ class TrainingRun:
         else:
             self._require_same_run(found)
             records = [EpochRecord(**record) for record in found.meta["records"]]
-            # Memory may have been freed since; the checkpoint is of before what did not fit.
+            # More memory may be free now, and the checkpoint is from before the step that did not fit.
             self.records = [record for record in records if not record.failure.startswith(MEMORY_RAN_OUT)]
             self.partial = PartialEpoch(**found.meta["partial"])
             self._stepper.micro_batch = found.meta["micro_batch"]
             put_tensors(self._stepper, found.tensors)
-            self._write_behind_checkpoint()
+            self._write_results()
 
     def _require_no_model(self) -> None:
-        """A model without a checkpoint is another's, such as the best one of a study, and would be overwritten."""
+        """Refuse a folder with a model but no checkpoint, such as `best` of a study: its model would be overwritten."""
         if storage.exists(storage.join(self.folder, MODEL_FILE)):
             raise CheckpointError(
-                f"{self.folder} holds a model ({MODEL_FILE}) and no checkpoint; choose an empty folder"
+                f"{self.folder} holds a model ({MODEL_FILE}) but no checkpoint; choose an empty folder"
             )
 
     def _require_same_run(self, found: Checkpoint) -> None:
@@ -297,4 +305,4 @@ class TrainingRun:
             )
         changed = differences(found.meta["environment"], environment(self._stepper, self.device))
         if changed:
-            _log.warning("%s goes on under other conditions: it will not repeat bit for bit (%s)", self.folder, changed)
+            _log.warning("%s resumes in another environment and will not repeat bit for bit (%s)", self.folder, changed)

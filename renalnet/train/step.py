@@ -1,8 +1,8 @@
-"""One step of SGD: as many crops at a time as memory holds, and none that would spoil the weights.
+"""One step of SGD, with as many crops at a time as fit into memory, and without damage to the weights.
 
-On a GPU nothing here waits for it but the look at a step's loss, which is taken when the next step is under way.
-Weights are safe meanwhile: a loss or gradient that is not finite raises a flag on the device, and the optimiser, which
-looks at it there, leaves the weights as they are from then on.
+On a GPU, the loss of a step is read only after the next step has been started, and nothing else waits for the GPU. In
+the meantime the weights are safe: a loss or gradient that is not finite sets a flag on the device. The optimiser reads
+the flag there and does not change the weights from then on.
 """
 
 import math
@@ -27,14 +27,14 @@ _log = get_logger(__name__)
 
 
 def learning_rate(config: TrainConfig, epoch: int) -> float:
-    """The multistep schedule: the base rate, multiplied by `rate_decay` after each milestone (epoch from 1)."""
+    """Return the learning rate of an epoch, from 1: the base rate times `rate_decay` for each passed milestone."""
     passed = sum(epoch > milestone for milestone in config.optim.milestones)
     return config.optim.base_rate * config.optim.rate_decay**passed
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why no step can follow."""
+    """Reason why training cannot continue, and the remedy."""
 
     what: str
     remedy: str
@@ -45,7 +45,7 @@ LOSS_NOT_FINITE: Final = Failure("the loss is not finite", _LOWER_THE_RATE)
 GRADIENT_NOT_FINITE: Final = Failure("the gradient is not finite", _LOWER_THE_RATE)
 PROBABILITIES_NOT_FINITE: Final = Failure("the network's probabilities are not finite", _LOWER_THE_RATE)
 MEMORY_RAN_OUT: Final = "memory ran out"
-"""What failures begin with that may be gone when the command is repeated."""
+"""Start of the message of failures that may not occur again when the command is repeated."""
 OUT_OF_MEMORY: Final = Failure(
     f"{MEMORY_RAN_OUT} with one crop at a time", "lower net.width or patch.shape, or free memory"
 )
@@ -55,10 +55,16 @@ OUT_OF_MEMORY_AT_VALIDATION: Final = Failure(
 
 
 class Stepper:
-    """Network and optimiser of a run. Steps return the losses that have become known; `failure` says when to end."""
+    """The network and the optimiser of a run.
+
+    Each step returns the losses that are known by then. When `failure` is set, no step can follow.
+    """
 
     def __init__(self, net: SegmentationNet, config: TrainConfig, device: Device, tensors: TensorMaker) -> None:
-        self.net, self._config, self._device, self._tensors = net, config, device, tensors
+        self.net = net
+        self._config = config
+        self._device = device
+        self._tensors = tensors
         self.forward = TrainingForward(net, device, config.compile)
         self.optimizer = torch.optim.SGD(
             net.parameters(),
@@ -67,26 +73,27 @@ class Stepper:
             weight_decay=config.optim.weight_decay,
             fused=True,
         )
-        for parameter in net.parameters():  # as the first step would make it, but known before it
+        # The first step would create the momentum. Created here, a checkpoint from before that step has it too.
+        for parameter in net.parameters():
             self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         self._is_bad = torch.zeros((), device=device.torch_device)
-        """1 from the first loss or gradient on that is not finite."""
+        """Flag that is 1 after the first loss or gradient that is not finite."""
         self.optimizer.found_inf = self._is_bad  # type: ignore[attr-defined]
         self._history = BufferHistory(net.buffers())
         self._pending: deque[_Report] = deque()
         self._num_late = 1 if device.torch_device.type == "cuda" else 0
         self.micro_batch = min(config.optim.micro_batch or config.optim.batch_size, config.optim.batch_size)
-        """Crops that go through the network at once."""
+        """Number of crops that go through the network at once."""
         self.failure: Failure | None = None
 
     def begin_epoch(self, rate: float) -> None:
-        """Train at this learning rate from now on."""
+        """Set the network to training and the learning rate to `rate`."""
         self.net.train()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
     def step(self, batch: Batch) -> list[float]:
-        """Train on a batch; the losses now known: this step's, or on a GPU the one before's."""
+        """Train on a batch. Return the losses that are now known: of this step, or on a GPU of the previous one."""
         self._history.take()
         while self.failure is None:
             report = self._attempt(batch)
@@ -97,16 +104,16 @@ class Stepper:
         return self._known(0 if self.failure else self._num_late)
 
     def flush(self) -> list[float]:
-        """The losses not yet returned, waiting for them."""
+        """Wait for the losses that have not been returned yet, and return them."""
         return self._known(0)
 
     def _attempt(self, batch: Batch) -> Tensor | None:
-        """Loss and length of the gradient, or none where the step is to be tried again, in another way."""
+        """Return the loss and the norm of the gradient, or None if the step must be tried again in another way."""
         try:
             return self._compute(batch)
         except (RuntimeError, MemoryError) as error:
             self._adapt(error)
-        return None  # here and not above: the error holds the memory of the failed attempt
+        return None  # outside of the handler, because the error keeps the memory of the failed attempt
 
     def _compute(self, batch: Batch) -> Tensor:
         image, label = self._tensors(batch)
@@ -125,7 +132,7 @@ class Stepper:
         return report
 
     def _adapt(self, error: RuntimeError | MemoryError) -> None:
-        """Do less at a time, or without a compiler; raises what neither can mend."""
+        """Use fewer crops at a time, or no compiler. Raise the error again if neither helps."""
         if is_out_of_memory(error):
             self._halve()
         elif self.forward.is_compiled and isinstance(error, RuntimeError):
@@ -137,23 +144,24 @@ class Stepper:
         if self.micro_batch == 1:
             self.failure = OUT_OF_MEMORY
             return
-        before, self.micro_batch = self.micro_batch, math.ceil(self.micro_batch / 2)
+        before = self.micro_batch
+        self.micro_batch = math.ceil(before / 2)
         _log.warning(
-            "memory ran out with %d crops at a time: gradients are added up over several passes, and batch statistics "
-            "are now of %s",
+            "memory ran out with %d crops at a time; gradients are now added over several passes, and BatchNorm takes "
+            "its statistics from %s",
             before,
             f"{self.micro_batch} crops" if self.micro_batch > 1 else "1 crop",
         )
 
     def _undo(self) -> None:
-        """Forget a failed attempt, which ended before the optimiser."""
+        """Undo a failed attempt. It ended before the optimiser changed the weights."""
         self.optimizer.zero_grad(set_to_none=True)
         self._history.put_back()
         if self._device.torch_device.type == "cuda":
             torch.cuda.empty_cache()
 
     def _known(self, num_left: int) -> list[float]:
-        """Losses of all steps but the last `num_left`, up to one that failed."""
+        """Return the losses of all pending steps but the last `num_left`, up to the first that failed."""
         losses: list[float] = []
         while len(self._pending) > num_left:
             loss, norm = self._pending.popleft().read()
@@ -168,7 +176,7 @@ class Stepper:
 
 @dataclass(frozen=True)
 class _Report:
-    """Loss and length of the gradient of a step, on their way from the device."""
+    """The loss and the norm of the gradient of a step, while they are copied from the device."""
 
     values: Tensor
     arrival: torch.cuda.Event | None
@@ -177,7 +185,8 @@ class _Report:
     def sent(cls, values: Tensor) -> "_Report":
         if values.device.type != "cuda":
             return cls(values, None)
-        copy, arrival = values.to("cpu", non_blocking=True), torch.cuda.Event()  # type: ignore[no-untyped-call]
+        copy = values.to("cpu", non_blocking=True)
+        arrival = torch.cuda.Event()  # type: ignore[no-untyped-call]
         arrival.record()
         return cls(copy, arrival)
 

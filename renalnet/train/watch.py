@@ -1,4 +1,4 @@
-"""What a person sees of a run on the command line, and how they stop it."""
+"""Progress of a run on the command line, and how a user stops it."""
 
 from collections.abc import Callable
 from typing import Final
@@ -12,11 +12,11 @@ from renalnet.train.epochs import EpochRecord
 from renalnet.train.run import StepReport, TrainingRun
 
 SLOW_STEPS: Final = 5
-"""The first steps of a process, which are slower, do not count for a forecast."""
+"""Number of steps at the start of a process that a forecast leaves out, because they are slower."""
 
 
 class Watch:
-    """Follows a run: a line at its start, one an epoch, a bar of the epoch's steps, and where it stopped."""
+    """Shows a run: a line at its start, one per epoch, a progress bar of the epoch's steps, and where it stopped."""
 
     def __init__(
         self,
@@ -25,34 +25,37 @@ class Watch:
         is_asked_to_stop: Callable[[], bool],
         stop_after: int | None = None,
     ) -> None:
-        """Follow nothing yet.
+        """Create a watch without a run.
 
         Args:
-            console: for the lines.
-            show: the bar, as of `command.step_progress`.
-            is_asked_to_stop: whether a signal has come.
-            stop_after: steps to make; none: all.
+            console: where lines are printed.
+            show: updates the progress bar: label, finished steps, all steps, text; see `progress_bars.step_progress`.
+            is_asked_to_stop: whether a signal to stop was received.
+            stop_after: number of steps after which the run stops; None for all.
         """
-        self._console, self._show = console, show
-        self._is_asked_to_stop, self._stop_after = is_asked_to_stop, stop_after
+        self._console = console
+        self._show = show
+        self._is_asked_to_stop = is_asked_to_stop
+        self._stop_after = stop_after
         self._step_s: list[float] = []
         self._run: TrainingRun | None = None
 
     def should_stop(self) -> bool:
-        """For the run: a signal has come, or the steps asked for are made."""
+        """Whether the run must stop: a signal was received, or the requested steps are done."""
         return self._is_asked_to_stop() or (self._stop_after is not None and len(self._step_s) >= self._stop_after)
 
     def on_step(self, report: StepReport) -> None:
-        """For the run: show the step."""
+        """Show a step; passed to the run."""
         self._step_s.append(report.seconds)
         if self._run is not None:
-            partial, num_steps = self._run.partial, self._run.config.steps_per_epoch
+            partial = self._run.partial
+            num_steps = self._run.config.steps_per_epoch
             rate = _rate_words(partial.steps * self._run.voxels_per_step, partial.trained_s)
             words = f"loss {partial.loss_sum / partial.steps:.4f}  {rate}"
             self._show(f"epoch {report.epoch}", report.step, num_steps, words)
 
     def follow(self, run: TrainingRun) -> None:
-        """Train to the end, or until it is to stop."""
+        """Train to the end, or until the run must stop."""
         self._run = run
         self._print(opening(run))
         with open_board(run.folder, run.records) as add_point:
@@ -63,10 +66,10 @@ class Watch:
             self._print(self._where_it_stopped(run))
 
     def _where_it_stopped(self, run: TrainingRun) -> str:
-        epoch, num_steps = len(run.records) + 1, run.config.steps_per_epoch
         if self._is_asked_to_stop() or not self._step_s:
-            where = f"epoch {epoch}, step {run.partial.steps} of {num_steps}"
-            return f"stopped in {where}; the same command goes on from there"
+            epoch = len(run.records) + 1
+            where = f"epoch {epoch}, step {run.partial.steps} of {run.config.steps_per_epoch}"
+            return f"stopped in {where}; the same command resumes from there"
         return forecast(run, self._step_s)
 
     def _print(self, line: str) -> None:
@@ -74,11 +77,11 @@ class Watch:
 
 
 def opening(run: TrainingRun) -> str:
-    """Network, device, length, and what validation costs each epoch."""
+    """Return a line with the network, the device, the length of the run and the amount of validation."""
     config = run.config
     num_parameters = sum(parameter.numel() for parameter in run.net.parameters())
     compiled = ", compiled" if run.is_compiled else ""
-    begun = f"; goes on behind step {_count_words(run.step)}" if run.step else ""
+    begun = f"; resumes after step {_count_words(run.step)}" if run.step else ""
     return (
         f"{config.net.name}, {_count_words(num_parameters)} parameters; {run.device}{compiled}, "
         f"{_counted(torch.get_num_threads(), 'thread')}; {_counted(config.epochs, 'epoch')} of "
@@ -88,7 +91,7 @@ def opening(run: TrainingRun) -> str:
 
 
 def epoch_line(record: EpochRecord, run: TrainingRun) -> str:
-    """An epoch in a line, with the time that the others will take."""
+    """Return a line about an epoch, with the estimated time of the remaining ones."""
     num_left = run.config.epochs - record.epoch
     if record.failure:
         return f"epoch {record.epoch:2d} of {run.config.epochs}  {record.failure}"
@@ -102,28 +105,28 @@ def epoch_line(record: EpochRecord, run: TrainingRun) -> str:
 
 
 def forecast(run: TrainingRun, step_s: list[float]) -> str:
-    """How long the rest of a run takes, by the time of its last steps and, if an epoch has ended, its validation."""
+    """Return a line about the estimated time of the rest of a run, from its steps and, if known, its validation."""
     seconds, skipped = step_seconds(step_s)
     total = run.config.epochs * run.config.steps_per_epoch
     validation_s = _validation_s(run)
     left_s = (total - run.step) * seconds + (run.config.epochs - len(run.records)) * (validation_s or 0.0)
     seconds_words = f"{seconds:.1f}" if seconds >= 1 else f"{seconds:.3f}"
-    left_out = f" (the first {skipped} left out)" if skipped else ""
+    left_out = f" (without the first {skipped})" if skipped else ""
     return (
-        f"{_count_words(run.step)} of {_count_words(total)} steps done; {seconds_words} s a step{left_out}: the rest "
-        f"takes about {duration_words(left_s)} on this machine, validation "
-        f"{'not counted' if validation_s is None else 'counted'}; the same command goes on"
+        f"{_count_words(run.step)} of {_count_words(total)} steps done; {seconds_words} s per step{left_out}; the rest "
+        f"takes about {duration_words(left_s)} on this machine, {'without' if validation_s is None else 'with'} "
+        "validation; the same command resumes"
     )
 
 
 def step_seconds(step_s: list[float]) -> tuple[float, int]:
-    """Mean time of a process's steps without the first, slower ones, and how many those were."""
+    """Return the mean time of a process's steps without the first, slower ones, and the number of those."""
     skipped = SLOW_STEPS if len(step_s) > SLOW_STEPS else 0
     return sum(step_s[skipped:]) / len(step_s[skipped:]), skipped
 
 
 def _validation_s(run: TrainingRun) -> float | None:
-    """Of the last epoch that has ended, in seconds."""
+    """Return the validation time of the last epoch in seconds; None if it is not known."""
     if not run.records or not run.records[-1].voxels_per_s:
         return None
     record = run.records[-1]

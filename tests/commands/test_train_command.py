@@ -63,12 +63,12 @@ def test_a_signal_writes_a_checkpoint_and_the_same_command_goes_on(
     child.send_signal(number)
     output, errors = child.communicate()
     assert (child.returncode, errors) == (code, "")
-    stopped = re.search(r"^stopped in epoch 1, step (\d+) of 400; the same command goes on from there$", output, re.M)
+    stopped = re.search(r"^stopped in epoch 1, step (\d+) of 400; the same command resumes from there$", output, re.M)
     assert stopped
     found = load_checkpoint(tmp_path / "run")
     assert found is not None and found.step == int(stopped[1])
     again = run([*arguments, "--stop-after", "2"])
-    assert again.returncode == 0 and f"goes on behind step {stopped[1]}" in again.stdout, again.stderr
+    assert again.returncode == 0 and f"resumes after step {stopped[1]}" in again.stdout, again.stderr
     assert f"{int(stopped[1]) + 2} of 400 steps done" in again.stdout
 
 
@@ -91,7 +91,7 @@ def test_a_full_disk_is_one_line_and_the_command_goes_on_with_room(ball_store: S
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").glob("checkpoint-*")} == before
     assert not list((tmp_path / "run").glob(".*"))
     again = run(arguments)
-    assert again.returncode == 0 and "goes on behind step 2" in again.stdout, again.stderr
+    assert again.returncode == 0 and "resumes after step 2" in again.stdout, again.stderr
     undisturbed = run(train_command(ball_store, tmp_path / "other", "epochs=2", "steps_per_epoch=3"))
     assert undisturbed.returncode == 0
     first = load_checkpoint(tmp_path / "run")
@@ -176,14 +176,14 @@ def test_a_forecast_leaves_the_first_steps_out(tiny_train: TrainConfig, ball_coh
     run = TrainingRun(config, ball_cohort, str(tmp_path))
     run.partial.steps = 50
     assert forecast(run, [60.0] * 5 + [8.1] * 45) == (
-        "50 of 126 000 steps done; 8.1 s a step (the first 5 left out): the rest takes about 11 d 19 h "
-        "on this machine, validation not counted; the same command goes on"
+        "50 of 126 000 steps done; 8.1 s per step (without the first 5); the rest takes about 11 d 19 h "
+        "on this machine, without validation; the same command resumes"
     )
     # An epoch has 14 000 steps of 4096 voxels at 4096 voxels per second, and 1000 s of validation. 8 epochs are left.
     run.records = [EpochRecord(1, 0.5, 0.8, 0.4, 0.6, 0.05, 15000.0, "", 0.0, 4096.0)]
     run.partial.steps = 0
     assert run.voxels_per_step == 2 * 8 * 16 * 16 == 4096
-    assert "; 1.0 s a step: the rest takes about 1 d 9 h on this machine, validation counted" in forecast(run, [1.0])
+    assert "; 1.0 s per step; the rest takes about 1 d 9 h on this machine, with validation" in forecast(run, [1.0])
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,7 @@ def test_a_step_that_does_not_fit_is_made_in_parts(
     assert halved.step(loader.batch(0)) == expected and halved.micro_batch == 2  # 5, 3, 2
     # BatchNorm's statistics, too, are those of a step that never failed.
     assert all(torch.equal(one, two) for one, two in zip(copies(halved), copies(chosen), strict=True))
-    assert "5 crops at a time" in caplog.text and "batch statistics are now of 2 crops" in caplog.text
+    assert "5 crops at a time" in caplog.text and "statistics from 2 crops" in caplog.text
 
 
 def test_parts_add_up_to_the_whole_batch(tiny_train: TrainConfig, ball_cohort: Cohort) -> None:

@@ -152,5 +152,5 @@ def test_a_model_without_checkpoints_is_not_overwritten(
     tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path
 ) -> None:
     save_model(tmp_path, {"w": torch.arange(3.0)}, {"epoch": 4})
-    with pytest.raises(CheckpointError, match=r"holds a model \(model.safetensors\) and no checkpoint"):
+    with pytest.raises(CheckpointError, match=r"holds a model \(model.safetensors\) but no checkpoint"):
         TrainingRun(tiny_train, ball_cohort, str(tmp_path))
