@@ -3,7 +3,6 @@
 import ast
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -52,7 +51,6 @@ ROOMS = (
     "study",
 )
 """Folders in the order of their imports: a module imports from its own folder and from those before it."""
-MAX_MODULES = 12
 HOME_OF_ITK = {
     "renalnet.data.images.volume",
     "renalnet.data.images.image_file",
@@ -114,8 +112,8 @@ def room_of(module: str) -> str:
 
 
 def is_entry(path: Path) -> bool:
-    """Whether a module only starts a command line, as `renalnet/__main__.py` does from the lowest folder."""
-    return path.name == "__main__.py"
+    """Whether a module only opens the package: `__main__`, and the public names that `renalnet` loads when used."""
+    return path.name == "__main__.py" or name_of(path) == "renalnet"
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if not is_entry(path)], ids=name_of)
@@ -127,12 +125,6 @@ def test_imports_go_one_way_between_folders(path: Path) -> None:
     assert room in ROOMS, f"{module} is in a folder that ROOMS does not name"
     for name in sorted(name for name in imported_by(path) if name.startswith(PACKAGES)):
         assert ROOMS.index(room_of(name)) <= ROOMS.index(room), f"{module} imports {name}, whose folder comes later"
-
-
-def test_folders_hold_few_modules() -> None:
-    modules = [path for path in MODULES if path.name not in ("__init__.py", "__main__.py")]
-    sizes = Counter(str(path.parent.relative_to(ROOT)) for path in modules)
-    assert {folder: size for folder, size in sizes.items() if size > MAX_MODULES} == {}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

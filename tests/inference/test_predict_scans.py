@@ -178,3 +178,15 @@ def test_a_real_series_above_the_kidneys(abdominal: str, real_data: Path, tmp_pa
     mask = read_volume(f"{job.stem}.nii.gz")
     assert grid_difference(mask.grid, source) is None and not mask.array.any()
     assert not read_segmentation(Path(f"{job.stem}.dcm"), source, {}).any()
+
+
+def test_an_array_gives_the_mask_of_its_file(bundle: str, tmp_path: Path) -> None:
+    write_volume(tmp_path / "scan.nii.gz", Volume(image(), ROI))
+    predictor = load_predictor(bundle)
+    from_file = predictor.segment_file(tmp_path / "scan.nii.gz")
+    from_array = predictor.segment_array(image(), ROI.spacing_mm)
+    assert from_file.mask.array.any()
+    np.testing.assert_array_equal(from_array.mask.array, from_file.mask.array)
+    assert from_array.volume_ml == from_file.volume_ml
+    with pytest.raises(InputError, match=r"array of shape \(12, 12\): a CT has three axes"):
+        predictor.segment_array(np.zeros((12, 12), np.int16), ROI.spacing_mm)

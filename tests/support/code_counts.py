@@ -144,7 +144,8 @@ def sentences(markdown: str) -> list[str]:
 
 
 def _split_block(block: str) -> list[str]:
-    return [part for part in re.split(r"(?<=[.!?:])\s+(?=[A-Z`*\[(])", block) if len(part.split()) > 1]
+    text = re.sub(r"^(?:[-*]|\d+\.)\s+", "", block)
+    return [part for part in re.split(r"(?<=[.!?])\s+(?=[A-Z`*\[(])", text) if len(part.split()) > 1]
 
 
 def report(tree: Path) -> Iterator[str]:
