@@ -89,7 +89,7 @@ def test_an_unknown_network_is_in_all_tables(unknown: Report) -> None:
     page = Path(unknown.page).read_text(encoding="utf-8")
     assert "odd$_{&lt;b&gt;net" in page and UNKNOWN not in page
     networks = [row.method.network for row in unknown.summary.standings]
-    assert networks == ["fcn_ppm", "threshold_roi", "threshold_inside", UNKNOWN, "another"]  # by checkpoint at the end
+    assert networks == ["fcn_ppm", "threshold_roi", "threshold_inside", "another", UNKNOWN]
     for table in ("table_one", "classes", "detection", "differences", "patient_dice", "trials", "learning_curves"):
         assert UNKNOWN in Path(unknown.content.folder.table_path(table)).read_text()
 
