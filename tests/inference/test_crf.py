@@ -92,14 +92,14 @@ def test_without_plausible_foreground_the_vote_stays():
 
 @pytest.mark.parametrize("config", [CrfConfig(), STRONG])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_part_that_takes_part_gives_the_labels_of_the_whole_field(config, seed, monkeypatch):
+def test_the_included_voxels_get_the_labels_of_the_whole_crf(config, seed, monkeypatch):
     labels, image = scene(shape=(36, 60, 44), seed=seed)
     probability = softened(labels, seed)
     vote = probability.argmax(0)
     part = refine(probability, image, SPACING, config)
-    taking = crf._grown(crf._open(probability, config), [2, 2, 2])
-    assert 0.01 < taking.mean() < 0.7
-    monkeypatch.setattr(crf, "_open", lambda p, c: np.ones(p.shape[1:], bool))
+    included = crf._grown(crf._can_change(probability, config), [2, 2, 2])
+    assert 0.01 < included.mean() < 0.7
+    monkeypatch.setattr(crf, "_can_change", lambda p, c: np.ones(p.shape[1:], bool))
     whole = refine(probability, image, SPACING, config)
     changed = whole != vote
     assert changed.sum() > 50
@@ -119,7 +119,7 @@ def softened(labels, seed):
     return (weights / weights.sum(0)).astype(np.float32)
 
 
-def test_a_sure_vote_needs_no_field(monkeypatch):
+def test_a_sure_vote_needs_no_crf(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
     labels, image = scene()
     np.testing.assert_array_equal(refine(sure(labels, share=0.95), image, SPACING, CrfConfig()), labels)
@@ -129,7 +129,7 @@ def test_a_voxel_can_change_where_its_classes_are_closer_than_the_weights():
     config = CrfConfig(smooth_weight=0.5, bilateral_weight=0.5)
     second = np.float32([0.9, 1.1]) * np.exp(-1)  # of the most probable class
     probability = np.stack([np.ones(2), np.zeros(2), second]).astype(np.float32)[:, None, None]
-    assert crf._open(probability, config).ravel().tolist() == [False, True]
+    assert crf._can_change(probability, config).ravel().tolist() == [False, True]
 
 
 @pytest.mark.parametrize("reach", [(0, 0, 0), (1, 2, 3), (5, 0, 4)])
