@@ -16,7 +16,7 @@ from renalnet.runtime.log import get_logger
 from study.bench.data import loader, localise, prepare_growth, stream
 from study.bench.measuring.size import Size
 from study.bench.measuring.table import Row, as_json, print_table
-from study.bench.networks import inference, network, post
+from study.bench.networks import inference, network, post_processing
 from study.bench.search import overhead
 
 
@@ -34,7 +34,7 @@ BENCHES: Final[dict[str, Callable[[Size, Path], Iterator[Row]]]] = {
     "localise": localise.rows,
     "network": network.rows,
     "inference": inference.rows,
-    "post": post.rows,
+    "post": post_processing.rows,
     "study": overhead.rows,
     "search": _replayed,
 }

@@ -1,7 +1,7 @@
-"""Stitched inference of an ROI beside MONAI's sliding window: same weights, same sub-volumes, same step.
+"""Stitched inference of an ROI, compared with MONAI's sliding window: same weights, same sub-volumes, same stride.
 
-The weights are trained for a minute on painted ROIs, so that labels mean something: those of an untrained network
-hang on the last digit. Contenders live at once, each in a process of its own, and take turns.
+The weights are trained for a minute on synthetic ROIs, because the labels of an untrained network depend on rounding.
+All implementations run at the same time, each in its own process, and take turns.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,39 +25,41 @@ from study.bench.measuring.processes import Process, answer, ask, is_installed, 
 from study.bench.measuring.size import Size
 from study.bench.measuring.synthetic_rois import RoiPainter
 from study.bench.measuring.table import Row
-from study.bench.networks.stitched import WEIGHTS, StitchJob, normalisation
+from study.bench.networks.inference_process import WEIGHTS, StitchJob, normalisation
 
 _ENVIRONMENT: Final = {"OMP_WAIT_POLICY": "passive"}
-"""For all alike, as in `study.bench.networks.network`."""
+"""Environment of every implementation, as in `study.bench.networks.network`."""
 _NUM_ROIS: Final = 5
-"""ROIs on top of each other in the long one."""
+"""Number of ROIs that are stacked to a long one."""
 _CROP: Final = (32, 64, 64)
 _RATE: Final = 0.1
 
 
 @dataclass
 class _Turn:
+    """The process of one implementation and its times, in the order of the rounds."""
+
     job: StitchJob
     process: Process
     seconds: list[float] = field(default_factory=list)
 
     def run(self) -> None:
-        self.seconds.append(ask(self.process, "run", self.job.contender, self.job)["s"])
+        self.seconds.append(ask(self.process, "run", self.job.name, self.job)["s"])
 
     @property
     def peak_mb(self) -> float:
-        return ask(self.process, "peak", self.job.contender, self.job)["mb"]
+        return ask(self.process, "peak", self.job.name, self.job)["mb"]
 
     @property
     def labels(self) -> LabelArray:
-        labels: LabelArray = np.load(Path(self.job.folder) / f"{self.job.contender}.npy")
+        labels: LabelArray = np.load(Path(self.job.folder) / f"{self.job.name}.npy")
         return labels
 
 
 def rows(size: Size, folder: Path) -> Iterator[Row]:
-    """Seconds, memory above the idle process, agreement; then what grows with the length of the ROI."""
+    """Yield times, memory above that of the idle process, and agreement; then the memory for a longer ROI."""
     train(size, folder)
-    ours, *peers = _contenders(size, folder)
+    ours, *peers = _jobs(size, folder)
     with ExitStack() as stack:
         first, *others = [_start(job, stack) for job in (ours, *peers)]
         for _ in range(size.inference_rounds + 1):
@@ -67,21 +69,21 @@ def rows(size: Size, folder: Path) -> Iterator[Row]:
     yield _growth(ours)
 
 
-def _contenders(size: Size, folder: Path) -> list[StitchJob]:
-    """Ours first; MONAI's where it is installed."""
+def _jobs(size: Size, folder: Path) -> list[StitchJob]:
+    """Return the jobs of all installed implementations, ours first."""
     ours = StitchJob("renalnet", True, size.roi, str(folder), keeps_memory=True)
     if not is_installed("monai"):
         return [ours]
     plain = StitchJob("monai float32", False, size.roi, str(folder), is_fast=False)
-    fast = replace(plain, contender="monai, our format and order", is_fast=True)
-    kept = replace(fast, contender=f"{fast.contender}, memory kept", keeps_memory=True)
-    four = replace(plain, contender="monai float32, four at once", at_once=4)
+    fast = replace(plain, name="monai, our format and order", is_fast=True)
+    kept = replace(fast, name=f"{fast.name}, memory kept", keeps_memory=True)
+    four = replace(plain, name="monai float32, four at once", at_once=4)
     return [ours, plain, fast, kept, four]
 
 
 def _start(job: StitchJob, stack: ExitStack) -> _Turn:
-    process = stack.enter_context(started("study.bench.networks.stitched", asdict(job), _ENVIRONMENT))
-    answer(process, job.contender, job)
+    process = stack.enter_context(started("study.bench.networks.inference_process", asdict(job), _ENVIRONMENT))
+    answer(process, job.name, job)
     return _Turn(job, process)
 
 
@@ -89,21 +91,21 @@ def _beside(ours: _Turn, others: Sequence[_Turn]) -> Iterator[Row]:
     about = f"{_by(ours.job.shape)}, sub-volumes of {_by(StitchConfig().tile)}, step {_by(StitchConfig().stride)}"
     for other in others:
         mine, its = (median(turn.seconds[1:]) for turn in (ours, other))  # the first one warms up
-        yield Row("inference", "an ROI", "s", mine, other.job.contender, its, "less", about)
+        yield Row("inference", "an ROI", "s", mine, other.job.name, its, "less", about)
     mine_mb = ours.peak_mb
     for other in others:
         note = "peak above the idle process"
-        yield Row("inference", "memory", "MB", mine_mb, other.job.contender, other.peak_mb, "less", note)
+        yield Row("inference", "memory", "MB", mine_mb, other.job.name, other.peak_mb, "less", note)
     for other in others[:2]:
         share = float((ours.labels == other.labels).mean())
         inside = (ours.labels > 0) | (other.labels > 0)
         there = float((ours.labels == other.labels)[inside].mean())
         note = f"{inside.mean():.1%} of the voxels are kidney or tumor; there {there:.4f}"
-        yield Row("inference", f"labels equal to those of {other.job.contender}", "share", share, note=note)
+        yield Row("inference", f"labels equal to those of {other.job.name}", "share", share, note=note)
 
 
 def _growth(job: StitchJob) -> Row:
-    """Of the same process before and behind an ROI that is longer."""
+    """Return the row about memory for an ROI `_NUM_ROIS` times as long."""
     peaks = []
     for number in (1, _NUM_ROIS):
         with ExitStack() as stack:
@@ -116,12 +118,14 @@ def _growth(job: StitchJob) -> Row:
 
 
 def train(size: Size, folder: Path) -> None:
-    """Some hundred steps of the paper's network on crops of three painted ROIs."""
+    """Train 3D_FCN_PPM for some hundred steps on crops of three synthetic ROIs, and write its weights."""
     keep_memory()
     torch.set_num_threads(num_cores())
-    device, rng = pick_device(), np.random.default_rng(0)
+    device = pick_device()
+    rng = np.random.default_rng(0)
     net = device.place(build_net(NetConfig(), seed=0)).train()
-    painter, scale = RoiPainter(size.roi), normalisation()
+    painter = RoiPainter(size.roi)
+    scale = normalisation()
     rois = [painter.paint(seed) for seed in (1, 2, 3)]
     optimizer = torch.optim.SGD(net.parameters(), _RATE, momentum=0.9, nesterov=True)
     for step in range(size.inference_steps):
@@ -140,11 +144,11 @@ def train(size: Size, folder: Path) -> None:
 
 
 def _crop(image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Around a voxel of kidney or tumor."""
+    """Return a crop around a random voxel of kidney or tumor."""
     inside = np.argwhere(label > 0)
-    centre = inside[int(rng.integers(len(inside)))]
+    center = inside[int(rng.integers(len(inside)))]
     crop = [min(length, wanted) for length, wanted in zip(label.shape, _CROP, strict=True)]
-    low = [int(np.clip(c - n // 2, 0, length - n)) for c, n, length in zip(centre, crop, label.shape, strict=True)]
+    low = [int(np.clip(c - n // 2, 0, length - n)) for c, n, length in zip(center, crop, label.shape, strict=True)]
     region = tuple(slice(at, at + n) for at, n in zip(low, crop, strict=True))
     return image[region], label[region]
 

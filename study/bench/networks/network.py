@@ -1,7 +1,7 @@
-"""Training steps and inferences of our networks beside the same in plain PyTorch and beside MONAI's SegResNet.
+"""Training steps and inference of the project's networks, compared with plain PyTorch and with MONAI's SegResNet.
 
-All contenders live at once, each in a process of its own, and take turns step by step: what else a machine does in the
-meantime then falls on all alike. Figures are medians over the rounds.
+All implementations run at the same time, each in its own process, and take turns step by step. Other load on the
+machine then affects all of them alike. Values are medians over the rounds.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,50 +25,51 @@ from renalnet.runtime.device import Device, pick_device
 from study.bench.measuring.processes import Process, answer, ask, is_installed, started
 from study.bench.measuring.size import Size
 from study.bench.measuring.table import Row
+from study.bench.networks.network_process import PEER_WIDTH, WEIGHTS, StepJob, painted
 from study.bench.networks.plain import plain
-from study.bench.networks.steps import PEER_WIDTH, WEIGHTS, StepJob, painted
 
 OURS: Final = "renalnet"
 PLAIN: Final = "plain float32"
 _ENVIRONMENT: Final = {"OMP_WAIT_POLICY": "passive"}
-"""For all alike: threads that wait by spinning take four times as long where other processes want the cores too."""
+"""Environment of every implementation. Threads that spin while they wait take four times as long where other processes
+use the same cores."""
 _TASKS: Final = {"train": "training step", "infer": "inference"}
 
 
 @dataclass
 class Turns:
-    """A contender's process and what it has measured, in the order of the rounds."""
+    """The process of one implementation and its measurements, in the order of the rounds."""
 
     job: StepJob
     process: Process
     gflop: dict[str, float]
-    """Of an inference and of a training step."""
+    """Operations, in 10⁹, of an inference and of a training step."""
     seconds: dict[str, list[float]] = field(default_factory=lambda: {task: [] for task in _TASKS})
     loss: float = 0.0
-    """After the first step."""
+    """Loss after the first step."""
 
     def ask(self, word: str) -> dict[str, float]:
-        """What the process answers."""
-        return ask(self.process, word, self.job.contender, self.job)
+        """Send a word to the process and return its answer."""
+        return ask(self.process, word, self.job.name, self.job)
 
     def milliseconds(self, task: str) -> float:
-        """Median."""
+        """Return the median time."""
         return 1000 * median(self.seconds[task])
 
     def gflop_per_s(self, task: str) -> float:
-        """Operations in the median time."""
+        """Return the operations per second, in 10⁹, at the median time."""
         return self.gflop[task] / median(self.seconds[task])
 
     def read(self, what: str) -> NDArray[np.float32]:
-        """Its `logits` or its `gradient` with the first weights."""
-        values: NDArray[np.float32] = np.load(Path(self.job.folder) / f"{self.job.contender}-{what}.npy")
+        """Return the `logits` or the `gradient` of the initial weights."""
+        values: NDArray[np.float32] = np.load(Path(self.job.folder) / f"{self.job.name}-{what}.npy")
         return values
 
 
 def rows(size: Size, folder: Path) -> Iterator[Row]:
-    """Times, operations, agreement, memory and traffic of the paper's network; times of the baselines at equal cost."""
+    """Yield times, operations, agreement and memory of 3D_FCN_PPM, then times of the baselines at equal cost."""
     device = pick_device()
-    jobs = contenders(size, NetConfig(), folder / MAIN_NETWORK, device)
+    jobs = jobs_of(size, NetConfig(), folder / MAIN_NETWORK, device)
     with ExitStack() as stack:
         turns = _taken(jobs, size.network_rounds, stack)
         ours = turns[OURS]
@@ -81,8 +82,8 @@ def rows(size: Size, folder: Path) -> Iterator[Row]:
         yield from _at_equal_cost(name, size, folder / name, device)
 
 
-def contenders(size: Size, config: NetConfig, folder: Path, device: Device) -> list[StepJob]:
-    """Ours first; MONAI's whether it is installed or not."""
+def jobs_of(size: Size, config: NetConfig, folder: Path, device: Device) -> list[StepJob]:
+    """Return the jobs of all implementations: ours first, and MONAI's whether it is installed or not."""
     ours = StepJob(
         OURS,
         "renalnet",
@@ -94,20 +95,20 @@ def contenders(size: Size, config: NetConfig, folder: Path, device: Device) -> l
         True,
     )
     fast = _fast_name(device)
-    eager = replace(ours, contender=PLAIN, network="plain", is_fast=False, keeps_memory=False)
-    aligned = replace(eager, contender=fast, is_fast=True)
-    peer = replace(eager, contender="segresnet float32", network="segresnet")
-    fast_peer = replace(peer, contender=fast.replace("plain", "segresnet"), is_fast=True)
+    eager = replace(ours, name=PLAIN, network="plain", is_fast=False, keeps_memory=False)
+    aligned = replace(eager, name=fast, is_fast=True)
+    peer = replace(eager, name="segresnet float32", network="segresnet")
+    fast_peer = replace(peer, name=fast.replace("plain", "segresnet"), is_fast=True)
     if device.torch_device.type == "cuda":
-        same = [replace(eager, contender=f"{PLAIN}, TF32", allows_tf32=True)]
+        same = [replace(eager, name=f"{PLAIN}, TF32", allows_tf32=True)]
     else:
         same = [_keeping(aligned), _keeping(fast_peer)]
     return [ours, eager, aligned, peer, fast_peer, *same]
 
 
 def _keeping(job: StepJob) -> StepJob:
-    """With our setting of the allocator, so that its part in a ratio can be told."""
-    return replace(job, contender=f"{job.contender}, memory kept", keeps_memory=True)
+    """Return the job with our setting of the memory allocator, so that a ratio shows how much the setting matters."""
+    return replace(job, name=f"{job.name}, memory kept", keeps_memory=True)
 
 
 def _fast_name(device: Device) -> str:
@@ -115,7 +116,7 @@ def _fast_name(device: Device) -> str:
 
 
 def _taken(jobs: Sequence[StepJob], num_rounds: int, stack: ExitStack) -> dict[str, Turns]:
-    """All contenders that are installed, warmed up and asked in turn."""
+    """Return the measurements of all installed implementations, which are warmed up and measured in turn."""
     _write_weights(jobs[0])
     turns = [_start(job, stack) for job in jobs if job.network != "segresnet" or is_installed("monai")]
     for turn in turns:
@@ -124,17 +125,17 @@ def _taken(jobs: Sequence[StepJob], num_rounds: int, stack: ExitStack) -> dict[s
         for task in _TASKS:
             for turn in turns:
                 turn.seconds[task].append(turn.ask(task)["s"])
-    return {turn.job.contender: turn for turn in turns}
+    return {turn.job.name: turn for turn in turns}
 
 
 def _start(job: StepJob, stack: ExitStack) -> Turns:
-    process = stack.enter_context(started("study.bench.networks.steps", asdict(job), _ENVIRONMENT))
-    return Turns(job, process, answer(process, job.contender, job))
+    process = stack.enter_context(started("study.bench.networks.network_process", asdict(job), _ENVIRONMENT))
+    return Turns(job, process, answer(process, job.name, job))
 
 
 @torch.no_grad()
 def _write_weights(job: StepJob) -> None:
-    """First weights, and as running statistics those of the image, so that inference sees features as if trained."""
+    """Write initial weights. Running statistics are those of the image, so that features have usual values."""
     net = plain(build_net(NetConfig(**job.net))).train()
     for module in net.modules():
         if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
@@ -169,7 +170,7 @@ def _per_operation(jobs: Iterable[StepJob], turns: dict[str, Turns]) -> Iterator
     for task, what in _TASKS.items():
         for job in jobs:
             if job.network == "segresnet":
-                peer = turns.get(job.contender)
+                peer = turns.get(job.name)
                 rate = peer.gflop_per_s(task) if peer else None
                 note = _operations(ours, peer, task) if peer else "not installed"
                 yield Row(
@@ -177,7 +178,7 @@ def _per_operation(jobs: Iterable[StepJob], turns: dict[str, Turns]) -> Iterator
                     f"{what}, per operation",
                     "GFLOP/s",
                     ours.gflop_per_s(task),
-                    job.contender,
+                    job.name,
                     rate,
                     note=note,
                 )
@@ -188,9 +189,9 @@ def _operations(ours: Turns, peer: Turns, task: str) -> str:
 
 
 def _agreement(ours: Turns, reference: Turns, peer: Turns) -> Iterator[Row]:
-    """How far ours and the plain network in the same number format are from the plain one in float32."""
+    """Yield the errors of ours and of the plain network in the same number format, against the latter in float32."""
     note = "against plain float32"
-    name = peer.job.contender
+    name = peer.job.name
     errors = [logit_errors(turn.read("logits"), reference.read("logits")) for turn in (ours, peer)]
     for mine, its, what in zip(*errors, ("root mean square", "maximum"), strict=True):
         text = f"{note}, in standard deviations of its logits"
@@ -204,15 +205,19 @@ def _agreement(ours: Turns, reference: Turns, peer: Turns) -> Iterator[Row]:
 
 
 def logit_errors(logits: NDArray[np.float32], reference: NDArray[np.float32]) -> tuple[float, float]:
-    """Root mean square and maximum of the difference of (B, C, D, H, W), by the spread of `reference` in a class."""
+    """Return the root mean square and the maximum of the difference of two logits (B, C, D, H, W).
+
+    Both are divided by the standard deviation of `reference` within a class.
+    """
     spread = float((reference - reference.mean(axis=(0, 2, 3, 4), keepdims=True)).std())
     error = np.abs(logits - reference)
     return float(np.sqrt(np.square(error).mean())) / spread, float(error.max()) / spread
 
 
 def cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Of the angle between two gradients."""
-    a, b = one.astype(np.float64), other.astype(np.float64)
+    """Return the cosine of the angle between two gradients."""
+    a = one.astype(np.float64)
+    b = other.astype(np.float64)
     return float(a @ b / np.sqrt((a @ a) * (b @ b)))
 
 
@@ -231,7 +236,10 @@ def _memory(turns: dict[str, Turns], device: Device) -> Iterator[Row]:
 
 
 def _traffic(ours: Turns, size: Size, device: Device) -> Row:
-    """The least that a training step moves: each activation kept for the backward pass, written once and read once."""
+    """Return the row about memory traffic.
+
+    A training step at least writes and reads each activation that it keeps for the backward pass once.
+    """
     kept_mb = describe(NetConfig(**ours.job.net), ours.job.shape).training_memory_mb * device.dtype.itemsize / 4
     moved_gb = 2 * kept_mb * ours.job.batch_size * 2**20 / 1e9
     copied = median(ours.ask("copy")["gb_per_s"] for _ in range(size.network_rounds))
@@ -242,10 +250,11 @@ def _traffic(ours: Turns, size: Size, device: Device) -> Row:
 
 def _at_equal_cost(name: NetName, size: Size, folder: Path, device: Device) -> Iterator[Row]:
     width = equal_cost_width(name, NetConfig(), size.network_shape)
-    jobs = contenders(size, NetConfig(name=name, width=width), folder, device)[:2]
+    jobs = jobs_of(size, NetConfig(name=name, width=width), folder, device)[:2]
     with ExitStack() as stack:
         turns = _taken(jobs, size.network_rounds, stack)
-        ours, peer = turns[OURS], turns[PLAIN]
+        ours = turns[OURS]
+        peer = turns[PLAIN]
     for task, what in _TASKS.items():
         note = f"width {width}, {ours.gflop[task]:.1f} GFLOP"
         yield Row("network", f"{what}, {name}", "ms", *_beside(ours, PLAIN, peer, task), "less", note)

@@ -1,4 +1,4 @@
-"""A network of ours rebuilt of PyTorch's own layers, each run by itself: what ours is compared with."""
+"""Networks rebuilt from PyTorch's own layers, without fused operations, for comparison."""
 
 from copy import deepcopy
 from typing import Any, Final
@@ -16,14 +16,16 @@ _LAYOUTS: Final = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 class PlainConvNorm(nn.Module):
-    """Convolution, BatchNorm, sum and ReLU, one after the other."""
+    """Convolution, BatchNorm, sum and ReLU as separate operations."""
 
     def __init__(self, source: ConvNorm) -> None:
         super().__init__()
-        self.convolution, self.norm, self.rectify = source.convolution, source.norm, source.rectify
+        self.convolution = source.convolution
+        self.norm = source.norm
+        self.rectify = source.rectify
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """(B, in, …) and `residual` (B, out, …) to (B, out, …)."""
+        """Map `x` (B, in, …) and `residual` (B, out, …) to (B, out, …)."""
         y: Tensor = self.norm(self.convolution(x))
         if residual is not None:
             y = y + residual
@@ -31,7 +33,7 @@ class PlainConvNorm(nn.Module):
 
 
 class PlainDeconvolution(nn.ConvTranspose3d):
-    """PyTorch's transposed convolution, cropped."""
+    """PyTorch's transposed convolution, with cropping."""
 
     def __init__(self, source: Deconvolution) -> None:
         kernel = source.kernel_size[0]
@@ -39,17 +41,17 @@ class PlainDeconvolution(nn.ConvTranspose3d):
         self.load_state_dict(source.state_dict())
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """(B, in, D, H, W) to (B, out, kernel·D, kernel·H, kernel·W), cropped at the end to `output_size`."""
+        """Map (B, in, D, H, W) to (B, out, kernel·D, kernel·H, kernel·W), cropped at the end to `output_size`."""
         whole = super().forward(input)
         return whole if output_size is None else crop(whole, output_size)
 
 
 def plain(net: SegmentationNet, *, is_channels_last: bool = False) -> SegmentationNet:
-    """A copy of `net` with the same parameters under the same names, and the same results to rounding.
+    """Return a copy of `net` with the same parameters and names, and with the same results up to rounding.
 
     Args:
-        net: any of the networks; it stays as it is.
-        is_channels_last: keep features in channels-last order, else in PyTorch's usual one.
+        net: any network; it is not changed.
+        is_channels_last: whether features are in channels-last order; else they are in PyTorch's default order.
     """
     copy = deepcopy(net)
     for parent in list(copy.modules()):
@@ -69,12 +71,15 @@ def plain(net: SegmentationNet, *, is_channels_last: bool = False) -> Segmentati
 
 
 def _first_in_order(net: SegmentationNet) -> list[nn.Module]:
-    """The convolutions whose input our networks lay out channels-last: the stem's, and those of the pooled maps."""
+    """Return the convolutions whose input the networks make channels-last: in the stem, and on the pooled maps."""
     pooled = [module.convolution for module in net.modules() if isinstance(module, PyramidBranch)]
     stems = [module for module in net.modules() if isinstance(module, _CONVOLUTIONS) and module.in_channels == 1]
     return [*stems, *pooled]
 
 
 def _in_usual_order(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor]:
-    """A copy, for with one channel PyTorch takes channels-last for its usual order and leaves the strides."""
+    """Return a copy of the input in PyTorch's default order.
+
+    `contiguous` would not change the strides of an image with one channel, because both orders are the same memory.
+    """
     return (inputs[0].clone(memory_format=torch.contiguous_format),)

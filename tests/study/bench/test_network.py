@@ -14,9 +14,9 @@ from renalnet.nets.folded import folded
 from renalnet.runtime.device import pick_device
 from study.bench.measuring.size import Size
 from study.bench.networks import network
-from study.bench.networks.network import OURS, contenders, cosine, logit_errors
+from study.bench.networks.network import OURS, cosine, jobs_of, logit_errors
+from study.bench.networks.network_process import WEIGHTS, Implementation, painted
 from study.bench.networks.plain import plain
-from study.bench.networks.steps import WEIGHTS, Contender, painted
 
 SHAPE = (24, 32, 32)
 TINY = Size(network_shape=SHAPE, network_rounds=1)
@@ -25,7 +25,7 @@ NAMES: tuple[NetName, ...] = ("fcn_ppm", "unet3d", "pspnet2d")
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("is_channels_last", [False, True])
-def test_the_plain_network_is_ours(name: NetName, is_channels_last: bool) -> None:
+def test_the_plain_network_gives_the_same_numbers(name: NetName, is_channels_last: bool) -> None:
     net = build_net(NetConfig(name=name, width=8)).eval()
     other = plain(net, is_channels_last=is_channels_last).eval()
     assert {key: value.shape for key, value in other.state_dict().items()} == {
@@ -56,23 +56,23 @@ def test_features_of_the_plain_network_are_in_the_order_asked_for(
 
 def test_operations_are_those_of_the_description(tmp_path: Path) -> None:
     for network_name in ("renalnet", "plain"):
-        inference, training = contender(tmp_path, network_name).gflop()
+        inference, training = implementation(tmp_path, network_name).gflop()
         assert inference == 2 * describe(NetConfig(), SHAPE).multiply_adds / 1e9
         assert 2.9 * inference < training < 3 * inference  # nothing asks for the gradient of the image
 
 
-def contender(folder: Path, network_name: str, *, is_fast: bool | None = None) -> Contender:
-    jobs = contenders(TINY, NetConfig(), folder / "net", pick_device())
+def implementation(folder: Path, network_name: str, *, is_fast: bool | None = None) -> Implementation:
+    jobs = jobs_of(TINY, NetConfig(), folder / "net", pick_device())
     job = next(job for job in jobs if job.network == network_name and is_fast in (None, job.is_fast))
     if not (folder / "net").exists():
         network._write_weights(job)
-    return Contender(job)
+    return Implementation(job)
 
 
 def test_our_error_is_that_of_the_number_format(tmp_path: Path) -> None:
     """Ours is as near to plain float32 as plain PyTorch in the same format."""
-    same = [contender(tmp_path, "renalnet"), contender(tmp_path, "plain", is_fast=True)]
-    reference = contender(tmp_path, "plain", is_fast=False)
+    same = [implementation(tmp_path, "renalnet"), implementation(tmp_path, "plain", is_fast=True)]
+    reference = implementation(tmp_path, "plain", is_fast=False)
     loss = reference.check()
     assert [each.check() for each in same] == pytest.approx([loss, loss], rel=0.01)
     ours, other = (logit_errors(read(tmp_path, each, "logits"), read(tmp_path, reference, "logits")) for each in same)
@@ -81,14 +81,14 @@ def test_our_error_is_that_of_the_number_format(tmp_path: Path) -> None:
     assert ours < 1.25 * other + 1e-4
 
 
-def read(folder: Path, contender: Contender, what: str) -> NDArray[np.float32]:
-    values: NDArray[np.float32] = np.load(folder / "net" / f"{contender.job.contender}-{what}.npy")
+def read(folder: Path, measured: Implementation, what: str) -> NDArray[np.float32]:
+    values: NDArray[np.float32] = np.load(folder / "net" / f"{measured.job.name}-{what}.npy")
     return values
 
 
 def test_folding_changes_nothing_in_float32(tmp_path: Path) -> None:
     net = build_net(NetConfig()).eval()
-    contender(tmp_path, "plain")  # writes the weights
+    implementation(tmp_path, "plain")  # writes the weights
     net.load_state_dict(load_file(tmp_path / "net" / WEIGHTS))
     image = painted(SHAPE, 1)[0]
     with torch.inference_mode():
@@ -112,7 +112,7 @@ def test_every_row_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has
     elif not network.is_installed("monai"):
         pytest.skip("monai is not installed")
     rows = list(network.rows(TINY, tmp_path))
-    peers = {job.contender for job in contenders(TINY, NetConfig(), tmp_path, pick_device())} - {OURS}
+    peers = {job.name for job in jobs_of(TINY, NetConfig(), tmp_path, pick_device())} - {OURS}
     assert {row.peer for row in rows if row.peer} == peers
     assert all(row.ours is not None and np.isfinite(row.ours) for row in rows)
     absent = [row for row in rows if row.peer.startswith("segresnet")]

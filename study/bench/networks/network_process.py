@@ -1,7 +1,7 @@
-"""Training steps and inferences of one network in a process of its own, one at a time, as it is asked.
+"""Training steps and inference of one implementation of a network, in its own process and on request.
 
-Run as a program, this module builds a contender, says how many operations it takes, and answers each word of its input
-with a line of JSON. Between the words it sleeps, so that contenders take turns on the same machine.
+As a program, this module builds the implementation, writes its number of operations, and answers each word of its input
+with a line of JSON. It sleeps between the words, so that implementations take turns on the same machine.
 """
 
 import json
@@ -34,35 +34,35 @@ from study.bench.networks.plain import plain
 
 WEIGHTS: Final = "weights.safetensors"
 PEER_WIDTH: Final = 8
-"""Filters of MONAI's SegResNet whose cost is nearest to that of the paper's network; its norm takes multiples of 8."""
+"""Filters of MONAI's SegResNet with the cost nearest to that of 3D_FCN_PPM. Its norm needs a multiple of 8."""
 _COPIED_BYTES: Final = {"cpu": 2**28, "cuda": 2**30}
-"""Many times the last cache."""
+"""Bytes of a copy that measures the speed of memory: many times the size of the last cache."""
 Task = Literal["train", "infer"]
 Outputs = Callable[[Tensor], list[Tensor]]
 
 
 @dataclass(frozen=True)
 class StepJob:
-    """A contender and what it computes on."""
+    """An implementation of a network and its input."""
 
-    contender: str
+    name: str
     network: Literal["renalnet", "plain", "segresnet"]
     net: dict[str, Any]
-    """The `NetConfig`; MONAI's network has a width of its own."""
+    """Fields of the `NetConfig`. MONAI's network ignores them and has `PEER_WIDTH`."""
     shape: Shape
     batch_size: int
     folder: str
-    """Holds the first weights, and takes what is compared."""
+    """Folder of the initial weights, and of the outputs to compare."""
     is_fast: bool = False
-    """In the number format that the device computes fastest in and channels-last, else in float32 as PyTorch comes."""
+    """Whether to use channels-last memory and the device's fastest number format; else float32 in PyTorch's order."""
     keeps_memory: bool = False
-    """Freed memory is kept for the next step."""
+    """Whether freed memory is kept for the next step."""
     allows_tf32: bool = False
-    """A GPU rounds the factors of float32 products to TF32."""
+    """Whether a GPU may round the factors of float32 products to TF32."""
 
 
-class Contender:
-    """A network that can be trained and asked."""
+class Implementation:
+    """A network that can be trained and used for inference."""
 
     def __init__(self, job: StepJob) -> None:
         self.job = job
@@ -75,22 +75,22 @@ class Contender:
         self._frozen = _frozen(self._net, job, self._device)
 
     def train(self) -> float:
-        """A step of SGD as `renalnet.train` makes it; the loss before it."""
+        """Make a step of SGD as in `renalnet.train` and return the loss before it."""
         return self._step(self.image, self.label)
 
     def infer(self) -> Tensor:
-        """Logits (B, 3, D, H, W) of the images."""
+        """Return the logits (B, 3, D, H, W) of the images."""
         self._frozen.eval()
         with torch.inference_mode(), self._device.autocast():
             logits: Tensor = self._frozen(self.image)
         return logits
 
     def seconds(self, task: Task) -> float:
-        """Time of one training step or inference."""
+        """Return the time of one training step or inference."""
         return self._timed(self.train if task == "train" else self.infer)
 
     def peak_mb(self) -> float:
-        """Peak memory: on a GPU of a training step at the paper's shape, on a processor of this process so far."""
+        """Return the peak memory: on a GPU of a training step on the paper's crops, on a CPU of this process so far."""
         if self._device.torch_device.type != "cuda":
             return peak_mb()
         optim = OptimConfig()
@@ -100,24 +100,27 @@ class Contender:
         return torch.cuda.max_memory_allocated() / 2**20
 
     def copied_gb_per_s(self) -> float:
-        """Bytes read and written by a copy that no cache holds, best of five."""
+        """Return the speed of a copy that is larger than any cache, bytes read plus bytes written, the best of five."""
         source = torch.ones(_COPIED_BYTES[self._device.torch_device.type] // 4, device=self._device.torch_device)
         target = torch.zeros_like(source)
         return 2 * source.nbytes / min(self._timed(lambda: target.copy_(source)) for _ in range(5)) / 1e9
 
     def check(self) -> float:
-        """Write the logits and the gradient of the first weights; the loss after a step. To be called first."""
+        """Write the logits and the gradient of the initial weights, make a step, and return the loss after it.
+
+        It must be called before any other training step.
+        """
         folder = Path(self.job.folder)
-        np.save(folder / f"{self.job.contender}-logits.npy", self.infer().float().cpu().numpy())
+        np.save(folder / f"{self.job.name}-logits.npy", self.infer().float().cpu().numpy())
         self.train()
         gradients = [
             parameter.grad.flatten().cpu() for parameter in self._net.parameters() if parameter.grad is not None
         ]
-        np.save(folder / f"{self.job.contender}-gradient.npy", torch.cat(gradients).numpy())
+        np.save(folder / f"{self.job.name}-gradient.npy", torch.cat(gradients).numpy())
         return self.train()
 
     def gflop(self) -> tuple[float, float]:
-        """Operations of an inference and of a training step, in 10⁹."""
+        """Return the operations of an inference and of a training step, in 10⁹."""
         net = deepcopy(self._net).to("meta").train()
         counter = FlopCounterMode(display=False)
         with counter:
@@ -154,8 +157,9 @@ class Contender:
 
 
 def painted(shape: Shape, batch_size: int) -> tuple[Tensor, Tensor]:
-    """Normalised images (B, 1, D, H, W) and labels (B, D, H, W), the same whenever they are asked for."""
-    painter, config = RoiPainter(shape), PrepareConfig()
+    """Return normalised images (B, 1, D, H, W) and labels (B, D, H, W), the same at each call."""
+    painter = RoiPainter(shape)
+    config = PrepareConfig()
     images, labels = zip(*map(painter.paint, range(batch_size)), strict=True)
     normalised = Normalisation(config.hu_min, config.hu_max, mean=0.3).apply(np.stack(images))
     return torch.from_numpy(normalised)[:, None], torch.from_numpy(np.stack(labels))
@@ -172,7 +176,7 @@ def _built(job: StepJob) -> nn.Module:
 
 
 def _frozen(net: nn.Module, job: StepJob, device: Device) -> nn.Module:
-    """What is asked: ours folded as inference folds it."""
+    """Return the network for inference: ours is folded, as in `renalnet.inference`."""
     if job.network == "renalnet" and isinstance(net, SegmentationNet):
         return folded(net, device.dtype)
     return net
@@ -189,25 +193,26 @@ def _optimizer(net: nn.Module) -> torch.optim.Optimizer:
     )
 
 
-def prepare(job: StepJob) -> Contender:
-    """Set this process up for a contender."""
+def prepare(job: StepJob) -> Implementation:
+    """Configure this process for an implementation and build it."""
     if job.keeps_memory:
         keep_memory()
     torch.set_num_threads(num_cores())
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = job.allows_tf32
-    return Contender(job)
+    torch.backends.cuda.matmul.allow_tf32 = job.allows_tf32
+    torch.backends.cudnn.allow_tf32 = job.allows_tf32
+    return Implementation(job)
 
 
-def reply(contender: Contender, word: str) -> dict[str, float]:
-    """What a word of the input asks for."""
+def reply(implementation: Implementation, word: str) -> dict[str, float]:
+    """Return the answer to a word of the input."""
     if word == "check":
-        return {"loss": contender.check()}
+        return {"loss": implementation.check()}
     if word == "peak":
-        return {"mb": contender.peak_mb()}
+        return {"mb": implementation.peak_mb()}
     if word == "copy":
-        return {"gb_per_s": contender.copied_gb_per_s()}
-    assert word in ("train", "infer"), "a word that no contender knows"
-    return {"s": contender.seconds("train" if word == "train" else "infer")}
+        return {"gb_per_s": implementation.copied_gb_per_s()}
+    assert word in ("train", "infer"), f"unknown word '{word}'"
+    return {"s": implementation.seconds("train" if word == "train" else "infer")}
 
 
 def _tell(values: dict[str, float]) -> None:
@@ -216,13 +221,13 @@ def _tell(values: dict[str, float]) -> None:
 
 
 def main() -> None:
-    """Build the contender of the job given as JSON, and answer until the input ends."""
+    """Build the implementation of the job in the first argument, JSON, and answer until the input ends."""
     values = json.loads(sys.argv[1])
-    contender = prepare(StepJob(**{**values, "shape": tuple(values["shape"])}))
-    inference, training = contender.gflop()
+    implementation = prepare(StepJob(**{**values, "shape": tuple(values["shape"])}))
+    inference, training = implementation.gflop()
     _tell({"infer": inference, "train": training})
     for line in sys.stdin:
-        _tell(reply(contender, line.strip()))
+        _tell(reply(implementation, line.strip()))
 
 
 if __name__ == "__main__":

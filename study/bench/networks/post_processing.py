@@ -1,7 +1,7 @@
-"""Post-processing of one ROI beside the usual tools: dense CRF, connectivity and measures.
+"""Dense CRF, connectivity and measures of one ROI, compared with other tools.
 
-The probabilities come from a network that was trained for a minute (`study.bench.networks.inference`). The ROI was not
-used for training. Both implementations take turns on one thread.
+The probabilities are those of a network that was trained for a minute (`study.bench.networks.inference`). The ROI was
+not used for training. Both implementations take turns on one thread.
 """
 
 import time
@@ -32,15 +32,15 @@ from study.bench.measuring.size import Size
 from study.bench.measuring.synthetic_rois import RoiPainter
 from study.bench.measuring.table import Row
 from study.bench.networks.inference import train
-from study.bench.networks.stitched import WEIGHTS, normalisation
+from study.bench.networks.inference_process import WEIGHTS, normalisation
 
 SPACING_MM: Final = (1.0, 0.65, 0.65)
 _FACES_AND_EDGES: Final = ndimage.generate_binary_structure(3, 2)
 
 
 @dataclass(frozen=True)
-class _Step:
-    """A step behind the vote, as we take it and as others do; the labels that it gives go into the next one."""
+class _Operation:
+    """An operation after the vote, by this project and by another tool. The next operation takes its labels."""
 
     name: str
     peer: str
@@ -50,42 +50,42 @@ class _Step:
 
 
 def rows(size: Size, folder: Path) -> Iterator[Row]:
-    """Seconds of each step and of all, then how far the labels agree with those of the field over the whole ROI."""
+    """Yield the time of each operation and of all, then the agreement with a dense CRF of the whole ROI."""
     train(size, folder)
     image, truth = RoiPainter(size.roi).paint(0)
     vote = _vote(image, folder)
     torch.set_num_threads(1)
-    steps = _steps(vote, image, truth)
+    operations = _operations(vote, image, truth)
     rounds = [
-        [_taken(steps, vote.labels, is_ours=is_ours) for is_ours in (True, False)]
+        [_timed(operations, vote.labels, is_ours=is_ours) for is_ours in (True, False)]
         for _ in range(1 + size.inference_rounds)
     ]
     mine_s, its_s = (np.median([taken[which][0] for taken in rounds[1:]], axis=0) for which in (0, 1))
-    for step, mine, its in zip(steps, mine_s, its_s, strict=True):
-        yield Row("post", step.name, "s", float(mine), step.peer, float(its), "less", step.note)
+    for operation, mine, its in zip(operations, mine_s, its_s, strict=True):
+        yield Row("post", operation.name, "s", float(mine), operation.peer, float(its), "less", operation.note)
     yield Row("post", "all three", "s", float(mine_s.sum()), "all of theirs", float(its_s.sum()), "less")
-    field, whole = (results[0] for _, results in rounds[-1])
-    yield from _agreement(vote, field, whole)
+    refined, whole = (results[0] for _, results in rounds[-1])
+    yield from _agreement(vote, refined, whole)
 
 
-def _steps(vote: Stitched, image: HuArray, truth: LabelArray) -> list[_Step]:
-    field = CrfConfig()
+def _operations(vote: Stitched, image: HuArray, truth: LabelArray) -> list[_Operation]:
+    config = CrfConfig()
     return [
-        _Step(
+        _Operation(
             "field",
             "pydensecrf, whole ROI",
-            lambda _: refine(vote.probability, image, SPACING_MM, field),
-            lambda _: _whole_field(vote, image, field),
+            lambda _: refine(vote.probability, image, SPACING_MM, config),
+            lambda _: _whole_crf(vote, image, config),
             "five iterations, the parameters of `CrfConfig`",
         ),
-        _Step(
+        _Operation(
             "components",
             "scipy.ndimage.label",
             lambda labels: keep_largest(labels, SPACING_MM, ComponentsConfig()),
             _largest_by_scipy,
             "18-connectivity, the largest",
         ),
-        _Step(
+        _Operation(
             "measures",
             "MONAI",
             lambda labels: measure(truth, labels, SPACING_MM),
@@ -95,22 +95,23 @@ def _steps(vote: Stitched, image: HuArray, truth: LabelArray) -> list[_Step]:
     ]
 
 
-def _taken(steps: Sequence[_Step], labels: LabelArray, *, is_ours: bool) -> tuple[list[float], list[Any]]:
-    """Seconds and results of the steps, one after the other."""
-    seconds, results = [], []
-    for step in steps:
+def _timed(operations: Sequence[_Operation], labels: LabelArray, *, is_ours: bool) -> tuple[list[float], list[Any]]:
+    """Return the times and the results of the operations, applied in order."""
+    seconds = []
+    results = []
+    for operation in operations:
         started = time.perf_counter()
-        results.append((step.ours if is_ours else step.theirs)(labels))
+        results.append((operation.ours if is_ours else operation.theirs)(labels))
         seconds.append(time.perf_counter() - started)
         labels = results[-1]
     return seconds, results
 
 
-def _agreement(vote: Stitched, field: LabelArray, whole: LabelArray) -> Iterator[Row]:
+def _agreement(vote: Stitched, refined: LabelArray, whole: LabelArray) -> Iterator[Row]:
     changed = whole != vote.labels
     note = f"the whole field changes {changed.mean():.3%} of the voxels"
-    yield Row("post", "labels equal to those of the whole field", "share", float((field == whole).mean()), note=note)
-    alike = float((field == whole)[changed].mean()) if changed.any() else None
+    yield Row("post", "labels equal to those of the whole field", "share", float((refined == whole).mean()), note=note)
+    alike = float((refined == whole)[changed].mean()) if changed.any() else None
     yield Row("post", "of the voxels that it changes, changed alike", "share", alike)
 
 
@@ -121,18 +122,18 @@ def _vote(image: HuArray, folder: Path) -> Stitched:
     return segment([folded(device.place(net), device.dtype)], image, normalisation(), StitchConfig(), device)
 
 
-def _whole_field(vote: Stitched, image: HuArray, config: CrfConfig) -> LabelArray:
-    """As the library is used: every voxel takes part."""
-    field = import_module("pydensecrf.densecrf").DenseCRF(image.size, NUM_CLASSES)
+def _whole_crf(vote: Stitched, image: HuArray, config: CrfConfig) -> LabelArray:
+    """Return the labels of the library's usual dense CRF, over every voxel of the ROI."""
+    crf = import_module("pydensecrf.densecrf").DenseCRF(image.size, NUM_CLASSES)
     unary = -np.log(np.maximum(vote.probability, 1e-6)).reshape(NUM_CLASSES, -1)
-    field.setUnaryEnergy(np.ascontiguousarray(unary, dtype=np.float32))
-    axes = [np.arange(length) * step for length, step in zip(image.shape, SPACING_MM, strict=True)]
+    crf.setUnaryEnergy(np.ascontiguousarray(unary, dtype=np.float32))
+    axes = [np.arange(length) * spacing for length, spacing in zip(image.shape, SPACING_MM, strict=True)]
     position = np.stack(np.meshgrid(*axes, indexing="ij")).reshape(3, -1).astype(np.float32)
     intensity = image.clip(*HU_RANGE).astype(np.float32).reshape(1, -1)
-    field.addPairwiseEnergy(position / np.float32(config.smooth_mm), compat=config.smooth_weight)
+    crf.addPairwiseEnergy(position / np.float32(config.smooth_mm), compat=config.smooth_weight)
     scaled = (position / np.float32(config.bilateral_mm), intensity / np.float32(config.bilateral_hu))
-    field.addPairwiseEnergy(np.concatenate(scaled), compat=config.bilateral_weight)
-    labels: LabelArray = np.asarray(field.inference(config.iterations)).argmax(0).astype(np.uint8).reshape(image.shape)
+    crf.addPairwiseEnergy(np.concatenate(scaled), compat=config.bilateral_weight)
+    labels: LabelArray = np.asarray(crf.inference(config.iterations)).argmax(0).astype(np.uint8).reshape(image.shape)
     return labels
 
 
@@ -144,7 +145,7 @@ def _largest_by_scipy(labels: LabelArray) -> LabelArray:
 
 
 def _measured_by_monai(truth: LabelArray, labels: LabelArray) -> dict[str, Any]:
-    """Nothing where it is not installed."""
+    """Return MONAI's measures; none if it is not installed."""
     if not is_installed("monai"):
         return {}
     metrics = import_module("monai.metrics")

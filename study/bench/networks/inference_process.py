@@ -1,7 +1,7 @@
-"""Stitched inference of one contender in a process of its own, as it is asked.
+"""Stitched inference of one implementation, in its own process and on request.
 
-Run as a program, this module builds a contender with the weights of its folder and answers each word of its input with
-a line of JSON: `run` segments the ROI, `peak` says how far memory has risen above that of the idle process.
+As a program, this module builds the implementation with the weights in its folder, and answers each word of its input
+with a line of JSON: `run` segments the ROI, `peak` gives the peak memory above that of the idle process.
 """
 
 import json
@@ -36,25 +36,25 @@ Segment = Callable[[HuArray], LabelArray]
 
 @dataclass(frozen=True)
 class StitchJob:
-    """A contender and the ROI that it segments."""
+    """An implementation and the ROI that it segments."""
 
-    contender: str
+    name: str
     is_ours: bool
     shape: Shape
     folder: str
-    """Holds the weights, and takes the labels."""
+    """Folder of the weights, and of the labels to compare."""
     is_fast: bool = True
-    """In the number format that the device computes fastest in and channels-last, else in float32 as PyTorch comes."""
+    """Whether to use channels-last memory and the device's fastest number format; else float32 in PyTorch's order."""
     at_once: int = 1
-    """Sub-volumes, of MONAI's."""
+    """Number of sub-volumes that MONAI passes through the network at once."""
     keeps_memory: bool = False
-    """Freed memory is kept for the next sub-volume."""
+    """Whether freed memory is kept for the next sub-volume."""
     num_rois: int = 1
-    """Of `shape` on top of each other, to see what grows with the length."""
+    """Number of ROIs of `shape` that are stacked to a longer one."""
 
 
 def normalisation() -> Normalisation:
-    """Of the painted ROIs."""
+    """Return the normalisation of the synthetic ROIs."""
     config = PrepareConfig()
     return Normalisation(config.hu_min, config.hu_max, mean=0.3)
 
@@ -65,14 +65,14 @@ def _ours(net: SegmentationNet, device: Device) -> Segment:
 
 
 def _monai(net: SegmentationNet, device: Device, job: StitchJob) -> Segment:
-    """Its sliding window at our sub-volumes and step, the mean of the logits, the class of the largest."""
+    """Return MONAI's sliding window with our sub-volumes and stride: the class with the largest mean logit."""
     window = import_module("monai.inferers").sliding_window_inference
     placed = device.place(plain(net, is_channels_last=job.is_fast).eval())
     config = StitchConfig()
-    overlap = [1 - step / size for step, size in zip(config.stride, config.tile, strict=True)]
+    overlap = [1 - stride / size for stride, size in zip(config.stride, config.tile, strict=True)]
 
-    def predict(tiles: Tensor) -> Tensor:
-        logits: Tensor = placed(device.tensor(tiles) if job.is_fast else tiles)
+    def predict(sub_volumes: Tensor) -> Tensor:
+        logits: Tensor = placed(device.tensor(sub_volumes) if job.is_fast else sub_volumes)
         return logits
 
     @torch.inference_mode()
@@ -87,7 +87,7 @@ def _monai(net: SegmentationNet, device: Device, job: StitchJob) -> Segment:
 
 
 def built(job: StitchJob) -> Segment:
-    """The contender, as it is used."""
+    """Configure this process for an implementation and build it."""
     if job.keeps_memory:
         keep_memory()
     torch.set_num_threads(num_cores())
@@ -99,10 +99,11 @@ def built(job: StitchJob) -> Segment:
 
 
 class _Answers:
-    """What the words of the input ask for."""
+    """Answers to the words of the input."""
 
     def __init__(self, job: StitchJob) -> None:
-        self._job, self._segment = job, built(job)
+        self._job = job
+        self._segment = built(job)
         image = RoiPainter(job.shape).paint(0)[0]
         self._image = np.concatenate([image] * job.num_rois)
         self._idle_mb = _held_mb()
@@ -110,16 +111,16 @@ class _Answers:
     def reply(self, word: str) -> dict[str, float]:
         if word == "peak":
             return {"mb": _peak_mb() - self._idle_mb}
-        assert word == "run", "a word that no contender knows"
+        assert word == "run", f"unknown word '{word}'"
         started = time.perf_counter()
         labels = self._segment(self._image)
         seconds = time.perf_counter() - started
-        np.save(Path(self._job.folder) / f"{self._job.contender}.npy", labels)
+        np.save(Path(self._job.folder) / f"{self._job.name}.npy", labels)
         return {"s": seconds}
 
 
 def _held_mb() -> float:
-    """Memory held now: the device's where it is a GPU."""
+    """Return the memory in use now: that of the GPU if there is one, else that of this process."""
     if torch.cuda.is_available():
         return torch.cuda.memory_allocated() / 2**20
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
@@ -136,7 +137,7 @@ def _tell(values: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Build the contender of the job given as JSON, and answer until the input ends."""
+    """Build the implementation of the job in the first argument, JSON, and answer until the input ends."""
     values = json.loads(sys.argv[1])
     answers = _Answers(StitchJob(**{**values, "shape": tuple(values["shape"])}))
     _tell({})
