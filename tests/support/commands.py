@@ -129,6 +129,7 @@ def _run_module(words: list[str], environment: dict[str, str], cwd: str, stdout:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     sys.argv = list(words)
+    sys.modules.pop(words[0], None)  # runpy warns about a module that is preloaded
     try:
         runpy.run_module(words[0], run_name="__main__", alter_sys=True)
     finally:
