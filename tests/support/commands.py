@@ -26,7 +26,7 @@ PRELOADED: Final = [
     "renalnet.planning.files",
     "SimpleITK",
     "pydicom",
-    "study.run",
+    "study.execution.driver",
     "study.report.pages",
 ]
 CONTEXT: Final = multiprocessing.get_context("forkserver")
