@@ -24,11 +24,11 @@ def test_counts_of_the_papers_network():
 
 
 def test_multiply_adds_by_hand():
-    """Stem: 12·8·8 voxels, 4 channels, 27 taps; head: as many voxels, 4 to 3 channels."""
+    """The stem has 12·8·8 voxels, 4 channels and 27 taps, the head the same voxels and 4 to 3 channels."""
     layers = {layer.name: layer for layer in describe(NetConfig(width=4), (12, 8, 8)).layers}
     assert layers["stem.convolution"].multiply_adds == 768 * 4 * 27
     assert layers["head"].multiply_adds == 768 * 4 * 3
-    # 6·4·4 voxels of 8 channels, each spread to 2³ voxels of 4 channels.
+    # 6·4·4 voxels of 8 channels, each written to 2³ voxels of 4 channels.
     assert layers["to_full.deconvolution"].multiply_adds == 96 * 8 * 8 * 4
 
 
@@ -38,7 +38,7 @@ def test_training_memory_grows_with_the_voxels():
 
 
 def test_training_memory_holds_what_a_backward_pass_needs():
-    """Stem of 4 channels: at least its image, convolution, and BatchNorm, in float32."""
+    """The stem of 4 channels keeps at least its image, its convolution and its BatchNorm, in float32."""
     description = describe(NetConfig(width=4), (64, 64, 64))
     assert description.training_memory_mb > (1 + 4 + 4) * 4 * 64**3 / 2**20
 
@@ -60,12 +60,12 @@ def test_receptive_length_by_hand(path, length):
 
 
 def probe(config, length):
-    """The most voxels along x, over output positions in the middle, that a gradient comes back to."""
-    net = build_net(config).eval().double()  # positive weights, so that no two paths cancel or fade to zero
+    """Return the largest number of voxels along x with a gradient, over output positions in the middle."""
+    net = build_net(config).eval().double()  # positive weights, so that no two paths cancel or vanish
     for parameter in net.parameters():
         nn.init.constant_(parameter, 0.1)
     for pool in (module for module in net.modules() if isinstance(module, nn.MaxPool3d)):
-        pool.forward = lambda x: nn.functional.avg_pool3d(x, 2)  # a maximum hides the voxels that lose
+        pool.forward = lambda x: nn.functional.avg_pool3d(x, 2)  # a maximum has a gradient at one voxel only
     x = torch.ones(1, 1, 8, 8, length, dtype=torch.float64, requires_grad=True)
     logits = net(x)[0].sum((0, 1, 2))
     middle = range(length // 2, length // 2 + 8)
@@ -104,7 +104,7 @@ def test_equal_cost_width_is_the_nearest_even_one(name):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_multiply_adds_are_those_that_pytorch_counts(name):
-    """Two operations each. Without gradients deconvolutions are the kind that PyTorch counts."""
+    """Each is two operations. Only without gradients are deconvolutions an operation that PyTorch counts."""
     config = NetConfig(name=name, width=4, ppm_kernels=())
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         build_net(config).eval()(torch.zeros(1, 1, 24, 32, 40))
@@ -112,7 +112,7 @@ def test_multiply_adds_are_those_that_pytorch_counts(name):
 
 
 def kept_mb(config, shape, bfloat16):
-    """Mebibytes that a real training step keeps for its backward pass, weights left out."""
+    """Return the mebibytes that a real training step keeps for its backward pass, without weights."""
     net, kept = build_net(config), {}
     own = {parameter.data_ptr() for parameter in net.parameters()}
 
@@ -129,7 +129,7 @@ def kept_mb(config, shape, bfloat16):
 @pytest.mark.parametrize("bfloat16", [False, True])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_training_memory_is_what_a_step_keeps(name, bfloat16):
-    """Exactly so in float32; autocast keeps copies of the weights besides, six bytes each at most."""
+    """The estimate is exact in float32. Autocast also keeps copies of the weights, at most six bytes each."""
     description = describe(NetConfig(name=name, width=8), (24, 32, 40))
     kept = kept_mb(description.config, description.shape, bfloat16)
     if bfloat16:

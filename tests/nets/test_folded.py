@@ -1,4 +1,4 @@
-"""A network for inference computes what its source computes in evaluation."""
+"""A folded network computes the same as its source in evaluation."""
 
 from copy import deepcopy
 from typing import Any
@@ -22,10 +22,10 @@ def random(shape: tuple[int, ...], seed: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def lived_in(name: NetName, **values: Any) -> SegmentationNet:
-    """A network in evaluation whose norms have weights, biases and statistics that no two channels share.
+def trained_like(name: NetName, **values: Any) -> SegmentationNet:
+    """Return a network in evaluation whose norms have different weights, biases and statistics in each channel.
 
-    Statistics are those of images, so that features keep their size through the layers.
+    Statistics are those of images, so that features keep their scale through the layers.
     """
     net = build_net(NetConfig(name=name, width=6, **values))
     generator = torch.Generator().manual_seed(1)
@@ -41,7 +41,7 @@ def lived_in(name: NetName, **values: Any) -> SegmentationNet:
 
 
 def distance(found: Tensor, exact: Tensor) -> float:
-    """Of logits, relative to how far they spread about each class's mean."""
+    """Return the difference of logits, relative to their spread about the mean of each class."""
     spread = exact - exact.mean(dim=(0, 2, 3, 4), keepdim=True)
     return float((found.double() - exact.double()).norm() / spread.double().norm())
 
@@ -50,8 +50,8 @@ def distance(found: Tensor, exact: Tensor) -> float:
 @pytest.mark.parametrize("name", NETWORKS)
 @torch.no_grad()
 def test_float32_is_the_source_to_rounding(name: NetName, size: tuple[int, int, int]) -> None:
-    """No further from float64 than twice the source in float32, or than 1e-5 (measured: 3e-7 to 2e-6)."""
-    net, image = lived_in(name), random((2, 1, *size), 9)
+    """The error against float64 is at most twice that of the source in float32, or 1e-5 (measured: 3e-7 to 2e-6)."""
+    net, image = trained_like(name), random((2, 1, *size), 9)
     exact = deepcopy(net).double()(image.double())
     assert distance(folded(net, torch.float32)(image), exact) < max(2 * distance(net(image), exact), 1e-5)
 
@@ -60,8 +60,8 @@ def test_float32_is_the_source_to_rounding(name: NetName, size: tuple[int, int, 
 @pytest.mark.parametrize("name", NETWORKS)
 @torch.no_grad()
 def test_bfloat16_follows_float32(name: NetName, size: tuple[int, int, int]) -> None:
-    """Forty roundings of 2⁻⁹ in a row add up to 0.1 at most; measured: 0.02 to 0.05, as under autocast."""
-    net, image = lived_in(name), random((2, 1, *size), 9)
+    """Forty roundings of 2⁻⁹ add up to at most 0.1; measured: 0.02 to 0.05, as with autocast."""
+    net, image = trained_like(name), random((2, 1, *size), 9)
     logits = folded(net, torch.bfloat16)(image.to(torch.bfloat16))
     assert logits.dtype == torch.bfloat16
     assert distance(logits, net(image)) < 0.1
@@ -70,7 +70,7 @@ def test_bfloat16_follows_float32(name: NetName, size: tuple[int, int, int]) -> 
 @pytest.mark.parametrize("name", NETWORKS)
 @torch.no_grad()
 def test_the_source_stays_as_it_is(name: NetName) -> None:
-    net = lived_in(name)
+    net = trained_like(name)
     net.train()
     before = {key: value.clone() for key, value in net.state_dict().items()}
     copy = folded(net, torch.bfloat16)
@@ -84,7 +84,7 @@ def test_the_source_stays_as_it_is(name: NetName) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_convolutions_are_of_the_format_and_nothing_learns(name: NetName, dtype: torch.dtype) -> None:
-    net = lived_in(name)
+    net = trained_like(name)
     copy = folded(net, dtype)
     convolutions = [m for m in copy.modules() if isinstance(m, nn.Conv2d | nn.Conv3d | nn.ConvTranspose3d)]
     assert {parameter.dtype for layer in convolutions for parameter in layer.parameters()} == {dtype}
@@ -97,7 +97,7 @@ def test_convolutions_are_of_the_format_and_nothing_learns(name: NetName, dtype:
 
 @torch.no_grad()
 def test_a_fold_by_hand() -> None:
-    """x·3, less the mean 2, over the deviation ½, times 4, plus 1: 24x − 15."""
+    """(3x − 2) / ½ · 4 + 1 = 24x − 15, for the mean 2 and the standard deviation ½."""
     source = ConvNorm(nn.Conv3d(1, 1, 1, bias=False), rectify=False).eval()
     source.convolution.weight.fill_(3)
     source.norm.eps = 0.0
@@ -111,9 +111,9 @@ def test_a_fold_by_hand() -> None:
 @needs_bfloat16_convolutions
 @pytest.mark.parametrize("kind", ["training", "folded"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_layer_hands_on_channels_last_memory(name: NetName, kind: str) -> None:
-    """With a plain contiguous image, in bfloat16 as it is run; a cropped map has gaps, but its channels innermost."""
-    net, seen = lived_in(name), {}
+def test_every_layer_keeps_channels_last_memory(name: NetName, kind: str) -> None:
+    """The image is contiguous, in bfloat16 as in inference. A cropped map has gaps, but its channels are innermost."""
+    net, seen = trained_like(name), {}
     image = random((2, 1, 16, 24, 24), 0)
     assert image.is_contiguous()
     net = net.train() if kind == "training" else folded(net, torch.bfloat16)
@@ -135,8 +135,10 @@ def test_every_layer_hands_on_channels_last_memory(name: NetName, kind: str) -> 
 @pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=needs_bfloat16_convolutions)])
 @torch.no_grad()
 def test_a_large_feature_passes_slab_by_slab(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, depth: int) -> None:
-    """Depths that end within a slab, at its end, and beneath a block's reach; the layout lasts to the last slab."""
-    blocks = [module for module in folded(lived_in("fcn_ppm"), dtype).modules() if isinstance(module, FoldedResidual)]
+    """Depths end within a slab, at its end, and below a block's reach. The memory layout is kept to the last slab."""
+    blocks = [
+        module for module in folded(trained_like("fcn_ppm"), dtype).modules() if isinstance(module, FoldedResidual)
+    ]
     assert len({block.widen.convolution.dilation for block in blocks}) > 1
     strides: list[int] = []
     for block in blocks:
@@ -150,5 +152,5 @@ def test_a_large_feature_passes_slab_by_slab(monkeypatch: pytest.MonkeyPatch, dt
         assert by_slab is image
         torch.testing.assert_close(by_slab, whole, rtol=1e-5 if dtype is torch.float32 else 2e-2, atol=1e-5)
     assert len(strides) == len(blocks) * (1 + -(-depth // 8))
-    if dtype is torch.bfloat16:  # as it is run
+    if dtype is torch.bfloat16:  # as in inference
         assert set(strides) == {1}

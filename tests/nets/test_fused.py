@@ -1,4 +1,4 @@
-"""The compiled step beside PyTorch's own operations, and both beside the same in float64."""
+"""The compiled operation against PyTorch's own operations, and both against float64."""
 
 import logging
 from collections.abc import Iterator
@@ -24,13 +24,13 @@ needs_compiled = pytest.mark.skipif(not is_compiled(), reason="this installation
 
 
 def random(shape: tuple[int, ...], seed: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Normal numbers, channels-last in memory."""
+    """Return normal numbers, channels-last in memory."""
     values = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     return values.to(dtype).contiguous(memory_format=LAYOUTS[len(shape)])
 
 
 def norm_of(channels: int, ndim: int = 5) -> Any:
-    """A BatchNorm whose weights, biases and running statistics are not its first ones."""
+    """Return a BatchNorm whose weights, biases and running statistics are not the initial ones."""
     norm = (nn.BatchNorm2d if ndim == 4 else nn.BatchNorm3d)(channels)
     generator = torch.Generator().manual_seed(channels)
     with torch.no_grad():
@@ -41,7 +41,7 @@ def norm_of(channels: int, ndim: int = 5) -> Any:
 
 
 def plain(x: Tensor, norm: Any, residual: Tensor | None = None, *, rectify: bool = True) -> Tensor:
-    """What `normalise` stands for, in PyTorch's own operations."""
+    """Compute `normalise` by PyTorch's own operations."""
     y: Tensor = norm(x)
     if residual is not None:
         y = y + residual
@@ -50,7 +50,7 @@ def plain(x: Tensor, norm: Any, residual: Tensor | None = None, *, rectify: bool
 
 @dataclass
 class Step:
-    """Everything that a training step computes."""
+    """All results of a training step."""
 
     y: Tensor
     x: Tensor
@@ -70,7 +70,7 @@ def step_of(
     rectify: bool = True,
     dtype: torch.dtype | None = None,
 ) -> Step:
-    """`function` forward and backward; in `dtype` throughout, where one is given."""
+    """Run `function` forward and backward, in `dtype` if it is given."""
     norm = norm_of(x.shape[1], x.ndim)
     if dtype is not None:
         x, grad_y, norm = x.to(dtype), grad_y.to(dtype), norm.to(dtype)
@@ -92,10 +92,10 @@ def is_fused(y: Tensor) -> bool:
 
 
 def assert_as_exact_as_pytorch(x: Tensor, residual: Tensor | None, grad_y: Tensor, rectify: bool) -> None:
-    """No value further from float64 than 1.25 times PyTorch's, or than `ROUNDING`, relative to its tensor.
+    """Assert that no error against float64 exceeds 1.25 times PyTorch's, or `ROUNDING`, relative to its tensor.
 
-    A factor, because the errors of two summations of the same numbers differ by chance; `ROUNDING`, because PyTorch may
-    happen to be exact.
+    The factor is needed because the errors of two summations of the same numbers differ by chance. `ROUNDING` is needed
+    because PyTorch may happen to be exact.
     """
     ours = step_of(normalise, x, residual, grad_y, rectify)
     theirs = step_of(plain, x, residual, grad_y, rectify)
@@ -125,7 +125,7 @@ def test_no_less_exact_than_pytorch(batch: int, size: tuple[int, ...], channels:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("channels", [1, 2, 3])
 def test_several_blocks_of_few_channels(channels: int, dtype: torch.dtype) -> None:
-    """A block is 5418 rows of 3 channels, and 16384 of one."""
+    """A block has 5418 rows of 3 channels, or 16384 rows of one channel."""
     x, residual, grad_y = (random((2, channels, 11, 29, 31), seed, dtype) for seed in range(3))
     assert_as_exact_as_pytorch(x, residual, grad_y, rectify=True)
 
@@ -134,7 +134,7 @@ def test_several_blocks_of_few_channels(channels: int, dtype: torch.dtype) -> No
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows", [2, 63, 64, 65, 127, 128, 129, 192, 193])
 def test_block_boundaries(rows: int, dtype: torch.dtype) -> None:
-    """With 256 channels a block is 64 rows."""
+    """With 256 channels, a block has 64 rows."""
     x, residual, grad_y = (random((1, 256, rows, 1), seed, dtype) for seed in range(3))
     assert_as_exact_as_pytorch(x, residual, grad_y, rectify=True)
 
@@ -152,17 +152,17 @@ def test_block_boundaries(rows: int, dtype: torch.dtype) -> None:
 def test_any_shape_is_as_exact(
     dtype: torch.dtype, channels: int, batch: int, size: list[int], has_residual: bool, rectify: bool
 ) -> None:
-    shape = (batch + 8, channels, *size)  # of two or three rows the variance may be nearly none
+    shape = (batch + 8, channels, *size)  # the variance of two or three rows may be almost zero
     x, residual, grad_y = (random(shape, seed, dtype) for seed in range(3))
     assert_as_exact_as_pytorch(x, residual if has_residual else None, grad_y, rectify)
 
 
 @needs_compiled
 def test_by_hand() -> None:
-    """1 and 3: mean 2, variance 1, so ∓1; times 2 plus 1: −1 and 3; plus residual ½: −½, cut to 0, and 3½.
+    """1 and 3 have mean 2 and variance 1: ∓1, times 2 plus 1: −1 and 3, plus residual ½: −½, rectified to 0, and 3½.
 
-    Only the second row's gradient passes: the bias gets 1, the weight 1 · 1, the residual (0, 1); two rows' x get
-    nothing, since two rows normalise to ∓1 whatever they are.
+    Only the second row's gradient passes: the bias gets 1, the weight 1 · 1, the residual (0, 1). The gradient of x is
+    zero, because any two rows normalise to ∓1.
     """
     norm = nn.BatchNorm3d(1, eps=0)
     with torch.no_grad():
@@ -197,7 +197,7 @@ def test_running_statistics_over_several_steps(momentum: float) -> None:
 
 @needs_compiled
 def test_a_small_spread_about_a_large_mean_does_not_cancel() -> None:
-    """Mean 1000, standard deviation 1: squares of 1e6 in float32 would be off by 0.06 each."""
+    """The mean is 1000 and the standard deviation 1. Squares of 1e6 in float32 would have errors of 0.06 each."""
     x = 1000 + random((2, 5, 16, 17, 19), 0)
     grad_y = random(x.shape, 1)
     norm = norm_of(5)
@@ -213,10 +213,10 @@ def test_a_small_spread_about_a_large_mean_does_not_cancel() -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("odd", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("where", ["x", "residual", "grad_y"])
-def test_what_is_not_finite_stays_so(where: str, odd: float, dtype: torch.dtype) -> None:
-    """Exactly the values that are NaN or infinite with PyTorch's operations are so here; nothing becomes a number."""
+def test_values_that_are_not_finite_are_kept(where: str, odd: float, dtype: torch.dtype) -> None:
+    """Exactly the values that are NaN or infinite with PyTorch's operations are NaN or infinite here."""
     tensors = {name: random((2, 3, 4, 5, 6), seed, dtype) for seed, name in enumerate(("x", "residual", "grad_y"))}
-    tensors["x"][1, 2, 3, 4, 5] = 4  # far above zero, so that the ReLU lets its gradient pass
+    tensors["x"][1, 2, 3, 4, 5] = 4  # far above zero, so that the ReLU passes its gradient
     tensors["residual"][1, 2, 3, 4, 5] = 4
     tensors[where][1, 2, 3, 4, 5] = odd
     ours, theirs = (step_of(function, *tensors.values()) for function in (normalise, plain))
@@ -229,7 +229,7 @@ def test_what_is_not_finite_stays_so(where: str, odd: float, dtype: torch.dtype)
 
 @pytest.fixture
 def threads() -> Iterator[Any]:
-    """Sets the number of threads, for the test only."""
+    """Yield a function that sets the number of threads for the test."""
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
@@ -274,8 +274,8 @@ def test_a_shift_and_a_scale_of_the_input_change_nothing() -> None:
 
 @needs_compiled
 @pytest.mark.parametrize("rectify", [True, False])
-def test_the_gradient_is_at_right_angles_to_what_does_not_matter(rectify: bool) -> None:
-    """Neither a shift nor a scale of a channel changes the output, so the gradient has no part along either."""
+def test_the_gradient_along_a_shift_and_a_scale_is_zero(rectify: bool) -> None:
+    """Neither a shift nor a scale of a channel changes the output, so that the gradient along both is zero."""
     x, grad_y = random((2, 7, 6, 7, 8), 0), random((2, 7, 6, 7, 8), 1)
     grad_x = step_of(normalise, x, None, grad_y, rectify).x.double()
     lengths = grad_x.movedim(1, 0).flatten(1).norm(dim=1)
@@ -285,7 +285,7 @@ def test_the_gradient_is_at_right_angles_to_what_does_not_matter(rectify: bool) 
 
 
 def untouched(kind: str) -> tuple[Tensor, Any, Tensor]:
-    """Input, norm and residual that the compiled step does not take."""
+    """Return input, norm and residual that the compiled operation does not accept."""
     x, residual, norm = random((2, 3, 4, 5, 6), 0), random((2, 3, 4, 5, 6), 1), norm_of(3)
     if kind == "contiguous":
         return x.contiguous(), norm, residual.contiguous()
@@ -337,7 +337,7 @@ def test_a_single_row_is_refused_as_by_pytorch(dtype: torch.dtype) -> None:
 
 @pytest.fixture
 def without_library(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As installed where there was no compiler."""
+    """Behave like an installation without a compiler."""
     monkeypatch.setattr(fused, "_files", lambda: iter(()))
     monkeypatch.setattr(logging.getLogger("renalnet"), "propagate", True)
     for function in (fused._library, fused.is_compiled):
@@ -423,7 +423,7 @@ def test_gradients_of_some_inputs_only(wanted: tuple[str, ...]) -> None:
 
 @needs_compiled
 def test_shift_and_rectify_rounds_once_to_the_nearest_even() -> None:
-    """Every bfloat16 there is, NaN and infinities among them, and shifts that overflow it."""
+    """Every bfloat16 value, with NaN and infinities, and shifts that overflow."""
     x = torch.arange(-(2**15), 2**15, dtype=torch.int16).view(torch.bfloat16).view(2**14, 4, 1, 1)
     shift = torch.tensor([0.0, 1 / 3, -7e-39, 3e38])
     for residual in (None, random((2**14, 4, 1, 1), 0, torch.bfloat16)):
@@ -440,7 +440,7 @@ def test_shift_and_rectify_rounds_once_to_the_nearest_even() -> None:
 @pytest.mark.parametrize("channels", [1, 3, 16, 33, 70, 257])
 @pytest.mark.parametrize("size", [(5, 7), (97, 61), (3, 5, 7), (7, 13, 29)])
 def test_shift_and_rectify_is_the_sum_in_place(size: tuple[int, ...], channels: int, dtype: torch.dtype) -> None:
-    """In the memory of the middle image of three, whose neighbours stay as they are."""
+    """The memory of the middle image of three is overwritten, its neighbors are not changed."""
     images = random((3, channels, *size), 0, dtype)
     before, x = images.clone(), images[1:2]
     residual, shift = random(x.shape, 1, dtype), torch.randn(channels, generator=torch.Generator().manual_seed(2))
@@ -454,7 +454,7 @@ def test_shift_and_rectify_is_the_sum_in_place(size: tuple[int, ...], channels: 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rectify", [True, False])
 def test_shift_and_rectify_of_other_layouts(rectify: bool, dtype: torch.dtype) -> None:
-    """PyTorch's operations round a bfloat16 after each sum: three halves of its spacing, at numbers up to 8."""
+    """PyTorch's operations round a bfloat16 after each sum: three halves of its spacing at numbers up to 8."""
     x, residual = (random((2, 3, 4, 5, 6), seed, dtype).contiguous() for seed in range(2))
     shift = torch.tensor([-1.0, 1 / 3, 1.0])
     wide = x.float() + shift.view(3, 1, 1, 1) + residual.float()

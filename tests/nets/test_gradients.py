@@ -1,4 +1,4 @@
-"""Gradients of the whole networks, against differences and, in bfloat16, against float64."""
+"""Gradients of whole networks, against finite differences and, in bfloat16, against float64."""
 
 from copy import deepcopy
 
@@ -14,7 +14,7 @@ WEIGHTS = LossConfig().weights
 
 
 def sample(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    """Images and labels that can be learnt: a bright half, a brightest corner, and noise."""
+    """Return images and labels that can be learned: a bright half, a brightest corner, and noise."""
     label = torch.zeros(2, 12, 16, 16, dtype=torch.long)
     label[:, :, 4:12, 4:12] = 1
     label[:, :, 8:12, 8:12] = 2
@@ -23,7 +23,7 @@ def sample(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
 
 
 def loss_of(net: SegmentationNet, image: Tensor, label: Tensor) -> Tensor:
-    """The cross-entropy in the logits' own format where that is float64."""
+    """Return the cross-entropy, in float64 for float64 logits."""
     logits = net.training_logits(image)[0]
     if logits.dtype != torch.float64:
         return weighted_cross_entropy(logits, label, WEIGHTS)
@@ -33,14 +33,14 @@ def loss_of(net: SegmentationNet, image: Tensor, label: Tensor) -> Tensor:
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_gradient_is_the_slope_of_the_loss(name: NetName, training: bool) -> None:
-    """Along a random direction of all weights, in float64: central differences of step 1e-9 are good to 1e-5 or so.
+    """Central differences in float64 along a random direction of all weights, with a length of 1e-9.
 
-    Smaller than usual, so that hardly a ReLU or maximum changes sides on the way.
+    Their error is about 1e-5. The length is smaller than usual, so that hardly any ReLU or maximum changes in between.
     """
     net = build_net(NetConfig(name=name, width=4, ppm_kernels=(2, 16))).double().train(training)
     generator = torch.Generator().manual_seed(1)
     for norm in (module for module in net.modules() if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d)):
-        nn.init.normal_(norm.bias, std=0.3, generator=generator)  # at zero, silent features lie on a ReLU's kink
+        nn.init.normal_(norm.bias, std=0.3, generator=generator)  # at zero, inactive features are at the kink of a ReLU
     image, label = sample(torch.float64)
     loss_of(net, image, label).backward()  # type: ignore[no-untyped-call]
     parameters = list(net.parameters())
@@ -59,7 +59,7 @@ def test_the_gradient_is_the_slope_of_the_loss(name: NetName, training: bool) ->
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_bfloat16_loss_follows_float64(name: NetName) -> None:
-    """Measured: 0.1 % off for the 3D networks, 1.4 % for the 2D one."""
+    """The measured error is 0.1 % for the 3D networks and 1.4 % for the 2D network."""
     net = build_net(NetConfig(name=name, width=8)).train()
     exact = deepcopy(net).double()
     image, label = sample()
@@ -71,7 +71,7 @@ def test_the_bfloat16_loss_follows_float64(name: NetName) -> None:
 
 
 def gradient(net: SegmentationNet, image: Tensor, label: Tensor, *, bfloat16: bool = False) -> Tensor:
-    """Of all weights, in a row."""
+    """Return the gradient of all weights as one vector."""
     net.zero_grad()
     with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
         logits = net.training_logits(image)[0]
@@ -82,10 +82,10 @@ def gradient(net: SegmentationNet, image: Tensor, label: Tensor, *, bfloat16: bo
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_bfloat16_gradient_follows_float64(name: NetName) -> None:
-    """After some steps: cosines of 0.993, 1.000 and 0.950 at least in five seeds; 0.998 for all at the presets' sizes.
+    """After some steps, cosines are at least 0.993, 1.000 and 0.950 in five seeds, and 0.998 at the presets' sizes.
 
-    With fresh weights the gradient of these deep networks is rounding for the most part, PyTorch's own steps or ours:
-    a fifth of it is left in bfloat16, and a hundredth is lost in float32 too.
+    With initial weights, the gradient of these deep networks is mostly rounding, with PyTorch's operations and with the
+    compiled one: a fifth of it is left in bfloat16, and a hundredth is lost in float32.
     """
     net = build_net(NetConfig(name=name, width=8)).train()
     image, label = sample()

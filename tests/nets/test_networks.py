@@ -1,4 +1,4 @@
-"""What every network promises, and what makes 3D_FCN_PPM the paper's."""
+"""Properties of every network, and those of 3D_FCN_PPM that the paper names."""
 
 import pytest
 import torch
@@ -134,7 +134,7 @@ def test_weights_follow_from_the_seed_alone(name):
 
 
 def test_heads_start_at_the_papers_weighted_shares():
-    """Shares 0.8064, 0.1693, 0.0243 times weights 0.2, 1, 2, over their sum 0.37918."""
+    """Shares 0.8064, 0.1693, 0.0243 times weights 0.2, 1, 2, divided by their sum 0.37918."""
     net = net_of(deep_supervision=True)
     for head in (net.head, *net.auxiliary_heads):
         assert head.bias.exp().tolist() == pytest.approx([0.42534, 0.44649, 0.12817], abs=1e-5)
@@ -153,7 +153,7 @@ def test_unknown_name_lists_the_nearest():
 @pytest.mark.parametrize("name", ["fcn_ppm", "unet3d"])
 @pytest.mark.parametrize("depth", [1, 4, 8, 12, 16])
 def test_bfloat16_gradients_of_flat_inputs_agree_with_float32(name: NetName, depth: int) -> None:
-    """Where the coarsest map had two slices, oneDNN returned gradients made of unwritten memory."""
+    """With two slices in the coarsest map, oneDNN returned gradients from memory that was never written."""
     net = build_net(NetConfig(name=name, width=8)).train()
     image = torch.randn(2, 1, depth, 16, 16, generator=torch.Generator().manual_seed(0))
     norms = []

@@ -24,7 +24,7 @@ def test_a_constant_map_stays_constant_on_odd_sizes(kernel):
 
 
 def test_averages_bfloat16_with_float32_sums():
-    """Ones with one in sixteen 3, less 1.125: nothing is left of the mean if it is summed in eight bits."""
+    """The mean of ones and one 3 in sixteen values is 1.125, minus 1: a sum with eight bits would lose the rest."""
     pyramid = PyramidPooling(1, (16,))
     with torch.no_grad():
         pyramid.branches[0].convolution.weight.fill_(1)
@@ -39,7 +39,7 @@ def test_averages_bfloat16_with_float32_sums():
 
 
 def test_branch_by_hand():
-    """Means 1.5, 3.5, 5, doubled, minus four, rectified, tripled and spread; the third cell is cropped."""
+    """Means 1.5, 3.5 and 5 are doubled, reduced by four, rectified, tripled and repeated; the third cell is cropped."""
     pyramid = PyramidPooling(1, (2,))
     branch = pyramid.branches[0]
     with torch.no_grad():

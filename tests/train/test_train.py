@@ -116,12 +116,12 @@ def test_augmented_run_resumes_bit_for_bit(tiny_train: TrainConfig, ball_cohort:
 def test_waiting_for_data_is_a_share_of_the_training_steps(
     tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = SimpleNamespace(monotonic=itertools.count().__next__)  # a second passes whenever it is looked at
+    clock = SimpleNamespace(monotonic=itertools.count().__next__)  # each reading is one second later
     monkeypatch.setattr("renalnet.train.run.time", clock)
     monkeypatch.setattr("renalnet.data.batches.loader.time", clock)
     config = tiny_train.model_copy(update={"loader": LoaderConfig(workers=0)})
     records = list(TrainingRun(config, ball_cohort, str(tmp_path / "a")))
-    # A look before the first step and behind each, and two around each of the three batches.
+    # One reading before the first step and after each, and two around each of the three batches.
     assert [record.data_wait_share for record in records] == [3 / 9] * 3
     assert [record.voxels_per_s for record in records] == [3 * 2 * 8 * 16 * 16 / 9] * 3
     logged = [

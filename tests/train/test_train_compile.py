@@ -1,4 +1,4 @@
-"""Compiled training, and what becomes of it where compiling fails."""
+"""Compiled training, and training where compiling fails."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,9 @@ from renalnet.runtime.device import Device, pick_device
 from renalnet.train.forward import TrainingForward
 from renalnet.train.run import StepReport, TrainingRun
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # what the compiler imports uses it
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*torch.jit:DeprecationWarning"
+)  # a module that the compiler imports uses it
 LATER = "the network could not be compiled"
 
 
@@ -86,7 +88,8 @@ def test_compiled_training_is_the_same_but_for_rounding(
     list(run)
     assert run.is_compiled and LATER not in caplog.text
     assert compiled[0] == pytest.approx(plain[0], rel=1e-5)
-    # Behind a step, since rounding grows through narrow layers' BatchNorm; the step itself takes off 3 %.
+    # After one step, because rounding errors grow through the BatchNorm of narrow layers. The step itself lowers the
+    # loss by 3 %.
     assert compiled[1] == pytest.approx(plain[1], rel=1e-3)
 
 

@@ -1,4 +1,4 @@
-"""Steps that cannot be made: what is not finite, and what does not fit into memory."""
+"""Steps that fail: values that are not finite, and batches that do not fit into memory."""
 
 import math
 import subprocess
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def allocator_error() -> RuntimeError:
-    """What PyTorch's allocator raises on a processor that has no such memory."""
+    """Return the error that PyTorch's allocator raises on a CPU without enough memory."""
     with pytest.raises(RuntimeError) as raised:
         torch.empty(2**50)
     return raised.value
@@ -50,7 +50,7 @@ def make_stepper(config: TrainConfig, cohort: Cohort) -> tuple[Stepper, BatchLoa
 
 
 def copies(stepper: Stepper) -> list[Tensor]:
-    """Weights, BatchNorm's statistics and momentum."""
+    """Return copies of weights, BatchNorm's statistics and momentum."""
     momentum = [state["momentum_buffer"] for state in stepper.optimizer.state.values()]
     return [tensor.clone() for tensor in (*stepper.net.state_dict().values(), *momentum)]
 
@@ -58,7 +58,7 @@ def copies(stepper: Stepper) -> list[Tensor]:
 def refuse_more_than(
     num_crops: int, monkeypatch: pytest.MonkeyPatch, error: Callable[[], BaseException] = allocator_error
 ) -> None:
-    """Networks run out of memory, behind the pass that changes BatchNorm's statistics, with more crops than these."""
+    """Make networks run out of memory with more crops than this, after BatchNorm's statistics have changed."""
     whole = SegmentationNet.training_logits
 
     def limited(net: SegmentationNet, image: Tensor) -> list[Tensor]:
@@ -115,15 +115,17 @@ def test_a_gradient_that_is_not_finite_is_told_from_a_loss(tiny_train: TrainConf
     assert all(torch.equal(one, two) for one, two in zip(before, copies(stepper), strict=True))
 
 
-def test_the_optimiser_stands_still_behind_what_is_not_finite(tiny_train: TrainConfig, ball_cohort: Cohort) -> None:
-    """As on a GPU, where a step is known to have failed only when the next is under way."""
+def test_the_optimiser_changes_nothing_after_a_value_that_is_not_finite(
+    tiny_train: TrainConfig, ball_cohort: Cohort
+) -> None:
+    """As on a GPU, where a failure is known only after the next step has been started."""
     stepper, loader = make_stepper(tiny_train, ball_cohort)
     stepper._num_late = 1
     assert stepper.step(loader.batch(0)) == []
     hook = stepper.net.head.weight.register_hook(lambda gradient: gradient * math.nan)
     before = copies(stepper)
     assert len(stepper.step(loader.batch(1))) == 1 and stepper.failure is None
-    hook.remove()  # the next step is sound, and must not be made all the same
+    hook.remove()  # the next step is finite, but must not change the weights
     assert stepper.step(loader.batch(2)) == []
     assert stepper.failure is not None and stepper.failure.what == "the gradient is not finite"
     assert stepper.flush() == []
@@ -189,13 +191,13 @@ def test_a_step_that_does_not_fit_is_made_in_parts(
     chosen, _ = make_stepper(changed(config, micro_batch=2), ball_cohort)
     expected = chosen.step(loader.batch(0))
     assert halved.step(loader.batch(0)) == expected and halved.micro_batch == 2  # 5, 3, 2
-    # BatchNorm's statistics, too, are those of a step that never failed.
+    # BatchNorm's statistics are also those of a step without a failure.
     assert all(torch.equal(one, two) for one, two in zip(copies(halved), copies(chosen), strict=True))
     assert "5 crops at a time" in caplog.text and "statistics from 2 crops" in caplog.text
 
 
 def test_parts_add_up_to_the_whole_batch(tiny_train: TrainConfig, ball_cohort: Cohort) -> None:
-    """Loss and gradient are those of the batch where BatchNorm has no say: with its statistics fixed."""
+    """Loss and gradient are those of the batch if the statistics of BatchNorm are fixed."""
     config = changed(tiny_train, batch_size=5, clip_norm=1e9)
     gradients, losses = [], []
     for micro_batch in (0, 2):
@@ -284,7 +286,7 @@ def test_buffers_of_the_last_two_steps_come_back() -> None:
 
 @pytest.mark.slow
 def test_memory_that_the_system_refuses(tiny_train: TrainConfig, ball_store: Store, tmp_path: Path) -> None:
-    """A real process with a real limit: the batch of 64 large crops does not fit, some of its parts do."""
+    """In a real process with a real limit, the batch of 64 large crops does not fit, but parts of it do."""
     config = changed(tiny_train, batch_size=64)
     patch, net = config.patch.model_copy(update={"shape": (24, 40, 40)}), config.net.model_copy(update={"width": 16})
     config = config.model_copy(update={"patch": patch, "net": net, "epochs": 1, "steps_per_epoch": 1})

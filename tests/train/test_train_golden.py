@@ -1,4 +1,4 @@
-"""The first losses of the smallest preset at a gentle rate, against those kept in `golden/quick_losses.json`."""
+"""The first losses of the smallest preset at a low learning rate, against those in `quick_losses.json`."""
 
 import json
 import os
@@ -25,9 +25,9 @@ TOLERANCE = 3e-3
 
 
 def test_first_losses_of_the_quick_preset(tmp_path: Path) -> None:
-    """With RENALNET_GOLDEN=write this test writes the losses of this machine, after an intended change.
+    """With RENALNET_GOLDEN=write, this test writes the losses of this machine; use it after an intended change.
 
-    The preset at its real sizes: batches of four crops of 24×32×32 of six balls, float32, one thread.
+    The preset has its real sizes: batches of four crops of 24×32×32 from six balls, in float32 on one thread.
     """
     splits: list[Split] = ["train"] * 6 + ["validation"]
     rois = [ball_roi(f"case_{number:05d}", split, number, scale=2) for number, split in enumerate(splits)]

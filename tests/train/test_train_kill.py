@@ -1,4 +1,4 @@
-"""Runs killed at any moment end as the undisturbed one: real processes, real SIGKILLs."""
+"""Runs that are killed at any time end like an undisturbed run: real processes and real SIGKILLs."""
 
 import json
 import time
@@ -23,7 +23,7 @@ STEPS_PER_EPOCH = 7
 
 
 def train(config: TrainConfig, store: str, folder: str, steps: Connection) -> None:
-    """A child: says that it has begun, then the number of each step."""
+    """Train in a child process, which prints that it has started, then the number of each step."""
     torch.set_num_threads(1)
     cohort = load_cohort(open_store(store))
     run = TrainingRun(config, cohort, folder, on_step=lambda _: steps.send(run.step))
@@ -52,7 +52,7 @@ def run_to_its_end(config: TrainConfig, store: Store, folder: Path) -> None:
 def kill_after_some_steps(
     config: TrainConfig, store: Store, folder: Path, generator: np.random.Generator
 ) -> tuple[int, int]:
-    """The step that the killed child had got to, and that of the checkpoint it left."""
+    """Return the last step of the killed child, and the step of its checkpoint."""
     child, steps = start(config, store, folder)
     for _ in range(1 + int(generator.integers(3))):
         step = steps.recv()

@@ -1,4 +1,4 @@
-"""Stopping and resuming within an epoch, and what a resumed run mends."""
+"""Stopping and resuming within an epoch, and what a resumed run repairs."""
 
 import itertools
 import json
@@ -17,7 +17,7 @@ from renalnet.train.run import StepReport, TrainingRun
 
 
 def stop_at(num_questions: int) -> Callable[[], bool]:
-    """Says so when it is asked for the last of so many times, and from then on."""
+    """Return a `should_stop` that is true from the given call on."""
     asked = itertools.count(1)
     return lambda: next(asked) >= num_questions
 
@@ -28,8 +28,8 @@ def same_tensors(first: Path, second: Path) -> bool:
     return all(torch.equal(one.tensors[name], two.tensors[name]) for name in one.tensors)
 
 
-def stopped_at_the_next_place(config: TrainConfig, cohort: Cohort, folder: Path) -> TrainingRun:
-    """Resumes, and stops behind the next step or validation patient."""
+def stopped_at_the_next_point(config: TrainConfig, cohort: Cohort, folder: Path) -> TrainingRun:
+    """Resume the run, and stop it after the next step or validation case."""
     run = TrainingRun(config, cohort, str(folder), should_stop=lambda: place(run) != start)
     start = place(run)
     list(run)
@@ -45,9 +45,9 @@ def test_a_run_stopped_wherever_it_can_be_ends_bit_for_bit_as_the_undisturbed(
 ) -> None:
     undisturbed = list(TrainingRun(tiny_train, ball_cohort, str(tmp_path / "a")))
     places = []
-    while not (run := stopped_at_the_next_place(tiny_train, ball_cohort, tmp_path / "b")).is_finished:
+    while not (run := stopped_at_the_next_point(tiny_train, ball_cohort, tmp_path / "b")).is_finished:
         places.append(place(run))
-    # Behind each step of an epoch, behind its first patient, and, but for the last epoch, behind the other.
+    # After each step of an epoch, after its first case and, except in the last epoch, after the other case.
     epochs = [[(n + 1, 0), (n + 2, 0), (n + 3, 0), (n + 3, 1), (n + 3, 0)] for n in (0, 3, 6)]
     assert places == list(itertools.chain(*epochs))[:-1]
     for one, two in zip(undisturbed, run.records, strict=True):
@@ -77,7 +77,7 @@ def test_checkpoints_come_in_the_rhythm_asked_for(
         seen.append(found.step if found else 0)
 
     list(TrainingRun(config, ball_cohort, str(tmp_path), on_step=look))
-    assert seen == [0, *steps]  # at a step, what the step before has left
+    assert seen == [0, *steps]  # at a step, the values that the previous step has left
     assert load_checkpoint(tmp_path).step == 4  # type: ignore[union-attr]
 
 
@@ -118,7 +118,7 @@ def test_without_its_newest_checkpoint_a_run_goes_back_and_ends_the_same(
     list(TrainingRun(tiny_train, ball_cohort, str(tmp_path / "a")))
     list(TrainingRun(tiny_train, ball_cohort, str(tmp_path / "b")))
     newest = tmp_path / "b" / "checkpoint-000009.json"
-    newest.write_text(newest.read_text().replace('"loss": 0', '"loss": 1'))  # it is JSON still, but another
+    newest.write_text(newest.read_text().replace('"loss": 0', '"loss": 1'))  # still JSON, but with another value
     again = TrainingRun(tiny_train, ball_cohort, str(tmp_path / "b"))
     assert "checkpoint 9 of" in caplog.text and "does not match its checksum" in caplog.text
     assert again.step == 6 and len((tmp_path / "b" / "epochs.jsonl").read_text().splitlines()) == 2

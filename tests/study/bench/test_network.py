@@ -48,7 +48,7 @@ def test_features_of_the_plain_network_are_in_the_order_asked_for(
     is_channels_last: bool, layout: torch.memory_format
 ) -> None:
     net = plain(build_net(NetConfig(width=8)), is_channels_last=is_channels_last)
-    # In float32 PyTorch falls back to its usual order where a map is as small as this one.
+    # In float32, PyTorch uses its default order for a map as small as this one.
     with torch.autocast("cpu", torch.bfloat16, enabled=is_channels_last):
         features = net.features(painted(SHAPE, 1)[0])
     assert all(feature.is_contiguous(memory_format=layout) for feature in features)
@@ -58,7 +58,7 @@ def test_operations_are_those_of_the_description(tmp_path: Path) -> None:
     for network_name in ("renalnet", "plain"):
         inference, training = implementation(tmp_path, network_name).gflop()
         assert inference == 2 * describe(NetConfig(), SHAPE).multiply_adds / 1e9
-        assert 2.9 * inference < training < 3 * inference  # nothing asks for the gradient of the image
+        assert 2.9 * inference < training < 3 * inference  # the gradient of the image is not computed
 
 
 def implementation(folder: Path, network_name: str, *, is_fast: bool | None = None) -> Implementation:
@@ -70,7 +70,7 @@ def implementation(folder: Path, network_name: str, *, is_fast: bool | None = No
 
 
 def test_our_error_is_that_of_the_number_format(tmp_path: Path) -> None:
-    """Ours is as near to plain float32 as plain PyTorch in the same format."""
+    """The error of ours against plain float32 is that of plain PyTorch in the same format."""
     same = [implementation(tmp_path, "renalnet"), implementation(tmp_path, "plain", is_fast=True)]
     reference = implementation(tmp_path, "plain", is_fast=False)
     loss = reference.check()

@@ -10,7 +10,7 @@ PAPER = (0.2, 1.0, 2.0)
 
 
 def voxels(*rows):
-    """Logits (1, 3, 1, 1, N) from a row of three a voxel."""
+    """Return logits (1, 3, 1, 1, N) from one row of three per voxel."""
     return torch.tensor(rows).T.reshape(1, 3, 1, 1, -1)
 
 
@@ -19,7 +19,7 @@ def labels(*values):
 
 
 def test_loss_by_hand():
-    """Two voxels: a tumor at q = 1/3, a kidney whose logit is ahead by one."""
+    """One voxel is tumor with q = 1/3, the other is kidney with a logit larger by one."""
     loss = weighted_cross_entropy(voxels([0.0, 0.0, 0.0], [0.0, 1.0, 0.0]), labels(2, 1), PAPER)
     expected = (2.0 * log(3) + 1.0 * log(1 + 2 * exp(-1))) / 3.0
     assert loss.item() == pytest.approx(expected)

@@ -8,12 +8,12 @@ from renalnet.types import IGNORE_LABEL
 
 
 def logits_of(*samples: list[list[float]]) -> torch.Tensor:
-    """Logits (B, 3, 1, 1, N) whose softmax are the given probabilities, one row of three per voxel."""
+    """Return logits (B, 3, 1, 1, N) whose softmax gives the given probabilities, one row of three per voxel."""
     return torch.tensor(samples).log().movedim(2, 1)[:, :, None, None]
 
 
 def labels_of(*samples: list[int]) -> torch.Tensor:
-    """Labels (B, 1, 1, N)."""
+    """Return labels (B, 1, 1, N)."""
     return torch.tensor(samples, dtype=torch.uint8)[:, None, None]
 
 
@@ -33,7 +33,7 @@ def test_an_ignored_voxel_does_not_count():
 
 
 def test_an_absent_label_is_left_out_of_the_mean_of_its_sample():
-    """Tumor has no voxel: kidney alone, Σq·t = 0.5, Σq = 1, Σt = 1."""
+    """The tumor has no voxel. The kidney has Σq·t = 0.5, Σq = 1, Σt = 1."""
     assert soft_dice_loss(logits_of(VOXELS), labels_of([0, 1, 0])).tolist() == pytest.approx([0.5])
 
 

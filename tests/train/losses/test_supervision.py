@@ -1,4 +1,4 @@
-"""What every loss in the table promises, and how deep supervision weights the outputs."""
+"""Properties of every loss in the table, and the weights of the outputs in deep supervision."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from renalnet.types import IGNORE_LABEL
 
 
 def labels_of(shape: tuple[int, ...]) -> torch.Tensor:
-    """Random labels, the first slice ignored."""
+    """Return random labels with an ignored first slice."""
     labels = torch.randint(0, 3, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     labels[:, 0] = IGNORE_LABEL
     return labels
