@@ -69,7 +69,8 @@ def test_zoom_doubles_what_is_shown() -> None:
 
 
 def test_outside_is_marked_and_dark() -> None:
-    image, label = torch.full((4, 8, 8), 0.9), torch.ones((4, 8, 8), dtype=torch.uint8)
+    image = torch.full((4, 8, 8), 0.9)
+    label = torch.ones((4, 8, 8), dtype=torch.uint8)
     smaller, classes = Placement(zoom=0.5).apply(image, label)
     assert int((classes == IGNORE_LABEL).sum()) == 4 * 8 * 8 - 2 * 4 * 4
     assert classes.unique().tolist() == [1, IGNORE_LABEL]
@@ -120,7 +121,8 @@ def test_an_option_alone_changes_every_crop_or_the_share_it_is_given(name: str) 
 
 def test_values_are_drawn_from_the_range_whatever_else_is_on() -> None:
     shift = {"shift_hu": Chance(probability=1.0, range=(70.0, 140.0))}
-    alone, together = AugmentConfig(**shift), AugmentConfig(**(ALWAYS | shift))
+    alone = AugmentConfig(**shift)
+    together = AugmentConfig(**(ALWAYS | shift))
     for crop in range(20):
         (only,) = Augmenter(alone, SCALE, seed=1).draw(crop).intensities
         assert isinstance(only, Shift) and 0.1 <= only.amount <= 0.2

@@ -22,7 +22,10 @@ class Counted:
         gate: threading.Event | None = None,
     ) -> None:
         self.reads: list[int] = []
-        self.broken, self.unexpected, self.gate, self.is_closed = broken, unexpected, gate, False
+        self.broken = broken
+        self.unexpected = unexpected
+        self.gate = gate
+        self.is_closed = False
 
     def read(self, number: int) -> DecodedCase:
         self.reads.append(number)

@@ -32,7 +32,8 @@ def same(one: Batch, other: Batch) -> bool:
 
 
 def test_batch_depends_on_seed_and_step_alone(ball_cohort: Cohort) -> None:
-    first, again = loader(ball_cohort), loader(ball_cohort)
+    first = loader(ball_cohort)
+    again = loader(ball_cohort)
     again.batch(9)
     assert same(first.batch(5), again.batch(5))
     assert not same(first.batch(5), first.batch(6))
@@ -111,8 +112,10 @@ def test_crops_are_clipped_and_padded(ball_cohort: Cohort) -> None:
 
 
 def test_padding_is_marked() -> None:
-    image, label = np.arange(8, dtype=np.int16).reshape(2, 2, 2), np.ones((2, 2, 2), np.uint8)
-    pixels, classes = np.zeros((4, 2, 2), np.int16), np.zeros((4, 2, 2), np.uint8)
+    image = np.arange(8, dtype=np.int16).reshape(2, 2, 2)
+    label = np.ones((2, 2, 2), np.uint8)
+    pixels = np.zeros((4, 2, 2), np.int16)
+    classes = np.zeros((4, 2, 2), np.uint8)
     location = CropLocation(0, (-1, 0, 0), (4, 2, 2))
     crop_into(pixels, image, location, -200)
     crop_into(classes, label, location, IGNORE_LABEL)

@@ -88,7 +88,8 @@ def test_the_second_user_decodes_nothing(ball_store: Store, home: Path) -> None:
 
 
 def test_the_last_user_removes_the_copy_and_read_cases_stay_valid(ball_store: Store, home: Path) -> None:
-    first, second = copy(ball_store, home), copy(ball_store, home)
+    first = copy(ball_store, home)
+    second = copy(ball_store, home)
     case = first.read(0)
     first.close()
     assert (home / "copy").is_dir()
@@ -177,7 +178,8 @@ def test_cases_without_room_are_decoded_by_each_process(
 
 
 def test_a_case_takes_whole_pages() -> None:
-    shapes, num_slabs = np.array([[8, 10, 10], [200, 150, 150]]), np.array([1, 25])
+    shapes = np.array([[8, 10, 10], [200, 150, 150]])
+    num_slabs = np.array([1, 25])
     small, large = copy_bytes(shapes, num_slabs).tolist()
     assert small == 4096
     assert large == 3298 * 4096  # 13 500 000 bytes of voxels and 25 slabs of 240 bytes, rounded up

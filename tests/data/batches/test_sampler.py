@@ -29,7 +29,8 @@ def test_streams_differ_by_purpose_and_place_and_repeat() -> None:
 def test_one_case_leaves_and_one_enters_every_visit() -> None:
     window = ShuffleWindow(num_cases=10, size=4, visit=3, seed=0)
     for crop in range(2, 60, 3):
-        before, after = window.at(crop).tolist(), window.at(crop + 1).tolist()
+        before = window.at(crop).tolist()
+        after = window.at(crop + 1).tolist()
         assert window.at(crop - 2).tolist() == before
         assert after[:-1] == before[1:]
 
@@ -57,7 +58,8 @@ def test_cases_around_include_all_windows_between_and_the_next() -> None:
 
 
 def test_crops_lie_inside_a_larger_roi(ball_cohort: Cohort) -> None:
-    sampler, generator = Sampler(ball_cohort.train, CONFIG, ALL_CASES), np.random.default_rng(0)
+    sampler = Sampler(ball_cohort.train, CONFIG, ALL_CASES)
+    generator = np.random.default_rng(0)
     for crop in range(50):
         location = sampler.draw(crop, generator)
         assert all(start >= 0 for start in location.start)

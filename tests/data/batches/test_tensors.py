@@ -44,7 +44,9 @@ def test_the_networks_layout_costs_no_copy(ball_cohort: Cohort) -> None:
 def test_crops_are_augmented_by_their_number(ball_cohort: Cohort) -> None:
     noise = {"noise_hu": {"probability": 1.0, "range": (10.0, 20.0)}}
     noisy = maker(ball_cohort, **noise)
-    plain, first, other = batch(ball_cohort, 0), batch(ball_cohort, 3), batch(ball_cohort, 4)
+    plain = batch(ball_cohort, 0)
+    first = batch(ball_cohort, 3)
+    other = batch(ball_cohort, 4)
     assert not torch.equal(noisy(first)[0], maker(ball_cohort)(first)[0])
     again = maker(ball_cohort, **noise)(other)[0].clone()
     noisy(plain)

@@ -53,7 +53,8 @@ def test_without_tumor_the_larger_kidney_is_measured() -> None:
 
 def test_all_voxels_of_an_roi_already_cut_count() -> None:
     where = np.s_[4:37, 14:48, 57:91]
-    image, label = sound_case().image.array[where], sound_case().label.array[where]
+    image = sound_case().image.array[where]
+    label = sound_case().label.array[where]
     grid = Grid.axis_aligned((33, 34, 34), (3.0, 3.0, 3.0))
     facts = measure_case(LoadedCase("roi", Volume(image, grid), Volume(label, grid), grid))
     whole = measure_case(sound_case())

@@ -114,7 +114,8 @@ def cropped(loaded: LoadedCase) -> LoadedCase:
 
 def thick(loaded: LoadedCase) -> LoadedCase:
     grid = covering_grid(loaded.image.grid, (5.0, 1.0, 1.0))
-    image, label = regrid_image(loaded.image, grid, -1024), regrid_label(loaded.label, grid)
+    image = regrid_image(loaded.image, grid, -1024)
+    label = regrid_label(loaded.label, grid)
     return replace(loaded, image=image, label=label)
 
 

@@ -30,7 +30,9 @@ def _abdomen(index: int) -> PaintedCase:
 def _label_map() -> Volume:
     """Return a kidney with half axes of 24 × 25 × 52 mm and a tumor of 12 mm radius on its side."""
     z, y, x = (np.arange(n) * s for n, s in zip(ROI_GRID.shape, ROI_GRID.spacing_mm, strict=True))
-    z, y, x = z[:, None, None] - 62, y[None, :, None] - 48, x[None, None, :] - 48
+    z = z[:, None, None] - 62
+    y = y[None, :, None] - 48
+    x = x[None, None, :] - 48
     label = ((z / 52) ** 2 + (y / 24) ** 2 + (x / 25) ** 2 < 1).astype(np.uint8)
     label[(z - 10) ** 2 + y**2 + (x - 24) ** 2 < 144] = 2
     return Volume(label, ROI_GRID)

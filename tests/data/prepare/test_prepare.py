@@ -48,8 +48,10 @@ def write_case(folder: Path, image: Volume, label: Volume) -> None:
 def write_rois(folder: Path, count: int, first: int = 0) -> Path:
     for index in range(first, first + count):
         rng = np.random.default_rng(index)
-        image, label = rng.integers(-1000, 500, GRID.shape).astype(np.int16), np.zeros(GRID.shape, np.uint8)
-        label[2:10, 5:35, 5 : 35 - index], label[4:6, 10:20, 10:20] = 1, 2
+        image = rng.integers(-1000, 500, GRID.shape).astype(np.int16)
+        label = np.zeros(GRID.shape, np.uint8)
+        label[2:10, 5:35, 5 : 35 - index] = 1
+        label[4:6, 10:20, 10:20] = 2
         image[label > 0] = 150
         write_case(folder / f"case_{index}", Volume(image, GRID), Volume(label, GRID))
     return folder
@@ -80,7 +82,8 @@ def test_whole_scans_are_localised_and_every_labelled_voxel_is_kept(abdomens: Pa
         "phantom-0",
     }
     for index, case in enumerate(store.cases()):
-        roi, truth = store.read(case), paint_abdomen(PHANTOM, index)
+        roi = store.read(case)
+        truth = paint_abdomen(PHANTOM, index)
         assert roi.grid.spacing_mm == (3.0, 2.0, 2.0)
         tumor_ml = (roi.label == 2).sum() * roi.grid.voxel_ml
         assert tumor_ml == pytest.approx((truth.label.array == 2).sum() * truth.label.grid.voxel_ml, rel=0.1, abs=0.3)
@@ -105,7 +108,8 @@ def test_rois_already_cut_stay_unchanged(tmp_path: Path) -> None:
 
 
 def test_a_second_folder_is_held_out(tmp_path: Path) -> None:
-    src, test_src = write_rois(tmp_path / "src", 3), write_rois(tmp_path / "test", 2, first=3)
+    src = write_rois(tmp_path / "src", 3)
+    test_src = write_rois(tmp_path / "test", 2, first=3)
     prepare(src, tmp_path / "store", CUT, test_src=test_src)
     assert open_store(tmp_path / "store").cases("test") == ["case_3", "case_4"]
     with pytest.raises(InputError, match=r"case 'case_0' is in .* and in .*; remove or rename"):
@@ -147,7 +151,8 @@ def test_a_case_under_two_names_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_cases_are_added_without_moving_others(tmp_path: Path) -> None:
-    src, store = write_rois(tmp_path / "src", 4), tmp_path / "store"
+    src = write_rois(tmp_path / "src", 4)
+    store = tmp_path / "store"
     prepare(src, store, CUT)
     before = open_store(store)
     write_rois(src, 4, first=4)
@@ -174,7 +179,8 @@ def test_refit_takes_the_mean_of_all_training_cases(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_cases_added_to_a_named_test_cohort_are_never_drawn_into_it(tmp_path: Path) -> None:
-    src, test_src = write_rois(tmp_path / "src", 4), write_rois(tmp_path / "test", 1, first=4)
+    src = write_rois(tmp_path / "src", 4)
+    test_src = write_rois(tmp_path / "test", 1, first=4)
     prepare(src, tmp_path / "store", CUT, test_src=test_src)
     write_rois(src, 15, first=5)
     prepare(src, tmp_path / "store", CUT)
@@ -314,7 +320,8 @@ def large_rois(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for index in range(8):
         image = np.random.default_rng(index).integers(-1000, 500, grid.shape).astype(np.int16)
         label = np.zeros(grid.shape, np.uint8)
-        label[2:38, 20:60, 20 : 50 + index], label[4:14, 24:44, 24:44] = 1, 2
+        label[2:38, 20:60, 20 : 50 + index] = 1
+        label[4:14, 24:44, 24:44] = 2
         image[label > 0] = 150
         write_case(folder / f"large_{index}", Volume(image, grid), Volume(label, grid))
     return folder

@@ -80,7 +80,7 @@ def test_class_locations_count_the_slabs_and_list_their_voxels(tmp_path: Path) -
 def test_an_absent_label_has_no_listed_voxel(tmp_path: Path) -> None:
     roi = random_roi("a")
     bare = Roi("a", "train", roi.image, np.minimum(roi.label, 1), roi.grid, roi.grid)
-    locations = write_store(tmp_path, [bare], CONFIG).locations("a")
+    locations = write_store(tmp_path, [bare], CONFIG).class_locations("a")
     assert [anchors.shape for anchors in locations.tumor] == [(0, 3)] * 3
 
 
@@ -275,7 +275,8 @@ def test_an_unknown_case_names_the_nearest(tmp_path: Path) -> None:
 
 
 def test_the_first_of_two_writers_to_commit_wins_and_the_store_stays_whole(tmp_path: Path) -> None:
-    first, second = StoreWriter(tmp_path, CONFIG), StoreWriter(tmp_path, CONFIG)
+    first = StoreWriter(tmp_path, CONFIG)
+    second = StoreWriter(tmp_path, CONFIG)
     first.add(random_roi("a"))
     second.add(random_roi("bb"))
     first.finish()
@@ -305,4 +306,4 @@ def test_a_store_on_an_object_store(s3_uri: str) -> None:
     opened.verify()
     assert opened.fingerprint == store.fingerprint
     np.testing.assert_array_equal(opened.read("a").image, original.image)
-    assert open_store(s3_uri).locations("a").counts.sum() == original.label.size
+    assert open_store(s3_uri).class_locations("a").counts.sum() == original.label.size
