@@ -38,7 +38,8 @@ _log = get_logger(__name__)
 class Lease:
     """A lease that is held inside a `with` block.
 
-    A holder whose process has ended is taken over from: at once on the same machine, after `silent_s` on another one.
+    If the process of the holder has ended, the lease is taken over: at once on the same machine, after `silent_s` on
+    another one.
     """
 
     def __init__(self, path: str, *, silent_s: float = SILENT_S) -> None:
@@ -59,7 +60,7 @@ class Lease:
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
         }
         self._ended = threading.Event()
-        # A daemon, so that a process that forgets to leave the block can still end.
+        # A daemon thread does not keep the process alive.
         self._beats = threading.Thread(target=self._beat, name="lease", daemon=True)
 
     def __enter__(self) -> Self:

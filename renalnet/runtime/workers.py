@@ -10,12 +10,14 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Final, Protocol, Self, TypeVar
 
 from renalnet.errors import InputError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+DIED: Final = "the process that read it died, because the file is damaged or memory ran out; replace or remove the file"
+"""Error message of a job whose process died."""
 
 
 class JobPool(Protocol):
@@ -123,9 +125,6 @@ class Workers:
 def _is_good(future: Future[Result]) -> bool:
     """Return whether a job has ended by itself, with a result or with an error of its own."""
     return future.done() and not future.cancelled() and not isinstance(future.exception(), BrokenProcessPool)
-
-
-DIED = "the process that read it died, because the file is damaged or memory ran out; replace or remove the file"
 
 
 def _begin(start: Callable[[], None] | None) -> None:
