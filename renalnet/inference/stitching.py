@@ -144,7 +144,8 @@ def stitch_slabs(
 
 def _read(image: NDArray[Any], regions: Sequence[Region], normalise: Normalise, device: torch.device) -> Tensor:
     """Return the sub-volumes (B, 1, d, h, w). Slices that several of them share are normalised once."""
-    first, last = regions[0][0].start, regions[-1][0].stop
+    first = regions[0][0].start
+    last = regions[-1][0].stop
     slices = np.ascontiguousarray(normalise(image[first:last]), dtype=np.float32)
     voxels = torch.from_numpy(slices).to(device)
     return torch.stack([voxels[z.start - first : z.stop - first, y, x] for z, y, x in regions])[:, None]

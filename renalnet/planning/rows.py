@@ -135,7 +135,9 @@ ROWS: Final = (
     Line(
         "beyond_upper_share", "Above the upper polar line", "%", 0, 100.0, "end of the middle third of the longest axis"
     ),
-    Line("beyond_lower_share", "Below the lower polar line", "%", 0, 100.0, "likewise"),
+    Line(
+        "beyond_lower_share", "Below the lower polar line", "%", 0, 100.0, "end of the middle third of the longest axis"
+    ),
     Line("to_upper_line_mm", "To the upper polar line", "mm", 0, definition="0 where the tumor crosses it"),
     Line("to_lower_line_mm", "To the lower polar line", "mm", 0, definition="0 where the tumor crosses it"),
     Line("face", "Face of the kidney", definition="5 mm or more in front of or behind the kidney's centre"),

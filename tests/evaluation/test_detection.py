@@ -27,7 +27,8 @@ def test_voxels_outside_the_truth_count_in_the_union():
 
 
 def test_components_are_not_added_up():
-    six, other = box((0, 1), (0, 1), (0, 6)), box((1, 2), (4, 5), (0, 6))
+    six = box((0, 1), (0, 1), (0, 6))
+    other = box((1, 2), (4, 5), (0, 6))
     assert tumor_found(TRUTH, six | other) is False
     joined = six | box((1, 2), (0, 1), (5, 10))  # the two touch, 11 voxels
     assert tumor_found(TRUTH, joined) is True
@@ -53,7 +54,7 @@ def test_found_with_empty_masks():
 @pytest.mark.parametrize(
     ("successes", "total", "low", "high"),
     [
-        # Worked by hand from Wilson (1927); the third is also Newcombe's (1998) table I.
+        # Worked out by hand from Wilson (1927); the third is also Newcombe's (1998) table I.
         (5, 10, 0.2366, 0.7634),
         (10, 10, 0.7225, 1.0),
         (81, 263, 0.2553, 0.3662),
@@ -73,13 +74,15 @@ def test_wilson_of_nothing_is_everything():
 @pytest.mark.parametrize("total", [1, 7, 50])
 def test_wilson_holds_the_share_and_mirrors(total):
     for successes in range(total + 1):
-        interval, mirrored = wilson(successes, total), wilson(total - successes, total)
+        interval = wilson(successes, total)
+        mirrored = wilson(total - successes, total)
         assert 0 <= interval.low <= successes / total <= interval.high <= 1
         assert interval.low == pytest.approx(1 - mirrored.high)
 
 
 def test_wilson_widens_with_confidence():
-    narrow, wide = wilson(7, 20, 0.8), wilson(7, 20, 0.99)
+    narrow = wilson(7, 20, 0.8)
+    wide = wilson(7, 20, 0.99)
     assert wide.low < narrow.low < narrow.high < wide.high
 
 
@@ -106,7 +109,7 @@ def test_by_voxel_pools_voxels():
 
 
 def test_bootstrap_draws_patients():
-    # Draws hold patients 1 and 2 in some mixture, so the share lies between theirs: 0.75 and 0.8.
+    # Draws mix patients 1 and 2, so the share is between theirs: 0.75 and 0.8.
     interval = by_voxel(PATIENTS, seed=0).sensitivity.interval
     assert (interval.low, interval.high) == pytest.approx((0.75, 0.8))
 

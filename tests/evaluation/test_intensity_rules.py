@@ -64,8 +64,9 @@ def test_inside_rule_finds_bright_tumors_from_above() -> None:
     assert np.array_equal(rule.apply(image, label), label)
 
 
-def test_inside_rule_takes_the_mean_over_lesioned_cases_only() -> None:
-    dark, healthy = _case([20, 30, 200], [2, 2, 1]), _case([20, 200], [1, 1])
+def test_inside_rule_takes_the_mean_over_cases_with_a_tumor() -> None:
+    dark = _case([20, 30, 200], [2, 2, 1])
+    healthy = _case([20, 200], [1, 1])
     assert fit_inside_rule([dark, healthy]) == fit_inside_rule([dark])
 
 

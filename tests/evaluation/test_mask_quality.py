@@ -58,14 +58,14 @@ def test_an_empty_mask_has_signs():
     assert (signs.entropy_bits, signs.border, signs.kept) == (0, 0, 0)
 
 
-def patients(num=12):
+def known_cases(num=12):
     rng = np.random.default_rng(0)
     signs = rng.normal(size=(num, 3))
     return signs, np.clip(0.6 + 0.15 * signs[:, 0] + rng.normal(0, 0.02, num), 0, 1)
 
 
-def test_left_out_estimates_are_those_of_a_fit_without_the_patient():
-    signs, known = patients()
+def test_left_out_estimates_are_those_of_a_fit_without_the_case():
+    signs, known = known_cases()
     found = calibrate(signs, known)
     standard = (signs - found.centre) / found.scale
     gaps = []
@@ -73,7 +73,8 @@ def test_left_out_estimates_are_those_of_a_fit_without_the_patient():
         without = []
         for left in range(len(known)):
             rest = np.arange(len(known)) != left
-            rows, targets = standard[rest], known[rest]
+            rows = standard[rest]
+            targets = known[rest]
             # The intercept is free, as where all are learned from; the penalty is on the slopes alone.
             design = np.column_stack([np.ones(len(rows)), rows])
             solution = np.linalg.solve(design.T @ design + penalty * np.diag([0, 1, 1, 1]), design.T @ targets)
@@ -82,8 +83,8 @@ def test_left_out_estimates_are_those_of_a_fit_without_the_patient():
     assert min(gaps) < 1e-9
 
 
-def test_what_tells_is_learned_and_what_does_not_vary_is_no_matter():
-    signs, known = patients(40)
+def test_informative_signs_are_learned_and_constant_ones_are_ignored():
+    signs, known = known_cases(40)
     with_constant = np.column_stack([signs, np.full(40, 7.0)])
     found = calibrate(with_constant, known)
     assert found.weights[3] == pytest.approx(0)
@@ -92,12 +93,13 @@ def test_what_tells_is_learned_and_what_does_not_vary_is_no_matter():
     assert ((found.estimate(100 * with_constant) >= 0) & (found.estimate(100 * with_constant) <= 1)).all()
 
 
-def test_signs_that_tell_nothing_give_the_mean():
+def test_uninformative_signs_give_the_mean():
     rng = np.random.default_rng(1)
-    signs, known = rng.normal(size=(30, 8)), rng.uniform(0.4, 0.9, 30)
+    signs = rng.normal(size=(30, 8))
+    known = rng.uniform(0.4, 0.9, 30)
     assert np.abs(calibrate(signs, known).estimate(signs) - known.mean()).max() < 0.15
 
 
-def test_few_patients_teach_nothing():
-    signs, known = patients(MIN_CASES - 1)
+def test_too_few_cases_give_no_calibration():
+    signs, known = known_cases(MIN_CASES - 1)
     assert calibrate(signs, known) is None

@@ -7,7 +7,8 @@ from renalnet.evaluation.overlap import Confusion, confusion, dice, volume_ml
 
 def masks():
     """Return a truth of 6 voxels and a prediction of 4, of which 3 are shared, in a volume of 24."""
-    truth, pred = np.zeros((2, 3, 4), bool), np.zeros((2, 3, 4), bool)
+    truth = np.zeros((2, 3, 4), bool)
+    pred = np.zeros((2, 3, 4), bool)
     truth[0, :2, :3] = True
     pred[0, 0, 1:4] = pred[0, 1, 0] = True
     return truth, pred
@@ -28,7 +29,8 @@ def test_counts_sum_to_their_masks():
 
 
 def test_empty_masks():
-    some, none = masks()[0], np.zeros((2, 3, 4), bool)
+    some = masks()[0]
+    none = np.zeros((2, 3, 4), bool)
     assert dice(none, none) == 1
     assert dice(some, none) == dice(none, some) == 0
 

@@ -64,7 +64,8 @@ def compared(pairs: list[tuple[LabelArray, LabelArray]]) -> Iterator[tuple[str, 
 @pytest.mark.slow
 @OF_MONAI_ITSELF
 def test_equal_to_monai(pairs: list[tuple[LabelArray, LabelArray]]) -> None:
-    monai, torch = pytest.importorskip("monai.metrics"), pytest.importorskip("torch")
+    monai = pytest.importorskip("monai.metrics")
+    torch = pytest.importorskip("torch")
     num_compared = 0
     for name, truth, pred, row in compared(pairs):
         y, y_pred = (torch.from_numpy(mask)[None, None].float() for mask in (truth, pred))
@@ -113,7 +114,8 @@ def test_equal_to_simpleitk(pairs: list[tuple[LabelArray, LabelArray]]) -> None:
 @OF_MONAI_ITSELF
 def test_a_surface_dice_by_area_is_another_number(pairs: list[tuple[LabelArray, LabelArray]]) -> None:
     """DeepMind's measure weights the surface between voxel centres by its area; MONAI can compute it too."""
-    monai, torch = pytest.importorskip("monai.metrics"), pytest.importorskip("torch")
+    monai = pytest.importorskip("monai.metrics")
+    torch = pytest.importorskip("torch")
     truth, pred = (mask == 2 for mask in pairs[0])
     y, y_pred = (torch.from_numpy(mask)[None, None].float() for mask in (truth, pred))
     options = {"include_background": True, "spacing": SPACING}

@@ -23,7 +23,8 @@ def blobs(seed):
 
 @pytest.mark.parametrize(("step", "expected"), [((1, 0, 0), 2.0), ((0, 3, 0), 1.5), ((0, 0, 2), 1.4)])
 def test_each_axis_has_its_own_spacing(step, expected):
-    truth, pred = point(1, 2, 3), point(*np.add((1, 2, 3), step))
+    truth = point(1, 2, 3)
+    pred = point(*np.add((1, 2, 3), step))
     distances = surface_distances(truth, pred, SPACING)
     assert distances.mean_mm == pytest.approx(expected, rel=1e-6)
     assert distances.hd95_mm == pytest.approx(expected, rel=1e-6)
@@ -102,7 +103,8 @@ def test_equals_all_pairs(seed):
 
 def test_symmetric():
     truth, pred = blobs(7)
-    one, other = surface_distances(truth, pred, SPACING), surface_distances(pred, truth, SPACING)
+    one = surface_distances(truth, pred, SPACING)
+    other = surface_distances(pred, truth, SPACING)
     assert one.mean_mm == pytest.approx(other.mean_mm)
     assert (one.hd95_mm, one.surface_dice(1.0)) == (other.hd95_mm, other.surface_dice(1.0))
 

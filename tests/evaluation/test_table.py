@@ -12,7 +12,7 @@ from renalnet.evaluation.table import detect, evaluation, measure, summarise
 SPACING = (2.0, 0.5, 1.0)
 
 
-def patient(tumor=True, miss=False, alarm=False):
+def case(tumor=True, miss=False, alarm=False):
     """Return a kidney of 4x4x4 voxels with a tumor in its upper slice. The prediction has only the errors named."""
     truth = np.zeros((8, 8, 8), np.uint8)
     truth[2:6, 2:6, 2:6] = 1
@@ -26,7 +26,7 @@ def patient(tumor=True, miss=False, alarm=False):
 
 
 def rows_of(**kwargs):
-    return measure(*patient(**kwargs), SPACING)
+    return measure(*case(**kwargs), SPACING)
 
 
 def test_a_perfect_prediction():
@@ -47,8 +47,8 @@ def test_a_missed_tumor_by_hand():
     assert (tumor.dice, tumor.surface_dice, tumor.found, tumor.pred_empty) == (0, 0, False, True)
     assert tumor.surface_distance_mm == pytest.approx(math.hypot(16, 4, 8))
     assert tumor.surface_distance_px == pytest.approx(math.hypot(8, 8, 8))
-    # Of the predicted kidney's 56 surface voxels 16 lie one slice of 2 mm too high; of the truth's 44 the
-    # four inner ones of its upper slice are inside the prediction, 0.5 mm away from its surface.
+    # The predicted kidney has 56 surface voxels, of which 16 are one slice of 2 mm too high. The truth has 44: the four
+    # inner ones of its upper slice are inside the prediction, 0.5 mm from its surface.
     assert kidney.surface_distance_mm == pytest.approx((16 * 2.0 + 4 * 0.5) / 100)
     assert kidney.surface_dice == pytest.approx(84 / 100)
 
@@ -60,7 +60,7 @@ def test_a_healthy_kidney():
 
 
 def test_shapes_must_match():
-    truth, pred = patient()
+    truth, pred = case()
     with pytest.raises(InputError, match="one grid"):
         measure(truth, pred[1:], SPACING)
 
@@ -121,7 +121,8 @@ def test_the_classes_of_the_challenge_by_hand():
 
 def test_a_mass_has_a_tolerance_of_its_own():
     truth, pred = (np.zeros((4, 4, 4), np.uint8) for _ in range(2))
-    truth[1, 1, 1], pred[1, 1, 2] = 2, 2  # 1.14 mm apart
+    truth[1, 1, 1] = 2
+    pred[1, 1, 2] = 2  # 1.14 mm apart
     _, tumor, both, mass = measure(truth, pred, (2.0, 2.0, 1.14))
     assert (tumor.surface_dice, mass.surface_dice, both.surface_dice) == (1, 0, 0)
 

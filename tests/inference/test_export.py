@@ -56,7 +56,8 @@ def test_labels_are_the_same_under_onnxruntime(name: NetName, tmp_path: Path) ->
     net.load_state_dict(load_model(tmp_path)[0])
     net.eval()
     image = np.random.default_rng(1).uniform(-0.3, 0.7, (21, 30, 33)).astype(np.float32)
-    ours, theirs = stitch([net], image, STITCH), stitch([by_onnxruntime(tmp_path / "model.onnx")], image, STITCH)
+    ours = stitch([net], image, STITCH)
+    theirs = stitch([by_onnxruntime(tmp_path / "model.onnx")], image, STITCH)
     highest = np.sort(ours.probability, axis=0)[-2:]
     decided = highest[1] - highest[0] > 1e-5  # untrained weights leave some voxels undecided
     assert decided.mean() > 0.9 and (theirs.labels == ours.labels).mean() > 0.9995
@@ -68,8 +69,10 @@ def test_labels_are_the_same_under_onnxruntime(name: NetName, tmp_path: Path) ->
 def test_any_number_of_sub_volumes_goes_at_once(tmp_path: Path) -> None:
     save_bundle(tmp_path)
     export_bundle(tmp_path, tmp_path / "model")
-    forward, tiles = by_onnxruntime(tmp_path / "model.onnx"), torch.rand(5, 1, *STITCH.tile)
-    together, single = forward(tiles), torch.cat([forward(tile[None]) for tile in tiles])
+    forward = by_onnxruntime(tmp_path / "model.onnx")
+    tiles = torch.rand(5, 1, *STITCH.tile)
+    together = forward(tiles)
+    single = torch.cat([forward(tile[None]) for tile in tiles])
     torch.testing.assert_close(together, single, atol=1e-4, rtol=1e-4)
 
 

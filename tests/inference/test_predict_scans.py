@@ -147,7 +147,8 @@ def test_settings_of_the_bundle_can_be_changed(bundle: str) -> None:
 @pytest.fixture(scope="module")
 def abdominal(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return a bundle of the same network with the atlases of eight phantoms, for whole scans."""
-    prepare, phantom = PrepareConfig(), PhantomConfig(seed=1)
+    prepare = PrepareConfig()
+    phantom = PhantomConfig(seed=1)
     painted = (paint_abdomen(phantom, index) for index in range(8))
     atlases = [make_atlas(f"p{i}", p.image, p.label, prepare, synthetic=True) for i, p in enumerate(painted)]
     return make_bundle(tmp_path_factory.mktemp("abdominal"), atlases)
@@ -163,7 +164,8 @@ def test_a_real_ct(abdominal: str, real_data: Path, tmp_path: Path) -> None:
     scan = real_data / "ct" / "totalsegmentator" / "example_ct.nii.gz"
     told, job = predicted(scan, abdominal, tmp_path)
     assert not told.failure and storage.read_json(f"{job.stem}.json")["kidneys"].keys() == {"left", "right"}
-    mask, ct = nibabel.load(f"{job.stem}.nii.gz"), nibabel.load(scan)
+    mask = nibabel.load(f"{job.stem}.nii.gz")
+    ct = nibabel.load(scan)
     assert mask.shape == ct.shape and np.asarray(mask.dataobj).any()
     np.testing.assert_allclose(mask.affine, ct.affine, atol=1e-4)
 

@@ -61,10 +61,10 @@ def predictor() -> Predictor:
 
 
 def test_a_doubtful_kidney_is_left_out_and_named(predictor: Predictor, tmp_path: Path) -> None:
-    patient = paint_abdomen(COARSE.model_copy(update={"seed": 5}), 0)
-    image = patient.image.array.copy()
-    image[split_sides(patient.label, patient.image) == SIDE_VALUES["left"]] = -100
-    write_volume(tmp_path / "ct.nii.gz", Volume(image, patient.image.grid))
+    case = paint_abdomen(COARSE.model_copy(update={"seed": 5}), 0)
+    image = case.image.array.copy()
+    image[split_sides(case.label, case.image) == SIDE_VALUES["left"]] = -100
+    write_volume(tmp_path / "ct.nii.gz", Volume(image, case.image.grid))
     prediction = predict(predictor, tmp_path / "ct.nii.gz")
     told = prediction.to_json()
     assert prediction.segmented == ("right",)
@@ -72,7 +72,7 @@ def test_a_doubtful_kidney_is_left_out_and_named(predictor: Predictor, tmp_path:
     assert told["confidence"] == told["kidneys"]["right"]["confidence"] >= LOW_CONFIDENCE
     assert any("left kidney not segmented: confidence" in warning for warning in prediction.warnings)
     columns = np.flatnonzero(prediction.mask.array.any(axis=(0, 1)))
-    assert len(columns) == 0 or columns[-1] < patient.image.grid.shape[2] * 0.6  # nothing far on the left
+    assert len(columns) == 0 or columns[-1] < case.image.grid.shape[2] * 0.6  # nothing far on the left
 
 
 def test_a_scan_without_kidneys_gets_an_empty_mask_and_a_warning(predictor: Predictor, tmp_path: Path) -> None:

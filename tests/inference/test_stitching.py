@@ -49,7 +49,8 @@ def brute_force(image, config, forwards=(ask,), weigh=lambda offset, size: 1.0):
     for forward, corner in itertools.product(forwards, itertools.product(*starts)):
         box = tuple(slice(at, at + size) for at, size in zip(corner, sizes, strict=True))
         answers[forward, corner] = forward(torch.from_numpy(image[box][None, None].copy())).softmax(1)[0].numpy()
-    labels, mean = np.zeros(image.shape, np.uint8), np.zeros((3, *image.shape))
+    labels = np.zeros(image.shape, np.uint8)
+    mean = np.zeros((3, *image.shape))
     for voxel in np.ndindex(image.shape):
         covering = [
             (answer, np.subtract(voxel, corner))
@@ -81,7 +82,7 @@ def test_sub_volume_starts(length, tile, stride, expected):
 
 
 @pytest.mark.parametrize("length", range(1, 40))
-def test_tiles_cover_the_axis_and_stay_inside(length):
+def test_sub_volumes_cover_the_axis_and_stay_inside(length):
     for tile, stride in [(8, 3), (8, 8), (5, 1)]:
         covered = {v for at in sub_volume_starts(length, tile, stride) for v in range(at, at + min(tile, length))}
         assert covered == set(range(length))
@@ -110,7 +111,8 @@ def test_the_brute_force_case_holds_votes_that_differ_from_the_mean():
 def test_does_not_depend_on_the_batch_size(batch_size):
     config = StitchConfig(tile=(4, 5, 6), stride=(2, 3, 2))
     image = np.random.default_rng(2).normal(size=(9, 8, 10)).astype(np.float32)
-    one, many = stitch([ask], image, config), stitch([ask], image, config, batches=at_once(batch_size))
+    one = stitch([ask], image, config)
+    many = stitch([ask], image, config, batches=at_once(batch_size))
     np.testing.assert_array_equal(one.labels, many.labels)
     np.testing.assert_allclose(one.probability, many.probability, atol=1e-6)
 
@@ -128,7 +130,7 @@ def test_tied_votes_go_to_the_larger_sum():
 
 
 def test_a_sum_counts_only_among_the_tied():
-    # Votes 2, 2, 1 over five tiles; background's sum (1.95) exceeds both tied classes' but it has one vote.
+    # Votes 2, 2, 1 over five sub-volumes; background's sum (1.95) exceeds both tied classes' but it has one vote.
     answers = [(0.1, 0.5, 0.4), (0.35, 0.6, 0.05), (0.3, 0.1, 0.6), (0.3, 0.1, 0.6), (0.9, 0.1, 0.0)]
     config = StitchConfig(tile=(5, 1, 1), stride=(1, 1, 1))
     got = stitch([scripted(answers)], np.zeros((9, 1, 1), np.float32), config)
@@ -151,7 +153,7 @@ def test_more_than_255_votes_are_counted():
     assert got.labels[300, 0, 0] == 1
 
 
-def test_a_short_roi_is_one_tile_as_it_is():
+def test_a_short_roi_is_one_sub_volume():
     seen = []
     stitch([lambda x: seen.append(tuple(x.shape)) or ask(x)], np.zeros((5, 9, 3), np.float32), StitchConfig())
     assert seen == [(1, 1, 5, 9, 3)]
@@ -184,7 +186,7 @@ def third(x):
     return ask(x * 0.5) - 0.2
 
 
-def test_an_ensemble_votes_in_one_ballot():
+def test_the_members_of_an_ensemble_vote_together():
     config = StitchConfig(tile=(5, 6, 4), stride=(2, 3, 3))
     image = np.random.default_rng(4).uniform(-1, 2, (11, 9, 8)).astype(np.float32)
     forwards = (ask, other, third)
@@ -199,7 +201,8 @@ def test_an_ensemble_votes_in_one_ballot():
 
 def test_sub_volumes_count_and_not_members():
     """Two members vote 0 in two of three sub-volumes, the third votes 1 in all: class 1 wins by five votes to four."""
-    for_0, for_1 = (0.6, 0.4, 0.0), (0.4, 0.6, 0.0)
+    for_0 = (0.6, 0.4, 0.0)
+    for_1 = (0.4, 0.6, 0.0)
     forwards = [scripted(answers) for answers in ([for_0, for_0, for_1], [for_0, for_0, for_1], [for_1] * 3)]
     config = StitchConfig(tile=(3, 1, 1), stride=(1, 1, 1))
     got = stitch(forwards, np.zeros((5, 1, 1), np.float32), config)
@@ -217,7 +220,8 @@ def test_a_tie_between_members_goes_to_the_larger_sum():
 def test_an_ensemble_of_one_is_the_network_alone_bit_for_bit():
     config = StitchConfig(tile=(4, 4, 4), stride=(3, 2, 1))
     image = np.random.default_rng(6).normal(size=(9, 7, 6)).astype(np.float32)
-    one, twice = stitch([ask], image, config), stitch([ask, ask], image, config)
+    one = stitch([ask], image, config)
+    twice = stitch([ask, ask], image, config)
     np.testing.assert_array_equal(stitch([ask], image, config).probability, one.probability)
     np.testing.assert_array_equal(twice.labels, one.labels)  # the same votes twice change no majority
 
@@ -225,7 +229,8 @@ def test_an_ensemble_of_one_is_the_network_alone_bit_for_bit():
 def test_more_than_255_votes_of_members_are_counted():
     """Class 0 gets the 200 votes of one member and 100 of the other; class 1 gets 100 of the other."""
     config = StitchConfig(tile=(200, 1, 1), stride=(1, 1, 1))
-    for_0, for_1 = (0.9, 0.1, 0.0), (0.1, 0.9, 0.0)
+    for_0 = (0.9, 0.1, 0.0)
+    for_1 = (0.1, 0.9, 0.0)
     num_tiles = 401 - 200 + 1
     forwards = [scripted([for_0] * num_tiles), scripted([for_0, for_1] * num_tiles)]
     got = stitch(forwards, np.zeros((401, 1, 1), np.float32), config, batches=at_once(50))
@@ -264,17 +269,19 @@ def test_mirror_images_are_looked_at_in_all_combinations_and_have_one_vote():
         flips = [(), (2,), (4,), (2, 4)]
         return torch.stack([ask(x.flip(flip)).softmax(1).flip(flip) for flip in flips]).mean(0).log()
 
-    got, expected = stitch([ask], image, config), stitch([by_hand], image, config.model_copy(update={"mirror": ()}))
+    got = stitch([ask], image, config)
+    expected = stitch([by_hand], image, config.model_copy(update={"mirror": ()}))
     np.testing.assert_array_equal(got.labels, expected.labels)
     np.testing.assert_allclose(got.probability, expected.probability, atol=2e-6)
     assert (got.labels != stitch([ask], image, config.model_copy(update={"mirror": ()})).labels).any()
 
 
 @pytest.mark.parametrize("number", [1, 2, 7])
-def test_slabs_come_in_order_as_soon_as_they_are_settled(number):
+def test_slabs_come_in_order_as_soon_as_they_are_decided(number):
     config = StitchConfig(tile=(4, 5, 6), stride=(2, 3, 2))
     image = np.random.default_rng(5).normal(size=(11, 8, 6)).astype(np.float32)
-    whole, asked = stitch([ask], image, config), []
+    whole = stitch([ask], image, config)
+    asked = []
 
     def forward(x):
         asked.append(len(x))
@@ -287,7 +294,7 @@ def test_slabs_come_in_order_as_soon_as_they_are_settled(number):
         np.testing.assert_array_equal(slab.stitched.labels, whole.labels[first : first + depth])
         np.testing.assert_allclose(slab.stitched.probability, whole.probability[:, first : first + depth], atol=1e-6)
         if number == 1 and first == 0:
-            assert (depth, sum(asked)) == (2, 2)  # the first two slices are settled by the two sub-volumes there
+            assert (depth, sum(asked)) == (2, 2)  # the first two slices are decided after their two sub-volumes
         first += depth
     assert first == len(image)
 

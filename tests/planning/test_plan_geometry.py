@@ -10,7 +10,9 @@ from renalnet.planning import find_kidneys, measure_kidney
 from renalnet.planning.area import contact_cm2, surface_cm2
 from renalnet.planning.extent import axial_diameter_mm, diameter_mm, largest_diameter_mm, voxel_centres_mm
 
-FINE, USUAL, THICK = (1.0, 0.65, 0.65), (3.0, 0.8, 0.8), (5.0, 1.0, 1.0)
+FINE = (1.0, 0.65, 0.65)
+USUAL = (3.0, 0.8, 0.8)
+THICK = (5.0, 1.0, 1.0)
 SPACINGS = [pytest.param(FINE, marks=pytest.mark.slow), USUAL, THICK]
 """The finest spacing is slow because it has ten times as many voxels."""
 LENGTH_WITHIN = {FINE: 0.02, USUAL: 0.02, THICK: 0.03}
@@ -188,7 +190,8 @@ def test_the_index_of_centrality():
 def test_a_mirror_image_measures_the_same(axis):
     kidney = kidney_with(CENTRAL, (2.0, 1.0, 1.0))
     (mirrored,) = find_kidneys(np.flip(kidney.labels, axis), kidney.spacing_mm)
-    first, second = measure_kidney(kidney).tumor, measure_kidney(mirrored).tumor
+    first = measure_kidney(kidney).tumor
+    second = measure_kidney(mirrored).tumor
     assert first is not None and second is not None
     assert second.contact_cm2 == pytest.approx(first.contact_cm2)
     assert second.diameter_3d_mm == pytest.approx(first.diameter_3d_mm, rel=1e-3)
