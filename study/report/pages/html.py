@@ -13,7 +13,7 @@ from renalnet.evaluation.rows import SHOWN
 from renalnet.planning import ROWS, STATEMENT, value_text
 from study.records.tables import PlanningSheet
 from study.report.analysis.contents import Report
-from study.report.analysis.measures import compared_means
+from study.report.analysis.measures import LabelMeans, compared_means
 from study.report.analysis.methods import in_order, names_in, short_title_of, stage_title, title_of
 from study.report.analysis.paper import FOOTNOTES, NOT_COMPARABLE
 from study.report.analysis.summary import CaseOutcome, final_test_rows
@@ -38,6 +38,7 @@ _FILTERS = {
     "stage_title": stage_title,
     "shell": shlex.quote,
     "lower_first": lambda text: text[:1].lower() + text[1:],
+    "upper_first": lambda text: text[:1].upper() + text[1:],
 }
 _LABEL_TITLES = {"kidney": "kidney", "tumor": "tumor", "kidney_and_mass": "kidney and mass", "mass": "mass"}
 _VERDICT_CLASSES = {"found": "found", "missed": "missed", "false alarm": "alarm"}
@@ -62,6 +63,7 @@ def _values(
     """Return the variables of the template."""
     summary = report.summary
     content = report.content
+    means = compared_means(final_test_rows(content))
     return {
         "report": report,
         "summary": summary,
@@ -71,8 +73,8 @@ def _values(
         "standing": summary.winner_standing,
         "trials": sorted(content.trials or [], key=lambda row: -(row.objective or 0.0)),
         "others": in_order(name for case in summary.cases for name in case.others),
-        "label_means": compared_means(final_test_rows(content)),
-        "measures": SHOWN,
+        "label_means": means,
+        "measures": _known_measures(means),
         "label_titles": _LABEL_TITLES,
         "charts": charts,
         "sprites": [asdict(sprite) for sprite in sprites],
@@ -92,6 +94,11 @@ def _values(
         "not_comparable": NOT_COMPARABLE,
         "verdict_class": lambda verdict: _VERDICT_CLASSES.get(verdict, ""),
     }
+
+
+def _known_measures(means: Sequence[LabelMeans]) -> dict[str, str]:
+    """Return the shown measures; one that an earlier version did not write is left out."""
+    return {name: title for name, title in SHOWN.items() if any(row.means[name] is not None for row in means)}
 
 
 def _channels(color: str) -> list[int]:

@@ -13,6 +13,7 @@ from renalnet.errors import ConfigError, InputError, ResultsError
 from study.records.results import Results
 from study.report.analysis.added import measure_added, parse_added
 from study.report.analysis.contents import Programs
+from study.report.analysis.methods import LOOKS, Looks, names_in
 from study.report.pages.write import write_report
 
 
@@ -53,6 +54,8 @@ def test_they_are_in_every_table(ball_store: Store, tmp_path: Path) -> None:
     page = Path(str(made.page)).read_text(encoding="utf-8")
     assert "nnU-Net &lt;b&gt;" in page and "nnU-Net <b>" not in page
     assert "nnU-Net <b>" in (tmp_path / "r" / "tables" / "table_one.csv").read_text()
+    look = Looks(names_in(made.content))["nnU-Net <b>"]
+    assert look.title == "nnU-Net <b>" and look.color not in {known.color for known in LOOKS.values()}
 
 
 def test_missing_masks_are_named(ball_store: Store, tmp_path: Path) -> None:
