@@ -1,1 +1,1 @@
-"""What several tests share: painted inputs, studies of seconds, readers of what commands leave."""
+"""Helpers of several tests: synthetic inputs, studies that take seconds, commands and their outputs."""

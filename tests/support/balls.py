@@ -1,4 +1,4 @@
-"""A patient of the small cohorts: a bright ball (kidney) with a darker one in it (tumor), in noise."""
+"""A case of the small cohorts: a bright ball (kidney) with a darker ball in it (tumor), in noise."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ SHAPE = (16, 20, 20)
 
 
 def ball_roi(case: str, split: Split, seed: int, scale: int = 1) -> Roi:
-    """A kidney of radius 6 with a tumor of radius 3, at 2 mm; `scale` times as many voxels along each axis."""
+    """Return a kidney of radius 6 voxels with a tumor of radius 3, at 2 mm, both times `scale`."""
     shape = tuple(scale * length for length in SHAPE)
     generator = np.random.default_rng(seed)
     centre = np.array(shape) / 2 + scale * generator.uniform(-1, 1, 3)

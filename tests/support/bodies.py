@@ -1,4 +1,4 @@
-"""Bodies of known form: an ellipsoid for a kidney and a ball for a tumor, as voxels and in closed form."""
+"""Bodies of known shape, as voxels and in closed form: an ellipsoid for a kidney and a ball for a tumor."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -11,12 +11,12 @@ from renalnet.types import MaskArray, Triple
 HALF_AXES_MM = (55.0, 28.0, 25.0)
 FIELD_MM = (75.0, 70.0, 60.0)
 PLACE = (0.3, 0.2, 0.1)
-"""Of the grid against the middle, in voxels."""
+"""Offset of the grid from the middle of the ellipsoid, in voxels."""
 
 
 @dataclass(frozen=True)
 class Ball:
-    """In mm (z, y, x) from the middle of the ellipsoid."""
+    """A ball; lengths in mm, positions (z, y, x) relative to the middle of the ellipsoid."""
 
     middle: Triple
     radius: float
@@ -36,12 +36,12 @@ class Ball:
 
     @property
     def contact_cm2(self) -> float:
-        """The part of its surface inside the ellipsoid, by 200 000 directions."""
+        """Area of its surface inside the ellipsoid, estimated from 200 000 directions."""
         return float(in_ellipsoid(self.middle + self.radius * self.directions).mean()) * self.cm2
 
     @property
     def share_outside(self) -> float:
-        """Of its volume, outside the ellipsoid, by 200 000 places."""
+        """Share of its volume outside the ellipsoid, estimated from 200 000 points."""
         depth = np.random.default_rng(1).uniform(size=(200_000, 1)) ** (1 / 3)
         return 1 - float(in_ellipsoid(self.middle + self.radius * depth * self.directions).mean())
 
@@ -51,17 +51,18 @@ def in_ellipsoid(points: np.ndarray) -> np.ndarray:
 
 
 def ellipsoid_cm2() -> float:
-    """By the integral over its parametric surface."""
+    """Return the area of the ellipsoid, by the integral over its parametric surface."""
     c, b, a = HALF_AXES_MM
     t, u = np.meshgrid((np.arange(1000) + 0.5) * np.pi / 1000, (np.arange(1000) + 0.5) * np.pi / 500, indexing="ij")
-    east, north = b * c * np.sin(t) ** 2 * np.cos(u), a * c * np.sin(t) ** 2 * np.sin(u)
+    east = b * c * np.sin(t) ** 2 * np.cos(u)
+    north = a * c * np.sin(t) ** 2 * np.sin(u)
     element = np.sqrt(east**2 + north**2 + (a * b * np.sin(t) * np.cos(t)) ** 2)
     return float(element.sum()) * (np.pi / 1000) * (np.pi / 500) / 100
 
 
 @cache
 def places(spacing_mm: Triple) -> np.ndarray:
-    """Middles of voxels, (z, y, x, 3), in mm."""
+    """Return the centres of the voxels (z, y, x, 3) in mm."""
     axes = []
     for half, spacing, place in zip(FIELD_MM, spacing_mm, PLACE, strict=True):
         number = int(np.ceil(2 * half / spacing))
@@ -78,7 +79,7 @@ def ball(body: Ball, spacing_mm: Triple) -> MaskArray:
 
 
 def kidney_with(body: Ball, spacing_mm: Triple) -> Kidney:
-    """An ellipsoid with a ball that takes its place where they overlap."""
+    """Return an ellipsoid with a ball, which replaces the ellipsoid where they overlap."""
     labels = ellipsoid(spacing_mm).astype(np.uint8)
     labels[ball(body, spacing_mm)] = 2
     (kidney,) = find_kidneys(labels, spacing_mm)

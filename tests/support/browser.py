@@ -1,4 +1,4 @@
-"""A headless Chromium over its DevTools protocol: what a page shows, asks for and complains of."""
+"""A headless Chromium, driven by its DevTools protocol, that records requests and errors of a page."""
 
 import asyncio
 import base64
@@ -20,11 +20,12 @@ FLAGS = (
     *("--remote-debugging-port=0", "--window-size=1400,1000"),
 )
 PATIENCE_S = 60.0
+"""Time after which a page counts as broken; much longer than a page takes on a busy machine."""
 
 
 @dataclass
 class Page:
-    """A tab."""
+    """A tab of the browser."""
 
     socket: aiohttp.ClientWebSocketResponse
     complaints: list[str] = field(default_factory=list)
@@ -34,7 +35,7 @@ class Page:
     _last: int = 0
 
     async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """One command of the protocol; events that come before its answer are kept."""
+        """Send a command and return its answer. Events that arrive before the answer are recorded."""
         self._last += 1
         await self.socket.send_json({"id": self._last, "method": method, "params": parameters})
         while True:
@@ -44,29 +45,31 @@ class Page:
             self._note(message.get("method", ""), message.get("params", {}))
 
     async def open(self, url: str, until: str) -> None:
-        """Go to an address and wait until a script's expression is true."""
+        """Open an address and wait until a JavaScript expression is true."""
         await self.call("Page.navigate", url=url)
         await self.wait(until)
 
     async def wait(self, until: str) -> None:
-        """Wait until a script's expression is true."""
+        """Wait until a JavaScript expression is true."""
         for _ in range(int(PATIENCE_S / 0.2)):
             if await self.value(until):
                 return
             await asyncio.sleep(0.2)
-        raise TimeoutError(f"{until} is never true; the page says: {await self.text()}; {self.complaints}")
+        raise TimeoutError(
+            f"{until}: not true after {PATIENCE_S} s; text: {await self.text()}; errors: {self.complaints}"
+        )
 
     async def value(self, script: str) -> Any:
-        """What a script's expression is."""
+        """Return the value of a JavaScript expression."""
         result = await self.call("Runtime.evaluate", expression=script, returnByValue=True)
         return result["result"].get("value")
 
     async def text(self) -> str:
-        """All that is to be read."""
+        """Return the visible text of the page."""
         return str(await self.value("document.body ? document.body.innerText : ''"))
 
     async def picture(self, path: Path) -> None:
-        """Keep a screenshot."""
+        """Write a screenshot."""
         shot = await self.call("Page.captureScreenshot", format="png")
         path.write_bytes(base64.b64decode(shot["data"]))
 
@@ -82,7 +85,7 @@ class Page:
 
 
 def browse(folder: Path, visit: Callable[[Page], Awaitable[None]]) -> Page:
-    """Let `visit` drive a new browser whose profile lies in `folder`; the page as it was left."""
+    """Start a browser with its profile in `folder`, let `visit` drive it, and return the page."""
     assert BROWSER
     profile = folder / "profile"
     browser = subprocess.Popen([BROWSER, *FLAGS, f"--user-data-dir={profile}"], stderr=subprocess.DEVNULL)
@@ -111,4 +114,4 @@ async def _port(path: Path) -> int:
         with suppress(FileNotFoundError, IndexError, ValueError):
             return int(path.read_text().splitlines()[0])
         await asyncio.sleep(0.1)
-    raise TimeoutError("the browser does not start")
+    raise TimeoutError(f"{BROWSER}: did not start within {PATIENCE_S} s")

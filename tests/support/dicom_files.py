@@ -1,4 +1,4 @@
-"""DICOM files for tests, written with pydicom from arrays: CT series in any transfer syntax, and segmentations."""
+"""DICOM files that are written from arrays: CT series in any transfer syntax, and segmentations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,19 +32,27 @@ INTERCEPT = -1024
 
 @dataclass(frozen=True)
 class Writing:
-    """How a series is written."""
+    """Options of a series."""
 
     syntax: str = ExplicitVRLittleEndian
+    """Transfer syntax."""
     number: int = 1
+    """Series number."""
     uid: str = "1.2.3.4.1"
+    """Series instance UID."""
     slope: float = 1.0
+    """Rescale slope; the intercept is `INTERCEPT`."""
     suffix: str = ".dcm"
+    """Suffix of the files' names."""
 
 
 def write_series(
     folder: Path, hounsfield: NDArray[np.int16], grid: Grid, writing: Writing = Writing(), **changes: Any
 ) -> list[Path]:
-    """The slices of a volume as files named out of order; `changes` overwrite header fields of all of them."""
+    """Write the slices of a volume; return the files, whose names are not in the order of the slices.
+
+    `changes` replace header fields of all slices.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for index, plane in enumerate(hounsfield):
@@ -61,25 +69,33 @@ def ct_slice(plane: NDArray[np.int16], grid: Grid, index: int, writing: Writing)
     axes = np.array(grid.direction).reshape(3, 3)
     position = np.array(grid.origin_xyz_mm) + axes[:, 2] * index * grid.spacing_xyz_mm[2]
     dataset = Dataset()
-    dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, f"{writing.uid}.{index + 1}"
-    dataset.PatientName, dataset.PatientID = "Secret^Name", "secret-id"
-    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = STUDY, writing.uid
-    dataset.SeriesNumber, dataset.InstanceNumber, dataset.Modality = writing.number, index + 1, "CT"
+    dataset.SOPClassUID = CTImageStorage
+    dataset.SOPInstanceUID = f"{writing.uid}.{index + 1}"
+    dataset.PatientName = "Secret^Name"
+    dataset.PatientID = "secret-id"
+    dataset.StudyInstanceUID = STUDY
+    dataset.SeriesInstanceUID = writing.uid
+    dataset.SeriesNumber = writing.number
+    dataset.InstanceNumber = index + 1
+    dataset.Modality = "CT"
     dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     dataset.ImagePositionPatient = [round(float(value), 9) for value in position]
     dataset.ImageOrientationPatient = [round(float(value), 9) for value in [*axes[:, 0], *axes[:, 1]]]
     dataset.PixelSpacing = [grid.spacing_xyz_mm[1], grid.spacing_xyz_mm[0]]
-    dataset.SliceThickness = 9.0  # not the distance of slices: nobody should read it
-    dataset.RescaleSlope, dataset.RescaleIntercept = writing.slope, INTERCEPT
+    dataset.SliceThickness = 9.0  # differs from the distance of the slices, because readers must not use it
+    dataset.RescaleSlope = writing.slope
+    dataset.RescaleIntercept = INTERCEPT
     describe_pixels(dataset, np.rint((plane.astype(np.float64) - INTERCEPT) / writing.slope).astype(np.uint16))
     return dataset
 
 
 def describe_pixels(dataset: Dataset, stored: NDArray[np.uint16]) -> None:
     dataset.Rows, dataset.Columns = stored.shape
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = "MONOCHROME2"
     dataset.BitsAllocated = dataset.BitsStored = 16
-    dataset.HighBit, dataset.PixelRepresentation = 15, 0
+    dataset.HighBit = 15
+    dataset.PixelRepresentation = 0
     dataset.PixelData = stored.astype("<u2").tobytes()
 
 
@@ -102,7 +118,7 @@ def save(dataset: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian) -> 
 
 
 def _encoded_by_gdcm(dataset: Dataset, path: Path, syntax: str) -> bytes:
-    """pydicom has no encoder of these; GDCM, in SimpleITK, has."""
+    """Encode by GDCM, a part of SimpleITK, because pydicom has no encoder for this syntax."""
     stored = np.frombuffer(dataset.PixelData, np.uint16).reshape(dataset.Rows, dataset.Columns)
     writer = sitk.ImageFileWriter()
     writer.SetImageIO("GDCMImageIO")
@@ -120,7 +136,7 @@ def _encoded_by_gdcm(dataset: Dataset, path: Path, syntax: str) -> bytes:
 def write_segmentation(
     path: Path, masks: dict[str, NDArray[np.bool_]], grid: Grid, order: Sequence[int] | None = None
 ) -> None:
-    """A binary DICOM-SEG of named masks (z, y, x): empty frames are left out, the others written in `order`."""
+    """Write a binary DICOM-SEG of named masks (z, y, x), without empty frames and in the given order of frames."""
     axes = np.array(grid.direction).reshape(3, 3)
     frames = [
         (number, index)
@@ -130,8 +146,11 @@ def write_segmentation(
     ]
     frames = [frames[position] for position in order] if order else frames
     dataset = Dataset()
-    dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.Modality = SegmentationStorage, generate_uid(), "SEG"
-    dataset.SeriesInstanceUID, dataset.SegmentationType = "1.2.3.4.9", "BINARY"
+    dataset.SOPClassUID = SegmentationStorage
+    dataset.SOPInstanceUID = generate_uid()
+    dataset.Modality = "SEG"
+    dataset.SeriesInstanceUID = "1.2.3.4.9"
+    dataset.SegmentationType = "BINARY"
     dataset.PatientName = "Secret^Name"
     dataset.SegmentSequence = Items([_segment(number, name) for number, name in enumerate(masks, start=1)])
     shared = Dataset()
@@ -143,8 +162,12 @@ def write_segmentation(
     dataset.PerFrameFunctionalGroupsSequence = Items([_frame(*frame, grid) for frame in frames])
     planes = np.array([list(masks.values())[number - 1][index] for number, index in frames], bool)
     dataset.NumberOfFrames, dataset.Rows, dataset.Columns = planes.shape
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 1, 1, 0, 0
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.BitsAllocated = 1
+    dataset.BitsStored = 1
+    dataset.HighBit = 0
+    dataset.PixelRepresentation = 0
     bits = np.packbits(planes.ravel(), bitorder="little").tobytes()
     dataset.PixelData = bits + b"\0" * (len(bits) % 2)
     dataset["PixelData"].VR = "OB"
@@ -153,15 +176,19 @@ def write_segmentation(
 
 def _segment(number: int, name: str) -> Dataset:
     segment = Dataset()
-    segment.SegmentNumber, segment.SegmentLabel = number, name
+    segment.SegmentNumber = number
+    segment.SegmentLabel = name
     return segment
 
 
 def _frame(number: int, index: int, grid: Grid) -> Dataset:
     axes = np.array(grid.direction).reshape(3, 3)
-    frame, place, identity = Dataset(), Dataset(), Dataset()
+    frame = Dataset()
+    place = Dataset()
+    identity = Dataset()
     position = np.array(grid.origin_xyz_mm) + axes[:, 2] * index * grid.spacing_xyz_mm[2]
     place.ImagePositionPatient = [round(float(value), 9) for value in position]
     identity.ReferencedSegmentNumber = number
-    frame.PlanePositionSequence, frame.SegmentIdentificationSequence = Items([place]), Items([identity])
+    frame.PlanePositionSequence = Items([place])
+    frame.SegmentIdentificationSequence = Items([identity])
     return frame

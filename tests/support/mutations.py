@@ -1,4 +1,4 @@
-"""Damaged copies of files, drawn from a generator, and what reading them may end in."""
+"""Copies of files with random damage, and the allowed outcomes of reading them."""
 
 import re
 import shutil
@@ -34,7 +34,7 @@ NASTY_WORDS = [b"0", b"-1", b"nan", b"inf", b"1e999", b"9" * 15, b"", b"x", b"(0
 
 @dataclass(frozen=True)
 class Damaged:
-    """A file or folder to read, and how."""
+    """A damaged file or folder, and the kind of reader for it."""
 
     kind: str
     path: Path
@@ -64,7 +64,8 @@ def replace_word(content: bytes, rng: Generator) -> bytes:
 
 
 def zero_block(content: bytes, rng: Generator) -> bytes:
-    start, size = int(rng.integers(0, len(content))), int(rng.integers(1, 200))
+    start = int(rng.integers(0, len(content)))
+    size = int(rng.integers(1, 200))
     return content[:start] + bytes(len(content[start : start + size])) + content[start + size :]
 
 
@@ -89,7 +90,7 @@ MUTATIONS: list[Callable[[bytes, Generator], bytes]] = [
 
 
 def mutate(path: Path, seed: int) -> bool:
-    """Damage a file in place; whether any of its bytes changed."""
+    """Damage a file in place; return whether any of its bytes changed."""
     rng = np.random.default_rng(seed)
     content = path.read_bytes()
     damaged = MUTATIONS[seed % len(MUTATIONS)](content, rng)
@@ -98,7 +99,7 @@ def mutate(path: Path, seed: int) -> bool:
 
 
 def damaged_copy(good: Path, folder: Path, seed: int) -> bool:
-    """Copy a file or folder and damage one of its files; whether any bytes changed."""
+    """Copy a file or folder and damage one of its files; return whether any bytes changed."""
     if good.is_file():
         shutil.copy(good, folder / good.name)
         partners = [folder / partner.name for partner in good.parent.glob(f"{good.stem}.*raw*")]
@@ -111,7 +112,7 @@ def damaged_copy(good: Path, folder: Path, seed: int) -> bool:
 
 
 def outcome(damaged: Damaged) -> str:
-    """`refused: …`, `read`, or what else came of reading a damaged file, which is a fault."""
+    """Read a damaged file; return `refused: …`, `read`, or `fault: …` for anything else."""
     try:
         return _READERS[damaged.kind](damaged.path) or "read"
     except StoreError as error:
@@ -125,7 +126,7 @@ def outcome(damaged: Damaged) -> str:
 def _refusal(error: RenalnetError) -> str:
     message = str(error)
     if "\n" in message or "ecret" in message or not message:
-        return f"fault: not one line, or it names a patient: {message}"
+        return f"fault: message is empty, has several lines or names a patient: {message}"
     return f"refused: {message}"
 
 

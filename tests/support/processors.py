@@ -1,4 +1,4 @@
-"""What the processor of this machine can do."""
+"""Marks of tests that need features of the processor."""
 
 from typing import Final
 

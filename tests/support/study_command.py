@@ -1,4 +1,4 @@
-"""The study's command, as a person starts it, and the tables that it writes."""
+"""The command of a study, as a person starts it, and the tables that it writes."""
 
 import shutil
 import sys
@@ -13,13 +13,13 @@ __all__ = ["ROOT", "command", "copy_study", "rows", "run"]
 
 
 def command(store: Store, config: Path, results: Path, *more: str) -> list[str]:
-    """A tiny study on a given store."""
+    """Return the command of a tiny study on a store."""
     options = ["--preset", "quick", "--config", str(config), "--data", store.path, "--results", str(results), *more]
     return [sys.executable, "-m", "study.run", *options]
 
 
 def rows(path: Path) -> list[dict[str, object]]:
-    """The rows of a Parquet file."""
+    """Read the rows of a Parquet file."""
     found: list[dict[str, object]] = pq.read_table(path).to_pylist()
     return found
 

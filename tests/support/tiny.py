@@ -1,4 +1,4 @@
-"""A study of seconds: four trials and two baselines on the balls of `ball_store`."""
+"""Settings of a study that takes seconds: four trials and two baselines on `ball_store`."""
 
 from typing import Any, Final
 

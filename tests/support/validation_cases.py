@@ -1,4 +1,4 @@
-"""A hand-made whole scan whose facts can be worked out on paper, and ways to break it."""
+"""A synthetic whole scan whose facts can be computed by hand, and functions that damage it."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -24,48 +24,54 @@ TUMOR_IN_LEFT = np.s_[15:21, 25:31, 68:74]
 
 
 def sound_case(case: str = "a") -> LoadedCase:
-    """A body of 40 HU with fat and bone in air; kidneys of 3600 voxels, 97.2 ml, 216 of the left one tumor."""
-    image, label = np.full(SHAPE, -1000, np.int16), np.zeros(SHAPE, np.uint8)
+    """Return a body of 40 HU with fat and bone in air.
+
+    Each kidney has 3600 voxels, which are 97.2 ml; 216 voxels of the left one are tumor.
+    """
+    image = np.full(SHAPE, -1000, np.int16)
+    label = np.zeros(SHAPE, np.uint8)
     image[:, 5:55, 5:95] = 40
     image[:, 15:45, 15:85] = -100
     image[:, 25:30, 48:52] = 800
     for kidney in (RIGHT_KIDNEY, LEFT_KIDNEY):
-        image[kidney], label[kidney] = 200, KIDNEY
-    image[TUMOR_IN_LEFT], label[TUMOR_IN_LEFT] = 60, TUMOR
+        image[kidney] = 200
+        label[kidney] = KIDNEY
+    image[TUMOR_IN_LEFT] = 60
+    label[TUMOR_IN_LEFT] = TUMOR
     return LoadedCase(case, Volume(image, GRID), Volume(label, GRID), GRID)
 
 
 def sound_facts(case: str = "a") -> CaseFacts:
-    """The facts of `sound_case`."""
+    """Return the facts of `sound_case`."""
     return measure_case(sound_case(case))
 
 
 def with_image(loaded: LoadedCase, change: Callable[[HuArray], HuArray]) -> LoadedCase:
-    """The case with its image changed."""
+    """Return the case with another image."""
     image = change(loaded.image.array.copy())
     return replace(loaded, image=Volume(image.astype(np.int16), loaded.image.grid))
 
 
 def with_label(loaded: LoadedCase, change: Callable[[LabelArray], LabelArray]) -> LoadedCase:
-    """The case with its label changed."""
+    """Return the case with another label map."""
     label = change(loaded.label.array.copy())
     return replace(loaded, label=Volume(label.astype(np.uint8), loaded.label.grid))
 
 
 @cache
 def painted_abdomens() -> tuple[LoadedCase, ...]:
-    """Three whole scans of painted patients."""
+    """Return three painted whole scans."""
     return tuple(_loaded(f"p{index}", paint_abdomen(PhantomConfig(), index)) for index in range(3))
 
 
 @cache
 def painted_rois(folder: Path) -> tuple[LoadedCase, ...]:
-    """ROIs painted on three real kidneys' label maps."""
+    """Return ROIs that are painted on the label maps of three real kidneys."""
     return tuple(islice(paint_all(folder), 3))
 
 
 def paint_all(folder: Path) -> Iterator[LoadedCase]:
-    """ROIs painted on all label maps of a folder, one after the other."""
+    """Yield ROIs that are painted on the label maps of a folder."""
     for index, file in enumerate(sorted(folder.glob("*.nii.gz"))):
         yield _loaded(file.name, paint_labels(read_volume(file), PhantomConfig(), index))
 
