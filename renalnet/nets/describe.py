@@ -174,12 +174,6 @@ def _recorder(
 ) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor | tuple[Tensor, Tensor]], None]:
     def record(module: nn.Module, inputs: tuple[Tensor, ...], made: Tensor | tuple[Tensor, Tensor]) -> None:
         output = made[0] if isinstance(made, tuple) else made  # pooling can also return the indices of the maxima
-        num_parameters = sum(parameter.numel() for parameter in module.parameters())
-        uses = 0
-        if isinstance(module, nn.ConvTranspose3d):
-            uses = inputs[0].numel() * module.weight[0].numel()
-        elif isinstance(module, (nn.Conv2d, nn.Conv3d)):
-            uses = output.numel() * module.weight[0].numel()
         layers.append(
             LayerRow(
                 name=name,
@@ -188,12 +182,21 @@ def _recorder(
                 dilation=_first(module, "dilation"),
                 channels=output.shape[1],
                 size=tuple(output.shape[2:]),
-                num_parameters=num_parameters,
-                multiply_adds=uses,
+                num_parameters=sum(parameter.numel() for parameter in module.parameters()),
+                multiply_adds=_uses_of_weights(module, inputs[0], output),
             )
         )
 
     return record
+
+
+def _uses_of_weights(module: nn.Module, image: Tensor, output: Tensor) -> int:
+    """Return how often the weights of a layer are multiplied; a pooling has none."""
+    if isinstance(module, nn.ConvTranspose3d):
+        return image.numel() * module.weight[0].numel()
+    if isinstance(module, (nn.Conv2d, nn.Conv3d)):
+        return output.numel() * module.weight[0].numel()
+    return 0
 
 
 def _first(module: nn.Module, attribute: str) -> int:

@@ -103,6 +103,9 @@ class FoldedResidual(nn.Module):
         if x.nbytes < _LARGE_BYTES:
             y: Tensor = self.restore(self.widen(self.reduce(x)), x)
             return y
+        return self._by_slabs(x)
+
+    def _by_slabs(self, x: Tensor) -> Tensor:
         reach = self.widen.convolution.dilation[0]
         start = self.reduce(x[:, :, :reach])
         beyond = start.new_zeros((*start.shape[:2], reach, *start.shape[3:]))
@@ -111,17 +114,21 @@ class FoldedResidual(nn.Module):
         first = 0
         for slab in _slabs(x):
             end = first + slab.shape[2]
-            parts = [known]
-            if first + reach < x.shape[2]:
-                parts.append(self.reduce(x[:, :, first + reach : end + reach]))
-            missing = slab.shape[2] + 2 * reach - sum(part.shape[2] for part in parts)
-            if missing:  # concatenation with an empty part would lose the memory layout
-                parts.append(beyond[:, :, :missing])
-            seen = torch.cat(parts, dim=2)
+            seen = self._reduced(known, x[:, :, first + reach : end + reach], beyond, end - first + 2 * reach)
             known = seen[:, :, -2 * reach :]
             slab.copy_(self.restore(self._widened(seen), slab))
             first = end
         return x
+
+    def _reduced(self, known: Tensor, ahead: Tensor, beyond: Tensor, length: int) -> Tensor:
+        """Return `length` slices of the first convolution: known ones, those `ahead`, and zeros beyond the last one."""
+        parts = [known]
+        if ahead.shape[2]:
+            parts.append(self.reduce(ahead))
+        missing = length - sum(part.shape[2] for part in parts)
+        if missing:  # concatenation with an empty part would lose the memory layout
+            parts.append(beyond[:, :, :missing])
+        return torch.cat(parts, dim=2)
 
     def _widened(self, seen: Tensor) -> Tensor:
         """Return the middle convolution of the slices that have all their neighbors in `seen`."""

@@ -98,6 +98,7 @@ class _Bin(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in, H, W) to (B, out, H, W)."""
         pooled = self.convolution(F.adaptive_avg_pool2d(x, self.size))
         enlarged = F.interpolate(pooled, size=x.shape[2:], mode="bilinear")
         return normalise(enlarged, self.norm)

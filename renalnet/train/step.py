@@ -13,7 +13,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from renalnet.config import TrainConfig
+from renalnet.config import OptimConfig, TrainConfig
 from renalnet.data.batches.loader import Batch
 from renalnet.data.batches.tensors import TensorMaker
 from renalnet.nets import SegmentationNet
@@ -66,16 +66,7 @@ class Stepper:
         self._device = device
         self._tensors = tensors
         self.forward = TrainingForward(net, device, config.compile)
-        self.optimizer = torch.optim.SGD(
-            net.parameters(),
-            lr=config.optim.base_rate,
-            momentum=config.optim.momentum,
-            weight_decay=config.optim.weight_decay,
-            fused=True,
-        )
-        # The first step would create the momentum. Created here, a checkpoint from before that step has it too.
-        for parameter in net.parameters():
-            self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        self.optimizer = _optimizer(net, config.optim)
         self._is_bad = torch.zeros((), device=device.torch_device)
         """Flag that is 1 after the first loss or gradient that is not finite."""
         self.optimizer.found_inf = self._is_bad  # type: ignore[attr-defined]
@@ -174,6 +165,21 @@ class Stepper:
         return losses
 
 
+def _optimizer(net: SegmentationNet, config: OptimConfig) -> torch.optim.SGD:
+    """Return the optimiser with momentum zero."""
+    optimizer = torch.optim.SGD(
+        net.parameters(),
+        lr=config.base_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        fused=True,
+    )
+    # The first step would create the momentum. Created here, a checkpoint from before that step has it too.
+    for parameter in net.parameters():
+        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
+
+
 @dataclass(frozen=True)
 class _Report:
     """The loss and the norm of the gradient of a step, while they are copied from the device."""
@@ -183,6 +189,7 @@ class _Report:
 
     @classmethod
     def sent(cls, values: Tensor) -> "_Report":
+        """Start to copy the loss and the norm from the device."""
         if values.device.type != "cuda":
             return cls(values, None)
         copy = values.to("cpu", non_blocking=True)
@@ -191,6 +198,7 @@ class _Report:
         return cls(copy, arrival)
 
     def read(self) -> tuple[float, float]:
+        """Return the loss and the norm, waiting for the copy."""
         if self.arrival is not None:
             self.arrival.synchronize()
         loss, norm = self.values.tolist()

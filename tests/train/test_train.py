@@ -151,7 +151,7 @@ def test_other_thread_count_is_said(
     assert "will not repeat bit for bit" in caplog.text
 
 
-def test_no_validation_patient_is_refused_at_once(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path) -> None:
+def test_no_validation_case_is_refused_at_once(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path) -> None:
     alone = Cohort(ball_cohort.train, [], ball_cohort.normalisation, "alone")
     with pytest.raises(StoreError, match="no validation ROI"):
         TrainingRun(tiny_train, alone, str(tmp_path))
