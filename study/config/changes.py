@@ -22,7 +22,7 @@ FREE: Final = (
     "train.loader.decoders",
     "final",
 )
-"""Keys or sections that do not affect trials that have run."""
+"""Keys or sections that do not affect trials that have run, so that their results stay comparable."""
 
 
 def changes(before: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, list[Any]]:

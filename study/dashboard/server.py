@@ -74,6 +74,7 @@ def open_server(application: Application, port: int) -> WSGIServer:
 
 
 class _Server(ThreadingMixIn, WSGIServer):
+    # Ctrl-C must not wait for requests that a browser keeps open.
     daemon_threads = True
 
 

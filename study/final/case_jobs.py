@@ -115,6 +115,7 @@ class Work(Protocol):
 
 def cast_vote(case: FinalCase, stitch: StitchConfig) -> CompactVote:
     """Return the joint vote of a finalist's networks on a case."""
+    # A tuple, because the arguments of a cached function must be hashable.
     folders = tuple(case.results.trial_folder(name) for name in case.finalist.members)
     model = _loaded(folders, case.finalist.digest)
     return CompactVote.of(vote_roi(model, case.roi().image, stitch))
@@ -128,6 +129,7 @@ def _loaded(folders: tuple[str, ...], _digest: str) -> Model:
 
 def write_vote(case: FinalCase, vote: CompactVote) -> None:
     """Write a vote for `read_vote`."""
+    # Votes are read once and then deleted, and compression takes longer than writing them.
     storage.write_arrays(case.vote_path, {"labels": vote.labels, "probability": vote.probability}, is_compressed=False)
 
 

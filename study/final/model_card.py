@@ -144,4 +144,4 @@ def _atlas_origin(results: Results) -> str:
         return "none; the model works on ROIs already cut"
     atlases = load_atlases(path)
     num_phantoms = sum(atlas.synthetic for atlas in atlases)
-    return f"{len(atlases) - num_phantoms} from patients, {num_phantoms} from phantoms"
+    return f"{len(atlases) - num_phantoms} from scans, {num_phantoms} from phantoms"

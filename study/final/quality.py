@@ -44,17 +44,14 @@ def quality_rows(
     calibration = calibrate(values[known], dice_known) if final else None
     if calibration is None:
         return []
+    about: dict[str, Any] = {
+        "checkpoint": winner.name,
+        "expected_error": calibration.error,
+        "num_known": len(dice_known),
+    }
     expected = _expected(calibration, values, known)
     return [
-        Quality(
-            case=row.case,
-            split=row.split,
-            checkpoint=winner.name,
-            **each,
-            expected_dice=float(value),
-            expected_error=calibration.error,
-            num_known=len(dice_known),
-        )
+        Quality(case=row.case, split=row.split, **each, expected_dice=float(value), **about)
         for row, each, value in zip(final, signs, expected, strict=True)
     ]
 
@@ -78,5 +75,6 @@ def _tumor(results: Results, finalist: Finalist, case: str) -> MaskArray:
 
 def _expected(calibration: Calibration, signs: NDArray[np.float64], known: MaskArray) -> NDArray[np.float64]:
     expected = calibration.estimate(signs)
+    # A validation case is part of the calibration, so its estimate comes from the calibration without it.
     expected[known] = calibration.left_out
     return expected

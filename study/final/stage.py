@@ -75,12 +75,14 @@ def run_final(config: StudyConfig, results: Results, store: Store, work: Work) -
     """
     finalists = load_finalists(results, config)
     stage = _Stage(config, results, store, work)
+    # Threads suffice, because they only wait for jobs in other processes.
     with ThreadPoolExecutor(_IN_FLIGHT) as pool:
         validated = list(pool.map(stage.validate, finalists))
     chosen = {finalist.name: each for finalist, (each, _) in zip(finalists, validated, strict=True)}
     validation = [row for _, rows in validated for row in rows]
     name = fix_winner(results, finalists, _scores(finalists, validation))
     winner = next(finalist for finalist in finalists if finalist.name == name)
+    # The winner and the baselines come first, because the appendix is the part that an interrupted study can miss.
     order = sorted(finalists, key=lambda finalist: (finalist is not winner, finalist.network == MAIN_NETWORK))
     test = [row for finalist in order for row in stage.test(finalist, chosen[finalist.name])]
     roles = {finalist.name: _role(finalist, winner) for finalist in finalists}
@@ -122,7 +124,8 @@ class _Stage:
         left = self._left("validation", cases)
         self._vote(left)
         for _ in self.work.apply(partial(finish_kept, post_processing=chosen.post_processing), left):
-            pass
+            pass  # the jobs write files; iterating waits for them
+        # Only now, because a killed stage continues from the votes; they are far larger than the masks.
         for case in cases:
             storage.delete(case.vote_path)
         return chosen, self._rows("validation", cases)

@@ -23,6 +23,7 @@ from study.records.results import Results
 from study.records.trials import TrialRecord, find_record, read_curves, read_epochs, read_records, survives
 
 _DIGITS: Final = 8
+"""Hexadecimal digits of a digest; it distinguishes a few versions of one finalist, so 32 bits suffice."""
 _MEMBERSHIP: Final = {"num_finalists": 1, "seeds": 1, "folds": 0}
 """Fields that choose the finalists and their members. They are left out of the digest, because the masks of a finalist
 depend on them only through its members, which the digest covers."""
@@ -88,7 +89,7 @@ def repeats_of(config: StudyConfig, finalist: TrialRecord) -> list[TrialRecord]:
     """
     seeds = range(config.seed + 1, config.seed + config.final.seeds)
     num_folds = config.final.folds if finalist.network == MAIN_NETWORK else 0
-    on_folds = {"max_validation_cases": 0}
+    on_folds = {"max_validation_cases": 0}  # 0: all of them
     return [
         *(_repeat(finalist, {"seed": seed}) for seed in seeds),
         *(_repeat(finalist, on_folds, fold=fold, num_folds=num_folds) for fold in range(num_folds)),
@@ -140,6 +141,7 @@ def _ranked(results: Results) -> list[TrialRecord]:
     curves = read_curves(results, records)
     alive = [record for record in records if survives(curves[record.name])]
     reached = [(best.objective, record) for record in alive if (best := best_of(curves[record.name]))]
+    # The sort is stable: of equal trials, the one with the lower number comes first.
     return [record for _, record in sorted(reached, key=lambda pair: -pair[0])]
 
 

@@ -151,6 +151,7 @@ class _Bench:
         for _ in run:
             pass
         self.device = str(run.device)
+        # Inference uses the folded form, as the final stage does; it is faster than the training form.
         net = folded(run.net, run.device.dtype)
         model = Model((net,), self.cohort.normalisation, run.device, {})
         case_s = _quickest(lambda: run.validation.score(0, net, run.device))

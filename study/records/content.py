@@ -103,6 +103,7 @@ def load_view(content: ResultsContent, case: str) -> View:
 
 def _read_view(path: str, case: str) -> View:
     try:
+        # Without pickle, because a results folder may come from someone else and unpickling runs code.
         with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as arrays:
             return _view(case, {name: np.asarray(arrays[name]) for name in arrays.files})
     except (OSError, ValueError, KeyError) as error:

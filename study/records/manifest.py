@@ -64,6 +64,7 @@ class StudyManifest:
         finally:
             durations = self._values["durations_s"]
             total = durations.get(stage, 0.0) + time.monotonic() - started
+            # Durations of resumed runs add up, so that the report shows the time of the whole study.
             self.update(durations_s={**durations, stage: round(total, 1)})
 
     def describe_data(self, store: Store, source: str, synthetic: bool) -> None:

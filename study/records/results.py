@@ -42,6 +42,7 @@ class Results:
     @property
     def lease_path(self) -> str:
         """The lease of the driver that writes the folder; hidden, so that a folder with nothing else is empty."""
+        # `StudyManifest` ignores hidden files when it checks whether a folder is empty.
         return self.path(".lease")
 
     @property

@@ -132,6 +132,7 @@ class Tables:
 
     def _read(self) -> list[tuple[TrialRecord, list[EpochRecord]]]:
         """Return every trial with its epochs, by network and number."""
+        # Records of running trials are read again each time, which keeps the cost independent of the ended ones.
         names = _trial_names(self._results)
         read = partial(find_record, self._results)
         records = [record for record in _map(read, [name for name in names if name not in self._ended]) if record]
@@ -203,7 +204,7 @@ def _is_paper_point(record: TrialRecord) -> bool:
 
 
 def _trial_names(results: Results) -> list[str]:
-    """Return the names of the trials' folders, without files that lie among them."""
+    """Return the names of the trials' folders, without any files beside them."""
     return [name for name, size in storage.list_sizes(results.trials_folder).items() if size is None]
 
 

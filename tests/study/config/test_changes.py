@@ -1,3 +1,5 @@
+"""The changes of a configuration with which a study may be resumed, and those that are refused."""
+
 import pytest
 
 from renalnet.config import override

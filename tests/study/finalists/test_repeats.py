@@ -82,10 +82,10 @@ def test_searcher_hands_out_what_is_left(config: StudyConfig, results: Path) -> 
     planned = list_repeats(config, Results(str(results)))
     keep_repeat(results, planned[0], [0.5] * 5)
     search = RepeatSearch(Results(str(results)), planned, SLOTS)
-    told = [search.suggest(str(number)) for number in range(7)]
-    assert [one["name"] for one in told if isinstance(one, dict)] == ORDER[1:]
-    assert told[-1] is None and search.num_left == 6
-    fold = told[2]
+    suggested = [search.suggest(str(number)) for number in range(7)]
+    assert [one["name"] for one in suggested if isinstance(one, dict)] == ORDER[1:]
+    assert suggested[-1] is None and search.num_left == 6
+    fold = suggested[2]
     assert isinstance(fold, dict)
     assert (fold["fold"], fold["num_folds"], fold["train"]["seed"], fold["network"]) == (0, 2, 0, "fcn_ppm")
 
