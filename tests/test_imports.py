@@ -56,7 +56,6 @@ HOME_OF_ITK = {
     "renalnet.data.images.image_file",
     "renalnet.data.dicom.pixels",
     "renalnet.data.localise.outline",
-    "renalnet.inference.pipeline",
 }
 HOME_OF_PYDICOM = {
     f"renalnet.data.dicom.{name}" for name in ("file", "pixels", "segmentation", "series", "segmentation_writer")
@@ -144,7 +143,7 @@ def test_heavy_libraries_stay_at_home(path: Path) -> None:
         assert not names & {"torch", "ray"}
     if module.startswith("renalnet.evaluation"):
         assert not names & {"torch", "pyarrow", "SimpleITK"}
-    if module in ("renalnet.inference.crf", "renalnet.inference.components"):
+    if module in {f"renalnet.inference.{name}" for name in ("crf", "components", "post_processing")}:
         assert not names & {"torch", "scipy"}
 
 
@@ -153,6 +152,9 @@ def test_heavy_libraries_stay_at_home(path: Path) -> None:
     [
         ("renalnet", ("torch", "ray", "optuna", "matplotlib", "SimpleITK", "pydicom", "pydensecrf")),
         ("renalnet.train.run", ("ray", "optuna", "matplotlib", "SimpleITK", "pydensecrf", "cc3d")),
+        ("renalnet.evaluation.table", ("torch", "ray", "optuna", "pyarrow", "SimpleITK")),
+        ("renalnet.planning", ("torch", "ray", "optuna", "pyarrow", "SimpleITK")),
+        ("renalnet.inference.post_processing", ("torch", "scipy", "pydensecrf", "cc3d")),
         ("renalnet.inference.pipeline", ("ray", "optuna", "matplotlib", "SimpleITK", "pydensecrf")),
         ("renalnet.commands.app", ("torch", "ray", "optuna", "SimpleITK", "pydicom")),
         ("study.report", ("torch", "ray", "optuna")),
