@@ -16,8 +16,10 @@ from study.execution.slots import find_slots
 from study.execution.tasks import RayPool, use_threads
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-Cpus = Annotated[int, typer.Option(min=1, help="Processor slots, and threads, of a scan.")]
-Gpus = Annotated[float, typer.Option(min=0.01, help="GPUs of a scan where there are any; a fraction shares one.")]
+Cpus = Annotated[int, typer.Option(min=1, help="Processor slots and threads for each scan.")]
+Gpus = Annotated[
+    float, typer.Option(min=0.01, help="GPUs for each scan, if there are any. With a fraction, scans share a GPU.")
+]
 
 
 @app.command()
@@ -30,9 +32,9 @@ def predict(
     cpus: Cpus = 1,
     gpus: Gpus = 1.0,
 ) -> None:
-    """Segment CTs as Ray tasks: a mask on each CT's own grid, and a JSON file of volumes and confidence beside it.
+    """Segment CTs as Ray tasks: write a mask on each CT's own grid, and a JSON file of volumes and confidence.
 
-    Every node must see the CTs, --model and --out under the same path: a network file system; --out may be a URI.
+    Every node must see the CTs, --model and --out under the same path, as on a network file system. --out may be a URI.
     """
     for path in (*map(str, scans), model, out):
         refuse_relative(path)

@@ -39,9 +39,9 @@ def prepare(
     skip_bad: SkipBad = False,
     refit: Refit = False,
 ) -> None:
-    """Read, check, localise and cut scans as Ray tasks, and write them as a store of ROIs, or add them to one.
+    """Read, check, localise and cut scans as Ray tasks. Write the ROIs as a new store, or add them to an existing one.
 
-    Every node must see SRC and --out under the same path: a network file system, for --out also a URI.
+    Every node must see SRC and --out under the same path, as on a network file system. --out may be a URI.
     """
     for path in (str(src), out, str(test or src)):
         refuse_relative(path)

@@ -24,14 +24,25 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 @app.command()
 def study(
-    preset: Annotated[str, typer.Option(help=f"Start from: {', '.join(STUDY_PRESETS)}.")] = "quick",
-    config: Annotated[str | None, typer.Option(help="YAML file laid over the preset.")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="key.sub=value laid over both; repeatable.")] = None,
-    data: Annotated[str | None, typer.Option(help="A prepared store; default: a synthetic cohort is painted.")] = None,
-    results: Annotated[str | None, typer.Option(help="Results folder; default: results/PRESET.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Forecast a whole new study; write nothing.")] = False,
+    preset: Annotated[str, typer.Option(help=f"Preset to start from: {', '.join(STUDY_PRESETS)}.")] = "quick",
+    config: Annotated[
+        str | None, typer.Option(help="YAML file of configuration values that replace the preset's.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Configuration value to change last, as key.sub=value. Can be repeated."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Store that `prepare` wrote. Without one, a synthetic cohort is painted.")
+    ] = None,
+    results: Annotated[
+        str | None, typer.Option(help="Results folder: a path or a URI. The default is results/PRESET.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print a forecast of the whole study, and write nothing.")
+    ] = False,
 ) -> None:
-    """Search, final stage and report. The same command again goes on where the last one stopped."""
+    """Run a study: search, final stage and report. After an interruption, the same command resumes it."""
     from study.report import print_report, write_report
 
     settings = _settings(preset, config, set_ or [])
