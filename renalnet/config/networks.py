@@ -78,7 +78,7 @@ NETWORKS: Final[Mapping[str, NetworkEntry]] = MappingProxyType(
         ),
     }
 )
-"""Every network by name. Tables, benchmarks and tests follow this order; the report reverses it."""
+"""Every network by name. Benchmarks and tests follow this order; the report reverses it."""
 
 BASELINES: Final = tuple(name for name in NETWORKS if name != MAIN_NETWORK)
 """Every network that 3D_FCN_PPM can be compared with."""
@@ -86,8 +86,6 @@ PAPER_BASELINES: Final = tuple(name for name in BASELINES if NETWORKS[name].pape
 """The baselines of the paper. A new entry without a row in the paper leaves them, and so the default study, as is."""
 NetName = Annotated[str, name_in(NETWORKS, "network"), names_of(NETWORKS)]
 """A name in `NETWORKS`; configurations validate it."""
-_OTHER_COLOR: Final = "#009E73"
-_OTHER_MARKER: Final = "o"
 
 
 def entry_of(name: str) -> NetworkEntry:
@@ -95,21 +93,6 @@ def entry_of(name: str) -> NetworkEntry:
     if name not in NETWORKS:
         raise ConfigError(f"'{name}' is no network; {nearest(name, NETWORKS)}")
     return NETWORKS[name]
-
-
-def title_of(name: str) -> str:
-    """Return the title of the network `name`; an unknown name, as in results of another version, is its own title."""
-    return NETWORKS[name].title if name in NETWORKS else name
-
-
-def color_of(name: str) -> str:
-    """Return the color of the network `name`, `#RRGGBB`; one color for all unknown names."""
-    return NETWORKS[name].color if name in NETWORKS else _OTHER_COLOR
-
-
-def marker_of(name: str) -> str:
-    """Return the Matplotlib marker of the network `name`; one marker for all unknown names."""
-    return NETWORKS[name].marker if name in NETWORKS else _OTHER_MARKER
 
 
 class NetConfig(Section):

@@ -4,12 +4,9 @@ A new pruner is a module in `study/search/pruners` and an entry here; a new samp
 `study/search/samplers`. The entries are text, so that a configuration is read without importing Ray or Optuna.
 """
 
-from collections.abc import Callable, Mapping
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, WithJsonSchema
-
-from renalnet.errors import nearest
+from renalnet.config.catalogue import name_in, names_of
 
 PRUNERS: Final[dict[str, str]] = {
     "asha": "study.search.pruners.asha:Asha",
@@ -23,22 +20,7 @@ SAMPLERS: Final[dict[str, str]] = {
     "grid": "study.search.samplers.grid:Grid",
 }
 """`search.sampler`: subclasses of `study.search.sampler.Sampler`, each as `module:class`."""
-
-
-def _named_in(catalogue: Mapping[str, str], kind: str) -> Callable[[str], str]:
-    def check(name: str) -> str:
-        if name not in catalogue:
-            raise ValueError(f"unknown {kind}; {nearest(name, catalogue)}")
-        return name
-
-    return check
-
-
-def _schema_of(catalogue: Mapping[str, str]) -> WithJsonSchema:
-    return WithJsonSchema({"enum": list(catalogue), "type": "string"})
-
-
-PrunerName = Annotated[str, AfterValidator(_named_in(PRUNERS, "pruner")), _schema_of(PRUNERS)]
+PrunerName = Annotated[str, name_in(PRUNERS, "pruner"), names_of(PRUNERS)]
 """A name in `PRUNERS`; configurations validate it."""
-SamplerName = Annotated[str, AfterValidator(_named_in(SAMPLERS, "sampler")), _schema_of(SAMPLERS)]
+SamplerName = Annotated[str, name_in(SAMPLERS, "sampler"), names_of(SAMPLERS)]
 """A name in `SAMPLERS`; configurations validate it."""

@@ -7,17 +7,16 @@ import sys
 import pytest
 
 from renalnet.config import BASELINES, MAIN_NETWORK, NETWORKS, NetConfig, TrainConfig, override
-from renalnet.config.networks import PAPER_BASELINES, color_of, entry_of, marker_of, title_of
+from renalnet.config.networks import PAPER_BASELINES, entry_of
 from renalnet.errors import ConfigError
-
 
 PAPER = ("fcn_ppm", "unet3d", "pspnet2d")
 
 
 def test_the_papers_networks_come_first_and_a_default_study_has_no_others() -> None:
     assert tuple(NETWORKS)[:3] == PAPER
-    assert (MAIN_NETWORK, PAPER_BASELINES) == (PAPER[0], PAPER[1:])
-    assert BASELINES == tuple(NETWORKS)[1:]
+    assert (PAPER[0], PAPER[1:]) == (MAIN_NETWORK, PAPER_BASELINES)
+    assert tuple(NETWORKS)[1:] == BASELINES
 
 
 def test_the_default_is_the_main_network() -> None:
@@ -36,19 +35,19 @@ def test_schema_lists_the_names() -> None:
 
 
 def test_titles_colors_and_markers() -> None:
-    assert [title_of(name) for name in PAPER] == ["3D_FCN_PPM", "3D U-Net", "2D PSPNet"]
-    assert [color_of(name) for name in PAPER] == ["#0072B2", "#E69F00", "#CC79A7"]
-    assert [marker_of(name) for name in PAPER] == ["o", "s", "^"]
+    entries = [entry_of(name) for name in PAPER]
+    assert [entry.title for entry in entries] == ["3D_FCN_PPM", "3D U-Net", "2D PSPNet"]
+    assert [entry.color for entry in entries] == ["#0072B2", "#E69F00", "#CC79A7"]
+    assert [entry.marker for entry in entries] == ["o", "s", "^"]
 
 
-def test_an_unknown_name_in_results_is_its_own_title() -> None:
-    assert (title_of("removed"), color_of("removed"), marker_of("removed")) == ("removed", "#009E73", "o")
+def test_an_unknown_name_has_no_entry() -> None:
     with pytest.raises(ConfigError, match=r"'unet' is no network; did you mean 'unet3d'\?"):
         entry_of("unet")
 
 
 def test_each_looks_different() -> None:
-    assert len({entry.color for entry in NETWORKS.values()} | {color_of("")}) == len(NETWORKS) + 1
+    assert len({entry.color for entry in NETWORKS.values()}) == len(NETWORKS)
     assert len({entry.title for entry in NETWORKS.values()}) == len(NETWORKS)
 
 
