@@ -38,7 +38,8 @@ def predict(
     """
     for path in (*map(str, scans), model, out):
         refuse_relative(path)
-    bundle, target = storage.absolute(model), storage.absolute(out)
+    bundle = storage.absolute(model)
+    target = storage.absolute(out)
     jobs = list_jobs([scan.absolute() for scan in scans], bundle, target, series=series, assignments=set_ or [])
     load_predictor(bundle, set_ or [])  # a bundle that cannot be used is refused before any task starts
     check_address()

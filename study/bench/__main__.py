@@ -1,4 +1,4 @@
-"""`python -m study.bench`: the project's benchmarks, beside the peers that are installed."""
+"""`python -m study.bench`: the project's benchmarks, compared with the peers that are installed."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -40,24 +40,32 @@ BENCHES: Final[dict[str, Callable[[Size, Path], Iterator[Row]]]] = {
 }
 """Function that yields the rows of each benchmark, by its name on the command line."""
 _TABLE_WIDTH: Final = 150
+"""Least width of the table in characters, so that no column is cut off where the output is a file."""
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 _log = get_logger("study.bench")  # `__name__` is `__main__` here
 
 
 @app.command()
 def bench(
-    names: Annotated[list[str] | None, typer.Argument(help=f"Of: {', '.join(BENCHES)}; default: all.")] = None,
-    out: Annotated[Path | None, typer.Option(help="JSON file for the rows, versions, machine and commit.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help=f"Benchmarks to run: {', '.join(BENCHES)}. The default is all.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="JSON file to write, with the rows, versions, machine and commit.")
+    ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help=f"key=value over the sizes; repeatable. Keys: {', '.join(Size.model_fields)}."),
+        typer.Option(
+            "--set", help=f"Size to change, key=value. Can be repeated. Keys: {', '.join(Size.model_fields)}."
+        ),
     ] = None,
 ) -> None:
-    """Measure on seeded synthetic images in a temporary folder (TMPDIR); about an hour on two cores.
+    """Measure on seeded synthetic images in a temporary folder (TMPDIR). This takes about an hour on two cores.
 
-    `network` takes five minutes of it: training steps and inferences beside plain PyTorch and MONAI's SegResNet;
-    `inference` and `post` another five: stitched inference beside MONAI's, and what follows it beside the usual tools.
-    `study` runs sleeping trials for fifteen; `search` replays searches on the curves in results/evidence/search.
+    `network` takes five minutes: training steps and inferences beside plain PyTorch and MONAI's SegResNet.
+    `inference` and `post` take five minutes: stitched inference beside MONAI's, and post-processing beside the usual
+    tools. `study` runs sleeping trials for fifteen minutes. `search` replays searches on the curves in
+    results/evidence/search.
     """
     size = override(Size(), set_ or [])
     rows = [row for name in names or BENCHES for row in _rows(name, size)]

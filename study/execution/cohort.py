@@ -31,13 +31,13 @@ def check_store(store: Store, config: StudyConfig) -> None:
     for split in SPLITS:
         if not store.cases(split):
             raise StoreError(
-                f"{store.path}: no {split} patients; prepare it with some, by --test, --splits or more cases"
+                f"{store.path}: no {split} cases; prepare the store with more cases, or with --test or --splits"
             )
     spacing = store.manifest.config.spacing_mm
     if spacing != config.prepare.spacing_mm:
         raise ConfigError(
-            f"{store.path} was prepared at {spacing} mm, the preset '{config.preset}' works at "
-            f"{config.prepare.spacing_mm}; choose the preset it was prepared with, or --set prepare.spacing_mm"
+            f"{store.path} was prepared at {spacing} mm, but the preset '{config.preset}' uses "
+            f"{config.prepare.spacing_mm} mm; choose the preset of the store, or set prepare.spacing_mm"
         )
     check_folds(config, store)
 
@@ -70,10 +70,10 @@ def _paint_and_prepare(manifest: StudyManifest, config: StudyConfig, cohort: Pat
     """Do the parts that an earlier call has not done."""
     workers = num_cores()
     with manifest.timed("phantom"):
-        _log.info("painting %d synthetic patients", config.phantom.num_cases)
+        _log.info("painting %d synthetic cases", config.phantom.num_cases)
         write_cohort(cohort, config.phantom, workers=workers)
     if not storage.exists(storage.join(store, STORE_MANIFEST)):
         with manifest.timed("prepare"):
-            _log.info("cutting their regions of interest")
+            _log.info("preparing their regions of interest")
             with local_pool(workers) as pool:
                 prepare(Request(str(cohort), store, config.prepare), pool)

@@ -85,8 +85,8 @@ def storage_may_fail(results: Results) -> Iterator[None]:
         if error.errno is not None or not storage.is_remote(results.folder):
             raise
         raise LostError(
-            f"{results}: the storage failed in mid-study ({error}); lost are the epochs under way, kept is all that "
-            "had ended; repeat the command when it answers again"
+            f"{results}: the storage failed during the study ({error}); only the epochs under way are lost; repeat the "
+            "command when the storage answers again"
         ) from error
 
 
@@ -133,7 +133,7 @@ class _Stages:
         """Run the final stage, and write the winner's bundle."""
         self.check()
         with self.manifest.timed("final"):
-            _log.info("final stage: full inference on validation, then on test patients")
+            _log.info("final stage: full inference on validation, then on test cases")
             self.manifest.warn(damaged_models(self.results, self.config))
             outcome = run_final(self.config, self.results, self.store, FinalWork(self.slots, self.check))
             self._write_best(outcome)

@@ -103,7 +103,7 @@ def _damaged(job: Any) -> InputError:
 
 def _lost_work(what: object) -> LostError:
     return LostError(
-        f"{what}: lost with its process or node, {NODE_LOSSES + 1} times at most; look at the nodes and their memory, "
+        f"{what}: lost with its process or node, {NODE_LOSSES + 1} times at most; check the nodes and their memory, "
         "then repeat the command"
     )
 

@@ -49,6 +49,7 @@ class Trial(tune.Trainable):
         torch.set_num_threads(math.ceil(self.trial_resources.required_resources.get("CPU", 1)))
         self._is_stepping = False
         self._is_to_leave = False
+        # Ray sets a handler of its own, which `_leave` calls after the checkpoint.
         self._end_of_ray = signal.signal(signal.SIGTERM, self._on_sigterm)
         self._store = store
         self._results = results
@@ -105,6 +106,7 @@ class Trial(tune.Trainable):
 
     def _on_sigterm(self, _: int, __: FrameType | None) -> None:
         self._is_to_leave = True
+        # During a step, the run sees the flag, writes a checkpoint and returns.
         if not self._is_stepping:
             self._leave()
 

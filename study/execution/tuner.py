@@ -76,7 +76,7 @@ def run_trials(
             scheduler=scheduler,
             num_samples=-1,  # no limit: the searcher ends the run
             max_concurrent_trials=slots.num_slots,
-            reuse_actors=True,
+            reuse_actors=True,  # a new process would import PyTorch and decode the cases again
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,
         ),
@@ -84,6 +84,7 @@ def run_trials(
             name="tune",
             **_tune_storage(results),
             failure_config=tune.FailureConfig(max_failures=max_failures),
+            # A run writes its own checkpoints.
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             callbacks=[_Losses(max_failures), _Live(StudyFollower(config, results, slots), check)],
             verbose=0,

@@ -60,13 +60,14 @@ def open_study(
     if shorter:
         longest = max(shorter, key=lambda other: int(other.user_attrs[EPOCHS]))
         _take_over(longest, study, results, config.train.epochs)
+        # The trials taken over have the options with which the shorter study began.
         study.set_user_attr(CHOICES, longest.user_attrs[CHOICES])
     else:
         study.set_user_attr(CHOICES, first_choices(searched))
         point = first_point(config.train, config.space, network)
         if point is not None:
             study.enqueue_trial(point, skip_if_exists=True)
-    study.set_user_attr(_WHOLE, True)
+    study.set_user_attr(_WHOLE, True)  # last: a driver that is killed above leaves a study that is not whole
     return study
 
 
@@ -101,6 +102,7 @@ def _take_over(shorter: optuna.Study, study: optuna.Study, results: Results, epo
             study.add_trial(_copy(frozen, frozen.state))
         else:
             longer = _lengthened(record, results, epochs)
+            # Before the trial: a driver that is killed in between finds the record lengthened, and adds the trial.
             write_record(results, longer)
             study.add_trial(_copy(frozen, _STATES[longer.state]))
     for frozen in shorter.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):

@@ -66,7 +66,7 @@ def read_journal(results: Results) -> JournalStorage:
     """
     path = results.journal_path
     if not storage.exists(path):
-        raise ResultsError(f"{results} holds no {JOURNAL}; name a folder in which study.run has begun trials")
+        raise ResultsError(f"{results} holds no {JOURNAL}; name a folder in which study.run has started trials")
     return JournalStorage(_ReadOnly(path))
 
 
@@ -165,7 +165,7 @@ class _ReadOnly(BaseJournalBackend):
 
     def append_logs(self, _: list[dict[str, Any]]) -> None:
         """Raise ResultsError: only the driver of the study writes."""
-        raise ResultsError(f"{self._path} is opened to be read; only the study's own command changes it")
+        raise ResultsError(f"{self._path} is opened for reading; only the study's own command writes to it")
 
 
 def _drop_half_line(file: Path) -> None:

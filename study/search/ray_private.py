@@ -1,7 +1,8 @@
 """What a study needs from inside Ray Tune; no other module relies on it. Written for Ray 2.60.
 
 Ray's rules are made for trials in a running experiment. Here they are called without an experiment, with stand-ins for
-trials, so that their memory can be rebuilt from records and replayed on recorded curves.
+trials, so that their memory can be rebuilt from records and replayed on recorded curves. The controller is None: the
+rules use it only to pause trials, which the study's rules never do.
 """
 
 from collections.abc import Mapping

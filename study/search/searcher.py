@@ -66,7 +66,7 @@ class NetworkSearch(Searcher):
             slots: processors and GPUs of a trial.
         """
         super().__init__(metric=OBJECTIVE, mode="max")
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # `_log_end` logs a line per trial
         self._config = config
         self._results = results
         self._widths = widths
@@ -134,7 +134,7 @@ class NetworkSearch(Searcher):
         was_lost = error or result is None
         if was_lost and self._again.allows(record.name):
             network = next(network for network in self._networks if network == record.network)
-            self._unfinished.insert(0, (network, record.trial))
+            self._unfinished.insert(0, (network, record.trial))  # its checkpoint is the newest, so it goes first
             return
         short = self._pruner.reason(len(epochs))
         ended = record.ended(*outcome(self._results, record, epochs, was_lost=was_lost, short=("pruned", short)))
@@ -176,6 +176,8 @@ class NetworkSearch(Searcher):
                 trial.report(objectives[epoch], epoch)
 
     def _heard(self, trial: Trial) -> int:
+        """Return the number of epochs that Optuna knows of a trial."""
+        # Optuna's default is a deep copy of every trial, which takes longer with each trial of the study.
         return max(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values, default=0)
 
     def _log_end(self, record: TrialRecord, epochs: Sequence[EpochRecord]) -> None:

@@ -87,6 +87,7 @@ def _searching(config: StudyConfig, search: SearchConfig) -> StudyConfig:
 
 def hours_to_best(recorded: Recorded, config: StudyConfig, num_slots: int, num_seeds: int) -> list[float]:
     """Return the device-hours that a search takes, for each of `num_seeds` seeds."""
+    # Forked processes would inherit the threads and locks of Ray and PyTorch.
     with ProcessPoolExecutor(num_cores(), get_context("spawn")) as pool:
         epochs = pool.map(partial(_epochs_to_best, recorded, config, num_slots), range(num_seeds))
         return [number * recorded.epoch_hours for number in epochs]

@@ -65,6 +65,7 @@ def _levels(domain: Domain, num_levels: int) -> list[Any]:
 
 
 def _distinct(values: NDArray[np.float64]) -> list[float]:
+    # A range of one value gives that value at every level.
     return sorted({float(value) for value in values})
 
 

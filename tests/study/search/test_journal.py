@@ -132,5 +132,5 @@ def test_another_reads_and_does_not_write(tmp_path: Path, s3_uri: str) -> None:
             tell(journal, 1.0)
         study = optuna.load_study(study_name="s", storage=read_journal(results))
         assert [trial.value for trial in study.trials] == [1.0]
-        with pytest.raises(ResultsError, match="opened to be read"):
+        with pytest.raises(ResultsError, match="opened for reading"):
             study.ask()
