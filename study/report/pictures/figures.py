@@ -25,6 +25,7 @@ _MAX_NAMED_CASES: Final = 30
 """Number of cases up to which the axis names each of them."""
 _MANY_TRIALS: Final = 200
 """Number of trials above which marks are smaller and fainter, since they would cover each other."""
+_MAX_LEGEND_ROW: Final = 5
 _MOST_NAMES: Final = 10
 """Number of names on an axis; of more names only every second, third, … is written."""
 
@@ -314,8 +315,7 @@ def _dot(color: str, marker: str, label: str, alpha: float = 1.0) -> Line2D:
 def legend(figure: Figure, handles: Iterable[Artist]) -> None:
     """Put the legend above the chart."""
     entries = list(handles)
-    drawn = figure.legend(
-        handles=entries, loc="outside upper left", ncols=min(len(entries), 5), frameon=False, fontsize=9
-    )
+    num_columns = len(entries) if len(entries) <= _MAX_LEGEND_ROW else 3  # more columns would leave the figure
+    drawn = figure.legend(handles=entries, loc="outside upper left", ncols=num_columns, frameon=False, fontsize=9)
     for text in drawn.get_texts():
         text.set_parse_math(False)  # a `$` in the name of a program does not start a formula

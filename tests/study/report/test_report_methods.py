@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,16 @@ def test_an_unknown_network_is_in_the_figures_of_cases(unknown: Report) -> None:
         colors = {line.get_color() for line in figure.axes[0].get_lines()}
         assert {looks[UNKNOWN].color, looks["another"].color, looks["fcn_ppm"].color} <= colors
         assert UNKNOWN in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_the_legend_stays_inside_the_figure(unknown: Report) -> None:
+    program = "another program of 32 characters"
+    cases = [replace(case, others={**case.others, program: (0.5, 0.5)}) for case in unknown.summary.cases]
+    figure = case_dice(cases, Looks([*names_in(unknown.content), program]))
+    figure.savefig(io.BytesIO())
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == 6
+    assert legend.get_window_extent().x1 <= figure.bbox.x1
 
 
 def test_an_unknown_network_is_in_all_tables(unknown: Report) -> None:
