@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -6,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from renalnet.config import NETWORKS, NetConfig
 from renalnet.nets import build_net
-from renalnet.nets.blocks import POOL, PathLayer, convolution_layer
+from renalnet.nets.blocks import POOL, PathLayer, SegmentationNet, convolution_layer
 from renalnet.nets.describe import describe, equal_cost_width, multiply_adds, receptive_length
 
 
@@ -100,6 +102,31 @@ def test_equal_cost_width_is_the_nearest_even_one(name):
     beside = [w for w in (found - 2, found, found + 2) if w >= 4]
     gaps = {w: abs(multiply_adds(NetConfig(name=name, width=w), shape) - target) for w in beside}
     assert found == min(gaps, key=gaps.get)
+
+
+def test_a_network_that_does_not_scale_keeps_the_width(monkeypatch):
+    entry = replace(NETWORKS["unet3d"], scales_with_width=False)
+    monkeypatch.setattr("renalnet.nets.describe.NETWORKS", {**NETWORKS, "unet3d": entry})
+    assert equal_cost_width("unet3d", NetConfig(width=14), (8, 16, 32)) == 14
+
+
+def test_a_pooling_that_returns_indices_is_described(monkeypatch):
+    """SegNet's pooling: 12·8·8 voxels to half of them on each axis."""
+
+    class Pooled(SegmentationNet):
+        def __init__(self, config):
+            super().__init__((2, 2, 2), (2, 2, 2), head_channels=1)
+            self.pool = nn.MaxPool3d(2, return_indices=True)
+
+        def features(self, image):
+            return [self.pool(image)[0]]
+
+        def path(self):
+            return (POOL,)
+
+    monkeypatch.setattr("renalnet.nets.describe.builder_of", lambda name: Pooled)
+    (pool, _) = describe(NetConfig(), (12, 8, 8)).layers
+    assert (pool.kind, pool.size, pool.multiply_adds) == ("MaxPool3d", (6, 4, 4), 0)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

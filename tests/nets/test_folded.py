@@ -154,3 +154,19 @@ def test_a_large_feature_passes_slab_by_slab(monkeypatch: pytest.MonkeyPatch, dt
     assert len(strides) == len(blocks) * (1 + -(-depth // 8))
     if dtype is torch.bfloat16:  # as in inference
         assert set(strides) == {1}
+
+
+class Pools(SegmentationNet):
+    """A network with poolings that `FoldedPool` computes, and one that it does not."""
+
+    def __init__(self) -> None:
+        super().__init__((1, 1, 1), (1, 1, 1), head_channels=1)
+        self.halves = nn.MaxPool3d(2)
+        self.with_indices = nn.MaxPool3d(2, return_indices=True)
+        self.of_three = nn.MaxPool3d(3, stride=2, padding=1)
+
+
+def test_only_a_pooling_by_two_without_indices_is_replaced() -> None:
+    kinds = {name: type(child).__name__ for name, child in folded(Pools(), torch.float32).named_children()}
+    assert kinds["halves"] == "FoldedPool"
+    assert kinds["with_indices"] == kinds["of_three"] == "MaxPool3d"

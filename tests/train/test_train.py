@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from renalnet.config import AugmentConfig, LoaderConfig, TrainConfig
+from renalnet.config import NETWORKS, AugmentConfig, LoaderConfig, TrainConfig, override
+from renalnet.config.losses import LOSSES
 from renalnet.data.batches.cohort import Cohort
 from renalnet.data.batches.decoded_cases import DecodedCases, StoreSource
 from renalnet.data.store.manifest import Normalisation
@@ -26,7 +27,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return found.tensors
 
 
-@pytest.mark.parametrize("network", ["fcn_ppm", "unet3d", "pspnet2d"])
+@pytest.mark.parametrize("network", NETWORKS)
 def test_interrupted_run_ends_bit_for_bit_as_the_undisturbed(
     network: str, tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path
 ) -> None:
@@ -46,6 +47,17 @@ def test_training_learns(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path:
     records = list(TrainingRun(config, ball_cohort, str(tmp_path)))
     assert records[-1].loss < records[0].loss / 2
     assert records[-1].dice_kidney > 0.7
+
+
+@pytest.mark.parametrize("loss", sorted(LOSSES.keys() - {"cross_entropy"}))
+def test_training_learns_with_every_other_loss(
+    loss: str, tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path
+) -> None:
+    config = override(tiny_train, [f"loss.name={loss}", "net.deep_supervision=true", "optim.micro_batch=1"])
+    config = config.model_copy(update={"epochs": 4, "steps_per_epoch": 15})
+    records = list(TrainingRun(config, ball_cohort, str(tmp_path)))
+    assert records[-1].loss < 0.7 * records[0].loss
+    assert records[-1].dice_kidney > 0.6
 
 
 def test_best_epoch_is_the_bundle(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path) -> None:
