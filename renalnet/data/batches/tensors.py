@@ -54,7 +54,7 @@ class TensorMaker:
         return self._image, batch.label
 
     def _on_gpu(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Copy in a stream of its own, so that the network computes on the previous batch meanwhile."""
+        """Copy in a separate CUDA stream, so that the network computes on the previous batch meanwhile."""
         device = self._device.torch_device
         with torch.cuda.stream(self._copies):
             image, label = (values.to(device, non_blocking=True) for values in (batch.image, batch.label))
