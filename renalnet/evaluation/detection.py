@@ -89,6 +89,7 @@ def tumor_found(truth: MaskArray, pred: MaskArray, min_iou: float = MIN_IOU) -> 
     if not pred.any():
         return False
     region = bounding_box(pred)
+    # Components lie inside the box of the prediction, which is much smaller than the volume.
     components, num_components = ndimage.label(pred[region], structure=_FACES_AND_EDGES)
     sizes = np.bincount(components.ravel(), minlength=num_components + 1)[1:]
     shared = np.bincount(components[truth[region]], minlength=num_components + 1)[1:]
@@ -156,6 +157,7 @@ def _draws(counts: NDArray[np.int64], num_resamples: int, rng: np.random.Generat
     """Return sums (num_resamples, 4) of len(counts) rows drawn with replacement; an empty array for no rows."""
     if not len(counts):
         return counts
+    # How often each patient is drawn has a multinomial distribution, so no indices have to be drawn and summed.
     picked = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=num_resamples)
     return picked @ counts
 

@@ -83,6 +83,7 @@ class WindowRule:
     def apply(self, image: HuArray, label: LabelArray | None = None) -> LabelArray:
         """Return the labels (z, y, x) of the rule; `label` is not used and makes the two rules interchangeable."""
         del label
+        # A bound of 500 includes 500 and above, although windows exclude their upper bound.
         clipped = np.clip(image, HU_LOW, HU_HIGH - 1)
         kidney, tumor = ((clipped >= low) & (clipped < high) for low, high in (self.kidney_hu, self.tumor_hu))
         return np.where(tumor, TUMOR, np.where(kidney, KIDNEY, BACKGROUND)).astype(np.uint8)
@@ -104,6 +105,7 @@ def fit_inside_rule_to_counts(counts: Iterable[HuCounts]) -> InsideRule:
     """Return `fit_inside_rule` of counted cases; among equals `below`, then the lower threshold is chosen."""
     cases = _holding(counts, TUMOR)
     dice = np.mean([_threshold_dice(case) for case in cases], axis=0)
+    # Among equals, argmax takes the first: `below`, then the lower threshold.
     direction, row = np.unravel_index(int(dice.argmax()), dice.shape)
     return InsideRule(int(row) + HU_LOW, bool(direction == 0), float(dice[direction, row]))
 

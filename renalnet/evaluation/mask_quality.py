@@ -162,5 +162,6 @@ def _ridge(standard: Values, centred: Values, penalty: float) -> tuple[Values, V
     """Return the weights (k,), and the residual of each case when it is left out (n,) (Allen's PRESS, 1974)."""
     solve = np.linalg.solve(standard.T @ standard + penalty * np.eye(standard.shape[1]), standard.T)
     weights = solve @ centred
+    # The intercept, which is not penalised, adds 1 / n to the leverage of each case.
     leverage = np.einsum("ij,ji->i", standard, solve) + 1 / len(centred)
     return weights, (centred - standard @ weights) / (1 - leverage)

@@ -78,6 +78,7 @@ class SurfacePair:
     def of(cls, truth: MaskArray, pred: MaskArray) -> "SurfacePair":
         """Find the surface voxels of two boolean masks (z, y, x). Raises InputError where the shapes differ."""
         require_same_shape(truth.shape, pred.shape)
+        # Outside the box around both masks there is no surface.
         either = truth | pred
         box = bounding_box(either) if either.any() else (slice(0),)
         return cls(np.argwhere(surface(truth[box])), np.argwhere(surface(pred[box])), truth.shape)
@@ -111,6 +112,7 @@ def surface_distances(truth: MaskArray, pred: MaskArray, spacing_mm: Triple) -> 
 
 
 def _nearest_mm(points_mm: DistanceArray, others_mm: DistanceArray) -> DistanceArray:
+    # Each tree is queried once, so these options, which build it faster and query it slower, save time.
     distances, _ = KDTree(others_mm, compact_nodes=False, balanced_tree=False).query(points_mm)
     return np.asarray(distances, dtype=np.float64)
 
@@ -123,7 +125,7 @@ def surface(mask: MaskArray) -> MaskArray:
         whole = np.moveaxis(mask, axis, 0)
         along[1:] &= whole[:-1]
         along[:-1] &= whole[1:]
-        along[:1] = along[-1:] = False
+        along[:1] = along[-1:] = False  # voxels at the border have a neighbour outside the volume
     found: MaskArray = mask & ~inner
     return found
 

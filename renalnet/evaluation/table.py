@@ -33,6 +33,7 @@ def measure(truth: LabelArray, pred: LabelArray, spacing_mm: Triple) -> list[Lab
     require_same_shape(truth.shape, pred.shape)
     kidney, tumor = (MaskPair(truth == label, pred == label, spacing_mm) for label in FOREGROUND_LABELS)
     both = MaskPair(truth != BACKGROUND, pred != BACKGROUND, spacing_mm)
+    # Tumor and mass are the same voxels, because label maps here have no cysts.
     masks = dict(zip(TOLERANCE_MM, (kidney, tumor, both, tumor), strict=True))
     return [measures_of(LabelPair(label, pair)) for label, pair in masks.items()]
 

@@ -44,6 +44,7 @@ class BatchSizer:
                 self.size = len(part) // 2
                 continue
             at += len(part)
+        # A single batch needs no copy.
         return done[0] if len(done) == 1 else torch.cat(done)
 
     def _measured(self, forward: Callable[[Tensor], Tensor], part: Tensor) -> Tensor:

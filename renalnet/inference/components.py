@@ -30,6 +30,7 @@ def keep_largest(labels: LabelArray, spacing_mm: Triple, config: ComponentsConfi
     if not config.enabled or box is None:
         return kept
     ml = float(np.prod(spacing_mm)) / _MM3_PER_ML
+    # Only the box is searched, because most of an ROI is background.
     inside = kept[box]
     components, sizes = pieces_of(inside != BACKGROUND)
     largest = _largest(components, sizes)
@@ -37,7 +38,7 @@ def keep_largest(labels: LabelArray, spacing_mm: Triple, config: ComponentsConfi
     if config.min_tumor_ml:
         pieces, tumor_sizes = pieces_of(inside == TUMOR)
         too_small = tumor_sizes * ml < config.min_tumor_ml
-        too_small[0] = False
+        too_small[0] = False  # number 0 is everything outside the tumor
         inside[too_small[pieces]] = KIDNEY
     return kept
 
@@ -64,6 +65,7 @@ def pieces_of(mask: MaskArray) -> tuple[NDArray[Any], NDArray[np.int64]]:
     Returns:
         The number of each voxel's component, from 1, with 0 outside the mask; and the number of voxels of each.
     """
+    # Imported here, because a training run does not need it.
     import cc3d
 
     components = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=CONNECTIVITY, binary_image=True)

@@ -51,6 +51,7 @@ def refine(probability: FloatArray, image_hu: HuArray, spacing_mm: Triple, confi
     reach_mm = _CONTEXT_WIDTHS * max(config.smooth_mm, config.bilateral_mm)
     included = _grown(can_change, [int(np.ceil(reach_mm / voxel_mm)) for voxel_mm in spacing_mm])
     found = _mean_field(probability, image_hu, spacing_mm, config, included)
+    # The included neighbours only give context; their own result is discarded.
     labels[can_change] = found[can_change[included]]
     return labels
 
@@ -70,6 +71,7 @@ def _can_change(probability: FloatArray, config: CrfConfig) -> MaskArray:
     """
     first, second, third = probability
     highest = np.maximum(np.maximum(first, second), third)
+    # Several times faster than a sort of the three values.
     middle = np.maximum(np.minimum(first, second), np.minimum(np.maximum(first, second), third))
     likeness = np.float32(np.exp(-(config.smooth_weight + config.bilateral_weight)))
     can_change: MaskArray = np.maximum(middle, _LEAST_PROBABILITY) > likeness * highest
@@ -97,8 +99,10 @@ def _mean_field(
     """Return the labels of the included voxels in (z, y, x) order; all arrays given are those of the whole ROI."""
     unary = -np.log(np.maximum(probability[:, included], _LEAST_PROBABILITY))
     crf = _dense_crf(unary.shape[1])
+    # pydensecrf accepts only contiguous float32.
     crf.setUnaryEnergy(np.ascontiguousarray(unary, dtype=np.float32))
     position_mm = _position_mm(included, spacing_mm)
+    # A kernel of weight 0 would change nothing but take as long as any other.
     if config.smooth_weight > 0:
         crf.addPairwiseEnergy(position_mm / np.float32(config.smooth_mm), compat=config.smooth_weight)
     if config.bilateral_weight > 0:

@@ -83,6 +83,7 @@ def _exported(folder: str, num_members: int) -> bytes:
 
 def to_onnx(net: nn.Module, tile: Shape) -> bytes:
     """Return a network in evaluation mode as an ONNX model for batches of sub-volumes of one size."""
+    # With an example of one sub-volume, torch.export would fix the batch to one.
     example = torch.zeros(2, 1, *tile)
     batch = torch.export.Dim("batch", min=1, max=4096)
     with TemporaryDirectory(prefix="renalnet-") as temporary:

@@ -150,7 +150,9 @@ def predict_image(predictor: Predictor, image: Volume, source: Grid) -> Predicti
     sides = found.confident_sides if found else ()
     boxes: list[Box | None] = [found.box(side) for side in sides] if found else [None]
     parts = [_segment_box(predictor, image, box, source) for box in boxes]
+    # Where the boxes of both sides overlap, the higher label is kept, so that no kidney covers a tumor.
     array = np.maximum.reduce([np.zeros(source.shape, np.uint8), *parts])
+    # A scan that is already cut to an ROI has a part but no side.
     by_side = {side: _volume_ml(part, source) for side, part in zip(sides, parts, strict=False)}
     confidence = {side: found.confidence_of(side) for side in SIDES} if found else {}
     warnings = _warnings(found, predictor.prepare, is_empty=not array.any())
@@ -300,6 +302,7 @@ def predict_scan(job: ScanJob, read: Read | None = None) -> ScanReport:
     return ScanReport(f"{job.stem}.nii.gz: {volumes}", warnings)
 
 
+# One model only, because its networks may fill the memory of a GPU.
 @lru_cache(maxsize=1)
 def _loaded(model: str, assignments: tuple[str, ...]) -> Predictor:
     return load_predictor(model, assignments)

@@ -137,6 +137,7 @@ def stitch_slabs(
             for region, probability in zip(regions, _probabilities(forward, sub_volumes, config, sizer), strict=True):
                 votes.cast(region, probability)
         at += len(regions)
+        # Sub-volumes are ordered by their first slice, so no further one covers the slices before the next one's first.
         decided = layout.regions[at][0].start if at < len(layout.regions) else image.shape[0]
         if decided > votes.first:
             yield votes.release(decided)
@@ -155,6 +156,7 @@ def _probabilities(forward: Forward, sub_volumes: Tensor, config: StitchConfig, 
     """Yield the class probabilities (3, d, h, w) of each sub-volume, averaged over its mirror images."""
     axes = [_AXES[axis] for axis in config.mirror]
     flips = [list(some) for some in chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1))]
+    # Added in place, so that memory does not grow with the number of mirror images.
     total = reduce(Tensor.add_, (_softmax(sizer.run(forward, sub_volumes.flip(flip))).flip(flip) for flip in flips))
     yield from total.div_(len(flips))
 
@@ -270,6 +272,7 @@ class _OpenSlices:
         return torch.zeros((NUM_CLASSES, depth, *self._layout.shape[1:]), dtype=dtype, device=self._device)
 
     def _require_finite(self, sums: Tensor) -> None:
+        # The sum is finite only if every term is, and takes less time than a test of every voxel.
         if bool(sums.sum().isfinite()):
             return
         num_bad = int((~sums.isfinite()).any(dim=0).sum())
@@ -296,6 +299,7 @@ def _first_argmax(values: Tensor) -> Tensor:
 
 def _decide(votes: Tensor, sums: Tensor) -> Tensor:
     """Return the class of most votes; among equals the one of the larger sum, then the lower label."""
+    # Sums are not negative, so -1 excludes the classes with fewer votes.
     return _first_argmax(sums.masked_fill(votes < votes.amax(dim=0), -1.0))
 
 

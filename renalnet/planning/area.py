@@ -40,6 +40,7 @@ def surface_cm2(mask: MaskArray, spacing_mm: Triple) -> float:
     """
     if not mask.any():
         return 0.0
+    # Padded so that a crossing at the border has all of its four voxels.
     body = np.pad(mask[bounding_box(mask)], len(_RIM) // 2)
     return _area_cm2(body, np.ones_like(body), spacing_mm, _blur_mm(body, spacing_mm))
 
@@ -62,6 +63,7 @@ def contact_cm2(first: MaskArray, second: MaskArray, spacing_mm: Triple) -> floa
     first, second = (np.pad(mask[box], len(_RIM) // 2) for mask in (first, second))
     to_first, to_second = (edt.edt(~mask, anisotropy=spacing_mm) for mask in (first, second))
     blur_mm = min(_blur_mm(mask, spacing_mm) for mask in (first, second))
+    # Gaps of two voxels count negatively, so bodies that hardly touch could get less than 0.
     return max(0.0, _area_cm2(to_second < to_first, first | second, spacing_mm, blur_mm))
 
 

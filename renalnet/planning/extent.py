@@ -61,6 +61,7 @@ def surface_points_mm(mask: MaskArray, spacing_mm: tuple[float, ...], *, smoothi
     padded = np.pad(mask[box], [(width, width) for width in margin])
     distance_mm = edt.edt(padded, anisotropy=spacing_mm) - edt.edt(~padded, anisotropy=spacing_mm)
     soft = ndimage.gaussian_filter(distance_mm, deviation, truncate=_REACH)
+    # Coarse axes are interpolated to about the finest spacing.
     fineness = np.maximum(1, np.rint(np.divide(spacing_mm, min(spacing_mm)))).astype(int)
     places = [np.arange((size - 1) * fine + 1) / fine for size, fine in zip(soft.shape, fineness, strict=True)]
     fine = ndimage.map_coordinates(soft, np.meshgrid(*places, indexing="ij"), order=1)

@@ -50,6 +50,7 @@ def exophytic_share(kidney: MaskArray, tumor: MaskArray, spacing_mm: Triple) -> 
     """
     stretched = _Stretched.of(voxel_centres_mm(kidney, spacing_mm))
     in_tumor = voxel_centres_mm(tumor, spacing_mm)
+    # Every n-th voxel, with n rounded up.
     to_tumor = stretched.from_centre(in_tumor[:: -(-len(in_tumor) // _MOST_PLACES)])
     distance = np.maximum(np.linalg.norm(to_tumor, axis=1), _LEAST)
     surfaces = [stretched.from_centre(surface_points_mm(mask, spacing_mm, smoothing=0)) for mask in (kidney, tumor)]

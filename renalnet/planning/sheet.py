@@ -187,6 +187,7 @@ def _measure_tumor(kidney: Kidney, tumor: MaskArray) -> Tumor:
 def _measure_polar(kidney: Kidney, tumor: MaskArray) -> Polar:
     axis = _longest_axis(voxel_centres_mm(kidney.kidney, kidney.spacing_mm))
     along = voxel_centres_mm(kidney.kidney, kidney.spacing_mm) @ axis
+    # The lines are at one and two thirds between the ends of the axis.
     lower, upper = np.quantile(along, (0, 1)) @ np.array([[2 / 3, 1 / 3], [1 / 3, 2 / 3]])
     of_tumor = voxel_centres_mm(tumor, kidney.spacing_mm) @ axis
     return Polar(
@@ -201,6 +202,7 @@ def _longest_axis(points_mm: Points) -> Points:
     """Return the unit vector along which points vary most, towards the head."""
     _, vectors = np.linalg.eigh(covariance(points_mm))
     axis: Points = vectors[:, -1]
+    # The sign of an eigenvector is arbitrary; z increases towards the head.
     return axis if axis[0] >= 0 else -axis
 
 

@@ -136,6 +136,7 @@ def choose_post_processing(
         by_case = list(work.apply(score_tried, jobs))
         return [Scores(*map(fmean, zip(*scores, strict=True))) for scores in zip(*by_case, strict=True)]
 
+    # The vote alone is scored by an operation that is off.
     nothing = next(iter(config.operations.values())).switched(on=False)
     (network,) = score((), [nothing])
     before = network
@@ -160,6 +161,7 @@ def _try(section: OperationConfig, num_trials: int, seed: int, score: Score) -> 
 
 def _searched(section: OperationConfig, num_trials: int, seed: int, score: Score) -> Tried:
     tried = list(zip([section], score([section]), strict=True))
+    # The search asks for several points before it is told a result; the constant liar keeps them apart.
     sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True, n_startup_trials=AT_ONCE)
     search = optuna.create_study(direction="maximize", sampler=sampler)
     distributions = {
