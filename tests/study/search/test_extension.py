@@ -74,7 +74,7 @@ def test_driver_killed_while_it_lengthens(ended: StudyConfig, tmp_path: Path, mo
     longer = changed(ended, train={"epochs": 8})
     real, calls = extension.write_record, []
 
-    def killed(results: str, record: TrialRecord) -> None:
+    def killed(results: Results, record: TrialRecord) -> None:
         calls.append(record.name)
         if len(calls) == 2:
             raise KeyboardInterrupt
