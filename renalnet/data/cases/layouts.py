@@ -147,6 +147,7 @@ def _dicom(folder: Path) -> FoundCases:
 
 
 def _dicom_case(folder: Path) -> _Entry | None:
+    # The images of a Decathlon layout may be DICOM folders. `imagesTr` itself is then no case.
     if (
         folder.name in _DECATHLON_FOLDERS
         or "imaging" in _entries(folder, ("imaging",))[0]
@@ -154,6 +155,7 @@ def _dicom_case(folder: Path) -> _Entry | None:
     ):
         return None
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and image_stem(path.name)]
+    # Only without a label file, because this reads the header of every slice.
     return _pair(folder.name, [folder], files or list_images(folder).segmentations)
 
 
@@ -163,6 +165,7 @@ def _decathlon(folder: Path) -> FoundCases:
     images_of: defaultdict[str, list[Path]] = defaultdict(list)
     for name, paths in images.items():
         images_of[_case_of(name, images, labels)] += paths
+    # Label maps without an image are included, so that they are reported.
     pairs = [_pair(name, images_of[name], labels.get(name, [])) for name in sorted({*images_of, *labels})]
     others = [path for path in _subfolders(folder) if path.name not in _DECATHLON_FOLDERS]
     return _found(folder, pairs, [*others, *_loose_images(folder), *other_images, *other_labels])
@@ -233,6 +236,7 @@ def _entries(folder: Path, stems: tuple[str, ...] = ()) -> tuple[dict[str, list[
     found = defaultdict[str, list[Path]](list)
     others = list[Path]()
     for path in _visible(folder):
+        # The names are compared first, because `_entry_name` may have to open files.
         stem = _entry_name(path) if not stems or path.name.partition(".")[0] in stems else None
         if stem is None:
             others.append(path)
@@ -276,7 +280,9 @@ def _named_labels(folder: Path, label_map: Mapping[int, int]) -> dict[int, int]:
         return {}
     try:
         labels = json.loads(path.read_text(encoding="utf-8")).get("labels", {})
+        # 0 is the background or a region, neither of which needs a class.
         names = {number: name for number, name in map(_numbered, labels.items()) if number}
+    # Python's parser raises RecursionError for deeply nested JSON.
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise InputError(
             f"{path}: not the description of a data set ({type(error).__name__}); correct or remove it"

@@ -53,6 +53,7 @@ def load_case(scan: ScanCase) -> LoadedCase:
     """
     with reading(scan.image):
         image = _read_scan(scan.image, scan.series)
+    # Labels are compared with the grid of the file, before an oblique image gets another grid in `canonical`.
     with reading(scan.label):
         label = _read_label(scan, image.grid)
     return LoadedCase(scan.case, canonical(image, is_label=False), canonical(label, is_label=True), image.grid)

@@ -69,6 +69,7 @@ def cut_roi(loaded: LoadedCase, box: Box | None, config: PrepareConfig) -> CutRo
     grid = roi_grid(loaded.image.grid, box, config)
     notes = []
     label_box = Box.around(loaded.label.array > 0, loaded.label.grid)
+    # The localiser may miss a part of a tumor, which must never be cropped away.
     if box and label_box and not _extent(grid).holds(label_box):
         room = _clipped(label_box.grown(config.margin_mm), _extent(loaded.image.grid))
         grid = _grid_over(_extent(grid).union(room), loaded.image.grid, config)
@@ -115,6 +116,7 @@ def _grid_over(box: Box, scan: Grid, config: PrepareConfig) -> Grid:
     if config.spacing_mm is None:
         return _snapped(box, scan)
     spacing = np.array(config.spacing_mm)
+    # The small term keeps rounding from making 151 voxels of the paper's 150.
     shape = np.maximum(np.ceil(np.array(box.size_mm) / spacing - 1e-6), 1)
     # The grid is centred on the box, so that it exceeds the box by less than half a voxel on either side.
     first = np.array(box.centre_mm) - (shape - 1) / 2 * spacing

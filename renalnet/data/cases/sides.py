@@ -112,6 +112,7 @@ def split_sides(label: Volume, image: Volume) -> NDArray[np.uint8]:
     components, count = ndimage.label(label.array[bounds] > 0, structure=_ANY_CONTACT)
     numbers = np.arange(count + 1)
     voxels = np.bincount(components.ravel(), minlength=count + 1)
+    # Only x decides the side; `ndimage.center_of_mass` would also compute z and y.
     columns = np.broadcast_to(np.arange(components.shape[2], dtype=np.float64), components.shape)
     middle = ndimage.mean(columns, components, numbers[1:]) + bounds[2].start
     x_mm = label.grid.origin_mm[2] + np.asarray(middle) * label.grid.spacing_mm[2]

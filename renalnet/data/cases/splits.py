@@ -44,6 +44,7 @@ def assign_splits(
     _refuse_moves(named, kept or {})
     assigned = named | dict(kept or {})
     free = sorted(set(cases) - set(assigned))
+    # Test cases are drawn first. The share of validation is that of the cases that are left.
     shares: dict[Split, float] = {"test": config.test_share, "validation": config.validation_share}
     for split, share in shares.items():
         if split not in named.values() and split not in complete:
@@ -76,6 +77,7 @@ def _draw(cases: list[str], split: Split, share: float, seed: int, *, least: int
 
 def unit_hash(case: str, purpose: str, seed: int) -> float:
     """Return a number in [0, 1) that depends only on the arguments, and is uniformly distributed over names."""
+    # With the same hash for test and validation, no case that is left could be below a smaller share of validation.
     # The first eight bytes of a SHA-256 digest are uniform, and the same in every process and version of Python.
     digest = hashlib.sha256(f"{seed}:{purpose}:{case}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2.0**64

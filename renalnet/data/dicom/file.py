@@ -47,6 +47,7 @@ def read_dicom(path: Path, extract: Callable[["Dataset"], Value], tags: Sequence
 
     with dicom_errors_reported(path):
         chosen = None if tags is None else [*tags]
+        # pydicom parses a value when it is first used, so `extract` must run inside this block.
         return extract(dcmread(path, force=True, stop_before_pixels=chosen is not None, specific_tags=chosen))
 
 
@@ -71,4 +72,5 @@ def _reason(error: Exception) -> str:
     # pydicom raises "'Dataset' object has no attribute 'Rows'" for a missing field.
     quoted = str(error).rsplit("'", 2) if isinstance(error, AttributeError) else []
     field = quoted[-2] if len(quoted) > 1 else ""
+    # Keywords of DICOM fields consist of letters. Anything else could be a value.
     return f"it lacks {field}" if field.isalpha() else type(error).__name__

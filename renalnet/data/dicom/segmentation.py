@@ -63,6 +63,7 @@ def read_segmentation(path: Path, grid: Grid, label_map: Mapping[int, int]) -> L
             continue  # writers may add empty padding frames, which need no valid position
         plane = label[_slice_index(frame, pixels.shape, grid, path)]
         for classes in _classes(frame, pixels, meaning, path):
+            # The label of tumor is the larger one, so the maximum gives it precedence.
             np.maximum(plane, classes, out=plane)
     return label
 

@@ -82,6 +82,7 @@ def _segmentation(sources: list["Dataset"], labels: LabelArray, version: str) ->
         manufacturer=NAME,
         manufacturer_model_name="3D_FCN_PPM",
         software_versions=version,
+        # highdicom requires a serial number, which a program does not have.
         device_serial_number="0",
         series_description="kidney and renal tumor, research software",
         omit_empty_frames=bool(labels.any()),

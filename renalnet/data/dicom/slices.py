@@ -114,6 +114,7 @@ def _check_distances(ordered: Sequence[Slice], along: NDArray[np.float64], axis:
         copies = [f"{positions[i]} mm ({names[i]}, {names[i + 1]})" for i in np.flatnonzero(is_copy)]
         problems.append(f"several slices at {_listed(copies)}")
     usual = _usual_gap_mm(gaps[~is_copy])
+    # For thin slices, the share alone would be finer than the rounding of positions.
     limit = max(_UNEVEN_SHARE * usual, GRID_TOLERANCE_MM / 2)
     uneven = np.flatnonzero(~is_copy & (np.abs(gaps - usual) > limit))
     if uneven.size:

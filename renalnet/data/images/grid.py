@@ -44,6 +44,7 @@ class Grid:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
         """Return the grid that `to_json` wrote."""
+        # JSON returns lists, which never compare equal to the tuples of another grid.
         return cls(**{name: tuple(value) for name, value in values.items()})
 
     def to_json(self) -> dict[str, Any]:
@@ -100,6 +101,7 @@ def grid_of_axes(
     """
     with np.errstate(over="ignore", invalid="ignore"):  # a damaged header may contain any number; see the checks below
         spacing = np.linalg.norm(axes_mm, axis=0)
+        # Checked before the division, which a spacing of 0 would turn into NaN.
         if not (np.isfinite(axes_mm).all() and (spacing >= SPACING_RANGE_MM[0]).all()):
             rule = f"must be finite and at least {SPACING_RANGE_MM[0]:g} mm; correct the header or export it again"
             raise InputError(f"{where}: voxel spacing {_format(spacing)} mm {rule}")

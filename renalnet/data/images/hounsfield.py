@@ -26,6 +26,7 @@ def to_hounsfield(values: NDArray[Any], where: object) -> HuArray:
     if not np.issubdtype(values.dtype, np.floating):
         # The limits must be values of the stored type, which may be unsigned or have only 8 bits.
         stored = np.iinfo(values.dtype)
+        # `clip` has already made a new array, so int16 values need no second copy.
         whole: HuArray = values.clip(max(AIR_HU, stored.min), min(_INT16_MAX, stored.max)).astype(np.int16, copy=False)
         return whole
     if not np.isfinite(values).all():

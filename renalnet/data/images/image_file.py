@@ -73,6 +73,7 @@ READERS: Final[dict[str, Callable[[Path], Volume]]] = {
 }
 """Readers by the ending of the file's name."""
 
+# Formats with a detached header are left out: two files cannot be renamed in one step.
 _PIXEL_STORAGE: Final[dict[str, Callable[[Path], PixelStorage]]] = {
     ".nii.gz": lambda path: read_nifti_header(path).storage,
     ".nii": lambda path: read_nifti_header(path).storage,
@@ -93,6 +94,7 @@ def check_written(path: Path, volume: Volume) -> None:
     storage = next(find(path) for ending, find in _PIXEL_STORAGE.items() if path.name.lower().endswith(ending))
     # Without a `float_dtype`, voxels that are not finite are accepted: they may be part of the volume.
     check_pixels(path, replace(storage, float_dtype=None), volume.grid.size_xyz, volume.array.dtype.itemsize)
+    # The rename that follows may reach the disk before the content, and a crash would then leave an incomplete file.
     with path.open("rb") as file:
         os.fsync(file.fileno())
 

@@ -21,6 +21,7 @@ from renalnet.errors import InputError
 
 Container: TypeAlias = Literal["raw", "gzip", "zlib"]
 
+# A power of two, and therefore a multiple of the size of every voxel type.
 _BLOCK_BYTES: Final = 1 << 18
 _MAX_TRAILING_BYTES: Final = 1 << 20
 """Number of bytes that may follow the pixels inside compressed data. It bounds the work for a decompression bomb."""
@@ -71,6 +72,7 @@ def check_pixels(where: object, storage: PixelStorage, size: Sequence[int], voxe
             voxels; or a voxel is not finite and the reader would hide that.
     """
     num_promised = prod(size) * voxel_bytes
+    # Raw data have no checksum. Only their length can be checked, which needs no reading.
     if storage.container == "raw" and storage.float_dtype is None:
         num_found = storage.path.stat().st_size - storage.start - storage.skip
     else:
@@ -91,6 +93,7 @@ def open_data(storage: PixelStorage) -> Iterator[BinaryIO]:
     """
     with storage.path.open("rb") as file, _damage_reported(storage):
         file.seek(storage.start)
+        # A gzip file may have several members. GzipFile reads all of them; a zlib decompressor stops after the first.
         yield gzip.GzipFile(fileobj=file) if storage.container == "gzip" else file  # type: ignore[misc]
 
 

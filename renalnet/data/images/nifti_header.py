@@ -55,6 +55,7 @@ _MM_PER_UNIT: Final = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}
 """Factors by the low three bits of `xyzt_units`: unknown (taken as mm), metre, millimetre, micrometre."""
 _RAS_TO_LPS: Final = np.array([[-1.0], [-1.0], [1.0]])
 """NIfTI's x and y grow to the right and to the front, those of ITK and DICOM to the left and to the back."""
+# Beyond half a voxel, a position belongs to a neighbouring voxel.
 _MAX_DISAGREEMENT_VOXELS: Final = 0.5
 _QUATERNION_TOLERANCE: Final = 2e-3
 """Excess over 1 of a squared norm that counts as rounding: headers store the quaternion in single precision."""
@@ -162,6 +163,7 @@ def _affines(header: Any, path: Path) -> tuple[NDArray[np.float64], ...]:
         raise InputError(f"{path}: voxel spacing {spacing} mm must be positive; correct the header")
     affines = tuple(affine * _RAS_TO_LPS * unit for affine in _stored_affines(header, path))
     for affine in affines:
+        # Only for its checks of spacing, origin and angles; they do not depend on the size.
         grid_of_axes(path, (1, 1, 1), affine[:, :3], affine[:, 3].tolist())
     return affines
 

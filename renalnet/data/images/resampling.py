@@ -22,6 +22,7 @@ def covering_grid(grid: Grid, spacing_mm: Triple | None) -> Grid:
         return grid
     old = np.array(grid.spacing_mm)
     new = np.array(spacing_mm)
+    # A scan thinner than half a new voxel keeps one voxel.
     shape = np.maximum(np.rint(np.array(grid.shape) * old / new), 1).astype(int)
     # The outer edges of both grids must coincide. They are half a voxel from the centre of the first voxel.
     origin = np.array(grid.origin_mm) + (new - old) / 2
@@ -41,6 +42,7 @@ def regrid_image(image: Volume, grid: Grid, fill: float) -> Volume:
     near = block_means(_neighbourhood(image, grid), _block_sizes(image.grid, grid))
     values = resample(near, grid, is_label=False, fill=fill).array
     if np.issubdtype(image.array.dtype, np.integer):
+        # The cast alone would truncate towards 0.
         values = np.rint(values)
     return Volume(values.astype(image.array.dtype), grid)
 
@@ -60,6 +62,7 @@ def regrid_label(label: Volume, grid: Grid) -> Volume:
     for value in FOREGROUND_LABELS:
         mask = Volume((near.array == value).astype(np.float32), near.grid)
         shares[value] = resample(block_means(mask, factors), grid, is_label=False).array
+    # Outside the label map both shares are 0, so background gets all of it.
     shares[0] = 1 - shares[1:].sum(axis=0)
     return Volume(shares.argmax(axis=0).astype(np.uint8), grid)
 

@@ -96,6 +96,7 @@ class HeaderFields:
         """
         data_file = self.values.get(name)
         if data_file is None:
+            # Pixels at the end of a file (-1) need no offset: they are complete if enough bytes follow the header.
             return PixelStorage(self.path, container, self.end, max(skip, 0))
         file = self.path.parent / Path(data_file).name
         # A header must not make the program read a file outside its own folder.
@@ -193,6 +194,7 @@ def _nrrd_fields(path: Path) -> HeaderFields:
         for _ in range(_MAX_LINES):
             if not (line := _line(file)):
                 break
+            # The space after the colon tells a field from a key/value pair (`key:=value`).
             name, colon, value = line.partition(": ")
             if colon and not line.startswith("#"):
                 values[_ALIASES.get(name.strip().lower(), name.strip().lower())] = value.strip()
@@ -212,12 +214,14 @@ def _metaimage_fields(path: Path) -> HeaderFields:
                     f"{path}: not readable as an image (field '{name:.40}' appears twice); export it again"
                 )
             values[name] = value
+            # This field is the last one of a header. The pixels may follow it.
             if name == "ElementDataFile":
                 return HeaderFields(path, values, file.tell())
     raise _no_header(path, "a MetaImage")
 
 
 def _line(file: BinaryIO) -> str:
+    # latin-1 decodes every byte, so a binary file is reported as one without a header.
     return file.readline(_MAX_LINE_BYTES).decode("latin-1").strip()
 
 

@@ -93,7 +93,8 @@ def write_volume(path: str | Path, volume: Volume) -> None:
 
 def _write_local(target: Path, volume: Volume) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    # The temporary name keeps the ending, by which SimpleITK selects the format.
+    # The temporary name keeps the ending, by which SimpleITK selects the format. Its random part keeps apart two
+    # processes that write the same file.
     temporary = target.with_name(f".{uuid.uuid4().hex[:8]}.{target.name}")
     try:
         _write_checked(temporary, volume, target)
@@ -155,6 +156,7 @@ def resample(volume: Volume, grid: Grid, *, is_label: bool, fill: float = 0.0) -
     """
     import SimpleITK as sitk
 
+    # Only its geometry is used, so it has the smallest type of voxel.
     reference = sitk.Image(list(grid.size_xyz), sitk.sitkUInt8)
     _set_geometry(reference, grid)
     interpolator = sitk.sitkNearestNeighbor if is_label else sitk.sitkLinear

@@ -76,6 +76,7 @@ class _Match:
 
     def best_near(self, place: Indices, leeway: int) -> tuple[Indices, float]:
         """Return the best place within `leeway` voxels of `place`, and its correlation."""
+        # -1 is the lowest correlation, so no place outside the array is chosen.
         nearby = cut_or_pad(self.correlation, place - leeway, np.full(3, 2 * leeway + 1), -1.0)
         best = _peak(nearby)
         return place - leeway + best, float(nearby[tuple(best)])
@@ -131,6 +132,7 @@ def _match_sizes(halved: FloatArray, atlas: Atlas, margin: Indices) -> list[_Mat
     """Match an atlas with a scan of half the resolution at each size at which a voxel of a kidney remains."""
     image = _comparable(atlas.image.array)
     return [
+        # In-plane only, because patients differ most in the width of the body.
         _match(halved, ndimage.zoom(image, (1, size, size), order=1), sides, margin)
         for size in SIZES
         if (sides := ndimage.zoom(atlas.sides.array, (1, size, size), order=0)).any()
@@ -146,6 +148,7 @@ def _match(halved: FloatArray, image: FloatArray, sides: NDArray[np.uint8], marg
     room = np.array(template.shape)
     padded = cut_or_pad(halved, -room, halved.shape + 2 * room, np.nan)
     correlation = correlations(padded, template, _MIN_SHARE).astype(np.float32)
+    # Both resolutions must refer to one voxel, so the centre is rounded to the voxels of half the resolution.
     point = (_centre(sides > 0) - start) // 2
     return _Match(image, sides, 2 * point + start, cut_or_pad(correlation, room - point, np.array(halved.shape), 0.0))
 
@@ -164,6 +167,7 @@ def _place_kidneys(
     if not placed:
         return []
     centres = [_centre(atlas.sides == value) + offset for atlas, offset in placed]
+    # A single atlas that is placed badly does not move the median.
     expected = np.rint(np.median(centres, axis=0)).astype(int)
     matches = [_match_kidney(scan, atlas, value, expected - reach, reach, spacing_mm) for atlas, _ in placed]
     # Local searches tend to run off to the colon, hence the penalty for remote places.

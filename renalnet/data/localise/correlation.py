@@ -41,7 +41,9 @@ def correlations(scan: FloatArray, template: FloatArray, min_share: float) -> ND
         At (i, j, k) the correlation, -1 to 1, with the template's first voxel on voxel (i, j, k) of the scan. It is 0
         where too few voxels are in the field of view, or where scan or template are constant.
     """
+    # The variations are small differences of large sums, which is why the sums are in double precision.
     sums = _Sums(scan, template)
+    # Places with a count of 0 are excluded by `enough`; 1 only avoids a division by 0.
     count = np.maximum(sums.count, 1)
     scan_variation = sums.scan_squares - sums.scan**2 / count
     template_variation = sums.template_squares - sums.template**2 / count

@@ -54,6 +54,7 @@ CONTRAST_HU: Final = 45.0
 # Each pair of ranges maps a measure to a factor of the confidence; the factor is interpolated between them.
 _SIMILARITY: Final = ((0.2, 0.5), (0, 1))
 _OVERLAP: Final = ((0.4, 0.7), (0, 1))
+# In the paper, a kidney has up to 263 ml and a tumor up to 145 ml, together 408 ml.
 _VOLUME_ML: Final = ((20, 60, 450, 700), (0, 1, 1, 0))
 
 

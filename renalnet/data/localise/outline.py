@@ -96,6 +96,7 @@ def cut_region(image: Volume, coarse: Grid, consensus: Consensus) -> Region:
     hu = regrid_image(image, grid, float(image.array.min())).array.astype(np.float32)
     kidney = regrid_image(Volume(consensus.kidney, coarse), grid, 0.0).array
     other = regrid_image(Volume(consensus.other, coarse), grid, 0.0).array
+    # Interpolation may not reach the maximum of the coarse grid, so this grid's own one is used.
     kidney = kidney / kidney.max()
     distance = ndimage.distance_transform_edt(kidney < _EXPECTED_SHARE, sampling=SPACING_MM).astype(np.float32)
     return Region(grid, np.asarray(ndimage.gaussian_filter(hu, _SMOOTHING_VOXELS)), kidney, other, distance)
@@ -124,7 +125,9 @@ def outline_kidney(region: Region) -> Outline:
     depth = ndimage.distance_transform_edt(soft, sampling=SPACING_MM).astype(np.float32)
     flooded = _flood(depth, core, _neighbours(region, soft, core, depth)) & soft
     # The opening removes thin structures: vessels, fasciae, and muscles along which the flood leaks.
+    # Three iterations at 3 mm remove what is thinner than 21 mm. The core stays, even if the kidney is thin.
     with_tails = _connected(ndimage.binary_opening(flooded, iterations=3) | core, core)
+    # `core` may include similar voxels of other organs, so only `sure` must be kept.
     return Outline(_without_tails(with_tails, sure), with_tails)
 
 
@@ -172,6 +175,7 @@ def _neighbours(region: Region, soft: MaskArray, core: MaskArray, depth: FloatAr
     elsewhere = region.kidney <= _ELSEWHERE_SHARE
     expected = elsewhere & (region.other >= _NEIGHBOUR_SHARE) & (region.distance_mm > _NEIGHBOUR_MM)
     gas_mm = ndimage.distance_transform_edt(region.hu >= _GAS_HU, sampling=SPACING_MM)
+    # Close to the expected kidney, soft tissue near gas may be the kidney.
     bowel = (gas_mm <= _BOWEL_MM) & (region.distance_mm > _BOWEL_MM)
     bone = (region.hu > _BONE_HU) & elsewhere
     remote = region.distance_mm > REACH_MM - _REGION_EDGE_MM
@@ -187,7 +191,7 @@ def _large_organs(region: Region, core: MaskArray, depth: FloatArray) -> MaskArr
     deep = (depth > _NEIGHBOUR_DEPTH_MM) & ~ndimage.binary_dilation(core)
     parts, count = ndimage.label(deep)
     is_large = ndimage.maximum(region.distance_mm, parts, np.arange(count + 1)) >= _REMOTE_MM
-    is_large[0] = False
+    is_large[0] = False  # number 0 is everything that is not deep
     return np.asarray(is_large[parts])
 
 
