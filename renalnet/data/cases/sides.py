@@ -141,7 +141,7 @@ def body_width_mm(image: Volume) -> float:
 def _midline_mm(x_mm: NDArray[np.float64], voxels: NDArray[np.int64], image: Volume) -> float:
     kidneys = x_mm[voxels >= _KIDNEY_SHARE * voxels.sum()]
     # The body's middle is unreliable if a scan is cropped or off-centre, so two kidneys take precedence.
-    if np.ptp(kidneys) > _TWO_KIDNEYS_APART_MM:
+    if len(kidneys) and np.ptp(kidneys) > _TWO_KIDNEYS_APART_MM:  # many small pieces: none is a kidney
         return float((kidneys.min() + kidneys.max()) / 2)
     columns = _body_columns(image)
     return float(image.grid.origin_mm[2] + columns.mean() * image.grid.spacing_mm[2])

@@ -42,6 +42,14 @@ def test_an_empty_label_has_no_sides() -> None:
     assert not split_sides(label, image).any()
 
 
+def test_a_label_map_in_small_pieces_is_split_at_the_middle_of_the_body() -> None:
+    image, label = scan_with()
+    label.array[0::2, 15, 8:52:4] = 1  # 55 pieces of a voxel, none of which has a tenth of the voxels
+    sides = split_sides(label, image)
+    assert set(np.unique(sides[..., :30])) == {0, 2}
+    assert set(np.unique(sides[..., 30:])) == {0, 1}
+
+
 def test_the_lesioned_side_has_most_tumor() -> None:
     image, label = scan_with((10, 16, 2), (16, 18, 1), (40, 43, 2), (43, 46, 1))
     sides = split_sides(label, image)
