@@ -29,6 +29,7 @@ def dashboard(
     """
     from optuna_dashboard import wsgi
 
+    # The page prints commands with this path, which must work in any folder.
     folder = Results(storage.absolute(results))
     window = StudyWindow(folder)
     views = LiveViews(wsgi(read_journal(folder)), window.look)
@@ -54,6 +55,7 @@ def _print_addresses(url: str, overview: Overview) -> None:
     typer.echo(f"Ray's dashboard  {overview.ray_url or 'none: the study runs on its own local Ray'}")
     typer.echo(f"TensorBoard      {overview.tensorboard_command}")
     typer.echo("Ctrl-C ends the dashboard; the study continues")
+    # Output to a pipe is buffered and would appear only when the server ends.
     sys.stdout.flush()
 
 

@@ -88,6 +88,7 @@ def read_manifest(results: Results) -> dict[str, Any]:
         raise ResultsError(f"{results} holds no study (no {MANIFEST}); name the folder that study.run wrote")
     manifest = storage.read_json(path)
     wanted: dict[str, type] = {"study": str, "config": dict, "machine": dict}
+    # A JSON file may hold a list or a number as well.
     known = manifest if isinstance(manifest, dict) else {}
     wrong = [key for key, kind in wanted.items() if not isinstance(known.get(key), kind)]
     if wrong:
@@ -109,6 +110,7 @@ def slots_of(manifest: Mapping[str, Any], config: StudyConfig) -> Slots:
     resources = config.resources
     gpus = resources.gpus_per_trial if machine.get("num_gpus") else 0.0
     fitting = machine["num_gpus"] / gpus if gpus else machine.get("num_cpus", 1) / resources.cpus_per_trial
+    # A study that is starting has not recorded its machine yet.
     return Slots(resources.cpus_per_trial, gpus, max(int(machine.get("num_slots", fitting)), 1))
 
 
@@ -116,7 +118,10 @@ def ray_dashboard(manifest: Mapping[str, Any], environ: Mapping[str, str]) -> st
     """Return the address of Ray's dashboard: the one in the manifest, else one on the head node of RAY_ADDRESS."""
     noted = str(manifest.get("ray_dashboard") or "")
     address = environ.get("RAY_ADDRESS", "")
+    # An HTTP address takes jobs; Ray's dashboard serves it.
     if noted or address.startswith("http"):
         return noted or address
+    # `urlsplit` finds a host only after `//`, and Ray's HOST:PORT has none.
     host = urlsplit(address if "://" in address else f"//{address}").hostname
+    # `auto` lets Ray look for a cluster and names no host.
     return f"http://{host}:{RAY_PORT}" if host and host != "auto" else ""

@@ -16,6 +16,7 @@ from study.progress.progress import hours_words
 
 HOST: Final = "127.0.0.1"
 LOCAL_NAMES: Final = ("127.0.0.1", "localhost")
+# The first page has no script; `data:` allows its empty icon.
 PAGE_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 Environ: TypeAlias = dict[str, Any]
@@ -43,8 +44,10 @@ class LiveViews:
                 start,
                 "the dashboard is served to this machine only; open http://127.0.0.1:PORT, or use an SSH tunnel",
             )
+        # Optuna Dashboard changes a study by other methods only.
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return _refuse(start, "the dashboard is read-only; change a study by the command that runs it")
+        # Optuna Dashboard would redirect this path to its own page.
         if environ["PATH_INFO"] == "/":
             page = render(self.look()).encode()
             start("200 OK", [("Content-Type", "text/html; charset=utf-8"), ("Content-Security-Policy", PAGE_POLICY)])
@@ -69,6 +72,7 @@ def open_server(application: Application, port: int) -> WSGIServer:
     """
     try:
         return make_server(HOST, port, application, server_class=_Server, handler_class=_Handler)
+    # Python refuses a port above 65535 with OverflowError.
     except (OSError, OverflowError) as error:
         raise ConfigError(f"--port {port} on {HOST}: {error}; choose another port, or 0 for any free one") from error
 

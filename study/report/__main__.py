@@ -59,6 +59,7 @@ def report(
     if format_ is Format.TEXT:
         print_report(made, Console())
     else:
+        # Not by rich, which would wrap and style text that a program reads.
         sys.stdout.write(f"{_PRINTED[format_](made)}\n")
 
 

@@ -40,6 +40,7 @@ def parse_added(assignment: str) -> tuple[str, Path]:
     name, separator, folder = assignment.partition("=")
     if not (name.strip() and separator and folder):
         raise ConfigError(f"--add {assignment}: not of the form NAME=DIR, such as nnunet=/data/nnunet/masks")
+    # Figures and the table of cases know a method by its name alone.
     if name.strip() in LOOKS:
         raise ConfigError(f"--add {assignment}: '{name.strip()}' is a method of the study; choose another name")
     return name.strip(), Path(folder)
@@ -51,6 +52,7 @@ def find_store(results: Results, manifest: Manifest, data: str | None) -> Store:
     Raises:
         ResultsError: the store does not exist, or it is not the store of this study.
     """
+    # The store of a synthetic cohort lies in the results folder, and the manifest has no path for it.
     path = data or _own_store(results) or manifest.data.source
     try:
         store = open_store(path)
@@ -84,6 +86,7 @@ def measure_added(name: str, folder: Path, store: Store) -> Added:
     cases = store.cases("test")
     measured = list[Measurement]()
     labels = dict[str, LabelArray]()
+    # A generator, so that only one ROI is in memory.
     for roi in (store.read(case) for case in cases if case in masks):
         labels[roi.case] = _on_roi(masks[roi.case], roi)
         measured.extend(_measure(name, labels[roi.case], roi))
@@ -103,10 +106,12 @@ def _on_roi(path: Path, roi: Roi) -> LabelArray:
             f"{path}: the mask has another grid than the scan of {roi.case} ({difference}); resample it to the grid of "
             "the scan"
         )
+    # ROIs are cut from canonical scans, so the mask is turned the same way first.
     return regrid_label(canonical(mask, is_label=True), roi.grid).array
 
 
 def _measure(name: str, labels: LabelArray, roi: Roi) -> Iterable[Measurement]:
+    # Only rows of the final stage enter Table I; another program has no stages.
     about = {"case": roi.case, "split": "test", "network": name, "role": ADDED, "stage": "final"}
     for measures in measure(roi.label, labels, roi.spacing_mm):
         yield row_of(name, Measurement, {**about, **asdict(measures)})

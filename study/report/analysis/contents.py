@@ -48,6 +48,7 @@ def analyse(results: Results, settings: Settings, programs: Programs | None = No
     if programs and programs.folders:
         store = find_store(results, content.manifest, programs.data)
         added = [measure_added(name, folder, store) for name, folder in programs.folders]
+        # Before the summary, which treats programs like methods of the study.
         content = _with_added(content, added)
     detections = detections_of(final_test_rows(content), settings)
     return Report(content, settings, summarise(content, settings), detections, added)

@@ -38,5 +38,6 @@ def _detection(method: Method, rows: Sequence[Measurement], settings: Settings) 
     counts = [Confusion(row.true_positive, row.false_positive, row.false_negative, row.true_negative) for row in rows]
     voxel = by_voxel(counts, seed=settings.seed, num_resamples=settings.resamples, confidence=settings.confidence)
     found = [bool(row.found) for row in rows if not row.truth_empty]
+    # Without a true tumor there is no IoU, so any predicted voxel is an alarm.
     alarms = [not row.pred_empty for row in rows if row.truth_empty]
     return MethodDetection(method, voxel, by_patient(found, alarms, confidence=settings.confidence))

@@ -38,5 +38,6 @@ def compared_means(final: Iterable[Measurement]) -> list[LabelMeans]:
 
 
 def _mean(rows: Iterable[Measurement], name: str) -> float | None:
+    # None: the measure does not apply to the case, or an earlier version did not write it.
     values = [value for row in rows if (value := getattr(row, name)) is not None]
     return fmean(values) if values else None

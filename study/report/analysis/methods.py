@@ -63,6 +63,7 @@ def _stage_titles() -> dict[str, str]:
     titles: dict[tuple[str, ...], str] = {(): "network"}
     for operation in OPERATIONS.values():
         added = operation.title.removeprefix("the ")
+        # Each operation doubles the combinations: those without it stay.
         titles |= {(*names, operation.stage): f"{title} + {added}" for names, title in titles.items()}
     return {"network": "network alone"} | {"_".join(names): title for names, title in titles.items() if names}
 
@@ -103,6 +104,7 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def _place(name: str) -> int:
+    # Unknown names share the last place, so that their own order decides.
     return list(LOOKS).index(name) if name in LOOKS else len(LOOKS)
 
 
@@ -118,6 +120,7 @@ def short_title_of(name: str) -> str:
 
 def paper_row(method: Method) -> PaperRow | None:
     """Return the paper's row of the method's network; None where the paper has none, and for the appendix."""
+    # The paper has one row for 3D_FCN_PPM, which the winner takes.
     is_in_paper = method.network in NETWORKS and method.role != APPENDIX
     return NETWORKS[method.network].paper if is_in_paper else None
 
@@ -137,6 +140,7 @@ class Looks:
 
     def __init__(self, names: Iterable[str]) -> None:
         """Give each unknown name a color and a marker; the same names get the same ones."""
+        # Sorted, because the place decides the color and sets have no fixed order.
         unknown = sorted(set(names) - LOOKS.keys())
         self._looks = LOOKS | {name: _free_look(name, place) for place, name in enumerate(unknown)}
 
@@ -159,5 +163,6 @@ def _free_look(name: str, place: int) -> Look:
 
 
 def _hue(place: int) -> str:
+    # A value of 0.6 is dark enough for a white page.
     red, green, blue = (round(255 * value) for value in colorsys.hsv_to_rgb(place * _GOLDEN_RATIO % 1, 0.75, 0.6))
     return f"#{red:02X}{green:02X}{blue:02X}"

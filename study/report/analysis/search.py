@@ -64,6 +64,7 @@ def rungs_of(manifest: Manifest, trials: Sequence[Trial], epochs: Sequence[Epoch
     return [
         _rung(network, age, own)
         for network, own in _curves_by_network(trials, epochs).items()
+        # A single trial has no rank.
         if len(own) > 1
         for age in _ages(search["grace_epochs"], search["reduction_factor"], own)
     ]
@@ -77,6 +78,7 @@ class _Curve:
     objectives: Sequence[float]
 
     def best_at(self, age: int) -> float:
+        # The best epoch so far, as in pruning, because Dice jumps while the learning rate is high.
         return max(self.objectives[: self.first_milestone + age])
 
 
@@ -94,6 +96,8 @@ def _curves_by_network(trials: Sequence[Trial], epochs: Sequence[Epoch]) -> dict
 def _ages(grace_epochs: int, reduction_factor: int, curves: Sequence[_Curve]) -> list[int]:
     """Return the rungs that all trials have passed."""
     found = [rung_ages(grace_epochs, reduction_factor, len(c.objectives), c.first_milestone) for c in curves]
+    # All lists are beginnings of one sequence, so the shortest holds the common ages. It is empty if a trial has no
+    # epochs, which keeps `max` in `best_at` from an empty sequence.
     return min(found, key=len)
 
 

@@ -15,6 +15,7 @@ class Settings:
 
     confidence: float = 0.95
     """Level of the intervals, between 0 and 1."""
+    # At 95 %, fifty resamples lie beyond each bound.
     resamples: int = 2000
     """Number of bootstrap resamples."""
     seed: int = 0
@@ -67,6 +68,7 @@ def estimate(values: Sequence[float], settings: Settings) -> Estimate | None:
 
 def bootstrap_interval(values: Values, settings: Settings) -> tuple[float, float]:
     """Return the percentile interval of the mean when cases are drawn with replacement (Efron, 1979)."""
+    # A generator for each call, so that an interval does not depend on those computed before it.
     generator = np.random.default_rng(settings.seed)
     drawn = generator.integers(0, len(values), size=(settings.resamples, len(values)))
     return _percentile_interval(values[drawn].mean(axis=1), settings)
@@ -84,6 +86,7 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float], settings: 
         settings: of the interval.
     """
     differences = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
+    # Differences are drawn, so that each resample holds the same cases for both methods.
     low, high = bootstrap_interval(differences, settings)
     return Difference(
         mean=float(differences.mean()),
@@ -134,6 +137,7 @@ def correlation(first: Sequence[float], second: Sequence[float], settings: Setti
     pairs = np.array([first, second], dtype=np.float64)
     generator = np.random.default_rng(settings.seed)
     drawn = generator.integers(0, len(first), size=(settings.resamples, len(first)))
+    # The same draws for both, so that pairs stay together.
     low, high = _percentile_interval(_rank_correlations(pairs[0][drawn], pairs[1][drawn]), settings)
     return Correlation(value, low, high, len(first))
 
@@ -146,6 +150,7 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float |
     """
     from scipy import stats
 
+    # Where all ranks are equal, SciPy would return NaN and warn.
     if len(set(first)) < 2 or len(set(second)) < 2:
         return None
     return float(stats.pearsonr(stats.rankdata(first), stats.rankdata(second)).statistic)
@@ -163,6 +168,7 @@ def _signed_rank_p(differences: Values) -> float:
     differing = differences[differences != 0]
     if not len(differing):
         return 1.0
+    # With zeros left in, SciPy would not use the exact distribution.
     return float(stats.wilcoxon(differing).pvalue)
 
 

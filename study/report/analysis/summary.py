@@ -190,6 +190,7 @@ def _of_test(rows: Iterable[Measurement]) -> list[Measurement]:
 
 def _selection(measurements: Iterable[Measurement], settings: Settings) -> list[Standing]:
     validation = [row for row in measurements if row.split == "validation" and row.stage == "final"]
+    # An intensity rule cannot be a finalist.
     found = [row for row in standings_of(validation, settings) if row.method.role != RULE]
     return sorted(found, key=lambda row: row.dice_kidney.mean + row.dice_tumor.mean, reverse=True)
 
@@ -254,6 +255,7 @@ def _difference(
     theirs: dict[tuple[str, str], float],
     settings: Settings,
 ) -> Difference | None:
+    # Sorted, because the bootstrap draws by position and the order of a set of strings changes between processes.
     shared = sorted(key for key in ours.keys() & theirs.keys() if key[1] == label)
     if not shared:
         return None
@@ -262,15 +264,18 @@ def _difference(
 
 def case_outcomes(final: Iterable[Measurement], qualities: Iterable[Quality] = ()) -> list[CaseOutcome]:
     """Return the test cases by falling tumor Dice of the winner; a case without the winner's rows is left out."""
+    # Validation cases have an estimate as well.
     expected = {quality.case: quality.expected_dice for quality in qualities if quality.split == "test"}
     cases: dict[str, list[Measurement]] = {}
     for row in final:
         cases.setdefault(row.case, []).append(row)
     found = [_outcome(case, rows, expected.get(case)) for case, rows in cases.items()]
+    # Equal Dice is common (0, or 1 without a tumor), so the name decides between equals.
     return sorted((row for row in found if row is not None), key=lambda row: (-row.dice_tumor, row.case))
 
 
 def _outcome(case: str, rows: Iterable[Measurement], expected_dice: float | None) -> CaseOutcome | None:
+    # Without the appendix, because its finalists share a network and would replace each other under its name.
     table = {(row.role == WINNER, row.network, row.label): row for row in rows if row.role != APPENDIX}
     ours = {label: row for (is_winner, _, label), row in table.items() if is_winner}
     if not {"kidney", "tumor"} <= ours.keys():
@@ -278,6 +283,7 @@ def _outcome(case: str, rows: Iterable[Measurement], expected_dice: float | None
     kidney = ours["kidney"]
     tumor = ours["tumor"]
     names = {network for is_winner, network, _ in table if not is_winner}
+    # Masks of another program may be missing for a case.
     complete = [n for n in sorted(names) if (False, n, "kidney") in table and (False, n, "tumor") in table]
     return CaseOutcome(
         case=case,
@@ -306,6 +312,7 @@ def find_winner(trials: Iterable[Trial], checkpoint: str | None) -> Trial | None
     """Return the trial of the winning checkpoint; without a checkpoint, the best 3D_FCN_PPM trial so far."""
     if checkpoint is not None:
         return next((trial for trial in trials if trial.name == checkpoint), None)
+    # The winner is always a 3D_FCN_PPM; baselines are only compared with it.
     scored = [trial for trial in trials if trial.network == OURS and trial.objective is not None]
     return max(scored, key=lambda trial: trial.objective or 0.0, default=None)
 

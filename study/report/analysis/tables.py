@@ -150,6 +150,7 @@ def _detection(report: Report) -> list[Cells]:
 
 
 def _outcome(case: CaseOutcome) -> Cells:
+    # A dictionary does not fit a cell; `patient_dice` has a row for each of its methods.
     return {name: value for name, value in asdict(case).items() if name != "others"}
 
 

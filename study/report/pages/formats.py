@@ -40,6 +40,7 @@ def as_json(report: Report) -> str:
 def as_csv(report: Report) -> str:
     """Return Table I; an empty text before a test case has been measured."""
     rows = tables_of(report).get("table_one")
+    # The command ends every format with a line break of its own.
     return to_csv(rows).decode().rstrip("\n") if rows else ""
 
 
@@ -94,6 +95,8 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _escaped(text: str) -> str:
     """Escape what Markdown or HTML would take for markup; names may hold it."""
+    # The backslash comes first; later it would escape those that were added.
     for character in "\\|<>[]*_`":
         text = text.replace(character, f"\\{character}")
+    # A line break would end the row of a table.
     return " ".join(text.split())

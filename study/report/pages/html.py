@@ -37,6 +37,7 @@ _FILTERS = {
     "short_title": short_title_of,
     "stage_title": stage_title,
     "shell": shlex.quote,
+    # Jinja's `capitalize` and `lower` change the whole text, names such as HD95 included.
     "lower_first": lambda text: text[:1].lower() + text[1:],
     "upper_first": lambda text: text[:1].upper() + text[1:],
 }
@@ -71,6 +72,7 @@ def _values(
         "chosen": content.selection,
         "winner": summary.winner,
         "standing": summary.winner_standing,
+        # Trials without an objective come last.
         "trials": sorted(content.trials or [], key=lambda row: -(row.objective or 0.0)),
         "others": in_order(name for case in summary.cases for name in case.others),
         "label_means": means,
@@ -120,6 +122,7 @@ def _sheets_by_case(sheets: Sequence[PlanningSheet]) -> dict[str, list[PlanningS
 
 def _environment() -> Environment:
     loader = FileSystemLoader(Path(__file__).parent)
+    # `StrictUndefined` makes a misspelled variable an error; Jinja's default would leave a gap in the page.
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters.update(_FILTERS, pretty=_pretty)
     return environment

@@ -53,6 +53,7 @@ def table_one(standings: list[Standing], *, wide: bool) -> Table:
     for measure in _MEASURES:
         table.add_column(f"{measure}\nstudy" if wide else measure, justify="right", no_wrap=True)
         if wide:
+            # As many lines as the heading beside it, so that "study" and "paper" stand in one line.
             table.add_column("\n\npaper", justify="right", no_wrap=True, style="dim")
     for standing in standings:
         table.add_row(*(_wide_row(standing) if wide else _narrow_row(standing)))
@@ -152,4 +153,5 @@ def _print_notes(report: Report, console: Console) -> None:
 
 def _say(console: Console, text: str, style: str = "") -> None:
     """Print plain text; names may hold what rich would take for markup."""
+    # Without line breaks by rich, a path or a command can be copied whole.
     console.print(Text(text, style=style), soft_wrap=True)

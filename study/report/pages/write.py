@@ -106,6 +106,7 @@ def _draw_pictures(report: Report) -> dict[str, "Figure"]:
     if not chosen:
         return {}
     examples = [overlays.Example(caption, load_view(content, case)) for caption, case in chosen]
+    # The cases come by falling Dice, so the hardest ones are last.
     shown = cases[-overlays.MAX_GALLERY :]
     gallery = [overlays.Example(f"tumor Dice {case.dice_tumor:.2f}", load_view(content, case.case)) for case in shown]
     return {
@@ -119,6 +120,7 @@ def draw_sprites(report: Report) -> "list[Sprite]":
     """Return slices of test cases for the page's viewer, the hardest cases first, as many as the page may hold."""
     from study.report.pictures.overlays import sprite
 
+    # A generator, so that no view is read after the page is full.
     views = (load_view(report.content, case) for case in _hardest_first(report))
     return _within(_MAX_VIEWER_BYTES, (sprite(view) for view in views))
 
@@ -145,6 +147,7 @@ def _within(most_bytes: int, parts: "Iterable[Part]") -> "list[Part]":
     num_bytes = 0
     for part in parts:
         num_bytes += part.num_bytes
+        # No smaller part is looked for, so that the kept ones are the hardest cases.
         if num_bytes > most_bytes:
             break
         kept.append(part)

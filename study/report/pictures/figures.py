@@ -65,12 +65,16 @@ def _draw_curves(axes: Axes, curves: Sequence[list[Epoch]], states: Mapping[str,
     """Draw complete trials as lines, others dashed and faint, and a trial of one epoch as a dot."""
     thin = 0.4 if len(curves) > _MANY_TRIALS else 1.0
     for is_complete, style, alpha in ((False, "--", 0.35), (True, "-", 0.75)):
+        # Complete trials come second, so that they lie above those that stopped early.
         rows = [own for own in curves if (states.get(own[0].name) == "complete") == is_complete]
+        # `or 0.0` only serves the types: epochs without an objective were left out before.
         lines = [[(row.epoch, row.objective or 0.0) for row in own] for own in rows]
         colors = [looks[own[0].network].color for own in rows]
+        # One collection for all lines; thousands of single lines would take minutes.
         axes.add_collection(
             LineCollection(lines, colors=colors, linewidths=1.3 * thin, linestyles=style, alpha=alpha * thin)
         )
+        # A line through one point has no length.
         dots = [(own[0], color) for own, color in zip(rows, colors, strict=True) if len(own) == 1]
         axes.scatter(
             [row.epoch for row, _ in dots],
@@ -79,6 +83,7 @@ def _draw_curves(axes: Axes, curves: Sequence[list[Epoch]], states: Mapping[str,
             c=[color for _, color in dots],
             alpha=alpha * thin,
         )
+    # Matplotlib before 3.11 does not fit the axes to a new collection by itself.
     axes.autoscale_view()
 
 
@@ -152,6 +157,7 @@ def _trial_dots(axes: Axes, trials: Sequence[Trial], positions: Sequence[float],
     _dots(axes, trials, positions, stopped, marker="o", color=color, s=size, alpha=0.35, zorder=2)
     complete = [not is_stopped for is_stopped in stopped]
     _dots(axes, trials, positions, complete, marker="o", color=color, s=size, zorder=3)
+    # The paper's point and the winner are among these dots as well, so their marks are drawn over them.
     papers = [trial.is_paper_point for trial in trials]
     _dots(axes, trials, positions, papers, marker="D", color=_PAPER_COLOR, s=49.0, zorder=4)
     winners = [trial.name == winner for trial in trials]
@@ -177,9 +183,11 @@ def case_dice(cases: Sequence[CaseOutcome], looks: Looks) -> Figure:
         tidy(axes)
         for place, network in enumerate(networks):
             shift = 0.12 * (place - (len(networks) - 1) / 2)  # equal values are drawn side by side
+            # A pair holds kidney and tumor, so that the comparison gives the index.
             heights = [_dice_of(case, network)[label == "tumor"] for case in cases]
             axes.plot([index + shift for index in range(len(cases))], heights, **_style(network, len(cases), looks))
         axes.set_ylabel(f"Dice {label}")
+        # Dice of 0 and 1 are common, and a limit there would cut their marks in half.
         axes.set_ylim(-0.04, 1.04)
     _name_cases(panels[-1], cases)
     legend(figure, _method_dots(networks, looks))
@@ -207,6 +215,7 @@ def dice_by_volume(cases: Sequence[CaseOutcome], looks: Looks) -> Figure:
     for network in networks:
         heights = [_dice_of(case, network)[1] for case in diseased]
         axes.plot([case.tumor_ml for case in diseased], heights, **_style(network, len(cases), looks))
+    # Tumors span about two decades (2 to 145 ml in the paper), so powers of ten alone would be too few marks.
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter("{x:g}")
@@ -218,6 +227,7 @@ def dice_by_volume(cases: Sequence[CaseOutcome], looks: Looks) -> Figure:
 def volume_agreement(cases: Sequence[CaseOutcome], looks: Looks) -> Figure:
     """Draw predicted minus true volume against their mean, with the limits of agreement (Bland and Altman, 1986)."""
     figure = Figure(figsize=(8.6, 3.4), layout="constrained")
+    # Each case has the network of the winner.
     color = looks[cases[0].network].color
     pairs = {
         "kidney": [(case.kidney_ml, case.kidney_pred_ml) for case in cases],
@@ -237,6 +247,7 @@ def volume_agreement(cases: Sequence[CaseOutcome], looks: Looks) -> Figure:
 def _agreement_lines(axes: Axes, difference: NDArray[np.float64]) -> None:
     """Draw the mean difference and the range of 95 % of the differences, if they are normally distributed."""
     bias = float(difference.mean())
+    # A single difference has no standard deviation.
     reach = 1.96 * float(difference.std(ddof=1)) if len(difference) > 1 else 0.0
     lines = {"bias": (bias, "-"), "upper limit": (bias + reach, "--"), "lower limit": (bias - reach, "--")}
     for name, (height, style) in lines.items():
@@ -273,6 +284,7 @@ def _networks(cases: Sequence[CaseOutcome]) -> list[str]:
 
 
 def _dice_of(case: CaseOutcome, network: str) -> tuple[float, float]:
+    # Matplotlib draws no mark for NaN.
     return case.dice_by_network.get(network, (float("nan"), float("nan")))
 
 
@@ -283,6 +295,7 @@ def _style(network: str, num_cases: int, looks: Looks) -> dict[str, Any]:
         "linestyle": "none",
         "markersize": (8 if network == OURS else 6) * (0.6 if num_cases > _MAX_NAMED_CASES else 1),
         "alpha": 0.9,
+        # 3D_FCN_PPM is the subject of the report, so no other mark hides it.
         "zorder": 4 if network == OURS else 3,
     }
 

@@ -24,6 +24,7 @@ TUMOR_COLOR: Final = "#FF4D4D"
 # Both limits keep a case small, so that the page can hold many.
 _MAX_SLICES: Final = 32
 _MAX_SIDE: Final = 256
+# Background, kidney and tumor need two bits, so a channel of eight holds four label maps.
 _BITS: Final = 2
 """Number of bits of a label in a packed picture."""
 _LABELS_PER_CHANNEL: Final = 4
@@ -80,6 +81,7 @@ def choose_examples(cases: Sequence[CaseOutcome]) -> list[tuple[str, str]]:
     places = {"best": 0, "median": len(ranked) // 2, "worst": len(ranked) - 1}
     chosen: dict[str, str] = {}
     for name, place in places.items():
+        # With one or two cases, several places name the same case.
         if ranked and ranked[place].case not in chosen.values():
             chosen[f"{name}: tumor Dice {ranked[place].dice_tumor:.3f}"] = ranked[place].case
     return list(chosen.items())
@@ -96,12 +98,14 @@ def overlay_figure(examples: Sequence[Example]) -> Figure:
     columns = _columns(name for example in examples for name in example.view.predictions)
     num_columns = 2 + len(columns)
     tallest = max(_aspect(example.view) for example in examples)
+    # Each slice gets two inches and the height of its own aspect, so that little white remains between rows.
     size = (2.0 * num_columns + 0.4, (2.0 * tallest + 0.05) * len(examples) + 0.6)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(examples), num_columns, squeeze=False)
     for row, example in zip(grid, examples, strict=True):
         _draw_row(row, example, columns)
     for axes, title in zip(grid[0], ["image", "truth", *map(title_of, columns)], strict=True):
+        # Here and below, a `$` in a name does not start a formula.
         axes.set_title(title, fontsize=10, parse_math=False)
     handles = [Patch(color=KIDNEY_COLOR, label="kidney"), Patch(color=TUMOR_COLOR, label="tumor")]
     figure.legend(handles=handles, loc="outside lower right", ncols=2, frameon=False, fontsize=9)
@@ -134,6 +138,7 @@ def gallery_figure(examples: Sequence[Example], network: str) -> Figure:
     rows = -(-len(examples) // columns)
     figure = Figure(figsize=(1.75 * columns, 2.05 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    # The last row of the grid may have more places than examples.
     for axes, example in zip(grid, examples, strict=False):
         view = example.view
         _draw_slice(axes, view, shown_slice(view.truth), view.truth, view.predictions.get(network))
@@ -181,24 +186,29 @@ def _draw_slice(
 ) -> None:
     """Draw the image with labels filled and outlined; the outline is that of `outlined` where given."""
     aspect = view.spacing_mm[1] / view.spacing_mm[2]
+    # Views are windowed already. Without these limits, Matplotlib would stretch the grays of each slice anew.
     axes.imshow(view.image[index], cmap="gray", vmin=0, vmax=255, aspect=aspect, interpolation="bilinear")
     if labels is not None:
         _fill_labels(axes, labels[index], aspect)
         _outline_labels(axes, (labels if outlined is None else outlined)[index])
+    # `set_axis_off` would hide the label of the row as well.
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
 
 
 def _fill_labels(axes: Axes, labels: LabelArray, aspect: float) -> None:
+    # Masked voxels are transparent, so that the image shows beneath the background.
     fill = np.ma.masked_equal(labels, 0)
     axes.imshow(
         fill,
+        # With fixed limits a label keeps its color in slices that hold only one.
         cmap=ListedColormap([KIDNEY_COLOR, TUMOR_COLOR]),
         vmin=KIDNEY,
         vmax=TUMOR,
         alpha=0.32,
         aspect=aspect,
+        # Any other interpolation would blend the labels.
         interpolation="nearest",
     )
 
@@ -215,6 +225,7 @@ def sprite(view: View) -> Sprite:
     names = _columns(view.predictions)
     volumes = [view.truth, *(view.predictions[name] for name in names)]
     slices = _slices_with_labels(volumes)
+    # Voxels are left out, not averaged, because labels cannot be averaged and the image must match them.
     stride = max(1, -(-max(view.image.shape[1:]) // _MAX_SIDE))
     image = view.image[slices][:, ::stride, ::stride]
     packed = pack_labels([volume[slices][:, ::stride, ::stride] for volume in volumes])
@@ -222,12 +233,15 @@ def sprite(view: View) -> Sprite:
     return Sprite(
         case=view.case,
         slices=slices,
+        # The slice itself may be among those left out, so the nearest one is taken.
         first=int(np.argmin(np.abs(np.subtract(slices, shown_slice(view.truth))))),
         height=height,
         width=width,
         aspect=_aspect(view),
         names=["truth", *names],
+        # `imsave` would color a gray picture by a color map, so it gets three equal channels.
         image_uri=_picture(_stacked(np.repeat(image[..., None], 3, axis=-1)), "jpeg"),
+        # PNG, because a lossy format would change the bits.
         labels_uri=_picture(_stacked(packed), "png"),
     )
 
@@ -246,6 +260,7 @@ def pack_labels(volumes: Sequence[LabelArray]) -> NDArray[np.uint8]:
 
     Further maps are left out.
     """
+    # Alpha stays unused: canvases of browsers multiply colors by it, which loses bits.
     packed = np.zeros((*volumes[0].shape, 3), dtype=np.uint8)
     for index, volume in enumerate(volumes[: 3 * _LABELS_PER_CHANNEL]):
         channel, place = divmod(index, _LABELS_PER_CHANNEL)

@@ -48,6 +48,7 @@ def parallel_coordinates(trials: Sequence[Trial], winner: str) -> Figure:
     The winner is bold.
     """
     scored = [trial for trial in trials if trial.objective is not None and trial.network == OURS]
+    # The weight of kidney has no column, because it is always 1 in the search space.
     columns: dict[str, Sequence[str | float | None]] = {
         "pooling\nkernels": [trial.ppm_kernels or "none" for trial in scored],
         "weight\nof tumor": [trial.weight_tumor for trial in scored],
@@ -73,6 +74,7 @@ def _draw_lines(axes: Axes, places: np.ndarray, objectives: np.ndarray, scale: N
     """Draw one line per row of `places` (trials, columns), the best trial on top; many lines are fainter."""
     order = np.argsort(objectives)
     lines = [np.column_stack([np.arange(places.shape[1]), places[index]]) for index in order]
+    # Together the lines are as dark as 30 opaque ones; the lower bound keeps a single line visible.
     alpha = float(np.clip(30 / len(lines), 0.12, 0.85))
     axes.add_collection(LineCollection(lines, colors=colormaps[_MAP](scale(objectives[order])), alpha=alpha))
 
@@ -106,6 +108,7 @@ def _number_column(axes: Axes, x: int, title: str, values: Sequence[str | float 
     low = float(np.nanmin(scaled))
     high = float(np.nanmax(scaled))
     inverse = np.exp if title != "objective" else np.asarray
+    # A set, because the three are one where all trials have the same value.
     shown = sorted({low, (low + high) / 2, high})
     _marks(axes, x, {f"{float(inverse(value)):.3g}": (value - low) / ((high - low) or 1.0) for value in shown})
     return (scaled - low) / ((high - low) or 1.0)
@@ -114,7 +117,9 @@ def _number_column(axes: Axes, x: int, title: str, values: Sequence[str | float 
 def _marks(axes: Axes, x: int, marks: dict[str, float]) -> None:
     for name, height in marks.items():
         text = axes.annotate(name, (x, height), xytext=(4, 0), textcoords="offset points", fontsize=7.5, va="center")
+        # A `$` in a name does not start a formula.
         text.set_parse_math(False)
+        # The marks lie over all lines, the winner's (zorder 4) included, and must stay readable.
         text.set_bbox({"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.8})
         text.set_zorder(5)
 
@@ -125,10 +130,12 @@ def importance_bars(importances: Sequence[Importance], looks: Looks) -> Figure:
     tallest = max(sum(row.network == name for row in importances) for name in networks)
     figure = Figure(figsize=(8.6, 0.9 + 0.32 * tallest), layout="constrained")
     for axes, network in zip(figure.subplots(1, len(networks), squeeze=False)[0], networks, strict=True):
+        # `barh` draws upwards, so the largest importance is on top.
         rows = sorted((row for row in importances if row.network == network), key=lambda row: row.importance)
         names = [PARAMETERS.get(row.parameter, row.parameter) for row in rows]
         axes.barh(names, [row.importance for row in rows], color=looks[network].color)
         tidy(axes, grid="x")
+        # The importances of a network sum to 1; one scale makes the panels comparable.
         axes.set_xlim(0, 1)
         axes.tick_params(axis="y", labelsize=8)
         title = f"{looks[network].title}, {rows[0].num_trials} complete trials"
@@ -143,11 +150,13 @@ def pruning(trials: Sequence[Trial]) -> Figure:
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     _draw_counts(left, trials)
     _draw_hours(right, trials)
+    # The bars on the right have the colors of the states as well, so one legend serves both.
     legend(figure, left.get_legend_handles_labels()[0])
     return figure
 
 
 def _draw_counts(axes: Axes, trials: Sequence[Trial]) -> None:
+    # At least 1, because all trials may have failed in their first epoch.
     most = max([trial.epochs for trial in trials] + [1])
     base = np.zeros(most)
     for state, color in _STATES.items():
@@ -169,4 +178,5 @@ def _draw_hours(axes: Axes, trials: Sequence[Trial]) -> None:
 
 
 def _hours(trial: Trial) -> float:
+    # A trial on a GPU has CPU hours too, so GPU hours come first.
     return trial.gpu_hours or trial.cpu_hours

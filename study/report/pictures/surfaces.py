@@ -71,6 +71,8 @@ def _bodies(labels: LabelArray, spacing_mm: Triple) -> Iterator[Body]:
         mask = labels == label
         if mask.any():
             corners_mm, triangles = smooth_surface(mask, spacing_mm)
+            # The page has one scale for all axes. A surface at the border may lie slightly outside the ROI, where
+            # uint16 would wrap around.
             coordinates = np.clip(np.rint(corners_mm[:, ::-1] / longest_mm * _MAX_COORDINATE), 0, _MAX_COORDINATE)
             yield Body(name, _base64(coordinates), _base64(triangles))
 
@@ -88,11 +90,13 @@ def smooth_surface(mask: MaskArray, spacing_mm: Triple) -> tuple[NDArray[np.floa
     from skimage.measure import marching_cubes
 
     box = bounding_box(mask)
+    # The box is tight; with a border of 0 its outer faces count as well, and there is room to smooth.
     inner = np.pad(mask[box], 1)
     sampled, sampled_spacing_mm = _sampled(inner, spacing_mm, _wanted_spacing_mm(inner, spacing_mm))
     level = min(0.5, 0.5 * float(sampled.max()))  # a body thinner than the spacing is drawn as well
     corners, triangles, _, _ = marching_cubes(sampled, level)  # type: ignore[no-untyped-call]
     first_mm = np.multiply([span.start - 1 for span in box], spacing_mm)
+    # Minus the border that `_sampled` adds, plus half a cell, because samples lie in the middle of their cells.
     corners_mm = first_mm + (corners - 1 + 0.5) * sampled_spacing_mm
     return np.asarray(corners_mm, dtype=np.float64), np.asarray(triangles, dtype=np.int32)
 
@@ -108,10 +112,13 @@ def _wanted_spacing_mm(mask: MaskArray, spacing_mm: Triple) -> float:
 
 def _sampled(mask: MaskArray, spacing_mm: Triple, wanted_mm: float) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return the smoothed mask on a grid of about the wanted spacing, with a border of 0, and its exact spacing."""
+    # Half the new spacing removes what the coarser grid could not show.
     sigma = np.divide(wanted_mm / 2, spacing_mm)
+    # The filter mirrors the volume at its ends; a further border of 0 keeps the mirrored body away.
     soft = ndimage.gaussian_filter(np.pad(mask.astype(np.float32), 1), sigma)[1:-1, 1:-1, 1:-1]
     counts = np.maximum(2, np.rint(np.multiply(mask.shape, spacing_mm) / wanted_mm)).astype(int)
     exact_mm = np.multiply(mask.shape, spacing_mm) / counts
+    # The middles of equal cells that fill the mask exactly, in indices of its voxels.
     places = np.meshgrid(
         *((np.arange(n) + 0.5) * size / n - 0.5 for n, size in zip(counts, mask.shape, strict=True)), indexing="ij"
     )
@@ -120,4 +127,5 @@ def _sampled(mask: MaskArray, spacing_mm: Triple, wanted_mm: float) -> tuple[NDA
 
 
 def _base64(values: NDArray[np.generic]) -> str:
+    # About 2500 triangles have about half as many corners, so their indices fit 16 bits.
     return base64.b64encode(values.astype("<u2").tobytes()).decode()
