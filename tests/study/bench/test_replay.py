@@ -1,4 +1,4 @@
-"""Searches replayed on curves whose course is known."""
+"""Replayed searches on curves with known values."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def point(tumor_weight: float, first_step: int = 2) -> Point:
 
 
 def recorded(*curves: tuple[float, tuple[float, ...]]) -> Recorded:
-    """A trial for each tumor weight and curve; kidney Dice is tumor Dice."""
+    """Return one trial per tumor weight and curve; kidney Dice equals tumor Dice."""
     found = tuple(Curve(point(weight), values, values) for weight, values in curves)
     return Recorded(found, domains(SPACE, "fcn_ppm"), epoch_hours=0.5)
 
@@ -42,12 +42,12 @@ def test_unit_positions() -> None:
 
 
 def test_epochs_are_counted_until_the_aim(tmp_path: Path) -> None:
-    """One trial, whose second epoch lies within 0.01 of its best."""
+    """One trial, whose second epoch is within 0.01 of its best."""
     assert replay(recorded((2.0, (0.1, 0.495, 0.5))), tmp_path, sampler="random", scheduler="none").run(1) == 2
 
 
 def test_every_trial_is_taken_once(tmp_path: Path) -> None:
-    """Four bad trials of three epochs and a good one, whichever comes when: from 1 to 13 epochs, each of them once."""
+    """Four bad trials and a good one, of three epochs each, in any order: 1 to 13 epochs, each trial once."""
     data = recorded(*((0.5 + number, (0.1, 0.1, 0.1)) for number in range(4)), (8.0, (0.9, 0.9, 0.9)))
     for seed in range(5):
         config = {"sampler": "random", "scheduler": "none"}
@@ -57,7 +57,7 @@ def test_every_trial_is_taken_once(tmp_path: Path) -> None:
 
 
 def test_pruning_saves_the_rest_of_a_bad_trial(tmp_path: Path) -> None:
-    """The first rung lies at epoch 3; four trials that are worse each time stop there, the first one does not."""
+    """The first rung is at epoch 3: four trials, each worse than the last, come to it, and only the first passes."""
     values = [(0.5 - number / 10,) * 9 for number in range(4)]
     data = recorded(*((2.0 + number / 10, curve) for number, curve in enumerate(values)), (8.0, (0.1,) * 8 + (0.9,)))
     whole = replay(data, tmp_path, sampler="random", scheduler="none").run(1)

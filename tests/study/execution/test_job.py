@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def submit(cluster: LocalCluster, *words: str) -> subprocess.CompletedProcess[str]:
-    """Submit by Ray's own command, again while the head that has just started has no agent yet to run the job."""
+    """Submit a job by Ray's own command. Repeat while the head, which has just started, has no agent to run it."""
     command = [ray_program(), "job", "submit", "--working-dir", str(ROOT), "--", *words]
     for _ in range(30):
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Preparation as Ray tasks: the same store as in processes of this machine, and nothing lost with a task."""
+"""Preparation as Ray tasks: it writes the same store as local processes, and loses nothing with a task."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What a trial occupies: what is refused, and what a cluster without GPUs yet is asked for."""
+"""The resources of a trial: which ones are refused, and what a cluster that starts GPU nodes later is asked for."""
 
 import pytest
 import ray

@@ -1,4 +1,4 @@
-"""Studies whose driver is killed, and studies that go on as others, started as a person starts them."""
+"""Studies whose driver is killed, and studies that are extended, started from the command line."""
 
 import json
 import time
@@ -16,7 +16,7 @@ EXACT = ("name", "state", "objective", "best_epoch", "epochs", "config", "reason
 
 
 def wait_for_ends(results: Path, driver: Command, number: int) -> list[str]:
-    """Names of the trials that have ended, as soon as so many have."""
+    """Return the names of the trials that have ended, once `number` of them have."""
     for _ in range(900):
         assert driver.poll() is None, "the study ended before it could be killed"
         records = [json.loads(path.read_text()) for path in results.glob("trials/*/trial.json")]
@@ -28,7 +28,7 @@ def wait_for_ends(results: Path, driver: Command, number: int) -> list[str]:
 
 
 def outcome(results: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Trials without their durations, and the winner with its measures."""
+    """Return the trials without their durations, and the winner with its measures."""
     trials = [{name: row[name] for name in EXACT} for row in rows(results / "trials.parquet")]
     metrics = pq.read_table(results / "final" / "metrics.parquet").to_pylist()
     best = json.loads((results / "best" / "config.json").read_text())
@@ -37,7 +37,7 @@ def outcome(results: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 @pytest.mark.slow
 def test_sequential_study_ends_as_the_undisturbed_one(ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
-    """One trial at a time, its driver killed twice: same points, prunings, values, winner, weights and measures."""
+    """With one trial at a time and two kills: same points, prunings, values, winner, weights and measures."""
     more = ["--set", "resources.max_concurrent=1", "--set", "search.num_trials=6", "--set", "train.steps_per_epoch=8"]
     undisturbed = run(command(ball_store, tiny_file, tmp_path / "undisturbed", *more))
     assert undisturbed.returncode == 0, undisturbed.stderr

@@ -1,4 +1,4 @@
-"""Real studies on a real local Ray, started as a person starts them."""
+"""Real studies on a real local Ray, started from the command line."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Real studies whose finalists are repeated: killed in between, and extended afterwards."""
+"""Real studies with repeats of their finalists: killed during the repeats, and extended afterwards."""
 
 import json
 import os
@@ -31,18 +31,18 @@ def read(path: Path) -> Any:
 
 
 def warnings_but_of_steps(results: Path) -> list[str]:
-    """Without those of steps that so small a study switches off."""
+    """Return the warnings, without those about post-processing that so small a study switches off."""
     return [line for line in read(results / "manifest.json")["warnings"] if " is off: " not in line]
 
 
 def records(results: Path) -> dict[str, Any]:
-    """Of the repeats, by name."""
+    """Return the records of the repeats by name."""
     found = {path.parent.name: read(path) for path in results.glob("trials/*/trial.json")}
     return {name: record for name, record in found.items() if record["repeat_of"]}
 
 
 def wait_for_a_repeat(results: Path, driver: Command) -> list[str]:
-    """Names of the repeats that have ended, as soon as one has, and one is under way."""
+    """Return the names of the repeats that have ended, once one has ended and another is running."""
     for _ in range(1200):
         assert driver.poll() is None, "the study ended before it could be killed"
         known = records(results)
@@ -57,7 +57,7 @@ def wait_for_a_repeat(results: Path, driver: Command) -> list[str]:
 def killed_and_finished(
     ball_store: Store, tiny_file: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, int]]:
-    """A study that was killed among its repeats and repeated; when each ended repeat's log was written before."""
+    """A study that was killed during its repeats and resumed, and the time of each log that was complete before."""
     results = tmp_path_factory.mktemp("repeats") / "r"
     arguments = command(ball_store, tiny_file, results, *REPEATED)
     driver = start(arguments)

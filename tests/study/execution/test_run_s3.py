@@ -1,4 +1,4 @@
-"""A real study whose results lie on a real S3-compatible server."""
+"""A real study with its results on a real S3-compatible server."""
 
 import json
 import os
@@ -35,13 +35,13 @@ def command(store: Store, config: Path, results: str) -> list[str]:
 
 @pytest.fixture
 def scratch() -> Iterator[Path]:
-    """Places for temporary files; their names are short, since Ray makes sockets in them."""
+    """A folder for temporary files; its name is short, because Ray makes sockets in it."""
     with TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """With a place for temporary files of its own."""
+    """Return an environment with its own folder for temporary files."""
     folder.mkdir(exist_ok=True)
     return {**os.environ, "TMPDIR": str(folder), "RAY_AUTH_MODE": "disabled"}
 
@@ -56,7 +56,7 @@ def log_of(results: str, name: str) -> fs.FileInfo:
 
 
 def kill_after_an_end(arguments: list[str], results: str, scratch: Path) -> list[str]:
-    """Start a study and kill its driver as soon as a trial has ended; the names of those that have."""
+    """Start a study, kill its driver once a trial has ended, and return the names of the ended trials."""
     with (scratch / "killed.txt").open("w") as said:
         driver = subprocess.Popen(arguments, cwd=ROOT, stdout=said, stderr=said, env=environment(scratch))
         for _ in range(600):

@@ -36,7 +36,7 @@ def test_a_trial_that_is_terminated_writes_a_checkpoint_first(
     trial = tune.with_parameters(Trial, store=ball_store, results=Results(str(tmp_path)), describe={})
 
     class Told(trial):  # type: ignore[misc, valid-type]
-        """Says what process it is in; outside of Tune it has no resources."""
+        """A trial that tells its process; resources are set here, because Tune does not run it."""
 
         trial_resources = tune.PlacementGroupFactory([{"CPU": 1}])
 
@@ -64,7 +64,7 @@ def test_an_actor_changes_its_patients_with_the_fold_only(
     trial = tune.with_parameters(Trial, store=ball_store, results=Results(str(tmp_path)), describe={})
 
     class Told(trial):  # type: ignore[misc, valid-type]
-        """Says whose patients it has; outside of Tune it has no resources."""
+        """A trial that tells its cases; resources are set here, because Tune does not run it."""
 
         trial_resources = tune.PlacementGroupFactory([{"CPU": 1}])
 

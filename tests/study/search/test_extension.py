@@ -1,4 +1,4 @@
-"""A study that goes on as a longer or narrower one, the searcher told by hand what Ray Tune would tell it."""
+"""Extended and narrowed studies; the tests report to the searcher what Ray Tune would report."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def states(folder: Path, name: str) -> list[TrialState]:
 
 @pytest.fixture
 def ended(tiny_study: StudyConfig, tmp_path: Path) -> StudyConfig:
-    """Of 3D_FCN_PPM: complete with its checkpoint, complete without, pruned at epoch 2, failed."""
+    """A study with four trials: complete with checkpoint, complete without, pruned at epoch 2, failed."""
     search = searcher(tiny_study, tmp_path)
     for number, (objectives, failure) in enumerate(
         [([0.3, 0.7, 0.6, 0.5, 0.4], ""), ([0.2] * 5, ""), ([0.1, 0.1], ""), ([0.1], "loss not finite")]
@@ -92,7 +92,7 @@ def test_driver_killed_while_it_lengthens(ended: StudyConfig, tmp_path: Path, mo
 def test_driver_killed_while_it_lengthens_to_a_length_that_is_given_up(
     ended: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_added: int
 ) -> None:
-    """The next, longer study starts from the last one that is whole."""
+    """The next, longer study starts from the last study that is whole."""
     real, added = optuna.Study.add_trial, []
 
     def killed(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:

@@ -1,4 +1,4 @@
-"""Importances of the searched values, beside Optuna's own on the same trials."""
+"""Importances of the searched parameters, compared with Optuna's own on the same trials."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ SPACE = {"tumor_weight": FloatDistribution(0.5, 8, log=True), "ppm_kernels": Cat
 
 
 def filled(study: optuna.Study, num_trials: int) -> optuna.Study:
-    """Objectives that the weight decides, and the kernels do not."""
+    """Add trials whose objective depends on the weight and not on the kernels."""
     for number in range(num_trials):
         weight = 0.5 + 7.5 * number / max(1, num_trials - 1)
         params = {"tumor_weight": weight, "ppm_kernels": ("1-2", "2-4")[number % 2]}

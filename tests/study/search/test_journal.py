@@ -21,12 +21,12 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 @pytest.fixture(autouse=True)
 def _no_upload_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever waits for an upload asks for it."""
+    """Upload only when a test asks for it."""
     monkeypatch.setattr(journals, "UPLOAD_EVERY_S", 3600.0)
 
 
 def tell(journal: StudyJournal, *values: float) -> list[float]:
-    """Run trials of the given values; all values that the study holds then."""
+    """Run trials with the given values, and return all values of the study."""
     study = optuna.create_study(storage=journal, study_name="s", load_if_exists=True)
     for value in values:
         study.tell(study.ask(), value)
@@ -34,7 +34,7 @@ def tell(journal: StudyJournal, *values: float) -> list[float]:
 
 
 def stored(uri: str, tmp_path: Path) -> list[float]:
-    """The same, opened by Optuna itself from a copy of what is stored."""
+    """Return all values of the study, as Optuna reads them from a copy of the stored file."""
     copy = tmp_path / "copy.journal"
     copy.write_bytes(storage.read_bytes(storage.join(uri, "optuna.journal")))
     study = optuna.load_study(study_name="s", storage=JournalStorage(JournalFileBackend(str(copy))))

@@ -10,7 +10,7 @@ from study.records.trials import TrialRecord, write_record
 from study.search.scheduler import NetworkScheduler
 
 STEP_AT_1 = {"optim": {"milestones": [1, 2, 3]}}
-"""A trial is one epoch old at its second epoch."""
+"""A training configuration with which a trial has the age of one epoch after its second epoch."""
 
 
 def decide(asha: NetworkScheduler, name: str, epoch: int, objective: float) -> str:
@@ -75,7 +75,7 @@ def test_prunes_are_told_before_ray_knows(tiny_study: StudyConfig, tmp_path: Pat
 
 
 def test_a_failed_trial_and_a_last_epoch_are_on_no_rung(tiny_study: StudyConfig, tmp_path: Path) -> None:
-    """The rungs that a new driver rebuilds are those of the old one, which was not asked about them."""
+    """A new driver rebuilds the rungs of the old driver, which did not judge these epochs."""
     keep(tmp_path, "fcn_ppm-0000", [0.5, 0.6, 0.7, 0.8, 0.9])
     write_record(Results(str(tmp_path)), TrialRecord(1, "fcn_ppm", "failed", {}, STEP_AT_1))
     keep_epochs(tmp_path, "fcn_ppm-0001", [0.9], failure="loss not finite")
@@ -103,7 +103,7 @@ def test_nobody_prunes_two_objectives(tiny_study: StudyConfig, tmp_path: Path) -
 
 
 def test_an_epoch_that_nobody_judged_is_judged(tiny_study: StudyConfig, tmp_path: Path) -> None:
-    """A driver that died before it heard of epoch 2 is asked by the next one, once."""
+    """The old driver died before epoch 2 was reported; the new driver judges that epoch once."""
     keep(tmp_path, "fcn_ppm-0000", [0.5] * 5)
     keep(tmp_path, "fcn_ppm-0001", [0.4, 0.4])
     unjudged = scheduler(tiny_study, tmp_path, heard={"fcn_ppm-0001": 1})
@@ -114,7 +114,7 @@ def test_an_epoch_that_nobody_judged_is_judged(tiny_study: StudyConfig, tmp_path
 
 
 def test_trials_are_compared_at_the_same_distance_from_their_step(tiny_study: StudyConfig, tmp_path: Path) -> None:
-    """A trial whose rate falls behind epoch 3 is judged at epoch 4, against what others had at epoch 2."""
+    """A trial with its first milestone at 3 is judged at epoch 4, and compared with others at their epoch 2."""
     asha = scheduler(tiny_study, tmp_path)
     decide(asha, "fcn_ppm-0000", 2, 0.5)
     late: Any = SimpleNamespace(

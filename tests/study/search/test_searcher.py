@@ -1,4 +1,4 @@
-"""The searcher, told by hand what Ray Tune would tell it."""
+"""The searcher; the tests report to it what Ray Tune would report."""
 
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,7 @@ def test_two_objectives(tiny_study: StudyConfig, tmp_path: Path) -> None:
 
 
 def test_pruned_trial_is_kept_before_ray_ends_it(tiny_study: StudyConfig, tmp_path: Path) -> None:
-    """A driver that is killed between the decision and the trial's end does not train it on."""
+    """A trial is not resumed if its driver is killed between the decision and the trial's end."""
     search = searcher(tiny_study, tmp_path)
     search.suggest("a")
     keep_epochs(tmp_path, "fcn_ppm-0000", [0.1, 0.2])
