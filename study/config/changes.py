@@ -10,6 +10,7 @@ from study.config.catalogue import SAMPLERS
 from study.config.sections import SpaceConfig, StudyConfig
 
 FREE: Final = (
+    # Only a name: the values that it sets are compared themselves.
     "preset",
     "search.num_trials",
     "search.baseline_trials",
@@ -20,6 +21,7 @@ FREE: Final = (
     "train.loader.memory_mb",
     "train.loader.workers",
     "train.loader.decoders",
+    # The final stage measures again what its settings change, because they are in `Finalist.digest`.
     "final",
 )
 """Keys or sections that do not affect trials that have run, so that their results stay comparable."""
@@ -62,14 +64,17 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _is_free(key: str) -> bool:
+    # With the dot, so that a longer name with the same beginning is not free.
     return any(key == free or key.startswith(f"{free}.") for free in FREE)
 
 
 def _is_longer(key: str, old: Any, new: Any) -> bool:
+    # Not shorter: finished trials go on to a later end (`study.search.extension`), but not back to an earlier one.
     return key == "train.epochs" and isinstance(old, int) and new > old
 
 
 def _is_narrower(key: str, before: Mapping[str, Any], config: StudyConfig) -> bool:
+    # Samplers are resolved here and not imported above, because they import Optuna. A narrower grid has other points.
     if not key.startswith("space.") or not resolve_name(SAMPLERS[config.search.sampler]).can_be_narrowed:
         return False
     try:

@@ -71,6 +71,7 @@ Domain: TypeAlias = Real | Whole | Choice
 
 def kernel_name(kernels: tuple[int, ...]) -> str:
     """Return a set of kernels as one word, `2-4-8-16`; `none` for the network without pyramid pooling."""
+    # A word, because Optuna stores only simple values as the options of a choice, no tuples.
     return "-".join(map(str, kernels)) or "none"
 
 
@@ -92,6 +93,7 @@ def domains(space: SpaceConfig, network: NetName) -> dict[str, Domain]:
 def _optional_ranges(space: SpaceConfig) -> dict[str, Domain]:
     names = ("base_rate", "rate_decay", "weight_decay", "tumor_share")
     ranges = {name: getattr(space, name) for name in names}
+    # A share spans no orders of magnitude.
     return {name: Real(limits[0], limits[1], log=name != "tumor_share") for name, limits in ranges.items() if limits}
 
 
@@ -115,6 +117,7 @@ def first_point(train: TrainConfig, space: SpaceConfig, network: NetName) -> Poi
 def _values_of(train: TrainConfig) -> Point:
     """Return the value in `train` of every parameter that can be searched."""
     values = train.model_dump()
+    # `StudyConfig` has refused any other number of milestones.
     first, second, third = train.optim.milestones
     return {
         FIRST_STEP: first,
@@ -147,6 +150,7 @@ def configure(base: TrainConfig, network: NetName, widths: Mapping[int, int], po
         section, field = _FIELDS[name]
         changes[section][field] = point[name]
     sections = {name: getattr(base, name).model_copy(update=change) for name, change in changes.items()}
+    # `model_copy` does not validate, and need not: every point of the space is valid.
     return base.model_copy(update=sections)
 
 

@@ -52,6 +52,7 @@ class FinalCase:
 
     def part_name(self, split: str) -> str:
         """Return the name of the file with the measurements. If it exists, the case is done."""
+        # With the digest, so that measurements of other weights or settings are not taken for these.
         return f"{split}-{self.finalist.name}-{self.finalist.digest}-{self.case}.parquet"
 
     def part_path(self, split: str) -> str:
@@ -73,6 +74,7 @@ class FinalCase:
         return open_store(self.store).read(self.case)
 
 
+# Without `==`, because the comparison of two arrays has no single truth value.
 @dataclass(frozen=True, eq=False)
 class CompactVote:
     """A vote with half-precision probabilities, to send to another process and to keep in a file."""
@@ -93,6 +95,7 @@ class CompactVote:
         Rounding can make classes equal. There, the probability of the voted class is raised by one rounding step.
         """
         probability = self.probability.astype(np.float32)
+        # Rounding keeps the order of numbers, so a voted class is lost only to an equal one, which argmax finds first.
         lost = probability.argmax(axis=0) != self.labels
         where = np.nonzero(lost)
         probability[(self.labels[lost], *where)] += _HALF_STEP
@@ -158,6 +161,8 @@ def finish(case: FinalCase, compact: CompactVote, post_processing: PostProcessin
 
 
 def _write_masks(case: FinalCase, roi: Roi, labels: LabelArray) -> None:
+    # The mask on the scan's grid is for users. Views, quality and planning sheets read the one on the ROI's grid,
+    # so that they need no resampling.
     on_source = to_source(Volume(labels, roi.grid), roi.source)
     write_volume(case.results.mask_path(case.finalist.name, case.case), on_source)
     storage.write_arrays(case.results.roi_labels_path(case.finalist.name, case.case), {"labels": labels})
@@ -180,6 +185,7 @@ def _measurements(case: FinalCase, roi: Roi, stages: dict[str, LabelArray]) -> l
 
 def _measured(stages: dict[str, LabelArray], roi: Roi) -> dict[str, list[LabelMeasures]]:
     """Return the measures by stage. Stages with equal labels are measured once, because distances take seconds."""
+    # A list, because arrays cannot be keys of a dictionary.
     known: list[tuple[LabelArray, list[LabelMeasures]]] = []
     found: dict[str, list[LabelMeasures]] = {}
     for stage, labels in stages.items():

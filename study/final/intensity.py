@@ -13,6 +13,7 @@ from study.records.tables import Measurement
 
 def intensity_measurements(store: Store) -> list[Measurement]:
     """Return measurements of the rules on the test cases, fitted on the training and validation cases."""
+    # Both rules are fitted to these cases, so the store is read once for both.
     rois = [roi for split in ("train", "validation") for roi in store.read_split(split)]
     known = [(roi.image, roi.label) for roi in rois]
     rules: dict[str, Callable[[HuArray, LabelArray], LabelArray]] = {
@@ -23,5 +24,6 @@ def intensity_measurements(store: Store) -> list[Measurement]:
         Measurement(case=roi.case, split="test", network=name, stage=FINAL, role="rule", **asdict(measures))
         for roi in store.read_split("test")
         for name, apply in rules.items()
+        # The rule `threshold_inside` gets the truth, because it tells tumor from kidney within the true outline.
         for measures in measure(roi.label, apply(roi.image, roi.label), roi.spacing_mm)
     ]

@@ -52,6 +52,7 @@ def measure_sheets(job: SheetJob) -> list[PlanningSheet]:
         _measured(read_labels(case.results, name, case.case), roi.spacing_mm)
         for name in (case.finalist.name, *job.others)
     )
+    # Sheets of different masks are paired by their place, which needs the same kidneys in the same order.
     alike = [own, *(sheets for sheets in others if [s.side for s in sheets] == [s.side for s in own])]
     truth = [_row(case, TRUTH, sheet, ()) for sheet in _measured(roi.label, roi.spacing_mm)]
     return truth + [_row(case, PREDICTION, sheets[0], sheets) for sheets in zip(*alike, strict=True)]

@@ -56,6 +56,7 @@ class ChosenPostProcessing:
         before = self.network
         for name, section in self.post_processing.sections.items():
             after = self.after[name]
+            # Each operation was compared with the mask after the operations that were already used.
             if name in self.post_processing.used:
                 before = after
             elif after.tumor < before.tumor:
@@ -105,6 +106,7 @@ def score_tried(job: TrialJob) -> list[Scores]:
     vote = read_vote(job.case).expanded()
     roi = job.case.roi()
     evidence = Evidence(vote.probability, roi.image, roi.spacing_mm)
+    # Once for all tried parameters, because the slow dense CRF may be one of these operations.
     before = post_process(vote.labels, evidence, job.used)
     return [_scores(roi.label, apply_operation(before, evidence, section)) for section in job.tried]
 
@@ -163,10 +165,12 @@ def _searched(section: OperationConfig, num_trials: int, seed: int, score: Score
     tried = list(zip([section], score([section]), strict=True))
     # The search asks for several points before it is told a result; the constant liar keeps them apart.
     sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True, n_startup_trials=AT_ONCE)
+    # In memory only: a choice that was killed starts anew from the kept votes, and the seed repeats its draws.
     search = optuna.create_study(direction="maximize", sampler=sampler)
     distributions = {
         name: optuna.distributions.FloatDistribution(*bounds, log=True) for name, bounds in section.ranges.items()
     }
+    # `tried` begins with the configured parameters, which `num_trials` does not count.
     while len(tried) <= num_trials:
         number = min(AT_ONCE, num_trials + 1 - len(tried))
         trials = [search.ask(distributions) for _ in range(number)]
@@ -186,5 +190,7 @@ def _options(section: OperationConfig, num_trials: int, score: Score) -> Tried:
 
 def _best(tried: Tried, configured: OperationConfig, before: Scores) -> tuple[OperationConfig, Scores]:
     """Return the best objective among the parameters that do not lower the tumor Dice, else among all."""
+    # Where every choice lowers it, the best one is still returned: the study names its Dice when the operation is off.
     harmless = [pair for pair in tried if pair[1].tumor >= before.tumor]
+    # `max` returns the first of equals, so the configured parameters, tried first, are kept.
     return max(harmless or tried, key=lambda pair: pair[1].objective, default=(configured, before))

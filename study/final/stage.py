@@ -122,6 +122,7 @@ class _Stage:
         cases = self._cases("validation", finalist)
         chosen = self._chosen(finalist, cases)
         left = self._left("validation", cases)
+        # `_chosen` casts no vote where the choice was written before, and the votes of then may be deleted.
         self._vote(left)
         for _ in self.work.apply(partial(finish_kept, post_processing=chosen.post_processing), left):
             pass  # the jobs write files; iterating waits for them
@@ -168,6 +169,7 @@ class _Stage:
 
     def _left(self, split: Split, cases: Sequence[FinalCase]) -> list[FinalCase]:
         """Return the cases without measurements, or without signs, which an earlier version did not write."""
+        # Two listings instead of two requests per case, since the folder may be on an object store.
         done = set(storage.list_names(self.results.parts_folder))
         signed = set(storage.list_names(self.results.signs_folder(cases[0].finalist.name)))
         return [case for case in cases if case.part_name(split) not in done or f"{case.case}.json" not in signed]
@@ -178,6 +180,7 @@ class _Stage:
 
 def _outdated_parts(names: Iterable[str], split: str, finalist: Finalist) -> list[str]:
     """Return the measurements of a finalist with another digest: other weights, or used in another way."""
+    # Eight digits as in `Finalist.digest`; what follows them is a case, whose name may hold hyphens.
     pattern = re.compile(rf"{split}-{re.escape(finalist.name)}-(?!{finalist.digest}-)[0-9a-f]{{8}}-.*\.parquet")
     return [name for name in names if pattern.fullmatch(name)]
 

@@ -87,6 +87,7 @@ def repeats_of(config: StudyConfig, finalist: TrialRecord) -> list[TrialRecord]:
 
     A fold is scored on all of its cases, also where the search's trials are scored on some of them.
     """
+    # One less than configured, because the run of the search has the study's own seed.
     seeds = range(config.seed + 1, config.seed + config.final.seeds)
     num_folds = config.final.folds if finalist.network == MAIN_NETWORK else 0
     on_folds = {"max_validation_cases": 0}  # 0: all of them
@@ -119,6 +120,7 @@ def load_finalists(results: Results, config: StudyConfig) -> list[Finalist]:
         ResultsError: no trial of 3D_FCN_PPM has a trained network.
     """
     found = [_load_finalist(results, config, record) for record in find_finalists(results, config)]
+    # `fix_winner` relies on this order between finalists with equal scores.
     return sorted(found, key=lambda finalist: (finalist.network != MAIN_NETWORK, -finalist.objective))
 
 
@@ -150,6 +152,7 @@ def damaged_models(results: Results, config: StudyConfig) -> list[str]:
     ranked = _ranked(results)
     numbers = {MAIN_NETWORK: config.final.num_finalists, **dict.fromkeys(config.search.baselines, 1)}
     before = [record for network, number in numbers.items() for record in _until(results, ranked, network, number)]
+    # Not those on folds: their networks never vote, so their damage changes nothing.
     repeats = [repeat for record in before for repeat in repeats_of(config, record) if repeat.fold is None]
     broken = [(record, _damage(results, record)) for record in (*before, *repeats)]
     return [_damage_warning(record, damage) for record, damage in broken if damage]
@@ -169,12 +172,14 @@ def _until(results: Results, ranked: Iterable[TrialRecord], network: str, number
 
 def _best_of(results: Results, ranked: Iterable[TrialRecord], network: str, number: int) -> list[TrialRecord]:
     """Return the first of a network's trials whose weights were kept and are not damaged."""
+    # A generator, because `_has_model` reads whole weights: it stops at the last finalist.
     kept = (record for record in ranked if record.network == network and _has_model(results, record))
     return list(islice(kept, number))
 
 
 def _run_of(results: Results, record: TrialRecord) -> Run:
     best = _best_epoch(results, record)
+    # 0, so that a run that failed before its first epoch ended lowers the mean of its configuration.
     return Run(record, best.objective if best else 0.0, best is not None and _has_model(results, record))
 
 
@@ -193,6 +198,7 @@ def _damage(results: Results, record: TrialRecord) -> str:
     if not storage.exists(storage.join(folder, MODEL_FILE)):
         return ""
     try:
+        # The weights are read to the end, because only their checksum reveals damage.
         load_model(folder)
     except RenalnetError as error:
         return str(error)

@@ -46,4 +46,5 @@ def check_folds(config: StudyConfig, store: Store) -> None:
         ConfigError: they cannot.
     """
     for number in range(config.final.folds):
+        # This decodes no case: it deals the cases and compares their sizes with the memory budget.
         load_cohort(store, config.train.loader, Fold(number, config.final.folds, config.seed)).close()

@@ -33,6 +33,7 @@ def fix_winner(results: Results, finalists: Sequence[Finalist], scores: Mapping[
     if before is not None:
         if _digests(before) == {finalist.name: finalist.digest for finalist in finalists}:
             return str(before["winner"])
+        # Before the new choice overwrites it, so that no kill can lose the earlier one.
         _put_aside(results, before)
     ours = [finalist.name for finalist in finalists if finalist.network == MAIN_NETWORK]
     winner = max(ours, key=lambda name: scores[name])
@@ -68,4 +69,5 @@ def _put_aside(results: Results, selection: Any) -> None:
 def _earlier(results: Results) -> list[str]:
     """Return the file names of earlier choices, oldest first."""
     found = filter(_EARLIER.fullmatch, storage.list_names(results.final_folder))
+    # By number, because as text selection-10 would come before selection-2.
     return sorted(found, key=lambda name: int(name.removesuffix(".json").split("-")[1]))

@@ -75,6 +75,7 @@ def forecast(config: StudyConfig, measured: Measured, slots: Slots) -> Forecast:
     hours_per_s = (slots.gpus or slots.cpus) / 3600
 
     def wall_s(runs_s: float) -> float:
+        # A trial is not divided between slots, so a study takes at least as long as its longest trial.
         return max(runs_s / slots.num_slots, *trial_s.values()) + final_wall_s
 
     return Forecast(
@@ -89,6 +90,7 @@ def forecast(config: StudyConfig, measured: Measured, slots: Slots) -> Forecast:
 
 
 def _trial_seconds(config: StudyConfig, measured: Measured) -> dict[NetName, float]:
+    # 0 means all of them.
     num_validation = config.train.max_validation_cases or measured.data.num_cases["validation"]
     return {name: trial_seconds(config, cost, num_validation) for name, cost in measured.networks.items()}
 
@@ -112,6 +114,7 @@ def _expected_seconds(config: StudyConfig, trial_s: Mapping[NetName, float]) -> 
 
 
 def _repeat_seconds(config: StudyConfig, trial_s: Mapping[NetName, float]) -> float:
+    # Repeats are never pruned, so the pruner's share does not apply to them.
     return sum(number * trial_s[name] for name, number in count_repeats(config).items())
 
 
@@ -131,7 +134,9 @@ def final_seconds(config: StudyConfig, measured: Measured, num_slots: int) -> tu
     networks_s = sum(cost.final_s for cost in costs) * config.final.seeds  # each member of an ensemble segments
     crf_s = sum(cost.crf_s for cost in costs) * config.final.tuning_trials
     num_validation, num_test = (measured.data.num_cases[split] for split in ("validation", "test"))
+    # The dense CRF is tuned on the validation cases only.
     total_s = (networks_s + crf_s) * num_validation + networks_s * num_test
+    # A case is not divided between slots, so some of them may be idle in the last round.
     rounds, test_rounds = (math.ceil(number / num_slots) for number in (num_validation, num_test))
     return total_s, (networks_s + crf_s) * rounds + networks_s * test_rounds
 
@@ -151,6 +156,7 @@ def _weight_bytes(config: StudyConfig, costs: Mapping[NetName, NetworkCost], num
     sizes = {name: CHECKPOINTS_PER_TRIAL * cost.checkpoint_bytes + cost.model_bytes for name, cost in costs.items()}
     repeats = count_repeats(config)
     kept = sum(
+        # No weights of repeats are deleted: `kept_models` concerns the trials of the search only.
         (min(config.search.kept_models, number) + repeats[name]) * sizes[name]
         for name, number in count_trials(config).items()
     )

@@ -58,6 +58,7 @@ def _domain_text(name: str, domain: space.Domain) -> str:
             return f"{len(options)} sets of pooling kernels ({', '.join(map(str, options))})"
         case space.Choice(options):
             return f"{name} {', '.join(map(str, options))}"
+        # Before the next case, which matches ranges on either scale.
         case space.Real(low, high, True):
             return f"{name} {low:g} to {high:g} on a log scale"
         case space.Real(low, high) | space.Whole(low, high):

@@ -131,7 +131,9 @@ def figures_of(record: TrialRecord, epochs: Sequence[EpochRecord]) -> TrialFigur
         state=record.state,
         num_epochs=sum(not epoch.failure for epoch in epochs),
         planned_epochs=record.train["epochs"],
+        # Failed epochs as well, because they occupied the slot.
         seconds=sum(epoch.seconds for epoch in epochs),
+        # Weighted by time, so that a short epoch that waited long does not dominate the share.
         waited_s=sum(epoch.seconds * epoch.data_wait_share for epoch in epochs),
         num_devices=record.gpus or record.cpus,
         best=best_of(epochs),
@@ -206,6 +208,7 @@ def _left_s(trials: Sequence[TrialFigures], config: StudyConfig, num_slots: int)
         for network, number in _num_trials(trials, config).items()
         for seconds in _works_s(trials, network, number, repeats[network], config.train.epochs)
     ]
+    # The 0.0 is the second argument that `max` needs where no run is left.
     return max(sum(works_s) / num_slots, *works_s, 0.0)
 
 
@@ -227,11 +230,13 @@ def _works_s(
 def _reached(begun: Sequence[TrialFigures], number: int) -> list[int]:
     """Return the epochs trained so far by each of `number` planned runs that have not ended."""
     running = [trial.num_epochs for trial in begun if not trial.has_ended]
+    # Never negative: `number` is at least the number of begun runs (`_num_trials`, `_num_repeats`).
     return [*running, *[0] * (number - len(begun))]
 
 
 def _num_trials(trials: Sequence[TrialFigures], config: StudyConfig) -> dict[NetName, int]:
     """Return the number of trials by network: the planned ones, or the started ones where these are more."""
+    # A resumed study may plan fewer trials than have started.
     known = Counter(trial.network for trial in trials if not trial.is_repeat)
     return {network: max(number, known[network]) for network, number in count_trials(config).items()}
 

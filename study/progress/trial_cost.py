@@ -123,6 +123,7 @@ def measure_study(job: MeasureJob) -> Measured:
     Raises:
         StoreError, ConfigError: the study cannot use the store or the configuration.
     """
+    # As in the process of a trial, so that a step takes as long as it will there.
     keep_memory()
     torch.set_num_threads(job.num_threads)
     with tempfile.TemporaryDirectory(prefix="renalnet-measure-") as folder:
@@ -176,6 +177,7 @@ class _Bench:
         roi = self.roi
         inference = self.final.inference
         vote = vote_roi(model, roi.image, inference.stitch)
+        # One call, because the vote above was the slow first one.
         final_s = _quickest(lambda: segment_roi(model, roi.image, roi.spacing_mm, inference), times=1)
         crf_s = _quickest(lambda: refine(vote.probability, roi.image, roi.spacing_mm, inference.crf), times=1)
         return final_s, crf_s
@@ -200,6 +202,7 @@ def _paint(config: StudyConfig, folder: Path) -> Store:
     write_cohort(folder / "cohort", phantom)
     few = config.prepare.model_copy(update={"test_share": 0.0, "validation_share": 1 / _NUM_PHANTOMS})
     cases = sorted(path.name for path in (folder / "cohort").iterdir() if path.is_dir())
+    # By name, because a random split of so few cases may leave a split empty.
     splits: dict[str, Split] = {case: "validation" if case == cases[-1] else "train" for case in cases}
     prepare(Request(folder / "cohort", folder / "store", few, splits=splits), _InThisProcess())
     return open_store(folder / "store")
@@ -237,6 +240,7 @@ def _painted(config: StudyConfig, store: Store, roi: Roi, folder: str) -> DataCo
 
 
 def _split_sizes(num_cases: int, config: PrepareConfig) -> dict[Split, int]:
+    # The names that `write_cohort` gives, so that the splits come out as in the study.
     assigned = assign_splits([f"case_{number:05d}" for number in range(num_cases)], config=config)
     return {split: list(assigned.values()).count(split) for split in SPLITS}
 

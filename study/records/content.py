@@ -76,6 +76,7 @@ def load_results(results: Results) -> ResultsContent:
         epochs=None if epochs is None else [epoch for epoch in epochs if not epoch.repeat_of],
         selection=results.selection(),
         measurements=results.measurements(),
+        # A process that was killed while it wrote may have left a temporary file beside the finished ones.
         view_cases=[name.removesuffix(".npz") for name in views if name.endswith(".npz")],
         importances=results.importances(),
         qualities=results.quality(),
@@ -92,6 +93,7 @@ def load_view(content: ResultsContent, case: str) -> View:
     path = content.folder.view_path(case)
     view = _read_view(path, case)
     view = replace(view, predictions={**view.predictions, **_added(content, case)})
+    # The figures lay these arrays over each other, voxel by voxel.
     shapes = {array.shape for array in (view.image, view.truth, *view.predictions.values())}
     if len(shapes) != 1 or view.image.ndim != 3:
         raise ResultsError(

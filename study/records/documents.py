@@ -9,6 +9,7 @@ from renalnet.runtime.storage import read_json
 
 
 class _Document(BaseModel):
+    # The files hold more than the report reads, and files of later versions may hold more still.
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
 
@@ -36,6 +37,7 @@ class Manifest(_Document):
     created: str = "not recorded"
     config: dict[str, Any] = {}
     config_fingerprint: str = "not recorded"
+    # A study writes its manifest before it has opened or painted its data.
     data: DataInfo = DataInfo()
     versions: dict[str, str | None] = {}
     machine: dict[str, Any] = {}
@@ -70,6 +72,7 @@ class FinalistEntry(_Document):
 class Selection(_Document):
     """`final/selection.json`: the finalists among which the winner was chosen."""
 
+    # The key in the file is older than the word finalist; results folders that exist have it.
     finalists: dict[str, FinalistEntry] = Field(default={}, alias="candidates")
     """Finalists by name; empty before the final stage."""
 
@@ -98,6 +101,7 @@ def read_manifest(folder: str, path: str) -> Manifest:
             f"{folder} is no results folder: no readable manifest.json in it; name the folder study.run wrote"
         ) from error
     except ValidationError as error:
+        # The other errors often follow from the first one, and a message is one line.
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise ResultsError(f"{path}: {key}: {first['msg']}; restore it or run the study again") from error
@@ -112,6 +116,7 @@ def read_selection(path: str) -> Selection:
     try:
         return Selection.model_validate(read_json(path))
     except FileNotFoundError:
+        # This branch comes first, because FileNotFoundError is an OSError too.
         return Selection()
     except (OSError, InputError, ValidationError) as error:
         raise ResultsError(f"{path} cannot be read ({error}); run the study's final stage again") from error

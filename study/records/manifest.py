@@ -19,6 +19,7 @@ from study.config.changes import changes, refused_changes
 from study.config.sections import StudyConfig
 from study.records.results import Results
 
+# Names of distributions, not of imports: pydensecrf2 is imported as `pydensecrf`.
 REPORTED_PACKAGES = ("torch", "ray", "optuna", "numpy", "pyarrow", "SimpleITK", "pydensecrf2")
 
 
@@ -40,10 +41,12 @@ class StudyManifest:
         if storage.exists(self._path):
             self._values = storage.read_json(self._path)
             self._resume(results, config, data)
+        # The driver holds its lease, a hidden file, before it writes the manifest.
         elif [name for name in storage.list_names(results.folder) if not name.startswith(".")]:
             raise ResultsError(f"{results} is not empty and holds no study; choose an empty folder with --results")
         else:
             self._values = _first_values(config, data)
+        # A finished study that is started again, perhaps with more trials, is unfinished until its final stage has run.
         self.update(finished=False)
 
     def update(self, **values: Any) -> None:
@@ -53,6 +56,7 @@ class StudyManifest:
 
     def warn(self, warnings: Sequence[str]) -> None:
         """Add warnings about the results, each of them once."""
+        # A dictionary, because a set would lose the order of the warnings.
         self.update(warnings=list(dict.fromkeys([*self._values["warnings"], *warnings])))
 
     @contextmanager
@@ -89,6 +93,7 @@ class StudyManifest:
             "roi_spacing_mm": list(spacing or ()),
             "notes": notes,
         }
+        # Drops the warnings of an earlier driver: the final stage runs after every resume and adds its own again.
         self.update(data=data, warnings=notes)
 
     def _resume(self, results: Results, config: StudyConfig, data: str | None) -> None:
@@ -96,9 +101,11 @@ class StudyManifest:
         before = self._values.get("config", {})
         changed = changes(before, config.model_dump(mode="json"))
         refused = refused_changes(before, config)
+        # The path of the store is no part of the configuration, so it is compared by itself.
         if self._values.get("data_path") != data:
             refused.insert(0, f"data {self._values.get('data_path')} → {data}")
         if refused:
+            # Another preset differs in many keys, and the message is one line.
             more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
             raise ResultsError(
                 f"{results} holds another study, in which {', '.join(refused[:3])}{more} cannot change; choose another "

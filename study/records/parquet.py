@@ -12,6 +12,7 @@ from renalnet.errors import ResultsError
 from renalnet.runtime import storage
 
 if TYPE_CHECKING:
+    # `_typeshed` exists for type checkers only, so annotations that use it are strings.
     from _typeshed import DataclassInstance
 
     Row = TypeVar("Row", bound=DataclassInstance)
@@ -28,6 +29,7 @@ def write_rows(path: str, rows: "Sequence[DataclassInstance]") -> None:
     """
     names = [each.name for each in fields(rows[0]) if not _is_absent(each, rows)] if rows else []
     table = pa.Table.from_pylist([{name: getattr(row, name) for name in names} for row in rows])
+    # In memory first: a reader never sees a part of the file, and the path may be on an object store.
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     storage.write_bytes(path, sink.getvalue().to_pybytes())

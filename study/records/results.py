@@ -133,6 +133,7 @@ class Results:
     @property
     def post_processings_path(self) -> str:
         """The post-processing of every finalist."""
+        # The name of the file is older than the term; the folders of earlier versions have it.
         return self.path("final", "steps.json")
 
     @property

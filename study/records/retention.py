@@ -10,6 +10,7 @@ from renalnet.train.epochs import EpochRecord
 from study.records.results import Results
 from study.records.trials import TrialRecord, survives
 
+# The record and the log of the epochs stay, because the tables are made of them.
 _WEIGHTS: Final = re.compile(rf"checkpoint-\d+\.(json|safetensors)|{re.escape(MODEL_FILE)}|{re.escape(CONFIG_FILE)}")
 
 
@@ -31,6 +32,7 @@ class Retention:
             self._delete(record.name)
             return
         best = max(epoch.objective for epoch in epochs)
+        # Negated instead of sorted in reverse, which would put the higher number first among equals.
         ranked = sorted([*self._kept.get(record.network, []), (-best, record.name)])
         self._kept[record.network] = ranked[: self._num_kept]
         for _, loser in ranked[self._num_kept :]:
@@ -39,6 +41,7 @@ class Retention:
     def find(self, trials: Iterable[tuple[TrialRecord, Sequence[EpochRecord]]]) -> None:
         """Rank the trials that ended under an earlier driver and still have their weights."""
         for record, epochs in trials:
+            # A trial without weights must not hold a place, for example after `kept_models` was raised.
             if storage.exists(storage.join(self._results.trial_folder(record.name), MODEL_FILE)):
                 self.add(record, epochs)
 

@@ -78,6 +78,7 @@ class Epoch:
     repeat_of: str = ""
     seed: int | None = None
     fold: int | None = None
+    # It has no default but follows columns with one, which is why the class takes keywords only.
     epoch: int
     """Number of the epoch, from 1."""
     loss: float | None = None
@@ -183,6 +184,7 @@ class _SheetPlace:
 class PlanningSheet(SheetMeasures, _SheetPlace):
     """A row of `plan.parquet`: the planning sheet of a kidney, by the truth or by the winner's mask."""
 
+    # Text, because pyarrow 26 cannot write mappings without keys, and gives every row the keys of all rows.
     spread: str = "{}"
     """JSON: lowest and highest value of each measure over the masks of the finalists of the winner's network."""
 

@@ -41,6 +41,7 @@ class TrialRecord:
     """Processors of its slot."""
     gpus: float = 0.0
     """GPUs of its slot."""
+    # Records of versions without repeats lack this field and the two below.
     repeat_of: str = ""
     """Name of the finalist that is repeated; empty for a trial of the search."""
     fold: int | None = None
@@ -107,6 +108,7 @@ def read_curves(results: Results, records: Iterable[TrialRecord]) -> dict[str, l
 
 def survives(epochs: Sequence[EpochRecord]) -> bool:
     """Whether a trial's network may be used: it has finished an epoch, and none of its epochs failed."""
+    # A look at the last epoch suffices, because a run ends with the epoch that fails.
     return bool(epochs) and not epochs[-1].failure
 
 
@@ -126,6 +128,7 @@ class Tables:
     def write(self) -> None:
         """Write both tables from the current records."""
         trials = self._read()
+        # A failed epoch has a Dice of 0 for the searcher, which a curve would show as a measurement.
         curves = [epoch_row(record, epoch) for record, epochs in trials for epoch in epochs if not epoch.failure]
         write_rows(self._results.trials_path, [trial_row(*trial) for trial in trials])
         write_rows(self._results.curves_path, curves)
@@ -198,7 +201,8 @@ def epoch_row(record: TrialRecord, epoch: EpochRecord) -> Epoch:
 
 def _is_paper_point(record: TrialRecord) -> bool:
     """Whether it is a first trial with the paper's weights and milestones; a study may start from other values."""
-    milestones = tuple(record.train["optim"]["milestones"])
+    milestones = tuple(record.train["optim"]["milestones"])  # a list in JSON
+    # The whole section, because another loss with the paper's weights is not the paper's loss.
     has_paper_loss = LossConfig(**record.train["loss"]) == LossConfig()
     return record.trial == 0 and has_paper_loss and milestones == OptimConfig().milestones
 
