@@ -25,6 +25,7 @@ from renalnet.types import MaskArray
 
 MIN_IOU = 0.1
 """Least intersection over union at which a predicted component counts as having found the tumor."""
+# 18-connectivity, as in post-processing.
 _FACES_AND_EDGES = ndimage.generate_binary_structure(3, 2)
 
 
@@ -92,6 +93,7 @@ def tumor_found(truth: MaskArray, pred: MaskArray, min_iou: float = MIN_IOU) -> 
     # Components lie inside the box of the prediction, which is much smaller than the volume.
     components, num_components = ndimage.label(pred[region], structure=_FACES_AND_EDGES)
     sizes = np.bincount(components.ravel(), minlength=num_components + 1)[1:]
+    # Without `minlength` the last components would be missing where they do not touch the truth.
     shared = np.bincount(components[truth[region]], minlength=num_components + 1)[1:]
     union = sizes + np.count_nonzero(truth) - shared
     return bool((shared / union >= min_iou).any())
@@ -107,6 +109,7 @@ def wilson(successes: int, total: int, confidence: float = 0.95) -> Interval:
         raise InputError(
             f"{successes} successes of {total}: not a share; the successes must be between 0 and the total"
         )
+    # Before the return for a total of 0, so that a wrong confidence is always refused.
     normal = _normal_quantile(confidence)
     if not total:
         return UNKNOWN
@@ -141,6 +144,7 @@ def by_voxel(
         num_resamples: number of draws, 1 or more.
         confidence: confidence of the intervals.
     """
+    # Reshaped, because an array of no patients has one axis only.
     counts = np.array(
         [[p.true_positive, p.num_truth, p.true_negative, p.true_negative + p.false_positive] for p in patients],
         dtype=np.int64,

@@ -69,6 +69,7 @@ def measure_pair(pair: Pair) -> list[LabelMeasures]:
     true_mask = read_mask(pair.truth)
     pred_mask = read_mask(pair.pred)
     difference = grid_difference(pred_mask.grid, true_mask.grid)
+    # Masks are never resampled here, since that would change what is measured.
     if difference:
         raise InputError(
             f"{pair.pred}: grid differs from that of {pair.truth} ({difference}); resample it onto that grid"

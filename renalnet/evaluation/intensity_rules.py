@@ -17,6 +17,7 @@ from renalnet.types import BACKGROUND, KIDNEY, LABEL_NAMES, NUM_CLASSES, TUMOR, 
 HU_LOW: Final = -200
 HU_HIGH: Final = 500
 """CT numbers are clipped to [-200, 500] before a rule is applied, as for a network."""
+# A divisor of the range, so that the last bound is 500 exactly.
 WINDOW_STRIDE_HU: Final = 5
 """Distance between the bounds of the windows that are compared."""
 
@@ -124,6 +125,7 @@ def fit_window_rule(cases: Iterable[tuple[HuArray, LabelArray]]) -> WindowRule:
 
 def fit_window_rule_to_counts(counts: Iterable[HuCounts]) -> WindowRule:
     """Return `fit_window_rule` of counted cases; among equals the lower, then the narrower window is chosen."""
+    # A list, because kidney and tumor are fitted one after the other and an iterator can be read only once.
     cases = list(counts)
     kidney_hu, kidney_dice = _best_window(cases, KIDNEY)
     tumor_hu, tumor_dice = _best_window(cases, TUMOR)
@@ -144,6 +146,7 @@ def _threshold_dice(case: HuCounts) -> NDArray[np.float64]:
     total = cumulative[-1, TUMOR]
     called = cumulative[:, KIDNEY] + below
     found = np.stack([below, total - below])
+    # The total is not 0, because cases without a tumor were left out.
     return np.asarray(2 * found / (np.stack([called, called[-1] - called]) + total), dtype=np.float64)
 
 
@@ -162,4 +165,5 @@ def _window_dice(case: HuCounts, label: int) -> NDArray[np.float64]:
     found = below[None, :, label] - below[:, None, label]
     every = below.sum(axis=1)
     called = every[None, :] - every[:, None]
+    # `abs` keeps the denominator above 0 for reversed bounds; `where` removes their values.
     return np.asarray(np.where(called > 0, 2 * found / (np.abs(called) + below[-1, label]), 0.0), dtype=np.float64)

@@ -77,6 +77,7 @@ def signs_of(probability: FloatArray, vote: LabelArray, final: LabelArray, spaci
         tumor_kept=dice(vote == TUMOR, final == TUMOR),
         log_kidney_ml=float(np.log10(volumes[0])),
         log_tumor_ml=float(np.log10(volumes[1])),
+        # Number 0 is everything outside the tumor.
         num_tumors=len(pieces_of(final == TUMOR)[1]) - 1,
         border=_border_share(inside),
     )
@@ -95,6 +96,7 @@ def expected_dice(probability: FloatArray, mask: MaskArray) -> float:
     if not mask.any():
         return 1.0 - float(probability.max())
     within = probability[mask]
+    # In double precision, because an ROI has millions of float32 voxels.
     overlap = 2 * float(within.sum(dtype=np.float64)) / float(mask.sum() + probability.sum(dtype=np.float64))
     return float(within.max()) * overlap
 
@@ -102,6 +104,7 @@ def expected_dice(probability: FloatArray, mask: MaskArray) -> float:
 def _mean_entropy(probability: FloatArray, inside: MaskArray) -> float:
     if not inside.any():
         return 0.0
+    # The entropy of 0 is 0, but NumPy gives NaN for 0 · log 0.
     within = np.maximum(probability[:, inside], np.finfo(np.float32).tiny)
     return float(-(within * np.log2(within)).sum(axis=0).mean())
 
@@ -149,6 +152,7 @@ def calibrate(signs: Values, dice_known: Values) -> Calibration | None:
         return None
     spread = signs.std(axis=0)
     centre = signs.mean(axis=0)
+    # A constant sign becomes 0 for every case, so it gets no weight and does not change an estimate.
     scale = np.where(spread > 0, spread, np.inf)
     standard = (signs - centre) / scale
     mean = float(dice_known.mean())
@@ -160,6 +164,7 @@ def calibrate(signs: Values, dice_known: Values) -> Calibration | None:
 
 def _ridge(standard: Values, centred: Values, penalty: float) -> tuple[Values, Values]:
     """Return the weights (k,), and the residual of each case when it is left out (n,) (Allen's PRESS, 1974)."""
+    # A penalty above 0 makes the matrix regular even with constant signs, and keeps each leverage below 1.
     solve = np.linalg.solve(standard.T @ standard + penalty * np.eye(standard.shape[1]), standard.T)
     weights = solve @ centred
     # The intercept, which is not penalised, adds 1 / n to the leverage of each case.

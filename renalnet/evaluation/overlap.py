@@ -41,6 +41,7 @@ class Confusion:
 def confusion(truth: MaskArray, pred: MaskArray) -> Confusion:
     """Count the voxels of two boolean masks (z, y, x). Raises InputError where the shapes differ."""
     require_same_shape(truth.shape, pred.shape)
+    # Three counts give all four, so the other three masks need not be built.
     both = int(np.count_nonzero(truth & pred))
     num_truth = int(np.count_nonzero(truth))
     num_pred = int(np.count_nonzero(pred))

@@ -18,6 +18,7 @@ from renalnet.types import KIDNEY, LABEL_NAMES, TUMOR, MaskArray, Triple
 
 KIDNEY_AND_MASS: Final = "kidney_and_mass"
 MASS: Final = "mass"
+# `table.measure` relies on this order.
 TOLERANCE_MM: Final[dict[str, float]] = {
     LABEL_NAMES[KIDNEY]: 1.0331,
     LABEL_NAMES[TUMOR]: 1.1498,
@@ -43,6 +44,7 @@ class MaskPair:
     spacing_mm: Triple
     """Voxel spacing (z, y, x)."""
 
+    # `cached_property` writes to the instance's `__dict__`, which a frozen dataclass without slots allows.
     @cached_property
     def counts(self) -> Confusion:
         """Voxels by truth and prediction."""
@@ -126,6 +128,7 @@ def _found(pair: LabelPair) -> bool | None:
     return pair.masks.is_found if pair.label in (LABEL_NAMES[TUMOR], MASS) else None
 
 
+# Keywords only, so that a measure with a default may stand before one without.
 @dataclass(frozen=True, kw_only=True)
 class LabelMeasures:
     """One label of one case. No value is NaN or infinite; a measure that does not apply is None."""

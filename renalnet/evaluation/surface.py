@@ -57,6 +57,7 @@ class SurfaceDistances:
         """Return the share of both surfaces' voxels within the tolerance, 0 to 1 (after Nikolov et al., 2018)."""
         if self.both_empty:
             return 1.0
+        # Voxels are counted. The measure of Nikolov et al. weights them by area, which gives other values.
         return 0.0 if self.one_empty else float((self._pooled() <= tolerance_mm + _ROUNDING_MM).mean())
 
     def _pooled(self) -> DistanceArray:
@@ -80,6 +81,7 @@ class SurfacePair:
         require_same_shape(truth.shape, pred.shape)
         # Outside the box around both masks there is no surface.
         either = truth | pred
+        # Two empty masks have no box; an empty slice gives no surface voxels.
         box = bounding_box(either) if either.any() else (slice(0),)
         return cls(np.argwhere(surface(truth[box])), np.argwhere(surface(pred[box])), truth.shape)
 
@@ -119,6 +121,7 @@ def _nearest_mm(points_mm: DistanceArray, others_mm: DistanceArray) -> DistanceA
 
 def surface(mask: MaskArray) -> MaskArray:
     """Return the voxels of a mask (z, y, x) with a face neighbour outside the mask or the volume."""
+    # A copy, because the neighbours must be those of the whole mask on every axis.
     inner = mask.copy()
     for axis in range(mask.ndim):
         along = np.moveaxis(inner, axis, 0)
@@ -132,6 +135,7 @@ def surface(mask: MaskArray) -> MaskArray:
 
 def diagonal_mm(shape: tuple[int, ...], spacing_mm: Triple) -> float:
     """Return the diagonal of a volume, from outer corner to outer corner."""
+    # No distance in the volume is larger, so an empty mask never scores better than a misplaced one.
     return float(np.linalg.norm(np.multiply(shape, spacing_mm)))
 
 

@@ -38,6 +38,7 @@ class BatchSizer:
             part = sub_volumes[at : at + self.size]
             try:
                 done.append(self._measured(forward, part))
+            # PyTorch's out-of-memory error is a RuntimeError, and its CPU allocators raise a plain one.
             except RuntimeError as error:
                 if len(part) == 1 or not is_out_of_memory(error):
                     raise
@@ -53,10 +54,12 @@ class BatchSizer:
         torch.cuda.reset_peak_memory_stats(self._device)
         before = torch.cuda.memory_allocated(self._device)
         logits = forward(part)
+        # Without what was allocated before, such as weights, since that does not grow with the batch.
         taken = torch.cuda.max_memory_allocated(self._device) - before
         # Memory that PyTorch's allocator has cached is free for the next batch, but the driver counts it as used.
         reserved = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
         free = torch.cuda.mem_get_info(self._device)[0] + reserved
         self.size = max(1, min(_MAX_SIZE, int(_MEMORY_SHARE * free * len(part) / max(taken, 1))))
+        # Only set after a success, so a first batch that does not fit is halved and measured again.
         self._is_known = True
         return logits

@@ -31,9 +31,11 @@ def keep_largest(labels: LabelArray, spacing_mm: Triple, config: ComponentsConfi
         return kept
     ml = float(np.prod(spacing_mm)) / _MM3_PER_ML
     # Only the box is searched, because most of an ROI is background.
+    # A view, so that changes of `inside` are changes of `kept`.
     inside = kept[box]
     components, sizes = pieces_of(inside != BACKGROUND)
     largest = _largest(components, sizes)
+    # Where the largest component is too small as well, everything becomes background.
     inside[(components != largest) | (sizes[largest] * ml < config.min_volume_ml)] = BACKGROUND
     if config.min_tumor_ml:
         pieces, tumor_sizes = pieces_of(inside == TUMOR)
@@ -74,8 +76,10 @@ def pieces_of(mask: MaskArray) -> tuple[NDArray[Any], NDArray[np.int64]]:
 
 def _largest(components: NDArray[Any], sizes: NDArray[np.int64]) -> int:
     """Return the number of the largest component; among equals the first one, since the library promises no order."""
+    # Number 0 is the background and no component.
     ties = 1 + np.flatnonzero(sizes[1:] == sizes[1:].max())
     if len(ties) == 1:
         return int(ties[0])
+    # `ravel` is in (z, y, x) order for any memory order, and `argmax` takes the first voxel of a tied component.
     flat = components.ravel()
     return int(flat[np.isin(flat, ties).argmax()])

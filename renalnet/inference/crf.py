@@ -17,6 +17,7 @@ from renalnet.types import NUM_CLASSES, FloatArray, HuArray, LabelArray, MaskArr
 
 HU_RANGE = (-200, 500)
 """CT numbers are clipped to the range that the network sees, since bone and air would fill the bilateral lattice."""
+# Softmax in float32 can give exactly 0, whose logarithm is not finite.
 _LEAST_PROBABILITY = 1e-6
 _CONTEXT_WIDTHS = 0.5
 """Distance, in kernel widths, up to which voxels around those that can change are included. Compared with the dense CRF
@@ -73,7 +74,9 @@ def _can_change(probability: FloatArray, config: CrfConfig) -> MaskArray:
     highest = np.maximum(np.maximum(first, second), third)
     # Several times faster than a sort of the three values.
     middle = np.maximum(np.minimum(first, second), np.minimum(np.maximum(first, second), third))
+    # NumPy 2 would compute with a float64 scalar in double precision, over the whole ROI.
     likeness = np.float32(np.exp(-(config.smooth_weight + config.bilateral_weight)))
+    # The same least probability as in the unary energy, or the bound would not hold for the energies that are used.
     can_change: MaskArray = np.maximum(middle, _LEAST_PROBABILITY) > likeness * highest
     return can_change
 
@@ -85,6 +88,7 @@ def _grown(mask: MaskArray, reach: Sequence[int]) -> MaskArray:
         done = 0
         while done < most:
             shift = min(done + 1, most - done)  # larger shifts would leave gaps between the grown voxels
+            # A copy, because voxels that were just reached must not grow again in the same shift.
             before = np.moveaxis(grown, axis, 0).copy()
             view = np.moveaxis(grown, axis, 0)
             view[shift:] |= before[:-shift]

@@ -21,6 +21,7 @@ from renalnet.runtime import storage
 from renalnet.types import LABEL_NAMES, Shape
 
 NEEDED: Final = ("onnx", "onnxscript")
+# PyTorch's exporter translates to this opset; a model of another one would be converted afterwards.
 _OPSET: Final = 18
 
 
@@ -86,6 +87,7 @@ def to_onnx(net: nn.Module, tile: Shape) -> bytes:
     # With an example of one sub-volume, torch.export would fix the batch to one.
     example = torch.zeros(2, 1, *tile)
     batch = torch.export.Dim("batch", min=1, max=4096)
+    # The exporter writes to local paths only, but `out` may be a URI.
     with TemporaryDirectory(prefix="renalnet-") as temporary:
         path = Path(temporary) / "model.onnx"
         torch.onnx.export(
@@ -94,9 +96,11 @@ def to_onnx(net: nn.Module, tile: Shape) -> bytes:
             path,
             input_names=["image"],
             output_names=["logits"],
+            # The key is the name of the parameter of `_Portable.forward`.
             dynamic_shapes={"image": {0: batch}},
             opset_version=_OPSET,
             dynamo=True,
+            # The weights are in the model's file, since only this file is read back.
             external_data=False,
             verbose=False,
         )
@@ -104,6 +108,7 @@ def to_onnx(net: nn.Module, tile: Shape) -> bytes:
 
 
 def _inference(config: dict[str, Any]) -> InferenceConfig:
+    # The bundle of a single training run has no final stage, so its stitching is that of the training.
     return parse(InferenceConfig, config.get("final", {"stitch": config["train"]["stitch"]}))
 
 

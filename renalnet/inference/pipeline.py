@@ -73,6 +73,7 @@ def _load_member(folder: str) -> Model:
     weights, config = bundle.load_model(folder)
     train = parse(TrainConfig, config["train"], f"{folder}/{bundle.CONFIG_FILE}")
     net = build_net(train.net)
+    # Before folding, which merges BatchNorm's statistics into the weights of the convolutions.
     net.load_state_dict(weights)
     device = pick_device(train.precision)
     return Model((folded(device.place(net), device.dtype),), Normalisation(**config["normalisation"]), device, config)

@@ -38,6 +38,7 @@ def apply_operation(labels: LabelArray, evidence: Evidence, section: OperationCo
     """Return the labels (z, y, x) after one operation; those that were given where it is off."""
     if not section.is_on:
         return labels
+    # By name, because the modules of the operations import `Evidence` from here.
     operation: Operation = resolve_name(section.function)
     return operation(labels, evidence, section)
 
@@ -82,6 +83,7 @@ def stages_of(vote: LabelArray, evidence: Evidence, post_processing: PostProcess
     for section in post_processing.sections.values():
         if section.is_on or section.is_always_measured:
             switched = section.switched(on=True)
+            # The right side is built before the update, so an operation is applied to the earlier stages only.
             stages |= {
                 (*names, section.stage): apply_operation(labels, evidence, switched) for names, labels in stages.items()
             }

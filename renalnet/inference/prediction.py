@@ -151,6 +151,7 @@ def predict_image(predictor: Predictor, image: Volume, source: Grid) -> Predicti
     boxes: list[Box | None] = [found.box(side) for side in sides] if found else [None]
     parts = [_segment_box(predictor, image, box, source) for box in boxes]
     # Where the boxes of both sides overlap, the higher label is kept, so that no kidney covers a tumor.
+    # The zeros are the mask of a scan without a kidney.
     array = np.maximum.reduce([np.zeros(source.shape, np.uint8), *parts])
     # A scan that is already cut to an ROI has a part but no side.
     by_side = {side: _volume_ml(part, source) for side, part in zip(sides, parts, strict=False)}
@@ -172,6 +173,7 @@ def scan_names(scans: Sequence[Path]) -> list[str]:
         InputError: two scans still have the same name.
     """
     stems = [_stem(scan) for scan in scans]
+    # `Path("ct.nii.gz").parent` has no name unless the path is absolute.
     names = [
         scan.absolute().parent.name if stems.count(stem) > 1 else stem for scan, stem in zip(scans, stems, strict=True)
     ]
@@ -197,6 +199,7 @@ def _no_kidney(found: Localisation, prepare: PrepareConfig) -> str:
 
 def _warnings(found: Localisation | None, prepare: PrepareConfig, *, is_empty: bool) -> tuple[str, ...]:
     """Return a line for each kidney that is left out, or one for both, and one for an empty mask."""
+    # A mask without a segmented kidney is always empty, so its own warning would repeat this one.
     if found and not found.confident_sides:
         return (_no_kidney(found, prepare),)
     empty = ("no kidney was segmented",) if is_empty else ()
@@ -295,6 +298,7 @@ def predict_scan(job: ScanJob, read: Read | None = None) -> ScanReport:
         labels = prediction.mask.array
         write_segmentation(f"{job.stem}.dcm", labels, job.scan, series=job.series, version=version("renalnet"))
     storage.write_json(f"{job.stem}.json", prediction.to_json())
+    # A scan that is already cut to an ROI has no confidence; an empty mask of it is a warning, not a failure.
     if prediction.confidence and not prediction.segmented:
         return ScanReport(failure=f"{job.scan}: {prediction.warnings[0]}; the mask that was written is empty")
     volumes = ", ".join(f"{label} {volume:.1f} ml" for label, volume in prediction.volume_ml.items())

@@ -33,6 +33,7 @@ def segment(
 
 
 def _forward(net: SegmentationNet, device: Device) -> Forward:
+    # The trainer leaves its network in training mode, in which BatchNorm would use the sub-volumes' own statistics.
     net.eval()
 
     def forward(sub_volumes: Tensor) -> Tensor:

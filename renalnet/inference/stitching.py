@@ -90,6 +90,7 @@ def stitch(
 
     The arguments and errors are those of `stitch_slabs`, whose slabs are joined here.
     """
+    # Not cleared, because the slabs together cover every slice.
     labels = np.empty(image.shape, np.uint8)
     probability = np.empty((NUM_CLASSES, *image.shape), np.float32)
     for slab in stitch_slabs(forwards, image, config, normalise=normalise, batches=batches, device=device):
@@ -99,6 +100,7 @@ def stitch(
     return Stitched(labels, probability)
 
 
+# As a decorator, PyTorch leaves the mode at each `yield`; a `with` inside would also hold for the caller's code.
 @torch.inference_mode()
 def stitch_slabs(
     forwards: Sequence[Forward],
@@ -131,6 +133,7 @@ def stitch_slabs(
     votes = _OpenSlices(layout, len(forwards), config, device)
     at = 0
     while at < len(layout.regions):
+        # The size is read anew each time, because the first batch measures the memory and sets it.
         regions = layout.regions[at : at + sizer.size]
         sub_volumes = _read(image, regions, normalise, device)
         for forward in forwards:
@@ -185,12 +188,14 @@ class _Layout:
         axes = zip(shape, sizes, config.stride, strict=True)
         z, y, x = (_spans(*axis) for axis in axes)
         weights = [_gaussian(size) if config.combine == "gaussian" else torch.ones(size) for size in sizes]
+        # Regions are all combinations of the axes' spans, so the sum over them is the product of sums along the axes.
         covers = [_cover(*axis) for axis in zip(shape, (z, y, x), weights, strict=True)]
         return cls(list(product(z, y, x)), shape, weights, covers)
 
     @property
     def most_votes(self) -> int:
         """Highest number of sub-volumes that cover the same voxel."""
+        # Weights of 1 make this a count; with other weights no votes are cast.
         return int(math.prod(float(cover.max()) for cover in self.cover))
 
 
@@ -256,6 +261,7 @@ class _OpenSlices:
         else:
             labels = _first_argmax(mean)
         self.first = until
+        # Views; their memory is freed when `_reach` copies what is kept into larger tensors.
         self._sums = self._sums[:, depth:]
         self._votes = self._votes[:, depth:]
         return Slab(first, Stitched(labels.cpu().numpy(), mean.cpu().numpy()))
@@ -315,5 +321,6 @@ def _arranged(mean: Tensor, labels: Tensor) -> Tensor:
     voted = (mean * is_voted).sum(dim=0)
     exchanged = torch.where(is_voted, highest, torch.where(_first_argmax(mean) == classes, voted, mean))
     is_tied = (exchanged == highest).sum(dim=0) > 1
+    # Towards 2, which is above every probability.
     above = highest.nextafter(torch.full_like(highest, 2.0))
     return torch.where(is_voted & is_tied, above, exchanged)

@@ -62,6 +62,7 @@ def contact_cm2(first: MaskArray, second: MaskArray, spacing_mm: Triple) -> floa
     box = bounding_box(first | second)
     first, second = (np.pad(mask[box], len(_RIM) // 2) for mask in (first, second))
     to_first, to_second = (edt.edt(~mask, anisotropy=spacing_mm) for mask in (first, second))
+    # The smaller body decides, because a wider Gaussian would blur it away.
     blur_mm = min(_blur_mm(mask, spacing_mm) for mask in (first, second))
     # Gaps of two voxels count negatively, so bodies that hardly touch could get less than 0.
     return max(0.0, _area_cm2(to_second < to_first, first | second, spacing_mm, blur_mm))
@@ -76,6 +77,7 @@ def _area_cm2(side: MaskArray, within: MaskArray, spacing_mm: Triple, blur_mm: f
     """Return the area of the surface between a side and the rest, as far as it is within a mask."""
     soft = ndimage.gaussian_filter(side.astype(np.float32), np.divide(blur_mm, spacing_mm), mode="nearest")
     normals = np.stack([np.gradient(soft, spacing, axis=axis) for axis, spacing in enumerate(spacing_mm)], axis=-1)
+    # A line along an axis stands for one voxel face across that axis.
     area_mm2 = sum(
         _crossings(side, within, normals, axis) * float(np.prod(spacing_mm)) / spacing_mm[axis] for axis in range(3)
     )
@@ -87,7 +89,9 @@ def _crossings(side: MaskArray, within: MaskArray, normals: NDArray[np.float32],
     before, here, there, behind = (_shifted(axis, shift, side.shape[axis]) for shift in range(len(_RIM)))
     crosses = side[here] != side[there]
     share = sum(part * within[place][crosses] for part, place in zip(_RIM, (before, here, there, behind), strict=True))
+    # The crossing is between the two voxels, so both normals count; only the direction of their sum matters.
     normal = normals[here][crosses] + normals[there][crosses]
+    # A normal of length 0 then counts as 0 instead of NaN.
     length = np.maximum(np.linalg.norm(normal, axis=-1), np.finfo(np.float32).tiny)
     return float((share * np.abs(normal[:, axis]) / length).sum())
 

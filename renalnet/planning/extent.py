@@ -29,6 +29,7 @@ def voxel_centres_mm(mask: MaskArray, spacing_mm: tuple[float, ...]) -> Points:
 def covariance(points: Points) -> Points:
     """Return the covariance (3, 3) of the coordinates of one point or more."""
     apart = points - points.mean(axis=0)
+    # Not n - 1, which would be 0 for one point.
     return np.asarray(apart.T @ apart / len(points))
 
 
@@ -57,8 +58,10 @@ def surface_points_mm(mask: MaskArray, spacing_mm: tuple[float, ...], *, smoothi
     box = bounding_box(mask)
     smoothing_mm = min(smoothing * min(spacing_mm), _MOST_SMOOTHING * radius_mm(mask, spacing_mm))
     deviation = np.divide(smoothing_mm, spacing_mm)
+    # Wide enough that the Gaussian at the surface reads no values beyond the array.
     margin = 1 + np.ceil(_REACH * deviation).astype(int)
     padded = np.pad(mask[box], [(width, width) for width in margin])
+    # Both distances are between voxel centres, so the zero is halfway between an inner and an outer voxel.
     distance_mm = edt.edt(padded, anisotropy=spacing_mm) - edt.edt(~padded, anisotropy=spacing_mm)
     soft = ndimage.gaussian_filter(distance_mm, deviation, truncate=_REACH)
     # Coarse axes are interpolated to about the finest spacing.
@@ -76,6 +79,7 @@ def _crossings(distance_mm: FloatArray, axis: int) -> Points:
     places = np.argwhere((here >= 0) != (there >= 0))
     low, high = (values[tuple(places.T)] for values in (here, there))
     points = places.astype(np.float64)
+    # The signs differ, so the divisor is not 0.
     points[:, axis] += low / (low - high)
     return points
 
@@ -85,6 +89,7 @@ def largest_diameter_mm(points: Points) -> float:
     if len(points) < 2:
         return 0.0
     with suppress(QhullError):  # points on a line or a plane have no hull; there are few of them
+        # The farthest points are corners of the hull, and `pdist` compares every pair.
         points = points[ConvexHull(points).vertices]
     return float(pdist(points).max(initial=0.0))
 

@@ -70,6 +70,7 @@ def _sheets_like(path: Path, grid: Grid, other: Path, margin_mm: float, sheets: 
     if difference:
         raise InputError(f"{other}: on another grid than {path} ({difference}); name masks of one scan")
     found = _sheets(mask, margin_mm)
+    # Sheets are paired by their order, which is that of the sides.
     if [sheet.side for sheet in found] != [sheet.side for sheet in sheets]:
         raise InputError(f"{other}: shows {len(found)} kidneys, {path} {len(sheets)}; name masks of one scan")
     return found

@@ -55,6 +55,7 @@ def exophytic_share(kidney: MaskArray, tumor: MaskArray, spacing_mm: Triple) -> 
     distance = np.maximum(np.linalg.norm(to_tumor, axis=1), _LEAST)
     surfaces = [stretched.from_centre(surface_points_mm(mask, spacing_mm, smoothing=0)) for mask in (kidney, tumor)]
     rim_mm = max(_RIM_VOXELS * max(spacing_mm), _RIM_MM)
+    # In this space the kidney is about a ball, so a length over its radius is an angle.
     directions, radii = _known_outline(*surfaces, rim=rim_mm / stretched.unit_mm)
     if len(directions) <= _NUM_NEIGHBOURS:  # the tumor covers nearly the whole surface of the kidney
         return 1.0
@@ -77,6 +78,7 @@ class _Stretched:
     def of(cls, body_mm: Points) -> "_Stretched":
         values, vectors = np.linalg.eigh(covariance(body_mm))
         sd_mm = np.sqrt(np.maximum(values, _LEAST))
+        # A ball of radius r has the variance r² / 5 along each axis; the geometric mean keeps the volume.
         return cls(
             body_mm.mean(axis=0), (vectors / sd_mm) @ vectors.T, float(np.sqrt(5) * np.exp(np.log(sd_mm).mean()))
         )
@@ -97,11 +99,13 @@ def _known_outline(kidney: Points, tumor: Points, *, rim: float) -> tuple[Points
     evenly = KDTree(directions)
     (places, distance), (of_tumor, to_tumor) = (_by_direction(evenly, points) for points in (kidney, tumor))
     farthest, tumor_farthest = np.zeros((2, _NUM_DIRECTIONS))
+    # `at`, because several points can have the same direction, of which plain indexing would keep one.
     np.maximum.at(farthest, places, distance)
     np.maximum.at(tumor_farthest, of_tumor, to_tumor)
     is_outer = distance > _OUTER * farthest[places]
     number = np.bincount(places[is_outer], minlength=_NUM_DIRECTIONS)
     total = np.bincount(places[is_outer], distance[is_outer], minlength=_NUM_DIRECTIONS)
+    # At least `_LEAST`, or directions that neither surface reaches would count as covered.
     is_covered = tumor_farthest >= np.maximum(farthest, _LEAST)
     is_known = (number > 0) & ~_is_near(directions, directions[is_covered], rim)
     return directions[is_known], total[is_known] / number[is_known]
@@ -112,6 +116,7 @@ def _is_near(directions: Points, others: Points, angle: float) -> MaskArray:
     if not len(others):
         return np.zeros(len(directions), dtype=bool)
     distance, _ = KDTree(others).query(directions)
+    # Between unit vectors, a small angle is nearly the length of the chord.
     return np.asarray(distance <= angle)
 
 

@@ -21,6 +21,7 @@ def _of_tumor(compute: Callable[[Tumor], Any]) -> Any:
     return _of_sheet(lambda sheet: compute(sheet.tumor) if sheet.tumor else None, default=None)
 
 
+# Keywords only, so that a measure with a default may stand before one without.
 @dataclass(frozen=True, kw_only=True)
 class SheetMeasures:
     """The measures of one kidney and its largest tumor; those of a tumor are None where there is no tumor."""

@@ -45,6 +45,7 @@ class Polar:
     def points(self) -> int:
         """L of R.E.N.A.L.: 1 wholly beyond a line, 2 across a line, 3 more than half or wholly between the lines."""
         between = 1 - self.beyond_upper - self.beyond_lower
+        # Exact: a tumor wholly beyond one line has the shares 1 and 0.
         if between == 0:
             return 1
         return 3 if between > 0.5 else 2
@@ -141,6 +142,7 @@ def measure_kidney(kidney: Kidney, margin_mm: float = MARGIN_MM) -> Sheet:
         num_tumors=num_tumors,
         remaining_ml=_num_remaining(kidney, margin_mm) * ml,
         margin_mm=margin_mm,
+        # The outline and the polar lines are found from voxels of kidney.
         tumor=_measure_tumor(kidney, tumor) if num_tumors and kidney.kidney.any() else None,
     )
 

@@ -24,4 +24,5 @@ def value_text(line: Line, measures: SheetMeasures, spread: Mapping[str, tuple[f
         return value or _NONE
     low, high = (f"{bound * line.factor:.{line.digits}f}" for bound in spread.get(line.name, (value, value)))
     shown = f"{value * line.factor:.{line.digits}f} {line.unit}".strip()
+    # Compared as text, because bounds that look the same tell the reader nothing.
     return f"{shown} ({low} to {high})" if line.name in spread and low != high else shown
