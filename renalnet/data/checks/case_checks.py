@@ -81,6 +81,7 @@ def _check_spacing(facts: CaseFacts) -> Iterator[_Remark]:
     if low < MIN_SPACING_MM or high > MAX_SPACING_MM:
         rule = f"outside {MIN_SPACING_MM:g} to {MAX_SPACING_MM:g}"
         yield "error", "spacing-range", f"spacing {spacing} mm {rule}; correct the header"
+    # An impossible spacing has been reported already, and would often be anisotropic too.
     elif high > MAX_ANISOTROPY * low:
         rule = f"more than {MAX_ANISOTROPY:g} times coarser along one axis"
         yield "warning", "spacing-anisotropic", f"spacing {spacing} mm, {rule}; check the header or use thinner slices"
@@ -109,6 +110,7 @@ def _check_scale(facts: CaseFacts) -> Iterator[_Remark]:
     high = facts.hu_max
     # Without a kidney its mean is unknown; 0 HU is plausible, so that the last three branches do not apply.
     kidney = 0.0 if facts.kidney_hu is None else facts.kidney_hu
+    # The order matters: a constant image also has a small span, and only the first reason is reported.
     if low == high:
         yield "error", "image-constant", f"the image is constant ({low} HU); export the scan again"
     elif high - low < MIN_HU_SPAN:
@@ -116,12 +118,14 @@ def _check_scale(facts: CaseFacts) -> Iterator[_Remark]:
         yield "error", "hu-scale", f"values from {low} to {high}, {rule}; export CT numbers, not scaled ones"
     elif low >= 0 and high <= MAX_8BIT:
         yield "error", "hu-8bit", f"values from {low} to {high} are those of an 8-bit picture; export CT numbers"
+    # Without the intercept even air is near 0 HU; with a slope applied twice air stays far below.
     elif kidney > SATURATED_HU and low > LOST_HU:
         rule = f"above {SATURATED_HU:g}, and no value is below {low}"
         yield "error", "hu-offset", f"kidney mean {kidney:.0f} HU {rule}; apply the rescale intercept (usually -1024)"
     elif kidney > SATURATED_HU:
         message = f"kidney mean {kidney:.0f} HU above {SATURATED_HU:g}; check whether the slope was applied twice"
         yield "error", "hu-scale", message
+    # The percentile separates this from a sound image whose label map lies on lung or air.
     elif kidney < LOST_HU and facts.hu_p99 < 0:
         rule = f"below {LOST_HU:g}, and 99 % of the values are below 0"
         message = f"kidney mean {kidney:.0f} HU {rule}; check whether the intercept was applied twice"
@@ -156,6 +160,7 @@ def _check_labelled(facts: CaseFacts) -> Iterator[_Remark]:
 
 def _check_place(facts: CaseFacts) -> Iterator[_Remark]:
     """Check that the labelled kidney is on kidney tissue and not beside it."""
+    # Both are None together, which a type checker cannot know.
     if facts.kidney_hu is None or facts.kidney_not_tissue_share is None:
         return
     low, high = PLAUSIBLE_KIDNEY_HU
@@ -176,10 +181,12 @@ def _check_place(facts: CaseFacts) -> Iterator[_Remark]:
 
 def _check_volumes(facts: CaseFacts) -> Iterator[_Remark]:
     kidneys = {"left kidney": facts.kidney_left_ml, "right kidney": facts.kidney_right_ml}
+    # In an ROI already cut the sides are guesses, which may divide one kidney between both.
     if facts.is_cut:
         kidneys = {"kidney": facts.kidney_ml}
     low, high = PLAUSIBLE_KIDNEY_ML
     for name, volume_ml in kidneys.items():
+        # 0 ml gives no warning, because some patients have only one kidney.
         if volume_ml and not low <= volume_ml <= high:
             message = f"{name} of {volume_ml:.1f} ml, not {low:g} to {high:g}; check the label"
             yield "warning", "kidney-volume", message
@@ -190,6 +197,7 @@ def _check_volumes(facts: CaseFacts) -> Iterator[_Remark]:
 
 
 def _check_components(facts: CaseFacts) -> Iterator[_Remark]:
+    # Without any kidney the whole tumor is detached, which `_check_labelled` has reported.
     if facts.tumor_detached_ml >= FRAGMENT_ML and facts.kidney_hu is not None:
         message = f"{facts.tumor_detached_ml:.1f} ml of tumor touch no kidney; label the kidney or remove that tumor"
         yield "warning", "tumor-detached", message

@@ -64,6 +64,7 @@ def measure_case(loaded: LoadedCase) -> CaseFacts:
 
 def image_digest(loaded: LoadedCase) -> str:
     """Return a hash of the voxels of the image; equal only for the same voxels."""
+    # The buffer of a flipped view is in another order, so equal images would get different hashes.
     return hashlib.sha256(np.ascontiguousarray(loaded.image.array).data).hexdigest()
 
 
@@ -78,6 +79,7 @@ def _scan_facts(loaded: LoadedCase) -> dict[str, Any]:
     return {
         **dict(zip(("num_slices", "num_rows", "num_columns"), grid.shape, strict=True)),
         **dict(zip(("spacing_z_mm", "spacing_y_mm", "spacing_x_mm"), map(_rounded, grid.spacing_mm), strict=True)),
+        # Cosines near 0 and 1 are axes that are only permuted or flipped; 1e-3 allows for rounded headers.
         "oblique": bool(np.minimum(cosines, np.abs(1 - cosines)).max() > 1e-3),
         "is_cut": is_cut(grid, _PAPER_ROI),
     }
@@ -86,6 +88,7 @@ def _scan_facts(loaded: LoadedCase) -> dict[str, Any]:
 def _image_facts(image: HuArray) -> dict[str, Any]:
     counts = _hu_counts(image)
     filled = np.flatnonzero(counts) - _HU_OFFSET
+    # Percentiles by the histogram need neither a sort nor a copy of the image.
     p1, p99 = np.searchsorted(np.cumsum(counts), [0.01 * image.size, 0.99 * image.size]) - _HU_OFFSET
     num_air = counts[: BODY_HU + _HU_OFFSET].sum()
     num_fat = counts[FAT_HU[0] + _HU_OFFSET : FAT_HU[1] + _HU_OFFSET + 1].sum()
@@ -109,8 +112,10 @@ def _hu_counts(image: HuArray) -> NDArray[np.int64]:
 
 
 def _label_facts(loaded: LoadedCase) -> dict[str, Any]:
+    # SciPy's `find_objects` refuses booleans; the view makes integers of them without a copy.
     found = ndimage.find_objects((loaded.label.array > 0).view(np.int8))
     sides = split_sides(loaded.label, loaded.image)
+    # An empty box spares everything below a branch for an empty label map.
     where = found[0] if found else (slice(0, 0),) * 3
     image = loaded.image.array[where]
     label = loaded.label.array[where]
@@ -161,12 +166,14 @@ def _component_ml(mask: MaskArray, label: LabelArray, voxel_ml: float) -> NDArra
     import cc3d
 
     components, count = cc3d.connected_components(mask, connectivity=26, return_N=True)
+    # cc3d numbers components in the smallest type that fits, in which the product could overflow.
     index = (components[mask].astype(np.intp) - 1) * NUM_CLASSES + label[mask]
     voxels = np.bincount(index, minlength=count * NUM_CLASSES).reshape(count, NUM_CLASSES)
     return np.asarray(voxels * voxel_ml, np.float64)
 
 
 def _side_facts(part: _Labelled, scan: Grid) -> dict[str, Any]:
+    # One histogram of pairs takes the place of a mask for each side and label.
     pairs = (part.sides * NUM_CLASSES + part.label).ravel()
     voxels = np.bincount(pairs, minlength=(1 + len(SIDES)) * NUM_CLASSES)
     volumes = voxels.reshape(-1, NUM_CLASSES) * scan.voxel_ml
@@ -186,6 +193,7 @@ def _roi_facts(part: _Labelled, side: Side, scan: Grid) -> dict[str, Any]:
     if box is None:
         return {"roi_ml": 0.0, "roi_kidney_ml": 0.0, "roi_tumor_ml": 0.0, "signature": ""}
     roi = scan if is_cut(scan, _PAPER_ROI) else roi_grid(scan, box, _PAPER_ROI)
+    # `roi_grid` makes room for the whole box, so every voxel of this kidney is inside the ROI.
     voxels = np.bincount(part.label[inside], minlength=NUM_CLASSES)
     return {
         "roi_ml": _rounded(np.prod(roi.shape) * scan.voxel_ml),
@@ -204,6 +212,7 @@ def _midline_offset_mm(part: _Labelled, image: Volume) -> float | None:
         float(np.average(columns, weights=np.count_nonzero(part.sides == value, axis=(0, 1))))
         for value in SIDE_VALUES.values()
     )
+    # Each kidney counts once, or a large tumor would pull the middle to its side.
     middle_mm = part.grid.origin_mm[2] + (left + right) / 2 * part.grid.spacing_mm[2]
     return _rounded(middle_mm - _body_middle_mm(image))
 

@@ -68,6 +68,7 @@ def check_cohort(facts: Iterable[CaseFacts], splits: Mapping[str, Split], kept: 
 def _check_duplicates(cohort: CohortFacts, kept: Collection[str]) -> Iterator[Finding]:
     order = sorted(range(len(cohort)), key=lambda row: _precedence(cohort.cases[row], cohort.splits[row], kept))
     found: set[int] = set()
+    # The surest sign comes first, because a copy gets only one finding.
     pairs: list[tuple[Code, str, Iterator[tuple[int, int]]]] = [
         ("duplicate-image", "the same image as", _equal(cohort.column("image_digest"), order)),
         ("duplicate-label", "the same label as", _equal(cohort.column("label_digest"), order)),
@@ -76,6 +77,7 @@ def _check_duplicates(cohort: CohortFacts, kept: Collection[str]) -> Iterator[Fi
     labelled = cohort.column("roi_ml") > 0
     for code, likeness, copies in pairs:
         for copy, first in copies:
+            # Empty label maps are all equal, without being copies of one patient.
             if copy not in found and (labelled[copy] or code == "duplicate-image"):
                 found.add(copy)
                 yield _duplicate(cohort, copy, first, code, likeness)
@@ -83,6 +85,7 @@ def _check_duplicates(cohort: CohortFacts, kept: Collection[str]) -> Iterator[Fi
 
 def _precedence(case: str, split: Split, kept: Collection[str]) -> tuple[bool, int, str]:
     """Return a sort key; of two copies of a patient, the case that sorts first is kept."""
+    # The name comes last, so that the choice does not depend on the order of the files.
     return case not in kept, _KEPT_FIRST.index(split), case
 
 
@@ -118,6 +121,7 @@ def _alike(cohort: CohortFacts, order: list[int]) -> Iterator[tuple[int, int]]:
         near = distance < SAME_SCAN_HU**2 * cells.shape[1]
         near &= _close(kidney[start:stop], kidney[:stop], SAME_KIDNEY_RATIO, 0.0)
         near &= _close(tumor[start:stop], tumor[:stop], SAME_TUMOR_RATIO, SAME_TUMOR_ML)
+        # A row is compared with earlier ones only: each pair once, and no row with itself.
         near &= np.arange(stop) < np.arange(start, stop)[:, None]
         for later in np.flatnonzero(near.any(axis=1)):
             yield int(rows[start + later]), int(rows[near[later].argmax()])
@@ -153,6 +157,7 @@ def _outliers(values: NDArray[Any]) -> list[int]:
     rows = np.flatnonzero(values > 0)
     if len(rows) < MIN_CASES:
         return []
+    # Volumes and spacings vary by ratios. Median and median deviation are hardly moved by the outliers themselves.
     logs = np.log(values[rows])
     off = np.abs(logs - np.median(logs))
     spread = max(1.4826 * float(np.median(off)), MIN_SPREAD)
@@ -161,6 +166,7 @@ def _outliers(values: NDArray[Any]) -> list[int]:
 
 def _check_shares(cohort: CohortFacts) -> Iterator[Finding]:
     """Check the class shares over the summed volume of all ROIs, from `MIN_CASES` cases on."""
+    # The columns are float32; a sum over many cases needs more digits.
     total = cohort.column("roi_ml").sum(dtype=float)
     if len(cohort) < MIN_CASES or total == 0:
         return

@@ -20,7 +20,7 @@ _ROW: Final = np.dtype(
         ("num_slices", "i4"),
         ("is_cut", "?"),
         ("oblique", "?"),
-        ("phase", "U10"),
+        ("phase", "U10"),  # as long as "unenhanced"
         ("kidney_hu", "f4"),
         ("tumor_hu", "f4"),
         ("tumor_ml", "f4"),
@@ -62,10 +62,12 @@ def gather(facts: Iterable[CaseFacts], splits: Mapping[str, Split]) -> CohortFac
 
     def rows() -> Iterator[tuple[Any, ...]]:
         for one in facts:
+            # `facts` can be iterated only once, so the names are collected while NumPy reads the rows.
             cases.append(one.case)
             yield tuple(_cell(one, name) for name in _ROW.names or ())
 
     table = np.fromiter(rows(), _ROW)
+    # `cases` is complete only now that the generator is used up.
     return CohortFacts(cases, [splits[case] for case in cases], table)
 
 

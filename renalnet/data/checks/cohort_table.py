@@ -50,6 +50,7 @@ def summarise_facts(facts: Iterable[CaseFacts], splits: Mapping[str, Split]) -> 
 
 def _count_rows(cohort: CohortFacts) -> list[SummaryRow]:
     sizes = ", ".join(f"{split} {np.count_nonzero(cohort.in_split(split))}" for split in SPLITS)
+    # Without the kidney an empty label map would count as a healthy patient.
     healthy = (cohort.column("roi_kidney_ml") > 0) & (cohort.column("tumor_ml") == 0)
     by_split = ", ".join(f"{split} {np.count_nonzero(healthy & cohort.in_split(split))}" for split in SPLITS)
     num_cut = np.count_nonzero(cohort.column("is_cut"))
@@ -66,6 +67,7 @@ def _grid_rows(cohort: CohortFacts) -> list[SummaryRow]:
     oblique = f"{num_oblique} oblique, resampled upright" if num_oblique else ""
     return [
         SummaryRow("slice spacing (mm)", _spread(spacing[:, 0], 2), NONE, oblique),
+        # One axis is enough, because pixels of CTs are square; `case_checks` warns of others.
         SummaryRow("pixel spacing (mm)", _spread(spacing[:, 2], 2), _range(PAPER_PIXEL_MM)),
         SummaryRow("slices", _spread(cohort.column("num_slices"), 0), "about 200"),
     ]
@@ -86,9 +88,11 @@ def _label_rows(cohort: CohortFacts) -> list[SummaryRow]:
         ),
     ]
     total = cohort.column("roi_ml").sum(dtype=float)
+    # The tiny divisor only avoids a division by zero; without volume no share is shown.
     shares = {name: cohort.column(f"roi_{name}_ml").sum(dtype=float) / max(total, 1e-9) for name in ("kidney", "tumor")}
     shares["background"] = 1 - sum(shares.values())
     return rows + [
+        # The percent sign is cut off, because the name of the row has it.
         SummaryRow(f"{name} (% of ROI)", f"{share:.2%}"[:-1] if total else NONE, f"{PAPER_SHARES[name]:.2%}"[:-1])
         for name, share in shares.items()
     ]

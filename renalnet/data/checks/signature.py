@@ -30,6 +30,7 @@ def coarse_signature(box: HuArray) -> str:
     """
     cells: NDArray[Any] = np.clip(box, HU_MIN, HU_MAX).astype(np.float32)
     for axis in range(3):
+        # Means of boxes are separable: each axis shrinks the array before the next one is averaged.
         weights = _cell_weights(cells.shape[axis])
         folded = (weights + weights[::-1])[: NUM_CELLS // 2] / 2
         cells = np.moveaxis(np.tensordot(folded, cells, axes=(1, axis)), 0, axis)

@@ -29,6 +29,7 @@ def write_validation(path: str | Path, facts: Iterable[CaseFacts], findings: Ite
     A case that has findings but no facts, because it could not be read, gets a row with its findings alone.
     """
     listed = list(findings)
+    # The csv module asks for this, so that it alone decides the line ends.
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -41,6 +42,7 @@ def _rows(facts: Iterable[CaseFacts], findings: list[Finding]) -> Iterator[dict[
     found: defaultdict[str, list[Finding]] = defaultdict(list)
     for finding in findings:
         found[finding.case].append(finding)
+    # They belong to no row of the table; `findings.json` has them.
     found.pop(COHORT, None)
     for one in facts:
         yield {**asdict(one), **_counted(found.pop(one.case, []))}

@@ -95,6 +95,7 @@ def paint_body(
     _paint_great_vessels(canvas, enhancement, rng)
     _paint_back_muscles(canvas, rng)
     _paint_spine(canvas, rng)
+    # This comes last, because muscles and bones are not clipped to the body.
     canvas.hu[depth_mm < 0] = tissue.AIR_HU
     return canvas
 
@@ -113,6 +114,7 @@ def _paint_wall(canvas: Canvas, depth_mm: FloatArray, habitus: Habitus, rng: np.
     layers = np.abs(depth_mm - habitus.skin_fat - habitus.wall / 2) < 1.2  # fat between the oblique muscles
     canvas.fill_firm(_everywhere(), in_wall & ~layers, tissue.MUSCLE_HU, 7)
     space = canvas.space
+    # Ribs slant downwards to the sides and the front, one every 30 mm, and end above a costal arch.
     slanted = np.mod(space.z + 0.35 * np.abs(space.x) - 0.3 * space.y + rng.uniform(0, 30), 30.0)
     ribs = in_wall & layers & (slanted < 9) & (space.z > 0.2 * np.abs(space.y) + 10)
     canvas.fill_firm(_everywhere(), ribs, 480, 60)
@@ -124,9 +126,11 @@ def _paint_bowel(canvas: Canvas, cavity: MaskArray, rng: np.random.Generator) ->
     loops = smooth_field(rng, space.shape, space.spacing_mm, 24.0)
     filling = smooth_field(rng, space.shape, space.spacing_mm, 16.0)
     front = cavity & (space.y < 18 - 0.18 * (space.z + 40)) & (space.z < 75)
+    # A field near 0 stays fat between the loops; the band up to 0.42 is their wall, and beyond is the lumen.
     canvas.fill(_everywhere(), front & (np.abs(loops) > 0.25), tissue.BOWEL_WALL_HU, 8)
     inside = front & (np.abs(loops) > 0.42)
     canvas.hu[inside] = tissue.CONTENTS_HU + 22 * filling[inside]
+    # Gas collects in front, because patients are scanned on their backs.
     gas = inside & (filling > 0.75) & (space.y < -8)
     canvas.hu[gas] = tissue.GAS_HU
     for side in (-1, 1):
@@ -147,6 +151,7 @@ def _paint_colon(canvas: Canvas, filling: FloatArray, place: Triple, rng: np.ran
 def _paint_upper_organs(
     canvas: Canvas, cavity: MaskArray, enhancement: tissue.Enhancement, rng: np.random.Generator
 ) -> None:
+    # The stomach comes first, so that liver, spleen and pancreas cover it where they overlap.
     _paint_stomach(canvas, cavity, rng)
     scale = rng.uniform(0.9, 1.1, 3)
     organs = (
@@ -165,6 +170,7 @@ def _paint_upper_organs(
 def _paint_liver_vessels(
     canvas: Canvas, enhancement: tissue.Enhancement, cavity: MaskArray, rng: np.random.Generator
 ) -> None:
+    # Smaller than the liver, whose place varies by 9 mm, so that vessels stay inside it.
     region, mask = canvas.space.ellipsoid((80, -18, -70), (70, 70, 60))
     shape = (mask.shape[0], mask.shape[1], mask.shape[2])
     tree = smooth_field(rng, shape, canvas.space.spacing_mm, 26.0)
@@ -189,6 +195,7 @@ def _paint_stomach(canvas: Canvas, cavity: MaskArray, rng: np.random.Generator) 
 def _paint_lungs(canvas: Canvas, cavity: MaskArray, rng: np.random.Generator) -> None:
     space = canvas.space
     top = float(rng.uniform(122, 140))
+    # A paraboloid on each side, as the diaphragm has two domes.
     dome = top - 0.0052 * ((np.abs(space.x) - 55) ** 2 + space.y**2)
     lungs = cavity & (space.z > dome)
     canvas.hu[lungs] = tissue.LUNG_HU + 25 * canvas.texture[lungs]
@@ -197,6 +204,7 @@ def _paint_lungs(canvas: Canvas, cavity: MaskArray, rng: np.random.Generator) ->
 def _paint_great_vessels(canvas: Canvas, enhancement: tissue.Enhancement, rng: np.random.Generator) -> None:
     radius = float(rng.uniform(8.5, 11.5))
     tubes = (
+        # A radius of 1e4 mm makes an ellipsoid a tube through any field of view.
         ((0.0, 22.0, 9.0), (1e4, radius, radius), enhancement.aorta),
         ((0.0, 18.0, -20.0), (1e4, radius * 0.9, radius * 1.2), enhancement.vein),
     )
@@ -215,6 +223,7 @@ def _paint_back_muscles(canvas: Canvas, rng: np.random.Generator) -> None:
         )
         for centre, radii in muscles:
             region, mask = canvas.space.ellipsoid(_moved(rng, centre, 2), radii)
+            # Ribs and the aorta, which are brighter, keep their voxels.
             canvas.fill_firm(region, mask & (canvas.hu[region] < 200), tissue.MUSCLE_HU, 7)
 
 
@@ -228,6 +237,7 @@ def _paint_spine(canvas: Canvas, rng: np.random.Generator) -> None:
     waist = 1 - 0.06 * np.sin(np.pi * np.clip((phase - 8) / (VERTEBRA_MM - 8), 0, 1))
     body = radius < waist
     canvas.fill_firm(region, body, tissue.CANCELLOUS_HU, 45)
+    # Compact bone is the shell of a vertebra and the end plate beside the disc.
     canvas.fill_firm(region, body & ((radius > waist - 0.09) | (phase < 10)), tissue.COMPACT_HU, 60)
     canvas.fill_firm(region, (radius < 1.02) & disc, tissue.DISC_HU, 8)
     from_canal = np.sqrt((y - 28) ** 2 + x**2)

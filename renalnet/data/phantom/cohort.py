@@ -86,6 +86,7 @@ def write_cohort(
         InputError: `out` contains something else, `labels_dir` is missing or empty, or a label map cannot be used.
         ConfigError: the configuration cannot be painted.
     """
+    # A relative folder such as `.` has no name.
     source = labels_dir.absolute().name if labels_dir else SYNTHETIC
     jobs = _label_jobs(labels_dir) if labels_dir else _synthetic_jobs(config)
     header = {"fingerprint": fingerprint(config), "source": source, "config": config.model_dump(mode="json")}

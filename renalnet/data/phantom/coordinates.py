@@ -48,6 +48,7 @@ class BodyCoordinates:
 
     def around(self, centre_mm: Triple, reach_mm: Triple) -> Region:
         """Return the box of voxels within `reach_mm` of a point along each axis, widened by the bend."""
+        # The bend averages out over a plane, so the means are nearly the straight axes.
         lines = (self.z[:, 0, 0], self.y.mean(axis=(0, 2)), self.x.mean(axis=(0, 1)))
         bounds = []
         for line, centre, reach in zip(lines, centre_mm, reach_mm, strict=True):
@@ -75,8 +76,10 @@ class BodyCoordinates:
         reach = np.abs(end - start) / 2 + radius_mm
         region = self.around((middle[0], middle[1], middle[2]), (reach[0], reach[1], reach[2]))
         offsets = self.offsets(region, start_mm)
+        # As the offsets; float64 would double the memory of every product.
         along = (end - start).astype(np.float32)
         share = sum(o * a for o, a in zip(offsets, along, strict=True)) / float(along @ along)
+        # Without clipping the tube would not end at its two points.
         share = np.clip(share, 0, 1)
         squared = sum((o - share * a) ** 2 for o, a in zip(offsets, along, strict=True))
         return region, np.asarray(squared < radius_mm**2)

@@ -16,12 +16,14 @@ _VENTRICLE_HU = 8.0
 
 def paint_head(config: PhantomConfig, index: int) -> Volume:
     """Return a CT of a head above its neck, on the grid of an abdomen; a function of configuration and index alone."""
+    # The last number separates this stream from those of `painter`, which end in 1 and 2.
     rng = np.random.default_rng([config.seed, index, 6])
     z, y, x = (-(size - 1) / 2 * spacing for size, spacing in zip(config.shape, config.spacing_mm, strict=True))
     grid = Grid.axis_aligned(config.shape, config.spacing_mm, (z, y, x))
     space = BodyCoordinates.draw(rng, config.shape, config.spacing_mm, grid.origin_mm)
     hu = np.full(config.shape, tissue.AIR_HU, np.float32)
     radii = np.array(_SKULL_RADII_MM) * rng.uniform(0.92, 1.06)
+    # Outer layers come first, because each inner one is painted over them.
     layers = (
         ((-150.0, 10.0, 0.0), (140.0, 60.0, 58.0), tissue.MUSCLE_HU),  # neck
         ((0.0, 0.0, 0.0), radii + 5, tissue.MUSCLE_HU),

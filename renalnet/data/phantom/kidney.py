@@ -48,6 +48,7 @@ def draw_kidney(side: str, volume_ml: float, rng: np.random.Generator) -> Kidney
     outwards = 1.0 if side == "left" else -1.0
     long = _unit(np.array([1.0, rng.uniform(0.1, 0.35), -outwards * rng.uniform(0.15, 0.45)]))
     hilum = np.array([0.0, -rng.uniform(0.2, 0.9), -outwards])
+    # Orthogonal to the long axis, so that the three axes are a rotation.
     hilum = _unit(hilum - (hilum @ long) * long)
     long_ratio = rng.uniform(1.85, 2.2)
     wide_ratio = rng.uniform(1.0, 1.18)
@@ -87,11 +88,13 @@ def add_kidney(
     exophytic = 0.0
     tumor = np.zeros_like(blocked)
     if tumor_ml > 0:
+        # The kidney as it would be without tumor and sinus; only the exophytic share needs it.
         outline = _smallest(np.where(blocked, np.inf, remoteness), shape.volume_ml / voxel_ml)
         distance = _tumor_distance(space, region, shape, tumor_ml, rng)
         tumor = _smallest(np.where(blocked, np.inf, distance), tumor_ml / voxel_ml)
         exophytic = float(1 - (tumor & outline).sum() / max(tumor.sum(), 1))
     free = ~(blocked | tumor | sinus)
+    # The parenchyma keeps its volume: the surface moves outwards by what tumor and sinus take.
     kidney = _smallest(np.where(free, remoteness, np.inf), shape.volume_ml / voxel_ml)
     label[region][kidney] = KIDNEY
     label[region][tumor] = TUMOR
@@ -100,6 +103,7 @@ def add_kidney(
 
 def _smallest(values: FloatArray, count: float) -> MaskArray:
     """Return a mask of the `count` smallest values, which gives a shape its exact volume however it is bent."""
+    # Blocked voxels are infinite and must not be chosen, even where the count exceeds the free ones.
     wanted = min(round(count), int(np.isfinite(values).sum()) - 1)
     return np.asarray(values < np.partition(values, wanted, axis=None)[wanted])
 
@@ -142,8 +146,10 @@ def _tumor_distance(
 def _seat(shape: KidneyShape, outside_mm: float, rng: np.random.Generator) -> Triple:
     """Return a point `outside_mm` above a random place on the kidney's surface that does not face the spine."""
     direction = _unit(rng.standard_normal(3) * (1.2, 1.0, 1.0))
+    # Component 1 points to the hilum; places that face it are mirrored to the far side.
     direction[1] = -abs(direction[1]) if direction[1] > 0.35 else direction[1]
     half_axes = np.array(shape.half_axes_mm)
+    # Gradient of the ellipsoid: for a point u·a on it, with u on the unit sphere, u/a.
     normal = _unit(direction / half_axes)
     z, y, x = np.array(shape.centre_mm) + (direction * half_axes + outside_mm * normal) @ shape.axes
     return float(z), float(y), float(x)

@@ -46,11 +46,15 @@ def paint_kidneys(
     gap = edt.edt(~organ, anisotropy=space.spacing_mm)
     _clear_fat(canvas, gap, fat_mm, rng)
     _paint_pedicles(canvas, organ, enhancement)
+    # The margin holds the dilated organ.
     region = _bounding_box(organ, space.spacing_mm, SINUS_MM + 2)
+    # A closing: the organ is dilated and eroded by one length, which fills hollows up to twice as wide.
     depth = edt.edt(np.ascontiguousarray(gap[region] < SINUS_MM), anisotropy=space.spacing_mm) - SINUS_MM
+    # Not above 0, because rounding to voxels leaves small depths outside a convex outline too.
     sinus = (depth > 1.0) & ~organ[region]
     box = (depth.shape[0], depth.shape[1], depth.shape[2])
     vessels = smooth_field(rng, box, space.spacing_mm, 9.0)
+    # The field is Gaussian: it exceeds 0.9 in 18 % of the sinus, and is below -1 in 16 %.
     canvas.hu[region][sinus] = np.where(vessels[sinus] > 0.9, enhancement.vein, tissue.FAT_HU + 15)
     canvas.hu[region][sinus & (vessels < -1.0)] = tissue.URINE_HU
     kidney = label[region] == KIDNEY
@@ -68,6 +72,7 @@ def _paint_pedicles(canvas: Canvas, organ: MaskArray, enhancement: Enhancement) 
             continue
         hilum = (float(z[kidney].mean()), float(space.y[kidney].mean()), float(space.x[kidney].mean()))
         for start, radius_mm, mean_hu in (
+            # y and x are those of the great vessels in `body`.
             ((hilum[0] + 6, 18.0, -20.0), 5.5, enhancement.vein),
             ((hilum[0] + 12, 22.0, 9.0), 3.2, enhancement.aorta),
         ):
@@ -88,6 +93,7 @@ def _bounding_box(mask: MaskArray, spacing_mm: tuple[float, ...], margin_mm: flo
     for axis, spacing in enumerate(spacing_mm):
         hit = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
         margin = math.ceil(margin_mm / spacing)
+        # A negative start would count from the end; a stop beyond the end does no harm.
         slices.append(slice(max(int(hit[0]) - margin, 0), int(hit[-1]) + margin + 1))
     return slices[0], slices[1], slices[2]
 
@@ -110,6 +116,7 @@ def _paint_tumors(
     for number in np.argsort(-sizes) + 1:
         kind = draw_kind(kind_quantile if not tumors else float(rng.random()))
         inside = components == number
+        # edt does not take the border of an array for a surface, so the box needs a margin.
         region = _bounding_box(inside, spacing, 3.0)
         mask = np.ascontiguousarray(inside[region])
         hu = tumor_hu(kind, edt.edt(mask, anisotropy=spacing), spacing, enhancement, rng)

@@ -76,6 +76,7 @@ def paint_abdomen(config: PhantomConfig, index: int) -> PaintedCase:
     space = BodyCoordinates.draw(rng, config.shape, config.spacing_mm, grid.origin_mm)
     habitus = draw_habitus(rng)
     depth = depth_below_skin(space, habitus)
+    # Kidneys and tumors may indent the abdominal wall, and stay off the spine.
     forbidden = (depth < habitus.skin_fat + 0.7 * habitus.wall) | (np.abs(space.x) < 30)
     side: Side = "left" if rng.random() < 0.5 else "right"
     label, exophytic = _draw_labels(config, index, space, forbidden, side, rng)
@@ -153,6 +154,7 @@ def _draw_labels(
     volume_ml = draw_kidney_volume_ml(rng)
     other: Side = "right" if side == "left" else "left"
     exophytic = add_kidney(label, space, forbidden, draw_kidney(side, volume_ml, rng), tumor_ml, rng)
+    # The bounds are 3 ml inside those of the paper, as in `draw_kidney_volume_ml`.
     other_ml = float(np.clip(volume_ml * rng.uniform(0.9, 1.1), 88, 257))
     add_kidney(label, space, forbidden, draw_kidney(other, other_ml, rng), 0.0, rng)
     return label, exophytic
@@ -190,6 +192,7 @@ def _side(label: LabelArray) -> Side:
     columns = np.arange(mask.shape[2])
     counts = mask.sum(axis=1)
     rows = counts.sum(axis=1) > 0
+    # A hollow on one side moves the centroid of a row away from the middle of its outline.
     centre = (counts[rows] * columns).sum(axis=1) / counts[rows].sum(axis=1)
     filled = counts[rows] > 0
     middle = (filled.argmax(axis=1) + mask.shape[2] - 1 - filled[:, ::-1].argmax(axis=1)) / 2

@@ -21,6 +21,7 @@ def smooth_field(rng: np.random.Generator, shape: Shape, spacing_mm: Triple, sca
 
 def _spline_weights(length: int, nodes_per_voxel: float, num_nodes: int) -> NDArray[np.float32]:
     """Return cubic B-spline weights (length, num_nodes); rows have norm 1, so that the field keeps unit variance."""
+    # A cubic B-spline reaches two nodes to either side; hence the offset, and four nodes more than the voxels span.
     position = np.arange(length)[:, None] * nodes_per_voxel + 1.5
     distance = np.abs(position - np.arange(num_nodes)[None, :])
     near = 2 / 3 - distance**2 + distance**3 / 2

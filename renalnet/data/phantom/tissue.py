@@ -40,6 +40,7 @@ def draw_enhancement(rng: np.random.Generator) -> Enhancement:
     mean = rng.uniform(176, 204)
     contrast = rng.uniform(70, 105)
     return Enhancement(
+        # With these factors a kidney of 60 % cortex has the mean that was drawn.
         cortex=mean + 0.40 * contrast,
         medulla=max(mean - 0.60 * contrast, 136.0),
         liver=rng.uniform(110, 124),

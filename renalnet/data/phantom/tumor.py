@@ -42,6 +42,7 @@ FAT_SHARE: Final = 0.45
 def draw_kind(quantile: float) -> TumorKind:
     """Return the kind at a quantile in [0, 1) of the mixture."""
     edges = np.cumsum([look.weight for look in TUMOR_LOOKS.values()])
+    # The weights may add up to slightly less than 1 by rounding.
     return list(TUMOR_LOOKS)[min(int(np.searchsorted(edges, quantile, side="right")), len(edges) - 1)]
 
 
@@ -75,6 +76,7 @@ def tumor_hu(
         hu[depth_mm < rng.uniform(2.0, 3.0)] = min(CAPSULE_HU, enhancement.medulla - 35)
     if kind == "fatty":
         patches = smooth_field(rng, shape, spacing_mm, 9.0)
+        # The quantile of the tumor itself, so that its share of fat does not depend on the pattern.
         hu[patches < np.quantile(patches[inside], FAT_SHARE)] = FAT_PATCH_HU
     return hu
 
