@@ -77,6 +77,7 @@ class Blur:
         kernel = torch.exp(-((offsets / self.sigma_voxels) ** 2) / 2)
         kernel = kernel / kernel.sum()
         blurred = image[None, None]
+        # A Gaussian is separable: three lines of taps instead of a cube of them.
         for axis in range(3):
             shape = [1] * 3
             pad = [0] * 6
@@ -131,6 +132,7 @@ class Placement:
         sine = math.sin(angle)
         aspect = height / width  # coordinates of -1 to 1 have the same range along both axes, pixels do not
         rows = [[cosine, -sine * aspect, 0, 0], [sine / aspect, cosine, 0, 0], [0, 0, 1, 0]]
+        # `affine_grid` maps from the output to the input, hence the division.
         theta = torch.tensor([rows], dtype=image.dtype, device=image.device) / self.zoom
         return F.affine_grid(theta, [1, 1, *image.shape], align_corners=False)
 
@@ -171,6 +173,7 @@ class Augmenter:
         """Draw the changes of a crop."""
         generator = stream(self._seed, Purpose.AUGMENTATION, crop)
         drawn = {name: _draw(chance, generator) for name, chance in self._config}
+        # Only the seed is drawn here, because the noise itself is drawn on the device.
         noise_seed = int(generator.integers(2**63))
         place = {name: value for name in ("degrees", "zoom") if (value := drawn[name]) is not None}
         return Augmentation(Placement(**place) if place else None, self._intensities(drawn, noise_seed))
@@ -183,6 +186,7 @@ class Augmenter:
 
     def _intensities(self, drawn: dict[str, float | None], noise_seed: int) -> tuple[IntensityChange, ...]:
         hu_range = self._normalisation.hu_max - self._normalisation.hu_min
+        # The changes are applied in this order; blur comes before noise, which it would smooth.
         makers: dict[str, Callable[[float], IntensityChange]] = {
             "blur_voxels": Blur,
             "noise_hu": lambda sigma_hu: Noise(sigma_hu / hu_range, noise_seed),

@@ -75,6 +75,7 @@ def _fold_cohort(store: Store, config: LoaderConfig, fold: Fold, budget: int) ->
     fold_store = in_fold(store, fold)
     fits = sum(num_bytes(store, split) for split in FOLD_SPLITS) <= budget
     if not fits:
+        # Called for its check and its log.
         _window_bytes(fold_store, budget, config.window)
     places = _places(store, fits=fits)
     train, validation = (
@@ -87,6 +88,7 @@ def _fold_cohort(store: Store, config: LoaderConfig, fold: Fold, budget: int) ->
         )
         for split in FOLD_SPLITS
     )
+    # With the fold, so that a run never resumes from a checkpoint of another fold.
     return Cohort(train, validation, store.normalisation, f"{store.fingerprint}-{fold}")
 
 
@@ -116,6 +118,7 @@ def _source(store: Store, split: Split, *, fits: bool) -> CaseSource:
     """Return the node's copy of a split where it fits the budget and there is room, else the store itself."""
     cases = tuple(store.cases(split))
     source = StoreSource(store, cases)
+    # An empty split is not shared, because an empty file cannot be mapped.
     return (_shared(store, split, source) or source) if cases and fits else source
 
 
@@ -137,6 +140,7 @@ def _window_bytes(store: Store, budget: int, window: int) -> int:
         ConfigError: the window exceeds the budget.
     """
     sizes = np.sort(copy_bytes(store.index.shapes("train"), _num_slabs(store, "train")))
+    # The largest cases, because sooner or later these may be in the window together.
     needed = int(sizes[-window - ENTER_AHEAD :].sum())
     if needed > budget:
         raise ConfigError(

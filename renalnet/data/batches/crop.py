@@ -29,6 +29,7 @@ def crop_into(out: HuArray | LabelArray, roi: HuArray | LabelArray, location: Cr
         fill: value of the padding.
     """
     inside, placed = _overlap(roi.shape, location)
+    # Most crops lie inside of their ROI, and are written only once.
     if any(part.stop - part.start < size for part, size in zip(placed, location.shape, strict=True)):
         out.fill(fill)
     np.copyto(out[placed], roi[inside])

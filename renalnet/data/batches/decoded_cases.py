@@ -52,6 +52,7 @@ class StoreSource:
         """See `CaseSource`."""
         roi, locations = self.store.read_with_class_locations(self.cases[number])
         bounds = self.store.normalisation.hu_min, self.store.normalisation.hu_max
+        # In place, because nobody else has these arrays yet.
         return DecodedCase(np.clip(roi.image, *bounds, out=roi.image), roi.label, locations)
 
     def close(self) -> None:
@@ -72,6 +73,7 @@ class RenumberedSource:
 
     def close(self) -> None:
         """Close every source once; another object may have closed it already."""
+        # By identity, because a source need not be hashable.
         for source in {id(source): source for source, _ in self.places}.values():
             source.close()
 
@@ -120,6 +122,7 @@ class DecodedCases:
             self._changed.wait_for(lambda: number not in self._under_way)
             if number in self._ready:
                 return self._ready[number]
+            # Neither ready nor under way: nobody has begun, or another thread failed and this one gets its own error.
             self._under_way.add(number)
         return self._make(number)
 
@@ -136,6 +139,7 @@ class DecodedCases:
             waiting = [number for number in self._queue if number in self._wanted]
             self._queue = deque(n for n in dict.fromkeys([*waiting, *order]) if n not in self._ready)
             num_new = min(self._num_threads, len(self._queue)) - self._num_running
+            # Counted before the threads start, so that a call meanwhile does not start as many again.
             self._num_running += max(num_new, 0)
         for _ in range(num_new):
             # Not a daemon thread, which the end of the interpreter would cut off inside arrow. `_next` ends it instead.
@@ -160,6 +164,7 @@ class DecodedCases:
                 self._num_running -= 1
             raise
         if self._keep_all:
+            # What decompression has used is not needed again; in a window decoding never ends.
             release_memory()
 
     def _next(self) -> int | None:
@@ -179,6 +184,7 @@ class DecodedCases:
             return case
         finally:
             with self._changed:
+                # Also after an error, so that nobody waits for this case forever.
                 self._under_way.discard(number)
                 if case is not None and (self._keep_all or number in self._wanted):
                     self._ready[number] = case

@@ -83,6 +83,7 @@ class BatchLoader:
         yield from self._ahead(steps) if self._num_workers else self._in_turn(steps)
 
     def _in_turn(self, steps: range) -> Iterator[Batch]:
+        # One buffer is enough, because the caller is done with a batch when it asks for the next.
         for step in steps:
             self._slide(step, step)
             started = time.monotonic()
@@ -97,6 +98,7 @@ class BatchLoader:
         try:
             for last in range(steps.start, steps.stop + self._num_workers):
                 if last < steps.stop:
+                    # Batches that are still being assembled need their cases too.
                     self._slide(max(last - self._num_workers, steps.start), last)
                     pending.append(pool.submit(self._fill, last, self._ring[last % len(self._ring)]))
                 if last >= steps.start + self._num_workers:
@@ -105,6 +107,7 @@ class BatchLoader:
                     self.waited_s += time.monotonic() - started
                     yield batch
         finally:
+            # Also where the caller stops early, so that no thread outlives the run.
             pool.shutdown(cancel_futures=True)
 
     def _slide(self, oldest_step: int, newest_step: int) -> None:
@@ -123,6 +126,7 @@ class BatchLoader:
 
     def _fill_crop(self, crop: int, image: Tensor, label: Tensor) -> None:
         generator = stream(self._seed, Purpose.CROP, crop)
+        # Drawn before the flips: `Sampler.order_of_need` repeats the first draws of this stream.
         location = self._sampler.draw(crop, generator)
         flips = draw_flips(generator) if self._patch.flip else NO_FLIPS
         case = self._cases[location.case]

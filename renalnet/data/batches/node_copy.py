@@ -29,6 +29,7 @@ from renalnet.types import FOREGROUND_LABELS, NUM_CLASSES, HuArray, LabelArray
 
 LAYOUT: Final = 1
 """Version of the layout, a part of the copy's name, so that programs with other layouts use other copies."""
+# Every slab has room for all anchors, so that the place of a case is known before it is decoded.
 _SLAB: Final = np.dtype(
     [
         ("start", np.int64),
@@ -44,6 +45,7 @@ _log = get_logger(__name__)
 def copy_bytes(shapes: NDArray[np.int64], num_slabs: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the bytes of each case in whole pages: int16 and uint8 per voxel, and the locations of its classes."""
     exact: NDArray[np.int64] = 3 * shapes.prod(axis=1) + _SLAB.itemsize * num_slabs
+    # `mmap` accepts only such multiples as offsets.
     return -(-exact // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
 
 
@@ -83,9 +85,11 @@ class NodeCopy:
         self._num_slabs = num_slabs
         self._sizes = copy_bytes(shapes, num_slabs)
         self._offsets = np.cumsum(self._sizes) - self._sizes
+        # Append mode creates the file but never empties it, so a process that joins loses no case of others.
         with (folder.path / _DATA).open("ab") as file:
             os.ftruncate(file.fileno(), int(self._sizes.sum()))
         with (folder.path / _DATA).open("rb") as file:
+            # Read-only, so that nothing can change the cases of other processes by mistake.
             self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
         self._has_warned = False
 
@@ -162,9 +166,11 @@ def _read_class_locations(slabs: NDArray[Any]) -> ClassLocations:
 @contextmanager
 def _lock(path: Path) -> Iterator[int]:
     """Yield an open file under a lock that no other thread or process has inside the block."""
+    # Opened for each lock, because `flock` excludes open files, not threads or processes.
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield file
     finally:
+        # This frees the lock too.
         os.close(file)

@@ -21,6 +21,7 @@ def private_home(base: Path) -> Path | None:
     home = base / f"renalnet-{os.getuid()}"
     try:
         home.mkdir(mode=0o700, exist_ok=True)
+        # Everybody can write to /dev/shm, so the name may be a folder or a link of another user.
         found = home.lstat()
     except OSError:
         return None
@@ -32,6 +33,7 @@ def remove_leftovers(home: Path) -> None:
     """Remove the folders below `home` whose users have all ended."""
     for lock in home.glob("*.lock"):
         with suppress(OSError):
+            # As a user that never joined: it removes a folder only if nobody else has the lock.
             _leave(os.open(lock, os.O_RDWR), lock)
 
 
@@ -42,6 +44,7 @@ class NodeFolder:
         """Join the folder, or make an empty one where nobody uses it. Raises OSError where that is not possible."""
         self.path = path
         lock = path.with_name(f"{path.name}.lock")
+        # Unlike `__del__`, a finalizer also runs when the interpreter ends.
         self._finalizer = weakref.finalize(self, _leave, _join(path, lock), lock)
 
     def close(self) -> None:
@@ -66,6 +69,7 @@ def _join(folder: Path, lock: Path) -> int:
 def _leave(file: int, lock: Path) -> None:
     try:
         if _locks_alone(file, lock):
+            # The folder goes first: without the lock file, another process could already make the folder anew.
             shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
             lock.unlink()
     finally:

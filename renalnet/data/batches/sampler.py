@@ -35,6 +35,8 @@ class ShuffleWindow:
         self._size = size
         self._visit = visit
         self._seed = seed
+        # Caches of the object, because a decorated method would keep every window alive.
+        # A few entries suffice, because the batches under way have neighbouring windows.
         self._order = lru_cache(maxsize=4)(self._order_of_pass)
         self._slice = lru_cache(maxsize=4)(self._entries)
 
@@ -93,6 +95,7 @@ class Sampler:
         Cases may be repeated.
         """
         window = self._window.at(first_crop)
+        # After four draws per case only one case in fifty has not been drawn, if all are equally likely.
         for crop in range(first_crop, first_crop + _LOOK_AHEAD * len(window)):
             yield self._choose(crop, stream(seed, Purpose.CROP, crop))[0]
         yield from window.tolist()

@@ -22,6 +22,7 @@ class TensorMaker:
         self._device = device
         self._augmenter = augmenter
         hu_range = normalisation.hu_max - normalisation.hu_min
+        # `Normalisation.apply` as one product and one sum. Clipping is left out, because decoded cases are clipped.
         self._scale = np.float32(1 / hu_range)
         self._offset = np.float32(-normalisation.hu_min / hu_range - normalisation.mean)
         self._image = torch.empty(0)

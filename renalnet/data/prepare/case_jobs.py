@@ -143,6 +143,7 @@ def _locate(loaded: LoadedCase, side: Side, job: CutJob) -> tuple[Box | None, li
     The outline is enough, because the ROI is enlarged where the label exceeds it; most ROIs thus keep the paper's
     width.
     """
+    # A case must not find itself by the atlas that was made of it.
     found = localise(loaded.image, _atlases(job.atlases), job.config, exclude=loaded.case)
     confidence = found.confidence_of(side)
     notes = [f"{DOUBTFUL} (confidence {confidence:.2f})"] if confidence < LOW_CONFIDENCE else []
@@ -153,6 +154,7 @@ def _locate(loaded: LoadedCase, side: Side, job: CutJob) -> tuple[Box | None, li
     return kidney.outline, notes
 
 
+# One is enough, because the workers of a preparation use the atlases of one store.
 @lru_cache(maxsize=1)
 def _atlases(path: str) -> list[Atlas]:
     return load_atlases(path)

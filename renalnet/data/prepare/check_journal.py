@@ -71,6 +71,7 @@ class CheckJournal:
         self._waiting: list[Inspection] = []
         self._file_of: dict[str, str] = {}
         self._stamp_of: dict[str, str] = {}
+        # Names are sorted and numbered in order of writing, so that later inspections replace earlier ones.
         for name in filter(_NAME.fullmatch, storage.list_names(self._folder)):
             try:
                 table = self._read(name, ["case", "stamp"])
@@ -109,6 +110,7 @@ class CheckJournal:
         Raises:
             StoreError: a file was damaged meanwhile.
         """
+        # File by file instead of case by case, so that each file is read once.
         for name in sorted(set(self._file_of.values())):
             for row in self._read(name).to_pylist():
                 if row["case"] in cases and self._file_of.get(row["case"]) == name:

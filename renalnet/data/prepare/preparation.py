@@ -160,10 +160,12 @@ class _Preparation:
                 done += 1
                 self._notify("check", done, total)
         finally:
+            # Also after an error or an interruption, so that the next run does not read these scans again.
             self._journal.flush()
         return unreadable
 
     def _is_known(self, scan: ScanCase) -> bool:
+        # Stamps need no reading of voxels, which is most of the work.
         if self._base and scan.case in self._stored:
             return self._base.entry(scan.case).origin.stamp == scan_stamp(scan)
         return self._journal.stamp(scan.case) == scan_stamp(scan)
@@ -172,6 +174,7 @@ class _Preparation:
         assert self._base is not None
         before = self._base.entry(inspection.case).origin
         now = inspection.origin
+        # A file that was copied or touched has another stamp, but the same voxels.
         if (before.image_digest, before.label_digest) != (now.image_digest, now.label_digest):
             raise StoreError(
                 f"{self._request.out}: case '{inspection.case}' is of another scan or label than in "
@@ -185,9 +188,11 @@ class _Preparation:
         findings = [*self._found.problems, *passed_over(self._found), *unreadable]
         findings += (one for found in self._journal.inspections(readable) for one in found.findings)
         faulty = {finding.case for finding in findings if finding.level == "error"}
+        # Faulty scans go first, so that the sound one of two copies is not reported as the duplicate.
         sound = readable - faulty
         splits = self._assign([*sound, *(case for case in self._scans if case in self._stored)], held_out)
         findings += check_cohort(self._facts(sound), splits, kept=set(self._stored))
+        # `error` precedes `warning` in the alphabet.
         findings.sort(key=lambda finding: (finding.level, finding.case))
         write_validation(self._request.out, self._facts(readable), findings)
         where = storage.join(self._request.out, FACTS_FILE)
@@ -209,6 +214,7 @@ class _Preparation:
 
     def _assign(self, cases: Collection[str], held_out: Collection[str]) -> dict[str, Split]:
         """Return the split of each case; a split that the user named stays complete even where its scan is bad."""
+        # `assign_splits` refuses unknown names, so those of scans that are left out are removed below.
         bad = {*self._scans, *(finding.case for finding in self._found.problems)} - set(cases)
         named = self._request.splits or {}
         return assign_splits(
@@ -225,6 +231,7 @@ class _Preparation:
         manifest = self._base.manifest if self._base else None
         writer = StoreWriter(self._request.out, self._request.config, base=self._base)
         atlas = self._fit_atlases(writer, assigned)
+        # ROIs depend on settings and atlases alike, so both are in the name of the run.
         adopted = writer.adopt(f"{fingerprint(self._request.config)}-{atlas.sha256}", self._adoptable(new, assigned))
         done = len(adopted)
         self._notify("cut", done, len(new))
@@ -233,11 +240,13 @@ class _Preparation:
             writer.add(roi, origin)
             done += 1
             self._notify("cut", done, len(new))
+        # Cutting takes long, and the lease may have been lost meanwhile.
         lease.check()
         facts = writer.write_beside("facts", facts_to_bytes(self._facts(new)))
         normalisation = manifest.normalisation if manifest and not self._request.refit else None
         all_notes = list(dict.fromkeys([*(manifest.notes if manifest else ()), *notes]))
         writer.finish(normalisation, all_notes, self._provenance(), atlas=atlas, facts=facts)
+        # Only now, because an interrupted preparation still needs the journal.
         self._journal.remove()
 
     def _adoptable(self, new: Collection[str], assigned: Mapping[str, Split]) -> Callable[[CaseEntry], bool]:
@@ -266,6 +275,7 @@ class _Preparation:
                 f"{self._request.src}: --refit finds only {len(chosen)} scans here for atlases, fewer than the store's "
                 "atlases were made of; choose the folder of all scans"
             )
+        # Written before the cases are cut, because the jobs read the atlases by their path.
         return writer.write_beside("atlas", atlases_to_bytes(list(self._pool.map(atlas_of, self._atlas_jobs(chosen)))))
 
     def _candidates(self, assigned: Mapping[str, Split]) -> Iterator[AtlasCandidate]:

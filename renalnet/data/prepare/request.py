@@ -51,6 +51,7 @@ def find_all(request: Request) -> tuple[FoundCases, list[str]]:
     first = find(request.src)
     second = find(request.test_src) if request.test_src else FoundCases()
     held_out = [scan.case for scan in second.cases]
+    # Names identify cases, so equal names in both folders would mix training and test cases.
     twice = {scan.case for scan in first.cases} & set(held_out)
     if twice:
         raise InputError(

@@ -38,6 +38,7 @@ def draw_anchors(slab: LabelArray, z_start: int, label: int, case: str) -> NDArr
     """
     voxels = np.flatnonzero(slab == label)
     if len(voxels) > NUM_ANCHORS:
+        # Python's `hash` of a string differs between processes; SHA-256 does not.
         digest = hashlib.sha256(f"{case}:{z_start}:{label}".encode()).digest()
         generator = np.random.default_rng(int.from_bytes(digest[:8], "big"))
         voxels = np.sort(generator.choice(voxels, NUM_ANCHORS, replace=False))

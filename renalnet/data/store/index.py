@@ -148,6 +148,7 @@ class CaseIndex:
     @classmethod
     def joined(cls, parts: Iterable["CaseIndex"]) -> "CaseIndex":
         """Return one index of the cases of several."""
+        # Arrow concatenates at least one table; the empty one stands in where there are no parts.
         table = pa.concat_tables([INDEX_SCHEMA.empty_table(), *(part.table for part in parts)])
         return cls(table.sort_by("case").combine_chunks())
 
@@ -162,6 +163,7 @@ class CaseIndex:
         # Not `read_table`, which imports the whole of arrow's data sets: 40 MB in every process.
         with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
             table = file.read(use_threads=False).combine_chunks()
+        # Every process of a node reads the index, so what decoding leaves in the pool is given back.
         pa.default_memory_pool().release_unused()
         if table.schema != INDEX_SCHEMA:
             raise ValueError("the columns are not those of an index")
@@ -199,6 +201,7 @@ class CaseIndex:
 
     def entries(self, split: Split | None = None) -> Iterator[CaseEntry]:
         """Yield the entries of one split, or of all, sorted by case."""
+        # In batches, so that only a few rows are Python objects at a time.
         for batch in self._part(split).to_batches(max_chunksize=256):
             yield from map(_entry, batch.to_pylist())
 
@@ -233,6 +236,7 @@ class CaseIndex:
         digest = hashlib.sha256()
         names = ("case", "split", "image_digest", "label_digest")
         for row in zip(*(self.table.column(name).to_pylist() for name in names), strict=True):
+            # JSON marks where each value ends; joined values of different rows could be equal.
             digest.update(json.dumps(row).encode())
         return digest.hexdigest()[:16]
 
@@ -243,6 +247,7 @@ class CaseIndex:
     def _part(self, split: Split | None, names: Sequence[str] = INDEX_SCHEMA.names) -> pa.Table:
         """Return some columns of the cases of one split, or of all."""
         table = self.table.select(list(names))
+        # Compared in the whole table, because the selected columns may lack the split.
         return table if split is None else table.filter(pc.equal(self.table.column("split"), split))
 
     def _columns(self, split: Split, names: tuple[str, ...]) -> NDArray[np.int64]:
@@ -250,6 +255,7 @@ class CaseIndex:
         return np.stack([part.column(name).to_numpy().astype(np.int64) for name in names], axis=1)
 
     def _sum(self, split: Split, name: str) -> int:
+        # Arrow's sum over an empty split is null.
         return int(pc.sum(self._part(split).column(name)).as_py() or 0)
 
 

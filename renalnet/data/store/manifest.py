@@ -87,6 +87,7 @@ class Manifest:
     @property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that depend on the shards, the configuration and the normalisation."""
+        # Notes, facts and atlases are left out, because a training run does not see them.
         parts = [
             fingerprint(self.config),
             asdict(self.normalisation),

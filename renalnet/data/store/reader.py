@@ -33,6 +33,7 @@ from renalnet.types import SPLITS, HuArray, LabelArray, Split, Triple
 
 MANIFEST: Final = "manifest.json"
 SHARDS: Final = "shards"
+# Checksums are computed in parts, so that no shard has to fit in memory.
 _CHUNK_BYTES: Final = 2**22
 _OTHER_CHECKSUM: Final = "checksum differs from the manifest"
 
@@ -172,6 +173,7 @@ class Store:
         image = np.empty(shape, np.int16)
         label = np.empty(shape, np.uint8)
         slab = self.manifest.config.slab_slices
+        # All slabs but the last have `slab_slices` slices, so row numbers follow from slices. The division rounds up.
         rows = range(entry.first_row + start // slab, entry.first_row + -(-stop // slab))
         for z_start, pixels, classes in read_slabs(file, entry.case, rows):
             low = max(start, z_start)
@@ -197,6 +199,7 @@ class Store:
                 pq.ParquetFile(stream, page_checksum_verification=True) as file,
             ):
                 yield file
+        # A Parquet file of another program may lack columns (KeyError) or values (IndexError).
         except (pa.ArrowException, OSError, KeyError, IndexError, ValueError) as error:
             # A StoreError of `_checked` names the file already; one of `read_slabs` names only a row.
             names_file = isinstance(error, StoreError) and path in str(error)
@@ -210,6 +213,7 @@ def _rows(entry: CaseEntry) -> range:
     return range(entry.first_row, entry.first_row + entry.num_rows)
 
 
+# `cache` does not keep exceptions, so a file that was restored is read again.
 @cache
 def _checked(path: str, entry: FileEntry, size_and_time: tuple[int | None, int | None]) -> None:
     """Compare a file with its entry; once per process while its size and time stay the same."""
@@ -247,6 +251,7 @@ def open_store(path: str | Path) -> Store:
     """
     manifest = read_manifest(path)
     index = _read_index(storage.join(path, manifest.index.name), manifest.index)
+    # One listing instead of a request for each shard, which an object store answers slowly.
     sizes = storage.list_sizes(storage.join(path, SHARDS))
     for shard in manifest.shards:
         if sizes.get(shard.name) != shard.num_bytes:
@@ -267,6 +272,7 @@ def read_manifest(path: str | Path) -> Manifest:
         ) from error
     except InputError as error:
         raise StoreError(f"{error}") from error
+    # Compared before anything else is read, because fields differ between versions.
     version = values.get("version") if isinstance(values, dict) else None
     if version != VERSION:
         raise StoreError(f"{where}: version {version!r}, this program reads {VERSION}; prepare the store again")
@@ -280,6 +286,7 @@ def _read_index(path: str, entry: FileEntry) -> CaseIndex:
     try:
         return CaseIndex.from_bytes(_read_checked(path, entry))
     except (pa.ArrowException, ValueError) as error:
+        # A StoreError is a ValueError too; that of `_read_checked` names the file already.
         raise error if isinstance(error, StoreError) else StoreError(_damaged(path, str(error))) from error
 
 

@@ -23,6 +23,7 @@ from renalnet.types import KIDNEY, TUMOR, HuArray, LabelArray
 PIXEL_COLUMNS: Final = ("image", "label")
 ANCHOR_COLUMNS: Final = ("kidney_anchors", "tumor_anchors")
 COUNT_COLUMNS: Final = ("num_background", "num_kidney", "num_tumor")
+# The byte order is fixed, because a binary column does not state the type of its values.
 IMAGE_DTYPE: Final = np.dtype("<i2")
 LABEL_DTYPE: Final = np.dtype("u1")
 ANCHOR_DTYPE: Final = np.dtype("<i2")
@@ -80,6 +81,7 @@ class ShardBuilder:
             write_statistics=statistics,
             write_page_checksum=True,
         )
+        # The footer repeats the index, so that complete shards of an interrupted run can be adopted without one.
         self._footer: dict[str, Any] = {"run": run, "cases": {}}
         self.num_rows = 0
 

@@ -22,6 +22,7 @@ UNKNOWN: Final = Provenance()
 UNKNOWN_ORIGIN: Final = Origin()
 _SHARD_NAME: Final = re.compile(rf"({'|'.join(SPLITS)})-[0-9a-f]{{16}}\.parquet")
 _BESIDE_NAME: Final = re.compile(r"(index|facts|atlas)-[0-9a-f]{16}\.(parquet|safetensors)")
+# A name as `storage.temporary_name` gives it, left over from a killed process.
 _TEMPORARY_NAME: Final = re.compile(r"\..*\.parquet\.[0-9a-f]{8}\.tmp")
 
 
@@ -44,6 +45,7 @@ class StoreWriter:
         self._config = config
         self._run = ""
         self._fingerprint = fingerprint(config)
+        # Kept to notice at the end that another writer has committed meanwhile.
         self._before = base.manifest if base else None
         self._parts = [base.index] if base else []
         self._shards = {shard.name: shard for shard in base.manifest.shards} if base else {}
@@ -115,8 +117,10 @@ class StoreWriter:
         entry = self.write_beside("index", index.to_bytes())
         about = replace(about, digest=index.digest())
         manifest = Manifest(self._config, normalisation, entry, shards, atlas, facts, tuple(notes), about)
+        # Checked as late as possible, because another writer may commit until the next line.
         self._refuse_other_writer()
         storage.write_json(storage.join(self._path, MANIFEST), manifest.to_json())
+        # After the manifest: an interruption leaves superfluous files, but never a manifest without its files.
         self._sweep({entry.name for entry in manifest.beside})
         return Store(str(self._path), manifest, index)
 
@@ -124,6 +128,7 @@ class StoreWriter:
         """Take over one shard; returns no case where it is damaged, of another run, or no longer wanted as it is."""
         content = storage.read_bytes(storage.join(self._path, SHARDS, name))
         shard = FileEntry.of(name.partition("-")[0], content)
+        # The name is a hash of the content, so another name means a damaged file.
         if shard.name != name:
             return []
         try:
@@ -131,6 +136,7 @@ class StoreWriter:
             entries = [replace(CaseEntry.from_json(values), shard=name) for values in about.values()]
         except (pa.ArrowException, KeyError, TypeError, ValueError):
             return []
+        # All or none, because single rows cannot be removed from a shard.
         if run != self._run or not all(wanted(entry) and entry.case not in self._names for entry in entries):
             return []
         self._commit(shard, entries)
@@ -194,6 +200,7 @@ class StoreWriter:
         """
         there = read_manifest(self._path) if storage.exists(storage.join(self._path, MANIFEST)) else None
         sizes = storage.list_sizes(storage.join(self._path, SHARDS))
+        # The sweep of another writer removes what its manifest does not name, also new shards of this one.
         missing = [shard.name for shard in self._shards.values() if sizes.get(shard.name) != shard.num_bytes]
         if there != self._before or missing:
             raise BusyError(f"{self._path}: another writer changed the store meanwhile; repeat the command")
