@@ -58,6 +58,7 @@ def _best(job: Job, size: Size) -> _Timed:
     rates = [measure(replace(one, batches=short, warm_up=short // 5))["patches_per_s"] for one in tries]
     best = tries[rates.index(max(rates))]
     found = measure(replace(best, warm_up=best.batches // 5))
+    # The best of all runs counts, so that a disturbed one harms neither side.
     rate = max(*rates, found["patches_per_s"])
     return _Timed(best.workers, rate, found["first_s"], found["total_s"])
 

@@ -29,6 +29,7 @@ def memory_mb(job: Job, num_processes: int, shared: Path | None = None) -> float
 def _held_mb(job: Job, num_processes: int, shared: Path | None) -> float:
     with ExitStack() as stack:
         processes = [stack.enter_context(_started(job)) for _ in range(num_processes)]
+        # Read only after all have answered, because pages count in equal parts for all who map them.
         for process in processes:
             answer(process, job.loader, job)
         return (sum(map(_own_bytes, processes)) + (_folder_bytes(shared) if shared else 0)) / 2**20
@@ -41,9 +42,11 @@ def _started(job: Job) -> AbstractContextManager[Process]:
 def _own_bytes(process: Process) -> int:
     """Return the proportional memory of a process without files in shared memory, which `_folder_bytes` counts."""
     lines = Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    # The first line of smaps_rollup is a range of addresses.
     fields = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in lines[1:])}
     return fields["Pss"] - fields["Pss_Shmem"]
 
 
 def _folder_bytes(folder: Path) -> int:
+    # Blocks in use, not the length, because the shared file is sparse.
     return sum(512 * path.stat().st_blocks for path in folder.rglob("*") if path.is_file())

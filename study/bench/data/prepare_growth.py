@@ -19,6 +19,7 @@ SMALL: tuple[int, int, int] = (24, 24, 24)
 """Voxels of an ROI, so few that thousands are painted in a minute; what a store keeps of a case has its usual size."""
 _POLL_S = 0.1
 _GRID = Grid.axis_aligned(SMALL, (5.0, 4.0, 4.0))
+# Cases are neither resampled nor localised, which keeps thousands of them quick.
 _SETTINGS = ("spacing_mm=null", "localise=cut", "shard_mb=4", "num_atlases=1")
 
 
@@ -33,6 +34,7 @@ def write_scans(folder: Path, first: int, stop: int) -> None:
         fat, muscle, kidney, tumor = generator.uniform((-120, 30, 120, 30), (-60, 70, 260, 100))
         tissue = np.choose(label, [np.where(_ellipsoid(middle, 1.7 * radii), fat, muscle), kidney, tumor])
         image = (tissue + generator.normal(0, 14, SMALL)).astype(np.int16)
+        # The checks of the preparation doubt an image without air and fat.
         image[:, :3] = generator.integers(-1000, -950, image[:, :3].shape)
         case = folder / f"case_{number:05d}"
         write_volume(case / "imaging.nii.gz", Volume(image, _GRID))

@@ -42,6 +42,7 @@ def started(module: str, job: dict[str, Any], environment: Mapping[str, str] | N
     try:
         yield process
     finally:
+        # It also empties the pipes, which a process with more output would wait for.
         process.communicate()
 
 

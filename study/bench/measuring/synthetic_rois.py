@@ -65,6 +65,7 @@ def write_rois(folder: Path, painter: RoiPainter, num_cases: int, *, arrays: boo
     if arrays:
         (folder / ARRAYS).mkdir()
         for number in range(num_cases):
+            # Painted again instead of kept, so that memory holds one ROI at a time.
             image, label = painter.paint(number)
             np.save(folder / ARRAYS / f"{number:05d}-image.npy", image)
             np.save(folder / ARRAYS / f"{number:05d}-label.npy", label)

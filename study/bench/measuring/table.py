@@ -78,12 +78,14 @@ def _machine() -> dict[str, Any]:
         "processor": models[0] if models else platform.machine(),
         "num_cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(memory_bytes() / 2**30, 1),
+        # The load tells a reader whether other programs disturbed the measurement.
         "load": os.getloadavg()[0],
     }
 
 
 def _commit() -> str:
     """Return the commit of the source, marked where files differ from it; `unknown` outside a checkout."""
+    # No tag passes `--exclude=*`, so the answer is always a hash.
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         done = subprocess.run(

@@ -72,6 +72,7 @@ def rows(size: Size, folder: Path) -> Iterator[Row]:
 def _jobs(size: Size, folder: Path) -> list[StitchJob]:
     """Return the jobs of all installed implementations, ours first."""
     ours = StitchJob("renalnet", True, size.roi, str(folder), keeps_memory=True)
+    # Without MONAI only the memory for a longer ROI is measured.
     if not is_installed("monai"):
         return [ours]
     plain = StitchJob("monai float32", False, size.roi, str(folder), is_fast=False)
@@ -96,6 +97,7 @@ def _beside(ours: _Turn, others: Sequence[_Turn]) -> Iterator[Row]:
     for other in others:
         note = "peak above the idle process"
         yield Row("inference", "memory", "MB", mine_mb, other.job.name, other.peak_mb, "less", note)
+    # The other peers differ in memory or in sub-volumes at once, which changes no label.
     for other in others[:2]:
         share = float((ours.labels == other.labels).mean())
         inside = (ours.labels > 0) | (other.labels > 0)
@@ -140,6 +142,7 @@ def train(size: Size, folder: Path) -> None:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+    # safetensors takes contiguous tensors only, and the network is channels-last.
     save_file({name: value.cpu().contiguous() for name, value in net.state_dict().items()}, folder / WEIGHTS)
 
 

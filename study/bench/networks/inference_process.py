@@ -69,6 +69,7 @@ def _monai(net: SegmentationNet, device: Device, job: StitchJob) -> Segment:
     window = import_module("monai.inferers").sliding_window_inference
     placed = device.place(plain(net, is_channels_last=job.is_fast).eval())
     config = StitchConfig()
+    # MONAI takes the overlap as a share of the sub-volume, not the stride.
     overlap = [1 - stride / size for stride, size in zip(config.stride, config.tile, strict=True)]
 
     def predict(sub_volumes: Tensor) -> Tensor:
@@ -113,6 +114,7 @@ class _Answers:
             return {"mb": _peak_mb() - self._idle_mb}
         assert word == "run", f"unknown word '{word}'"
         started = time.perf_counter()
+        # Saving the labels is not part of the time.
         labels = self._segment(self._image)
         seconds = time.perf_counter() - started
         np.save(Path(self._job.folder) / f"{self._job.name}.npy", labels)
@@ -140,6 +142,7 @@ def main() -> None:
     """Build the implementation of the job in the first argument, JSON, and answer until the input ends."""
     values = json.loads(sys.argv[1])
     answers = _Answers(StitchJob(**{**values, "shape": tuple(values["shape"])}))
+    # The parent waits for this line, so that building is not part of the first time.
     _tell({})
     for line in sys.stdin:
         _tell(answers.reply(line.strip()))

@@ -216,6 +216,7 @@ def logit_errors(logits: NDArray[np.float32], reference: NDArray[np.float32]) ->
 
 def cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     """Return the cosine of the angle between two gradients."""
+    # In float32 the sums over all parameters would lose digits.
     a = one.astype(np.float64)
     b = other.astype(np.float64)
     return float(a @ b / np.sqrt((a @ a) * (b @ b)))
@@ -240,6 +241,7 @@ def _traffic(ours: Turns, size: Size, device: Device) -> Row:
 
     A training step at least writes and reads each activation that it keeps for the backward pass once.
     """
+    # `describe` counts float32, hence the division by four bytes.
     kept_mb = describe(NetConfig(**ours.job.net), ours.job.shape).training_memory_mb * device.dtype.itemsize / 4
     moved_gb = 2 * kept_mb * ours.job.batch_size * 2**20 / 1e9
     copied = median(ours.ask("copy")["gb_per_s"] for _ in range(size.network_rounds))

@@ -111,8 +111,10 @@ class Implementation:
         It must be called before any other training step.
         """
         folder = Path(self.job.folder)
+        # Before the step, which changes weights and running statistics.
         np.save(folder / f"{self.job.name}-logits.npy", self.infer().float().cpu().numpy())
         self.train()
+        # Clipping in `train` scales the gradient, which changes no cosine.
         gradients = [
             parameter.grad.flatten().cpu() for parameter in self._net.parameters() if parameter.grad is not None
         ]
@@ -121,6 +123,7 @@ class Implementation:
 
     def gflop(self) -> tuple[float, float]:
         """Return the operations of an inference and of a training step, in 10⁹."""
+        # On the meta device operations are counted without being computed.
         net = deepcopy(self._net).to("meta").train()
         counter = FlopCounterMode(display=False)
         with counter:
@@ -145,6 +148,7 @@ class Implementation:
         return (self._device.tensor(image) if self.job.is_fast else image), label
 
     def _timed(self, work: Callable[[], object]) -> float:
+        # A GPU computes after the call has returned.
         self._wait()
         started = time.perf_counter()
         work()

@@ -54,6 +54,7 @@ def plain(net: SegmentationNet, *, is_channels_last: bool = False) -> Segmentati
         is_channels_last: whether features are in channels-last order; else they are in PyTorch's default order.
     """
     copy = deepcopy(net)
+    # Lists, because the modules are replaced during the iteration.
     for parent in list(copy.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, ConvNorm):

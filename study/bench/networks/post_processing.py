@@ -35,6 +35,7 @@ from study.bench.networks.inference import train
 from study.bench.networks.inference_process import WEIGHTS, normalisation
 
 SPACING_MM: Final = (1.0, 0.65, 0.65)
+# 18-connectivity, as in the paper.
 _FACES_AND_EDGES: Final = ndimage.generate_binary_structure(3, 2)
 
 
@@ -54,12 +55,14 @@ def rows(size: Size, folder: Path) -> Iterator[Row]:
     train(size, folder)
     image, truth = RoiPainter(size.roi).paint(0)
     vote = _vote(image, folder)
+    # After the vote, which is not measured and may use all cores.
     torch.set_num_threads(1)
     operations = _operations(vote, image, truth)
     rounds = [
         [_timed(operations, vote.labels, is_ours=is_ours) for is_ours in (True, False)]
         for _ in range(1 + size.inference_rounds)
     ]
+    # The first round warms up.
     mine_s, its_s = (np.median([taken[which][0] for taken in rounds[1:]], axis=0) for which in (0, 1))
     for operation, mine, its in zip(operations, mine_s, its_s, strict=True):
         yield Row("post", operation.name, "s", float(mine), operation.peer, float(its), "less", operation.note)
@@ -125,7 +128,9 @@ def _vote(image: HuArray, folder: Path) -> Stitched:
 def _whole_crf(vote: Stitched, image: HuArray, config: CrfConfig) -> LabelArray:
     """Return the labels of the library's usual dense CRF, over every voxel of the ROI."""
     crf = import_module("pydensecrf.densecrf").DenseCRF(image.size, NUM_CLASSES)
+    # The lower limit keeps the logarithm finite.
     unary = -np.log(np.maximum(vote.probability, 1e-6)).reshape(NUM_CLASSES, -1)
+    # pydensecrf accepts only contiguous float32.
     crf.setUnaryEnergy(np.ascontiguousarray(unary, dtype=np.float32))
     axes = [np.arange(length) * spacing for length, spacing in zip(image.shape, SPACING_MM, strict=True)]
     position = np.stack(np.meshgrid(*axes, indexing="ij")).reshape(3, -1).astype(np.float32)
@@ -140,6 +145,7 @@ def _whole_crf(vote: Stitched, image: HuArray, config: CrfConfig) -> LabelArray:
 def _largest_by_scipy(labels: LabelArray) -> LabelArray:
     components, _ = ndimage.label(labels > 0, structure=_FACES_AND_EDGES)
     sizes = np.bincount(components.ravel())
+    # Component 0 is the background, which would mostly be the largest.
     sizes[0] = 0
     return np.where(components == sizes.argmax(), labels, 0).astype(np.uint8)
 
@@ -150,6 +156,7 @@ def _measured_by_monai(truth: LabelArray, labels: LabelArray) -> dict[str, Any]:
         return {}
     metrics = import_module("monai.metrics")
     y, y_pred = (torch.from_numpy(np.stack([m == 1, m == 2])[None]).float() for m in (truth, labels))
+    # Both channels are foreground; by default MONAI would leave out the first one.
     in_mm = {"include_background": True, "spacing": SPACING_MM}
     return {
         "dice": metrics.compute_dice(y_pred, y),

@@ -36,6 +36,7 @@ def rows(size: Size, folder: Path) -> Iterator[Row]:
         (size.short_trials, size.short_trial_s, size.short_slots),
     ):
         took, memory_mb = _in_own_process(folder / f"{number}-trials", number, seconds, slots, 0)
+        # Trials run in waves of `slots`; the last wave takes as long as a full one.
         ideal = -(-number // slots) * seconds
         note = f"{took / ideal - 1:.1%} over the ideal of {ideal:.0f} s, from the first trial's start to the last's end"
         yield Row("study", f"{number} trials of {seconds:g} s, {slots} slots", "s", took, better="less", note=note)
@@ -81,6 +82,7 @@ def _main(arguments: Sequence[str]) -> None:
 
 def _run(results: Results, config: StudyConfig, slots: Slots, seconds: float, weights_kb: int) -> float:
     """Run the trials of a study on a Ray of its own; return the seconds from the first start to the last end."""
+    # Imported here, because the other benchmarks need neither Ray nor Optuna.
     import ray
     from ray import tune
 

@@ -146,6 +146,7 @@ class Replay:
         while running or self._free:
             while len(running) < num_slots and self._free:
                 running.append(self._start())
+            # A round trains one epoch of each trial, as slots of equal speed would.
             for trial in list(running):
                 self._epochs += 1
                 if self._train(trial) >= target:
@@ -173,6 +174,7 @@ class Replay:
 
     def _as_trial(self, point: Point) -> optuna.trial.FrozenTrial:
         forms = {name: distribution(domain) for name, domain in self.recorded.searched.items()}
+        # Optuna takes intermediate values and results of running trials only.
         return create_trial(state=TrialState.RUNNING, params=point, distributions=forms)
 
     def _train(self, trial: _Running) -> float:
@@ -206,5 +208,6 @@ class Replay:
             "done": False,
         }
         train = {"optim": {"milestones": [trial.curve.point[FIRST_STEP]]}}
+        # Stands for Ray Tune's trial, of which the scheduler reads only the configuration.
         named = SimpleNamespace(config={"name": trial.name, "network": NETWORK, "train": train})
         return self._scheduler.on_trial_result(None, named, dict(result))
