@@ -64,7 +64,7 @@ def measure_case(loaded: LoadedCase) -> CaseFacts:
 
 def image_digest(loaded: LoadedCase) -> str:
     """Return a hash of the voxels of the image; equal only for the same voxels."""
-    # The buffer of a flipped view is in another order, so equal images would get different hashes.
+    # hashlib takes a buffer in C order only; a flipped or permuted view is none.
     return hashlib.sha256(np.ascontiguousarray(loaded.image.array).data).hexdigest()
 
 
