@@ -70,6 +70,7 @@ class LocalCluster:
         """Environment variables of a command on the cluster: those of this process, the addresses and the token."""
         # Variables of another Ray would lead the command to another cluster.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        # `python` is this one, also where its environment is not activated.
         programs = os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", os.defpath)])
         return {**inherited, "PATH": programs, **self._own_variables()}
 
@@ -84,7 +85,7 @@ class LocalCluster:
         try:
             self._write_environment()
             self._start()
-        except BaseException:
+        except BaseException:  # `__exit__` is not called if this fails, and a signal raises typer.Exit
             self.close()
             raise
         return self
@@ -188,6 +189,7 @@ def local(
     The exit code is that of the command.
     """
     size = NodeSize(cpus, gpus)
+    # A head with GPUs would still get tasks that ask for a GPU and no processor.
     head = None if head_cpus is None else NodeSize(head_cpus, gpus if head_cpus else 0)
     with _signals_raised(), LocalCluster(nodes, size, head) as cluster:
         _log.info("%d nodes are running; the dashboard is at %s", nodes, cluster.dashboard)
@@ -208,6 +210,7 @@ def _run_on(cluster: LocalCluster, command: Sequence[str]) -> int:
     except OSError as error:
         raise ClusterError(f"{command[0]} cannot be run: {error.strerror}; name a program after `--`") from error
     try:
+        # The command decides how it ends, and until then the cluster has to run.
         with _signals_handled(lambda number, _: child.send_signal(number)):
             code = child.wait()
     finally:

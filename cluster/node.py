@@ -14,12 +14,14 @@ from typing import Final
 
 STOP_TIMEOUT_S: Final = 15.0
 """Seconds that the processes have to end before they are killed."""
+# Eight times Ray's 30 seconds fit into the five minutes of `cluster.local.START_TIMEOUT_S`.
 MAX_STARTS: Final = 8
 """Attempts to start a node on a machine that is too slow."""
 _TOO_SLOW: Final = "timed out during startup"
 """Part of the text that `ray start` prints if the node is not ready after 30 seconds."""
 _PR_SET_PDEATHSIG: Final = 1
 """Option of linux/prctl.h that sets the signal a process gets when its parent ends."""
+# Loaded here, because between fork and exec a child must not load a library.
 _LIBC: Final = ctypes.CDLL(None)
 
 
@@ -31,6 +33,7 @@ class NodeSize:
     """Processor slots."""
     gpus: int = 1
     """GPUs. On a machine without GPUs this is only a number, by which Ray places trials."""
+    # By default, each Ray node takes 30 % of the machine's memory: too much for several nodes on one machine.
     object_store_mb: int = 200
     """Shared memory for Ray's objects, in MiB."""
 
@@ -74,7 +77,7 @@ class RayNode:
         if not self._starts_left or self.runs or _TOO_SLOW not in self.output:
             return False
         self.kill()
-        shutil.rmtree(self._folder)
+        shutil.rmtree(self._folder)  # sockets and session of the failed start
         self._process = self._start()
         self._is_gone = False
         return True

@@ -11,6 +11,7 @@ from ray._private.runtime_env import packaging
 
 UPLOAD_LIMIT_BYTES: Final[int] = ray_constants.DASHBOARD_CLIENT_MAX_SIZE
 """The largest upload that the job interface accepts. It answers a larger one with a traceback."""
+# Ray's walk would log each ignore file that it reads.
 _QUIET: Final = logging.Logger("quiet", logging.ERROR)
 
 

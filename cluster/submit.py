@@ -82,6 +82,7 @@ def main() -> None:
 
 
 def _refusal(address: str, reason: str) -> str:
+    # Ray raises one class for a wrong token and for none; only the text differs.
     if "Invalid authentication token" in reason:
         return f"{address} refuses the token, which is another cluster's; put its own token into {_TOKEN_HOME}"
     return f"{address} asks for a token and none was found; put the cluster's token into {_TOKEN_HOME}"
@@ -97,6 +98,7 @@ def _submit_job(client: JobSubmissionClient, entrypoint: str, folder: Path) -> s
         try:
             return str(client.submit_job(entrypoint=entrypoint, runtime_env={"working_dir": str(folder)}))
         except (RuntimeError, requests.RequestException) as error:
+            # Ray has no class of its own for this refusal.
             if "No available agent" not in str(error) or time.monotonic() > deadline:
                 raise ClusterError(
                     f"the head did not accept the job: {_first_line(error)}; see its dashboard"
@@ -106,7 +108,7 @@ def _submit_job(client: JobSubmissionClient, entrypoint: str, folder: Path) -> s
 
 def _follow(client: JobSubmissionClient, job: str) -> None:
     try:
-        asyncio.run(_show_output(client, job))
+        asyncio.run(_show_output(client, job))  # Ray follows a log only as an asynchronous iterator
         status = client.get_job_status(job)
     except KeyboardInterrupt:
         _log.info("the job continues; `ray job stop %s` stops it", job)

@@ -23,5 +23,5 @@ store_app = typer.Typer(no_args_is_help=True, help="Verify a store, or show its 
 app.add_typer(store_app, name="store")
 store_app.command("verify")(verify_store)
 store_app.command("describe")(describe_store)
-for command in (phantom, prepare, train, describe, predict, export, plan, evaluate):
+for command in (phantom, prepare, train, describe, predict, export, plan, evaluate):  # the order in --help
     app.command()(command)

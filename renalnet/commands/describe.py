@@ -39,6 +39,7 @@ def _facts(config: TrainConfig, network: "NetDescription") -> dict[str, str]:
         "parameters": f"{network.num_parameters:,}, {weights_mb:,.1f} MiB",
         "gradients and momentum": f"{2 * weights_mb:,.1f} MiB",
         "residual blocks, convolutions in them": f"{network.num_residual_blocks}, {network.num_block_convolutions}",
+        # A multiply-add is two floating-point operations.
         "one forward pass of one input": f"{2 * network.multiply_adds / 1e9:,.1f} GFLOP, "
         f"{network.multiply_adds:,} multiply-adds",
         f"activations kept for training, batch {batch}": f"{kept_mb:,.0f} MiB in float32, "

@@ -32,7 +32,7 @@ def evaluate(
     from renalnet.runtime.storage import write_bytes, write_json
     from renalnet.runtime.workers import Workers
 
-    require_json(out)
+    require_json(out)  # before the masks are measured, which takes long
     with Workers(workers) as pool:
         result = evaluate_folders(truth, pred, pool)
     write_json(out, result)

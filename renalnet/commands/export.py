@@ -18,5 +18,6 @@ def export(
     from renalnet.inference.export import export_bundle
     from renalnet.runtime.storage import join
 
+    # A path may hold square brackets, which rich reads as markup, and a wrapped path cannot be copied.
     for path in export_bundle(model, out or join(model, "model")):
         Console(soft_wrap=True, highlight=False).print(path, markup=False)

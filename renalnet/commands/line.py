@@ -37,7 +37,7 @@ def run(app: typer.Typer) -> NoReturn:
             stream.reconfigure(errors="replace")  # a character that the terminal cannot show is no error
     try:
         sys.exit(app(standalone_mode=False) or 0)  # in standalone mode, typer prints its own errors on several lines
-    except LostError as error:
+    except LostError as error:  # before RenalnetError, of which it is a subclass
         fail(str(error), LOST_RESOURCE)
     except RenalnetError as error:
         fail(str(error))
@@ -57,7 +57,7 @@ def _fail_by_system_error(error: OSError) -> NoReturn:
     if error.errno in _PATH_ERRNOS:
         fail(f"{error}; name a path that may be read and written")
     if error.errno is not None:
-        raise error
+        raise error  # not the user's to fix, such as a failing disk: the traceback stays
     # Errors of object stores, which pyarrow raises without a number.
     fail(f"{error}; check the address of the storage, and your permission to read and write there")
 

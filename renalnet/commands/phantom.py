@@ -36,6 +36,7 @@ def phantom(
             config,
             labels_dir=labels,
             workers=workers,
+            # Passed in, because `data` must not import `evaluation`. Voxels are counted while a case is in memory.
             measure=hu_counts,
             progress=lambda done, total: show("paint", done, total),
         )

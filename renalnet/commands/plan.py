@@ -35,6 +35,7 @@ def plan(
     from renalnet.planning.files import masks_of, plan_mask
     from renalnet.planning.sheet_text import STATEMENT
 
+    # Before any mask is measured, so that a wrong --out costs no time.
     if out:
         require_json(out)
     paths = masks_of(masks)

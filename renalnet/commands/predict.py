@@ -32,6 +32,7 @@ def predict(scans: Scans, model: Bundle, out: PredictOut, series: Series = None,
 
 def print_reports(reports: "Iterable[ScanReport]") -> None:
     """Print the result of each scan, then the failures. Raises typer.Exit with code 2 if a scan failed."""
+    # A path may hold square brackets, which rich reads as markup, and a wrapped path cannot be copied.
     console = Console(soft_wrap=True, highlight=False)
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     failures = []

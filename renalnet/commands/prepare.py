@@ -54,6 +54,7 @@ def prepare(
         run_prepare(request, pool)
 
 
+# Shared with `study.prepare`, which has the same options and runs the jobs on a cluster.
 def prepare_request(
     src: Path,
     out: str,
@@ -110,6 +111,7 @@ def _print_checked(checked: "Checked") -> None:
     console.print(table)
     for group in group_findings(checked.findings):
         cases = ", ".join(group.cases) + (", …" if group.num_cases > len(group.cases) else "")
+        # Messages name files, whose paths may hold square brackets, which rich reads as markup.
         line = f"{group.level}: {group.num_cases} × {group.code} ({cases}): {group.message}"
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if checked.findings:

@@ -39,7 +39,7 @@ def train(
     from renalnet.data.store.reader import open_store
 
     torch.set_num_threads(threads)
-    keep_memory()
+    keep_memory()  # before the first tensors, because blocks that are mapped already stay so
     prepared = open_store(store)
     config = override(train_preset(preset), set_ or [])
     console = Console()
@@ -57,6 +57,7 @@ def _train(
     from renalnet.train.run import TrainingRun
     from renalnet.train.watch import Watch
 
+    # The lease comes first: while it waits for a silent holder, Ctrl-C still ends the command at once.
     with Lease(join(folder, ".lease")), stop_signals() as stop, step_progress() as show:
         watch = Watch(console, show, lambda: stop.is_made, stop_after)
         run = TrainingRun(

@@ -26,4 +26,5 @@ def name_in(table: Mapping[str, object], kind: str) -> AfterValidator:
 
 def names_of(table: Mapping[str, object]) -> WithJsonSchema:
     """Return the JSON schema of a field whose value is a key of `table`."""
+    # Pydantic cannot tell the names from a validator that is a function.
     return WithJsonSchema({"enum": list(table), "type": "string"})

@@ -13,6 +13,8 @@ from renalnet.errors import ConfigError, nearest
 
 Preset = TypeVar("Preset")
 
+# One run each on the anatomy grid, 300 steps an epoch: tumor Dice 0.65, but 0.47 with a rate of 0.1 and a decay of
+# 0.3 (results/LOG.md).
 SHORT_RUN = OptimConfig(base_rate=0.2, rate_decay=0.2)
 """A run of a few thousand steps, instead of the paper's 126 000, needs a higher rate that falls less at a milestone."""
 
@@ -28,6 +30,7 @@ def anatomy() -> TrainConfig:
     A run takes minutes on one processor core.
     """
     return TrainConfig(
+        # A crop has 6×8×8 voxels at quarter resolution. Kernels at least as large as that all pool alike.
         net=NetConfig(width=16, ppm_kernels=(1, 2, 4, 8)),
         optim=SHORT_RUN,
         patch=PatchConfig(shape=(24, 32, 32)),
@@ -45,6 +48,7 @@ def quick() -> TrainConfig:
         net=NetConfig(width=16, ppm_kernels=(1, 2, 3, 6)),
         optim=SHORT_RUN,
         patch=PatchConfig(shape=(24, 32, 32)),
+        # An ROI has 39×39 pixels, which the networks pad to 40, a multiple of 4.
         stitch=StitchConfig(tile=(24, 40, 40), stride=(12, 20, 20)),
         steps_per_epoch=70,
     )
@@ -57,6 +61,7 @@ def prepare_paper() -> PrepareConfig:
 
 def prepare_anatomy() -> PrepareConfig:
     """Return a grid of 50×50 pixels of 1.95 mm and slices of 2 mm, with ROIs of the same size in mm."""
+    # 1.95 mm, like 2.5 mm below, divides the window of 97.5 mm into whole pixels.
     return PrepareConfig(spacing_mm=(2.0, 1.95, 1.95))
 
 

@@ -84,6 +84,7 @@ def override(config: AnySection, assignments: Iterable[str], where: str = "--set
 
 
 def _assign(values: dict[str, Any], path: list[str], value: Any) -> None:
+    # Any path is accepted here. The validation that follows names a wrong key and the nearest known one.
     for part in path[:-1]:
         inner = values.setdefault(part, {})
         if not isinstance(inner, dict):
@@ -100,6 +101,7 @@ def merge(config: AnySection, changes: Mapping[str, Any], where: str) -> AnySect
 def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in changes.items():
+        # Only mappings are merged. A list is one value, so nothing of the old one may be left.
         both_nested = isinstance(value, Mapping) and isinstance(result.get(key), dict)
         result[key] = _merged(result[key], value) if both_nested else value
     return result
@@ -128,6 +130,7 @@ def _parse_yaml(text: str, where: str) -> Any:
     try:
         return yaml.safe_load(text)
     except _YAML_ERRORS as error:
+        # In one line, because messages of PyYAML have several.
         raise ConfigError(
             f"{where}: not valid YAML ({' '.join(str(error).split())}); correct the value or quote it"
         ) from error
@@ -146,6 +149,7 @@ def _fingerprinted(config: Section) -> dict[str, Any]:
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
         if isinstance(value, Section):
+            # Each section has added fields of its own.
             values[name] = _fingerprinted(value)
         if name in config.added and value == field.default:
             del values[name]

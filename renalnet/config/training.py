@@ -95,11 +95,13 @@ class AugmentConfig(Section):
     """Offset of all intensities, in HU."""
     contrast: Chance = Chance(range=(0.85, 1.15))
     """Factor of the intensities' distance from the middle of their range."""
+    # The bounds are reciprocal, so darkening is as strong as brightening.
     gamma: Chance = Chance(range=(0.8, 1.25))
     """Exponent of the intensities, which are scaled to 0-1."""
 
     @model_validator(mode="after")
     def _positive(self) -> Self:
+        # Zoom and blur divide by their value, and a contrast or gamma of 0 leaves a flat image. Noise of 0 is harmless.
         for name in ("zoom", "blur_voxels", "contrast", "gamma"):
             if getattr(self, name).range[0] <= 0:
                 raise ValueError(f"{name}.range {getattr(self, name).range} must be above 0; raise its lower end")
@@ -119,6 +121,7 @@ class LoaderConfig(Section):
     """Budget for decoded cases, in MiB; 0 means a quarter of the node's memory. Cases that fit are held once per node
     and shared by all runs there. Otherwise each run streams its own window within this budget. The budget times the
     number of runs on a node must then fit into the node's memory."""
+    # None beside a processor, on which a network takes far longer than the assembly of a batch.
     workers: int | None = Field(None, ge=0)
     """Threads that assemble batches in advance. With 0, a batch is assembled when it is needed. Null means 2 with a GPU
     and 0 without."""
@@ -146,6 +149,7 @@ class TrainConfig(Section):
     """Stitched inference on the validation cases after each epoch."""
     epochs: int = Field(9, ge=1)
     """Number of epochs (reconstruction: the paper gives only the milestones 3, 5 and 7)."""
+    # The paper's number. It gives 56 000 crops an epoch, although the paper speaks of about 90 000 images.
     steps_per_epoch: int = Field(14000, ge=1)
     """Steps per epoch."""
     max_validation_cases: int = Field(0, ge=0)

@@ -57,6 +57,7 @@ def pick_device(precision: Literal["auto", "float32", "bfloat16"] = "auto") -> D
 
 def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
+        # By default, PyTorch also counts GPUs that only emulate bfloat16.
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # Without the instructions below, a processor emulates bfloat16, which is slower than float32.
     cpuinfo = Path("/proc/cpuinfo")

@@ -9,4 +9,5 @@ def duration_words(seconds: float) -> str:
         count, rest = divmod(rest, size)
         if parts or count or name == "s":
             parts.append((count, name))
+    # A second unit of 0 is left out (3 h, not 3 h 0 min), but not the only one (0 s).
     return " ".join(f"{count} {name}" for place, (count, name) in enumerate(parts[:2]) if count or not place)

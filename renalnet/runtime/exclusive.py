@@ -42,7 +42,7 @@ def _link(path: Path, content: bytes) -> Outcome:
     temporary = storage.temporary_name(path)
     try:
         storage.write_through(temporary, content)
-        os.link(temporary, path)
+        os.link(temporary, path)  # appears with its whole content, even if this process is killed
     except FileExistsError:
         return "exists"
     except OSError as error:
@@ -55,6 +55,7 @@ def _link(path: Path, content: bytes) -> Outcome:
 
 
 def _put_if_absent(path: str, content: bytes) -> Outcome:
+    # Imported here, because boto3 is an optional dependency.
     from botocore.exceptions import BotoCoreError, ClientError
 
     filesystem, inner = storage.resolve(path)
@@ -88,6 +89,7 @@ def _client(address: str, region: str) -> Any:
 
     # The same style as pyarrow. A server other than Amazon's has no host name for each bucket.
     style = "path" if address else "auto"
+    # By default, boto3 adds a checksum to each put, which some other servers do not accept.
     config = Config(s3={"addressing_style": style}, request_checksum_calculation="when_required")
     return boto3.client("s3", endpoint_url=address or None, region_name=region, config=config)
 

@@ -25,6 +25,7 @@ from renalnet.runtime.log import get_logger
 
 BEAT_S: Final = 15.0
 """Seconds between two renewals of a lease by its holder."""
+# Four beats, because a beat that fails with the storage is tried again only at the next one.
 SILENT_S: Final = 4 * BEAT_S
 """A holder on another machine is dead if it does not renew its lease for this long while it is watched. The time is
 measured here, because the clocks of two machines may differ."""
@@ -64,6 +65,7 @@ class Lease:
         self._beats = threading.Thread(target=self._beat, name="lease", daemon=True)
 
     def __enter__(self) -> Self:
+        # Again after each attempt, because only the chain tells which process has won.
         while not self._is_ours(holder := self._holder()):
             if holder is not None and not self._is_gone(holder):
                 raise BusyError(_busy_message(self._path, holder))
@@ -75,7 +77,7 @@ class Lease:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended.set()
-        self._beats.join()
+        self._beats.join()  # a later beat would write a file again that is deleted below
         with suppress(OSError):  # whatever used the folder reports a storage that is lost
             chain = self._chain()
             if chain and self._is_ours(chain[-1]):
@@ -107,6 +109,7 @@ class Lease:
             # One machine has one clock, so the time of the last beat can be compared.
             if time.time() - holder["beat"] < SILENT_S:
                 return False
+        # A process that lives without renewing may be another one that got the same id, so it is watched, too.
         return self._is_silent(holder)
 
     def _is_silent(self, holder: dict[str, Any]) -> bool:
@@ -117,7 +120,7 @@ class Lease:
             time.sleep(min(_LOOK_EVERY_S, self._silent_s / 4))  # several readings also if `silent_s` is short
             now = self._holder()
             if now != holder:
-                return now is None
+                return now is None  # any other change is a renewal or a successor
         return True
 
     def _is_ours(self, holder: dict[str, Any] | None) -> bool:
@@ -139,6 +142,7 @@ class Lease:
         return [self._path, *(_successor(self._path, holder["token"]) for holder in chain[:-1])]
 
     def _content(self) -> bytes:
+        # The time differs in each content, so that a watcher sees a renewal as a change.
         return json.dumps({**self._about, "beat": time.time()}).encode()
 
     def _beat(self) -> None:
@@ -162,6 +166,7 @@ def _read(place: str) -> dict[str, Any] | None:
         values = dict(json.loads(content))
         return {**values, "token": str(values["token"]), "beat": float(values["beat"]), "pid": int(values["pid"])}
     except (KeyError, TypeError, ValueError):
+        # The token follows from the content, so that all processes compete for the same successor's file.
         return {"token": hashlib.sha256(content).hexdigest()[:32], "pid": 0}
 
 
@@ -185,7 +190,7 @@ def _is_alive(pid: int) -> bool:
         return False
     except PermissionError:  # it is another user's process
         return True
-    return pid > 0
+    return pid > 0  # 0 and negative numbers stand for groups of processes
 
 
 def _named(holder: dict[str, Any]) -> str:

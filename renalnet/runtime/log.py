@@ -27,6 +27,6 @@ def configure(verbose: bool = False) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     for root in ("renalnet", "study", "cluster"):
         logger = logging.getLogger(root)
-        logger.handlers = [handler]
+        logger.handlers = [handler]  # replaced, so that a second call does not print each line twice
         logger.setLevel(logging.DEBUG if verbose else logging.INFO)
-        logger.propagate = False
+        logger.propagate = False  # a handler of the root logger would print each line again

@@ -10,6 +10,8 @@ _OWN_GROUPS: Final = "proc/self/cgroup"
 """File that names the control groups of this process, below the root."""
 _GROUPS: Final = "sys/fs/cgroup"
 """Folder in which the kernel shows the limits of all control groups, below the root."""
+# M_MMAP_MAX must be 0, because tensors above 32 MB are mapped whatever the threshold for mapped blocks is
+# (results/LOG.md). 2**31 - 1 is the largest C int, the type that mallopt takes.
 _KEEP: Final = {-1: 2**31 - 1, -2: 2**26, -4: 0}
 """M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_MAX of malloc.h: the heap never shrinks, grows by 64 MiB, and holds all
 blocks, also large ones, which would otherwise be mapped one by one."""
@@ -22,6 +24,7 @@ def memory_bytes(root: Path = Path("/")) -> int:
     container, a batch job (Slurm) and a service or user (systemd) have such groups, which may be nested.
     """
     node = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    # Version 1 of control groups expresses no limit by a number that is larger than any memory.
     return min([node, *_group_limits(root)])
 
 
@@ -36,7 +39,7 @@ def _group_limits(root: Path) -> Iterator[int]:
     """Yield the limits of this process's control groups in bytes, of version 2 and version 1 (man 7 cgroups)."""
     own = root / _OWN_GROUPS
     for line in own.read_text(encoding="utf-8").splitlines() if own.exists() else ():
-        _, controllers, group = line.split(":", 2)
+        _, controllers, group = line.split(":", 2)  # the path of a group may hold colons
         if not controllers:  # a line of version 2 names no controllers
             yield from _limits_around(root / _GROUPS, group, "memory.max")
         elif "memory" in controllers.split(","):

@@ -44,6 +44,7 @@ def stage_progress() -> Iterator[Callable[[str, int, int], None]]:
 
         def show(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
+                # What an earlier run finished is done from the start, so that it does not count in the rate.
                 tasks[stage] = progress.add_task(stage, total=total, completed=done)
             progress.update(tasks[stage], completed=done, total=total)
 
@@ -64,6 +65,7 @@ def step_progress() -> Iterator[Callable[[str, int, int, str], None]]:
     part_column = TextColumn("{task.description:>8}")
     text_column = TextColumn("{task.fields[text]}")
     columns = part_column, BarColumn(), MofNCompleteColumn(), text_column, TimeRemainingColumn()
+    # Where stdout is a file or a pipe, its lines must go there and not above the bar on stderr.
     with Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty()) as progress:
         task = progress.add_task("", total=None, text="", visible=False)
         shown = ""

@@ -54,6 +54,7 @@ def resolve(path: str | Path) -> tuple[fs.FileSystem, str]:
             "AWS_SECRET_ACCESS_KEY, or the storage's own variables, on every node"
         )
     try:
+        # Without its path, so that all paths of a server share one cached file system.
         filesystem, root = _root(parts._replace(path="/").geturl())
     except (ValueError, OSError) as error:
         raise InputError(f"cannot open '{text}': {error}; use a local path or a file://, s3:// or gs:// URI") from error
@@ -86,6 +87,7 @@ def absolute(path: str | Path) -> str:
 
 def join(path: str | Path, *parts: str) -> str:
     """Return `path` with `parts` appended, for paths and URIs. The query of a URI stays at its end."""
+    # Only in a URI does a question mark begin a query. The name of a local file may hold one.
     base, mark, query = str(path).partition("?") if "://" in str(path) else (str(path), "", "")
     return "/".join([base.rstrip("/"), *parts]) + mark + query
 
@@ -135,7 +137,7 @@ def _write_local(path: Path, content: bytes) -> None:
         write_through(temporary, content)
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)  # only after an error; a renamed file no longer has this name
 
 
 def temporary_name(path: Path) -> Path:

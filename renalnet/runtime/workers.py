@@ -108,11 +108,12 @@ class Workers:
     def _submit(self, function: Callable[[Job], Result], job: Job) -> Future[Result]:
         try:
             return self._pool.submit(function, job)
-        except BrokenProcessPool:
+        except BrokenProcessPool:  # it broke after the last result was taken, while the caller worked
             self._renew()
             return self._pool.submit(function, job)
 
     def _renew(self) -> None:
+        # Not waited for, because a broken pool ends its other processes by itself.
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._pool = self._new_pool(self._count)
 
@@ -139,4 +140,4 @@ def _die_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
-        os._exit(1)
+        os._exit(1)  # sys.exit would end this thread only
