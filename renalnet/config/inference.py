@@ -13,7 +13,7 @@ class StitchConfig(Section):
 
     tile: Voxels = (64, 150, 150)
     """Voxels of a sub-volume (z, y, x); 64 slices in the paper."""
-    # Half the slices would give inner voxels two votes; with ties settled by probability, that is just the mean.
+    # Half the slices would give inner voxels two votes; with ties decided by probability, that is just the mean.
     # In-plane, the stride matters only where an ROI has grown beyond 150×150 pixels.
     stride: Voxels = (16, 75, 75)
     """Voxels from one sub-volume to the next (z, y, x). With 16 slices, inner voxels get 4 votes (reconstruction)."""

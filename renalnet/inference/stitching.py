@@ -133,7 +133,7 @@ def stitch_slabs(
     votes = _OpenSlices(layout, len(forwards), config, device)
     at = 0
     while at < len(layout.regions):
-        # The size is read anew each time, because the first batch measures the memory and sets it.
+        # The size is read again each time, because the first batch measures the memory and sets it.
         regions = layout.regions[at : at + sizer.size]
         sub_volumes = _read(image, regions, normalise, device)
         for forward in forwards:

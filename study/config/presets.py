@@ -39,7 +39,7 @@ def anatomy() -> StudyConfig:
         space=SpaceConfig(kernel_sets=((1, 2, 4, 8), (1, 2, 4), (2, 4, 8), (1, 4), (1, 2, 3, 6)), **SHORT_SEARCH),
         search=SearchConfig(num_trials=8, **SHORT_SCHEDULE),
         # A quarter of the sub-volume along z, as 16 of 64 slices by default, so that inner voxels get four votes or
-        # more. Two votes, with ties settled by the summed probability, are no more than their mean.
+        # more. Two votes, with ties decided by the summed probability, are no more than their mean.
         final=FinalConfig(stitch=train.stitch.model_copy(update={"stride": (8, 25, 25)}), num_finalists=3),
     )
 

@@ -165,7 +165,7 @@ def _searched(section: OperationConfig, num_trials: int, seed: int, score: Score
     tried = list(zip([section], score([section]), strict=True))
     # The search asks for several points before it is told a result; the constant liar keeps them apart.
     sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True, n_startup_trials=AT_ONCE)
-    # In memory only: a choice that was killed starts anew from the kept votes, and the seed repeats its draws.
+    # In memory only: a choice that was killed starts again from the kept votes, and the seed repeats its draws.
     search = optuna.create_study(direction="maximize", sampler=sampler)
     distributions = {
         name: optuna.distributions.FloatDistribution(*bounds, log=True) for name, bounds in section.ranges.items()

@@ -162,7 +162,7 @@ class Quality(Signs, _MaskPlace):
     agreement: float | None = field(default=None, metadata=MAY_BE_ABSENT)
     """Mean tumor Dice with the masks of the other finalists of the network; None where there are none."""
     expected_dice: float
-    """Tumor Dice, 0 to 1, that the signs let expect; for a validation case estimated from the other ones."""
+    """Tumor Dice, 0 to 1, expected from the signs; for a validation case, estimated from the other ones."""
     expected_error: float
     """Mean absolute error of the estimate over the validation cases."""
     num_known: int

@@ -69,7 +69,7 @@ def _join(folder: Path, lock: Path) -> int:
 def _leave(file: int, lock: Path) -> None:
     try:
         if _locks_alone(file, lock):
-            # The folder goes first: without the lock file, another process could already make the folder anew.
+            # The folder goes first: without the lock file, another process could already make the folder again.
             shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
             lock.unlink()
     finally:

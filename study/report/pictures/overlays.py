@@ -186,7 +186,7 @@ def _draw_slice(
 ) -> None:
     """Draw the image with labels filled and outlined; the outline is that of `outlined` where given."""
     aspect = view.spacing_mm[1] / view.spacing_mm[2]
-    # Views are windowed already. Without these limits, Matplotlib would stretch the grays of each slice anew.
+    # Views are windowed already. Without these limits, Matplotlib would stretch the grays of each slice separately.
     axes.imshow(view.image[index], cmap="gray", vmin=0, vmax=255, aspect=aspect, interpolation="bilinear")
     if labels is not None:
         _fill_labels(axes, labels[index], aspect)
