@@ -68,6 +68,7 @@ class SegmentationNet(nn.Module):
         """Return the logits for the loss: those of `forward`, then any auxiliary ones, all of the input's size."""
         padded = self._pad(image)
         heads = [self.head, *self.auxiliary_heads]
+        # Not strict: without auxiliary heads, there may be more features than heads.
         return [
             self._logits(head, feature, padded, image)
             for head, feature in zip(heads, self.features(padded), strict=False)
@@ -92,10 +93,12 @@ class SegmentationNet(nn.Module):
         ]
         if not any(missing):
             return image
+        # `F.pad` expects the last axis first.
         return F.pad(image, (0, missing[2], 0, missing[1], 0, missing[0]), mode="replicate")
 
     @staticmethod
     def _logits(head: nn.Module, feature: Tensor, padded: Tensor, image: Tensor) -> Tensor:
+        # The head is linear in the channels: enlarging its three logits equals enlarging all channels, and costs less.
         logits = head(feature)
         if logits.shape[2:] != padded.shape[2:]:
             logits = F.interpolate(logits, size=padded.shape[2:], mode="trilinear")
@@ -199,6 +202,7 @@ class Deconvolution(nn.ConvTranspose3d):
             whole = super().forward(input)
             return whole if output_size is None else crop(whole, output_size)
         batch, channels, depth, height, width = input.shape
+        # The rows are in the order (z, y, x, out), in which `cells` is divided below.
         weight = self.weight.permute(2, 3, 4, 1, 0).reshape(-1, channels)
         bias = None if self.bias is None else self.bias.repeat(kernel**3)
         cells = F.linear(input.permute(0, 2, 3, 4, 1), weight, bias)
@@ -230,6 +234,7 @@ class GraduallyEnhancedFeature(nn.Module):
 
     def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
         """Map `deep` (B, deep, D/2, H/2, W/2) and `skip`, from `of_skip`, to (B, out, D, H, W)."""
+        # `FoldedFeature` divides the fusion's weights in this order.
         joined = torch.cat([self.deconvolution(deep), skip], dim=1)
         enhanced: Tensor = self.enhancement(self.fusion(joined))
         return enhanced

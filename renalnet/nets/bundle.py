@@ -18,6 +18,7 @@ def save_model(folder: str | Path, tensors: Tensors, config: dict[str, Any]) -> 
     """Write a model bundle: the weights, and the configuration that is needed to build and use the network."""
     content = encode(tensors)
     storage.write_bytes(storage.join(folder, MODEL_FILE), content)
+    # Last, because readers open it first: until then it is missing, or its checksum does not match the weights.
     storage.write_json(storage.join(folder, CONFIG_FILE), {"sha256": digest_of(content), **config})
 
 

@@ -63,6 +63,7 @@ def describe(config: NetConfig, shape: Shape) -> NetDescription:
     """Describe the network of `config` for inputs of `shape` (z, y, x). Raises ConfigError for an unknown name."""
     net = _meta_net(config)
     layers, kept_bytes = _trace(net, shape)
+    # Another network, because the hooks of the first trace stay on `net`.
     _, kept_bfloat16_bytes = _trace(_meta_net(config).bfloat16(), shape)
     path = net.path()
     narrow = tuple(layer for layer in path if layer.kind not in ("cells", "whole"))
@@ -105,6 +106,7 @@ def equal_cost_width(name: NetName, reference: NetConfig, shape: Shape) -> int:
     linear = at_4 / 4 - 4 * square
     target = multiply_adds(reference, shape)
     exact = (sqrt(linear**2 + 4 * square * target) - linear) / (2 * square)
+    # Even, because residual blocks and the 2D PSPNet halve the width. 4 is the least width of a `NetConfig`.
     low = max(4, int(exact) // 2 * 2)
     return min((low, low + 2), key=lambda width: abs(square * width**2 + linear * width - target))
 
@@ -113,6 +115,7 @@ def receptive_length(path: Sequence[PathLayer]) -> int | None:
     """Return the largest number of voxels along an axis that an output voxel depends on; None for the whole axis."""
     if any(layer.kind == "whole" for layer in path):
         return None
+    # The length depends on where a voxel lies in the strides and cells, and repeats after this many voxels.
     period = prod(layer.stride for layer in path) * lcm(*(layer.size for layer in path if layer.kind == "cells"), 1)
     return max(_length_at(position, path) for position in range(period))
 
@@ -133,6 +136,7 @@ def _inputs_of(first: int, last: int, layer: PathLayer) -> tuple[int, int]:
     if layer.kind == "upsample":
         return first // size, last // size
     if layer.kind == "interpolate":
+        # Voxel i is at (i + ½) / size − ½ of the smaller map, as PyTorch interpolates without aligned corners.
         return (2 * first + 1 - size) // (2 * size), ceil((2 * last + 1 - size) / (2 * size))
     return first // size * size, last // size * size + size - 1
 
@@ -165,6 +169,7 @@ def _trace(net: SegmentationNet, shape: Shape) -> tuple[list[LayerRow], int]:
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
         net.training_logits(torch.empty(1, 1, *shape, device="meta", dtype=net.head.weight.dtype))
+    # Convolutions also keep their weights, which are no activations.
     parameters = {id(storage) for storage in own}
     return layers, sum(storage.nbytes() for key, storage in kept.items() if key not in parameters)
 
@@ -193,6 +198,7 @@ def _recorder(
 def _uses_of_weights(module: nn.Module, image: Tensor, output: Tensor) -> int:
     """Return how often the weights of a layer are multiplied; a pooling has none."""
     if isinstance(module, nn.ConvTranspose3d):
+        # Transposed convolutions store weights as (in, out, …), others as (out, in, …).
         return image.numel() * module.weight[0].numel()
     if isinstance(module, (nn.Conv2d, nn.Conv3d)):
         return output.numel() * module.weight[0].numel()

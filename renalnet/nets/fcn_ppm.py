@@ -50,6 +50,7 @@ class FcnPpm(SegmentationNet):
         full = channels_last(image)
         for block in (self.stem, *self.at_full):  # one by one, so that inference frees each feature after its use
             full = block(full)
+        # Each pooling comes before `of_skip`, which overwrites its feature in a folded network.
         half = self.pool(full)
         full = self.to_full.of_skip(full)
         half = self.at_half(half)
@@ -63,6 +64,7 @@ class FcnPpm(SegmentationNet):
         """Return the path through quarter resolution and the largest kernel of the pyramid pooling module."""
         num_full, num_half, _ = self.config.encoder_blocks
         convolution = convolution_layer()
+        # A block counts as its middle convolution, because the 1×1×1 ones do not widen the field. 1 is the stem.
         encoder = [convolution] * (1 + num_full) + [POOL] + [convolution] * num_half + [POOL]
         quarter = [convolution_layer(dilation=dilation) for dilation in self.config.dilations]
         cells = [PathLayer("cells", max(self.config.ppm_kernels))] if self.config.ppm_kernels else []
@@ -91,6 +93,7 @@ class FcnPpm(SegmentationNet):
 
 
 def _stage(in_channels: int, out_channels: int, dilations: tuple[int, ...]) -> nn.Sequential:
+    # One width more than blocks: the last is only the output of the last block.
     widths = [in_channels, *([out_channels] * len(dilations))]
     return nn.Sequential(
         *(ResidualBlock(before, out_channels, dilation) for before, dilation in zip(widths, dilations, strict=False))

@@ -28,11 +28,13 @@ class FoldedConv(nn.Module):
         super().__init__()
         norm = source.norm
         assert norm.running_mean is not None and norm.running_var is not None, "a norm without running statistics"
+        # In float64, so that the folding itself rounds only once.
         scale = norm.weight.double() * (norm.running_var.double() + norm.eps).rsqrt()
         self.convolution = source.convolution
         weight = self.convolution.weight
         folded = weight.double() * scale.view(-1, *[1] * (weight.ndim - 1))
         self.convolution.weight = nn.Parameter(folded.to(weight.dtype), requires_grad=False)
+        # Not a bias: `shift_and_rectify` adds it in float32, in one pass with the residual and the ReLU.
         self.register_buffer("shift", (norm.bias.double() - norm.running_mean.double() * scale).float())
         self.rectify = source.rectify
 
@@ -55,6 +57,7 @@ class FoldedFeature(nn.Module):
         joined = fusion.convolution.weight
         mixing = joined[:, : deconvolution.out_channels].flatten(1)
         of_skip = joined[:, deconvolution.out_channels :]
+        # The deconvolution's bias is the same at every voxel, so that after the fusion it is part of the shift.
         self.register_buffer("shift", fusion.get_buffer("shift") + mixing @ deconvolution.bias)
         deconvolution.weight = nn.Parameter(torch.einsum("idzyx,od->iozyx", deconvolution.weight, mixing).contiguous())
         deconvolution.bias = None
@@ -68,6 +71,7 @@ class FoldedFeature(nn.Module):
         if self.convolution.in_channels != self.convolution.out_channels:
             part: Tensor = self.convolution(skip)
             return part
+        # A 1×1×1 convolution reads no other voxels, so that a slab can be overwritten before the next one is read.
         for slab in _slabs(skip):
             slab.copy_(self.convolution(slab))
         return skip
@@ -108,6 +112,7 @@ class FoldedResidual(nn.Module):
     def _by_slabs(self, x: Tensor) -> Tensor:
         reach = self.widen.convolution.dilation[0]
         start = self.reduce(x[:, :, :reach])
+        # The middle convolution pads with zeros. Both parts must be channels-last, or the concatenation is not.
         beyond = start.new_zeros((*start.shape[:2], reach, *start.shape[3:]))
         beyond = beyond.contiguous(memory_format=torch.channels_last_3d)
         known = torch.cat([beyond, start], dim=2)
@@ -133,6 +138,7 @@ class FoldedResidual(nn.Module):
     def _widened(self, seen: Tensor) -> Tensor:
         """Return the middle convolution of the slices that have all their neighbors in `seen`."""
         convolution = self.widen.convolution
+        # The neighbors along z are in `seen`, so that only the other axes are padded.
         padding = [0, *convolution.dilation[1:]]
         wide = F.conv3d(seen, convolution.weight, None, 1, padding, convolution.dilation)
         return shift_and_rectify(wide, self.widen.get_buffer("shift"))
@@ -171,10 +177,12 @@ def folded(net: Net, dtype: torch.dtype) -> Net:
         dtype: dtype of the convolutions' weights, of the features and of the input images.
     """
     copy = deepcopy(net).eval()
+    # Convolutions first: the folded blocks and features are made from folded convolutions.
     _replace(copy, ConvNorm, FoldedConv)
     _replace(copy, ResidualBlock, FoldedResidual, lambda block: block.projection is None)
     _replace(copy, GraduallyEnhancedFeature, FoldedFeature)
     _replace(copy, nn.MaxPool3d, lambda _: FoldedPool(), _halves)
+    # Not the whole network, because the shifts stay in float32.
     for module in copy.modules():
         if isinstance(module, _CONVOLUTIONS):
             module.to(dtype)
@@ -194,6 +202,7 @@ def _replace(
     where: Callable[[Module], bool] = lambda _: True,
 ) -> None:
     """Replace every module of a kind for which `where` is true by `by(module)`, in place."""
+    # Lists, because the replacement changes what is iterated over.
     for parent in list(net.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, kind) and where(child):

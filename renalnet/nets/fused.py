@@ -44,6 +44,7 @@ def normalise(x: Tensor, norm: BatchNorm, residual: Tensor | None = None, *, rec
     y = norm(x)
     if residual is not None:
         y = y + residual
+    # In place also in training: the backward passes of the norm and of the sum do not need their result.
     return F.relu(y, inplace=True) if rectify else y
 
 
@@ -57,6 +58,7 @@ def shift_and_rectify(x: Tensor, shift: Tensor, residual: Tensor | None = None, 
         rectify: whether the ReLU is applied.
     """
     if _is_fusable(x, residual):
+        # The scale is one, because the folded weights include the norm's.
         _call("activate", x, x, residual, torch.ones_like(shift), shift, int(rectify), x)
         return x
     x += shift.to(x.dtype).view(-1, *[1] * (x.ndim - 2))
@@ -97,6 +99,7 @@ def _files() -> Iterator[str]:
 
 
 def _version_of(library: ctypes.CDLL) -> int:
+    # The first compiled parts had no version.
     return int(library.version()) if hasattr(library, "version") else 0
 
 
@@ -106,11 +109,13 @@ def _is_usual(norm: BatchNorm, x: Tensor) -> bool:
 
 
 def _is_fusable(x: Tensor, residual: Tensor | None) -> bool:
+    # While PyTorch's compiler traces, tensors have no memory whose address the library could get.
     if x.device.type != "cpu" or x.dtype not in _SUFFIXES or torch.compiler.is_compiling():
         return False
     layout = _LAYOUTS.get(x.ndim)
     if layout is None or not x.is_contiguous(memory_format=layout):
         return False
+    # `is_compiled` is last, so that it warns only where the library would be used.
     return (residual is None or _is_alike(residual, x, layout)) and is_compiled()
 
 
@@ -127,19 +132,23 @@ class _NormAct(torch.autograd.Function):
     ) -> Tensor:
         mean, variance = _statistics(x)
         _remember(norm, mean, variance, x.numel() // x.shape[1])
+        # In float64, because bias and mean · scale may nearly cancel.
         scale = weight.double() * (variance + norm.eps).rsqrt()
         shift = bias.double() - mean * scale
         y = torch.empty_like(x)
         _call("activate", x, x, residual, scale.float(), shift.float(), int(rectify), y)
+        # Autograd notices when a tensor saved this way is overwritten before the backward pass.
         ctx.save_for_backward(x, y if rectify else None, weight, mean, variance)
         ctx.eps = norm.eps
         ctx.has_residual = residual is not None
         return y
 
     @staticmethod
+    # The library's results have no graph, so that a second derivative is refused instead of wrong.
     @once_differentiable
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         x, y, weight, mean, variance = ctx.saved_tensors
+        # The gradient may come expanded or in another memory order, as from a sum.
         grad_y = _as(x, grad_y)
         count = x.numel() // x.shape[1]
         middle = mean.float()
@@ -147,6 +156,7 @@ class _NormAct(torch.autograd.Function):
         product = torch.empty_like(mean)
         _call("gradient_sums", x, grad_y, y, x, middle, after=(total, product))
         inverse_sd = (variance + ctx.eps).rsqrt()
+        # The gradient of Ioffe and Szegedy (2015) as a linear function of `grad_y` and x − mean, by channel.
         of_grad = weight.double() * inverse_sd
         of_x = -of_grad * inverse_sd.square() * product / count
         constant = -of_grad * total / count
@@ -185,10 +195,13 @@ def _as(x: Tensor, other: Tensor) -> Tensor:
 def _call(name: str, like: Tensor, *values: Tensor | int | None, after: tuple[Tensor, ...] = ()) -> None:
     """Call a function of the library with `values`, the sizes of `like`, and `after`."""
     channels = like.shape[1]
+    # ctypes passes a plain integer as a 32-bit one. The library's own default could be another number of threads.
     sizes = ctypes.c_int64(like.numel() // channels), ctypes.c_int64(channels), torch.get_num_threads()
     function = getattr(_library(), f"{name}_{_SUFFIXES[like.dtype]}")
+    # Only addresses are passed. `values` and `after` keep their tensors alive until the call returns.
     function(*map(_argument, values), *sizes, *map(_argument, after))
 
 
 def _argument(value: Tensor | int | None) -> Any:
+    # None becomes a null pointer, which stands for no residual, no ReLU or no gradient.
     return ctypes.c_void_p(value.data_ptr()) if isinstance(value, Tensor) else value

@@ -29,6 +29,7 @@ class PspNet2d(SegmentationNet):
 
     def __init__(self, config: NetConfig) -> None:
         width = max(1, config.width // 2)
+        # 8 pixels are 2 at stride 4, so that a BatchNorm gets four values even from a single slice.
         super().__init__((1, 4, 4), (1, 8, 8), head_channels=8 * width)
         self.width = config.width
         self.stem = nn.Sequential(
@@ -45,6 +46,7 @@ class PspNet2d(SegmentationNet):
                 self.stages.append(_bottleneck(channels, inner, dilation))
                 channels = 4 * inner
         self.bins = nn.ModuleList(_Bin(channels, channels // len(_BINS), size) for size in _BINS)
+        # The bins together have as many channels as the backbone.
         self.fusion = _conv_norm(2 * channels, 8 * width, 3)
 
     def features(self, image: Tensor) -> list[Tensor]:
@@ -61,8 +63,9 @@ class PspNet2d(SegmentationNet):
             convolution_layer(stride=2),
             convolution_layer(),
             convolution_layer(),
-            convolution_layer(stride=2),
+            convolution_layer(stride=2),  # the max pooling, whose window is that of a convolution
         )
+        # A bottleneck counts as its middle convolution, because the 1×1 ones do not widen the field.
         stages = tuple(convolution_layer(dilation=dilation) for blocks, dilation in _STAGES for _ in range(blocks))
         return (*stem, *stages, PathLayer("whole"), convolution_layer(), PathLayer("interpolate", 4))
 

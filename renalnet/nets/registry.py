@@ -55,6 +55,7 @@ def _spread(module: nn.Conv2d | nn.Conv3d | nn.ConvTranspose3d) -> float:
     Deconvolutions have that of He et al. (2015), over their input channels only. Convolutions have PyTorch's smaller
     1/√(3·fan-in): BatchNorm undoes their scale, and small weights change direction faster at the same learning rate.
     """
+    # The cells do not overlap, so that an output voxel is a sum over the input channels alone.
     if isinstance(module, Deconvolution):
         return float((2 / module.in_channels) ** 0.5)
     return float((3 * module.weight[0].numel()) ** -0.5)

@@ -15,6 +15,7 @@ Tensors = dict[str, torch.Tensor]
 
 def encode(tensors: Tensors) -> bytes:
     """Return the content of a safetensors file."""
+    # safetensors refuses tensors that are not contiguous, and tensors that share their memory.
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     return bytes(save(plain))
 
@@ -43,5 +44,6 @@ def digest_of(content: bytes, meta: dict[str, Any] | None = None) -> str:
     """Return the sha256 of the encoded tensors and, unless `meta` is None, of the JSON values, as hexadecimal text."""
     digest = hashlib.sha256(content)
     if meta is not None:
+        # Sorted, so that the order of the keys in the file does not matter.
         digest.update(json.dumps(meta, sort_keys=True).encode())
     return digest.hexdigest()

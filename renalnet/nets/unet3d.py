@@ -33,6 +33,7 @@ class UNet3d(SegmentationNet):
         # 24 slices are 3 at the coarsest resolution, for the reason given in `FcnPpm`.
         super().__init__((8, 8, 8), (24, 16, 16), head_channels=widths[0])
         self.width = config.width
+        # As published, the second convolution before each pooling doubles the channels: 32 and 64 at full resolution.
         first = max(1, widths[0] // 2)
         self.stem = conv_norm(1, first, 3)
         self.encoder = nn.ModuleList([conv_norm(first, widths[0], 3)])

@@ -23,6 +23,7 @@ class Board:
 
         A resumed run passes its earlier epochs, so that no epoch has two points.
         """
+        # Imported here, so that this module can be imported without the optional package.
         from tensorboardX.event_file_writer import EventsWriter
 
         folder.mkdir(parents=True, exist_ok=True)

@@ -43,8 +43,10 @@ def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, num_kept: int = 
     names = storage.list_names(folder)
     kept = [step for step in _steps(names) if step <= checkpoint.step][-num_kept:]
     for step in set(_steps(names)) - set(kept):
+        # JSON first: without it the tensors are no checkpoint, so that a kill here leaves no damaged one.
         storage.delete(_json_of(folder, step))
         storage.delete(_tensors_of(folder, step))
+    # Both files of this checkpoint are complete, so that none of these is being written by this run.
     for name in filter(_HALF_WRITTEN.fullmatch, names):
         storage.delete(storage.join(folder, name))
 
@@ -78,8 +80,10 @@ def has_checkpoint(folder: str | Path) -> bool:
 def _load(folder: str | Path, step: int) -> Checkpoint:
     where = _tensors_of(folder, step)
     meta = storage.read_json(_json_of(folder, step))
+    # A damaged file may still be valid JSON.
     if not isinstance(meta, dict) or "sha256" not in meta:
         raise CheckpointError(f"{_json_of(folder, step)} has no checksum; restore the file or use another checkpoint")
+    # The checksum was taken of the values without itself.
     sha256 = meta.pop("sha256")
     content = storage.read_bytes(where)
     return Checkpoint(step, decode(content, sha256, where, meta), meta)
@@ -95,4 +99,5 @@ def _tensors_of(folder: str | Path, step: int) -> str:
 
 def _steps(names: Iterable[str]) -> list[int]:
     matches = (_PATTERN.fullmatch(name) for name in names)
+    # As numbers: by name, step 1000000 would come before step 999999.
     return sorted(int(match[1]) for match in matches if match)

@@ -74,6 +74,7 @@ class PartialEpoch:
     def failed(self, epoch: int, learning_rate: float, reason: str) -> EpochRecord:
         """Return the record of an epoch that failed. Its Dice is 0, so that a search avoids its configuration."""
         wait_share = _share(self.waited_s, self.trained_s)
+        # Zeros instead of NaN, because every value of a record must be finite.
         return EpochRecord(epoch, 0.0, 0.0, 0.0, 0.0, learning_rate, self.trained_s, reason, wait_share)
 
 

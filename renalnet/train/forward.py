@@ -44,10 +44,12 @@ class TrainingForward:
         An error that the network itself raises will be raised again.
         """
         self._compiled = None
+        # The first line only, because the output of a compiler can be long.
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         _log.warning("the network could not be compiled (%s); training continues without compiling", reason)
 
     def _compile(self) -> None:
+        # Only the first call compiles the code. `Stepper` handles the errors that occur there.
         try:
             self._compiled = torch.compile(self._plain)
         except RuntimeError as error:  # raised for an unsupported Python version or operating system

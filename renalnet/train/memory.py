@@ -19,6 +19,7 @@ class BufferHistory:
 
     def take(self) -> None:
         """Copy the buffers at the start of a step."""
+        # Swapped, so that one copy is enough and no memory is allocated.
         self._last, self._before = self._before, self._last
         self._copy(self._last, self._buffers)
 
@@ -29,5 +30,6 @@ class BufferHistory:
     @staticmethod
     @torch.no_grad()
     def _copy(to: list[Tensor], source: list[Tensor]) -> None:
+        # PyTorch refuses empty lists.
         if to:
             torch._foreach_copy_(to, source)

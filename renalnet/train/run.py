@@ -146,6 +146,7 @@ class TrainingRun:
         """Train the rest of the current epoch. Return None if the run was asked to stop before its end."""
         epoch = len(self.records) + 1
         rate = learning_rate(self.config, epoch)
+        # Anew for each epoch, because the caller may have spent any time since the last one ended.
         self._clock_s = time.monotonic()
         self._stepper.begin_epoch(rate)
         self._make_steps()
@@ -165,12 +166,14 @@ class TrainingRun:
         num_steps = self.config.steps_per_epoch - self.partial.steps
         for batch in self._loader.batches(self.step, num_steps):
             losses = self._stepper.step(batch)
+            # Before the count, so that the report of a step includes its time.
             self._look_after_step()
             self._count(losses)
             if self._stepper.failure or self._should_stop():
                 break
             if self._is_checkpoint_due:
                 self._save()
+        # On a GPU, the loss of the last step is not known yet.
         self._count(self._stepper.flush())
 
     def _count(self, losses: Iterable[float]) -> None:
@@ -220,6 +223,7 @@ class TrainingRun:
         seconds = self._seconds()
         self._unreported_s += seconds
         self.partial.trained_s += seconds
+        # The loader counts over all epochs of the process.
         self.partial.waited_s += self._loader.waited_s - self._waited_s
         self._waited_s = self._loader.waited_s
 
@@ -230,6 +234,7 @@ class TrainingRun:
     def _end_epoch(self, record: EpochRecord) -> None:
         """Write the results of an epoch. The checkpoint is first: from it, a resumed run writes model and log again."""
         self.records.append(record)
+        # After a failure it is kept: a run that memory ended resumes from it.
         if not record.failure:
             self.partial = PartialEpoch()
         self._save()
@@ -272,6 +277,7 @@ class TrainingRun:
 
         A longer run is the same run, and so is one with other times of checkpoints or with compiled code.
         """
+        # The other fields of the loader do not change which crops are drawn.
         loader = LoaderConfig(window=self.config.loader.window, visit=self.config.loader.visit)
         free = {"epochs": 1, "checkpoint_every_s": 0.0, "compile": "auto", "loader": loader}
         same_run: Section = self.config.model_copy(update=free)
@@ -289,6 +295,7 @@ class TrainingRun:
             self.partial = PartialEpoch(**found.meta["partial"])
             self._stepper.micro_batch = found.meta["micro_batch"]
             put_tensors(self._stepper, found.tensors)
+            # The kill may have come between the checkpoint and these files.
             self._write_results()
 
     def _require_no_model(self) -> None:

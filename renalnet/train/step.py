@@ -69,6 +69,7 @@ class Stepper:
         self.optimizer = _optimizer(net, config.optim)
         self._is_bad = torch.zeros((), device=device.torch_device)
         """Flag that is 1 after the first loss or gradient that is not finite."""
+        # PyTorch's gradient scaler sets this attribute. If it is 1, the fused optimiser changes nothing (torch 2.13).
         self.optimizer.found_inf = self._is_bad  # type: ignore[attr-defined]
         self._history = BufferHistory(net.buffers())
         self._pending: deque[_Report] = deque()
@@ -92,6 +93,7 @@ class Stepper:
                 self._pending.append(_Report.sent(report))
                 break
             self._undo()
+        # After a failure no further step would report the pending losses.
         return self._known(0 if self.failure else self._num_late)
 
     def flush(self) -> list[float]:
@@ -114,16 +116,21 @@ class Stepper:
         parts = zip(torch.split(image, self.micro_batch), torch.split(label, self.micro_batch), strict=True)
         for images, labels in parts:
             loss = supervised_loss(self.forward(images), labels, batch_loss)
+            # Before the next part goes forward, so that memory holds the activations of one part.
             loss.backward()  # type: ignore[no-untyped-call]
+            # No number yet, because reading it would wait for the GPU.
             losses.append(loss.detach())
+        # A norm that is not finite spoils the gradients here. The flag below keeps them from the weights.
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), self._config.optim.clip_norm)
         report = torch.stack([torch.stack(losses).sum(), norm])
+        # In place, because the optimiser holds this tensor. A maximum, so that a later finite step does not clear it.
         torch.maximum(self._is_bad, (~report.isfinite()).any().float(), out=self._is_bad)
         self.optimizer.step()
         return report
 
     def _adapt(self, error: RuntimeError | MemoryError) -> None:
         """Use fewer crops at a time, or no compiler. Raise the error again if neither helps."""
+        # First, because an exhausted GPU also raises a RuntimeError, which compiled code would be blamed for.
         if is_out_of_memory(error):
             self._halve()
         elif self.forward.is_compiled and isinstance(error, RuntimeError):
@@ -157,6 +164,7 @@ class Stepper:
         while len(self._pending) > num_left:
             loss, norm = self._pending.popleft().read()
             if not (math.isfinite(loss) and math.isfinite(norm)):
+                # The flag kept the weights, but the later steps have also changed BatchNorm's statistics.
                 self._history.put_back(steps=1 + len(self._pending))
                 self._pending.clear()
                 self.failure = GRADIENT_NOT_FINITE if math.isfinite(loss) else LOSS_NOT_FINITE
@@ -167,6 +175,7 @@ class Stepper:
 
 def _optimizer(net: SegmentationNet, config: OptimConfig) -> torch.optim.SGD:
     """Return the optimiser with momentum zero."""
+    # Only the fused SGD accepts `found_inf`; PyTorch's other two refuse it (torch 2.13).
     optimizer = torch.optim.SGD(
         net.parameters(),
         lr=config.base_rate,
@@ -193,6 +202,7 @@ class _Report:
         if values.device.type != "cuda":
             return cls(values, None)
         copy = values.to("cpu", non_blocking=True)
+        # The copy does not block. Until this event, its values are undefined.
         arrival = torch.cuda.Event()  # type: ignore[no-untyped-call]
         arrival.record()
         return cls(copy, arrival)

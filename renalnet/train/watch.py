@@ -51,6 +51,7 @@ class Watch:
             partial = self._run.partial
             num_steps = self._run.config.steps_per_epoch
             rate = _rate_words(partial.steps * self._run.voxels_per_step, partial.trained_s)
+            # The run adds a step before it reports it, so that `partial.steps` is not zero.
             words = f"loss {partial.loss_sum / partial.steps:.4f}  {rate}"
             self._show(f"epoch {report.epoch}", report.step, num_steps, words)
 
@@ -66,6 +67,7 @@ class Watch:
             self._print(self._where_it_stopped(run))
 
     def _where_it_stopped(self, run: TrainingRun) -> str:
+        # Without a step in this process, there is nothing to forecast from.
         if self._is_asked_to_stop() or not self._step_s:
             epoch = len(run.records) + 1
             where = f"epoch {epoch}, step {run.partial.steps} of {run.config.steps_per_epoch}"
@@ -129,6 +131,7 @@ def _validation_s(run: TrainingRun) -> float | None:
     """Return the validation time of the last epoch in seconds; None if it is not known."""
     if not run.records or not run.records[-1].voxels_per_s:
         return None
+    # A record does not have the training time, but its rate gives it.
     record = run.records[-1]
     return max(record.seconds - run.config.steps_per_epoch * run.voxels_per_step / record.voxels_per_s, 0.0)
 

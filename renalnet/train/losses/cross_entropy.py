@@ -49,5 +49,6 @@ def sum_of_weights(labels: Tensor, weights: Triple) -> Tensor:
 @lru_cache(maxsize=8)
 def _table(weights: Triple, device: torch.device) -> Tensor:
     """Return the weights on the device. Copying them at each step would wait for the GPU."""
+    # Autograd refuses tensors made in inference mode, and the cache would return one to a later training step.
     with torch.inference_mode(False):
         return torch.tensor(weights, dtype=torch.float32, device=device)

@@ -49,4 +49,5 @@ def soft_dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     # The denominator of an absent label may be zero; its quotient is dropped below, but must be finite.
     total = (probabilities.sum(dim=(2, 3, 4)) + voxels).where(is_present, 1.0)
     missed = (1 - 2 * overlap / total) * is_present
+    # Without any foreground, 0 / 1 instead of 0 / 0, which would be NaN in loss and gradient.
     return missed.sum(dim=1) / is_present.sum(dim=1).clamp_min(1)
