@@ -105,7 +105,10 @@ class Noise:
 
 @dataclass(frozen=True)
 class Placement:
-    """In-plane rotation and scaling about the middle of the crop; in-plane pixels are square, as those of CTs."""
+    """In-plane rotation, and scaling along all three axes, about the middle of the crop.
+
+    In-plane pixels are square, as those of CTs.
+    """
 
     degrees: float = 0.0
     """Rotation about z, from y towards x."""
