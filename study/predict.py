@@ -38,6 +38,7 @@ def predict(
     """
     for path in (*map(str, scans), model, out):
         refuse_relative(path)
+    # Absolute, because tasks on other nodes have another working directory.
     bundle = storage.absolute(model)
     target = storage.absolute(out)
     jobs = list_jobs([scan.absolute() for scan in scans], bundle, target, series=series, assignments=set_ or [])

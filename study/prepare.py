@@ -48,6 +48,7 @@ def prepare(
     request = prepare_request(src, out, test, splits, preset, set_, label_map, series, skip_bad=skip_bad, refit=refit)
     check_address()
     with connected():
+        # One thread of SimpleITK, because there is a task for each processor.
         run_prepare(request, RayPool(processor_slots(), partial(use_threads, 1)))
 
 

@@ -43,6 +43,7 @@ def study(
     ] = False,
 ) -> None:
     """Run a study: search, final stage and report. After an interruption, the same command resumes it."""
+    # Imports matplotlib, for which `--help` and a refused command need not wait.
     from study.report import print_report, write_report
 
     settings = _settings(preset, config, set_ or [])
@@ -50,6 +51,7 @@ def study(
     store_path = storage.absolute(data) if data else None
     check_address()
     if store_path:
+        # Before the lease, which creates the results folder: a store that cannot be used leaves nothing behind.
         check_store(open_store(store_path), settings)
     if dry_run:
         for line in forecast_study(settings, store_path):

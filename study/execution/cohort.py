@@ -57,10 +57,12 @@ def embedded_store(manifest: StudyManifest, config: StudyConfig, results: Result
     path = results.store_folder
     if not storage.is_remote(path):
         _paint_and_prepare(manifest, config, Path(results.cohort_folder), path)
+    # The manifest of a store is written last, so a store that has one is whole.
     elif not storage.exists(storage.join(path, STORE_MANIFEST)):
         with TemporaryDirectory(prefix="renalnet-cohort-") as cohort:  # scans are painted as local files only
             _paint_and_prepare(manifest, config, Path(cohort), path)
     store = open_store(path)
+    # Only now, because the check needs the store, which was not there before.
     check_folds(config, store)
     manifest.describe_data(store, "synthetic phantoms", synthetic=True)
     return store

@@ -60,6 +60,7 @@ def connected() -> Iterator[str]:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Without a token: this Ray listens on loopback only and ends with the command.
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        # Ray would otherwise join another cluster that it finds on this machine.
         context = ray.init("local", include_dashboard=False, logging_level="WARNING", log_to_driver=False)
     try:
         yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
@@ -71,12 +72,14 @@ def _join(address: str) -> Any:
     try:
         _knock(address)
         return ray.init(address, logging_level="WARNING", log_to_driver=False)
+    # This branch comes first, because AuthenticationError is a RayError too.
     except AuthenticationError as error:
         raise ClusterError(
             f"RAY_ADDRESS={address} refuses the token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the cluster's own"
         ) from error
     except (RayError, OSError, RuntimeError, ValueError) as error:
         raise ClusterError(
+            # `chr(10)`, because Python 3.11 allows no backslash in the braces of an f-string.
             f"RAY_ADDRESS={address}: no cluster joined ({str(error).strip().partition(chr(10))[0]}); name HOST:PORT of "
             "its head, with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN where it asks for one; unset it for this machine"
         ) from error
@@ -88,5 +91,7 @@ def _knock(address: str) -> None:
     Ray 2.60 by itself tries for minutes and then ends the process.
     """
     host, _, port = address.rpartition(":")
+    # Other forms, such as `auto` and `ray://HOST:PORT`, are left to Ray.
     if host and "://" not in address:
+        # An IPv6 address stands in brackets.
         socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()

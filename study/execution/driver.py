@@ -68,6 +68,7 @@ def run_study(config: StudyConfig, results: Results, store_path: str | None, che
         ResultsError: the folder holds another study, or no trial of 3D_FCN_PPM has a trained network.
         LostError: the object store with the results failed.
     """
+    # Before Ray: a folder that holds another study, or another store, is refused without waiting for a cluster.
     manifest = StudyManifest(results, config, store_path)
     store = given_store(manifest, store_path) if store_path else embedded_store(manifest, config, results)
     with connected() as dashboard, storage_may_fail(results):
@@ -108,6 +109,7 @@ class _Stages:
         self.manifest.update(machine=machine, widths=_own_widths(self.config, widths))
         with self.manifest.timed("search"):
             self._search(widths)
+        # The searcher writes the tables at intervals, and not at all where no trial is left.
         write_tables(self.results)
         write_importances(self.results, self.config.train.epochs)
         if sum(count_repeats(self.config).values()):
@@ -131,6 +133,7 @@ class _Stages:
 
     def _final(self) -> Outcome:
         """Run the final stage, and write the winner's bundle."""
+        # The search checks once a minute only, and what follows reads the test cases.
         self.check()
         with self.manifest.timed("final"):
             _log.info("final stage: full inference on validation, then on test cases")
@@ -144,6 +147,7 @@ class _Stages:
         """Write the winner's bundle: all its members, their post-processing, and the atlases of the store."""
         best = self.results.best_folder
         members = [self.results.trial_folder(name) for name in outcome.winner.members]
+        # The bundle predicts in the way in which the winner was measured.
         used = {"stitch": self.config.final.stitch, **outcome.post_processing.used_sections}
         copy_models(members, best, {"final": InferenceConfig.model_validate(used).model_dump(mode="json")})
         if self.store.manifest.atlas:
@@ -162,6 +166,7 @@ def network_widths(config: StudyConfig) -> Widths:
     """Return each network's channels at full resolution; a baseline gets the width at which it costs as much."""
     net = config.train.net
     shape = config.train.patch.shape
+    # The configured width too, because it is that of every trial if no widths are searched.
     ours = sorted({net.width, *(config.space.width or ())})
     scaled: Widths = {
         name: {width: equal_cost_width(name, net.model_copy(update={"width": width}), shape) for width in ours}

@@ -54,6 +54,7 @@ class RepeatSearch(Searcher):
         """
         if not self._waiting:
             return None if self._running else str(Searcher.FINISHED)
+        # Planned records know no slot, and a study may be resumed with other resources.
         record = replace(self._waiting.pop(0), cpus=self._slots.cpus, gpus=self._slots.gpus)
         self._running[trial_id] = record
         write_record(self._results, record)
@@ -69,6 +70,7 @@ class RepeatSearch(Searcher):
         epochs = read_epochs(self._results, record.name)
         was_lost = error or result is None
         if was_lost and self._again.allows(record.name):
+            # Its checkpoint is the newest, so it goes first.
             self._waiting.insert(0, record)
             return
         ended = record.ended(*outcome(self._results, record, epochs, was_lost=was_lost, short=_CUT_SHORT))

@@ -48,13 +48,16 @@ def total_resources() -> dict[str, int]:
 
 def processor_slots() -> Slots:
     """Return one slot per processor of the cluster."""
+    # At least one, because the head of a cluster that starts nodes on demand offers no processors.
     return Slots(1, 0.0, max(int(ray.cluster_resources().get("CPU", 1)), 1))
 
 
 def _node_resources() -> list[Mapping[str, float]]:
+    # Ray lists lost nodes as well.
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _slots_of(node: Mapping[str, float], cpus: int, gpus: float) -> int:
+    # Counted on each node, because a trial cannot use the processors of two nodes.
     by_cpu = int(node.get("CPU", 0)) // cpus
     return min(by_cpu, int(node.get("GPU", 0) / gpus + _ROUNDING)) if gpus else by_cpu

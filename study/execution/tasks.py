@@ -78,6 +78,7 @@ class RayPool:
 
 @ray.remote
 def _apply(function: Callable[..., Result], start: Callable[[], None] | None, *arguments: Any) -> Result:
+    # For each job, because Ray decides which process runs it.
     if start:
         start()
     return function(*arguments)
@@ -86,7 +87,9 @@ def _apply(function: Callable[..., Result], start: Callable[[], None] | None, *a
 def _result(job: Job, task: Any, died: Callable[[Job], Result]) -> Result:
     try:
         value: Result = ray.get(task)
+    # This branch comes first, because RayTaskError is a RayError too.
     except RayTaskError as error:
+        # The command line translates these errors by their own types.
         if isinstance(error.cause, RenalnetError | OSError):
             raise error.cause from None
         if isinstance(error.cause, RayError):  # the task whose result this one needs is lost

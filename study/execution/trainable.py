@@ -47,6 +47,7 @@ class Trial(tune.Trainable):
         log.configure()
         keep_memory()
         torch.set_num_threads(math.ceil(self.trial_resources.required_resources.get("CPU", 1)))
+        # Before the handler, which reads both flags.
         self._is_stepping = False
         self._is_to_leave = False
         # Ray sets a handler of its own, which `_leave` calls after the checkpoint.
@@ -78,8 +79,10 @@ class Trial(tune.Trainable):
             self._leave()
         records = self._run.records
         record = record or records[-1]
+        # Up to this epoch only: an epoch that is reported late is judged by what was reached then.
         best = best_of(records[: record.epoch])
         reached = best.objective if best else 0.0
+        # A finished run may still have epochs to report.
         is_last = self._run.is_finished and record is records[-1]
         return {**asdict(record), FAILURE: record.failure, BEST: reached, "done": is_last}
 
@@ -112,8 +115,10 @@ class Trial(tune.Trainable):
 
     def _leave(self) -> None:
         """End the process as Ray's own handler would have."""
+        # Not callable if Ray has set no handler: `signal.signal` then returned a constant or None.
         if callable(self._end_of_ray):
             self._end_of_ray(signal.SIGTERM, None)
+        # The exit code that shells give a process which a signal ended.
         raise SystemExit(128 + signal.SIGTERM)
 
 

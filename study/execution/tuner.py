@@ -69,6 +69,7 @@ def run_trials(
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     # TensorBoard's files reach the results folder with Tune's snapshots only.
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "60")
+    # Never `Tuner.restore`: the journal and the records say what is left, and Tune's own snapshots are older.
     tune.Tuner(
         tune.with_resources(trainable, {"cpu": slots.cpus, "gpu": slots.gpus}),
         tune_config=tune.TuneConfig(

@@ -66,6 +66,7 @@ def open_study(
         study.set_user_attr(CHOICES, first_choices(searched))
         point = first_point(config.train, config.space, network)
         if point is not None:
+            # A driver that was killed before the study was whole may have enqueued the point already.
             study.enqueue_trial(point, skip_if_exists=True)
     study.set_user_attr(_WHOLE, True)  # last: a driver that is killed above leaves a study that is not whole
     return study
@@ -80,6 +81,7 @@ def _studies_of(storage: BaseStorage, network: NetName) -> list[optuna.Study]:
     names = optuna.get_all_study_names(storage)
     own = [name for name in names if name == network or name.startswith(f"{network}-")]
     found = [optuna.load_study(study_name=name, storage=storage) for name in own]
+    # A driver that was killed within `_create` leaves a study without this attribute; `_create` then takes it up.
     return [study for study in found if EPOCHS in study.user_attrs]
 
 
@@ -96,6 +98,7 @@ def _create(storage: BaseStorage, config: StudyConfig, network: NetName, *, is_f
 
 def _take_over(shorter: optuna.Study, study: optuna.Study, results: Results, epochs: int) -> None:
     """Add the trials of the shorter study that are still missing, in their order, and lengthen their records."""
+    # Trials keep their numbers, so the number of those taken over says where a killed driver stopped.
     for frozen in shorter.get_trials(deepcopy=False)[len(study.get_trials(deepcopy=False)) :]:
         record = find_record(results, trial_name(network_of(study), frozen.number))
         if record is None:  # enqueued, or drawn but not started
@@ -105,7 +108,9 @@ def _take_over(shorter: optuna.Study, study: optuna.Study, results: Results, epo
             # Before the trial: a driver that is killed in between finds the record lengthened, and adds the trial.
             write_record(results, longer)
             study.add_trial(_copy(frozen, _STATES[longer.state]))
+    # Last, because a drawn trial that has not started is taken over in the state that it has in the shorter study.
     for frozen in shorter.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        # Optuna's TPE ranks a pruned trial without values below all others, and ignores a failed one.
         state = TrialState.PRUNED if frozen.intermediate_values else TrialState.FAIL
         shorter.tell(frozen.number, state=state)  # a running trial goes on in the longer study only
 
@@ -127,5 +132,6 @@ def _copy(frozen: FrozenTrial, state: TrialState) -> FrozenTrial:
         distributions=frozen.distributions,
         intermediate_values=frozen.intermediate_values,
         user_attrs=frozen.user_attrs,
+        # Optuna keeps the values of an enqueued point there.
         system_attrs=frozen.system_attrs,
     )

@@ -91,17 +91,22 @@ class _Uploaded(_Local):
 
     def __init__(self, path: str) -> None:
         folder = tempfile.mkdtemp(prefix="renalnet-journal-")
+        # This also runs when the interpreter ends, so that a driver which fails leaves no folder behind.
         self._release = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         self._target = path
         self.source = Path(folder) / JOURNAL
+        # Fetched first, because `_Local` repairs the end of the file.
         if storage.exists(path):
             self.source.write_bytes(storage.read_bytes(path))
         super().__init__(str(self.source))
         self._num_appended = 0
         self._num_stored = 0
+        # An upload must not hold half an entry, so the file is read under the same lock.
         self._appending = threading.Lock()
+        # Of two uploads at once, the older could arrive last and replace the newer one.
         self._uploading = threading.Lock()
         self.ended = threading.Event()
+        # A daemon, so that a driver which never closes the journal can end.
         self._uploads = threading.Thread(target=self._upload_regularly, name="journal", daemon=True)
         self._uploads.start()
 
@@ -114,6 +119,7 @@ class _Uploaded(_Local):
     def flush(self) -> None:
         """Upload the file if it has grown; one upload at a time."""
         with self._uploading:
+            # Released before the upload, so that the search need not wait for it.
             with self._appending:
                 content = self.source.read_bytes()
                 num_appended = self._num_appended
@@ -126,6 +132,7 @@ class _Uploaded(_Local):
         if self.ended.is_set():
             return
         self.ended.set()
+        # Before the file is removed, from which that thread may be uploading.
         self._uploads.join()
         try:
             self.flush()
@@ -142,6 +149,7 @@ class _Uploaded(_Local):
             try:
                 self.flush()
                 is_failing = False
+            # The search goes on: where an upload must succeed, the searcher calls `flush` itself, which raises.
             except OSError as error:
                 if not is_failing:
                     _log.warning("%s: not uploaded (%s); trying again", self._target, error)
@@ -154,11 +162,13 @@ class _ReadOnly(BaseJournalBackend):
     def __init__(self, path: str) -> None:
         self._path = path
         self._lines: list[bytes] = []
+        # The first read fetches, also where the clock starts at 0.
         self._read_at = -READ_EVERY_S
 
     def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
         """Return the entries from the given number on."""
         if time.monotonic() - self._read_at >= READ_EVERY_S:
+            # What follows the last line break is empty, or an entry that is still being written.
             *self._lines, _ = storage.read_bytes(self._path).split(b"\n")
             self._read_at = time.monotonic()
         return [json.loads(line) for line in self._lines[log_number_from:]]

@@ -12,4 +12,5 @@ def resumed_trial(storage: BaseStorage, study: optuna.Study, number: int) -> Tri
     does not recommend its constructor, but has no other way to resume a running trial.
     """
     study_id = storage.get_study_id_from_name(study.study_name)
+    # An id counts the trials of all studies in a storage, a number those of one study.
     return Trial(study, storage.get_trial_id_from_study_id_trial_number(study_id, number))

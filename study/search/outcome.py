@@ -44,6 +44,7 @@ def outcome(
     """
     if was_lost:
         return "failed", f"it raised an error or its process was lost; see tune/{record.name}/error.txt"
+    # Without a loss, Ray has received an epoch. If there is none here, the node wrote it to another disk.
     if not epochs:
         return "failed", f"its epochs are not seen here: {results} must be a folder that all nodes share"
     if epochs[-1].failure:

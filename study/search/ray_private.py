@@ -15,6 +15,7 @@ CONTROLLER_LOGGER: Final = "ray.tune.execution.tune_controller"
 """Name of the logger on which Tune reports a lost trial with Ray's whole traceback."""
 
 
+# Ray's median rule finds a trial by equality and hash, which a frozen class has.
 @dataclass(frozen=True)
 class _StandIn:
     """The part of a Ray trial that rules read.
@@ -47,4 +48,5 @@ def rungs_of(rule: TrialScheduler) -> dict[int, dict[str, float]]:
     """
     if not isinstance(rule, ASHAScheduler):
         return {}
+    # The study's rules have one bracket only.
     return {int(age): dict(values) for age, values in rule._brackets[0]._rungs}

@@ -47,7 +47,10 @@ class NetworkScheduler(FIFOScheduler):
         self._heard: dict[str, int] = {}
         records = read_records(results)
         curves = read_curves(results, records)
+        # In the order of numbers, not of time: Ray's ASHA notes the value at a rung whatever it decides, and the median
+        # rule is not asked for a decision.
         for record in records:
+            # An ended trial is not in `heard`, because all its epochs were judged.
             self._rebuild(record, curves[record.name], heard.get(record.name, config.train.epochs))
 
     def on_trial_result(self, _controller: Any, trial: Any, result: dict[str, Any]) -> str:

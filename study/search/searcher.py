@@ -138,6 +138,7 @@ class NetworkSearch(Searcher):
             return
         short = self._pruner.reason(len(epochs))
         ended = record.ended(*outcome(self._results, record, epochs, was_lost=was_lost, short=("pruned", short)))
+        # First the record: if this driver is killed in between, the next one tells Optuna what the record says.
         write_record(self._results, ended)
         self._tell(trial, ended, epochs)
         self._retention.add(ended, epochs)
@@ -172,6 +173,7 @@ class NetworkSearch(Searcher):
         if self._config.search.objective == "pareto":
             return
         for epoch in sorted(objectives):
+            # Optuna ignores a second value for an epoch, and warns.
             if epoch > self._heard(trial):
                 trial.report(objectives[epoch], epoch)
 
@@ -232,6 +234,7 @@ class NetworkSearch(Searcher):
 
     def _num_begun(self, network: NetName) -> int:
         trials = self._studies[network].get_trials(deepcopy=False)
+        # The enqueued first point is waiting until `ask` takes it.
         return sum(trial.state != TrialState.WAITING for trial in trials)
 
     def _sampler(self, network: NetName, number: int) -> BaseSampler:
@@ -242,6 +245,7 @@ class NetworkSearch(Searcher):
             network, number = self._unfinished.pop(0)
             return self._trial(network, number), network
         for network, budget in self._budget().items():
+            # A waiting trial is always the first, so this is the number that `ask` gives to the next trial.
             number = self._num_begun(network)
             if number < budget:
                 study = self._studies[network]
@@ -251,6 +255,7 @@ class NetworkSearch(Searcher):
 
     def _record(self, trial: Trial, network: NetName) -> TrialRecord:
         """Return the record of a trial that starts; a trial that has started before keeps its point and run."""
+        # Not drawn anew, because the configuration may have changed since the trial started.
         known = find_record(self._results, trial_name(network, trial.number))
         point = draw(trial, self._domains[network]) if known is None else known.point
         train = self._train_config(network, point).model_dump(mode="json") if known is None else known.train
@@ -260,6 +265,7 @@ class NetworkSearch(Searcher):
             state="running",
             point=point,
             train=train,
+            # Those of this driver, because a study may be resumed with other resources.
             cpus=self._slots.cpus,
             gpus=self._slots.gpus,
         )

@@ -36,4 +36,5 @@ def num_finalists(config: StudyConfig) -> int:
 def _num_points(config: StudyConfig, network: NetName) -> float:
     """Return the number of points that can be drawn, and one for the point that a search starts with."""
     first = first_point(config.train, config.space, network)
+    # Optuna's grid sampler does not count an enqueued point, even one that lies on the grid.
     return num_points(config.search, domains(config.space, network)) + (first is not None)

@@ -34,6 +34,7 @@ class Asha(Pruner):
 
     def describe(self) -> str:
         """Return the ages of the rungs, and the fraction of trials that pass one."""
+        # A trial with the earliest first milestone has the most rungs before its end.
         ages = self._ages(self.config.space.first_step[0])
         if not ages:
             return "nothing is pruned"

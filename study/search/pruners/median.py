@@ -31,6 +31,7 @@ class Median(Pruner):
     def describe(self) -> str:
         """Return the age from which trials are pruned."""
         search = self.config.search
+        # This rule has no rungs, but its trials can be pruned where a first rung lies before their end.
         first_milestone = self.config.space.first_step[0]
         if not rung_ages(search.grace_epochs, search.reduction_factor, self.config.train.epochs, first_milestone):
             return "nothing is pruned"

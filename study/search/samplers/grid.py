@@ -24,6 +24,7 @@ class Grid(Sampler):
     The points do not depend on earlier trials: they are the same in any order in which trials end.
     """
 
+    # The levels of a narrower range are other values.
     can_be_narrowed = False
 
     def for_trial(self, seed: int, _: int) -> BaseSampler:

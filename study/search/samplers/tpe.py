@@ -12,6 +12,8 @@ class Tpe(Sampler):
     def for_trial(self, seed: int, number: int) -> BaseSampler:
         """Return Optuna's multivariate TPE."""
         own_seed = trial_seed(seed, number)
+        # The other settings are Optuna's: on recorded curves, a share of good trials from 0.1 to 0.35 and 100
+        # candidates a draw made no difference beyond the noise (results/LOG.md).
         tpe = TPESampler(
             n_startup_trials=self.search.num_startup_trials,
             multivariate=True,

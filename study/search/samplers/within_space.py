@@ -42,6 +42,7 @@ class WithinSpace(BaseSampler):
             return {}
         options = study.user_attrs[CHOICES]
         found = {name: distribution(domain, options.get(name)) for name, domain in sorted(self._searched.items())}
+        # Optuna sets a parameter with a single value without asking the sampler.
         return {name: own for name, own in found.items() if not own.single()}
 
     def sample_relative(
@@ -49,7 +50,9 @@ class WithinSpace(BaseSampler):
     ) -> dict[str, Any]:
         """Return a joint draw in which all choices are allowed."""
         for _ in range(REDRAWS):
+            # The whole point is drawn again, because a new value for one choice alone would ignore the joint draw.
             drawn = dict(self._inner.sample_relative(study, trial, search_space))
+            # True for an empty draw, by which TPE leaves its first random trials to `sample_independent`.
             if all(value in self._searched[name] for name, value in drawn.items()):
                 return drawn
         return {name: self._allowed(name, value) for name, value in drawn.items()}
@@ -75,6 +78,7 @@ class WithinSpace(BaseSampler):
     def _allowed(self, name: str, value: Any) -> Any:
         """Return the value, or a uniform draw for a choice that is no longer allowed."""
         domain = self._searched[name]
+        # Ranges are drawn from as narrowed; only choices keep the options with which the study began.
         if value in domain or not isinstance(domain, Choice):
             return value
         return domain.options[int(self._rng.integers(len(domain.options)))]
