@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from renalnet.data.store.reader import open_store
 from renalnet.errors import BusyError, InputError, StoreError
 from renalnet.runtime import storage
 from renalnet.runtime.lease import Lease
+from renalnet.runtime.workers import Workers
 
 ROOT = Path(__file__).parents[3]
 PHANTOM = PhantomConfig(shape=(60, 110, 110), spacing_mm=(5.0, 3.2, 3.2))
@@ -33,11 +35,21 @@ GRID = Grid.axis_aligned((12, 40, 40), (2.0, 1.0, 1.0))
 EMPTY_LABEL = Volume(np.zeros(GRID.shape, np.uint8), GRID)
 
 
+POOLS: dict[int, Workers] = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pools() -> Iterator[None]:
+    """Pools of one and of two processes for all tests, because each process imports the libraries for seconds."""
+    with local_pool(1) as one, local_pool(2) as two:
+        POOLS.update({1: one, 2: two})
+        yield
+
+
 def prepare(
     src: Path, out: Path, config: PrepareConfig, *, workers: int = 1, progress: Progress | None = None, **more: object
 ) -> PrepareSummary:
-    with local_pool(workers) as pool:
-        return run_prepare(Request(src, out, config, **more), pool, progress)  # type: ignore[arg-type]
+    return run_prepare(Request(src, out, config, **more), POOLS[workers], progress)  # type: ignore[arg-type]
 
 
 def write_case(folder: Path, image: Volume, label: Volume) -> None:
