@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 from renalnet.errors import InputError
 from renalnet.types import BACKGROUND, KIDNEY, LABEL_NAMES, NUM_CLASSES, TUMOR, HuArray, LabelArray
 
-HU_LOW: Final = -200
-HU_HIGH: Final = 500
-"""CT numbers are clipped to [-200, 500] before a rule is applied, as for a network."""
+THRESHOLD_ROI: Final = "threshold_roi"
+"""Name of `WindowRule` in tables and files."""
+THRESHOLD_INSIDE: Final = "threshold_inside"
+"""Name of `InsideRule` in tables and files."""
+RULE_HU_RANGE: Final = (-200, 500)
+"""CT numbers are clipped to this range, the default of PrepareConfig."""
+_HU_LOW, _HU_HIGH = RULE_HU_RANGE
 # A divisor of the range, so that the last bound is 500 exactly.
 WINDOW_STRIDE_HU: Final = 5
 """Distance between the bounds of the windows that are compared."""
@@ -39,8 +43,8 @@ def hu_counts(image: HuArray, label: LabelArray) -> HuCounts:
     """
     if image.shape != label.shape:
         raise InputError(f"image has shape {image.shape} and label map {label.shape}; both must be on one grid")
-    num_hu = HU_HIGH - HU_LOW + 1
-    rows = np.clip(image, HU_LOW, HU_HIGH).astype(np.int64) - HU_LOW
+    num_hu = _HU_HIGH - _HU_LOW + 1
+    rows = np.clip(image, _HU_LOW, _HU_HIGH).astype(np.int64) - _HU_LOW
     counts = np.bincount((rows * NUM_CLASSES + label).ravel(), minlength=num_hu * NUM_CLASSES)
     return counts.reshape(num_hu, NUM_CLASSES)
 
@@ -58,7 +62,7 @@ class InsideRule:
 
     def apply(self, image: HuArray, label: LabelArray) -> LabelArray:
         """Return the labels (z, y, x) of the rule; `label` is used only for the region."""
-        clipped = np.clip(image, HU_LOW, HU_HIGH)
+        clipped = np.clip(image, _HU_LOW, _HU_HIGH)
         tumor = clipped < self.threshold_hu if self.below else clipped >= self.threshold_hu
         inside = np.where(tumor, TUMOR, KIDNEY)
         return np.where(label == BACKGROUND, BACKGROUND, inside).astype(np.uint8)
@@ -85,7 +89,7 @@ class WindowRule:
         """Return the labels (z, y, x) of the rule; `label` is not used and makes the two rules interchangeable."""
         del label
         # A bound of 500 includes 500 and above, although windows exclude their upper bound.
-        clipped = np.clip(image, HU_LOW, HU_HIGH - 1)
+        clipped = np.clip(image, _HU_LOW, _HU_HIGH - 1)
         kidney, tumor = ((clipped >= low) & (clipped < high) for low, high in (self.kidney_hu, self.tumor_hu))
         return np.where(tumor, TUMOR, np.where(kidney, KIDNEY, BACKGROUND)).astype(np.uint8)
 
@@ -108,7 +112,7 @@ def fit_inside_rule_to_counts(counts: Iterable[HuCounts]) -> InsideRule:
     dice = np.mean([_threshold_dice(case) for case in cases], axis=0)
     # Among equals, argmax takes the first: `below`, then the lower threshold.
     direction, row = np.unravel_index(int(dice.argmax()), dice.shape)
-    return InsideRule(int(row) + HU_LOW, bool(direction == 0), float(dice[direction, row]))
+    return InsideRule(int(row) + _HU_LOW, bool(direction == 0), float(dice[direction, row]))
 
 
 def fit_window_rule(cases: Iterable[tuple[HuArray, LabelArray]]) -> WindowRule:
@@ -153,13 +157,13 @@ def _threshold_dice(case: HuCounts) -> NDArray[np.float64]:
 def _best_window(counts: list[HuCounts], label: int) -> tuple[Window, float]:
     dice = np.mean([_window_dice(case, label) for case in _holding(counts, label)], axis=0)
     low, high = np.unravel_index(int(dice.argmax()), dice.shape)
-    window = (int(low) * WINDOW_STRIDE_HU + HU_LOW, int(high) * WINDOW_STRIDE_HU + HU_LOW)
+    window = (int(low) * WINDOW_STRIDE_HU + _HU_LOW, int(high) * WINDOW_STRIDE_HU + _HU_LOW)
     return window, float(dice[low, high])
 
 
 def _window_dice(case: HuCounts, label: int) -> NDArray[np.float64]:
     """Return the Dice (141, 141) of a label for each pair of bounds; 0 or less where high <= low."""
-    edges = np.arange(0, HU_HIGH - HU_LOW + 1, WINDOW_STRIDE_HU)
+    edges = np.arange(0, _HU_HIGH - _HU_LOW + 1, WINDOW_STRIDE_HU)
     below = np.concatenate([np.zeros((1, NUM_CLASSES)), case.cumsum(axis=0)])[edges]
     below[-1] = case.sum(axis=0)  # so that the last window includes HU 500
     found = below[None, :, label] - below[:, None, label]

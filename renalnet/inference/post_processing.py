@@ -62,7 +62,7 @@ class PostProcessing:
     @property
     def last_stage(self) -> str:
         """Name of the stage whose labels are the final ones."""
-        return _stage_name(section.stage for name, section in self.sections.items() if name in self.used)
+        return stage_name(section.stage for name, section in self.sections.items() if name in self.used)
 
     @property
     def used_sections(self) -> dict[str, OperationConfig]:
@@ -70,7 +70,8 @@ class PostProcessing:
         return {name: section.switched(on=name in self.used) for name, section in self.sections.items()}
 
 
-def _stage_name(names: Iterable[str]) -> str:
+def stage_name(names: Iterable[str]) -> str:
+    """Return the name of the stage after some operations, from their names in the order of application."""
     return "_".join(names) or NETWORK
 
 
@@ -87,5 +88,5 @@ def stages_of(vote: LabelArray, evidence: Evidence, post_processing: PostProcess
             stages |= {
                 (*names, section.stage): apply_operation(labels, evidence, switched) for names, labels in stages.items()
             }
-    named = {_stage_name(names): labels for names, labels in stages.items()}
+    named = {stage_name(names): labels for names, labels in stages.items()}
     return {**named, FINAL: named[post_processing.last_stage]}

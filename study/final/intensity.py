@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from renalnet.data.store.reader import Store
-from renalnet.evaluation.intensity_rules import fit_inside_rule, fit_window_rule
+from renalnet.evaluation.intensity_rules import THRESHOLD_INSIDE, THRESHOLD_ROI, fit_inside_rule, fit_window_rule
 from renalnet.evaluation.table import measure
 from renalnet.inference.post_processing import FINAL
 from renalnet.types import HuArray, LabelArray
-from study.records.tables import Measurement
+from study.records.tables import RULE, Measurement
 
 
 def intensity_measurements(store: Store) -> list[Measurement]:
@@ -17,11 +17,11 @@ def intensity_measurements(store: Store) -> list[Measurement]:
     rois = [roi for split in ("train", "validation") for roi in store.read_split(split)]
     known = [(roi.image, roi.label) for roi in rois]
     rules: dict[str, Callable[[HuArray, LabelArray], LabelArray]] = {
-        "threshold_roi": fit_window_rule(known).apply,
-        "threshold_inside": fit_inside_rule(known).apply,
+        THRESHOLD_ROI: fit_window_rule(known).apply,
+        THRESHOLD_INSIDE: fit_inside_rule(known).apply,
     }
     return [
-        Measurement(case=roi.case, split="test", network=name, stage=FINAL, role="rule", **asdict(measures))
+        Measurement(case=roi.case, split="test", network=name, stage=FINAL, role=RULE, **asdict(measures))
         for roi in store.read_split("test")
         for name, apply in rules.items()
         # The rule `threshold_inside` gets the truth, because it tells tumor from kidney within the true outline.

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 import numpy as np
 
@@ -37,9 +37,8 @@ from study.finalists.finalists import Finalist, load_finalists
 from study.finalists.selection import fix_winner
 from study.records.parquet import read_rows, write_rows
 from study.records.results import Results
-from study.records.tables import Measurement, StageMeasurement
+from study.records.tables import APPENDIX, BASELINE, WINNER, Measurement, Role, StageMeasurement
 
-Role: TypeAlias = Literal["winner", "baseline", "appendix"]
 _IN_FLIGHT: Final = 2
 """Finalists that are validated at once: one votes while the post-processing of the other is chosen."""
 
@@ -71,7 +70,7 @@ def run_final(config: StudyConfig, results: Results, store: Store, work: Work) -
     the study has been extended since and has other finalists.
 
     Raises:
-        ResultsError: no trial of 3D_FCN_PPM has an intact checkpoint, or the store has no validation or test cases.
+        ResultsError: no trial of 3D_FCN_PPM has an intact model, or the store has no validation or test cases.
     """
     finalists = load_finalists(results, config)
     stage = _Stage(config, results, store, work)
@@ -90,7 +89,7 @@ def run_final(config: StudyConfig, results: Results, store: Store, work: Work) -
     write_rows(results.metrics_path, [*measurements, *intensity_measurements(store)])
     _write_judgements(stage, winner, finalists, measurements)
     storage.write_json(results.post_processings_path, {name: each.to_json() for name, each in chosen.items()})
-    shown = [finalist for finalist in order if roles[finalist.name] != "appendix"]
+    shown = [finalist for finalist in order if roles[finalist.name] != APPENDIX]
     for case in store.cases("test"):
         write_view(results, store, case, shown)
     return Outcome(winner, chosen)
@@ -197,5 +196,5 @@ def _scores(finalists: Sequence[Finalist], validation: Sequence[StageMeasurement
 
 def _role(finalist: Finalist, winner: Finalist) -> Role:
     if finalist.network != MAIN_NETWORK:
-        return "baseline"
-    return "winner" if finalist is winner else "appendix"
+        return BASELINE
+    return WINNER if finalist is winner else APPENDIX

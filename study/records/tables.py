@@ -6,11 +6,23 @@ as in files of earlier versions. To add a column, add a field with a default and
 
 import json
 from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
 
 from renalnet.evaluation.mask_quality import Signs
 from renalnet.evaluation.rows import LabelMeasures
 from renalnet.planning.rows import SheetMeasures
 from study.records.parquet import MAY_BE_ABSENT
+
+Role: TypeAlias = Literal["winner", "baseline", "appendix", "rule", "added"]
+"""What a method is in the report."""
+WINNER: Final = "winner"
+BASELINE: Final = "baseline"
+APPENDIX: Final = "appendix"
+"""Role of the finalists of the winner's network that were not chosen."""
+RULE: Final = "rule"
+"""Role of an intensity rule."""
+ADDED: Final = "added"
+"""Role of another program whose masks were given with `--add`."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +154,7 @@ class StageMeasurement(LabelMeasures, _StagePlace):
 class Measurement(StageMeasurement):
     """A row of `metrics.parquet`: a row of `final/parts` and the role of its method."""
 
-    role: str
+    role: Role
     """`winner`, `baseline`, `appendix` (other finalists), `rule` (by intensity) or `added` (another program)."""
 
 

@@ -5,8 +5,7 @@ import pytest
 
 from renalnet.errors import InputError
 from renalnet.evaluation.intensity_rules import (
-    HU_HIGH,
-    HU_LOW,
+    RULE_HU_RANGE,
     InsideRule,
     WindowRule,
     fit_inside_rule,
@@ -18,6 +17,7 @@ from renalnet.evaluation.intensity_rules import (
 from renalnet.types import HuArray, LabelArray
 
 Case = tuple[HuArray, LabelArray]
+HU_LOW, HU_HIGH = RULE_HU_RANGE
 
 
 def _case(hu: list[int], label: list[int]) -> Case:

@@ -10,13 +10,14 @@ from renalnet.data.images.volume import canonical, grid_difference
 from renalnet.data.store.reader import Roi, Store, open_store
 from renalnet.errors import ConfigError, InputError, ResultsError, StoreError
 from renalnet.evaluation.table import measure
+from renalnet.inference.post_processing import FINAL
 from renalnet.runtime import storage
 from renalnet.types import LabelArray
 from study.records.documents import Manifest
 from study.records.parquet import row_of
 from study.records.results import Results
-from study.records.tables import Measurement
-from study.report.analysis.methods import ADDED, LOOKS
+from study.records.tables import ADDED, Measurement
+from study.report.analysis.methods import LOOKS
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +113,6 @@ def _on_roi(path: Path, roi: Roi) -> LabelArray:
 
 def _measure(name: str, labels: LabelArray, roi: Roi) -> Iterable[Measurement]:
     # Only rows of the final stage enter Table I; another program has no stages.
-    about = {"case": roi.case, "split": "test", "network": name, "role": ADDED, "stage": "final"}
+    about = {"case": roi.case, "split": "test", "network": name, "role": ADDED, "stage": FINAL}
     for measures in measure(roi.label, labels, roi.spacing_mm):
         yield row_of(name, Measurement, {**about, **asdict(measures)})

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from renalnet.evaluation.detection import Detection, by_patient, by_voxel
 from renalnet.evaluation.overlap import Confusion
-from study.records.tables import Measurement
-from study.report.analysis.methods import APPENDIX, Method, method_of, method_place
+from study.records.tables import APPENDIX, Measurement
+from study.report.analysis.methods import Method, method_of, method_place
 from study.report.analysis.statistics import Settings
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from renalnet.evaluation.rows import SHOWN
-from study.records.tables import Measurement
-from study.report.analysis.methods import APPENDIX, Method, method_of, method_place
+from study.records.tables import APPENDIX, Measurement
+from study.report.analysis.methods import Method, method_of, method_place
 
 
 @dataclass(frozen=True)

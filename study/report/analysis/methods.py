@@ -11,18 +11,13 @@ from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from renalnet.config.inference import OPERATIONS
-from renalnet.config.networks import MAIN_NETWORK, NETWORKS, NetworkEntry, PaperRow
+from renalnet.config.networks import NETWORKS, NetworkEntry, PaperRow
+from renalnet.evaluation.intensity_rules import THRESHOLD_INSIDE, THRESHOLD_ROI
+from renalnet.inference.post_processing import FINAL, NETWORK, stage_name
 from study.records.content import ResultsContent
-from study.records.tables import Measurement
+from study.records.tables import ADDED, APPENDIX, BASELINE, RULE, Measurement, Role
+from study.report.analysis.palette import FREE_COLORS, INSIDE_COLOR, WINDOWS_COLOR
 
-OURS: Final = MAIN_NETWORK
-WINNER: Final = "winner"
-BASELINE: Final = "baseline"
-RULE: Final = "rule"
-ADDED: Final = "added"
-"""Role of another program whose masks were given with `--add`."""
-APPENDIX: Final = "appendix"
-"""Role of the finalists of the winner's network that were not chosen."""
 COMPARED: Final = (BASELINE, RULE, ADDED)
 """Roles of the methods that the winner is compared with."""
 
@@ -45,15 +40,16 @@ def _look_of(entry: NetworkEntry) -> Look:
 
 
 LOOKS: Final[dict[str, Look]] = {
-    # The paper's Table I ends with 3D_FCN_PPM, the first entry of the registry.
+    # The paper's Table I ends with 3D_FCN_PPM, the first entry of the table.
     **{name: _look_of(NETWORKS[name]) for name in reversed(list(NETWORKS))},
-    "threshold_roi": Look("Intensity rule, whole ROI", "rule in ROI", "#8A8F98", "x"),
-    "threshold_inside": Look("Intensity rule, inside true kidney", "rule in kidney", "#5B616B", "+"),
+    THRESHOLD_ROI: Look("Intensity windows, whole ROI", "windows in ROI", WINDOWS_COLOR, "x"),
+    THRESHOLD_INSIDE: Look("One threshold, inside the true region", "threshold in region", INSIDE_COLOR, "+"),
 }
 """Known names in the order of the tables: the networks, then the intensity rules."""
-_FREE_COLORS: Final = ("#009E73", "#56B4E9", "#B8A800")
-"""Colors of Okabe and Ito (2008) for unknown names; their yellow is darkened, since the page is white."""
-_FREE_MARKERS: Final = ("D", "v", "P", "X", "<", ">", "h")
+_USED: Final = {mark for look in LOOKS.values() for mark in (look.color, look.marker)}
+# A network may have one of them.
+_FREE_COLORS: Final = tuple(color for color in FREE_COLORS if color not in _USED)
+_FREE_MARKERS: Final = tuple(marker for marker in ("D", "v", "P", "X", "<", ">", "h") if marker not in _USED)
 _GOLDEN_RATIO: Final = 0.618034
 """Share of the color circle between two further hues; multiples of it never come close to each other."""
 
@@ -65,25 +61,25 @@ def _stage_titles() -> dict[str, str]:
         added = operation.title.removeprefix("the ")
         # Each operation doubles the combinations: those without it stay.
         titles |= {(*names, operation.stage): f"{title} + {added}" for names, title in titles.items()}
-    return {"network": "network alone"} | {"_".join(names): title for names, title in titles.items() if names}
+    return {stage_name(names): title for names, title in titles.items()} | {NETWORK: "network alone"}
 
 
-STAGES: Final = {**_stage_titles(), "final": "final (post-processing chosen on validation cases)"}
+STAGES: Final = {**_stage_titles(), FINAL: "final (post-processing chosen on validation cases)"}
 """Titles of the known stages of inference, in their order."""
 
 
 class Method(NamedTuple):
-    """Whatever produced a set of masks: a checkpoint of a network, an intensity rule, or another program."""
+    """Whatever produced a set of masks: a finalist, an intensity rule, or another program."""
 
     network: str
     """Key of the network, name of the rule, or name of the program."""
     checkpoint: str
     """Name of the finalist; empty for a rule or a program."""
-    role: str
+    role: Role
 
     @property
     def title(self) -> str:
-        """The title for people, with the checkpoint in the appendix, which shows several of one network."""
+        """The title for people, with the finalist in the appendix, which shows several of one network."""
         title = title_of(self.network)
         return f"{title} ({self.checkpoint})" if self.role == APPENDIX else title
 
@@ -132,7 +128,7 @@ def stage_title(stage: str) -> str:
 
 def stage_place(stage: str) -> tuple[bool, int]:
     """Return the key that sorts stages: known ones in their order, unknown ones before the final one."""
-    return stage == "final", list(STAGES).index(stage) if stage in STAGES else len(STAGES)
+    return stage == FINAL, list(STAGES).index(stage) if stage in STAGES else len(STAGES)
 
 
 class Looks:

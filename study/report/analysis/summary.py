@@ -4,21 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from renalnet.config.networks import PaperRow
+from renalnet.config.networks import MAIN_NETWORK, PaperRow
+from renalnet.inference.post_processing import FINAL
 from study.records.content import ResultsContent
-from study.records.tables import Measurement, Quality, Trial
-from study.report.analysis.methods import (
-    APPENDIX,
-    COMPARED,
-    OURS,
-    RULE,
-    WINNER,
-    Method,
-    method_of,
-    method_place,
-    paper_row,
-    stage_place,
-)
+from study.records.tables import APPENDIX, RULE, WINNER, Measurement, Quality, Trial
+from study.report.analysis.methods import COMPARED, Method, method_of, method_place, paper_row, stage_place
 from study.report.analysis.search import Hours, Rung, failed_trials, hours_of, rungs_of
 from study.report.analysis.statistics import (
     Correlation,
@@ -180,8 +170,8 @@ def summarise(content: ResultsContent, settings: Settings) -> Summary:
 
 
 def final_test_rows(content: ResultsContent) -> list[Measurement]:
-    """Return the measurements on the test cases after the final stage of inference."""
-    return [row for row in _of_test(content.measurements or []) if row.stage == "final"]
+    """Return the measurements on the test cases after all operations that are used (stage `final`)."""
+    return [row for row in _of_test(content.measurements or []) if row.stage == FINAL]
 
 
 def _of_test(rows: Iterable[Measurement]) -> list[Measurement]:
@@ -189,7 +179,7 @@ def _of_test(rows: Iterable[Measurement]) -> list[Measurement]:
 
 
 def _selection(measurements: Iterable[Measurement], settings: Settings) -> list[Standing]:
-    validation = [row for row in measurements if row.split == "validation" and row.stage == "final"]
+    validation = [row for row in measurements if row.split == "validation" and row.stage == FINAL]
     # An intensity rule cannot be a finalist.
     found = [row for row in standings_of(validation, settings) if row.method.role != RULE]
     return sorted(found, key=lambda row: row.dice_kidney.mean + row.dice_tumor.mean, reverse=True)
@@ -308,12 +298,12 @@ def _trust(cases: Iterable[CaseOutcome], settings: Settings) -> Correlation | No
     return correlation([expected for expected, _ in known], [true for _, true in known], settings)
 
 
-def find_winner(trials: Iterable[Trial], checkpoint: str | None) -> Trial | None:
-    """Return the trial of the winning checkpoint; without a checkpoint, the best 3D_FCN_PPM trial so far."""
-    if checkpoint is not None:
-        return next((trial for trial in trials if trial.name == checkpoint), None)
+def find_winner(trials: Iterable[Trial], finalist: str | None) -> Trial | None:
+    """Return the trial of the winning finalist; without a finalist, the best 3D_FCN_PPM trial so far."""
+    if finalist is not None:
+        return next((trial for trial in trials if trial.name == finalist), None)
     # The winner is always a 3D_FCN_PPM; baselines are only compared with it.
-    scored = [trial for trial in trials if trial.network == OURS and trial.objective is not None]
+    scored = [trial for trial in trials if trial.network == MAIN_NETWORK and trial.objective is not None]
     return max(scored, key=lambda trial: trial.objective or 0.0, default=None)
 
 

@@ -15,10 +15,11 @@ from study.records.tables import PlanningSheet
 from study.report.analysis.contents import Report
 from study.report.analysis.measures import LabelMeans, compared_means
 from study.report.analysis.methods import in_order, names_in, short_title_of, stage_title, title_of
+from study.report.analysis.palette import KIDNEY_COLOR, TUMOR_COLOR
 from study.report.analysis.paper import FOOTNOTES, NOT_COMPARABLE
 from study.report.analysis.summary import CaseOutcome, final_test_rows
 from study.report.pages import number_text
-from study.report.pictures.overlays import KIDNEY_COLOR, MAX_GALLERY, TUMOR_COLOR, Sprite
+from study.report.pictures.overlays import MAX_GALLERY, Sprite
 from study.report.pictures.surfaces import Surfaces
 
 _FILTERS = {

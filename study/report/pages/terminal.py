@@ -5,8 +5,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from study.records.tables import WINNER
 from study.report.analysis.contents import Report
-from study.report.analysis.methods import WINNER, stage_title
+from study.report.analysis.methods import stage_title
 from study.report.analysis.paper import FOOTNOTES, NOT_COMPARABLE
 from study.report.analysis.summary import Standing
 from study.report.pages import number_text

@@ -5,13 +5,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from renalnet.config.networks import MAIN_NETWORK
 from renalnet.runtime.csv_text import to_csv
 from renalnet.runtime.log import get_logger
 from renalnet.runtime.storage import write_bytes
 from study.records.content import load_view
 from study.records.results import Results
 from study.report.analysis.contents import Programs, Report, analyse
-from study.report.analysis.methods import OURS, Looks, names_in
+from study.report.analysis.methods import Looks, names_in
 from study.report.analysis.statistics import Settings
 from study.report.analysis.tables import tables_of
 
@@ -70,7 +71,7 @@ def _draw_search(report: Report, looks: Looks) -> dict[str, "Figure"]:
     drawn: dict[str, Figure] = {}
     if content.epochs:
         drawn["learning_curves"] = figures.learning_curves(content.epochs, trials, winner, looks)
-    if any(trial.objective is not None and trial.network == OURS for trial in trials):
+    if any(trial.objective is not None and trial.network == MAIN_NETWORK for trial in trials):
         drawn["parallel_coordinates"] = search_figures.parallel_coordinates(trials, winner)
         drawn["trial_overview"] = figures.trial_overview(trials, winner)
     if trials:

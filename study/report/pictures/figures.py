@@ -13,14 +13,20 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from renalnet.config.networks import MAIN_NETWORK
 from study.records.tables import Epoch, Trial
-from study.report.analysis.methods import LOOKS, OURS, Looks, in_order
+from study.report.analysis.methods import LOOKS, Looks, in_order
+from study.report.analysis.palette import (
+    AXIS,
+    DISEASED_COLOR,
+    FAINT,
+    HEALTHY_COLOR,
+    INK,
+    PAPER_COLOR,
+    WINNER_COLOR,
+)
 from study.report.analysis.summary import CaseOutcome
 
-INK: Final = "#1F2933"
-FAINT: Final = "#D9DEE4"
-WINNER_COLOR: Final = "#D55E00"
-_PAPER_COLOR: Final = "#009E73"
 _MAX_NAMED_CASES: Final = 30
 """Number of cases up to which the axis names each of them."""
 _MANY_TRIALS: Final = 200
@@ -96,7 +102,7 @@ def _draw_winner(axes: Axes, rows: Sequence[Epoch], looks: Looks) -> None:
 
 def trial_overview(trials: Sequence[Trial], winner: str) -> Figure:
     """Draw the best objective of the 3D_FCN_PPM trials against each searched value."""
-    scored = [trial for trial in trials if trial.objective is not None and trial.network == OURS]
+    scored = [trial for trial in trials if trial.objective is not None and trial.network == MAIN_NETWORK]
     figure = Figure(figsize=(8.6, 5.4), layout="constrained")
     panels = figure.subplots(2, 3, sharey=True)
     for axes, (label, draw) in zip(panels.ravel(), _overview_panels(scored, winner).items(), strict=True):
@@ -127,12 +133,12 @@ def _overview_panels(scored: Sequence[Trial], winner: str) -> dict[str, Callable
 
 
 def _overview_key() -> list[Line2D]:
-    color = LOOKS[OURS].color
+    color = LOOKS[MAIN_NETWORK].color
     return [
         _dot(color, "o", "trial"),
         _dot(color, "o", "stopped early", alpha=0.35),
         _dot(WINNER_COLOR, "*", "winner"),
-        _dot(_PAPER_COLOR, "D", "paper’s point"),
+        _dot(PAPER_COLOR, "D", "paper’s point"),
     ]
 
 
@@ -152,14 +158,14 @@ def _weights(axes: Axes, trials: Sequence[Trial], values: Sequence[float | None]
 
 def _trial_dots(axes: Axes, trials: Sequence[Trial], positions: Sequence[float], winner: str) -> None:
     size = 12.0 if len(trials) > _MANY_TRIALS else 49.0
-    color = LOOKS[OURS].color
+    color = LOOKS[MAIN_NETWORK].color
     stopped = [trial.state != "complete" for trial in trials]
     _dots(axes, trials, positions, stopped, marker="o", color=color, s=size, alpha=0.35, zorder=2)
     complete = [not is_stopped for is_stopped in stopped]
     _dots(axes, trials, positions, complete, marker="o", color=color, s=size, zorder=3)
     # The paper's point and the winner are among these dots as well, so their marks are drawn over them.
     papers = [trial.is_paper_point for trial in trials]
-    _dots(axes, trials, positions, papers, marker="D", color=_PAPER_COLOR, s=49.0, zorder=4)
+    _dots(axes, trials, positions, papers, marker="D", color=PAPER_COLOR, s=49.0, zorder=4)
     winners = [trial.name == winner for trial in trials]
     _dots(axes, trials, positions, winners, marker="*", color=WINNER_COLOR, s=196.0, zorder=5)
 
@@ -269,10 +275,12 @@ def trust(cases: Sequence[CaseOutcome]) -> Figure:
     axes = _axes(figure, "expected tumor Dice (without truth)", "true tumor Dice")
     known = [case for case in cases if case.expected_dice is not None]
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.5)
-    for has_tumor, marker, name in ((True, "o", "tumor"), (False, "s", "no tumor")):
+    kinds = ((True, "o", "tumor", DISEASED_COLOR), (False, "s", "no tumor", HEALTHY_COLOR))
+    for has_tumor, marker, name, color in kinds:
         some = [case for case in known if case.has_tumor == has_tumor]
         expected = [case.expected_dice or 0.0 for case in some]
-        axes.scatter(expected, [case.dice_tumor for case in some], s=36, marker=marker, alpha=0.8, label=name, zorder=3)
+        dice = [case.dice_tumor for case in some]
+        axes.scatter(expected, dice, s=36, c=color, marker=marker, alpha=0.8, label=name, zorder=3)
     axes.set_xlim(-0.03, 1.03)
     axes.set_ylim(-0.03, 1.03)
     axes.legend(frameon=False, fontsize=8, loc="upper left")
@@ -293,10 +301,10 @@ def _style(network: str, num_cases: int, looks: Looks) -> dict[str, Any]:
         "color": looks[network].color,
         "marker": looks[network].marker,
         "linestyle": "none",
-        "markersize": (8 if network == OURS else 6) * (0.6 if num_cases > _MAX_NAMED_CASES else 1),
+        "markersize": (8 if network == MAIN_NETWORK else 6) * (0.6 if num_cases > _MAX_NAMED_CASES else 1),
         "alpha": 0.9,
         # 3D_FCN_PPM is the subject of the report, so no other mark hides it.
-        "zorder": 4 if network == OURS else 3,
+        "zorder": 4 if network == MAIN_NETWORK else 3,
     }
 
 
@@ -315,7 +323,7 @@ def _axes(figure: Figure, x_label: str, y_label: str) -> Axes:
 def tidy(axes: Axes, grid: Literal["x", "y"] = "y") -> None:
     """Give a chart the look of all charts, with faint lines across the axis of the values."""
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#9AA5B1")
+    axes.spines[["left", "bottom"]].set_color(AXIS)
     axes.tick_params(colors=INK, labelsize=9)
     axes.grid(True, axis=grid, color=FAINT, linewidth=0.8)
     axes.set_axisbelow(True)

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from renalnet.types import KIDNEY, TUMOR, LabelArray
 from study.records.content import View
 from study.report.analysis.methods import LOOKS, in_order, title_of
+from study.report.analysis.palette import KIDNEY_COLOR, TUMOR_COLOR
 from study.report.analysis.summary import CaseOutcome
 
-KIDNEY_COLOR: Final = "#2EC4A6"
-TUMOR_COLOR: Final = "#FF4D4D"
 # Both limits keep a case small, so that the page can hold many.
 _MAX_SLICES: Final = 32
 _MAX_SIDE: Final = 256

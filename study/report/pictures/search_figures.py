@@ -15,16 +15,16 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from renalnet.config.networks import MAIN_NETWORK
 from study.records.tables import Importance, Trial
-from study.report.analysis.methods import OURS, Looks, in_order
-from study.report.pictures.figures import FAINT, INK, WINNER_COLOR, legend, tidy
+from study.report.analysis.methods import Looks, in_order
+from study.report.analysis.palette import FAINT, INK, PAGE, STATE_COLORS, WINNER_COLOR
+from study.report.pictures.figures import legend, tidy
 from study.search.rungs import saved_by_pruning
 
 _MAP: Final = "viridis"
 _MOST_NAMES: Final = 12
 """Number of names on an axis; of more names only every second, third, … is written."""
-_STATES: Final = {"complete": "#0072B2", "pruned": "#E69F00", "failed": "#A61B1B", "running": "#8A8F98"}
-"""Color of each state of a trial."""
 PARAMETERS: Final = {
     "ppm_kernels": "pooling kernels",
     "tumor_weight": "weight of tumor",
@@ -47,7 +47,7 @@ def parallel_coordinates(trials: Sequence[Trial], winner: str) -> Figure:
 
     The winner is bold.
     """
-    scored = [trial for trial in trials if trial.objective is not None and trial.network == OURS]
+    scored = [trial for trial in trials if trial.objective is not None and trial.network == MAIN_NETWORK]
     # The weight of kidney has no column, because it is always 1 in the search space.
     columns: dict[str, Sequence[str | float | None]] = {
         "pooling\nkernels": [trial.ppm_kernels or "none" for trial in scored],
@@ -120,7 +120,7 @@ def _marks(axes: Axes, x: int, marks: dict[str, float]) -> None:
         # A `$` in a name does not start a formula.
         text.set_parse_math(False)
         # The marks lie over all lines, the winner's (zorder 4) included, and must stay readable.
-        text.set_bbox({"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.8})
+        text.set_bbox({"facecolor": PAGE, "alpha": 0.7, "edgecolor": "none", "pad": 0.8})
         text.set_zorder(5)
 
 
@@ -159,7 +159,7 @@ def _draw_counts(axes: Axes, trials: Sequence[Trial]) -> None:
     # At least 1, because all trials may have failed in their first epoch.
     most = max([trial.epochs for trial in trials] + [1])
     base = np.zeros(most)
-    for state, color in _STATES.items():
+    for state, color in STATE_COLORS.items():
         counts = np.array([sum(t.state == state and t.epochs >= epoch for t in trials) for epoch in range(1, most + 1)])
         axes.bar(np.arange(1, most + 1), counts, bottom=base, color=color, width=0.9, label=state)
         base = base + counts
@@ -169,9 +169,9 @@ def _draw_counts(axes: Axes, trials: Sequence[Trial]) -> None:
 
 
 def _draw_hours(axes: Axes, trials: Sequence[Trial]) -> None:
-    spent = {state: sum(_hours(t) for t in trials if t.state == state) for state in _STATES}
+    spent = {state: sum(_hours(t) for t in trials if t.state == state) for state in STATE_COLORS}
     saved = sum(saved_by_pruning(_hours(t), t.epochs, t.planned_epochs) for t in trials if t.state == "pruned")
-    axes.barh([*spent, "saved by pruning"], [*spent.values(), saved], color=[*_STATES.values(), FAINT])
+    axes.barh([*spent, "saved by pruning"], [*spent.values(), saved], color=[*STATE_COLORS.values(), FAINT])
     axes.invert_yaxis()
     axes.set_xlabel("GPU hours" if any(t.gpu_hours for t in trials) else "CPU hours")
     tidy(axes, grid="x")

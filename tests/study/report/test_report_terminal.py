@@ -32,7 +32,7 @@ def test_a_narrow_terminal_puts_the_paper_below(written: Report) -> None:
     place = next(index for index, line in enumerate(lines) if "3D_FCN_PPM" in line)
     assert "paper" in lines[place + 1]
     assert "0.779" in lines[place + 1]
-    assert all("Intensity rule" not in line or "±" in line for line in lines[: place + 4])
+    assert all("Intensity windows" not in line or "±" in line for line in lines[: place + 4])
 
 
 @pytest.mark.parametrize(

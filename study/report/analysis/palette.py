@@ -1,0 +1,35 @@
+"""Colors of the figures, each `#RRGGBB`; those of the networks are in `renalnet.config.networks`.
+
+Colors that appear in one figure differ, and no state of a trial has the color of a network.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+INK: Final = "#1F2933"
+"""Text, marks of axes and lines of reference."""
+FAINT: Final = "#D9DEE4"
+"""Grid lines, the diagonal of the expected Dice, and hours saved by pruning."""
+AXIS: Final = "#9AA5B1"
+PAGE: Final = "#FFFFFF"
+WINNER_COLOR: Final = "#D55E00"
+"""The winner among the other trials of its network."""
+PAPER_COLOR: Final = "#009E73"
+"""The trial with the paper's values."""
+STATE_COLORS: Final[Mapping[str, str]] = MappingProxyType(
+    {"complete": "#0B6E4F", "pruned": "#F0E442", "failed": "#A61B1B", "running": "#79B4DC"}
+)
+"""States of a trial."""
+KIDNEY_COLOR: Final = "#2EC4A6"
+TUMOR_COLOR: Final = "#FF4D4D"
+DISEASED_COLOR: Final = "#1F77B4"
+"""Cases with a tumor."""
+HEALTHY_COLOR: Final = "#FF7F0E"
+"""Cases without a tumor."""
+WINDOWS_COLOR: Final = "#8A8F98"
+"""The intensity windows over the whole ROI."""
+INSIDE_COLOR: Final = "#5B616B"
+"""The threshold inside the true region."""
+FREE_COLORS: Final = ("#009E73", "#56B4E9", "#B8A800")
+"""Colors of Okabe and Ito (2008) for unknown names; their yellow is darkened, since the page is white."""
