@@ -1,54 +1,89 @@
 """The tables of a report as CSV: what the page shows and what the figures draw."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from renalnet.evaluation.rows import SHOWN_WITHOUT_VOLUMES
 from study.records.documents import FinalistEntry
-from study.records.tables import PlanningSheet
+from study.records.tables import Epoch, Importance, PlanningSheet, Quality
 from study.report.analysis.contents import Report
 from study.report.analysis.measures import LabelMeans, label_means
 from study.report.analysis.statistics import Estimate
 from study.report.analysis.summary import CaseOutcome, Standing, final_test_rows
 
+if TYPE_CHECKING:
+    # `_typeshed` exists for type checkers only, so annotations that use it are strings.
+    from _typeshed import DataclassInstance
+
 Cells = dict[str, object]
-_IMPORTANCE_COLUMNS: Final = ("network", "parameter", "evaluator", "importance", "num_trials")
-_QUALITY_COLUMNS: Final = (
-    "case",
-    "split",
-    "expected_dice",
-    "expected_error",
-    "num_known",
-    "entropy_bits",
-    "expected_dice_tumor",
-    "agreement",
-)
-_EPOCH_COLUMNS: Final = (
-    "trial",
-    "name",
-    "network",
-    "epoch",
-    "loss",
-    "dice_kidney",
-    "dice_tumor",
-    "objective",
-    "learning_rate",
-    "seconds",
-    "repeat_of",
-)
-_PLAN_FIRST: Final = ("case", "source", "side", "kidney_ml", "kidney_length_mm", "tumor_ml", "num_tumors")
-_PLAN_COLUMNS: Final = (
-    *_PLAN_FIRST,
-    "remaining_ml",
-    "margin_mm",
-    *(
-        each.name
-        for each in fields(PlanningSheet)
-        if each.name not in (*_PLAN_FIRST, "remaining_ml", "margin_mm", "checkpoint")
+
+
+def _columns(row_type: "type[DataclassInstance]", first: Sequence[str], without: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return the columns of a CSV file, whose order differs from that of the Parquet file.
+
+    Fields that are not named here follow at the end, in their order.
+    """
+    named = {*first, *without}
+    return (*first, *(each.name for each in fields(row_type) if each.name not in named))
+
+
+_IMPORTANCE_COLUMNS: Final = _columns(Importance, first=("network", "parameter", "evaluator", "importance"))
+_QUALITY_COLUMNS: Final = _columns(
+    Quality,
+    first=(
+        "case",
+        "split",
+        "expected_dice",
+        "expected_error",
+        "num_known",
+        "entropy_bits",
+        "expected_dice_tumor",
+        "agreement",
+    ),
+    without=(
+        "checkpoint",
+        "expected_dice_kidney",
+        "kept",
+        "tumor_kept",
+        "log_kidney_ml",
+        "log_tumor_ml",
+        "num_tumors",
+        "border",
     ),
 )
-"""Columns of the CSV files, whose order differs from that of the Parquet files; further measures follow at the end."""
+_EPOCH_COLUMNS: Final = _columns(
+    Epoch,
+    first=(
+        "trial",
+        "name",
+        "network",
+        "epoch",
+        "loss",
+        "dice_kidney",
+        "dice_tumor",
+        "objective",
+        "learning_rate",
+        "seconds",
+        "repeat_of",
+    ),
+    without=("seed", "fold", "data_wait_share", "voxels_per_s"),
+)
+_SHEET_COLUMNS: Final = _columns(
+    PlanningSheet,
+    first=(
+        "case",
+        "source",
+        "side",
+        "kidney_ml",
+        "kidney_length_mm",
+        "tumor_ml",
+        "num_tumors",
+        "remaining_ml",
+        "margin_mm",
+    ),
+    without=("checkpoint",),
+)
 
 
 def tables_of(report: Report) -> dict[str, list[Cells]]:
@@ -68,7 +103,7 @@ def tables_of(report: Report) -> dict[str, list[Cells]]:
         "rungs": [asdict(row) for row in summary.rungs],
         "importances": [_cells(row, _IMPORTANCE_COLUMNS) for row in content.importances],
         "quality": [_cells(row, _QUALITY_COLUMNS) for row in content.qualities],
-        "plans": [_cells(row, _PLAN_COLUMNS) for row in content.plans],
+        "plans": [_cells(row, _SHEET_COLUMNS) for row in content.plans],
         "trials": [asdict(row) for row in content.trials or []],
         "repeats": [asdict(row) for row in content.repeats],
         "learning_curves": [_cells(row, _EPOCH_COLUMNS) for row in content.epochs or []],
