@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from renalnet.config import InferenceConfig, parse
 from renalnet.data.localise.atlas import ATLAS_FILE, load_atlases
 from renalnet.inference.post_processing import FINAL
 from renalnet.nets.bundle import CONFIG_FILE, member_folders, model_digest
@@ -32,7 +33,7 @@ def model_card(results: Results) -> str:
             *_uses(),
             *_limitations(test),
             *_data(manifest["data"], _atlas_origin(results)),
-            *_results(test),
+            *_results(test, _used_operations(results)),
             *_training(results),
         ]
     )
@@ -62,7 +63,7 @@ def _uses() -> list[str]:
     return [
         "## Uses",
         "",
-        "- intended for: research on segmentation of kidney and tumor in arterial-phase contrast CT",
+        "- intended for: research on segmentation of kidney and tumor in contrast CT of the kind described under Data",
         "- not intended for: the care of patients; other scans than those under Data were not tested",
         "- how: `python -m renalnet predict CT --model THIS_FOLDER --out DIR`",
         "",
@@ -95,15 +96,24 @@ def _data(data: dict[str, Any], atlas_origin: str) -> list[str]:
     ]
 
 
-def _results(test: Sequence[Measurement]) -> list[str]:
+def _results(test: Sequence[Measurement], operations: str) -> list[str]:
     return [
-        "## Test cases, after vote, dense CRF and connectivity",
+        "## Test cases, after the whole inference",
+        "",
+        f"- post-processing: {operations}",
         "",
         "| label | mean Dice | mean surface distance (mm) | cases |",
         "|---|---|---|---|",
         *(_row(label, test) for label in ("kidney", "tumor")),
         "",
     ]
+
+
+def _used_operations(results: Results) -> str:
+    """Return the titles of the operations that the model bundle states as used."""
+    config = storage.read_json(storage.join(results.best_folder, CONFIG_FILE))
+    operations = parse(InferenceConfig, config["final"]).operations.values()
+    return ", ".join(each.title for each in operations if each.is_on) or "none"
 
 
 def _row(label: str, test: Sequence[Measurement]) -> str:

@@ -80,6 +80,7 @@ def test_best_folder_is_a_model(finished: Path) -> None:
     assert model.config["train"]["net"]["name"] == "fcn_ppm"
     card = (finished / "best" / "README.md").read_text()
     assert "Research software, not a" in card
+    assert "\n## Test cases, after the whole inference\n\n- post-processing: " in card
     _, front, _ = card.split("---\n", 2)
     (model,) = yaml.safe_load(front)["model-index"]
     metrics = {metric["name"]: metric["value"] for metric in model["results"][0]["metrics"]}
