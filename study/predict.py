@@ -32,9 +32,10 @@ def predict(
     cpus: Cpus = 1,
     gpus: Gpus = 1.0,
 ) -> None:
-    """Segment CTs as Ray tasks: write a mask on each CT's own grid, and a JSON file of volumes and confidence.
+    """Segment scans as Ray tasks: write a mask on each scan's own grid, and a JSON file of volumes and confidence.
 
-    Every node must see the CTs, --model and --out under the same path, as on a network file system. --out may be a URI.
+    Every node must see the scans, --model and --out under the same path, as on a network file system. --out may be a
+    URI.
     """
     for path in (*map(str, scans), model, out):
         refuse_relative(path)

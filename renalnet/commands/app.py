@@ -12,7 +12,7 @@ from renalnet.commands.prepare import prepare
 from renalnet.commands.store import describe_store, verify_store
 from renalnet.commands.train import train
 
-HELP = """Segment kidneys and renal tumors on contrast CTs.
+HELP = """Segment kidneys and renal tumors in contrast CT scans.
 
 The usual order is `prepare`, `train`, `predict` and `evaluate`. Each command has its own --help.
 """

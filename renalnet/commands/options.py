@@ -57,7 +57,7 @@ Refit = Annotated[
 ]
 Scans = Annotated[
     list[Path],
-    typer.Argument(help="CTs: NIfTI, NRRD or MetaImage files, DICOM folders, or folders of these."),
+    typer.Argument(help="Scans: NIfTI, NRRD or MetaImage files, DICOM folders, or folders of these."),
 ]
 MODEL_HELP = "Model bundle: the `best` folder of a study, or the folder of a training run."
 Bundle = Annotated[str, typer.Option("--model", help=MODEL_HELP)]

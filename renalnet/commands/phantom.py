@@ -21,7 +21,7 @@ def phantom(
     set_: Set = None,
     workers: NumWorkers = NUM_WORKERS,
 ) -> None:
-    """Paint a cohort of synthetic contrast CTs in the KiTS layout.
+    """Paint a cohort of synthetic scans in the KiTS layout.
 
     It also prints how well simple intensity thresholds segment the tumors, as a measure of how difficult the cohort is.
     """

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def predict(scans: Scans, model: Bundle, out: PredictOut, series: Series = None, set_: Inference = None) -> None:
-    """Segment CTs: write a mask on each CT's own grid, and a JSON file of volumes and confidence.
+    """Segment scans: write a mask on each scan's own grid, and a JSON file of volumes and confidence.
 
     For a DICOM series, a DICOM segmentation (.dcm) is written too. It has the patient and study of the series, so that
-    a PACS can file it. A kidney that is not found with confidence is left out, and a warning names it. A CT that fails
-    does not stop the others. All failures are printed at the end, and the exit code is then 2.
+    a PACS can file it. A kidney that is not found with confidence is left out, and a warning names it. A scan that
+    fails does not stop the others. All failures are printed at the end, and the exit code is then 2.
     """
     from renalnet.inference.prediction import list_jobs, load_predictor, lost_scan, predict_scan, read_scan
     from renalnet.runtime.workers import Workers

@@ -285,7 +285,7 @@ class _OpenSlices:
         last = self.first + sums.shape[1] - 1
         raise InputError(
             f"the network's probabilities are not finite in {num_bad} of {sums[0].numel()} voxels of slices "
-            f"{self.first} to {last}; its weights have diverged or the image is not finite: use another checkpoint or "
+            f"{self.first} to {last}; its weights have diverged or the image is not finite: use another model or "
             "repair the image"
         )
 

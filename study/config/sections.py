@@ -102,7 +102,7 @@ class SearchConfig(Section):
     baselines: tuple[NetName, ...] = PAPER_BASELINES
     """Names of the networks that 3D_FCN_PPM is compared with."""
     sampler: SamplerName = "tpe"
-    """How points are drawn: multivariate TPE, uniformly, or from a grid of `grid_levels` values per range, shuffled."""
+    """How points are drawn: a name in `SAMPLERS`."""
     objective: Literal["mean", "pareto"] = "mean"
     """`mean` of kidney and tumor Dice, or `pareto`: both are searched, nothing is pruned, and the mean ranks trials."""
     # On recorded curves, 3 to 20 made no difference (results/LOG.md).
@@ -111,7 +111,7 @@ class SearchConfig(Section):
     grid_levels: int = Field(3, ge=1)
     """Values per range in a grid, evenly spaced on the range's scale. A range of integers has all of its values."""
     scheduler: PrunerName = "asha"
-    """Pruner: `asha` (successive halving), `median` (of the other trials' running means) or `none`."""
+    """The pruner: a name in `PRUNERS`."""
     # One epoch after its first milestone a trial's rank agrees with its final rank by 0.95 on recorded curves, at the
     # milestone by 0.63 (results/LOG.md).
     grace_epochs: int = Field(1, ge=1)
@@ -163,7 +163,7 @@ class ResourceConfig(Section):
 
 
 class FinalConfig(InferenceConfig):
-    """The final stage: full inference of the paper with the best checkpoints.
+    """The final stage: full inference of the paper with the models of the finalists.
 
     The choice of the post-processing starts from the parameters of its operations here.
     """

@@ -148,7 +148,7 @@ def _ranked(results: Results) -> list[TrialRecord]:
 
 
 def damaged_models(results: Results, config: StudyConfig) -> list[str]:
-    """Return a warning for each damaged checkpoint that would take part in the final stage otherwise."""
+    """Return a warning for each damaged model that would take part in the final stage otherwise."""
     ranked = _ranked(results)
     numbers = {MAIN_NETWORK: config.final.num_finalists, **dict.fromkeys(config.search.baselines, 1)}
     before = [record for network, number in numbers.items() for record in _until(results, ranked, network, number)]
@@ -160,7 +160,7 @@ def damaged_models(results: Results, config: StudyConfig) -> list[str]:
 
 def _damage_warning(record: TrialRecord, damage: str) -> str:
     instead = "the others of its ensemble vote without it" if record.repeat_of else "the next best trial is used"
-    return f"final stage: the checkpoint of {record.name} is damaged ({damage}); {instead}"
+    return f"final stage: the model of {record.name} is damaged ({damage}); {instead}"
 
 
 def _until(results: Results, ranked: Iterable[TrialRecord], network: str, number: int) -> list[TrialRecord]:

@@ -24,7 +24,7 @@ class Size(Section):
     growing_patients: tuple[PositiveInt, ...] = (10, 100, 1000, 10000)
     """Numbers of small cases that are prepared and streamed, to measure what grows with them."""
     abdomens: PositiveInt = 120
-    """Number of whole-abdomen CTs in which kidneys are localised."""
+    """Number of whole-abdomen scans in which kidneys are localised."""
     network_shape: Voxels = (64, 152, 152)
     """Voxels (z, y, x) of an image on which networks are timed; multiples of 8, so that no network pads it."""
     network_batch: PositiveInt = 1
