@@ -1,16 +1,11 @@
-"""Tables of things that a configuration names: what a name stands for is imported only when it is used."""
+"""Fields of a configuration whose value is a name in a table.
+
+The entries of a table are text, `module:name`, which `pkgutil.resolve_name` imports only when the name is used.
+"""
 
 from collections.abc import Mapping
-from importlib import import_module
-from typing import Any
 
 from pydantic import AfterValidator, WithJsonSchema
-
-
-def load(path: str) -> Any:
-    """Import what `module:name` stands for."""
-    module, _, name = path.partition(":")
-    return getattr(import_module(module), name)
 
 
 def name_in(table: Mapping[str, object], kind: str) -> AfterValidator:

@@ -11,7 +11,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from renalnet.config import NetConfig, NetName
 from renalnet.config.networks import NETWORKS
 from renalnet.nets.blocks import PathLayer, ResidualBlock, SegmentationNet
-from renalnet.nets.registry import builder_of
+from renalnet.nets.build import builder_of
 from renalnet.types import Shape
 
 

@@ -6,14 +6,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from renalnet.config.paper import PAPER_SHARES
 from renalnet.data.cases.findings import COHORT, Code, Finding, Level
 from renalnet.data.checks.cohort_facts import CohortFacts, gather
 from renalnet.data.checks.facts import CaseFacts
 from renalnet.data.checks.signature import to_hu
 from renalnet.types import SPLITS, Split
 
-PAPER_SHARES: Final = {"background": 0.8064, "kidney": 0.1693, "tumor": 0.0243}
-"""Shares of the volume of the paper's ROIs (II.B.3)."""
 SAME_SCAN_HU: Final = 9.0
 """Root mean square difference of two signatures below which they show the same scan.
 

@@ -7,15 +7,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from renalnet.data.checks.cohort_checks import PAPER_SHARES
+from renalnet.config.paper import PAPER_KIDNEY_ML, PAPER_PIXEL_MM, PAPER_SHARES, PAPER_TUMOR_ML
 from renalnet.data.checks.cohort_facts import CohortFacts, gather
 from renalnet.data.checks.facts import CaseFacts
 from renalnet.types import SPLITS, Split
 
-PAPER_KIDNEY_ML: Final = (85.76, 156.37, 262.78)
-PAPER_TUMOR_ML: Final = (2.11, 33.58, 144.82)
-"""Smallest, mean and largest volume."""
-PAPER_PIXEL_MM: Final = (0.59, 0.74)
 PAPER_HU: Final = (100.0, 500.0)
 """Range of enhanced kidney and tumor."""
 NONE: Final = "–"

@@ -1,13 +1,13 @@
 """What a loss is, and how it supervises the outputs of a network."""
 
 from collections.abc import Callable, Sequence
+from pkgutil import resolve_name
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from renalnet.config import LossConfig
-from renalnet.config.catalogue import load
 from renalnet.config.losses import LOSSES
 
 PartLoss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -21,7 +21,7 @@ BatchLoss: TypeAlias = Callable[[LossConfig, Tensor], PartLoss]
 
 def loss_of(config: LossConfig, labels: Tensor) -> PartLoss:
     """Return the configured loss for the crops of a batch with these `labels` (B, D, H, W)."""
-    batch_loss: BatchLoss = load(LOSSES[config.name])
+    batch_loss: BatchLoss = resolve_name(LOSSES[config.name])
     return batch_loss(config, labels)
 
 

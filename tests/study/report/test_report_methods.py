@@ -1,4 +1,4 @@
-"""Networks that the registry does not know: they keep their names, and get colors and markers of their own."""
+"""Networks that the table does not have: they keep their names, and get colors and markers of their own."""
 
 import io
 import shutil

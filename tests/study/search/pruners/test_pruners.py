@@ -1,4 +1,4 @@
-"""Rules that every pruner of the catalogue keeps, and the expected share of ASHA by hand and beside Ray's own."""
+"""Rules that every pruner of the table keeps, and the expected share of ASHA by hand and beside Ray's own."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Rules that every sampler of the catalogue keeps, and what each one promises of its points."""
+"""Rules that every sampler of the table keeps, and what each one promises of its points."""
 
 from pkgutil import resolve_name
 

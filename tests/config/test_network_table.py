@@ -1,4 +1,4 @@
-"""The registry of networks, and how a configuration names one."""
+"""The table of networks, and how a configuration names one."""
 
 import re
 import subprocess
@@ -51,7 +51,7 @@ def test_each_looks_different() -> None:
     assert len({entry.title for entry in NETWORKS.values()}) == len(NETWORKS)
 
 
-def test_the_registry_needs_no_pytorch() -> None:
+def test_the_tables_need_no_pytorch() -> None:
     probe = "import sys, renalnet.config.networks, renalnet.config.losses; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -1,24 +1,21 @@
-"""The network of a configuration, and its first weights."""
+"""Building of the network of a configuration, with its first weights."""
 
 from collections.abc import Callable
-from typing import Final
+from pkgutil import resolve_name
 
 import torch
 from torch import nn
 
 from renalnet.config import LossConfig, NetConfig
-from renalnet.config.catalogue import load
 from renalnet.config.networks import entry_of
+from renalnet.config.paper import PAPER_SHARES
 from renalnet.nets.blocks import Deconvolution, SegmentationNet
 from renalnet.nets.ppm import PyramidBranch
-
-PAPER_SHARES: Final = (0.8064, 0.1693, 0.0243)
-"""Volume shares of background, kidney and tumor in the paper's ROIs (II.A.3)."""
 
 
 def builder_of(name: str) -> Callable[[NetConfig], SegmentationNet]:
     """Return the class of the network `name`, imported now. Raises ConfigError for an unknown name."""
-    builder: Callable[[NetConfig], SegmentationNet] = load(entry_of(name).builder)
+    builder: Callable[[NetConfig], SegmentationNet] = resolve_name(entry_of(name).builder)
     return builder
 
 
@@ -43,7 +40,7 @@ def _draw_weights(net: SegmentationNet, generator: torch.Generator) -> None:
             if module.bias is not None:
                 nn.init.constant_(module.bias, 1.0 if module in pooled else 0.0)
     # The heads start at the constant prediction with the lowest loss, which they would otherwise learn first.
-    prior = torch.tensor(PAPER_SHARES) * torch.tensor(LossConfig().weights)
+    prior = torch.tensor(tuple(PAPER_SHARES.values())) * torch.tensor(LossConfig().weights)
     with torch.no_grad():
         for head in (net.head, *net.auxiliary_heads):
             head.get_parameter("bias").copy_((prior / prior.sum()).log())
