@@ -15,8 +15,8 @@ from renalnet.errors import ConfigError
 from renalnet.inference.post_processing import Evidence
 from renalnet.types import NUM_CLASSES, FloatArray, HuArray, LabelArray, MaskArray, Triple
 
-HU_RANGE = (-200, 500)
-"""CT numbers are clipped to the range that the network sees, since bone and air would fill the bilateral lattice."""
+CRF_HU_RANGE = (-200, 500)
+"""CT numbers are clipped to this range, the default of PrepareConfig. Bone and air would fill the bilateral lattice."""
 # Softmax in float32 can give exactly 0, whose logarithm is not finite.
 _LEAST_PROBABILITY = 1e-6
 _CONTEXT_WIDTHS = 0.5
@@ -110,7 +110,7 @@ def _mean_field(
     if config.smooth_weight > 0:
         crf.addPairwiseEnergy(position_mm / np.float32(config.smooth_mm), compat=config.smooth_weight)
     if config.bilateral_weight > 0:
-        intensity = image_hu[included].clip(*HU_RANGE).astype(np.float32)[None]
+        intensity = image_hu[included].clip(*CRF_HU_RANGE).astype(np.float32)[None]
         scaled = (position_mm / np.float32(config.bilateral_mm), intensity / np.float32(config.bilateral_hu))
         crf.addPairwiseEnergy(np.concatenate(scaled), compat=config.bilateral_weight)
     labels: LabelArray = np.asarray(crf.inference(config.iterations)).argmax(axis=0).astype(np.uint8)

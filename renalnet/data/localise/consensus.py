@@ -18,7 +18,7 @@ from renalnet.data.localise.atlas import Atlas
 from renalnet.data.localise.correlation import correlations, cut_or_pad
 from renalnet.types import FloatArray, MaskArray
 
-HU_RANGE: Final = (-160.0, 100.0)
+COMPARED_HU_RANGE: Final = (-160.0, 100.0)
 """Intensities that are compared, from fat to soft tissue. Contrast agent, bone and gas would dominate a wider range."""
 SOFT_HU: Final = -20
 """Atlas voxels above this CT number are soft tissue or bone."""
@@ -249,7 +249,7 @@ def _centre(mask: MaskArray) -> Indices:
 
 
 def _comparable(hu: NDArray[np.int16]) -> FloatArray:
-    return np.clip(hu, *HU_RANGE).astype(np.float32)
+    return np.clip(hu, *COMPARED_HU_RANGE).astype(np.float32)
 
 
 def _bounding_box(mask: MaskArray, margin: Indices) -> tuple[slice, slice, slice]:

@@ -13,7 +13,7 @@ NOISE_GRAIN_MM = 0.7
 VOXEL_SPREAD = 12**-0.5
 """Standard deviation of a uniform distribution of width 1, because a voxel averages over its own extent."""
 # The 12 bits of a CT number with its usual offset of -1024.
-HU_RANGE = (-1024, 3071)
+SCANNER_HU_RANGE = (-1024, 3071)
 
 
 def scan(tissue_hu: FloatArray, spacing_mm: Triple, config: PhantomConfig, rng: np.random.Generator) -> HuArray:
@@ -25,7 +25,7 @@ def scan(tissue_hu: FloatArray, spacing_mm: Triple, config: PhantomConfig, rng: 
         image = gaussian_filter(image, sigmas, truncate=3.0)
     if config.noise_hu > 0:
         image = image + config.noise_hu * _noise(rng, image.shape, spacing_mm)
-    return np.asarray(np.clip(np.rint(image), *HU_RANGE), dtype=np.int16)
+    return np.asarray(np.clip(np.rint(image), *SCANNER_HU_RANGE), dtype=np.int16)
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, ...], spacing_mm: Triple) -> FloatArray:

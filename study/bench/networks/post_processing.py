@@ -20,7 +20,7 @@ from scipy import ndimage
 from renalnet.config import ComponentsConfig, CrfConfig, NetConfig, StitchConfig
 from renalnet.evaluation.table import measure
 from renalnet.inference.components import keep_largest
-from renalnet.inference.crf import HU_RANGE, refine
+from renalnet.inference.crf import CRF_HU_RANGE, refine
 from renalnet.inference.segmentation import segment
 from renalnet.inference.stitching import Stitched
 from renalnet.nets import build_net
@@ -134,7 +134,7 @@ def _whole_crf(vote: Stitched, image: HuArray, config: CrfConfig) -> LabelArray:
     crf.setUnaryEnergy(np.ascontiguousarray(unary, dtype=np.float32))
     axes = [np.arange(length) * spacing for length, spacing in zip(image.shape, SPACING_MM, strict=True)]
     position = np.stack(np.meshgrid(*axes, indexing="ij")).reshape(3, -1).astype(np.float32)
-    intensity = image.clip(*HU_RANGE).astype(np.float32).reshape(1, -1)
+    intensity = image.clip(*CRF_HU_RANGE).astype(np.float32).reshape(1, -1)
     crf.addPairwiseEnergy(position / np.float32(config.smooth_mm), compat=config.smooth_weight)
     scaled = (position / np.float32(config.bilateral_mm), intensity / np.float32(config.bilateral_hu))
     crf.addPairwiseEnergy(np.concatenate(scaled), compat=config.bilateral_weight)
