@@ -86,7 +86,8 @@ NETWORKS: Final[Mapping[str, NetworkEntry]] = MappingProxyType(
 BASELINES: Final = tuple(name for name in NETWORKS if name != MAIN_NETWORK)
 """Every network that 3D_FCN_PPM can be compared with."""
 PAPER_BASELINES: Final = tuple(name for name in BASELINES if NETWORKS[name].paper)
-"""The baselines of the paper. A new entry without a row in the paper leaves them, and so the default study, as is."""
+"""The baselines of the paper. A network without a row in the paper is not among them, so the default study stays the
+same."""
 NetName = Annotated[str, name_in(NETWORKS, "network"), names_of(NETWORKS)]
 """A name in `NETWORKS`; configurations validate it."""
 
@@ -102,7 +103,7 @@ class NetConfig(Section):
     """Architecture of a network. The defaults give the paper's 3D_FCN_PPM."""
 
     name: NetName = MAIN_NETWORK
-    """A name in `NETWORKS`: `fcn_ppm` (3D_FCN_PPM), `unet3d` (3D U-Net) or `pspnet2d` (2D PSPNet)."""
+    """A name in `NETWORKS`."""
     width: int = Field(16, ge=4)
     """Channels at full resolution. Each pooling doubles them (reconstruction)."""
     encoder_blocks: tuple[int, int, int] = (2, 3, 6)

@@ -9,14 +9,19 @@ from typing import Annotated, Final
 from renalnet.config.catalogue import name_in, names_of
 
 PRUNERS: Final[dict[str, str]] = {
+    # Successive halving.
     "asha": "study.search.pruners.asha:Asha",
+    # Compares with the median of the other trials' running means.
     "median": "study.search.pruners.median:Median",
     "none": "study.search.pruners.none:NoPruner",
 }
 """`search.scheduler`: subclasses of `study.search.pruner.Pruner`, each as `module:class`."""
 SAMPLERS: Final[dict[str, str]] = {
+    # Multivariate.
     "tpe": "study.search.samplers.tpe:Tpe",
+    # Uniform.
     "random": "study.search.samplers.random:Random",
+    # `search.grid_levels` values per range, shuffled.
     "grid": "study.search.samplers.grid:Grid",
 }
 """`search.sampler`: subclasses of `study.search.sampler.Sampler`, each as `module:class`."""
