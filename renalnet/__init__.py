@@ -1,7 +1,7 @@
 """Kidney and renal tumor segmentation in contrast CT with 3D_FCN_PPM (Yang et al., ICPR 2018).
 
-The names below are the public Python interface; `docs/python-api.md` shows each of them in use. A name is imported when
-it is first used, so `import renalnet` loads neither PyTorch nor SimpleITK.
+The names below are the public Python interface; `docs/python-api.md` shows the functions in use. A name is imported
+when it is first used, so `import renalnet` loads neither PyTorch nor SimpleITK.
 """
 
 from importlib import import_module

@@ -30,18 +30,26 @@ class Pair:
         return str(self.pred)
 
 
-def evaluate_folders(truth: Path, pred: Path, pool: JobPool) -> Evaluation:
-    """Measure each mask of `pred` against the mask of the same name in `truth`, in the processes of `pool`.
+def evaluate_folders(truth: str | Path, pred: str | Path, pool: JobPool | None = None) -> Evaluation:
+    """Measure each mask of `pred` against the mask of the same name in `truth`.
+
+    Args:
+        truth: folder of true masks.
+        pred: folder of predicted masks.
+        pool: processes that measure the cases; None to measure them in this process.
 
     Raises:
         InputError: a folder is missing or empty, or a mask has no partner, another grid or other labels.
     """
+    truth = Path(truth)
+    pred = Path(pred)
     true_masks = find_masks(truth)
     pred_masks = find_masks(pred)
     _require_partners(true_masks.keys(), pred, pred_masks.keys())
     _require_partners(pred_masks.keys(), truth, true_masks.keys())
     cases = sorted(true_masks)
-    measured = pool.map(measure_pair, [Pair(true_masks[case], pred_masks[case]) for case in cases])
+    pairs = [Pair(true_masks[case], pred_masks[case]) for case in cases]
+    measured = pool.map(measure_pair, pairs) if pool else map(measure_pair, pairs)
     return evaluation(dict(zip(cases, measured, strict=True)))
 
 

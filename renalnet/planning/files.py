@@ -10,7 +10,7 @@ from renalnet.data.images.volume import Grid, Volume, grid_difference
 from renalnet.errors import InputError
 from renalnet.planning.kidneys import find_kidneys
 from renalnet.planning.rows import measures_of, spread_of
-from renalnet.planning.sheet import Sheet, measure_kidney
+from renalnet.planning.sheet import MARGIN_MM, Sheet, measure_kidney
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def masks_of(paths: Sequence[Path]) -> list[Path]:
     return [mask for path in paths for mask in (find_masks(path).values() if path.is_dir() else [path])]
 
 
-def plan_mask(path: Path, others: Sequence[Path], margin_mm: float) -> Plan:
+def plan_mask(path: str | Path, others: Sequence[str | Path] = (), margin_mm: float = MARGIN_MM) -> Plan:
     """Return the planning sheets of a mask file, one per kidney.
 
     Args:
@@ -52,11 +52,12 @@ def plan_mask(path: Path, others: Sequence[Path], margin_mm: float) -> Plan:
     Raises:
         InputError: a mask cannot be read or holds other labels, or another mask has another grid or other kidneys.
     """
+    path = Path(path)
     mask = read_mask(path)
     sheets = _sheets(mask, margin_mm)
     if not others:
         return Plan(path, sheets, [{} for _ in sheets])
-    alike = [sheets, *(_sheets_like(path, mask.grid, other, margin_mm, sheets) for other in others)]
+    alike = [sheets, *(_sheets_like(path, mask.grid, Path(other), margin_mm, sheets) for other in others)]
     return Plan(path, sheets, [spread_of(of_kidney) for of_kidney in zip(*alike, strict=True)])
 
 

@@ -20,7 +20,8 @@ class Results:
     """A results folder, on any path that `renalnet.runtime.storage` knows.
 
     A name that ends in `_path` or `_folder` is a path below the folder, whether or not something exists there. The
-    other methods read a file; what a running study has not written yet is None or empty, no error.
+    other methods read a file. `trials`, `epochs` and `measurements` give None for a table that the study has not
+    written, because the report tells it from an empty one; the others are then empty.
     """
 
     folder: str

@@ -1,6 +1,7 @@
 """`python -m renalnet plan` on mask files."""
 
 import csv
+import inspect
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -15,10 +16,11 @@ from typer.testing import CliRunner
 
 from renalnet.commands.app import app
 from renalnet.commands.line import USER_ERROR
+from renalnet.commands.plan import plan
 from renalnet.data.images.grid import Grid, Volume
 from renalnet.data.images.volume import write_volume
 from renalnet.errors import InputError
-from renalnet.planning import find_kidneys, measure_kidney, measures_of
+from renalnet.planning import MARGIN_MM, find_kidneys, measure_kidney, measures_of
 from renalnet.planning.files import plan_mask
 
 SPACING_MM = (3.0, 1.5, 1.5)
@@ -82,11 +84,19 @@ def test_members_give_a_spread(tmp_path):
     mask = write_mask(tmp_path / "mask.nii.gz", two_kidneys())
     smaller = two_kidneys()
     smaller[:, : smaller.shape[1] // 4][smaller[:, : smaller.shape[1] // 4] == 2] = 1
-    plan = plan_mask(mask, [write_mask(tmp_path / "member.nii.gz", smaller)], 5.0)
-    low, high = plan.spreads[0]["tumor_ml"]
-    assert low < high == pytest.approx(plan.sheets[0].tumor_ml)
+    found = plan_mask(mask, [write_mask(tmp_path / "member.nii.gz", smaller)], 5.0)
+    low, high = found.spreads[0]["tumor_ml"]
+    assert low < high == pytest.approx(found.sheets[0].tumor_ml)
     code, output = run(mask, "--member", tmp_path / "member.nii.gz")
     assert code == 0 and " to " in output
+
+
+def test_a_mask_named_by_text_and_the_default_margin(tmp_path):
+    mask = write_mask(tmp_path / "mask.nii.gz", two_kidneys())
+    assert plan_mask(str(mask)) == plan_mask(mask, [], MARGIN_MM)
+    alike = plan_mask(str(mask), [str(mask)])
+    assert alike.mask == mask and alike.spreads[0]["kidney_ml"][0] == alike.spreads[0]["kidney_ml"][1]
+    assert inspect.signature(plan).parameters["margin_mm"].default == MARGIN_MM
 
 
 @pytest.mark.parametrize(
