@@ -18,6 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from renalnet.data.images.grid import voxel_ml
 from renalnet.evaluation.overlap import dice
 from renalnet.inference.components import pieces_of
 from renalnet.types import BACKGROUND, FOREGROUND_LABELS, KIDNEY, TUMOR, FloatArray, LabelArray, MaskArray, Triple
@@ -27,7 +28,6 @@ MIN_CASES: Final = 5
 """Least number of cases with a known truth from which an estimate is learned."""
 _PENALTIES: Final = tuple(float(penalty) for penalty in 10.0 ** np.arange(-1, 3.5, 0.5))
 """Penalties of the ridge regression that are compared."""
-_MM3_PER_ML: Final = 1000.0
 _LEAST_ML: Final = 0.1
 """Smaller volumes count as this one, because the logarithm of 0 is not finite."""
 
@@ -66,7 +66,7 @@ def signs_of(probability: FloatArray, vote: LabelArray, final: LabelArray, spaci
         spacing_mm: voxel spacing (z, y, x).
     """
     expected = {label: expected_dice(probability[label], final == label) for label in FOREGROUND_LABELS}
-    ml = float(np.prod(spacing_mm)) / _MM3_PER_ML
+    ml = voxel_ml(spacing_mm)
     volumes = [max(_LEAST_ML, int((final == label).sum()) * ml) for label in FOREGROUND_LABELS]
     inside = final != BACKGROUND
     return Signs(

@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from renalnet.config import ComponentsConfig
+from renalnet.data.images.grid import voxel_ml
 from renalnet.inference.post_processing import Evidence
 from renalnet.types import BACKGROUND, KIDNEY, TUMOR, LabelArray, MaskArray, Triple
 
 CONNECTIVITY = 18
 """Number of neighbours of a voxel: those that share a face or an edge with it."""
-_MM3_PER_ML = 1000.0
 
 
 def keep_largest(labels: LabelArray, spacing_mm: Triple, config: ComponentsConfig) -> LabelArray:
@@ -29,7 +29,7 @@ def keep_largest(labels: LabelArray, spacing_mm: Triple, config: ComponentsConfi
     box = _box(labels)
     if not config.enabled or box is None:
         return kept
-    ml = float(np.prod(spacing_mm)) / _MM3_PER_ML
+    ml = voxel_ml(spacing_mm)
     # Only the box is searched, because most of an ROI is background.
     # A view, so that changes of `inside` are changes of `kept`.
     inside = kept[box]

@@ -11,6 +11,8 @@ from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
+from renalnet.data.images.grid import voxel_ml
+from renalnet.evaluation.overlap import volume_ml
 from renalnet.inference.components import pieces_of
 from renalnet.planning.area import contact_cm2, surface_cm2
 from renalnet.planning.extent import Points, axial_diameter_mm, covariance, diameter_mm, voxel_centres_mm
@@ -25,7 +27,6 @@ _FACE_MM: Final = 5.0
 """Least distance, from front to back, between the centres of a kidney and a tumor that is on one of its faces."""
 _OUTLINE_ERROR: Final = 0.02
 """Largest error of the exophytic share in the tests on bodies of known form."""
-_MM3_PER_ML: Final = 1000.0
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def measure_kidney(kidney: Kidney, margin_mm: float = MARGIN_MM) -> Sheet:
         kidney: kidney with its tumors.
         margin_mm: parenchyma closer to the tumor than this does not remain.
     """
-    ml = float(np.prod(kidney.spacing_mm)) / _MM3_PER_ML
+    ml = voxel_ml(kidney.spacing_mm)
     tumor, num_tumors = _largest(kidney.tumor)
     return Sheet(
         side=kidney.side,
@@ -174,7 +175,7 @@ def _measure_tumor(kidney: Kidney, tumor: MaskArray) -> Tumor:
         diameter_mm(tumor, spacing_mm), axial_mm
     )  # the two are smoothed differently, so the axial one can be larger
     return Tumor(
-        volume_ml=int(tumor.sum()) * float(np.prod(spacing_mm)) / _MM3_PER_ML,
+        volume_ml=volume_ml(int(tumor.sum()), spacing_mm),
         diameter_3d_mm=largest_mm,
         diameter_axial_mm=axial_mm,
         surface_cm2=surface_cm2(tumor, spacing_mm),

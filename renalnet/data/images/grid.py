@@ -25,6 +25,11 @@ SPACING_RANGE_MM: Final = (1e-3, 1e3)
 MAX_ORIGIN_MM: Final = 1e6
 
 
+def voxel_ml(spacing_mm: Triple) -> float:
+    """Return the volume of a voxel of this spacing, in millilitres (1 ml = 1000 mm³)."""
+    return float(np.prod(spacing_mm)) / 1000.0
+
+
 @dataclass(frozen=True)
 class Grid:
     """Position, spacing and orientation of the voxels of an image, in ITK's convention: (x, y, z) and LPS mm."""
@@ -74,7 +79,7 @@ class Grid:
     @property
     def voxel_ml(self) -> float:
         """Volume of a voxel in millilitres."""
-        return float(np.prod(self.spacing_xyz_mm)) / 1000.0
+        return voxel_ml(self.spacing_xyz_mm)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from renalnet.data.images.grid import voxel_ml
 from renalnet.data.phantom import tissue
 from renalnet.data.phantom.coordinates import BodyCoordinates, Region
 from renalnet.data.phantom.random_fields import smooth_field
@@ -84,18 +85,18 @@ def add_kidney(
     region = space.around(shape.centre_mm, REACH_MM)
     remoteness, sinus = _remoteness(space, region, shape, rng)
     blocked = forbidden[region] | (label[region] > 0)
-    voxel_ml = math.prod(space.spacing_mm) / 1000
+    of_voxel_ml = voxel_ml(space.spacing_mm)
     exophytic = 0.0
     tumor = np.zeros_like(blocked)
     if tumor_ml > 0:
         # The kidney as it would be without tumor and sinus; only the exophytic share needs it.
-        outline = _smallest(np.where(blocked, np.inf, remoteness), shape.volume_ml / voxel_ml)
+        outline = _smallest(np.where(blocked, np.inf, remoteness), shape.volume_ml / of_voxel_ml)
         distance = _tumor_distance(space, region, shape, tumor_ml, rng)
-        tumor = _smallest(np.where(blocked, np.inf, distance), tumor_ml / voxel_ml)
+        tumor = _smallest(np.where(blocked, np.inf, distance), tumor_ml / of_voxel_ml)
         exophytic = float(1 - (tumor & outline).sum() / max(tumor.sum(), 1))
     free = ~(blocked | tumor | sinus)
     # The parenchyma keeps its volume: the surface moves outwards by what tumor and sinus take.
-    kidney = _smallest(np.where(free, remoteness, np.inf), shape.volume_ml / voxel_ml)
+    kidney = _smallest(np.where(free, remoteness, np.inf), shape.volume_ml / of_voxel_ml)
     label[region][kidney] = KIDNEY
     label[region][tumor] = TUMOR
     return exophytic
