@@ -13,8 +13,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from renalnet.config import InferenceConfig, TrainConfig, parse
+from renalnet.config import TrainConfig, parse
 from renalnet.errors import ConfigError
+from renalnet.inference.pipeline import inference_config
 from renalnet.nets import build_net
 from renalnet.nets.bundle import load_model, member_folders
 from renalnet.runtime import storage
@@ -57,7 +58,8 @@ def export_bundle(folder: str | Path, out: str | Path) -> list[str]:
     """
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
-        raise ConfigError(f'export needs {" and ".join(missing)}; install them with `pip install "renalnet[onnx]"`')
+        needed = " and ".join(missing)
+        raise ConfigError(f'export needs {needed}; install them with `pip install ".[onnx]"` in the clone')
     members = member_folders(folder)
     written = []
     for number, member in enumerate(members, start=1):
@@ -74,7 +76,7 @@ def _exported(folder: str, num_members: int) -> bytes:
     train = parse(TrainConfig, config["train"], folder)
     net = build_net(train.net)
     net.load_state_dict(weights)
-    content = to_onnx(net, _inference(config).stitch.tile)
+    content = to_onnx(net, inference_config(config).stitch.tile)
     import onnx
 
     model = onnx.load_from_string(content)
@@ -107,11 +109,6 @@ def to_onnx(net: nn.Module, tile: Shape) -> bytes:
         return path.read_bytes()
 
 
-def _inference(config: dict[str, Any]) -> InferenceConfig:
-    # The bundle of a single training run has no final stage, so its stitching is that of the training.
-    return parse(InferenceConfig, config.get("final", {"stitch": config["train"]["stitch"]}))
-
-
 def _about(config: dict[str, Any], num_members: int) -> dict[str, Any]:
     """Return all parameters that the use of the networks needs."""
     return {
@@ -120,6 +117,6 @@ def _about(config: dict[str, Any], num_members: int) -> dict[str, Any]:
         "labels": {str(value): name for value, name in LABEL_NAMES.items()},
         "normalisation": config["normalisation"],
         "roi": config.get("roi"),
-        "inference": _inference(config).model_dump(mode="json"),
+        "inference": inference_config(config).model_dump(mode="json"),
         "use": "clip HU to hu_min..hu_max, scale to 0..1, subtract mean; research software, not a medical device",
     }

@@ -4,7 +4,7 @@ A model is one network or an ensemble. All networks of an ensemble are in memory
 activations at a time. The memory that an ROI needs does not depend on the number of networks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,6 +77,12 @@ def _load_member(folder: str) -> Model:
     net.load_state_dict(weights)
     device = pick_device(train.precision)
     return Model((folded(device.place(net), device.dtype),), Normalisation(**config["normalisation"]), device, config)
+
+
+def inference_config(config: Mapping[str, Any]) -> InferenceConfig:
+    """Return how a model bundle with the `config.json` of this content segments. Raises ConfigError as `parse`."""
+    # The bundle of a single training run has no final stage, so its stitching is that of the training.
+    return parse(InferenceConfig, config.get("final", {"stitch": config["train"]["stitch"]}))
 
 
 def vote_roi(model: Model, image: HuArray, stitch: StitchConfig) -> Stitched:

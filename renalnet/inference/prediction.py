@@ -24,7 +24,7 @@ from renalnet.data.images.volume import Grid, Volume, image_stem, to_source, wri
 from renalnet.data.localise.atlas import ATLAS_FILE, Atlas, load_atlases
 from renalnet.data.localise.localiser import LOW_CONFIDENCE, Localisation, localise
 from renalnet.errors import CheckpointError, InputError
-from renalnet.inference.pipeline import Model, load_bundle, segment_roi
+from renalnet.inference.pipeline import Model, inference_config, load_bundle, segment_roi
 from renalnet.runtime import storage
 from renalnet.runtime.workers import DIED
 from renalnet.types import FOREGROUND_LABELS, LABEL_NAMES, HuArray, LabelArray, Shape, Triple
@@ -48,7 +48,7 @@ class Predictor:
 
         Args:
             path: the file or the folder.
-            series: SeriesInstanceUID to read where the folder holds several series.
+            series: number or SeriesInstanceUID of the series to read where the folder holds several.
 
         Returns:
             A mask on the grid of the file, and what is known of it.
@@ -112,27 +112,29 @@ class Prediction:
 
 
 def load_predictor(folder: str | Path, assignments: Sequence[str] = ()) -> Predictor:
-    """Load the `best` folder of a study, or the folder of one training run with the default post-processing.
+    """Load the `best` folder of a study, or the folder of a finished `renalnet train`.
+
+    The bundle of `renalnet train` is used with the default post-processing.
 
     Args:
         folder: folder of the bundle.
         assignments: `key.sub=value` that override the bundle's `InferenceConfig`.
 
     Raises:
-        CheckpointError: the folder is not a bundle, is damaged, or was not made by a study.
+        CheckpointError: the folder is neither of the two, or is damaged.
         ConfigError: an assignment is wrong.
     """
     model = load_bundle(storage.absolute(folder))
     if "roi" not in model.config or not storage.exists(storage.join(folder, ATLAS_FILE)):
         raise CheckpointError(
-            f"{folder}: states no ROI configuration or lacks {ATLAS_FILE}; name the `best` folder of a study"
+            f"{folder}: states no ROI configuration or lacks {ATLAS_FILE}; name the `best` folder of a study, or the "
+            "folder of a finished `renalnet train`"
         )
-    final = model.config.get("final", {"stitch": model.config["train"]["stitch"]})
     return Predictor(
         model,
         load_atlases(storage.join(folder, ATLAS_FILE)),
         parse(PrepareConfig, model.config["roi"]),
-        override(parse(InferenceConfig, final), assignments),
+        override(inference_config(model.config), assignments),
     )
 
 

@@ -1,7 +1,7 @@
 """Creation of a file only if it does not exist, so that exactly one of many concurrent processes succeeds.
 
 On a mounted file system, including NFS, this uses a hard link. On S3 it uses a conditional put, which boto3 offers
-(`pip install 'renalnet[s3]'`) and pyarrow does not. Elsewhere the file is written without this guarantee, and the
+(`pip install ".[s3]"`) and pyarrow does not. Elsewhere the file is written without this guarantee, and the
 outcome says so.
 """
 

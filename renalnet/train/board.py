@@ -71,5 +71,5 @@ def _obstacle(folder: str) -> str:
     if "://" in folder:
         return f"{folder} is not a local folder"
     if find_spec("tensorboardX") is None:
-        return "tensorboardX is not installed (pip install 'renalnet[study]')"
+        return 'tensorboardX is not installed (pip install ".[study]" in the clone)'
     return ""

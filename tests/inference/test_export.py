@@ -107,5 +107,5 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(CheckpointError, match="holds no model"):
         export_bundle(tmp_path, tmp_path / "model")
     monkeypatch.setattr("renalnet.inference.export.find_spec", lambda name: None if name == "onnxscript" else object())
-    with pytest.raises(ConfigError, match=r'needs onnxscript; install them with `pip install "renalnet\[onnx\]"`'):
+    with pytest.raises(ConfigError, match=r'needs onnxscript; install them with `pip install "\.\[onnx\]"` in the'):
         export_bundle(tmp_path, tmp_path / "model")
