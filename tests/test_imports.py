@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = (
+FOLDERS = (
     "renalnet",
     "renalnet.runtime",
     "renalnet.config",
@@ -51,16 +51,16 @@ ROOMS = (
     "study",
 )
 """Folders in the order of their imports: a module imports from its own folder and from those before it."""
-HOME_OF_ITK = {
+MAY_IMPORT_ITK = {
     "renalnet.data.images.volume",
     "renalnet.data.images.image_file",
     "renalnet.data.dicom.pixels",
     "renalnet.data.localise.outline",
 }
-HOME_OF_PYDICOM = {
+MAY_IMPORT_PYDICOM = {
     f"renalnet.data.dicom.{name}" for name in ("file", "pixels", "segmentation", "series", "segmentation_writer")
 }
-HOME_OF_RAY = {"cluster.submit", "cluster.ray_private"} | {
+MAY_IMPORT_RAY = {"cluster.submit", "cluster.ray_private"} | {
     f"study.{name}"
     for name in (
         "search.extension",
@@ -84,7 +84,7 @@ HOME_OF_RAY = {"cluster.submit", "cluster.ray_private"} | {
         "bench.search.sleeper",
     )
 }
-ROOMS_OF_RAY = ("study.search.pruners", "study.search.samplers")
+FOLDERS_THAT_MAY_IMPORT_RAY = ("study.search.pruners", "study.search.samplers")
 """Folders whose modules are imported when a study names them; every module there may use Ray and Optuna."""
 PACKAGES = ("renalnet", "study", "cluster")
 MODULES = sorted(path for package in PACKAGES for path in ROOT.glob(f"{package}/**/*.py"))
@@ -105,9 +105,9 @@ def imported_by(path: Path) -> set[str]:
     return {name for name in names if name in known or not name.startswith(PACKAGES)}
 
 
-def room_of(module: str) -> str:
+def folder_of(module: str) -> str:
     """The folder of a module; a package's own `__init__` belongs to the package."""
-    return module if module in ROOMS else module.rpartition(".")[0]
+    return module if module in FOLDERS else module.rpartition(".")[0]
 
 
 def is_entry(path: Path) -> bool:
@@ -120,24 +120,24 @@ def test_imports_go_one_way_between_folders(path: Path) -> None:
     module = name_of(path)
     if module == "renalnet.data":
         return
-    room = room_of(module)
-    assert room in ROOMS, f"{module} is in a folder that ROOMS does not name"
+    folder = folder_of(module)
+    assert folder in FOLDERS, f"{module} is in a folder that FOLDERS does not name"
     for name in sorted(name for name in imported_by(path) if name.startswith(PACKAGES)):
-        assert ROOMS.index(room_of(name)) <= ROOMS.index(room), f"{module} imports {name}, whose folder comes later"
+        assert FOLDERS.index(folder_of(name)) <= FOLDERS.index(folder), f"{module} imports {name} of a later folder"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_heavy_libraries_stay_at_home(path: Path) -> None:
+def test_heavy_libraries_are_imported_only_where_they_may(path: Path) -> None:
     module, names = name_of(path), {name.split(".")[0] for name in imported_by(path)}
     if module.startswith("renalnet"):
         assert not names & {"ray", "optuna", "matplotlib", "study"}
     if not module.startswith("cluster"):
         assert "cluster" not in names
-    if module not in HOME_OF_RAY and room_of(module) not in ROOMS_OF_RAY:
+    if module not in MAY_IMPORT_RAY and folder_of(module) not in FOLDERS_THAT_MAY_IMPORT_RAY:
         assert not names & {"ray", "optuna"}
-    if module not in HOME_OF_ITK:
+    if module not in MAY_IMPORT_ITK:
         assert "SimpleITK" not in names
-    if module not in HOME_OF_PYDICOM:
+    if module not in MAY_IMPORT_PYDICOM:
         assert "pydicom" not in names
     if module.startswith("study.report"):
         assert not names & {"torch", "ray"}

@@ -1,4 +1,4 @@
-"""`renalnet evaluate`: all metrics between two folders of masks."""
+"""`renalnet evaluate`: the measures of predicted masks against true ones."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

@@ -121,7 +121,7 @@ class LoaderConfig(Section):
     """Budget for decoded cases, in MiB; 0 means a quarter of the node's memory. Cases that fit are held once per node
     and shared by all runs there. Otherwise each run streams its own window within this budget. The budget times the
     number of runs on a node must then fit into the node's memory."""
-    # None beside a processor, on which a network takes far longer than the assembly of a batch.
+    # 0 without a GPU: on a CPU the network takes far longer than assembling a batch.
     workers: int | None = Field(None, ge=0)
     """Threads that assemble batches in advance. With 0, a batch is assembled when it is needed. Null means 2 with a GPU
     and 0 without."""

@@ -88,7 +88,7 @@ def chosen_from(values: Any) -> ChosenPostProcessing:
 
 
 @dataclass(frozen=True)
-class TrialJob:
+class ScoringJob:
     """Parameters of one operation to score on the kept vote of a case."""
 
     case: FinalCase
@@ -101,7 +101,7 @@ class TrialJob:
         return str(self.case)
 
 
-def score_tried(job: TrialJob) -> list[Scores]:
+def score_tried(job: ScoringJob) -> list[Scores]:
     """Return the Dice of the case after each of the tried parameters."""
     vote = read_vote(job.case).expanded()
     roi = job.case.roi()
@@ -134,7 +134,7 @@ def choose_post_processing(
     """
 
     def score(used: Iterable[OperationConfig], tried: Sequence[OperationConfig]) -> list[Scores]:
-        jobs = [TrialJob(case, tuple(used), tuple(tried)) for case in cases]
+        jobs = [ScoringJob(case, tuple(used), tuple(tried)) for case in cases]
         by_case = list(work.apply(score_tried, jobs))
         return [Scores(*map(fmean, zip(*scores, strict=True))) for scores in zip(*by_case, strict=True)]
 

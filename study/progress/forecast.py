@@ -61,7 +61,7 @@ class Forecast:
     most_wall_s: float
     """Wall time if nothing is pruned."""
     expected_wall_s: float | None
-    """Wall time with successive halving; None with the median rule."""
+    """Wall time with the share of epochs that the pruner expects; None where it cannot predict one."""
     disk: Disk
     """Size of the results folder."""
 

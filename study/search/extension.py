@@ -122,7 +122,7 @@ def _lengthened(record: TrialRecord, results: Results, epochs: int) -> TrialReco
         return record
     if has_checkpoint(results.trial_folder(record.name)):
         return record.ended("running", "")
-    return record.ended("pruned", f"its weights were let go before trials became {epochs} epochs long")
+    return record.ended("pruned", f"its weights were deleted before trials became {epochs} epochs long")
 
 
 def _copy(frozen: FrozenTrial, state: TrialState) -> FrozenTrial:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 PACKAGES: Final = ("renalnet", "study", "cluster")
-DOORS: Final = {"renalnet/__init__.py", "renalnet/__main__.py"}
+ENTRY_MODULES: Final = {"renalnet/__init__.py", "renalnet/__main__.py"}
 """Modules that may import from later folders: the command line, and public names that are loaded when they are used."""
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -66,21 +66,21 @@ def imported_names(module: Module) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def folder_arrows(modules: list[Module]) -> set[tuple[str, str]]:
-    """Return the pairs (folder that imports, folder that is imported); doors are left out."""
+def folder_imports(modules: list[Module]) -> set[tuple[str, str]]:
+    """Return the pairs (folder that imports, folder that is imported), without `ENTRY_MODULES`."""
     folders = {module.name: module.folder for module in modules}
-    arrows = set()
+    pairs = set()
     for module in modules:
-        if module.path not in DOORS:
+        if module.path not in ENTRY_MODULES:
             targets = {folders[name] for name in imported_names(module) if name in folders}
-            arrows |= {(module.folder, target) for target in targets if target != module.folder}
-    return arrows
+            pairs |= {(module.folder, target) for target in targets if target != module.folder}
+    return pairs
 
 
 def mutual_pairs(modules: list[Module]) -> list[tuple[str, str]]:
     """Return the pairs of folders that import each other."""
-    arrows = folder_arrows(modules)
-    return sorted((source, target) for source, target in arrows if (target, source) in arrows and source < target)
+    pairs = folder_imports(modules)
+    return sorted((source, target) for source, target in pairs if (target, source) in pairs and source < target)
 
 
 def folder_sizes(modules: list[Module]) -> Counter[str]:
@@ -160,7 +160,7 @@ def report(tree: Path) -> Iterator[str]:
     yield f"modules                       {len(modules)} in {len(sizes)} folders, {lines} lines"
     yield f"modules in the fullest folder {most} ({folder})"
     yield f"folder pairs importing each other {len(mutual_pairs(modules))}"
-    yield f"arrows between folders        {len(folder_arrows(modules))}"
+    yield f"imports between folders       {len(folder_imports(modules))}"
     yield f"function bodies               median {statistics.median(lengths):.0f}, p95 {percentile(lengths, 95)} lines"
     yield f"typed share                   {typed_share(found):.1%}"
     yield f"tuple-to-tuple assignments    {tuple_assignments(modules) / lines * 1000:.1f} per 1000 lines"

@@ -34,7 +34,8 @@ def read_nifti(path: Path) -> Volume:
     check_size(path, header.size)
     check_pixels(path, header.storage, header.size, header.dtype.itemsize)
     with TemporaryDirectory() as folder:
-        # SimpleITK 2.5.7 returns the pixels of a.nii for a.nii.gz in the same folder, hence a link in an own folder.
+        # SimpleITK 2.5.7 returns the pixels of a.nii for a.nii.gz in the same folder, so the file is linked into a
+        # folder of its own.
         alias = Path(folder, "image.nii.gz" if header.storage.container == "gzip" else "image.nii")
         alias.symlink_to(path.absolute())
         reader = _opened(path, alias, "NiftiImageIO")

@@ -65,9 +65,9 @@ def test_longer_trials(ended: StudyConfig, tmp_path: Path) -> None:
     end(search, tmp_path, "x", "fcn_ppm-0000", 0.3, 0.7, 0.6, 0.5, 0.4, 0.5, 0.8, 0.1)
     assert search.suggest("y") == "FINISHED"
     assert states(tmp_path, "fcn_ppm-8-epochs")[0] == COMPLETE
-    let_go = find_record(Results(str(tmp_path)), "fcn_ppm-0001")
-    assert let_go is not None and (let_go.state, let_go.train["epochs"]) == ("pruned", 8)
-    assert "weights were let go before trials became 8 epochs long" in let_go.reason
+    deleted = find_record(Results(str(tmp_path)), "fcn_ppm-0001")
+    assert deleted is not None and (deleted.state, deleted.train["epochs"]) == ("pruned", 8)
+    assert "weights were deleted before trials became 8 epochs long" in deleted.reason
 
 
 def test_driver_killed_while_it_lengthens(ended: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
