@@ -40,7 +40,7 @@ def _look_of(entry: NetworkEntry) -> Look:
 
 
 LOOKS: Final[dict[str, Look]] = {
-    # The paper's Table I ends with 3D_FCN_PPM, the first entry of the table.
+    # The paper's Table I ends with 3D_FCN_PPM, the first entry of `NETWORKS`.
     **{name: _look_of(NETWORKS[name]) for name in reversed(list(NETWORKS))},
     THRESHOLD_ROI: Look("Intensity windows, whole ROI", "windows in ROI", WINDOWS_COLOR, "x"),
     THRESHOLD_INSIDE: Look("One threshold, inside the true region", "threshold in region", INSIDE_COLOR, "+"),
