@@ -1,12 +1,13 @@
 """Prediction on one scan: names, kidneys that are found, and kidneys that are left out."""
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from renalnet.config import InferenceConfig, NetConfig, PhantomConfig, PrepareConfig, StitchConfig
+from renalnet.config import InferenceConfig, NetConfig, PhantomConfig, PrepareConfig, StitchConfig, TrainConfig
 from renalnet.data.cases.loading import load_scan
 from renalnet.data.cases.sides import SIDE_VALUES, split_sides
 from renalnet.data.images.volume import Grid, Volume, write_volume
@@ -18,6 +19,7 @@ from renalnet.errors import CheckpointError, InputError
 from renalnet.inference.pipeline import Model
 from renalnet.inference.prediction import Prediction, Predictor, load_predictor, predict_image, scan_names
 from renalnet.nets import build_net
+from renalnet.nets.bundle import save_model
 from renalnet.runtime.device import pick_device
 
 
@@ -44,6 +46,15 @@ def test_names_that_stay_the_same_are_refused() -> None:
 
 def test_folder_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds no model"):
+        load_predictor(tmp_path)
+
+
+def test_a_model_without_atlases_names_the_folders_that_have_them(tmp_path: Path) -> None:
+    train = TrainConfig(net=NetConfig(width=4, ppm_kernels=(1, 2)), precision="float32")
+    config = {"train": train.model_dump(mode="json"), "normalisation": asdict(Normalisation(-200, 500, 0.3)), "roi": {}}
+    save_model(tmp_path, dict(build_net(train.net).state_dict()), config)
+    rule = r"lacks .*; name the `best` folder of a study, or the folder of a finished `renalnet train`"
+    with pytest.raises(CheckpointError, match=rule):
         load_predictor(tmp_path)
 
 
