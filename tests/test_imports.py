@@ -157,6 +157,9 @@ def test_heavy_libraries_are_imported_only_where_they_may(path: Path) -> None:
         ("renalnet.inference.post_processing", ("torch", "scipy", "pydensecrf", "cc3d")),
         ("renalnet.inference.pipeline", ("ray", "optuna", "matplotlib", "SimpleITK", "pydensecrf")),
         ("renalnet.commands.app", ("torch", "ray", "optuna", "SimpleITK", "pydicom")),
+        # Ray starts processes of these two for trials and tasks, and each of them pays for the imports.
+        ("study.execution.trainable", ("optuna", "scipy", "matplotlib", "SimpleITK")),
+        ("study.execution.tasks", ("ray.tune", "pandas", "optuna", "scipy", "matplotlib", "SimpleITK")),
         ("study.report", ("torch", "ray", "optuna")),
         ("study.bench.__main__", ("ray", "optuna", "monai", "torchio")),
         ("study.bench.data.loader", ("torch", "ray", "optuna", "monai", "torchio")),

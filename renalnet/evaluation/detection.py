@@ -16,7 +16,6 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from renalnet.errors import InputError
 from renalnet.evaluation.overlap import Confusion, require_same_shape
@@ -26,7 +25,7 @@ from renalnet.types import MaskArray
 MIN_IOU = 0.1
 """Least intersection over union at which a predicted component counts as having found the tumor."""
 # 18-connectivity, as in post-processing.
-_FACES_AND_EDGES = ndimage.generate_binary_structure(3, 2)
+_FACES_AND_EDGES = np.abs(np.indices((3, 3, 3)) - 1).sum(axis=0) <= 2
 
 
 @dataclass(frozen=True)
@@ -89,6 +88,8 @@ def tumor_found(truth: MaskArray, pred: MaskArray, min_iou: float = MIN_IOU) -> 
         return None
     if not pred.any():
         return False
+    from scipy import ndimage
+
     region = bounding_box(pred)
     # Components lie inside the box of the prediction, which is much smaller than the volume.
     components, num_components = ndimage.label(pred[region], structure=_FACES_AND_EDGES)

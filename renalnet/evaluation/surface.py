@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 from renalnet.evaluation.overlap import require_same_shape
 from renalnet.types import MaskArray, Triple
@@ -114,6 +113,8 @@ def surface_distances(truth: MaskArray, pred: MaskArray, spacing_mm: Triple) -> 
 
 
 def _nearest_mm(points_mm: DistanceArray, others_mm: DistanceArray) -> DistanceArray:
+    from scipy.spatial import KDTree
+
     # Each tree is queried once, so these options, which build it faster and query it slower, save time.
     distances, _ = KDTree(others_mm, compact_nodes=False, balanced_tree=False).query(points_mm)
     return np.asarray(distances, dtype=np.float64)

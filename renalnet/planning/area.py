@@ -14,7 +14,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from renalnet.evaluation.surface import bounding_box
 from renalnet.planning.extent import radius_mm
@@ -75,6 +74,8 @@ def _blur_mm(mask: MaskArray, spacing_mm: Triple) -> float:
 
 def _area_cm2(side: MaskArray, within: MaskArray, spacing_mm: Triple, blur_mm: float) -> float:
     """Return the area of the surface between a side and the rest, as far as it is within a mask."""
+    from scipy import ndimage
+
     soft = ndimage.gaussian_filter(side.astype(np.float32), np.divide(blur_mm, spacing_mm), mode="nearest")
     normals = np.stack([np.gradient(soft, spacing, axis=axis) for axis, spacing in enumerate(spacing_mm)], axis=-1)
     # A line along an axis stands for one voxel face across that axis.

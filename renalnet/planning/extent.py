@@ -5,9 +5,6 @@ from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.spatial import ConvexHull, QhullError
-from scipy.spatial.distance import pdist
 
 from renalnet.evaluation.surface import bounding_box, surface
 from renalnet.types import FloatArray, MaskArray, Triple
@@ -63,6 +60,8 @@ def surface_points_mm(mask: MaskArray, spacing_mm: tuple[float, ...], *, smoothi
     padded = np.pad(mask[box], [(width, width) for width in margin])
     # Both distances are between voxel centres, so the zero is halfway between an inner and an outer voxel.
     distance_mm = edt.edt(padded, anisotropy=spacing_mm) - edt.edt(~padded, anisotropy=spacing_mm)
+    from scipy import ndimage
+
     soft = ndimage.gaussian_filter(distance_mm, deviation, truncate=_REACH)
     # Coarse axes are interpolated to about the finest spacing.
     fineness = np.maximum(1, np.rint(np.divide(spacing_mm, min(spacing_mm)))).astype(int)
@@ -86,6 +85,9 @@ def _crossings(distance_mm: FloatArray, axis: int) -> Points:
 
 def largest_diameter_mm(points: Points) -> float:
     """Return the largest distance between two points, in mm; 0 for fewer than two points."""
+    from scipy.spatial import ConvexHull, QhullError
+    from scipy.spatial.distance import pdist
+
     if len(points) < 2:
         return 0.0
     with suppress(QhullError):  # points on a line or a plane have no hull; there are few of them

@@ -12,15 +12,16 @@ so that the sinus is inside.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import RBFInterpolator
-from scipy.spatial import KDTree
 
 from renalnet.planning.extent import Points, covariance, surface_points_mm, voxel_centres_mm
 from renalnet.types import MaskArray, Triple
+
+if TYPE_CHECKING:
+    from scipy.spatial import KDTree
 
 _NUM_DIRECTIONS: Final = 1500
 """Directions, evenly distributed over the sphere, 5 degrees apart."""
@@ -59,6 +60,8 @@ def exophytic_share(kidney: MaskArray, tumor: MaskArray, spacing_mm: Triple) -> 
     directions, radii = _known_outline(*surfaces, rim=rim_mm / stretched.unit_mm)
     if len(directions) <= _NUM_NEIGHBOURS:  # the tumor covers nearly the whole surface of the kidney
         return 1.0
+    from scipy.interpolate import RBFInterpolator
+
     continued = RBFInterpolator(directions, radii, neighbors=_NUM_NEIGHBOURS, smoothing=_SMOOTHING)
     return float((distance > continued(to_tumor / distance[:, None])).mean())
 
@@ -95,6 +98,8 @@ def _known_outline(kidney: Points, tumor: Points, *, rim: float) -> tuple[Points
         tumor: points of the tumor's surface, likewise.
         rim: angle around the tumor, in radians, in which the outermost points of the kidney are those of its edge.
     """
+    from scipy.spatial import KDTree
+
     directions = _even_directions()
     evenly = KDTree(directions)
     (places, distance), (of_tumor, to_tumor) = (_by_direction(evenly, points) for points in (kidney, tumor))
@@ -115,12 +120,14 @@ def _is_near(directions: Points, others: Points, angle: float) -> MaskArray:
     """Return whether one of the others is within a small angle, in radians, of each direction."""
     if not len(others):
         return np.zeros(len(directions), dtype=bool)
+    from scipy.spatial import KDTree
+
     distance, _ = KDTree(others).query(directions)
     # Between unit vectors, a small angle is nearly the length of the chord.
     return np.asarray(distance <= angle)
 
 
-def _by_direction(evenly: KDTree, points: Points) -> tuple[NDArray[np.intp], Points]:
+def _by_direction(evenly: "KDTree", points: Points) -> tuple[NDArray[np.intp], Points]:
     """Return the number of the even direction nearest to each point, and the point's distance from the centre."""
     distance = np.linalg.norm(points, axis=1)
     _, places = evenly.query(points / np.maximum(distance, _LEAST)[:, None])

@@ -246,6 +246,15 @@ class StudyConfig(Section):
 
 
 @dataclass(frozen=True)
+class Cluster:
+    """Size of a Ray cluster."""
+
+    num_nodes: int
+    num_cpus: int
+    num_gpus: int
+
+
+@dataclass(frozen=True)
 class Slots:
     """The slots of a cluster."""
 

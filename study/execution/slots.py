@@ -6,8 +6,7 @@ from typing import Final
 import ray
 
 from renalnet.errors import ConfigError
-from study.config.sections import ResourceConfig, Slots
-from study.progress.forecast import Cluster
+from study.config.sections import Cluster, ResourceConfig, Slots
 
 _ROUNDING: Final = 1e-9
 """Slack of a division, so that rounding does not cut a whole number of slots to the one below."""

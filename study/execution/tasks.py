@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -15,7 +15,9 @@ from renalnet.runtime.workers import DIED, Job, Result
 from study.config.sections import Slots
 from study.execution.slots import processor_slots
 from study.final.case_jobs import CompactVote, FinalCase, cast_vote
-from study.progress.trial_cost import Measured, MeasureJob, measure_study
+
+if TYPE_CHECKING:
+    from study.progress.trial_cost import Measured, MeasureJob
 
 NODE_LOSSES: Final = 2
 """Number of times that Ray repeats a task whose node or process is lost."""
@@ -111,16 +113,18 @@ def _lost_work(what: object) -> LostError:
     )
 
 
-def _lost_measure(job: MeasureJob) -> LostError:
+def _lost_measure(job: "MeasureJob") -> LostError:
     return _lost_work(f"measuring {', '.join(job.widths)}")
 
 
-def measure_on_slot(job: MeasureJob, slots: Slots) -> Measured:
+def measure_on_slot(job: "MeasureJob", slots: Slots) -> "Measured":
     """Run `measure_study` in the slot of a trial on some node.
 
     Raises:
         LostError: its process or node was lost.
     """
+    from study.progress.trial_cost import measure_study
+
     (measured,) = RayPool(slots, lost=_lost_measure).map(measure_study, [job])
     return measured
 

@@ -28,8 +28,7 @@ from renalnet.runtime.machine import keep_memory
 from renalnet.train.epochs import EpochRecord, best_of
 from renalnet.train.run import TrainingRun
 from study.records.results import Results
-from study.search.pruner import BEST
-from study.search.searcher import FAILURE, HEARD
+from study.search.pruner import BEST, FAILURE, HEARD
 
 
 class Trial(tune.Trainable):

@@ -19,15 +19,6 @@ CHECKPOINTS_PER_TRIAL: Final = 2
 
 
 @dataclass(frozen=True)
-class Cluster:
-    """Size of a Ray cluster."""
-
-    num_nodes: int
-    num_cpus: int
-    num_gpus: int
-
-
-@dataclass(frozen=True)
 class Disk:
     """Bytes of a results folder."""
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from renalnet.config import MAIN_NETWORK
 from renalnet.runtime.durations import duration_words
 from study.config import space
-from study.config.sections import Slots, StudyConfig
-from study.progress.forecast import Cluster, Disk, Forecast, forecast
+from study.config.sections import Cluster, Slots, StudyConfig
+from study.progress.forecast import Disk, Forecast, forecast
 from study.progress.progress import hours_words
 from study.progress.trial_cost import Measured
 from study.search.pruner import make_pruner

@@ -17,6 +17,10 @@ OBJECTIVE: Final = "objective"
 """Key of a result: the objective after the last epoch."""
 BEST: Final = "best_objective"
 """Key of a result: the highest objective after any epoch so far."""
+FAILURE: Final = "failure"
+"""Key of a result: why the epoch failed; empty if it did not."""
+HEARD: Final = "heard"
+"""Key of a trial's configuration: the number of its epochs that were reported before its driver was lost."""
 
 
 class Pruner(ABC):

@@ -29,14 +29,10 @@ from study.search.extension import open_study
 from study.search.journal import StudyJournal
 from study.search.optuna_private import resumed_trial
 from study.search.outcome import SecondStarts, outcome
-from study.search.pruner import OBJECTIVE, make_pruner
+from study.search.pruner import HEARD, OBJECTIVE, make_pruner
 from study.search.sampler import draw, make_sampler
 from study.search.trial_counts import count_trials
 
-FAILURE: Final = "failure"
-"""Key of a result: why the epoch failed; empty if it did not."""
-HEARD: Final = "heard"
-"""Key of a trial's configuration: the number of its epochs that were reported before its driver was lost."""
 TABLES_EVERY_S: Final = 30.0
 """Time between two writings of the tables, for which all running trials are read."""
 _log = get_logger(__name__)

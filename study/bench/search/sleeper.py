@@ -10,8 +10,7 @@ from renalnet.nets.bundle import save_model
 from renalnet.train.checkpoint import Checkpoint, save_checkpoint
 from renalnet.train.epochs import EpochRecord, write_log
 from study.records.results import Results
-from study.search.pruner import BEST, OBJECTIVE
-from study.search.searcher import FAILURE
+from study.search.pruner import BEST, FAILURE, OBJECTIVE
 
 
 class Sleeper(tune.Trainable):

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from study.config.sections import Slots, StudyConfig
-from study.progress.forecast import Cluster, disk_bytes, forecast
+from study.config.sections import Cluster, Slots, StudyConfig
+from study.progress.forecast import disk_bytes, forecast
 from study.progress.forecast_text import forecast_lines
 from study.progress.trial_cost import DataCost, Measured, NetworkCost
 
