@@ -18,8 +18,8 @@ from renalnet.nets.fused import is_compiled, normalise, shift_and_rectify
 
 LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 DTYPES = (torch.float32, torch.bfloat16)
-ROUNDING = {torch.float32: 2**-19, torch.bfloat16: 2**-9}
-"""One rounding of a bfloat16; 32 of a float32, as a sum of a hundred of them may have."""
+ROUNDING = {torch.float32: 2**-18, torch.bfloat16: 2**-9}
+"""One rounding of a bfloat16; 64 of a float32, as a sum of hundreds of them may have where its terms cancel."""
 needs_compiled = pytest.mark.skipif(not is_compiled(), reason="this installation has no compiled part")
 
 
