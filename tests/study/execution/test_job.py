@@ -44,7 +44,7 @@ def test_submitted_study_succeeds(ray_head: LocalCluster, ball_store: Store, tin
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "Table I" in done.stdout and "succeeded" in done.stdout
+    assert "Table I" in done.stdout and "succeeded" in done.stderr
     assert (tmp_path / "results" / "report.html").exists()
 
 
