@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Two processes with one thread each, because more threads than cores would slow both down.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+# The tests start many processes; each would compile all modules if Python was told to keep no bytecode.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 INSTALLED := $(VENV)/.installed
 
 .PHONY: study pictures test test-slow lint clean

@@ -90,7 +90,7 @@ def test_lost_work_of_a_study_is_named_and_not_blamed_on_a_file(
     pool: RayPool, monkeypatch: pytest.MonkeyPatch, tiny_study: StudyConfig
 ) -> None:
     monkeypatch.setattr("study.execution.tasks.cast_vote", die)
-    monkeypatch.setattr("study.execution.tasks.measure_study", die)
+    monkeypatch.setattr("study.progress.trial_cost.measure_study", die)
     slots, candidate = Slots(1, 0.0, 2), Finalist("fcn_ppm", "trial_a", (), "digest")
     with pytest.raises(LostError, match=r"^case case_7 \(trial_a\): lost with its process or node") as told:
         work = FinalWork(slots, lambda: None)
