@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from renalnet.commands.line import run
-from renalnet.config import merge, override, read_file
+from renalnet.config import chosen_labels, merge, override, read_file
 from renalnet.data.store.reader import open_store
 from renalnet.errors import ConfigError
 from renalnet.runtime import storage
@@ -70,9 +70,10 @@ def main() -> None:
 
 
 def _settings(preset: str, config: str | None, assignments: list[str]) -> StudyConfig:
-    settings = study_preset(preset)
+    values = read_file(config) if config else {}
+    settings = study_preset(preset, chosen_labels(assignments, values))
     if config:
-        settings = merge(settings, read_file(config), config)
+        settings = merge(settings, values, config)
     return override(settings, assignments)
 
 

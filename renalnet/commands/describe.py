@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 def describe(preset: TrainPreset = "paper", set_: Set = None) -> None:
     """Show a network's layers, parameters, receptive field and cost, and which of its parts are reconstruction."""
-    from renalnet.config import override
+    from renalnet.config import chosen_labels, override
     from renalnet.config.presets import train_preset
     from renalnet.nets.describe import describe as describe_net
 
-    config = override(train_preset(preset), set_ or [])
-    network = describe_net(config.net, config.patch.shape)
+    config = override(train_preset(preset, chosen_labels(set_ or [])), set_ or [])
+    network = describe_net(config.net, config.labels, config.patch.shape)
     console = Console()
     console.print(_layer_table(network))
     for name, value in _facts(config, network).items():

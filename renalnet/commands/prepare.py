@@ -69,19 +69,20 @@ def prepare_request(
     refit: bool,
 ) -> "Request":
     """Return the request that the options of `prepare` describe. Raises ConfigError if an option is wrong."""
-    from renalnet.config import override
+    from renalnet.config import chosen_labels, override
     from renalnet.config.presets import prepare_preset
     from renalnet.data.cases.loading import parse_label_map
     from renalnet.data.cases.splits import read_splits_file
     from renalnet.data.prepare.request import Request
 
+    labels = chosen_labels(assignments or [])
     return Request(
         src=src,
         out=out,
-        config=override(prepare_preset(preset), assignments or []),
+        config=override(prepare_preset(preset, labels), assignments or []),
         test_src=test,
         splits=read_splits_file(splits) if splits else None,
-        label_map=parse_label_map(label_map) if label_map else None,
+        label_map=parse_label_map(label_map, labels) if label_map else None,
         series=series,
         skip_bad=skip_bad,
         refit=refit,

@@ -6,6 +6,7 @@ reconstruction, and the field says "reconstruction". Lengths are in mm, triples 
 
 from renalnet.config.data import PhantomConfig, PrepareConfig
 from renalnet.config.inference import ComponentsConfig, CrfConfig, InferenceConfig, StitchConfig
+from renalnet.config.labels import KIDNEY_TUMOR, KITS23, Label, LabelSet, chosen_labels, label_set
 from renalnet.config.losses import LossConfig
 from renalnet.config.networks import BASELINES, MAIN_NETWORK, NETWORKS, NetConfig, NetName
 from renalnet.config.section import (
@@ -23,6 +24,8 @@ from renalnet.config.training import AugmentConfig, Chance, LoaderConfig, OptimC
 
 __all__ = [
     "BASELINES",
+    "KIDNEY_TUMOR",
+    "KITS23",
     "MAIN_NETWORK",
     "NETWORKS",
     "AnySection",
@@ -31,6 +34,8 @@ __all__ = [
     "ComponentsConfig",
     "CrfConfig",
     "InferenceConfig",
+    "Label",
+    "LabelSet",
     "Lengths",
     "LoaderConfig",
     "LossConfig",
@@ -44,7 +49,9 @@ __all__ = [
     "StitchConfig",
     "TrainConfig",
     "Voxels",
+    "chosen_labels",
     "fingerprint",
+    "label_set",
     "merge",
     "override",
     "parse",

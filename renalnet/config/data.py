@@ -1,15 +1,21 @@
 """Configuration of synthetic cohorts and of the preparation of scans."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from renalnet.config.labels import KIDNEY_TUMOR, Labels
 from renalnet.config.section import Lengths, Section, Voxels
 
 
 class PhantomConfig(Section):
     """Configuration of a synthetic cohort."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"labels"})
+
+    labels: Labels = KIDNEY_TUMOR
+    """The labels of the cohort. Painted kidneys have tumors, and a cyst where the set has one; other labels are painted
+    where given label maps have them."""
     num_cases: int = Field(24, ge=1)
     """Number of cases to paint. Ignored if label maps are given, because each label map then gives one case."""
     seed: int = Field(0, ge=0)
@@ -31,6 +37,10 @@ class PhantomConfig(Section):
 class PrepareConfig(Section):
     """Configuration of the preparation, from scans to a store of regions of interest (ROIs)."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"labels"})
+
+    labels: Labels = KIDNEY_TUMOR
+    """The labels of the label maps."""
     spacing_mm: Lengths | None = (1.0, 0.65, 0.65)
     """Voxel spacing of the ROIs. With null, each scan keeps its own spacing and is not resampled."""
     window_mm: float = Field(97.5, gt=0)

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, ClassVar, Final
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, PositiveFloat
 
 from renalnet.config.catalogue import name_in, names_of
+from renalnet.config.labels import LabelSet
 from renalnet.config.section import Section
-from renalnet.types import Triple
 
 LOSSES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -28,7 +28,13 @@ LossName = Annotated[str, name_in(LOSSES, "loss"), names_of(LOSSES)]
 
 
 class LossConfig(Section):
-    """Loss of training. The default is weighted cross-entropy, the paper's Eq. (1)."""
+    """Loss of training. The default is weighted cross-entropy, the paper's Eq. (1).
+
+    A further field, named as a label, is the label's weight in the cross-entropy, such as `tumor`.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, PositiveFloat]
 
     # Runs from before this field all used the cross-entropy.
     added: ClassVar[frozenset[str]] = frozenset({"name"})
@@ -39,12 +45,8 @@ class LossConfig(Section):
     # (results/LOG.md).
     background: float = Field(0.2, gt=0)
     """Weight of background in the cross-entropy."""
-    kidney: float = Field(1.0, gt=0)
-    """Weight of kidney in the cross-entropy."""
-    tumor: float = Field(2.0, gt=0)
-    """Weight of tumor in the cross-entropy."""
 
-    @property
-    def weights(self) -> Triple:
-        """Weights in label order."""
-        return self.background, self.kidney, self.tumor
+    def weights(self, labels: LabelSet) -> tuple[float, ...]:
+        """Return the weight of each class, by value; a label without a field of its own has its `loss_weight`."""
+        given = self.__pydantic_extra__
+        return self.background, *(given.get(label.name, label.loss_weight) for label in labels.labels)

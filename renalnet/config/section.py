@@ -83,6 +83,12 @@ def override(config: AnySection, assignments: Iterable[str], where: str = "--set
     return parse(type(config), values, where)
 
 
+def assigned(assignments: Iterable[str], key: str, where: str = "--set") -> list[Any]:
+    """Return the values that assignments give to `key`, read as YAML. Raises ConfigError where one is not YAML."""
+    parts = [assignment.partition("=") for assignment in assignments]
+    return [_parse_yaml(text, f"{where} '{key}={text}'") for name, equals, text in parts if equals and name == key]
+
+
 def _assign(values: dict[str, Any], path: list[str], value: Any) -> None:
     # Any path is accepted here. The validation that follows names a wrong key and the nearest known one.
     for part in path[:-1]:

@@ -1,13 +1,19 @@
 """Configuration of a training run."""
 
-from typing import Literal, Self
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, NonNegativeFloat, model_validator
 
 from renalnet.config.inference import StitchConfig
+from renalnet.config.labels import KIDNEY_TUMOR, Labels, LabelSet, label_set
 from renalnet.config.losses import LossConfig
 from renalnet.config.networks import NetConfig
 from renalnet.config.section import Section, Voxels
+from renalnet.errors import ConfigError, nearest
+
+SHARE_SUFFIX: Final = "_share"
+"""End of the fields of `PatchConfig` that belong to a label."""
 
 
 class OptimConfig(Section):
@@ -42,23 +48,36 @@ class OptimConfig(Section):
 
 
 class PatchConfig(Section):
-    """Random crops and flips. Crops are drawn more often near kidney and tumor (paper, III.B.2)."""
+    """Random crops and flips. Crops are drawn more often near kidney and tumor (paper, III.B.2).
+
+    A further field, named as a label with `_share`, is the share of crops centred near a voxel of the label, such as
+    `tumor_share` (reconstruction). The other crops are anywhere in the ROI.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, NonNegativeFloat]
 
     shape: Voxels = (64, 150, 150)
     """Voxels of a crop (z, y, x)."""
-    tumor_share: float = Field(0.5, ge=0, le=1)
-    """Share of crops centred near a tumor voxel (reconstruction)."""
-    kidney_share: float = Field(0.35, ge=0, le=1)
-    """Share of crops centred near a kidney voxel (reconstruction). The other crops are anywhere in the ROI."""
     flip: bool = True
     """Whether each axis is flipped with probability 1/2."""
 
+    def shares(self, labels: LabelSet) -> dict[int, float]:
+        """Return the share of each label by its value, the last label first.
+
+        A label without a field of its own has its `crop_share`.
+        """
+        given = self.__pydantic_extra__
+        # The last labels are the rarest, and are drawn first, as the tumor before the kidney.
+        return {
+            label.value: given.get(label.name + SHARE_SUFFIX, label.crop_share) for label in reversed(labels.labels)
+        }
+
     @model_validator(mode="after")
-    def _shares(self) -> Self:
-        if self.tumor_share + self.kidney_share > 1:
-            raise ValueError(
-                f"tumor_share {self.tumor_share} + kidney_share {self.kidney_share} must be at most 1; lower one"
-            )
+    def _shares_are_shares(self) -> Self:
+        if sum(self.__pydantic_extra__.values()) > 1:
+            terms = " + ".join(f"{name} {share}" for name, share in reversed(self.__pydantic_extra__.items()))
+            raise ValueError(f"{terms} must be at most 1; lower one")
         return self
 
 
@@ -130,8 +149,15 @@ class LoaderConfig(Section):
 
 
 class TrainConfig(Section):
-    """Configuration of a training run."""
+    """Configuration of a training run.
 
+    `loss` and `patch` have a field for each label of `labels`; those that are not given are filled from the label.
+    """
+
+    added: ClassVar[frozenset[str]] = frozenset({"labels"})
+
+    labels: Labels = KIDNEY_TUMOR
+    """The labels that the network distinguishes."""
     net: NetConfig = NetConfig()
     """The network."""
     loss: LossConfig = LossConfig()
@@ -162,3 +188,41 @@ class TrainConfig(Section):
     """Whether the network is compiled for training. `auto` compiles on a GPU only; a processor gains nothing."""
     checkpoint_every_s: float = Field(120.0, ge=0)
     """Seconds between checkpoints within an epoch; 0 means after each step. The end of each epoch also writes one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_all_labels(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        try:
+            labels = label_set(values.get("labels", KIDNEY_TUMOR))
+        except ConfigError:
+            # The validation of the field names the problem.
+            return values
+        weights = {label.name: label.loss_weight for label in labels.labels}
+        shares = {label.name + SHARE_SUFFIX: label.crop_share for label in labels.labels}
+        return {
+            **values,
+            "loss": _filled(values.get("loss", {}), weights),
+            "patch": _filled(values.get("patch", {}), shares),
+        }
+
+    @model_validator(mode="after")
+    def _only_known_labels(self) -> Self:
+        _require_labels("loss", self.loss.__pydantic_extra__, self.labels.names)
+        names = [name + SHARE_SUFFIX for name in self.labels.names]
+        _require_labels("patch", self.patch.__pydantic_extra__, names)
+        return self
+
+
+def _filled(section: Any, defaults: Mapping[str, float]) -> Any:
+    """Return the values of a section with `defaults` where they are not given."""
+    values = section.model_dump() if isinstance(section, Section) else section
+    return {**defaults, **values} if isinstance(values, Mapping) else values
+
+
+def _require_labels(section: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise ValueError where a field of a section belongs to no label."""
+    for name in given:
+        if name not in known:
+            raise ValueError(f"unknown key '{section}.{name}'; {nearest(name, known)}")

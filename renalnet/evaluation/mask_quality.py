@@ -18,10 +18,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from renalnet.config import LabelSet
 from renalnet.data.images.grid import voxel_ml
 from renalnet.evaluation.overlap import dice
 from renalnet.inference.components import pieces_of
-from renalnet.types import BACKGROUND, FOREGROUND_LABELS, KIDNEY, TUMOR, FloatArray, LabelArray, MaskArray, Triple
+from renalnet.types import FloatArray, LabelArray, MaskArray, Triple
 
 Values = NDArray[np.float64]
 MIN_CASES: Final = 5
@@ -41,9 +42,9 @@ class Signs:
     expected_dice_tumor: float
     """Tumor Dice, 0 to 1, likewise."""
     entropy_bits: float
-    """Mean entropy inside kidney and tumor, 0 to log2(3); 0 for an empty mask."""
+    """Mean entropy inside the kidney and its lesions, 0 to log2 of the classes; 0 for an empty mask."""
     kept: float
-    """Dice, 0 to 1, of the final mask and the vote, for kidney and tumor together."""
+    """Dice, 0 to 1, of the final mask and the vote, for the kidney and its lesions together."""
     tumor_kept: float
     """The same for the tumor alone."""
     log_kidney_ml: float
@@ -56,31 +57,38 @@ class Signs:
     """Share of the mask's voxels on the border of the region, where a kidney may be cut off; 0 to 1."""
 
 
-def signs_of(probability: FloatArray, vote: LabelArray, final: LabelArray, spacing_mm: Triple) -> Signs:
+def signs_of(
+    probability: FloatArray, vote: LabelArray, final: LabelArray, spacing_mm: Triple, labels: LabelSet
+) -> Signs:
     """Return the signs of a final mask; an empty mask has signs as well.
 
     Args:
-        probability: class probabilities (3, z, y, x) of the vote.
+        probability: class probabilities (C, z, y, x) of the vote.
         vote: labels (z, y, x) of the vote.
         final: labels (z, y, x) after post-processing.
         spacing_mm: voxel spacing (z, y, x).
+        labels: meaning of the labels.
     """
-    expected = {label: expected_dice(probability[label], final == label) for label in FOREGROUND_LABELS}
+    kidney = final == labels.kidney.value
+    tumor = final == labels.tumor.value
+    inside = labels.body_mask(final)
     ml = voxel_ml(spacing_mm)
-    volumes = [max(_LEAST_ML, int((final == label).sum()) * ml) for label in FOREGROUND_LABELS]
-    inside = final != BACKGROUND
     return Signs(
-        expected_dice_kidney=expected[KIDNEY],
-        expected_dice_tumor=expected[TUMOR],
+        expected_dice_kidney=expected_dice(probability[labels.kidney.value], kidney),
+        expected_dice_tumor=expected_dice(probability[labels.tumor.value], tumor),
         entropy_bits=_mean_entropy(probability, inside),
-        kept=dice(vote != BACKGROUND, inside),
-        tumor_kept=dice(vote == TUMOR, final == TUMOR),
-        log_kidney_ml=float(np.log10(volumes[0])),
-        log_tumor_ml=float(np.log10(volumes[1])),
+        kept=dice(labels.body_mask(vote), inside),
+        tumor_kept=dice(vote == labels.tumor.value, tumor),
+        log_kidney_ml=_log_ml(kidney, ml),
+        log_tumor_ml=_log_ml(tumor, ml),
         # Number 0 is everything outside the tumor.
-        num_tumors=len(pieces_of(final == TUMOR)[1]) - 1,
+        num_tumors=len(pieces_of(tumor)[1]) - 1,
         border=_border_share(inside),
     )
+
+
+def _log_ml(mask: MaskArray, voxel_ml: float) -> float:
+    return float(np.log10(max(_LEAST_ML, int(mask.sum()) * voxel_ml)))
 
 
 def expected_dice(probability: FloatArray, mask: MaskArray) -> float:

@@ -11,23 +11,21 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import cached_property
 from typing import Any, Final, Literal, TypeAlias, get_args
 
+from renalnet.config.labels import KIDNEY, TUMOR
 from renalnet.evaluation.detection import tumor_found
 from renalnet.evaluation.overlap import Confusion, confusion, volume_ml
 from renalnet.evaluation.surface import SurfaceDistances, SurfacePair
-from renalnet.types import KIDNEY, LABEL_NAMES, TUMOR, MaskArray, Triple
+from renalnet.types import MaskArray, Triple
 
 KIDNEY_AND_MASS: Final = "kidney_and_mass"
+"""Class of the KiTS challenge: the kidney with all of its lesions."""
 MASS: Final = "mass"
-# `table.measure` relies on this order.
-TOLERANCE_MM: Final[dict[str, float]] = {
-    LABEL_NAMES[KIDNEY]: 1.0331,
-    LABEL_NAMES[TUMOR]: 1.1498,
-    KIDNEY_AND_MASS: 1.0331,
-    MASS: 1.1329,
-}
-"""Tolerance of the surface Dice by label: the two labels of the paper, then the two classes of the KiTS challenge
-(2021), whose tolerances these are. The challenge has no tolerance for the kidney alone, which takes the one of kidney
-and mass. A mass is a tumor or a cyst; the label maps here hold no cysts."""
+"""Class of the KiTS challenge: all lesions of the kidney."""
+_KIDNEY_AND_MASS_MM: Final = 1.0331
+_TUMOR_MM: Final = 1.1498
+_MASS_MM: Final = 1.1329
+_TOLERANCE_MM: Final = {KIDNEY: _KIDNEY_AND_MASS_MM, TUMOR: _TUMOR_MM, KIDNEY_AND_MASS: _KIDNEY_AND_MASS_MM}
+"""Tolerances of the KiTS challenge (2021). It has none for the kidney alone, which takes that of kidney and mass."""
 Group: TypeAlias = Literal["overlap", "distance", "detection", "volume"]
 """Kind of a measure; tables show the groups in this order."""
 _PIXELS: Final = (1.0, 1.0, 1.0)
@@ -82,11 +80,18 @@ class MaskPair:
 
 @dataclass(frozen=True, eq=False)
 class LabelPair:
-    """A label and its masks. Tumor and mass share one `MaskPair`, so that its distances are computed once."""
+    """A label and its masks. Equal masks share one `MaskPair`, so that its distances are computed once."""
 
     label: str
-    """A key of `TOLERANCE_MM`."""
+    """Name of a label, `KIDNEY_AND_MASS` or `MASS`."""
     masks: MaskPair
+    is_lesion: bool = False
+    """Whether the label is a lesion, which is found or missed, or `MASS`."""
+
+    @property
+    def tolerance_mm(self) -> float:
+        """Tolerance of the surface Dice; a label without one of its own has that of `MASS`."""
+        return _TOLERANCE_MM.get(self.label, _MASS_MM)
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ def measured(
 
 
 def _surface_dice(pair: LabelPair) -> float:
-    return pair.masks.distances_mm.surface_dice(TOLERANCE_MM[pair.label])
+    return pair.masks.distances_mm.surface_dice(pair.tolerance_mm)
 
 
 def _volume_error_ml(pair: LabelPair) -> float:
@@ -125,7 +130,7 @@ def _volume_error_share(pair: LabelPair) -> float | None:
 
 
 def _found(pair: LabelPair) -> bool | None:
-    return pair.masks.is_found if pair.label in (LABEL_NAMES[TUMOR], MASS) else None
+    return pair.masks.is_found if pair.is_lesion else None
 
 
 # Keywords only, so that a measure with a default may stand before one without.
@@ -134,7 +139,7 @@ class LabelMeasures:
     """One label of one case. No value is NaN or infinite; a measure that does not apply is None."""
 
     label: str = measured(lambda pair: pair.label)
-    """`kidney` or `tumor` as in the paper; `kidney_and_mass` or `mass` as in the KiTS challenge."""
+    """Name of a label; `kidney_and_mass` or `mass` as in the KiTS challenge."""
     dice: float = measured(lambda pair: pair.masks.counts.dice, group="overlap", title="Dice")
     """Dice, 0 to 1; both masks empty: 1, one empty: 0."""
     surface_distance_mm: float = measured(
@@ -146,7 +151,7 @@ class LabelMeasures:
     hd95_mm: float = measured(lambda pair: pair.masks.distances_mm.hd95_mm, group="distance", title="HD95 (mm)")
     """The larger of the two directed 95th percentiles."""
     surface_dice: float = measured(_surface_dice, group="overlap", title="surface Dice")
-    """Share of both surfaces within the label's `TOLERANCE_MM`, 0 to 1; both masks empty: 1, one empty: 0."""
+    """Share of both surfaces within the label's tolerance, 0 to 1; both masks empty: 1, one empty: 0."""
     volume_truth_ml: float = measured(lambda pair: pair.masks.truth_ml, group="volume")
     """Volume of the true mask."""
     volume_pred_ml: float = measured(lambda pair: pair.masks.pred_ml, group="volume")
@@ -168,7 +173,7 @@ class LabelMeasures:
     pred_empty: bool = measured(lambda pair: pair.masks.counts.num_pred == 0)
     """Whether the predicted mask has no voxel."""
     found: bool | None = measured(_found, default=None)
-    """Whether a predicted component of tumor or mass has IoU ≥ 0.1 with the truth; None for other labels and where the
+    """Whether a predicted component of a lesion has IoU ≥ 0.1 with the truth; None for other labels and where the
     truth is empty."""
 
 

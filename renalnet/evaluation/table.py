@@ -6,36 +6,47 @@ apply is None.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
+from renalnet.config import LabelSet
+from renalnet.config.labels import TUMOR
 from renalnet.evaluation.detection import MIN_IOU, Detection, Rate, by_patient, by_voxel
 from renalnet.evaluation.overlap import Confusion, require_same_shape
-from renalnet.evaluation.rows import MEASURES, TOLERANCE_MM, LabelMeasures, LabelPair, MaskPair, measures_of
-from renalnet.types import BACKGROUND, FOREGROUND_LABELS, LABEL_NAMES, TUMOR, LabelArray, Triple
+from renalnet.evaluation.rows import KIDNEY_AND_MASS, MASS, MEASURES, LabelMeasures, LabelPair, MaskPair, measures_of
+from renalnet.types import LabelArray, Triple
 
 
-def measure(truth: LabelArray, pred: LabelArray, spacing_mm: Triple) -> list[LabelMeasures]:
-    """Measure kidney and tumor of one case, then the hierarchical classes of the KiTS challenge.
+def measured_labels(labels: LabelSet) -> tuple[str, ...]:
+    """Return the names that `measure` measures: the labels, then the classes of the KiTS challenge."""
+    return (*labels.names, KIDNEY_AND_MASS, MASS)
+
+
+def measure(truth: LabelArray, pred: LabelArray, spacing_mm: Triple, labels: LabelSet) -> list[LabelMeasures]:
+    """Measure each label of one case, then the hierarchical classes of the KiTS challenge.
 
     Args:
-        truth: labels 0, 1, 2 (z, y, x).
-        pred: labels on the same grid.
+        truth: values of `labels` (z, y, x).
+        pred: values on the same grid.
         spacing_mm: voxel spacing (z, y, x).
+        labels: meaning of the values.
 
     Returns:
-        One entry for each label of `TOLERANCE_MM`, in that order.
+        One entry for each name of `measured_labels`, in that order.
 
     Raises:
         InputError: the shapes differ.
     """
     require_same_shape(truth.shape, pred.shape)
-    kidney, tumor = (MaskPair(truth == label, pred == label, spacing_mm) for label in FOREGROUND_LABELS)
-    both = MaskPair(truth != BACKGROUND, pred != BACKGROUND, spacing_mm)
-    # Tumor and mass are the same voxels, because label maps here have no cysts.
-    masks = dict(zip(TOLERANCE_MM, (kidney, tumor, both, tumor), strict=True))
-    return [measures_of(LabelPair(label, pair)) for label, pair in masks.items()]
+    own = {label.name: MaskPair(truth == label.value, pred == label.value, spacing_mm) for label in labels.labels}
+    both = MaskPair(labels.body_mask(truth), labels.body_mask(pred), spacing_mm)
+    # Where the tumor is the only lesion, it has the same voxels as the mass.
+    is_only_lesion = len(labels.lesions) == 1
+    mass = own[TUMOR] if is_only_lesion else MaskPair(labels.lesion_mask(truth), labels.lesion_mask(pred), spacing_mm)
+    lesions = {MASS, *(label.name for label in labels.lesions)}
+    pairs = {**own, KIDNEY_AND_MASS: both, MASS: mass}
+    return [measures_of(LabelPair(name, pair, name in lesions)) for name, pair in pairs.items()]
 
 
 Summary = dict[str, float | None]
@@ -56,10 +67,10 @@ class LabelSummary(TypedDict):
     """Standard deviation over these cases (n - 1); None for fewer than two."""
 
 
-def summarise(rows: Iterable[LabelMeasures]) -> dict[str, LabelSummary]:
+def summarise(rows: Iterable[LabelMeasures], labels: LabelSet) -> dict[str, LabelSummary]:
     """Return the mean and standard deviation over cases by label; empty masks are included and counted."""
     known = list(rows)
-    return {name: _summarise_label([row for row in known if row.label == name]) for name in TOLERANCE_MM}
+    return {name: _summarise_label([row for row in known if row.label == name]) for name in measured_labels(labels)}
 
 
 def _summarise_label(rows: Sequence[LabelMeasures]) -> LabelSummary:
@@ -84,21 +95,24 @@ def mean_and_sd(summary: LabelSummary, name: str) -> str:
     return "–" if mean is None else f"{mean:.3f} ± {summary['sd'][name] or 0:.3f}"
 
 
-def detect(rows: Iterable[LabelMeasures], *, seed: int = 0, min_volume_ml: float = 0.0) -> tuple[Detection, Detection]:
-    """Return tumor detection over a cohort, by voxel and by patient.
+def detect(
+    rows: Iterable[LabelMeasures], lesion: str = TUMOR, *, seed: int = 0, min_volume_ml: float = 0.0
+) -> tuple[Detection, Detection]:
+    """Return the detection of a lesion over a cohort, by voxel and by patient.
 
-    A case without a tumor and with more than `min_volume_ml` of predicted tumor is a false alarm; with 0, one voxel
+    A case without the lesion and with more than `min_volume_ml` of it predicted is a false alarm; with 0, one voxel
     suffices.
 
     Args:
-        rows: rows of any labels; only those of the tumor are read.
+        rows: rows of any labels; only those of `lesion` are read.
+        lesion: name of the lesion.
         seed: seed of the bootstrap over cases.
-        min_volume_ml: volume of predicted tumor that is ignored.
+        min_volume_ml: predicted volume that is ignored.
     """
-    tumors = [row for row in rows if row.label == LABEL_NAMES[TUMOR]]
-    counts = [Confusion(row.true_positive, row.false_positive, row.false_negative, row.true_negative) for row in tumors]
-    found = [bool(row.found) for row in tumors if not row.truth_empty]
-    alarms = [row.volume_pred_ml > min_volume_ml for row in tumors if row.truth_empty]
+    own = [row for row in rows if row.label == lesion]
+    counts = [Confusion(row.true_positive, row.false_positive, row.false_negative, row.true_negative) for row in own]
+    found = [bool(row.found) for row in own if not row.truth_empty]
+    alarms = [row.volume_pred_ml > min_volume_ml for row in own if row.truth_empty]
     return by_voxel(counts, seed=seed), by_patient(found, alarms)
 
 
@@ -126,17 +140,27 @@ class Evaluation(TypedDict):
     """Summary by label."""
     detection: DetectionEntry
     """Tumor detection over all cases."""
+    other_lesions: NotRequired[dict[str, DetectionEntry]]
+    """Detection of each other lesion by its name; only where the label set has one."""
 
 
-def evaluation(cases: Mapping[str, Sequence[LabelMeasures]], *, seed: int = 0) -> Evaluation:
-    """Return the measures of each case, their summary and the tumor detection, ready for JSON."""
+def evaluation(cases: Mapping[str, Sequence[LabelMeasures]], labels: LabelSet, *, seed: int = 0) -> Evaluation:
+    """Return the measures of each case, their summary and the detection of lesions, ready for JSON."""
     rows = [row for case in cases.values() for row in case]
-    voxel, patient = detect(rows, seed=seed)
-    return Evaluation(
+    found = Evaluation(
         cases={name: {row.label: _without_label(row) for row in case} for name, case in cases.items()},
-        summary=summarise(rows),
-        detection=DetectionEntry(voxel=_entries(voxel), patient=_entries(patient), min_iou=MIN_IOU),
+        summary=summarise(rows, labels),
+        detection=_detection(rows, TUMOR, seed),
     )
+    others = [lesion.name for lesion in labels.lesions if lesion != labels.tumor]
+    if others:
+        found["other_lesions"] = {name: _detection(rows, name, seed) for name in others}
+    return found
+
+
+def _detection(rows: Iterable[LabelMeasures], lesion: str, seed: int) -> DetectionEntry:
+    voxel, patient = detect(rows, lesion, seed=seed)
+    return DetectionEntry(voxel=_entries(voxel), patient=_entries(patient), min_iou=MIN_IOU)
 
 
 def _without_label(row: LabelMeasures) -> LabelEntry:

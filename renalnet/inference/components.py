@@ -5,56 +5,59 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from renalnet.config import ComponentsConfig
+from renalnet.config import ComponentsConfig, LabelSet
 from renalnet.data.images.grid import voxel_ml
 from renalnet.inference.post_processing import Evidence
-from renalnet.types import BACKGROUND, KIDNEY, TUMOR, LabelArray, MaskArray, Triple
+from renalnet.types import BACKGROUND, LabelArray, MaskArray, Triple
 
 CONNECTIVITY = 18
 """Number of neighbours of a voxel: those that share a face or an edge with it."""
 
 
-def keep_largest(labels: LabelArray, spacing_mm: Triple, config: ComponentsConfig) -> LabelArray:
+def keep_largest(labels: LabelArray, spacing_mm: Triple, config: ComponentsConfig, label_set: LabelSet) -> LabelArray:
     """Return the labels with only the largest 18-connected component, and small pieces of tumor as kidney.
 
-    Kidney and tumor count as one object, so a tumor that touches its kidney is kept. Among components of the same
-    size, the one whose first voxel is first in (z, y, x) order is kept. An empty mask stays empty.
+    The kidney and its lesions count as one object, so a tumor that touches its kidney is kept. Among components of the
+    same size, the one whose first voxel is first in (z, y, x) order is kept. An empty mask stays empty. Other labels,
+    such as vessels, are not changed.
 
     Args:
-        labels: 0 background, 1 kidney, 2 tumor (z, y, x); not changed.
+        labels: values of `label_set` (z, y, x); not changed.
         spacing_mm: voxel spacing (z, y, x).
         config: least volumes of a component and of a piece of tumor.
+        label_set: meaning of the labels.
     """
     kept = labels.copy()
-    box = _box(labels)
+    box = _box(label_set.body_mask(labels))
     if not config.enabled or box is None:
         return kept
     ml = voxel_ml(spacing_mm)
     # Only the box is searched, because most of an ROI is background.
     # A view, so that changes of `inside` are changes of `kept`.
     inside = kept[box]
-    components, sizes = pieces_of(inside != BACKGROUND)
+    body = label_set.body_mask(inside)
+    components, sizes = pieces_of(body)
     largest = _largest(components, sizes)
     # Where the largest component is too small as well, everything becomes background.
-    inside[(components != largest) | (sizes[largest] * ml < config.min_volume_ml)] = BACKGROUND
+    inside[body & ((components != largest) | (sizes[largest] * ml < config.min_volume_ml))] = BACKGROUND
     if config.min_tumor_ml:
-        pieces, tumor_sizes = pieces_of(inside == TUMOR)
+        pieces, tumor_sizes = pieces_of(inside == label_set.tumor.value)
         too_small = tumor_sizes * ml < config.min_tumor_ml
         too_small[0] = False  # number 0 is everything outside the tumor
-        inside[too_small[pieces]] = KIDNEY
+        inside[too_small[pieces]] = label_set.kidney.value
     return kept
 
 
 def apply(labels: LabelArray, evidence: Evidence, config: ComponentsConfig) -> LabelArray:
     """`keep_largest` as an operation of post-processing."""
-    return keep_largest(labels, evidence.spacing_mm, config)
+    return keep_largest(labels, evidence.spacing_mm, config, evidence.label_set)
 
 
-def _box(labels: LabelArray) -> tuple[slice, ...] | None:
-    """Return the smallest box around kidney and tumor; None for an empty mask."""
+def _box(mask: MaskArray) -> tuple[slice, ...] | None:
+    """Return the smallest box around a mask (z, y, x); None for an empty one."""
     spans = []
-    for axis in range(labels.ndim):
-        found = np.flatnonzero(labels.any(axis=tuple({0, 1, 2} - {axis})))
+    for axis in range(mask.ndim):
+        found = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
         if not len(found):
             return None
         spans.append(slice(int(found[0]), int(found[-1]) + 1))

@@ -13,7 +13,7 @@ import numpy as np
 from renalnet.config import CrfConfig
 from renalnet.errors import ConfigError
 from renalnet.inference.post_processing import Evidence
-from renalnet.types import NUM_CLASSES, FloatArray, HuArray, LabelArray, MaskArray, Triple
+from renalnet.types import FloatArray, HuArray, LabelArray, MaskArray, Triple
 
 CRF_HU_RANGE = (-200, 500)
 """CT numbers are clipped to this range, the default of PrepareConfig. Bone and air would fill the bilateral lattice."""
@@ -34,7 +34,7 @@ def refine(probability: FloatArray, image_hu: HuArray, spacing_mm: Triple, confi
     in an empty mask of a sure network, the vote is returned.
 
     Args:
-        probability: class probabilities (3, z, y, x) whose argmax is the vote. The unary energy is their negative
+        probability: class probabilities (C, z, y, x) whose argmax is the vote. The unary energy is their negative
             logarithm.
         image_hu: CT numbers (z, y, x).
         spacing_mm: voxel spacing (z, y, x).
@@ -70,14 +70,16 @@ def _can_change(probability: FloatArray, config: CrfConfig) -> MaskArray:
     mean-field iteration adds this to the voxel's own energy, not to the result of the iteration before. So a voxel
     keeps its class if its two most probable classes differ in log probability by more than the sum of the weights.
     """
-    first, second, third = probability
-    highest = np.maximum(np.maximum(first, second), third)
-    # Several times faster than a sort of the three values.
-    middle = np.maximum(np.minimum(first, second), np.minimum(np.maximum(first, second), third))
+    highest = np.maximum(probability[0], probability[1])
+    second = np.minimum(probability[0], probability[1])
+    # Several times faster than a sort over the classes.
+    for further in probability[2:]:
+        np.maximum(second, np.minimum(highest, further), out=second)
+        np.maximum(highest, further, out=highest)
     # NumPy 2 would compute with a float64 scalar in double precision, over the whole ROI.
     likeness = np.float32(np.exp(-(config.smooth_weight + config.bilateral_weight)))
     # The same least probability as in the unary energy, or the bound would not hold for the energies that are used.
-    can_change: MaskArray = np.maximum(middle, _LEAST_PROBABILITY) > likeness * highest
+    can_change: MaskArray = np.maximum(second, _LEAST_PROBABILITY) > likeness * highest
     return can_change
 
 
@@ -102,7 +104,7 @@ def _mean_field(
 ) -> LabelArray:
     """Return the labels of the included voxels in (z, y, x) order; all arrays given are those of the whole ROI."""
     unary = -np.log(np.maximum(probability[:, included], _LEAST_PROBABILITY))
-    crf = _dense_crf(unary.shape[1])
+    crf = _dense_crf(*unary.shape)
     # pydensecrf accepts only contiguous float32.
     crf.setUnaryEnergy(np.ascontiguousarray(unary, dtype=np.float32))
     position_mm = _position_mm(included, spacing_mm)
@@ -126,7 +128,7 @@ def _position_mm(included: MaskArray, spacing_mm: Triple) -> FloatArray:
     return np.stack([along.astype(np.float32) * np.float32(voxel_mm) for along, voxel_mm in axes])
 
 
-def _dense_crf(num_voxels: int) -> Any:
+def _dense_crf(num_classes: int, num_voxels: int) -> Any:
     try:
         from pydensecrf.densecrf import DenseCRF
     except ImportError as error:
@@ -134,4 +136,4 @@ def _dense_crf(num_voxels: int) -> Any:
             f"the dense CRF needs pydensecrf, which is not installed ({error}); install pydensecrf2 or set "
             "crf.iterations to 0"
         ) from error
-    return DenseCRF(num_voxels, NUM_CLASSES)
+    return DenseCRF(num_voxels, num_classes)

@@ -19,7 +19,7 @@ from renalnet.inference.pipeline import inference_config
 from renalnet.nets import build_net
 from renalnet.nets.bundle import load_model, member_folders
 from renalnet.runtime import storage
-from renalnet.types import LABEL_NAMES, Shape
+from renalnet.types import Shape
 
 NEEDED: Final = ("onnx", "onnxscript")
 # PyTorch's exporter translates to this opset; a model of another one would be converted afterwards.
@@ -34,7 +34,7 @@ class _Portable(nn.Module):
         self.net = net
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return logits (B, 3, D, H, W) of an image (B, 1, D, H, W)."""
+        """Return logits (B, C, D, H, W) of an image (B, 1, D, H, W)."""
         logits: Tensor = self.net(image)
         return logits
 
@@ -43,7 +43,7 @@ def export_bundle(folder: str | Path, out: str | Path) -> list[str]:
     """Write each network of a bundle as `<out>.onnx`; further members of an ensemble as `<out>-2.onnx` and so on.
 
     The input is a batch of any number of normalised sub-volumes (batch, 1, z, y, x), float32, of the size that the
-    bundle's configuration states. The output is logits (batch, 3, z, y, x).
+    bundle's configuration states. The output is logits (batch, C, z, y, x) of C classes.
 
     Args:
         folder: folder of the bundle.
@@ -74,7 +74,7 @@ def export_bundle(folder: str | Path, out: str | Path) -> list[str]:
 def _exported(folder: str, num_members: int) -> bytes:
     weights, config = load_model(folder)
     train = parse(TrainConfig, config["train"], folder)
-    net = build_net(train.net)
+    net = build_net(train.net, train.labels)
     net.load_state_dict(weights)
     content = to_onnx(net, inference_config(config).stitch.tile)
     import onnx
@@ -111,10 +111,11 @@ def to_onnx(net: nn.Module, tile: Shape) -> bytes:
 
 def _about(config: dict[str, Any], num_members: int) -> dict[str, Any]:
     """Return all parameters that the use of the networks needs."""
+    labels = parse(TrainConfig, config["train"]).labels
     return {
         "network": config["train"]["net"]["name"],
         "num_members": num_members,
-        "labels": {str(value): name for value, name in LABEL_NAMES.items()},
+        "labels": {str(value): name for value, name in enumerate(labels.class_names)},
         "normalisation": config["normalisation"],
         "roi": config.get("roi"),
         "inference": inference_config(config).model_dump(mode="json"),

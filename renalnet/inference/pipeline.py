@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from renalnet.config import InferenceConfig, StitchConfig, TrainConfig, parse
+from renalnet.config import InferenceConfig, LabelSet, StitchConfig, TrainConfig, parse
+from renalnet.config.labels import require_same_labels
 from renalnet.data.store.manifest import Normalisation
 from renalnet.errors import CheckpointError
 from renalnet.inference.post_processing import Evidence, post_process
@@ -28,6 +29,8 @@ class Model:
     """Networks in their folded form, which is for inference only."""
     normalisation: Normalisation
     """Intensity scaling that all networks expect."""
+    labels: LabelSet
+    """Labels that all networks distinguish."""
     device: Device
     """Device of the networks."""
     config: dict[str, Any]
@@ -57,10 +60,12 @@ def load_ensemble(folders: Sequence[str]) -> Model:
     """Load an ensemble of the networks in some folders. The first folder states how the ensemble is used.
 
     Raises:
-        CheckpointError: a folder is not a bundle or is damaged, or a member expects another normalisation.
+        CheckpointError: a folder is not a bundle or is damaged, or a member has other labels or expects another
+            normalisation.
     """
     first, *others = (_load_member(folder) for folder in folders)
     for folder, other in zip(folders[1:], others, strict=True):
+        require_same_labels(other.labels, first.labels, folder, folders[0], CheckpointError)
         if other.normalisation != first.normalisation:
             raise CheckpointError(
                 f"{folder}: expects {other.normalisation} but {folders[0]} expects {first.normalisation}; name members "
@@ -72,11 +77,12 @@ def load_ensemble(folders: Sequence[str]) -> Model:
 def _load_member(folder: str) -> Model:
     weights, config = bundle.load_model(folder)
     train = parse(TrainConfig, config["train"], f"{folder}/{bundle.CONFIG_FILE}")
-    net = build_net(train.net)
+    net = build_net(train.net, train.labels)
     # Before folding, which merges BatchNorm's statistics into the weights of the convolutions.
     net.load_state_dict(weights)
     device = pick_device(train.precision)
-    return Model((folded(device.place(net), device.dtype),), Normalisation(**config["normalisation"]), device, config)
+    normalisation = Normalisation(**config["normalisation"])
+    return Model((folded(device.place(net), device.dtype),), normalisation, train.labels, device, config)
 
 
 def inference_config(config: Mapping[str, Any]) -> InferenceConfig:
@@ -100,5 +106,5 @@ def segment_roi(model: Model, image: HuArray, spacing_mm: Triple, config: Infere
         config: sub-volumes and the operations of post-processing.
     """
     vote = vote_roi(model, image, config.stitch)
-    evidence = Evidence(vote.probability, image, spacing_mm)
+    evidence = Evidence(vote.probability, image, spacing_mm, model.labels)
     return Segmentation(vote.labels, post_process(vote.labels, evidence, config.operations.values()))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Any, Final, TypeAlias
 
+from renalnet.config import LabelSet
 from renalnet.config.inference import OperationConfig
 from renalnet.types import FloatArray, HuArray, LabelArray, Triple
 
@@ -23,11 +24,13 @@ class Evidence:
     """What an operation may read beside the labels; all arrays are those of one ROI."""
 
     probability: FloatArray
-    """Class probabilities (3, z, y, x) of the vote, whose argmax is the vote."""
+    """Class probabilities (C, z, y, x) of the vote, whose argmax is the vote."""
     image_hu: HuArray
     """CT numbers (z, y, x)."""
     spacing_mm: Triple
     """Voxel spacing (z, y, x)."""
+    label_set: LabelSet
+    """Meaning of the labels."""
 
 
 Operation: TypeAlias = Callable[[LabelArray, Evidence, Any], LabelArray]

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from renalnet.config import InferenceConfig, PrepareConfig, override, parse
+from renalnet.config import InferenceConfig, LabelSet, PrepareConfig, override, parse
 from renalnet.data.cases.layouts import find_scans
 from renalnet.data.cases.loading import is_series, load_scan
 from renalnet.data.cases.roi import CUT_FIELD_FACTOR, cut_scan, is_cut
@@ -27,7 +27,7 @@ from renalnet.errors import CheckpointError, InputError
 from renalnet.inference.pipeline import Model, inference_config, load_bundle, segment_roi
 from renalnet.runtime import storage
 from renalnet.runtime.workers import DIED
-from renalnet.types import FOREGROUND_LABELS, LABEL_NAMES, HuArray, LabelArray, Shape, Triple
+from renalnet.types import HuArray, LabelArray, Shape, Triple
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ class Prediction:
     mask: Volume
     """Labels (uint8) on the grid of the scan's file."""
     volume_ml: dict[str, float]
-    """Volumes of kidney and tumor, both sides together."""
+    """Volume of each label, both sides together."""
     side_ml: dict[Side, dict[str, float]]
-    """Volumes of kidney and tumor by segmented side; empty for a scan that is already cut to an ROI."""
+    """Volume of each label by segmented side; empty for a scan that is already cut to an ROI."""
     confidence: dict[Side, float]
     """Confidence, 0 to 1, that the kidney of each side was found; empty for a scan that is already cut to an ROI."""
     segmented: tuple[Side, ...]
@@ -152,18 +152,29 @@ def predict_image(predictor: Predictor, image: Volume, source: Grid) -> Predicti
     sides = found.confident_sides if found else ()
     boxes: list[Box | None] = [found.box(side) for side in sides] if found else [None]
     parts = [_segment_box(predictor, image, box, source) for box in boxes]
-    # Where the boxes of both sides overlap, the higher label is kept, so that no kidney covers a tumor.
-    # The zeros are the mask of a scan without a kidney.
-    array = np.maximum.reduce([np.zeros(source.shape, np.uint8), *parts])
+    labels = predictor.model.labels
+    array = _joined(parts, source.shape, labels)
     # A scan that is already cut to an ROI has a part but no side.
-    by_side = {side: _volume_ml(part, source) for side, part in zip(sides, parts, strict=False)}
+    by_side = {side: _volume_ml(part, source, labels) for side, part in zip(sides, parts, strict=False)}
     confidence = {side: found.confidence_of(side) for side in SIDES} if found else {}
     warnings = _warnings(found, predictor.prepare, is_empty=not array.any())
-    return Prediction(Volume(array, source), _volume_ml(array, source), by_side, confidence, sides, warnings)
+    return Prediction(Volume(array, source), _volume_ml(array, source, labels), by_side, confidence, sides, warnings)
 
 
-def _volume_ml(labels: LabelArray, source: Grid) -> dict[str, float]:
-    return {LABEL_NAMES[label]: int((labels == label).sum()) * source.voxel_ml for label in FOREGROUND_LABELS}
+def _joined(parts: Sequence[LabelArray], shape: Shape, labels: LabelSet) -> LabelArray:
+    """Return one mask of the parts of both sides; empty where there is no part.
+
+    Where the boxes of both sides overlap, lesions are kept before the kidney, and the kidney before other structures.
+    """
+    rank = np.zeros(labels.num_classes, np.uint8)
+    rank[[label.value for label in labels.by_rank]] = range(1, labels.num_classes)
+    highest = np.maximum.reduce([np.zeros(shape, np.uint8), *(rank[part] for part in parts)])
+    joined: LabelArray = rank.argsort().astype(np.uint8)[highest]
+    return joined
+
+
+def _volume_ml(values: LabelArray, source: Grid, labels: LabelSet) -> dict[str, float]:
+    return {label.name: int((values == label.value).sum()) * source.voxel_ml for label in labels.labels}
 
 
 def scan_names(scans: Sequence[Path]) -> list[str]:
@@ -292,13 +303,17 @@ def predict_scan(job: ScanJob, read: Read | None = None) -> ScanReport:
     if isinstance(found, ScanReport):
         return found
     try:
-        prediction = predict_image(_loaded(job.model, job.assignments), *found)
+        predictor = _loaded(job.model, job.assignments)
+        prediction = predict_image(predictor, *found)
     except InputError as error:
         return ScanReport(failure=str(error))
     write_volume(f"{job.stem}.nii.gz", prediction.mask)
     if is_series(job.scan):
-        labels = prediction.mask.array
-        write_segmentation(f"{job.stem}.dcm", labels, job.scan, series=job.series, version=version("renalnet"))
+        values = prediction.mask.array
+        labels = predictor.model.labels
+        write_segmentation(
+            f"{job.stem}.dcm", values, job.scan, labels=labels, series=job.series, version=version("renalnet")
+        )
     storage.write_json(f"{job.stem}.json", prediction.to_json())
     # A scan that is already cut to an ROI has no confidence; an empty mask of it is a warning, not a failure.
     if prediction.confidence and not prediction.segmented:

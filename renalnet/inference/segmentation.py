@@ -29,7 +29,10 @@ def segment(
         device: device and precision of the networks.
     """
     forwards = [_forward(net, device) for net in nets]
-    return stitch(forwards, image, config, normalise=normalisation.apply, device=device.torch_device)
+    num_classes = nets[0].num_classes
+    return stitch(
+        forwards, image, config, num_classes=num_classes, normalise=normalisation.apply, device=device.torch_device
+    )
 
 
 def _forward(net: SegmentationNet, device: Device) -> Forward:

@@ -25,10 +25,10 @@ from torch import Tensor
 from renalnet.config import StitchConfig
 from renalnet.errors import InputError
 from renalnet.inference.batch_size import BatchSizer
-from renalnet.types import NUM_CLASSES, FloatArray, LabelArray
+from renalnet.types import FloatArray, LabelArray
 
 Forward = Callable[[Tensor], Tensor]
-"""From sub-volumes (B, 1, d, h, w) float32 to logits (B, 3, d, h, w)."""
+"""From sub-volumes (B, 1, d, h, w) float32 to logits (B, C, d, h, w)."""
 Normalise = Callable[[Any], FloatArray]
 """From some slices (d, y, x) of the image to the float32 intensities that the network expects."""
 Region = tuple[slice, slice, slice]
@@ -48,7 +48,7 @@ class Stitched:
     labels: LabelArray
     """Labels (z, y, x) by the vote."""
     probability: FloatArray
-    """Class probabilities (3, z, y, x): mean softmax of the covering sub-volumes, arranged so that the argmax is the
+    """Class probabilities (C, z, y, x): mean softmax of the covering sub-volumes, arranged so that the argmax is the
     vote."""
 
 
@@ -82,6 +82,7 @@ def stitch(
     image: NDArray[Any],
     config: StitchConfig,
     *,
+    num_classes: int,
     normalise: Normalise = np.asarray,
     batches: BatchSizer | None = None,
     device: torch.device = _CPU,
@@ -92,8 +93,10 @@ def stitch(
     """
     # Not cleared, because the slabs together cover every slice.
     labels = np.empty(image.shape, np.uint8)
-    probability = np.empty((NUM_CLASSES, *image.shape), np.float32)
-    for slab in stitch_slabs(forwards, image, config, normalise=normalise, batches=batches, device=device):
+    probability = np.empty((num_classes, *image.shape), np.float32)
+    for slab in stitch_slabs(
+        forwards, image, config, num_classes=num_classes, normalise=normalise, batches=batches, device=device
+    ):
         span = slice(slab.first, slab.first + len(slab.stitched.labels))
         labels[span] = slab.stitched.labels
         probability[:, span] = slab.stitched.probability
@@ -107,6 +110,7 @@ def stitch_slabs(
     image: NDArray[Any],
     config: StitchConfig,
     *,
+    num_classes: int,
     normalise: Normalise = np.asarray,
     batches: BatchSizer | None = None,
     device: torch.device = _CPU,
@@ -114,11 +118,12 @@ def stitch_slabs(
     """Yield the vote from the first slice to the last, each slab after all sub-volumes that cover it have voted.
 
     Args:
-        forwards: one network or more, from (B, 1, d, h, w) float32 on `device` to logits (B, 3, d, h, w) of any float
+        forwards: one network or more, from (B, 1, d, h, w) float32 on `device` to logits (B, C, d, h, w) of any float
             type.
         image: array (z, y, x). It is read some slices at a time, so it may be mapped from a file. Along an axis where
             it is shorter than a sub-volume, the sub-volumes are as short as the image.
         config: size and stride of the sub-volumes, in voxels (z, y, x), and how they are combined.
+        num_classes: number of classes C of the networks.
         normalise: gives the intensities that the networks expect for some slices of `image`.
         batches: number of sub-volumes in a batch; None for one. The result does not depend on it if `forwards` treat
             each sub-volume alone.
@@ -130,7 +135,7 @@ def stitch_slabs(
     """
     sizer = batches or BatchSizer(device)
     layout = _Layout.of(image.shape, config)
-    votes = _OpenSlices(layout, len(forwards), config, device)
+    votes = _OpenSlices(layout, num_classes, len(forwards), config, device)
     at = 0
     while at < len(layout.regions):
         # The size is read again each time, because the first batch measures the memory and sets it.
@@ -156,7 +161,7 @@ def _read(image: NDArray[Any], regions: Sequence[Region], normalise: Normalise, 
 
 
 def _probabilities(forward: Forward, sub_volumes: Tensor, config: StitchConfig, sizer: BatchSizer) -> Iterator[Tensor]:
-    """Yield the class probabilities (3, d, h, w) of each sub-volume, averaged over its mirror images."""
+    """Yield the class probabilities (C, d, h, w) of each sub-volume, averaged over its mirror images."""
     axes = [_AXES[axis] for axis in config.mirror]
     flips = [list(some) for some in chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1))]
     # Added in place, so that memory does not grow with the number of mirror images.
@@ -223,7 +228,9 @@ def _outer(z: Tensor, y: Tensor, x: Tensor) -> Tensor:
 class _OpenSlices:
     """Votes and sums of probabilities of the slices that are not decided yet."""
 
-    def __init__(self, layout: _Layout, num_members: int, config: StitchConfig, device: torch.device) -> None:
+    def __init__(
+        self, layout: _Layout, num_classes: int, num_members: int, config: StitchConfig, device: torch.device
+    ) -> None:
         self.first = 0
         """Number of the first slice that is not decided."""
         self._layout = layout
@@ -231,19 +238,20 @@ class _OpenSlices:
         self._is_vote = config.combine == "vote"
         self._weight = _outer(*layout.weight).to(device) if config.combine == "gaussian" else None
         self._cover = [cover.to(device) for cover in layout.cover]
+        self._num_classes = num_classes
         self._num_members = num_members
         self._sums = self._empty(0, torch.float32)
         # Bytes take a quarter of the memory and suffice unless a voxel can get more than 255 votes.
         self._votes = self._empty(0, torch.uint8 if layout.most_votes * num_members < 256 else torch.int32)
 
     def cast(self, region: Region, probability: Tensor) -> None:
-        """Add the votes and probabilities (3, d, h, w) of a sub-volume."""
+        """Add the votes and probabilities (C, d, h, w) of a sub-volume."""
         self._reach(region[0].stop)
         z, y, x = region
         here = (slice(z.start - self.first, z.stop - self.first), y, x)
         if self._is_vote:
             vote = _first_argmax(probability)
-            for label in range(NUM_CLASSES):
+            for label in range(len(self._votes)):
                 self._votes[(label, *here)] += vote == label
         self._sums[(slice(None), *here)] += probability if self._weight is None else probability * self._weight
 
@@ -275,7 +283,7 @@ class _OpenSlices:
             )
 
     def _empty(self, depth: int, dtype: torch.dtype) -> Tensor:
-        return torch.zeros((NUM_CLASSES, depth, *self._layout.shape[1:]), dtype=dtype, device=self._device)
+        return torch.zeros((self._num_classes, depth, *self._layout.shape[1:]), dtype=dtype, device=self._device)
 
     def _require_finite(self, sums: Tensor) -> None:
         # The sum is finite only if every term is, and takes less time than a test of every voxel.
@@ -291,13 +299,13 @@ class _OpenSlices:
 
 
 def _first_argmax(values: Tensor) -> Tensor:
-    """Return the argmax of (3, z, y, x) over classes as uint8; the lower label among equals.
+    """Return the argmax of (C, z, y, x) over classes as uint8; the lower label among equals.
 
     On the CPU this takes a fraction of the time of `Tensor.argmax` over a leading axis of three.
     """
     best = values[0]
     labels = torch.zeros_like(best, dtype=torch.uint8)
-    for label in range(1, NUM_CLASSES):
+    for label in range(1, len(values)):
         labels.masked_fill_(values[label] > best, label)
         best = torch.maximum(best, values[label])
     return labels
@@ -310,12 +318,12 @@ def _decide(votes: Tensor, sums: Tensor) -> Tensor:
 
 
 def _arranged(mean: Tensor, labels: Tensor) -> Tensor:
-    """Return `mean` (3, z, y, x) with the values of the voted and the most probable class exchanged.
+    """Return `mean` (C, z, y, x) with the values of the voted and the most probable class exchanged.
 
     Where another class has the same value, that of the voted class is raised by one unit in the last place, so that
     every argmax gives the vote.
     """
-    classes = torch.arange(NUM_CLASSES, device=mean.device)[:, None, None, None]
+    classes = torch.arange(len(mean), device=mean.device)[:, None, None, None]
     is_voted = labels == classes
     highest = mean.amax(dim=0)
     voted = (mean * is_voted).sum(dim=0)

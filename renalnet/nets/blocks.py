@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from renalnet.nets.fused import normalise
-from renalnet.types import NUM_CLASSES, Shape
+from renalnet.types import Shape
 
 LayerKind: TypeAlias = Literal["window", "upsample", "interpolate", "cells", "whole"]
 
@@ -42,7 +42,7 @@ def convolution_layer(size: int = 3, stride: int = 1, dilation: int = 1) -> Path
 
 
 class SegmentationNet(nn.Module):
-    """Base class of the networks: an image (B, 1, D, H, W) of any size to logits (B, 3, D, H, W) of the same size.
+    """Base class of the networks: an image (B, 1, D, H, W) of any size to logits (B, C, D, H, W) of the same size, for C classes.
 
     The input is padded at the end of each axis by repeating its last slice, to a multiple of `multiple` and to at least
     `minimum` voxels. Every pooling then divides it, and BatchNorm gets more than one voxel even in a batch of one. The
@@ -51,16 +51,23 @@ class SegmentationNet(nn.Module):
     """
 
     def __init__(
-        self, multiple: Shape, minimum: Shape, head_channels: int, auxiliary_channels: Sequence[int] = ()
+        self,
+        multiple: Shape,
+        minimum: Shape,
+        num_classes: int,
+        head_channels: int,
+        auxiliary_channels: Sequence[int] = (),
     ) -> None:
         super().__init__()
+        self.num_classes = num_classes
+        """Number of classes C, background included."""
         self.multiple = multiple
         self.minimum = minimum
-        self.head = nn.Conv3d(head_channels, NUM_CLASSES, 1)
-        self.auxiliary_heads = nn.ModuleList(nn.Conv3d(channels, NUM_CLASSES, 1) for channels in auxiliary_channels)
+        self.head = nn.Conv3d(head_channels, num_classes, 1)
+        self.auxiliary_heads = nn.ModuleList(nn.Conv3d(channels, num_classes, 1) for channels in auxiliary_channels)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the logits (B, 3, D, H, W) of `image` (B, 1, D, H, W)."""
+        """Return the logits (B, C, D, H, W) of `image` (B, 1, D, H, W)."""
         padded = self._pad(image)
         return self._logits(self.head, self.features(padded)[0], padded, image)
 

@@ -2,35 +2,40 @@
 
 from collections.abc import Callable
 from pkgutil import resolve_name
+from typing import Final
 
 import torch
 from torch import nn
 
-from renalnet.config import LossConfig, NetConfig
+from renalnet.config import LabelSet, LossConfig, NetConfig
 from renalnet.config.networks import entry_of
 from renalnet.config.paper import PAPER_SHARES
 from renalnet.nets.blocks import Deconvolution, SegmentationNet
 from renalnet.nets.ppm import PyramidBranch
 
 
-def builder_of(name: str) -> Callable[[NetConfig], SegmentationNet]:
+_SMALL_SHARE: Final = 0.005
+"""Share of a label beyond the paper's: a cyst or a vessel is a small part of an ROI (reconstruction)."""
+
+
+def builder_of(name: str) -> Callable[[NetConfig, int], SegmentationNet]:
     """Return the class of the network `name`, imported now. Raises ConfigError for an unknown name."""
-    builder: Callable[[NetConfig], SegmentationNet] = resolve_name(entry_of(name).builder)
+    builder: Callable[[NetConfig, int], SegmentationNet] = resolve_name(entry_of(name).builder)
     return builder
 
 
-def build_net(config: NetConfig, seed: int = 0) -> SegmentationNet:
-    """Return the network of `config`, with weights drawn from `seed`.
+def build_net(config: NetConfig, labels: LabelSet, seed: int = 0) -> SegmentationNet:
+    """Return the network of `config` with a class for background and each label, and weights drawn from `seed`.
 
     Raises:
         ConfigError: no network is named `config.name`.
     """
-    net = builder_of(config.name)(config)
-    _draw_weights(net, torch.Generator().manual_seed(seed))
+    net = builder_of(config.name)(config, labels.num_classes)
+    _draw_weights(net, labels, torch.Generator().manual_seed(seed))
     return net
 
 
-def _draw_weights(net: SegmentationNet, generator: torch.Generator) -> None:
+def _draw_weights(net: SegmentationNet, labels: LabelSet, generator: torch.Generator) -> None:
     """Draw the weights. BatchNorm starts as the identity; biases start at zero, except for two kinds of layers."""
     # Means of rectified features hardly vary, so that a pyramid's channel that starts below zero would stay at zero.
     pooled = [module.convolution for module in net.modules() if isinstance(module, PyramidBranch)]
@@ -40,7 +45,8 @@ def _draw_weights(net: SegmentationNet, generator: torch.Generator) -> None:
             if module.bias is not None:
                 nn.init.constant_(module.bias, 1.0 if module in pooled else 0.0)
     # The heads start at the constant prediction with the lowest loss, which they would otherwise learn first.
-    prior = torch.tensor(tuple(PAPER_SHARES.values())) * torch.tensor(LossConfig().weights)
+    shares = [PAPER_SHARES.get(name, _SMALL_SHARE) for name in labels.class_names]
+    prior = torch.tensor(shares) * torch.tensor(LossConfig().weights(labels))
     with torch.no_grad():
         for head in (net.head, *net.auxiliary_heads):
             head.get_parameter("bias").copy_((prior / prior.sum()).log())

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from renalnet.config import NetConfig, NetName
+from renalnet.config import LabelSet, NetConfig, NetName
 from renalnet.config.networks import NETWORKS
 from renalnet.nets.blocks import PathLayer, ResidualBlock, SegmentationNet
 from renalnet.nets.build import builder_of
@@ -59,12 +59,15 @@ class NetDescription:
     """What the paper does not say and the network decides, one sentence each."""
 
 
-def describe(config: NetConfig, shape: Shape) -> NetDescription:
-    """Describe the network of `config` for inputs of `shape` (z, y, x). Raises ConfigError for an unknown name."""
-    net = _meta_net(config)
+def describe(config: NetConfig, labels: LabelSet, shape: Shape) -> NetDescription:
+    """Describe the network of `config` with `labels` for inputs of `shape` (z, y, x).
+
+    Raises ConfigError for an unknown name.
+    """
+    net = _meta_net(config, labels)
     layers, kept_bytes = _trace(net, shape)
     # Another network, because the hooks of the first trace stay on `net`.
-    _, kept_bfloat16_bytes = _trace(_meta_net(config).bfloat16(), shape)
+    _, kept_bfloat16_bytes = _trace(_meta_net(config, labels).bfloat16(), shape)
     path = net.path()
     narrow = tuple(layer for layer in path if layer.kind not in ("cells", "whole"))
     blocks = [module for module in net.modules() if isinstance(module, ResidualBlock)]
@@ -84,14 +87,14 @@ def describe(config: NetConfig, shape: Shape) -> NetDescription:
     )
 
 
-def multiply_adds(config: NetConfig, shape: Shape) -> int:
+def multiply_adds(config: NetConfig, labels: LabelSet, shape: Shape) -> int:
     """Return the multiply-adds of one forward pass over one input of `shape` (z, y, x)."""
     with torch.no_grad():
-        layers, _ = _trace(_meta_net(config), shape)
+        layers, _ = _trace(_meta_net(config, labels), shape)
     return sum(layer.multiply_adds for layer in layers)
 
 
-def equal_cost_width(name: NetName, reference: NetConfig, shape: Shape) -> int:
+def equal_cost_width(name: NetName, reference: NetConfig, labels: LabelSet, shape: Shape) -> int:
     """Return the even width, 4 or more, at which network `name` costs nearest to `reference` at inputs of `shape`.
 
     Costs are multiply-adds of a forward pass, so that a study gives its baselines what it gives 3D_FCN_PPM. A network
@@ -100,11 +103,11 @@ def equal_cost_width(name: NetName, reference: NetConfig, shape: Shape) -> int:
     if not NETWORKS[name].scales_with_width:
         return reference.width
     # All channels scale with the width, so that the cost is a·width² + b·width, and two widths give a and b.
-    at_4 = multiply_adds(NetConfig(name=name, width=4), shape)
-    at_8 = multiply_adds(NetConfig(name=name, width=8), shape)
+    at_4 = multiply_adds(NetConfig(name=name, width=4), labels, shape)
+    at_8 = multiply_adds(NetConfig(name=name, width=8), labels, shape)
     square = (at_8 - 2 * at_4) / 32
     linear = at_4 / 4 - 4 * square
-    target = multiply_adds(reference, shape)
+    target = multiply_adds(reference, labels, shape)
     exact = (sqrt(linear**2 + 4 * square * target) - linear) / (2 * square)
     # Even, because residual blocks and the 2D PSPNet halve the width. 4 is the least width of a `NetConfig`.
     low = max(4, int(exact) // 2 * 2)
@@ -147,9 +150,9 @@ def _field(name: NetName, path: Sequence[PathLayer], shape: Shape) -> Shape:
     return (1 if NETWORKS[name].is_planar else depth), height, width
 
 
-def _meta_net(config: NetConfig) -> SegmentationNet:
+def _meta_net(config: NetConfig, labels: LabelSet) -> SegmentationNet:
     with torch.device("meta"):
-        return builder_of(config.name)(config)
+        return builder_of(config.name)(config, labels.num_classes)
 
 
 def _trace(net: SegmentationNet, shape: Shape) -> tuple[list[LayerRow], int]:

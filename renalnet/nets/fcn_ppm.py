@@ -24,7 +24,7 @@ from renalnet.nets.ppm import PyramidPooling
 class FcnPpm(SegmentationNet):
     """The paper's network. It uses all fields of `config`."""
 
-    def __init__(self, config: NetConfig) -> None:
+    def __init__(self, config: NetConfig, num_classes: int) -> None:
         num_full, num_half, num_quarter = config.encoder_blocks
         full = config.width
         # A resolution without blocks keeps the number of channels of the one before it.
@@ -34,7 +34,7 @@ class FcnPpm(SegmentationNet):
         auxiliary = (2 * full, pyramid.out_channels) if config.deep_supervision else ()
         # 12 slices are 3 at quarter resolution. With 2, oneDNN's bfloat16 gradient of an undilated 3×3×3 convolution
         # reads memory that it never wrote (torch 2.13, CPU).
-        super().__init__((4, 4, 4), (12, 8, 8), full, auxiliary)
+        super().__init__((4, 4, 4), (12, 8, 8), num_classes, full, auxiliary)
         self.config = config
         self.stem = conv_norm(1, full, 3)
         self.at_full = _stage(full, full, (1,) * num_full)

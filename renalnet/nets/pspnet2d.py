@@ -27,10 +27,10 @@ _BINS = (1, 2, 3, 6)
 class PspNet2d(SegmentationNet):
     """PSPNet of `config.width` channels, with slices folded into the batch. It uses no other field of `config`."""
 
-    def __init__(self, config: NetConfig) -> None:
+    def __init__(self, config: NetConfig, num_classes: int) -> None:
         width = max(1, config.width // 2)
         # 8 pixels are 2 at stride 4, so that a BatchNorm gets four values even from a single slice.
-        super().__init__((1, 4, 4), (1, 8, 8), head_channels=8 * width)
+        super().__init__((1, 4, 4), (1, 8, 8), num_classes, head_channels=8 * width)
         self.width = config.width
         self.stem = nn.Sequential(
             _conv_norm(1, width, 3, stride=2),

@@ -28,10 +28,10 @@ _NUM_POOLINGS = 3
 class UNet3d(SegmentationNet):
     """3D U-Net of `config.width` channels. It uses no other field of `config`."""
 
-    def __init__(self, config: NetConfig) -> None:
+    def __init__(self, config: NetConfig, num_classes: int) -> None:
         widths = [config.width * 2**level for level in range(_NUM_POOLINGS + 1)]
         # 24 slices are 3 at the coarsest resolution, for the reason given in `FcnPpm`.
-        super().__init__((8, 8, 8), (24, 16, 16), head_channels=widths[0])
+        super().__init__((8, 8, 8), (24, 16, 16), num_classes, head_channels=widths[0])
         self.width = config.width
         # As published, the second convolution before each pooling doubles the channels: 32 and 64 at full resolution.
         first = max(1, widths[0] // 2)

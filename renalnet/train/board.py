@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from renalnet.runtime.log import get_logger
-from renalnet.train.epochs import EpochRecord
+from renalnet.train.epochs import DICE, EpochRecord
 
 FOLDER: Final = "tensorboard"
-_CURVES: Final = ("loss", "dice_kidney", "dice_tumor", "objective", "learning_rate", "voxels_per_s", "data_wait_share")
+_CURVES: Final = ("loss", "objective", "learning_rate", "voxels_per_s", "data_wait_share")
+"""Curves beside those of the Dice of each label."""
 _log = get_logger(__name__)
 
 
@@ -39,7 +40,10 @@ class Board:
         from tensorboardX.proto.summary_pb2 import Summary
 
         if not record.failure:
-            values = [Summary.Value(tag=name, simple_value=getattr(record, name)) for name in _CURVES]
+            curves = {
+                name: value for name, value in record.to_json().items() if name in _CURVES or name.startswith(DICE)
+            }
+            values = [Summary.Value(tag=name, simple_value=value) for name, value in curves.items()]
             event = Event(wall_time=time.time(), step=record.epoch, summary=Summary(value=values))
             self._writer.write_event(event)
         self._writer.flush()

@@ -1,11 +1,15 @@
 """Records of the epochs of a run, and their log in its folder."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any, Final
 
+from renalnet.config import LabelSet
 from renalnet.runtime import storage
 
 LOG_FILE = "epochs.jsonl"
+DICE: Final = "dice_"
+"""Beginning of the keys that hold the Dice of a label."""
 
 
 @dataclass(frozen=True)
@@ -16,12 +20,10 @@ class EpochRecord:
     """Number of the epoch, from 1."""
     loss: float
     """Mean loss of the epoch's steps."""
-    dice_kidney: float
-    """Mean Dice over the validation cases, by stitched inference without post-processing, 0-1."""
-    dice_tumor: float
-    """Mean Dice of the tumor, like `dice_kidney`."""
+    dice: dict[str, float]
+    """Mean Dice of each label over the validation cases, by stitched inference without post-processing, 0-1."""
     objective: float
-    """Mean of `dice_kidney` and `dice_tumor`; the search maximises it."""
+    """Mean of `dice` over the labels; the search maximises it."""
     learning_rate: float
     """Learning rate of this epoch."""
     seconds: float
@@ -32,6 +34,18 @@ class EpochRecord:
     """Share of the training time that was spent waiting for batches, 0-1. It is 0 in records of older versions."""
     voxels_per_s: float = 0.0
     """Voxels of crops per second of training, including waits and checkpoints. It is 0 in records of older versions."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, with a key for the Dice of each label, such as `dice_tumor`."""
+        values = asdict(self)
+        dice = values.pop("dice")
+        return {**values, **{DICE + name: value for name, value in dice.items()}}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "EpochRecord":
+        """Return the record that `to_json` wrote. Raises KeyError or TypeError for other values."""
+        dice = {name.removeprefix(DICE): value for name, value in values.items() if name.startswith(DICE)}
+        return cls(**{name: value for name, value in values.items() if not name.startswith(DICE)}, dice=dice)
 
 
 @dataclass
@@ -48,34 +62,34 @@ class PartialEpoch:
     """Part of `trained_s` that was spent waiting for batches."""
     validated_s: float = 0.0
     """Time of the validation."""
-    scores: list[tuple[float, float]] = field(default_factory=list)
-    """Dice of kidney and tumor of each validation case so far."""
+    scores: list[tuple[float, ...]] = field(default_factory=list)
+    """Dice of each label, by value, of each validation case so far."""
 
     def add(self, loss: float) -> None:
         """Add a step with its loss."""
         self.steps += 1
         self.loss_sum += loss
 
-    def ended(self, epoch: int, learning_rate: float, num_voxels: int) -> EpochRecord:
+    def ended(self, epoch: int, learning_rate: float, num_voxels: int, labels: LabelSet) -> EpochRecord:
         """Return the record of a finished epoch whose steps have `num_voxels` voxels each."""
-        kidney, tumor = (sum(values) / len(values) for values in zip(*self.scores, strict=True))
+        means = [sum(values) / len(values) for values in zip(*self.scores, strict=True)]
         return EpochRecord(
             epoch=epoch,
             loss=self.loss_sum / self.steps,
-            dice_kidney=kidney,
-            dice_tumor=tumor,
-            objective=(kidney + tumor) / 2,
+            dice=dict(zip(labels.names, means, strict=True)),
+            objective=sum(means) / len(means),
             learning_rate=learning_rate,
             seconds=self.trained_s + self.validated_s,
             data_wait_share=_share(self.waited_s, self.trained_s),
             voxels_per_s=_share(self.steps * num_voxels, self.trained_s),
         )
 
-    def failed(self, epoch: int, learning_rate: float, reason: str) -> EpochRecord:
+    def failed(self, labels: LabelSet, epoch: int, learning_rate: float, reason: str) -> EpochRecord:
         """Return the record of an epoch that failed. Its Dice is 0, so that a search avoids its configuration."""
         wait_share = _share(self.waited_s, self.trained_s)
         # Zeros instead of NaN, because every value of a record must be finite.
-        return EpochRecord(epoch, 0.0, 0.0, 0.0, 0.0, learning_rate, self.trained_s, reason, wait_share)
+        dice = dict.fromkeys(labels.names, 0.0)
+        return EpochRecord(epoch, 0.0, dice, 0.0, learning_rate, self.trained_s, reason, wait_share)
 
 
 def best_of(records: Iterable[EpochRecord]) -> EpochRecord | None:
@@ -86,7 +100,7 @@ def best_of(records: Iterable[EpochRecord]) -> EpochRecord | None:
 
 def write_log(folder: str, records: Sequence[EpochRecord]) -> None:
     """Write the log: one line of JSON per epoch. The file is replaced as a whole."""
-    lines = "".join(f"{storage.json_line(asdict(entry))}\n" for entry in records)
+    lines = "".join(f"{storage.json_line(entry.to_json())}\n" for entry in records)
     storage.write_bytes(storage.join(folder, LOG_FILE), lines.encode())
 
 

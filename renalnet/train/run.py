@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from renalnet.config import LoaderConfig, Section, TrainConfig, fingerprint
+from renalnet.config.labels import require_same_labels
 from renalnet.data.batches.augmentation import Augmenter
 from renalnet.data.batches.cohort import Cohort
 from renalnet.data.batches.loader import BatchLoader
 from renalnet.data.batches.tensors import TensorMaker
-from renalnet.errors import CheckpointError, StoreError
+from renalnet.errors import CheckpointError, ConfigError, StoreError
 from renalnet.nets import SegmentationNet, build_net
 from renalnet.nets.bundle import MODEL_FILE, save_model
 from renalnet.nets.folded import folded
@@ -23,7 +24,7 @@ from renalnet.runtime import storage
 from renalnet.runtime.device import is_out_of_memory, pick_device
 from renalnet.runtime.log import get_logger
 from renalnet.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from renalnet.train.epochs import EpochRecord, PartialEpoch, best_of, write_log
+from renalnet.train.epochs import DICE, EpochRecord, PartialEpoch, best_of, write_log
 from renalnet.train.state import differences, environment, put_tensors, tensors_of
 from renalnet.train.step import (
     MEMORY_RAN_OUT,
@@ -80,8 +81,10 @@ class TrainingRun:
 
         Raises:
             CheckpointError: the folder belongs to another run, or all of its checkpoints are damaged.
+            ConfigError: the store has other labels than the configuration.
             StoreError: there is no training case or no validation case.
         """
+        require_same_labels(cohort.labels, config.labels, "the store", "the configuration of the run", ConfigError)
         if not len(cohort.validation):
             raise StoreError("no validation ROI in the store; prepare it with a validation share, or --splits")
         self.config = config
@@ -91,14 +94,14 @@ class TrainingRun:
         self._should_stop = should_stop
         self._on_step = on_step
         self.device = pick_device(config.precision)
-        self.net = self.device.place(build_net(config.net, config.seed))
+        self.net = self.device.place(build_net(config.net, config.labels, config.seed))
         augmenter = Augmenter(config.augment, cohort.normalisation, config.seed)
         tensors = TensorMaker(cohort.normalisation, self.device, augmenter)
         self._stepper = Stepper(self.net, config, self.device, tensors)
         for_gpu = self.device.torch_device.type == "cuda"
         self._loader = BatchLoader(cohort.train, config, fill_hu=cohort.normalisation.hu_min, for_gpu=for_gpu)
         self.validation = Validation(
-            cohort.validation, cohort.normalisation, config.stitch, config.max_validation_cases
+            cohort.validation, cohort.normalisation, config.labels, config.stitch, config.max_validation_cases
         )
         self.records: list[EpochRecord] = []
         self.partial = PartialEpoch()
@@ -155,11 +158,13 @@ class TrainingRun:
         failure = self._stepper.failure
         if failure:
             where = "its validation" if is_trained else f"step {self.partial.steps + 1}"
-            return self.partial.failed(epoch, rate, f"{failure.what} in epoch {epoch}, {where}; {failure.remedy}")
+            return self.partial.failed(
+                self.config.labels, epoch, rate, f"{failure.what} in epoch {epoch}, {where}; {failure.remedy}"
+            )
         if not is_validated:
             self._save()
             return None
-        return self.partial.ended(epoch, rate, self.voxels_per_step)
+        return self.partial.ended(epoch, rate, self.voxels_per_step, self.config.labels)
 
     def _make_steps(self) -> None:
         """Make the remaining steps of the epoch, until a failure or a request to stop."""
@@ -198,8 +203,8 @@ class TrainingRun:
             self.partial.validated_s += self._seconds()
         return True
 
-    def _score(self, number: int, net: SegmentationNet) -> tuple[float, float] | None:
-        """Return the Dice of a validation case; if it cannot be computed, set the run's failure and return None."""
+    def _score(self, number: int, net: SegmentationNet) -> tuple[float, ...] | None:
+        """Return the Dice of each label of a validation case; if it cannot be computed, set the run's failure and return None."""
         try:
             score = self.validation.score(number, net, self.device)
         except (RuntimeError, MemoryError) as error:
@@ -259,7 +264,7 @@ class TrainingRun:
             "environment": environment(self._stepper, self.device),
             "micro_batch": self._stepper.micro_batch,
             "partial": asdict(self.partial),
-            "records": [asdict(record) for record in self.records],
+            "records": [record.to_json() for record in self.records],
         }
 
     def _bundle_config(self, record: EpochRecord) -> dict[str, Any]:
@@ -268,7 +273,7 @@ class TrainingRun:
             "normalisation": asdict(self._cohort.normalisation),
             "device": str(self.device),
             "epoch": record.epoch,
-            "validation": {"dice_kidney": record.dice_kidney, "dice_tumor": record.dice_tumor},
+            "validation": {DICE + name: dice for name, dice in record.dice.items()},
             **self._describe,
         }
 
@@ -289,7 +294,7 @@ class TrainingRun:
             self._require_no_model()
         else:
             self._require_same_run(found)
-            records = [EpochRecord(**record) for record in found.meta["records"]]
+            records = [EpochRecord.from_json(record) for record in found.meta["records"]]
             # More memory may be free now, and the checkpoint is from before the step that did not fit.
             self.records = [record for record in records if not record.failure.startswith(MEMORY_RAN_OUT)]
             self.partial = PartialEpoch(**found.meta["partial"])

@@ -110,7 +110,7 @@ class Stepper:
 
     def _compute(self, batch: Batch) -> Tensor:
         image, label = self._tensors(batch)
-        batch_loss = loss_of(self._config.loss, label)
+        batch_loss = loss_of(self._config.loss, self._config.labels, label)
         self.optimizer.zero_grad(set_to_none=True)
         losses = []
         parts = zip(torch.split(image, self.micro_batch), torch.split(label, self.micro_batch), strict=True)

@@ -2,7 +2,7 @@
 
 import math
 
-from renalnet.config import StitchConfig
+from renalnet.config import LabelSet, StitchConfig
 from renalnet.data.batches.decoded_cases import DecodedCases
 from renalnet.data.store.manifest import Normalisation
 from renalnet.errors import InputError
@@ -11,16 +11,23 @@ from renalnet.inference.segmentation import segment
 from renalnet.inference.stitching import sub_volume_starts
 from renalnet.nets import SegmentationNet
 from renalnet.runtime.device import Device
-from renalnet.types import KIDNEY, TUMOR
 
 
 class Validation:
     """The validation cases that are scored in each epoch, always the same first ones."""
 
-    def __init__(self, cases: DecodedCases, normalisation: Normalisation, config: StitchConfig, max_cases: int) -> None:
+    def __init__(
+        self,
+        cases: DecodedCases,
+        normalisation: Normalisation,
+        labels: LabelSet,
+        config: StitchConfig,
+        max_cases: int,
+    ) -> None:
         """Take the first `max_cases` of `cases`; 0 means all."""
         self._cases = cases
         self._normalisation = normalisation
+        self._labels = labels
         self._config = config
         self.num_cases = min(max_cases or len(cases), len(cases))
 
@@ -30,18 +37,18 @@ class Validation:
         shapes = self._cases.shapes[: self.num_cases].tolist()
         return sum(_num_sub_volumes(shape, self._config) for shape in shapes)
 
-    def score(self, number: int, net: SegmentationNet, device: Device) -> tuple[float, float] | None:
-        """Return the Dice of kidney and tumor of a case; None if the network's probabilities are not finite.
+    def score(self, number: int, net: SegmentationNet, device: Device) -> tuple[float, ...] | None:
+        """Return the Dice of each label of a case, by value; None if the network's probabilities are not finite.
 
         The next case is decoded in the meantime.
         """
         self._cases.prefetch(range(number, min(number + 2, self.num_cases)))
         case = self._cases[number]
         try:
-            labels = segment([net], case.image, self._normalisation, self._config, device).labels
+            predicted = segment([net], case.image, self._normalisation, self._config, device).labels
         except InputError:  # raised for values that are not finite; the image has whole numbers only
             return None
-        return dice(case.label == KIDNEY, labels == KIDNEY), dice(case.label == TUMOR, labels == TUMOR)
+        return tuple(dice(case.label == label.value, predicted == label.value) for label in self._labels.labels)
 
     def __str__(self) -> str:
         """Return the amount of validation for a message."""

@@ -100,7 +100,7 @@ def epoch_line(record: EpochRecord, run: TrainingRun) -> str:
     left = f"  {duration_words(num_left * _mean_seconds(run))} left" if num_left else ""
     return (
         f"epoch {record.epoch:2d} of {run.config.epochs}  loss {record.loss:.4f}  "
-        f"Dice kidney {record.dice_kidney:.3f}  tumor {record.dice_tumor:.3f}  "
+        f"Dice {'  '.join(f'{name} {dice:.3f}' for name, dice in record.dice.items())}  "
         f"learning rate {record.learning_rate:g}  {_rate_words(record.voxels_per_s)}  "
         f"waiting for data {record.data_wait_share:.0%}  {duration_words(record.seconds)}{left}"
     )

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from renalnet.config import PhantomConfig, presets
+from renalnet.config import KIDNEY_TUMOR, LabelSet, PhantomConfig, presets
 from renalnet.errors import ConfigError, nearest
 from study.config.sections import FinalConfig, SearchConfig, SpaceConfig, StudyConfig
 
@@ -16,24 +16,31 @@ SHORT_SCHEDULE: dict[str, Any] = {"baseline_trials": 1, "num_startup_trials": 4}
 """One run of each baseline, and TPE that learns from few trials."""
 
 
-def paper() -> StudyConfig:
+def paper(labels: LabelSet = KIDNEY_TUMOR) -> StudyConfig:
     """Return the study of the paper. Baselines get the same search and the same three seeds as 3D_FCN_PPM."""
     return StudyConfig(
-        preset="paper", prepare=presets.prepare_paper(), train=presets.paper(), final=FinalConfig(seeds=3)
+        preset="paper",
+        labels=labels,
+        phantom=PhantomConfig(labels=labels),
+        prepare=presets.prepare_paper(labels),
+        train=presets.paper(labels),
+        final=FinalConfig(seeds=3),
     )
 
 
-def anatomy() -> StudyConfig:
+def anatomy(labels: LabelSet = KIDNEY_TUMOR) -> StudyConfig:
     """Return a study of images that are painted on real label maps.
 
     It takes about 40 minutes on two processor cores with bfloat16, up to 110 minutes without. Baselines run once, with
     the paper's values and with widths of the cost of 3D_FCN_PPM. Finalists are not repeated, because a second seed
     would add five runs to the ten of the search.
     """
-    train = presets.anatomy()
+    train = presets.anatomy(labels)
     return StudyConfig(
         preset="anatomy",
-        prepare=presets.prepare_anatomy(),
+        labels=labels,
+        phantom=PhantomConfig(labels=labels),
+        prepare=presets.prepare_anatomy(labels),
         train=train,
         # No empty set, unlike in the paper's space: single short runs cannot rank it (results/LOG.md).
         space=SpaceConfig(kernel_sets=((1, 2, 4, 8), (1, 2, 4), (2, 4, 8), (1, 4), (1, 2, 3, 6)), **SHORT_SEARCH),
@@ -44,18 +51,19 @@ def anatomy() -> StudyConfig:
     )
 
 
-def quick() -> StudyConfig:
+def quick(labels: LabelSet = KIDNEY_TUMOR) -> StudyConfig:
     """Return a study of synthetic phantoms that takes minutes on two processor cores. Baselines are as in `anatomy`.
 
     Tumors have 10 ml or more, because a smaller one has only a few hundred voxels on this grid.
     """
-    train = presets.quick()
+    train = presets.quick(labels)
     return StudyConfig(
         preset="quick",
+        labels=labels,
         # With 32 patients and smaller tumors, two studies of the same budget ended at a tumor Dice of 0.50 and 0.27
         # (results/LOG.md).
-        phantom=PhantomConfig(num_cases=40, tumor_volume_ml=(10.0, 145.0)),
-        prepare=presets.prepare_quick(),
+        phantom=PhantomConfig(labels=labels, num_cases=40, tumor_volume_ml=(10.0, 145.0)),
+        prepare=presets.prepare_quick(labels),
         train=train,
         space=SpaceConfig(kernel_sets=((1, 2, 3, 6), (1, 2, 3), (2, 3, 6), (1, 3)), **SHORT_SEARCH),
         search=SearchConfig(num_trials=8, **SHORT_SCHEDULE),
@@ -66,11 +74,11 @@ def quick() -> StudyConfig:
     )
 
 
-STUDY_PRESETS: dict[str, Callable[[], StudyConfig]] = {"quick": quick, "anatomy": anatomy, "paper": paper}
+STUDY_PRESETS: dict[str, Callable[[LabelSet], StudyConfig]] = {"quick": quick, "anatomy": anatomy, "paper": paper}
 
 
-def study_preset(name: str) -> StudyConfig:
+def study_preset(name: str, labels: LabelSet) -> StudyConfig:
     """Return a preset by its name. Raises ConfigError, which names the most similar preset."""
     if name not in STUDY_PRESETS:
         raise ConfigError(f"unknown preset '{name}'; {nearest(name, STUDY_PRESETS)}")
-    return STUDY_PRESETS[name]()
+    return STUDY_PRESETS[name](labels)

@@ -1,19 +1,30 @@
 """The sections of a study's configuration: data and training as in `renalnet`, the search, and the final stage."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import ConfigDict, Field, PositiveInt, model_validator
 
 from renalnet.config import (
+    KIDNEY_TUMOR,
     InferenceConfig,
+    LabelSet,
     PhantomConfig,
     PrepareConfig,
     Section,
     TrainConfig,
+    label_set,
 )
+from renalnet.config.labels import Labels
 from renalnet.config.networks import MAIN_NETWORK, PAPER_BASELINES, NetName
+from renalnet.config.training import SHARE_SUFFIX
+from renalnet.errors import ConfigError, nearest
 from study.config.catalogue import PrunerName, SamplerName
+
+Range = tuple[float, float]
+WEIGHT_SUFFIX: Final = "_weight"
+"""End of the fields of the space that are the range of a label's class weight."""
 
 RANGES: Final = (
     "tumor_weight",
@@ -31,7 +42,14 @@ CHOICES: Final = ("kernel_sets", "batch_size", "width")
 
 
 class SpaceConfig(Section):
-    """The search space: pooling kernels, class weights, milestones. The kidney's class weight is always 1.0."""
+    """The search space: pooling kernels, class weights, milestones. The kidney's class weight is the unit.
+
+    A further field, named as a label with `_weight` or `_share`, is the range of the label's class weight, on a log
+    scale, or of its share of the crops.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Range]
 
     kernel_sets: tuple[tuple[int, ...], ...] = (
         (2, 4, 8, 16),
@@ -64,11 +82,21 @@ class SpaceConfig(Section):
     width: tuple[Annotated[int, Field(ge=4)], ...] | None = None
     """Numbers of channels at full resolution to choose from. A baseline has the width at which it costs the same."""
 
+    @property
+    def ranges(self) -> dict[str, Range | None]:
+        """The range of each field that is one, those of further labels last; None where it is not searched."""
+        return {name: getattr(self, name) for name in RANGES} | self.ranges_of_labels
+
+    @property
+    def ranges_of_labels(self) -> dict[str, Range]:
+        """The ranges that are no field of this class."""
+        return dict(self.__pydantic_extra__)
+
     @model_validator(mode="after")
     def _ranges(self) -> Self:
-        for name in RANGES:
+        for name, limits in self.ranges.items():
             # A valid range stands for one that is not searched.
-            low, high = getattr(self, name) or (1, 1)
+            low, high = limits or (1, 1)
             # Above 0, because most of the ranges are searched on a log scale.
             if not 0 < low <= high:
                 raise ValueError(f"{name} {(low, high)}: must be a range (low, high) of values above 0")
@@ -84,7 +112,8 @@ class SpaceConfig(Section):
 
     def is_within(self, wider: "SpaceConfig") -> bool:
         """Whether this space searches the same parameters as `wider`, and each of its points is a point of `wider`."""
-        ranges = [(getattr(self, name), getattr(wider, name)) for name in RANGES]
+        names = self.ranges.keys() | wider.ranges.keys()
+        ranges = [(self.ranges.get(name), wider.ranges.get(name)) for name in names]
         choices = [(getattr(self, name), getattr(wider, name)) for name in CHOICES]
         return all((own is None) == (other is None) for own, other in ranges + choices) and (
             all(own is None or other[0] <= own[0] <= own[1] <= other[1] for own, other in ranges)
@@ -194,8 +223,15 @@ class FinalConfig(InferenceConfig):
 
 
 class StudyConfig(Section):
-    """The configuration of a study, from scans to report."""
+    """The configuration of a study, from scans to report.
 
+    The class weights of the tumor and of the label set's other lesions are searched.
+    """
+
+    added: ClassVar[frozenset[str]] = frozenset({"labels"})
+
+    labels: Labels = KIDNEY_TUMOR
+    """The labels of the study: a built-in set, a YAML file, or a mapping of `name` and `labels`."""
     preset: Literal["quick", "anatomy", "paper"] = "paper"
     """Name of the preset from which this configuration started."""
     seed: int = Field(0, ge=0)
@@ -214,6 +250,32 @@ class StudyConfig(Section):
     """The slot of a trial."""
     final: FinalConfig = FinalConfig()
     """The final stage."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _search_all_lesions(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        try:
+            labels = label_set(values.get("labels", KIDNEY_TUMOR))
+        except ConfigError:
+            # The validation of the field names the problem.
+            return values
+        given = values.get("space", {})
+        space = given.model_dump() if isinstance(given, Section) else given
+        return {**values, "space": {**_lesion_ranges(labels), **space}} if isinstance(space, Mapping) else values
+
+    @model_validator(mode="after")
+    def _labels_are_one_set(self) -> Self:
+        for name in ("phantom", "prepare", "train"):
+            if getattr(self, name).labels != self.labels:
+                raise ValueError(f"{name}.labels: differs from labels; set only labels, which applies to all sections")
+        names = [label.name for label in self.labels.labels if label != self.labels.kidney]
+        known = [name + end for name in names for end in (WEIGHT_SUFFIX, SHARE_SUFFIX)]
+        for name in self.space.__pydantic_extra__:
+            if name not in known:
+                raise ValueError(f"unknown key 'space.{name}'; {nearest(name, [*SpaceConfig.model_fields, *known])}")
+        return self
 
     @model_validator(mode="after")
     def _train_is_the_first_trial(self) -> Self:
@@ -237,12 +299,26 @@ class StudyConfig(Section):
     @model_validator(mode="after")
     def _crops_have_a_centre(self) -> Self:
         # The upper end, because every point of the space must be a valid configuration.
-        shares = (self.space.tumor_share or (0, 0))[1] + self.train.patch.kidney_share
-        if shares > 1:
+        searched = {name: limits[1] for name, limits in self.space.ranges.items() if limits}
+        shares = {
+            label.name: searched.get(label.name + SHARE_SUFFIX, self.train.patch.shares(self.labels)[label.value])
+            for label in self.labels.labels
+        }
+        if (total := sum(shares.values())) > 1:
             raise ValueError(
-                f"space.tumor_share, train.patch.kidney_share: add up to {shares:g}; lower one of them to a sum of 1"
+                f"space.tumor_share, train.patch.kidney_share: add up to {total:g}; lower one of them to a sum of 1"
             )
         return self
+
+
+def _lesion_ranges(labels: LabelSet) -> dict[str, Range]:
+    """Return the ranges of the weights of the lesions beside the tumor, whose range is a field of the space."""
+    # From a quarter of the label's weight to four times that weight, as the tumor's.
+    return {
+        lesion.name + WEIGHT_SUFFIX: (lesion.loss_weight / 4, lesion.loss_weight * 4)
+        for lesion in labels.lesions
+        if lesion != labels.tumor
+    }
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from renalnet.config import NETWORKS, NetName, TrainConfig
-from study.config.sections import SpaceConfig
+from renalnet.config.training import SHARE_SUFFIX
+from study.config.sections import WEIGHT_SUFFIX, SpaceConfig
 
 Point: TypeAlias = dict[str, Any]
 """A value for each searched parameter, by name, as Optuna stores it."""
@@ -20,16 +21,19 @@ FIRST_STEP: Final = "first_step"
 GAPS: Final = ("second_gap", "third_gap")
 """Epochs between one milestone and the next."""
 WIDTH: Final = "width"
-_FIELDS: Final = {
-    "tumor_weight": ("loss", "tumor"),
-    "background_weight": ("loss", "background"),
-    "base_rate": ("optim", "base_rate"),
-    "rate_decay": ("optim", "rate_decay"),
-    "weight_decay": ("optim", "weight_decay"),
-    "batch_size": ("optim", "batch_size"),
-    "tumor_share": ("patch", "tumor_share"),
-}
-"""Section and field of the training configuration, for each parameter that is one field."""
+_OPTIM_FIELDS: Final = ("base_rate", "rate_decay", "weight_decay", "batch_size")
+"""Parameters that are a field of `optim` of the same name."""
+
+
+def field_of(parameter: str) -> tuple[str, str] | None:
+    """Return section and field of the training configuration of a parameter that is one field; None for others."""
+    if parameter in _OPTIM_FIELDS:
+        return "optim", parameter
+    if parameter.endswith(WEIGHT_SUFFIX):
+        return "loss", parameter.removesuffix(WEIGHT_SUFFIX)
+    if parameter.endswith(SHARE_SUFFIX):
+        return "patch", parameter
+    return None
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ def domains(space: SpaceConfig, network: NetName) -> dict[str, Domain]:
         FIRST_STEP: Whole(*space.first_step),
         **{gap: Whole(*space.step_gap) for gap in GAPS},
         **_optional_ranges(space),
+        **{name: _real(name, limits) for name, limits in space.ranges_of_labels.items()},
         **_optional_choices(space),
     }
     if NETWORKS[network].uses_ppm_kernels:
@@ -93,8 +98,12 @@ def domains(space: SpaceConfig, network: NetName) -> dict[str, Domain]:
 def _optional_ranges(space: SpaceConfig) -> dict[str, Domain]:
     names = ("base_rate", "rate_decay", "weight_decay", "tumor_share")
     ranges = {name: getattr(space, name) for name in names}
+    return {name: _real(name, limits) for name, limits in ranges.items() if limits}
+
+
+def _real(name: str, limits: tuple[float, float]) -> Real:
     # A share spans no orders of magnitude.
-    return {name: Real(limits[0], limits[1], log=name != "tumor_share") for name, limits in ranges.items() if limits}
+    return Real(limits[0], limits[1], log=not name.endswith(SHARE_SUFFIX))
 
 
 def _optional_choices(space: SpaceConfig) -> dict[str, Domain]:
@@ -116,16 +125,19 @@ def first_point(train: TrainConfig, space: SpaceConfig, network: NetName) -> Poi
 
 def _values_of(train: TrainConfig) -> Point:
     """Return the value in `train` of every parameter that can be searched."""
-    values = train.model_dump()
     # `StudyConfig` has refused any other number of milestones.
     first, second, third = train.optim.milestones
+    weights = dict(zip(train.labels.class_names, train.loss.weights(train.labels), strict=True))
+    shares = train.patch.shares(train.labels)
     return {
         FIRST_STEP: first,
         GAPS[0]: second - first,
         GAPS[1]: third - second,
         KERNELS: kernel_name(train.net.ppm_kernels),
         WIDTH: train.net.width,
-        **{name: values[section][field] for name, (section, field) in _FIELDS.items()},
+        **{name: getattr(train.optim, name) for name in _OPTIM_FIELDS},
+        **{name + WEIGHT_SUFFIX: weight for name, weight in weights.items()},
+        **{label.name + SHARE_SUFFIX: shares[label.value] for label in train.labels.labels},
     }
 
 
@@ -146,9 +158,10 @@ def configure(base: TrainConfig, network: NetName, widths: Mapping[int, int], po
     }
     if KERNELS in point:
         changes["net"]["ppm_kernels"] = _kernels(point[KERNELS])
-    for name in _FIELDS.keys() & point.keys():
-        section, field = _FIELDS[name]
-        changes[section][field] = point[name]
+    for name, value in point.items():
+        if found := field_of(name):
+            section, field = found
+            changes[section][field] = value
     sections = {name: getattr(base, name).model_copy(update=change) for name, change in changes.items()}
     # `model_copy` does not validate, and need not: every point of the space is valid.
     return base.model_copy(update=sections)

@@ -169,7 +169,10 @@ def network_widths(config: StudyConfig) -> Widths:
     # The configured width too, because it is that of every trial if no widths are searched.
     ours = sorted({net.width, *(config.space.width or ())})
     scaled: Widths = {
-        name: {width: equal_cost_width(name, net.model_copy(update={"width": width}), shape) for width in ours}
+        name: {
+            width: equal_cost_width(name, net.model_copy(update={"width": width}), config.labels, shape)
+            for width in ours
+        }
         for name in config.search.baselines
     }
     return {MAIN_NETWORK: {width: width for width in ours}, **scaled}

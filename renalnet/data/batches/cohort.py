@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from renalnet.config import LoaderConfig
+from renalnet.config import LabelSet, LoaderConfig
 from renalnet.data.batches.decoded_cases import CaseSource, DecodedCases, RenumberedSource, StoreSource
 from renalnet.data.batches.folds import FOLD_SPLITS, Fold, in_fold
 from renalnet.data.batches.node_copy import LAYOUT, NodeCopy, copy_bytes, find_room
@@ -35,6 +35,8 @@ class Cohort:
 
     train: DecodedCases
     validation: DecodedCases
+    labels: LabelSet
+    """The labels of the label maps."""
     normalisation: Normalisation
     fingerprint: str
     """Identity of the data: the fingerprint of the store, and the fold."""
@@ -63,7 +65,7 @@ def load_cohort(store: Store, config: LoaderConfig | None = None, fold: Fold | N
     # Validation visits the cases one by one; where they do not fit, only the current and the next one are in memory.
     fits = num_bytes(store, "validation") <= budget - held
     validation = _decoded(store, "validation", config.decoders, fits=fits)
-    return Cohort(train, validation, store.normalisation, store.fingerprint)
+    return Cohort(train, validation, store.labels, store.normalisation, store.fingerprint)
 
 
 def _fold_cohort(store: Store, config: LoaderConfig, fold: Fold, budget: int) -> Cohort:
@@ -89,7 +91,7 @@ def _fold_cohort(store: Store, config: LoaderConfig, fold: Fold, budget: int) ->
         for split in FOLD_SPLITS
     )
     # With the fold, so that a run never resumes from a checkpoint of another fold.
-    return Cohort(train, validation, store.normalisation, f"{store.fingerprint}-{fold}")
+    return Cohort(train, validation, store.labels, store.normalisation, f"{store.fingerprint}-{fold}")
 
 
 def _places(store: Store, *, fits: bool) -> dict[str, tuple[CaseSource, int]]:
@@ -130,7 +132,7 @@ def _shared(store: Store, split: Split, source: CaseSource) -> NodeCopy | None:
             "no room in /dev/shm or the temporary folder to share the %s cases; each process decodes its own", split
         )
         return None
-    return NodeCopy(NodeFolder(place), source, store.index.shapes(split), _num_slabs(store, split))
+    return NodeCopy(NodeFolder(place), source, store.index.shapes(split), _num_slabs(store, split), len(store.labels))
 
 
 def _window_bytes(store: Store, budget: int, window: int) -> int:
@@ -139,7 +141,7 @@ def _window_bytes(store: Store, budget: int, window: int) -> int:
     Raises:
         ConfigError: the window exceeds the budget.
     """
-    sizes = np.sort(copy_bytes(store.index.shapes("train"), _num_slabs(store, "train")))
+    sizes = np.sort(copy_bytes(store.index.shapes("train"), _num_slabs(store, "train"), len(store.labels)))
     # The largest cases, because sooner or later these may be in the window together.
     needed = int(sizes[-window - ENTER_AHEAD :].sum())
     if needed > budget:
@@ -157,4 +159,4 @@ def _num_slabs(store: Store, split: Split) -> NDArray[np.int64]:
 
 def num_bytes(store: Store, split: Split) -> int:
     """Return the bytes of all decoded cases of a split."""
-    return int(copy_bytes(store.index.shapes(split), _num_slabs(store, split)).sum())
+    return int(copy_bytes(store.index.shapes(split), _num_slabs(store, split), len(store.labels)).sum())

@@ -98,7 +98,7 @@ class DecodedCases:
         Args:
             source: source of the cases.
             shapes: voxels (z, y, x) of each ROI, shape (N, 3).
-            counts: voxels of each label of each case, shape (N, 3).
+            counts: voxels of each class of each case, shape (N, classes).
             num_threads: number of threads that decode ahead.
             keep_all: whether decoded cases stay in memory; else only those of the last `prefetch` do.
         """

@@ -11,7 +11,7 @@ from typing import Final
 from renalnet.data.cases.splits import unit_hash
 from renalnet.data.store.reader import Store
 from renalnet.errors import ConfigError
-from renalnet.types import TUMOR, Split
+from renalnet.types import Split
 
 FOLD_SPLITS: Final[tuple[Split, Split]] = ("train", "validation")
 """Splits whose cases are dealt into folds."""
@@ -39,7 +39,7 @@ def in_fold(store: Store, fold: Fold) -> Store:
         ConfigError: there are fewer cases than folds.
     """
     has_tumor = {
-        case: bool(counts[TUMOR])
+        case: bool(counts[store.labels.tumor.value])
         for split in FOLD_SPLITS
         for case, counts in zip(store.cases(split), store.index.counts(split), strict=True)
     }

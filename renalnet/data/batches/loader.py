@@ -62,7 +62,7 @@ class BatchLoader:
         self._fill_hu = fill_hu
         self._pin = for_gpu
         self._window = ShuffleWindow(len(cases), config.loader.window, config.loader.visit, config.seed)
-        self._sampler = Sampler(cases, config.patch, self._window)
+        self._sampler = Sampler(cases, config.patch, self._window, config.labels)
         beside = WORKERS_BESIDE_GPU if for_gpu else 0
         self._num_workers = beside if config.loader.workers is None else config.loader.workers
         self._ring: list[tuple[Tensor, Tensor]] = []

@@ -25,26 +25,30 @@ from renalnet.data.batches.node_folder import NodeFolder, private_home, remove_l
 from renalnet.data.store.class_locations import NUM_ANCHORS, ClassLocations
 from renalnet.runtime.log import get_logger
 from renalnet.runtime.storage import FULL
-from renalnet.types import FOREGROUND_LABELS, NUM_CLASSES, HuArray, LabelArray
+from renalnet.types import HuArray, LabelArray
 
 LAYOUT: Final = 1
 """Version of the layout, a part of the copy's name, so that programs with other layouts use other copies."""
-# Every slab has room for all anchors, so that the place of a case is known before it is decoded.
-_SLAB: Final = np.dtype(
-    [
-        ("start", np.int64),
-        ("counts", np.int64, (NUM_CLASSES,)),
-        ("num_anchors", np.int64, (len(FOREGROUND_LABELS),)),
-        ("anchors", np.int16, (len(FOREGROUND_LABELS), NUM_ANCHORS, 3)),
-    ]
-)
 _DATA: Final = "voxels"
 _log = get_logger(__name__)
 
 
-def copy_bytes(shapes: NDArray[np.int64], num_slabs: NDArray[np.int64]) -> NDArray[np.int64]:
+def _slab_dtype(num_labels: int) -> np.dtype[Any]:
+    """Return the type of the class locations of a slab."""
+    # Every slab has room for all anchors, so that the place of a case is known before it is decoded.
+    return np.dtype(
+        [
+            ("start", np.int64),
+            ("counts", np.int64, (1 + num_labels,)),
+            ("num_anchors", np.int64, (num_labels,)),
+            ("anchors", np.int16, (num_labels, NUM_ANCHORS, 3)),
+        ]
+    )
+
+
+def copy_bytes(shapes: NDArray[np.int64], num_slabs: NDArray[np.int64], num_labels: int) -> NDArray[np.int64]:
     """Return the bytes of each case in whole pages: int16 and uint8 per voxel, and the locations of its classes."""
-    exact: NDArray[np.int64] = 3 * shapes.prod(axis=1) + _SLAB.itemsize * num_slabs
+    exact: NDArray[np.int64] = 3 * shapes.prod(axis=1) + _slab_dtype(num_labels).itemsize * num_slabs
     # `mmap` accepts only such multiples as offsets.
     return -(-exact // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
 
@@ -67,7 +71,14 @@ def find_room(name: str, num_bytes: int) -> Path | None:
 class NodeCopy:
     """Source that shares decoded cases between the processes of a node."""
 
-    def __init__(self, folder: NodeFolder, source: CaseSource, shapes: NDArray[np.int64], num_slabs: NDArray[np.int64]):
+    def __init__(
+        self,
+        folder: NodeFolder,
+        source: CaseSource,
+        shapes: NDArray[np.int64],
+        num_slabs: NDArray[np.int64],
+        num_labels: int,
+    ) -> None:
         """Join the copy in `folder`, or begin one; no case is decoded yet.
 
         Args:
@@ -75,6 +86,7 @@ class NodeCopy:
             source: source of the cases that the copy does not have yet.
             shapes: voxels (z, y, x) of each ROI, shape (N, 3).
             num_slabs: slabs of each ROI, shape (N,).
+            num_labels: number of labels, without background.
 
         Raises:
             OSError: the copy cannot be made.
@@ -83,7 +95,8 @@ class NodeCopy:
         self._source = source
         self._shapes = shapes
         self._num_slabs = num_slabs
-        self._sizes = copy_bytes(shapes, num_slabs)
+        self._slab = _slab_dtype(num_labels)
+        self._sizes = copy_bytes(shapes, num_slabs, num_labels)
         self._offsets = np.cumsum(self._sizes) - self._sizes
         # Append mode creates the file but never empties it, so a process that joins loses no case of others.
         with (folder.path / _DATA).open("ab") as file:
@@ -135,7 +148,7 @@ class NodeCopy:
         """Return views of slabs, image and label of a case whose place begins at `offset` of `memory`."""
         num_slabs = int(self._num_slabs[number])
         shape = tuple(self._shapes[number].tolist())
-        slabs = np.frombuffer(memory, _SLAB, num_slabs, offset)
+        slabs = np.frombuffer(memory, self._slab, num_slabs, offset)
         image = np.frombuffer(memory, np.int16, math.prod(shape), offset + slabs.nbytes)
         label = np.frombuffer(memory, np.uint8, image.size, offset + slabs.nbytes + image.nbytes)
         return slabs, image.reshape(shape), label.reshape(shape)
@@ -149,18 +162,18 @@ class NodeCopy:
 def _write_class_locations(slabs: NDArray[Any], locations: ClassLocations) -> None:
     slabs["start"] = locations.starts
     slabs["counts"] = locations.counts
-    for column, label in enumerate(FOREGROUND_LABELS):
-        for slab, anchors in zip(slabs, locations.anchors(label), strict=True):
+    for column, listed in enumerate(locations.listed):
+        for slab, anchors in zip(slabs, listed, strict=True):
             slab["num_anchors"][column] = len(anchors)
             slab["anchors"][column, : len(anchors)] = anchors
 
 
 def _read_class_locations(slabs: NDArray[Any]) -> ClassLocations:
-    kidney, tumor = (
-        tuple(slab["anchors"][column, : slab["num_anchors"][column]] for slab in slabs)
-        for column in range(len(FOREGROUND_LABELS))
+    num_labels = slabs["num_anchors"].shape[1]
+    listed = tuple(
+        tuple(slab["anchors"][column, : slab["num_anchors"][column]] for slab in slabs) for column in range(num_labels)
     )
-    return ClassLocations(slabs["counts"], slabs["start"], kidney, tumor)
+    return ClassLocations(slabs["counts"], slabs["start"], listed)
 
 
 @contextmanager

@@ -5,17 +5,18 @@ Both are drawn from the class counts and the listed voxels of each slab (`ClassL
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import accumulate
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from renalnet.config import PatchConfig
+from renalnet.config import LabelSet, PatchConfig
 from renalnet.data.batches.crop import CropLocation
 from renalnet.data.batches.decoded_cases import DecodedCases
 from renalnet.data.batches.random_streams import Purpose, stream
 from renalnet.errors import StoreError
-from renalnet.types import KIDNEY, TUMOR, Shape
+from renalnet.types import Shape
 
 ENTER_AHEAD: Final = 4
 """Number of cases that are decoded before they enter the window."""
@@ -70,15 +71,18 @@ class ShuffleWindow:
 
 
 class Sampler:
-    """Sampler of crops near a tumor voxel, near a kidney voxel, or anywhere, by the configured shares."""
+    """Sampler of crops near a voxel of a label, or anywhere, by the configured shares."""
 
-    def __init__(self, cases: DecodedCases, config: PatchConfig, window: ShuffleWindow) -> None:
+    def __init__(self, cases: DecodedCases, config: PatchConfig, window: ShuffleWindow, labels: LabelSet) -> None:
         """Sample from the cases in a window. Raises StoreError where there is no case."""
         if not len(cases):
             raise StoreError("no training ROI in the store; prepare it with training cases")
         self._cases = cases
         self._config = config
         self._window = window
+        shares = config.shares(labels)
+        # The probability that a crop is centred near a label or an earlier one, by value.
+        self._bounds = dict(zip(shares, accumulate(shares.values()), strict=True))
 
     def draw(self, crop: int, generator: np.random.Generator) -> CropLocation:
         """Draw the location of a crop by its number, which counts from 0 through all steps."""
@@ -107,8 +111,7 @@ class Sampler:
         """
         coin = generator.random()
         present = self._window.at(crop)
-        bounds = self._config.tumor_share, self._config.tumor_share + self._config.kidney_share
-        for label, bound in zip((TUMOR, KIDNEY), bounds, strict=True):
+        for label, bound in self._bounds.items():
             if coin < bound and len(holders := present[self._cases.counts[present, label] > 0]):
                 return int(generator.choice(holders)), label
         return int(generator.choice(present)), None

@@ -17,8 +17,8 @@ class PrepareSummary:
     path: str
     """Path of the store."""
     num_cases: dict[Split, int]
-    class_shares: dict[Split, tuple[float, float, float]]
-    """Shares of background, kidney and tumor among the voxels of a split, 0-1."""
+    class_shares: dict[Split, dict[str, float]]
+    """Share of each class among the voxels of a split, 0-1, by its name."""
     num_grown: int
     """Number of ROIs that were enlarged to contain every labelled voxel."""
     num_not_localised: int
@@ -40,7 +40,9 @@ def summarise(path: str | Path) -> PrepareSummary:
     return PrepareSummary(
         path=str(path),
         num_cases={split: len(store.cases(split)) for split in SPLITS},
-        class_shares={split: (float(b), float(k), float(t)) for split, (b, k, t) in shares.items()},
+        class_shares={
+            split: dict(zip(store.labels.class_names, share.tolist(), strict=True)) for split, share in shares.items()
+        },
         num_grown=notes[GROWN],
         num_not_localised=notes[NOT_LOCALISED],
         notes=store.manifest.notes,

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from renalnet.types import FOREGROUND_LABELS, LabelArray
+from renalnet.types import LabelArray
 
 NUM_ANCHORS: Final = 16
 """Number of voxels of each class that a slab lists. It may be small, because crops have random offsets from them."""
@@ -18,17 +18,15 @@ class ClassLocations:
     """Class counts and example voxels of each slab of an ROI."""
 
     counts: NDArray[np.int64]
-    """Voxels of each label, shape (slabs, 3)."""
+    """Voxels of each class by value, shape (slabs, classes)."""
     starts: NDArray[np.int64]
     """First slice of each slab, shape (slabs,)."""
-    kidney: tuple[NDArray[np.int16], ...]
-    """Some kidney voxels (z, y, x) of each slab in the ROI, shape (n, 3) with n up to `NUM_ANCHORS`."""
-    tumor: tuple[NDArray[np.int16], ...]
-    """Some tumor voxels of each slab, likewise."""
+    listed: tuple[tuple[NDArray[np.int16], ...], ...]
+    """Some voxels (z, y, x) of each label from value 1 on, in each slab: shape (n, 3) with n up to `NUM_ANCHORS`."""
 
     def anchors(self, label: int) -> tuple[NDArray[np.int16], ...]:
-        """Return the listed voxels of a foreground label, slab by slab."""
-        return dict(zip(FOREGROUND_LABELS, (self.kidney, self.tumor), strict=True))[label]
+        """Return the listed voxels of a label by its value, slab by slab. Raises IndexError for an unknown value."""
+        return self.listed[label - 1]
 
 
 def draw_anchors(slab: LabelArray, z_start: int, label: int, case: str) -> NDArray[np.int16]:

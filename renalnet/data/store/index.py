@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from renalnet.config import LabelSet
 from renalnet.data.images.volume import Grid
-from renalnet.data.store.columns import Int32, Int64, Text, Texts, schema_of
+from renalnet.data.store.columns import Counts, Int32, Int64, Text, Texts, columns_of, record_of, row_of, schema_of
 from renalnet.types import Shape, Split
 
 
@@ -43,8 +44,8 @@ class CaseEntry:
     num_rows: int
     shape: Shape
     """Voxels (z, y, x) of the ROI."""
-    counts: tuple[int, int, int]
-    """Voxels of background, kidney and tumor."""
+    counts: tuple[int, ...]
+    """Voxels of each class by value, background first."""
     clipped_sum: int
     """Sum of the clipped CT numbers, from which the training mean is computed."""
     grid: Grid
@@ -79,9 +80,8 @@ class IndexRow:
     depth: Int32
     height: Int32
     width: Int32
-    num_background: Int64
-    num_kidney: Int64
-    num_tumor: Int64
+    counts: Counts
+    """Columns `num_background`, `num_kidney` and so on."""
     clipped_sum: Int64
     grid: Text
     """JSON of the grid of the ROI."""
@@ -93,12 +93,12 @@ class IndexRow:
     label_digest: Text
 
     @classmethod
-    def of(cls, entry: CaseEntry) -> "IndexRow":
+    def of(cls, entry: CaseEntry, labels: LabelSet) -> "IndexRow":
         """Return the row of an entry."""
         return cls(
             *(entry.case, entry.split, entry.shard, entry.first_row, entry.num_rows),
             *entry.shape,
-            *entry.counts,
+            dict(zip(labels.class_names, entry.counts, strict=True)),
             clipped_sum=entry.clipped_sum,
             grid=json.dumps(entry.grid.to_json()),
             source=json.dumps(entry.source.to_json()),
@@ -115,7 +115,7 @@ class IndexRow:
             first_row=self.first_row,
             num_rows=self.num_rows,
             shape=(self.depth, self.height, self.width),
-            counts=(self.num_background, self.num_kidney, self.num_tumor),
+            counts=tuple(self.counts.values()),
             clipped_sum=self.clipped_sum,
             grid=Grid.from_json(json.loads(self.grid)),
             source=Grid.from_json(json.loads(self.source)),
@@ -124,9 +124,7 @@ class IndexRow:
         )
 
 
-INDEX_SCHEMA: Final = schema_of(IndexRow)
 _SHAPE: Final = ("depth", "height", "width")
-_COUNTS: Final = ("num_background", "num_kidney", "num_tumor")
 
 
 class CaseIndex:
@@ -135,25 +133,28 @@ class CaseIndex:
     Ten thousand cases take a few megabytes as a table, and about ten times as much as objects.
     """
 
-    def __init__(self, table: pa.Table) -> None:
-        """Use `table`, which has the columns of `INDEX_SCHEMA` and is sorted by case."""
+    def __init__(self, table: pa.Table, labels: LabelSet) -> None:
+        """Use `table`, which has the columns of an `IndexRow` with `labels` and is sorted by case."""
         self.table = table
+        self.labels = labels
+        self._count_columns = columns_of(IndexRow, "counts", labels)
 
     @classmethod
-    def of(cls, entries: Iterable[CaseEntry]) -> "CaseIndex":
+    def of(cls, entries: Iterable[CaseEntry], labels: LabelSet) -> "CaseIndex":
         """Return the index of some entries, in any order."""
-        rows = [vars(IndexRow.of(entry)) for entry in entries]
-        return cls(pa.Table.from_pylist(rows, schema=INDEX_SCHEMA).sort_by("case"))
+        records = [record_of(IndexRow.of(entry, labels)) for entry in entries]
+        return cls(pa.Table.from_pylist(records, schema=schema_of(IndexRow, labels)).sort_by("case"), labels)
 
     @classmethod
-    def joined(cls, parts: Iterable["CaseIndex"]) -> "CaseIndex":
-        """Return one index of the cases of several."""
+    def joined(cls, parts: Iterable["CaseIndex"], labels: LabelSet) -> "CaseIndex":
+        """Return one index of the cases of several, which all have `labels`."""
         # Arrow concatenates at least one table; the empty one stands in where there are no parts.
-        table = pa.concat_tables([INDEX_SCHEMA.empty_table(), *(part.table for part in parts)])
-        return cls(table.sort_by("case").combine_chunks())
+        empty = schema_of(IndexRow, labels).empty_table()
+        table = pa.concat_tables([empty, *(part.table for part in parts)])
+        return cls(table.sort_by("case").combine_chunks(), labels)
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> "CaseIndex":
+    def from_bytes(cls, content: bytes, labels: LabelSet) -> "CaseIndex":
         """Return the index that `to_bytes` wrote.
 
         Raises:
@@ -165,9 +166,9 @@ class CaseIndex:
             table = file.read(use_threads=False).combine_chunks()
         # Every process of a node reads the index, so what decoding leaves in the pool is given back.
         pa.default_memory_pool().release_unused()
-        if table.schema != INDEX_SCHEMA:
+        if table.schema != schema_of(IndexRow, labels):
             raise ValueError("the columns are not those of an index")
-        return cls(table)
+        return cls(table, labels)
 
     def to_bytes(self) -> bytes:
         """Return the content of a Parquet file."""
@@ -193,29 +194,30 @@ class CaseIndex:
         """Return an index of the same cases in which those of `splits` have another split."""
         changed = [splits.get(case, split) for case, split in self.splits().items()]
         place = self.table.column_names.index("split")
-        return CaseIndex(self.table.set_column(place, INDEX_SCHEMA.field("split"), pa.array(changed, pa.string())))
+        field = self.table.schema.field("split")
+        return CaseIndex(self.table.set_column(place, field, pa.array(changed, pa.string())), self.labels)
 
     def entry(self, case: str) -> CaseEntry:
         """Return the entry of a case. Raises KeyError for an unknown one."""
-        return _entry(self.table.slice(self._rows[case], 1).to_pylist()[0])
+        return self._entry(self.table.slice(self._rows[case], 1).to_pylist()[0])
 
     def entries(self, split: Split | None = None) -> Iterator[CaseEntry]:
         """Yield the entries of one split, or of all, sorted by case."""
         # In batches, so that only a few rows are Python objects at a time.
         for batch in self._part(split).to_batches(max_chunksize=256):
-            yield from map(_entry, batch.to_pylist())
+            yield from map(self._entry, batch.to_pylist())
 
     def totals(self, split: Split) -> NDArray[np.int64]:
-        """Return the voxels of each label in a split, shape (3,)."""
-        return np.array([self._sum(split, name) for name in _COUNTS], np.int64)
+        """Return the voxels of each class in a split, by value, shape (classes,)."""
+        return np.array([self._sum(split, name) for name in self._count_columns], np.int64)
 
     def shapes(self, split: Split) -> NDArray[np.int64]:
         """Return the voxels (z, y, x) of each ROI of a split, shape (N, 3), in the order of `cases`."""
         return self._columns(split, _SHAPE)
 
     def counts(self, split: Split) -> NDArray[np.int64]:
-        """Return the voxels of each label in each case of a split, shape (N, 3), in the order of `cases`."""
-        return self._columns(split, _COUNTS)
+        """Return the voxels of each class in each case of a split, shape (N, classes), in the order of `cases`."""
+        return self._columns(split, self._count_columns)
 
     def mean_shape(self, split: Split) -> tuple[float, float, float]:
         """Return the mean size (z, y, x) in voxels of the ROIs of a split that has at least one case."""
@@ -244,9 +246,9 @@ class CaseIndex:
     def _rows(self) -> dict[str, int]:
         return {case: row for row, case in enumerate(self.table.column("case").to_pylist())}
 
-    def _part(self, split: Split | None, names: Sequence[str] = INDEX_SCHEMA.names) -> pa.Table:
-        """Return some columns of the cases of one split, or of all."""
-        table = self.table.select(list(names))
+    def _part(self, split: Split | None, names: Sequence[str] | None = None) -> pa.Table:
+        """Return some columns, by default all, of the cases of one split, or of all."""
+        table = self.table.select(list(names)) if names else self.table
         # Compared in the whole table, because the selected columns may lack the split.
         return table if split is None else table.filter(pc.equal(self.table.column("split"), split))
 
@@ -258,6 +260,5 @@ class CaseIndex:
         # Arrow's sum over an empty split is null.
         return int(pc.sum(self._part(split).column(name)).as_py() or 0)
 
-
-def _entry(row: dict[str, Any]) -> CaseEntry:
-    return IndexRow(**row).entry()
+    def _entry(self, record: dict[str, Any]) -> CaseEntry:
+        return row_of(IndexRow, record, self.labels).entry()

@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from renalnet.config import LabelSet
 from renalnet.data.images.volume import Grid
 from renalnet.data.store.class_locations import ClassLocations
 from renalnet.data.store.index import CaseEntry, CaseIndex
@@ -75,6 +76,11 @@ class Store:
         return self.manifest.normalisation
 
     @property
+    def labels(self) -> LabelSet:
+        """The labels of the label maps."""
+        return self.manifest.config.labels
+
+    @property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that depend on the shards, the configuration and the normalisation."""
         return self.manifest.fingerprint
@@ -114,14 +120,14 @@ class Store:
         """Return the locations of the classes of a case without reading voxels. Raises StoreError as `read` does."""
         entry = self.entry(case)
         with self._shard(entry.shard) as file:
-            return read_class_locations(file, case, _rows(entry))
+            return read_class_locations(file, case, _rows(entry), self.labels)
 
     def read_with_class_locations(self, case: str) -> tuple[Roi, ClassLocations]:
         """Return `read` and `class_locations` of a case, opening its shard once. Raises StoreError as `read` does."""
         entry = self.entry(case)
         with self._shard(entry.shard) as file:
             image, label = self._slices(file, entry, 0, entry.shape[0])
-            locations = read_class_locations(file, case, _rows(entry))
+            locations = read_class_locations(file, case, _rows(entry), self.labels)
         return Roi(case, entry.split, image, label, entry.grid, entry.source, entry.notes), locations
 
     def read_split(self, split: Split) -> list[Roi]:
@@ -164,7 +170,7 @@ class Store:
             "split": split,
             "cases": len(self.cases(split)),
             "mean_shape": tuple(round(length, 1) for length in self.index.mean_shape(split)),
-            **dict(zip(("background", "kidney", "tumor"), (totals / totals.sum()).tolist(), strict=True)),
+            **dict(zip(self.labels.class_names, (totals / totals.sum()).tolist(), strict=True)),
             "num_bytes": sum(shard.num_bytes for shard in self.manifest.shards if shard.name in shards),
         }
 
@@ -250,7 +256,7 @@ def open_store(path: str | Path) -> Store:
             size.
     """
     manifest = read_manifest(path)
-    index = _read_index(storage.join(path, manifest.index.name), manifest.index)
+    index = _read_index(storage.join(path, manifest.index.name), manifest.index, manifest.config.labels)
     # One listing instead of a request for each shard, which an object store answers slowly.
     sizes = storage.list_sizes(storage.join(path, SHARDS))
     for shard in manifest.shards:
@@ -282,9 +288,9 @@ def read_manifest(path: str | Path) -> Manifest:
         raise StoreError(f"{where}: not understood ({error}); restore it or prepare the store again") from error
 
 
-def _read_index(path: str, entry: FileEntry) -> CaseIndex:
+def _read_index(path: str, entry: FileEntry, labels: LabelSet) -> CaseIndex:
     try:
-        return CaseIndex.from_bytes(_read_checked(path, entry))
+        return CaseIndex.from_bytes(_read_checked(path, entry), labels)
     except (pa.ArrowException, ValueError) as error:
         # A StoreError is a ValueError too; that of `_read_checked` names the file already.
         raise error if isinstance(error, StoreError) else StoreError(_damaged(path, str(error))) from error

@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 
 from renalnet.data.images.volume import Grid
 from renalnet.data.store.class_locations import ClassLocations, draw_anchors
-from renalnet.data.store.columns import Binary, Float64, Int32, Int64, Text, schema_of
+from renalnet.config import LabelSet
+from renalnet.data.store.columns import Anchors, Binary, Counts, Float64, Int32, Text, columns_of, record_of, schema_of
 from renalnet.errors import StoreError
-from renalnet.types import KIDNEY, TUMOR, HuArray, LabelArray
+from renalnet.types import HuArray, LabelArray
 
 PIXEL_COLUMNS: Final = ("image", "label")
-ANCHOR_COLUMNS: Final = ("kidney_anchors", "tumor_anchors")
-COUNT_COLUMNS: Final = ("num_background", "num_kidney", "num_tumor")
 # The byte order is fixed, because a binary column does not state the type of its values.
 IMAGE_DTYPE: Final = np.dtype("<i2")
 LABEL_DTYPE: Final = np.dtype("u1")
@@ -43,39 +42,37 @@ class SlabRow:
     num_slices: Int32
     height: Int32
     width: Int32
-    num_background: Int64
-    num_kidney: Int64
-    num_tumor: Int64
+    counts: Counts
+    """Columns `num_background`, `num_kidney` and so on."""
     spacing_z_mm: Float64
     spacing_y_mm: Float64
     spacing_x_mm: Float64
     origin_z_mm: Float64
     origin_y_mm: Float64
     origin_x_mm: Float64
-    kidney_anchors: Binary
-    """Some kidney voxels (z, y, x) as int16, see `draw_anchors`."""
-    tumor_anchors: Binary
+    anchors: Anchors
+    """Columns `kidney_anchors`, `tumor_anchors` and so on: voxels (z, y, x) as int16."""
     image: Binary
     """CT numbers (z, y, x) as int16."""
     label: Binary
     """Labels (z, y, x) as uint8."""
 
 
-SCHEMA: Final = schema_of(SlabRow)
 _PLACE_COLUMNS: Final = ("case", "z_start", "num_slices", "height", "width")
-_LOCATION_COLUMNS: Final = ("case", "z_start", *COUNT_COLUMNS, *ANCHOR_COLUMNS)
 
 
 class ShardBuilder:
     """One shard that is written in memory; `finish` returns the bytes of the Parquet file."""
 
-    def __init__(self, run: str) -> None:
-        """Begin a shard; `run` identifies the preparation that writes it."""
-        statistics = [name for name in SCHEMA.names if name not in (*PIXEL_COLUMNS, *ANCHOR_COLUMNS)]
+    def __init__(self, run: str, labels: LabelSet) -> None:
+        """Begin a shard of ROIs with `labels`; `run` identifies the preparation that writes it."""
+        schema = schema_of(SlabRow, labels)
+        without = (*PIXEL_COLUMNS, *columns_of(SlabRow, "anchors", labels))
+        statistics = [name for name in schema.names if name not in without]
         self._sink = pa.BufferOutputStream()
         self._writer = pq.ParquetWriter(
             self._sink,
-            SCHEMA,
+            schema,
             compression="zstd",
             use_dictionary=False,
             write_statistics=statistics,
@@ -116,7 +113,9 @@ def read_footer(content: bytes) -> tuple[str, dict[str, dict[str, Any]]]:
     return str(values["run"]), dict(values["cases"])
 
 
-def slab_rows(columns: dict[str, str], image: HuArray, label: LabelArray, grid: Grid, slab_slices: int) -> pa.Table:
+def slab_rows(
+    columns: dict[str, str], image: HuArray, label: LabelArray, grid: Grid, slab_slices: int, labels: LabelSet
+) -> pa.Table:
     """Return the rows of an ROI (z, y, x) that is cut into slabs along z.
 
     Args:
@@ -125,26 +124,30 @@ def slab_rows(columns: dict[str, str], image: HuArray, label: LabelArray, grid: 
         label: labels.
         grid: grid of both.
         slab_slices: slices per row; the last row may have fewer.
+        labels: label set of `label`.
     """
     starts = range(0, image.shape[0], slab_slices)
-    slabs = [_slab_columns(columns["case"], image, label, slice(start, start + slab_slices)) for start in starts]
+    slabs = [
+        _slab_columns(columns["case"], image, label, slice(start, start + slab_slices), labels) for start in starts
+    ]
     shared: dict[str, Any] = {**columns}
     shared |= {f"spacing_{axis}_mm": value for axis, value in zip("zyx", grid.spacing_mm, strict=True)}
     shared |= {f"origin_{axis}_mm": value for axis, value in zip("zyx", grid.origin_mm, strict=True)}
-    return pa.Table.from_pylist([vars(SlabRow(**shared, **slab)) for slab in slabs], schema=SCHEMA)
+    records = [record_of(SlabRow(**shared, **slab)) for slab in slabs]
+    return pa.Table.from_pylist(records, schema=schema_of(SlabRow, labels))
 
 
-def _slab_columns(case: str, image: HuArray, label: LabelArray, slices: slice) -> dict[str, Any]:
+def _slab_columns(case: str, image: HuArray, label: LabelArray, slices: slice, labels: LabelSet) -> dict[str, Any]:
     """Return the columns that differ between the slabs of an ROI."""
     pixels = image[slices]
     classes = label[slices]
-    counts = np.bincount(classes.ravel(), minlength=3).tolist()
+    counts = np.bincount(classes.ravel(), minlength=labels.num_classes).tolist()
     num_slices, height, width = pixels.shape
-    anchors = [draw_anchors(classes, slices.start, value, case) for value in (KIDNEY, TUMOR)]
+    anchors = {each.name: draw_anchors(classes, slices.start, each.value, case) for each in labels.labels}
     return {
         **{"z_start": slices.start, "num_slices": num_slices, "height": height, "width": width},
-        **dict(zip(COUNT_COLUMNS, counts, strict=True)),
-        **{name: a.astype(ANCHOR_DTYPE).tobytes() for name, a in zip(ANCHOR_COLUMNS, anchors, strict=True)},
+        "counts": dict(zip(labels.class_names, counts, strict=True)),
+        "anchors": {name: voxels.astype(ANCHOR_DTYPE).tobytes() for name, voxels in anchors.items()},
         **{"image": pixels.astype(IMAGE_DTYPE).tobytes(), "label": classes.astype(LABEL_DTYPE).tobytes()},
     }
 
@@ -164,17 +167,19 @@ def read_slabs(file: pq.ParquetFile, case: str, rows: range) -> Iterator[tuple[i
         yield found["z_start"], image, _view(table.column("label"), LABEL_DTYPE).reshape(shape)
 
 
-def read_class_locations(file: pq.ParquetFile, case: str, rows: range) -> ClassLocations:
+def read_class_locations(file: pq.ParquetFile, case: str, rows: range, labels: LabelSet) -> ClassLocations:
     """Return the locations of the classes of a case without reading voxels. Raises StoreError as `read_slabs` does."""
-    table = file.read_row_groups(list(rows), columns=list(_LOCATION_COLUMNS))
+    count_columns = columns_of(SlabRow, "counts", labels)
+    anchor_columns = columns_of(SlabRow, "anchors", labels)
+    table = file.read_row_groups(list(rows), columns=["case", "z_start", *count_columns, *anchor_columns])
     for row, found in zip(rows, table.column("case").to_pylist(), strict=True):
         _check_case(found, case, row)
-    counts = np.stack([table.column(name).to_numpy() for name in COUNT_COLUMNS], axis=1)
-    kidney, tumor = (
+    counts = np.stack([table.column(name).to_numpy() for name in count_columns], axis=1)
+    listed = tuple(
         tuple(np.frombuffer(cell, ANCHOR_DTYPE).reshape(-1, 3) for cell in table.column(name).to_pylist())
-        for name in ANCHOR_COLUMNS
+        for name in anchor_columns
     )
-    return ClassLocations(counts, table.column("z_start").to_numpy().astype(np.int64), kidney, tumor)
+    return ClassLocations(counts, table.column("z_start").to_numpy().astype(np.int64), listed)
 
 
 def _check_case(found: str, expected: str, row: int) -> None:

@@ -16,7 +16,7 @@ from renalnet.data.store.reader import MANIFEST, SHARDS, Roi, Store, read_manife
 from renalnet.data.store.shards import ShardBuilder, read_footer, slab_rows
 from renalnet.errors import BusyError, StoreError
 from renalnet.runtime import storage
-from renalnet.types import NUM_CLASSES, SPLITS, Split
+from renalnet.types import SPLITS, Split
 
 UNKNOWN: Final = Provenance()
 UNKNOWN_ORIGIN: Final = Origin()
@@ -71,9 +71,9 @@ class StoreWriter:
     def add(self, roi: Roi, origin: Origin = UNKNOWN_ORIGIN) -> None:
         """Write an ROI. Raises StoreError where the store has its case already, or arrays and grid differ in shape."""
         self._check(roi)
-        builder = self._open.setdefault(roi.split, ShardBuilder(self._run))
+        builder = self._open.setdefault(roi.split, ShardBuilder(self._run, self._config.labels))
         columns = {"case": roi.case, "split": roi.split, "config_fingerprint": self._fingerprint}
-        rows = slab_rows(columns, roi.image, roi.label, roi.grid, self._config.slab_slices)
+        rows = slab_rows(columns, roi.image, roi.label, roi.grid, self._config.slab_slices, self._config.labels)
         entry = self._entry(roi, origin, builder.num_rows, rows.num_rows)
         builder.append(rows, roi.case, entry.to_json())
         self._names.add(roi.case)
@@ -111,7 +111,7 @@ class StoreWriter:
         """
         for split in list(self._open):
             self._flush(split)
-        index = CaseIndex.joined(self._parts)
+        index = CaseIndex.joined(self._parts, self._config.labels)
         normalisation = normalisation or self._normalisation(index)
         shards = tuple(self._shards[name] for name in sorted(self._shards))
         entry = self.write_beside("index", index.to_bytes())
@@ -151,9 +151,14 @@ class StoreWriter:
                 f"case '{roi.case}': image {roi.image.shape}, label {roi.label.shape} and grid "
                 f"{roi.grid.shape} differ; cut image and label on one grid"
             )
+        if (highest := int(roi.label.max())) >= self._config.labels.num_classes:
+            raise StoreError(
+                f"case '{roi.case}': label {highest} is none of {self._config.labels}; "
+                "choose a label set that has it, or map it to another label"
+            )
 
     def _entry(self, roi: Roi, origin: Origin, first_row: int, num_rows: int) -> CaseEntry:
-        background, kidney, tumor = (int(n) for n in np.bincount(roi.label.ravel(), minlength=NUM_CLASSES))
+        counts = np.bincount(roi.label.ravel(), minlength=self._config.labels.num_classes)
         clipped = np.clip(roi.image, self._config.hu_min, self._config.hu_max)
         return CaseEntry(
             case=roi.case,
@@ -162,7 +167,7 @@ class StoreWriter:
             first_row=first_row,
             num_rows=num_rows,
             shape=roi.grid.shape,
-            counts=(background, kidney, tumor),
+            counts=tuple(counts.tolist()),
             clipped_sum=int(clipped.sum(dtype=np.int64)),  # an integer, so that the mean is independent of the order
             grid=roi.grid,
             source=roi.source,
@@ -180,7 +185,7 @@ class StoreWriter:
 
     def _commit(self, shard: FileEntry, entries: Iterable[CaseEntry]) -> None:
         self._shards[shard.name] = shard
-        self._parts.append(CaseIndex.of(entries))
+        self._parts.append(CaseIndex.of(entries, self._config.labels))
 
     def _normalisation(self, index: CaseIndex) -> Normalisation:
         low = self._config.hu_min

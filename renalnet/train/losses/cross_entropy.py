@@ -6,29 +6,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from renalnet.config import LossConfig
+from renalnet.config import LabelSet, LossConfig
 from renalnet.train.losses.supervision import PartLoss
-from renalnet.types import IGNORE_LABEL, Triple
+from renalnet.types import IGNORE_LABEL
 
 
-def cross_entropy_of(config: LossConfig, labels: Tensor) -> PartLoss:
+def cross_entropy_of(config: LossConfig, label_set: LabelSet, labels: Tensor) -> PartLoss:
     """Return the loss of the crops of a batch, normalised over the whole batch.
 
     Args:
         config: the weights.
+        label_set: meaning of the labels.
         labels: of the whole batch, (B, D, H, W).
     """
-    weight_sum = sum_of_weights(labels, config.weights)
-    return lambda logits, part: weighted_cross_entropy(logits, part, config.weights, weight_sum)
+    weights = config.weights(label_set)
+    weight_sum = sum_of_weights(labels, weights)
+    return lambda logits, part: weighted_cross_entropy(logits, part, weights, weight_sum)
 
 
-def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Triple, weight_sum: Tensor | None = None) -> Tensor:
+def weighted_cross_entropy(
+    logits: Tensor, labels: Tensor, weights: tuple[float, ...], weight_sum: Tensor | None = None
+) -> Tensor:
     """Return −Σ w·log q over the counted voxels, divided by the sum of their weights (PyTorch's normalisation).
 
     Args:
-        logits: (B, 3, D, H, W), any floating dtype; the loss is computed in float32.
-        labels: (B, D, H, W), uint8 or another integer: 0, 1, 2, or `IGNORE_LABEL` for a voxel that does not count.
-        weights: of background, kidney and tumor.
+        logits: (B, C, D, H, W) of C classes, any floating dtype; the loss is computed in float32.
+        labels: (B, D, H, W), uint8 or another integer: 0 to C - 1, or `IGNORE_LABEL` for a voxel that does not count.
+        weights: of each class, background first.
         weight_sum: divisor, `sum_of_weights` of the whole batch; None: that of `labels`.
 
     Returns:
@@ -40,14 +44,14 @@ def weighted_cross_entropy(logits: Tensor, labels: Tensor, weights: Triple, weig
     return total / (sum_of_weights(labels, weights) if weight_sum is None else weight_sum)
 
 
-def sum_of_weights(labels: Tensor, weights: Triple) -> Tensor:
+def sum_of_weights(labels: Tensor, weights: tuple[float, ...]) -> Tensor:
     """Return the sum of the weights of the counted voxels, a scalar on the labels' device; above zero even for none."""
     counts = torch.stack([(labels == label).sum() for label in range(len(weights))])
     return (_table(weights, labels.device) * counts).sum().clamp_min(torch.finfo(torch.float32).tiny)
 
 
 @lru_cache(maxsize=8)
-def _table(weights: Triple, device: torch.device) -> Tensor:
+def _table(weights: tuple[float, ...], device: torch.device) -> Tensor:
     """Return the weights on the device. Copying them at each step would wait for the GPU."""
     # Autograd refuses tensors made in inference mode, and the cache would return one to a later training step.
     with torch.inference_mode(False):

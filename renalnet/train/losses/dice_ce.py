@@ -8,20 +8,21 @@ batch's parts then add up to the whole's, so that a batch may pass through the n
 import torch
 from torch import Tensor
 
-from renalnet.config import LossConfig
+from renalnet.config import LabelSet, LossConfig
 from renalnet.train.losses.cross_entropy import cross_entropy_of
 from renalnet.train.losses.supervision import PartLoss
-from renalnet.types import FOREGROUND_LABELS, IGNORE_LABEL
+from renalnet.types import IGNORE_LABEL
 
 
-def dice_ce_of(config: LossConfig, labels: Tensor) -> PartLoss:
+def dice_ce_of(config: LossConfig, label_set: LabelSet, labels: Tensor) -> PartLoss:
     """Return the loss of the crops of a batch: the mean soft Dice loss of its samples, plus the cross-entropy.
 
     Args:
-        config: the weights of the cross-entropy; the Dice loss takes kidney and tumor alike.
+        config: the weights of the cross-entropy; the Dice loss takes all labels alike.
+        label_set: meaning of the labels.
         labels: of the whole batch, (B, D, H, W).
     """
-    cross_entropy = cross_entropy_of(config, labels)
+    cross_entropy = cross_entropy_of(config, label_set, labels)
     num_samples = len(labels)
     return lambda logits, part: cross_entropy(logits, part) + soft_dice_loss(logits, part).sum() / num_samples
 
@@ -34,13 +35,13 @@ def soft_dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     foreground is zero, with zero gradient.
 
     Args:
-        logits: (B, 3, D, H, W), any floating dtype; the loss is computed in float32.
-        labels: (B, D, H, W), uint8 or another integer: 0, 1, 2, or `IGNORE_LABEL` for a voxel that does not count.
+        logits: (B, C, D, H, W) of C classes, any floating dtype; the loss is computed in float32.
+        labels: (B, D, H, W), uint8 or another integer: 0 to C - 1, or `IGNORE_LABEL` for a voxel that does not count.
 
     Returns:
         (B,), each 0-1.
     """
-    truth = torch.stack([labels == label for label in FOREGROUND_LABELS], dim=1).float()
+    truth = torch.stack([labels == label for label in range(1, logits.shape[1])], dim=1).float()
     counted = (labels != IGNORE_LABEL).unsqueeze(1)
     probabilities = logits.float().softmax(dim=1)[:, 1:] * counted
     voxels = truth.sum(dim=(2, 3, 4))

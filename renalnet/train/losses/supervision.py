@@ -7,22 +7,22 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from renalnet.config import LossConfig
+from renalnet.config import LabelSet, LossConfig
 from renalnet.config.losses import LOSSES
 
 PartLoss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""Logits (B, 3, D, H, W) and labels (B, D, H, W) of some crops of a batch to their share of its loss, a scalar.
+"""Logits (B, C, D, H, W) and labels (B, D, H, W) of some crops of a batch to their share of its loss, a scalar.
 
 The shares of all crops add up to the loss of the batch, however it is divided.
 """
-BatchLoss: TypeAlias = Callable[[LossConfig, Tensor], PartLoss]
-"""The configuration and the labels of a whole batch, from which a loss takes its normalisation, to a `PartLoss`."""
+BatchLoss: TypeAlias = Callable[[LossConfig, LabelSet, Tensor], PartLoss]
+"""The configuration, the label set and the labels of a whole batch, from which a loss takes its normalisation, to a `PartLoss`."""
 
 
-def loss_of(config: LossConfig, labels: Tensor) -> PartLoss:
+def loss_of(config: LossConfig, label_set: LabelSet, labels: Tensor) -> PartLoss:
     """Return the configured loss for the crops of a batch with these `labels` (B, D, H, W)."""
     batch_loss: BatchLoss = resolve_name(LOSSES[config.name])
-    return batch_loss(config, labels)
+    return batch_loss(config, label_set, labels)
 
 
 def supervised_loss(outputs: Sequence[Tensor], labels: Tensor, loss: PartLoss) -> Tensor:
