@@ -7,7 +7,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from renalnet.commands.options import NUM_WORKERS, NumWorkers, require_json
+from renalnet.commands.options import NUM_WORKERS, LabelSetName, NumWorkers, require_json
+from renalnet.config import KIDNEY_TUMOR, label_set
 
 if TYPE_CHECKING:
     from renalnet.evaluation.table import Evaluation
@@ -20,21 +21,23 @@ def evaluate(
         Path,
         typer.Option(help="JSON file to write. A CSV file of the same name, one row per case and label, is added."),
     ],
+    labels: LabelSetName = KIDNEY_TUMOR.name,
     workers: NumWorkers = NUM_WORKERS,
 ) -> None:
     """Measure predicted masks against true label maps.
 
-    The labels are kidney and tumor, and kidney_and_mass and mass as in the KiTS challenge. If both masks of a label are
-    empty, Dice is 1 and the surface distance is 0. If one is empty, Dice is 0 and the distance is the diagonal of the
-    volume. Such cases are counted, and they are included in the means.
+    The labels are those of the label set, and kidney_and_mass and mass as in the KiTS challenge. If both masks of a
+    label are empty, Dice is 1 and the surface distance is 0. If one is empty, Dice is 0 and the distance is the
+    diagonal of the volume. Such cases are counted, and they are included in the means.
     """
     from renalnet.evaluation.folders import as_csv, evaluate_folders
     from renalnet.runtime.storage import write_bytes, write_json
     from renalnet.runtime.workers import Workers
 
+    meaning = label_set(labels)
     require_json(out)  # before the masks are measured, which takes long
     with Workers(workers) as pool:
-        result = evaluate_folders(truth, pred, pool)
+        result = evaluate_folders(truth, pred, pool, labels=meaning)
     write_json(out, result)
     write_bytes(out.with_suffix(".csv"), as_csv(result))
     Console().print(_summary_table(result))

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from renalnet.config import InferenceConfig
+from renalnet.config.labels import LABEL_SETS
 from renalnet.config.presets import PREPARE_PRESETS, TRAIN_PRESETS
 from renalnet.runtime.machine import num_cores
 
@@ -43,8 +44,14 @@ LabelMap = Annotated[
     str | None,
     typer.Option(
         "--label-map",
-        help="New labels of the files' labels, such as 3=1,4=0. Labels are 0 background, 1 kidney and 2 tumor; with "
-        "3=1, the cysts of KiTS21 become kidney.",
+        help="New labels of the files' labels, such as 3=1,4=0. Labels are 0 background and those of the label set, "
+        "by default 1 kidney and 2 tumor; with 3=1, the cysts of KiTS21 become kidney.",
+    ),
+]
+LabelSetName = Annotated[
+    str,
+    typer.Option(
+        "--labels", help=f"Label set of the masks: {', '.join(LABEL_SETS)}, or a YAML file that states another one."
     ),
 ]
 Series = Annotated[

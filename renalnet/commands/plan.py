@@ -7,16 +7,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from renalnet.commands.options import require_json
+from renalnet.commands.options import LabelSetName, require_json
+from renalnet.config import KIDNEY_TUMOR, label_set
 
 if TYPE_CHECKING:
     from renalnet.planning.files import Plan
 
 
 def plan(
-    masks: Annotated[
-        list[Path], typer.Argument(help="Mask files (label 1 is kidney, 2 is tumor), or folders of mask files.")
-    ],
+    masks: Annotated[list[Path], typer.Argument(help="Mask files, or folders of mask files.")],
     out: Annotated[Path | None, typer.Option(help="JSON file to write. A CSV file of the same name is added.")] = None,
     member: Annotated[
         list[Path] | None,
@@ -25,6 +24,7 @@ def plan(
     margin_mm: Annotated[
         float, typer.Option(min=0, help="Margin in mm. Kidney closer to the tumor is resected with it.")
     ] = 5,
+    labels: LabelSetName = KIDNEY_TUMOR.name,
 ) -> None:
     """Show the planning sheet of each kidney in a mask.
 
@@ -41,7 +41,8 @@ def plan(
     paths = masks_of(masks)
     if member and len(paths) > 1:
         raise InputError(f"--member: needs exactly one mask, but {len(paths)} are named; name one mask at a time")
-    plans = [plan_mask(path, member or [], margin_mm) for path in paths]
+    meaning = label_set(labels)
+    plans = [plan_mask(path, member or [], margin_mm, labels=meaning) for path in paths]
     console = Console(highlight=False)
     for one in plans:
         console.print(_plan_table(one))
@@ -63,13 +64,13 @@ def _write(out: Path, plans: "list[Plan]") -> None:
 def _plan_table(plan: "Plan") -> Table:
     from rich.text import Text
 
-    from renalnet.planning import ROWS, measures_of, value_text
+    from renalnet.planning import lines_of, measures_of, value_text
 
     # As `Text`, because a path may hold square brackets, which rich reads as markup.
     table = Table("", *(sheet.side for sheet in plan.sheets), title=Text(str(plan.mask)), title_justify="left")
     if not plan.sheets:
         table.add_row("no kidney in this mask")
-    for line in ROWS if plan.sheets else ():
+    for line in lines_of(plan.sheets[0].other_ml) if plan.sheets else ():
         values = zip(plan.sheets, plan.spreads, strict=True)
         table.add_row(line.title, *(value_text(line, measures_of(sheet), spread) for sheet, spread in values))
     return table

@@ -11,11 +11,13 @@ from renalnet.config.section import Lengths, Section, Voxels
 class PhantomConfig(Section):
     """Configuration of a synthetic cohort."""
 
-    added: ClassVar[frozenset[str]] = frozenset({"labels"})
+    added: ClassVar[frozenset[str]] = frozenset({"labels", "other_lesion_share"})
 
     labels: Labels = KIDNEY_TUMOR
-    """The labels of the cohort. Painted kidneys have tumors, and a cyst where the set has one; other labels are painted
-    where given label maps have them."""
+    """The labels of the cohort. Drawn kidneys have tumors and the other lesions of the set, such as cysts. Other
+    structures, such as vessels, are painted only where given label maps have them."""
+    other_lesion_share: float = Field(0.5, ge=0, le=1)
+    """Share of the drawn kidneys that have each lesion of the set beside the tumor."""
     num_cases: int = Field(24, ge=1)
     """Number of cases to paint. Ignored if label maps are given, because each label map then gives one case."""
     seed: int = Field(0, ge=0)

@@ -175,17 +175,31 @@ class LabelSet(Section):
         lesions = [label for label in reversed(self.lesions) if label != self.tumor]
         return (*others, self.kidney, *lesions, self.tumor)
 
+    def to_ranks(self, values: LabelArray) -> LabelArray:
+        """Return the place of each voxel's label in `by_rank`, from 1; background stays 0.
+
+        The maximum of two arrays of ranks is the more important label of each voxel.
+        """
+        ranks = np.zeros(self.num_classes, np.uint8)
+        ranks[[label.value for label in self.by_rank]] = range(1, self.num_classes)
+        return ranks[values]
+
+    def from_ranks(self, ranks: LabelArray) -> LabelArray:
+        """Return the values whose `to_ranks` is given."""
+        values = np.array([BACKGROUND, *(label.value for label in self.by_rank)], np.uint8)
+        return values[ranks]
+
     def body_mask(self, values: LabelArray) -> MaskArray:
         """Return the voxels of the kidney and its lesions, of the shape of `values`."""
         if len(self.body) == len(self.labels):
             # Several times faster than the lookup.
-            return values != BACKGROUND
+            return np.not_equal(values, BACKGROUND)
         return np.isin(values, [label.value for label in self.body])
 
     def lesion_mask(self, values: LabelArray) -> MaskArray:
         """Return the voxels of the lesions of the kidney, of the shape of `values`."""
         if len(self.lesions) == 1:
-            return values == self.tumor.value
+            return np.equal(values, self.tumor.value)
         return np.isin(values, [label.value for label in self.lesions])
 
     def __str__(self) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from renalnet.config import KIDNEY_TUMOR, LabelSet
 from renalnet.data.images.mask_files import find_masks, read_mask
 from renalnet.data.images.volume import grid_difference
 from renalnet.errors import InputError
@@ -25,18 +26,23 @@ class Pair:
     """File of the true mask."""
     pred: Path
     """File of the predicted mask."""
+    labels: LabelSet
+    """Meaning of the masks' values."""
 
     def __str__(self) -> str:
         return str(self.pred)
 
 
-def evaluate_folders(truth: str | Path, pred: str | Path, pool: JobPool | None = None) -> Evaluation:
+def evaluate_folders(
+    truth: str | Path, pred: str | Path, pool: JobPool | None = None, *, labels: LabelSet = KIDNEY_TUMOR
+) -> Evaluation:
     """Measure each mask of `pred` against the mask of the same name in `truth`.
 
     Args:
         truth: folder of true masks.
         pred: folder of predicted masks.
         pool: processes that measure the cases; None to measure them in this process.
+        labels: meaning of the masks' values.
 
     Raises:
         InputError: a folder is missing or empty, or a mask has no partner, another grid or other labels.
@@ -48,9 +54,9 @@ def evaluate_folders(truth: str | Path, pred: str | Path, pool: JobPool | None =
     _require_partners(true_masks.keys(), pred, pred_masks.keys())
     _require_partners(pred_masks.keys(), truth, true_masks.keys())
     cases = sorted(true_masks)
-    pairs = [Pair(true_masks[case], pred_masks[case]) for case in cases]
+    pairs = [Pair(true_masks[case], pred_masks[case], labels) for case in cases]
     measured = pool.map(measure_pair, pairs) if pool else map(measure_pair, pairs)
-    return evaluation(dict(zip(cases, measured, strict=True)))
+    return evaluation(dict(zip(cases, measured, strict=True)), labels)
 
 
 def _require_partners(wanted: Set[str], folder: Path, there: Set[str]) -> None:
@@ -74,12 +80,12 @@ def as_csv(result: Evaluation) -> bytes:
 
 def measure_pair(pair: Pair) -> list[LabelMeasures]:
     """Read and measure a case. Raises InputError where its masks cannot be read or compared."""
-    true_mask = read_mask(pair.truth)
-    pred_mask = read_mask(pair.pred)
+    true_mask = read_mask(pair.truth, pair.labels)
+    pred_mask = read_mask(pair.pred, pair.labels)
     difference = grid_difference(pred_mask.grid, true_mask.grid)
     # Masks are never resampled here, since that would change what is measured.
     if difference:
         raise InputError(
             f"{pair.pred}: grid differs from that of {pair.truth} ({difference}); resample it onto that grid"
         )
-    return measure(true_mask.array, pred_mask.array, true_mask.grid.spacing_mm)
+    return measure(true_mask.array, pred_mask.array, true_mask.grid.spacing_mm, pair.labels)

@@ -166,11 +166,8 @@ def _joined(parts: Sequence[LabelArray], shape: Shape, labels: LabelSet) -> Labe
 
     Where the boxes of both sides overlap, lesions are kept before the kidney, and the kidney before other structures.
     """
-    rank = np.zeros(labels.num_classes, np.uint8)
-    rank[[label.value for label in labels.by_rank]] = range(1, labels.num_classes)
-    highest = np.maximum.reduce([np.zeros(shape, np.uint8), *(rank[part] for part in parts)])
-    joined: LabelArray = rank.argsort().astype(np.uint8)[highest]
-    return joined
+    highest: LabelArray = np.maximum.reduce([np.zeros(shape, np.uint8), *map(labels.to_ranks, parts)])
+    return labels.from_ranks(highest)
 
 
 def _volume_ml(values: LabelArray, source: Grid, labels: LabelSet) -> dict[str, float]:

@@ -42,7 +42,9 @@ def convolution_layer(size: int = 3, stride: int = 1, dilation: int = 1) -> Path
 
 
 class SegmentationNet(nn.Module):
-    """Base class of the networks: an image (B, 1, D, H, W) of any size to logits (B, C, D, H, W) of the same size, for C classes.
+    """Base class of the networks: an image (B, 1, D, H, W) of any size to logits (B, C, D, H, W) of the same size.
+
+    C is the number of classes, background included.
 
     The input is padded at the end of each axis by repeating its last slice, to a multiple of `multiple` and to at least
     `minimum` voxels. Every pooling then divides it, and BatchNorm gets more than one voxel even in a batch of one. The

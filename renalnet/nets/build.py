@@ -13,7 +13,6 @@ from renalnet.config.paper import PAPER_SHARES
 from renalnet.nets.blocks import Deconvolution, SegmentationNet
 from renalnet.nets.ppm import PyramidBranch
 
-
 _SMALL_SHARE: Final = 0.005
 """Share of a label beyond the paper's: a cyst or a vessel is a small part of an ROI (reconstruction)."""
 

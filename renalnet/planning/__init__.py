@@ -1,13 +1,12 @@
 """Planning sheets: measures of a mask of kidney and tumor for the planning of a partial nephrectomy."""
 
 from renalnet.planning.kidneys import Kidney, find_kidneys
-from renalnet.planning.rows import ROWS, Line, SheetMeasures, measures_of, spread_of
+from renalnet.planning.rows import Line, SheetMeasures, lines_of, measures_of, spread_of
 from renalnet.planning.sheet import MARGIN_MM, Polar, Sheet, Tumor, measure_kidney
 from renalnet.planning.sheet_text import STATEMENT, value_text
 
 __all__ = [
     "MARGIN_MM",
-    "ROWS",
     "STATEMENT",
     "Kidney",
     "Line",
@@ -16,6 +15,7 @@ __all__ = [
     "SheetMeasures",
     "Tumor",
     "find_kidneys",
+    "lines_of",
     "measure_kidney",
     "measures_of",
     "spread_of",

@@ -1,16 +1,18 @@
 """Planning sheets of mask files."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from renalnet.config import KIDNEY_TUMOR, LabelSet
 from renalnet.data.images.mask_files import find_masks, read_mask
 from renalnet.data.images.volume import Grid, Volume, grid_difference
 from renalnet.errors import InputError
 from renalnet.planning.kidneys import find_kidneys
 from renalnet.planning.rows import measures_of, spread_of
 from renalnet.planning.sheet import MARGIN_MM, Sheet, measure_kidney
+from renalnet.runtime.label_columns import flat
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Plan:
                 for name, both in spread.items()
                 for end, value in zip(("least", "most"), both, strict=True)
             }
-            yield {"mask": str(self.mask), **asdict(measures_of(sheet)), **bounds}
+            yield {"mask": str(self.mask), **flat(measures_of(sheet)), **bounds}
 
 
 def masks_of(paths: Sequence[Path]) -> list[Path]:
@@ -41,36 +43,45 @@ def masks_of(paths: Sequence[Path]) -> list[Path]:
     return [mask for path in paths for mask in (find_masks(path).values() if path.is_dir() else [path])]
 
 
-def plan_mask(path: str | Path, others: Sequence[str | Path] = (), margin_mm: float = MARGIN_MM) -> Plan:
+def plan_mask(
+    path: str | Path,
+    others: Sequence[str | Path] = (),
+    margin_mm: float = MARGIN_MM,
+    *,
+    labels: LabelSet = KIDNEY_TUMOR,
+) -> Plan:
     """Return the planning sheets of a mask file, one per kidney.
 
     Args:
         path: file of the mask; it is measured on its own grid.
         others: files of other masks of the same scan, such as those of an ensemble's members, for the spread.
         margin_mm: parenchyma closer to the tumor than this does not remain.
+        labels: meaning of the masks' values.
 
     Raises:
         InputError: a mask cannot be read or holds other labels, or another mask has another grid or other kidneys.
     """
     path = Path(path)
-    mask = read_mask(path)
-    sheets = _sheets(mask, margin_mm)
+    mask = read_mask(path, labels)
+    sheets = _sheets(mask, margin_mm, labels)
     if not others:
         return Plan(path, sheets, [{} for _ in sheets])
-    alike = [sheets, *(_sheets_like(path, mask.grid, Path(other), margin_mm, sheets) for other in others)]
+    alike = [sheets, *(_sheets_like(path, mask.grid, Path(other), margin_mm, sheets, labels) for other in others)]
     return Plan(path, sheets, [spread_of(of_kidney) for of_kidney in zip(*alike, strict=True)])
 
 
-def _sheets(mask: Volume, margin_mm: float) -> list[Sheet]:
-    return [measure_kidney(kidney, margin_mm) for kidney in find_kidneys(mask.array, mask.grid.spacing_mm)]
+def _sheets(mask: Volume, margin_mm: float, labels: LabelSet) -> list[Sheet]:
+    return [measure_kidney(kidney, margin_mm) for kidney in find_kidneys(mask.array, mask.grid.spacing_mm, labels)]
 
 
-def _sheets_like(path: Path, grid: Grid, other: Path, margin_mm: float, sheets: Sequence[Sheet]) -> list[Sheet]:
-    mask = read_mask(other)
+def _sheets_like(
+    path: Path, grid: Grid, other: Path, margin_mm: float, sheets: Sequence[Sheet], labels: LabelSet
+) -> list[Sheet]:
+    mask = read_mask(other, labels)
     difference = grid_difference(mask.grid, grid)
     if difference:
         raise InputError(f"{other}: on another grid than {path} ({difference}); name masks of one scan")
-    found = _sheets(mask, margin_mm)
+    found = _sheets(mask, margin_mm, labels)
     # Sheets are paired by their order, which is that of the sides.
     if [sheet.side for sheet in found] != [sheet.side for sheet in sheets]:
         raise InputError(f"{other}: shows {len(found)} kidneys, {path} {len(sheets)}; name masks of one scan")

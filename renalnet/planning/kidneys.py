@@ -6,9 +6,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from renalnet.config import LabelSet
 from renalnet.evaluation.surface import bounding_box
 from renalnet.inference.components import pieces_of
-from renalnet.types import BACKGROUND, KIDNEY, TUMOR, LabelArray, MaskArray, Triple
+from renalnet.types import BACKGROUND, LabelArray, MaskArray, Triple
 
 MIN_ML: Final = 10.0
 """Least volume of kidney and tumor together; smaller pieces belong to the nearest kidney."""
@@ -17,35 +18,44 @@ _MM3_PER_ML: Final = 1000.0
 
 @dataclass(frozen=True, eq=False)
 class Kidney:
-    """One kidney with its tumors, cropped from its mask with a border of one voxel."""
+    """One kidney with its lesions, cropped from its mask with a border of one voxel."""
 
     side: str
     """`right` or `left` where the mask holds two kidneys, else `kidney`."""
     labels: LabelArray
-    """Labels 0, 1, 2 (z, y, x); the other kidney is 0."""
+    """Labels of the kidney and its lesions (z, y, x); everything else is 0."""
     spacing_mm: Triple
     """Voxel spacing (z, y, x)."""
+    label_set: LabelSet
+    """Meaning of the labels."""
 
     @property
     def kidney(self) -> MaskArray:
-        """Mask of the kidney without tumor."""
-        mask: MaskArray = self.labels == KIDNEY
+        """Mask of the kidney without lesions."""
+        mask: MaskArray = self.labels == self.label_set.kidney.value
         return mask
 
     @property
     def tumor(self) -> MaskArray:
         """Mask of all pieces of tumor."""
-        mask: MaskArray = self.labels == TUMOR
+        mask: MaskArray = self.labels == self.label_set.tumor.value
         return mask
 
+    @property
+    def other_lesions(self) -> dict[str, MaskArray]:
+        """Mask of each lesion that is not the tumor, by its name."""
+        others = [lesion for lesion in self.label_set.lesions if lesion != self.label_set.tumor]
+        return {lesion.name: self.labels == lesion.value for lesion in others}
 
-def find_kidneys(labels: LabelArray, spacing_mm: Triple) -> list[Kidney]:
+
+def find_kidneys(labels: LabelArray, spacing_mm: Triple, label_set: LabelSet) -> list[Kidney]:
     """Return the kidneys of a label map (z, y, x) in canonical orientation, right before left; none if it is empty.
 
     The two largest pieces of at least `MIN_ML` are the kidneys; if no piece is as large, the largest piece is the
-    kidney. Every other piece belongs to the kidney whose centre is nearer to its own.
+    kidney. Every other piece belongs to the kidney whose centre is nearer to its own. Other labels than the kidney and
+    its lesions are left out.
     """
-    numbered, sizes = pieces_of(labels != BACKGROUND)
+    numbered, sizes = pieces_of(label_set.body_mask(labels))
     if len(sizes) < 2:
         return []
     large_ml = sizes[1:] * float(np.prod(spacing_mm)) / _MM3_PER_ML >= MIN_ML
@@ -56,7 +66,7 @@ def find_kidneys(labels: LabelArray, spacing_mm: Triple) -> list[Kidney]:
     by_side = sorted(heads, key=lambda head: float(centres[head - 1][2]))  # x increases towards the patient's left
     sides = ("right", "left") if len(by_side) == 2 else ("kidney",)
     return [
-        _cut(side, np.where(owners[numbered] == head, labels, np.uint8(BACKGROUND)), spacing_mm)
+        _cut(side, np.where(owners[numbered] == head, labels, np.uint8(BACKGROUND)), spacing_mm, label_set)
         for side, head in zip(sides, by_side, strict=True)
     ]
 
@@ -68,5 +78,5 @@ def _nearest(number: int, heads: list[int], centres: list[NDArray[np.float64]]) 
     return min(heads, key=lambda head: float(np.linalg.norm(centres[head - 1] - centres[number - 1])))
 
 
-def _cut(side: str, labels: LabelArray, spacing_mm: Triple) -> Kidney:
-    return Kidney(side, np.pad(labels[bounding_box(labels != BACKGROUND)], 1), spacing_mm)
+def _cut(side: str, labels: LabelArray, spacing_mm: Triple, label_set: LabelSet) -> Kidney:
+    return Kidney(side, np.pad(labels[bounding_box(labels != BACKGROUND)], 1), spacing_mm, label_set)

@@ -5,11 +5,12 @@ measure, compute it in `sheet`, declare one field here, with `default=None` so t
 read, and add a `Line` where people are to see it.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Final
 
 from renalnet.planning.sheet import Sheet, Tumor
+from renalnet.runtime.label_columns import by_label, flat
 
 
 def _of_sheet(compute: Callable[[Sheet], Any], default: Any = MISSING) -> Any:
@@ -36,6 +37,10 @@ class SheetMeasures:
     """Volume of all pieces of tumor."""
     num_tumors: int = _of_sheet(lambda sheet: sheet.num_tumors)
     """Number of pieces of tumor; the largest one is measured below."""
+    other_ml: dict[str, float] = by_label("{}_ml")
+    """Volume of each lesion that is not the tumor, such as `cyst_ml`."""
+    num_others: dict[str, int] = by_label("num_{}s")
+    """Number of its pieces, such as `num_cysts`."""
     remaining_ml: float = _of_sheet(lambda sheet: sheet.remaining_ml)
     """Volume of the kidney farther from the tumor than the margin."""
     remaining_share: float | None = _of_sheet(lambda sheet: sheet.remaining_share, default=None)
@@ -76,7 +81,9 @@ class SheetMeasures:
 
 def measures_of(sheet: Sheet) -> SheetMeasures:
     """Return the measures of a sheet as one row."""
-    return SheetMeasures(**{each.name: each.metadata["compute"](sheet) for each in fields(SheetMeasures)})
+    declared = {each.name: each.metadata["compute"] for each in fields(SheetMeasures) if "compute" in each.metadata}
+    values = {name: compute(sheet) for name, compute in declared.items()}
+    return SheetMeasures(**values, other_ml=dict(sheet.other_ml), num_others=dict(sheet.num_others))
 
 
 def spread_of(sheets: Sequence[Sheet]) -> dict[str, tuple[float, float]]:
@@ -88,7 +95,7 @@ def spread_of(sheets: Sequence[Sheet]) -> dict[str, tuple[float, float]]:
     Returns:
         Bounds by the measure's name; a measure without a number in any sheet is left out.
     """
-    rows = [asdict(measures_of(sheet)) for sheet in sheets]
+    rows = [flat(measures_of(sheet)) for sheet in sheets]
     numbers = {name: [float(value) for row in rows if isinstance(value := row[name], int | float)] for name in rows[0]}
     return {name: (min(values), max(values)) for name, values in numbers.items() if values}
 
@@ -98,7 +105,7 @@ class Line:
     """How a measure is shown."""
 
     name: str
-    """Field of `SheetMeasures`, or `renal_n`, which is not computed."""
+    """Column of `SheetMeasures`, or `renal_n`, which is not computed."""
     title: str
     """Text at the start of the line."""
     unit: str = ""
@@ -111,7 +118,7 @@ class Line:
     """What the value means, for the report."""
 
 
-ROWS: Final = (
+_LINES: Final = (
     Line("kidney_ml", "Kidney without tumor", "ml", 0),
     Line("kidney_length_mm", "Kidney length", "mm", 0, definition="largest diameter of kidney and tumor together"),
     Line("tumor_ml", "Tumor", "ml", definition="all pieces"),
@@ -164,4 +171,22 @@ ROWS: Final = (
         definition="by the polar lines above, which stand for those of the hilum",
     ),
 )
-"""The lines of a sheet in their order."""
+
+
+def lines_of(other_lesions: Iterable[str]) -> tuple[Line, ...]:
+    """Return the lines of a sheet in their order.
+
+    Args:
+        other_lesions: names of the lesions that are not the tumor (`SheetMeasures.other_ml`).
+    """
+    place = 1 + [line.name for line in _LINES].index("num_tumors")
+    others = [line for name in other_lesions for line in _lesion_lines(name)]
+    return (*_LINES[:place], *others, *_LINES[place:])
+
+
+def _lesion_lines(name: str) -> tuple[Line, Line]:
+    title = name.replace("_", " ")
+    return (
+        Line(f"{name}_ml", title.capitalize(), "ml", definition="all pieces"),
+        Line(f"num_{name}s", f"Pieces of {title}", "", 0),
+    )

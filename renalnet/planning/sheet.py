@@ -6,6 +6,7 @@ lip. No label shows them, so the ends of the middle third of the kidney's longes
 to the collecting system, has no label and is not computed, so there is no total.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -114,6 +115,10 @@ class Sheet:
     """Width of the margin."""
     tumor: Tumor | None
     """Largest piece of tumor; None without tumor or without kidney."""
+    other_ml: Mapping[str, float]
+    """Volume of each lesion that is not the tumor, by its name."""
+    num_others: Mapping[str, int]
+    """Number of pieces of each of these lesions."""
 
     @property
     def remaining_share(self) -> float | None:
@@ -135,6 +140,7 @@ def measure_kidney(kidney: Kidney, margin_mm: float = MARGIN_MM) -> Sheet:
     """
     ml = voxel_ml(kidney.spacing_mm)
     tumor, num_tumors = _largest(kidney.tumor)
+    others = kidney.other_lesions
     return Sheet(
         side=kidney.side,
         kidney_ml=int(kidney.kidney.sum()) * ml,
@@ -145,6 +151,9 @@ def measure_kidney(kidney: Kidney, margin_mm: float = MARGIN_MM) -> Sheet:
         margin_mm=margin_mm,
         # The outline and the polar lines are found from voxels of kidney.
         tumor=_measure_tumor(kidney, tumor) if num_tumors and kidney.kidney.any() else None,
+        other_ml={name: int(mask.sum()) * ml for name, mask in others.items()},
+        # Number 0 is everything outside the lesion.
+        num_others={name: len(pieces_of(mask)[1]) - 1 for name, mask in others.items()},
     )
 
 

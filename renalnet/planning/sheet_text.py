@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from renalnet.planning.rows import Line, SheetMeasures
+from renalnet.runtime.label_columns import flat
 
 STATEMENT: Final = "Research software, not a medical device: no measure here may guide the care of a patient."
 _NONE: Final = "–"
@@ -19,7 +20,7 @@ def value_text(line: Line, measures: SheetMeasures, spread: Mapping[str, tuple[f
     """
     if line.name == "renal_n":
         return "not computed"
-    value = getattr(measures, line.name)
+    value = flat(measures)[line.name]
     if value is None or isinstance(value, str):
         return value or _NONE
     low, high = (f"{bound * line.factor:.{line.digits}f}" for bound in spread.get(line.name, (value, value)))

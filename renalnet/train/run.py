@@ -204,7 +204,7 @@ class TrainingRun:
         return True
 
     def _score(self, number: int, net: SegmentationNet) -> tuple[float, ...] | None:
-        """Return the Dice of each label of a validation case; if it cannot be computed, set the run's failure and return None."""
+        """Return the Dice of each label of a validation case; if this fails, set the run's failure and return None."""
         try:
             score = self.validation.score(number, net, self.device)
         except (RuntimeError, MemoryError) as error:

@@ -12,7 +12,7 @@ from typing import Final, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from renalnet.config import StitchConfig
+from renalnet.config import LabelSet, StitchConfig
 from renalnet.data.images.volume import Volume, to_source, write_volume
 from renalnet.data.store.reader import Roi, open_store
 from renalnet.evaluation.mask_quality import signs_of
@@ -46,6 +46,8 @@ class FinalCase:
     """Name of the case."""
     finalist: Finalist
     """The finalist that segments it."""
+    label_set: LabelSet
+    """Labels of the store."""
 
     def __str__(self) -> str:
         return f"case {self.case} ({self.finalist.name})"
@@ -153,9 +155,11 @@ def finish(case: FinalCase, compact: CompactVote, post_processing: PostProcessin
     """
     roi = case.roi()
     vote = compact.expanded()
-    stages = stages_of(vote.labels, Evidence(vote.probability, roi.image, roi.spacing_mm), post_processing)
+    stages = stages_of(
+        vote.labels, Evidence(vote.probability, roi.image, roi.spacing_mm, case.label_set), post_processing
+    )
     _write_masks(case, roi, stages[FINAL])
-    signs = signs_of(vote.probability, vote.labels, stages[FINAL], roi.spacing_mm)
+    signs = signs_of(vote.probability, vote.labels, stages[FINAL], roi.spacing_mm, case.label_set)
     storage.write_json(case.results.signs_path(case.finalist.name, case.case), asdict(signs))
     write_rows(case.part_path(roi.split), _measurements(case, roi, stages))
 
@@ -178,12 +182,12 @@ def _measurements(case: FinalCase, roi: Roi, stages: dict[str, LabelArray]) -> l
             stage=stage,
             **asdict(measures),
         )
-        for stage, measured in _measured(stages, roi).items()
+        for stage, measured in _measured(stages, roi, case.label_set).items()
         for measures in measured
     ]
 
 
-def _measured(stages: dict[str, LabelArray], roi: Roi) -> dict[str, list[LabelMeasures]]:
+def _measured(stages: dict[str, LabelArray], roi: Roi, label_set: LabelSet) -> dict[str, list[LabelMeasures]]:
     """Return the measures by stage. Stages with equal labels are measured once, because distances take seconds."""
     # A list, because arrays cannot be keys of a dictionary.
     known: list[tuple[LabelArray, list[LabelMeasures]]] = []
@@ -191,7 +195,7 @@ def _measured(stages: dict[str, LabelArray], roi: Roi) -> dict[str, list[LabelMe
     for stage, labels in stages.items():
         rows = next((rows for other, rows in known if np.array_equal(other, labels)), None)
         if rows is None:
-            rows = list(measure(roi.label, labels, roi.spacing_mm))
+            rows = list(measure(roi.label, labels, roi.spacing_mm, label_set))
             known.append((labels, rows))
         found[stage] = rows
     return found

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Final
 
+from renalnet.config import LabelSet
 from renalnet.planning import Sheet, find_kidneys, measure_kidney, measures_of, spread_of
 from renalnet.types import LabelArray, Triple
 from study.final.case_jobs import FinalCase, Work
@@ -49,17 +50,17 @@ def measure_sheets(job: SheetJob) -> list[PlanningSheet]:
     case = job.case
     roi = case.roi()
     own, *others = (
-        _measured(read_labels(case.results, name, case.case), roi.spacing_mm)
+        _measured(read_labels(case.results, name, case.case), roi.spacing_mm, case.label_set)
         for name in (case.finalist.name, *job.others)
     )
     # Sheets of different masks are paired by their place, which needs the same kidneys in the same order.
     alike = [own, *(sheets for sheets in others if [s.side for s in sheets] == [s.side for s in own])]
-    truth = [_row(case, TRUTH, sheet, ()) for sheet in _measured(roi.label, roi.spacing_mm)]
+    truth = [_row(case, TRUTH, sheet, ()) for sheet in _measured(roi.label, roi.spacing_mm, case.label_set)]
     return truth + [_row(case, PREDICTION, sheets[0], sheets) for sheets in zip(*alike, strict=True)]
 
 
-def _measured(labels: LabelArray, spacing_mm: Triple) -> list[Sheet]:
-    return [measure_kidney(kidney) for kidney in find_kidneys(labels, spacing_mm)]
+def _measured(values: LabelArray, spacing_mm: Triple, labels: LabelSet) -> list[Sheet]:
+    return [measure_kidney(kidney) for kidney in find_kidneys(values, spacing_mm, labels)]
 
 
 def _row(case: FinalCase, source: str, sheet: Sheet, over: Sequence[Sheet]) -> PlanningSheet:
@@ -68,6 +69,6 @@ def _row(case: FinalCase, source: str, sheet: Sheet, over: Sequence[Sheet]) -> P
         case=case.case,
         checkpoint=case.finalist.name,
         source=source,
-        **asdict(measures_of(sheet)),
+        **vars(measures_of(sheet)),
         spread=json.dumps(spread),
     )

@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import optuna
 
-from renalnet.config import parse
+from renalnet.config import LabelSet, parse
 from renalnet.config.inference import OPERATIONS, OperationConfig
+from renalnet.config.labels import TUMOR
 from renalnet.evaluation.overlap import dice
 from renalnet.inference.post_processing import NETWORK, Evidence, PostProcessing, apply_operation, post_process
-from renalnet.types import KIDNEY, TUMOR, LabelArray
+from renalnet.types import LabelArray
 from study.config.sections import FinalConfig
 from study.final.case_jobs import FinalCase, Work, read_vote
 
@@ -24,18 +25,27 @@ AT_ONCE: Final = 8
 """Parameters that are drawn before the first of them is scored, so that a case's vote is read once for all of them."""
 
 
-class Scores(NamedTuple):
+@dataclass(frozen=True)
+class Scores:
     """Dice of a case, or its mean over cases."""
 
-    kidney: float
-    """Kidney Dice, 0 to 1."""
-    tumor: float
-    """Tumor Dice, 0 to 1."""
+    dice: dict[str, float]
+    """Dice of each label by its name, 0 to 1."""
+
+    @classmethod
+    def mean(cls, scores: Sequence["Scores"]) -> "Scores":
+        """Return the mean over cases of one label set; at least one."""
+        return cls({name: fmean(each.dice[name] for each in scores) for name in scores[0].dice})
+
+    @property
+    def tumor(self) -> float:
+        """Tumor Dice, 0 to 1."""
+        return self.dice[TUMOR]
 
     @property
     def objective(self) -> float:
-        """Mean of kidney and tumor Dice, as in the search."""
-        return (self.kidney + self.tumor) / 2
+        """Mean Dice of the labels, as in the search."""
+        return sum(self.dice.values()) / len(self.dice)
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,7 @@ class ChosenPostProcessing:
         return {
             **{name: section.model_dump(mode="json") for name, section in chosen.sections.items()},
             **{f"use_{name}": name in chosen.used for name in chosen.sections},
-            "validation": {name: scores._asdict() for name, scores in {NETWORK: self.network, **self.after}.items()},
+            "validation": {name: scores.dice for name, scores in {NETWORK: self.network, **self.after}.items()},
             "off": list(self.warnings),
         }
 
@@ -81,7 +91,7 @@ def chosen_from(values: Any) -> ChosenPostProcessing:
     """Return what `ChosenPostProcessing.to_json` wrote; operations that the file does not know are not used."""
     sections = {name: parse(section, values.get(name, {})) for name, section in OPERATIONS.items()}
     used = frozenset(name for name in sections if values.get(f"use_{name}"))
-    scores = {name: Scores(**both) for name, both in values["validation"].items()}
+    scores = {name: Scores(dict(dice)) for name, dice in values["validation"].items()}
     network = scores[NETWORK]
     after = {name: scores.get(name, network) for name in sections}
     return ChosenPostProcessing(PostProcessing(sections, used), network, after)
@@ -105,14 +115,14 @@ def score_tried(job: ScoringJob) -> list[Scores]:
     """Return the Dice of the case after each of the tried parameters."""
     vote = read_vote(job.case).expanded()
     roi = job.case.roi()
-    evidence = Evidence(vote.probability, roi.image, roi.spacing_mm)
+    evidence = Evidence(vote.probability, roi.image, roi.spacing_mm, job.case.label_set)
     # Once for all tried parameters, because the slow dense CRF may be one of these operations.
     before = post_process(vote.labels, evidence, job.used)
-    return [_scores(roi.label, apply_operation(before, evidence, section)) for section in job.tried]
+    return [_scores(roi.label, apply_operation(before, evidence, section), job.case.label_set) for section in job.tried]
 
 
-def _scores(truth: LabelArray, labels: LabelArray) -> Scores:
-    return Scores(*(dice(truth == label, labels == label) for label in (KIDNEY, TUMOR)))
+def _scores(truth: LabelArray, predicted: LabelArray, labels: LabelSet) -> Scores:
+    return Scores({label.name: dice(truth == label.value, predicted == label.value) for label in labels.labels})
 
 
 Score: TypeAlias = Callable[[Sequence[OperationConfig]], list[Scores]]
@@ -136,7 +146,7 @@ def choose_post_processing(
     def score(used: Iterable[OperationConfig], tried: Sequence[OperationConfig]) -> list[Scores]:
         jobs = [ScoringJob(case, tuple(used), tuple(tried)) for case in cases]
         by_case = list(work.apply(score_tried, jobs))
-        return [Scores(*map(fmean, zip(*scores, strict=True))) for scores in zip(*by_case, strict=True)]
+        return [Scores.mean(scores) for scores in zip(*by_case, strict=True)]
 
     # The vote alone is scored by an operation that is off.
     nothing = next(iter(config.operations.values())).switched(on=False)

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from renalnet.config import LabelSet
+from renalnet.config.labels import TUMOR
 from renalnet.evaluation.mask_quality import Calibration, calibrate
 from renalnet.evaluation.overlap import dice
 from renalnet.inference.post_processing import FINAL
 from renalnet.runtime import storage
-from renalnet.types import LABEL_NAMES, TUMOR, MaskArray
+from renalnet.types import MaskArray
 from study.final.views import read_labels
 from study.finalists.finalists import Finalist
 from study.records.results import Results
@@ -23,7 +25,11 @@ from study.records.tables import Measurement, Quality
 
 
 def quality_rows(
-    results: Results, winner: Finalist, others: Sequence[Finalist], measurements: Iterable[Measurement]
+    results: Results,
+    winner: Finalist,
+    others: Sequence[Finalist],
+    measurements: Iterable[Measurement],
+    labels: LabelSet,
 ) -> list[Quality]:
     """Return one row for each validation and test case: the signs of its final mask and the expected tumor Dice.
 
@@ -32,12 +38,13 @@ def quality_rows(
         winner: the finalist whose masks are judged.
         others: the other finalists of its network; without any, agreement is not one of the signs.
         measurements: rows of `metrics.parquet`, of which only the Dice of validation cases is read.
+        labels: labels of the masks.
 
     Returns:
         The rows in the order of the measurements; empty for fewer than five validation cases, which are too few.
     """
     final = [row for row in measurements if _is_final_tumor(row, winner)]
-    signs = [_signs(results, winner, others, row.case) for row in final]
+    signs = [_signs(results, winner, others, row.case, labels) for row in final]
     known = np.array([row.split == "validation" for row in final])
     # The columns have the order of the fields of `Signs`, in which the JSON files were written.
     values = np.array([list(each.values()) for each in signs], dtype=np.float64)
@@ -59,20 +66,22 @@ def quality_rows(
 
 
 def _is_final_tumor(row: Measurement, winner: Finalist) -> bool:
-    return (row.checkpoint, row.stage, row.label) == (winner.name, FINAL, LABEL_NAMES[TUMOR])
+    return (row.checkpoint, row.stage, row.label) == (winner.name, FINAL, TUMOR)
 
 
-def _signs(results: Results, winner: Finalist, others: Sequence[Finalist], case: str) -> dict[str, Any]:
+def _signs(
+    results: Results, winner: Finalist, others: Sequence[Finalist], case: str, labels: LabelSet
+) -> dict[str, Any]:
     signs: dict[str, Any] = storage.read_json(results.signs_path(winner.name, case))
     if not others:
         return signs
     # On the validation cases of the anatomy study this sign told most: rank correlation 0.80 (results/LOG.md).
-    own = _tumor(results, winner, case)
-    return {**signs, "agreement": fmean(dice(own, _tumor(results, other, case)) for other in others)}
+    own = _tumor(results, winner, case, labels)
+    return {**signs, "agreement": fmean(dice(own, _tumor(results, other, case, labels)) for other in others)}
 
 
-def _tumor(results: Results, finalist: Finalist, case: str) -> MaskArray:
-    mask: MaskArray = read_labels(results, finalist.name, case) == TUMOR
+def _tumor(results: Results, finalist: Finalist, case: str, labels: LabelSet) -> MaskArray:
+    mask: MaskArray = read_labels(results, finalist.name, case) == labels.tumor.value
     return mask
 
 

@@ -20,12 +20,12 @@ from typing import Final
 
 import numpy as np
 
-from renalnet.config import MAIN_NETWORK
+from renalnet.config import MAIN_NETWORK, LabelSet
 from renalnet.data.store.reader import Store
 from renalnet.errors import ResultsError
 from renalnet.inference.post_processing import FINAL, PostProcessing
 from renalnet.runtime import storage
-from renalnet.types import FOREGROUND_LABELS, LABEL_NAMES, Split
+from renalnet.types import Split
 from study.config.sections import StudyConfig
 from study.final.case_jobs import FinalCase, Work, finish, finish_kept, write_vote
 from study.final.intensity import intensity_measurements
@@ -79,7 +79,7 @@ def run_final(config: StudyConfig, results: Results, store: Store, work: Work) -
         validated = list(pool.map(stage.validate, finalists))
     chosen = {finalist.name: each for finalist, (each, _) in zip(finalists, validated, strict=True)}
     validation = [row for _, rows in validated for row in rows]
-    name = fix_winner(results, finalists, _scores(finalists, validation))
+    name = fix_winner(results, finalists, _scores(finalists, validation, store.labels))
     winner = next(finalist for finalist in finalists if finalist.name == name)
     # The winner and the baselines come first, because the appendix is the part that an interrupted study can miss.
     order = sorted(finalists, key=lambda finalist: (finalist is not winner, finalist.network == MAIN_NETWORK))
@@ -104,8 +104,9 @@ def _write_judgements(
 ) -> None:
     """Write the tables that judge the winner's masks: their expected quality and the planning sheets."""
     others = [finalist for finalist in finalists if finalist.network == MAIN_NETWORK and finalist is not winner]
-    write_rows(stage.results.quality_path, quality_rows(stage.results, winner, others, measurements))
-    cases = [FinalCase(stage.results, stage.store.path, case, winner) for case in stage.store.cases("test")]
+    labels = stage.store.labels
+    write_rows(stage.results.quality_path, quality_rows(stage.results, winner, others, measurements, labels))
+    cases = [FinalCase(stage.results, stage.store.path, case, winner, labels) for case in stage.store.cases("test")]
     write_rows(stage.results.planning_path, planning_sheets(cases, [other.name for other in others], stage.work))
 
 
@@ -164,7 +165,7 @@ class _Stage:
             raise ResultsError(f"{self.store.path}: no {split} cases; prepare a store with some")
         for name in _outdated_parts(storage.list_names(self.results.parts_folder), split, finalist):
             storage.delete(self.results.part_path(name))
-        return [FinalCase(self.results, self.store.path, case, finalist) for case in cases]
+        return [FinalCase(self.results, self.store.path, case, finalist, self.store.labels) for case in cases]
 
     def _left(self, split: Split, cases: Sequence[FinalCase]) -> list[FinalCase]:
         """Return the cases without measurements, or without signs, which an earlier version did not write."""
@@ -184,9 +185,10 @@ def _outdated_parts(names: Iterable[str], split: str, finalist: Finalist) -> lis
     return [name for name in names if pattern.fullmatch(name)]
 
 
-def _scores(finalists: Sequence[Finalist], validation: Sequence[StageMeasurement]) -> dict[str, float]:
-    """Return the mean of kidney and tumor Dice over the cases, after the last stage, by finalist."""
-    labels = [LABEL_NAMES[label] for label in FOREGROUND_LABELS]
+def _scores(
+    finalists: Sequence[Finalist], validation: Sequence[StageMeasurement], labels: LabelSet
+) -> dict[str, float]:
+    """Return the mean Dice of the labels over the cases, after the last stage, by finalist."""
     final = [row for row in validation if row.stage == FINAL and row.label in labels]
     return {
         finalist.name: float(np.mean([row.dice for row in final if row.checkpoint == finalist.name]))

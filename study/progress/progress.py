@@ -179,8 +179,8 @@ def best_words(best: TrialFigures | None) -> str:
     if best is None or best.best is None:
         return ""
     epoch = best.best
-    dice = f"Dice kidney {epoch.dice_kidney:.3f}, tumor {epoch.dice_tumor:.3f}"
-    return f"best {best.name} {epoch.objective:.3f} ({dice})"
+    dice = ", ".join(f"{name} {value:.3f}" for name, value in epoch.dice.items())
+    return f"best {best.name} {epoch.objective:.3f} (Dice {dice})"
 
 
 def hours_words(hours: float) -> str:

@@ -154,7 +154,7 @@ class _Bench:
         self.device = str(run.device)
         # Inference uses the folded form, as the final stage does; it is faster than the training form.
         net = folded(run.net, run.device.dtype)
-        model = Model((net,), self.cohort.normalisation, run.device, {})
+        model = Model((net,), self.cohort.normalisation, self.train.labels, run.device, {})
         case_s = _quickest(lambda: run.validation.score(0, net, run.device))
         final_s, crf_s = self._final_seconds(model)
         return NetworkCost(

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from renalnet.errors import ResultsError
 from renalnet.runtime import storage
+from renalnet.runtime.label_columns import flat, gathered
 
 if TYPE_CHECKING:
     # `_typeshed` exists for type checkers only, so annotations that use it are strings.
@@ -24,11 +25,12 @@ MAY_BE_ABSENT: Final = {"may_be_absent": True}
 def write_rows(path: str, rows: "Sequence[DataclassInstance]") -> None:
     """Write rows of one type as a Parquet file, whole or not at all.
 
-    The fields are the columns, in their order. Types are inferred from the values, so a column of None has the type
+    The fields are the columns, in their order; a field by label has a column for each label. Types are inferred from the values, so a column of None has the type
     `null`, and a file without rows has no columns.
     """
-    names = [each.name for each in fields(rows[0]) if not _is_absent(each, rows)] if rows else []
-    table = pa.Table.from_pylist([{name: getattr(row, name) for name in names} for row in rows])
+    absent = {each.name for each in fields(rows[0]) if _is_absent(each, rows)} if rows else set[str]()
+    records = [{name: value for name, value in flat(row).items() if name not in absent} for row in rows]
+    table = pa.Table.from_pylist(records)
     # In memory first: a reader never sees a part of the file, and the path may be on an object store.
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
@@ -81,14 +83,15 @@ def row_of(path: str, row_type: "type[Row]", record: Mapping[str, Any]) -> "Row"
     Raises:
         ResultsError: a field without default has no value.
     """
-    present = {name: value for name, value in record.items() if not _is_null(value)}
-    missing = [each.name for each in fields(row_type) if each.name not in present and each.default is MISSING]
+    present = gathered(row_type, {name: value for name, value in record.items() if not _is_null(value)})
+    required = [each.name for each in fields(row_type) if each.default is each.default_factory is MISSING]
+    missing = [name for name in required if name not in present]
     if missing:
         raise ResultsError(
             f"{path}: a row has no value for {', '.join(missing)}; it was written by another version: run the study's "
             "command again"
         )
-    return row_type(**{each.name: present[each.name] for each in fields(row_type) if each.name in present})
+    return row_type(**present)
 
 
 def _is_null(value: Any) -> bool:

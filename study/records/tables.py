@@ -11,6 +11,7 @@ from typing import Final, Literal, TypeAlias
 from renalnet.evaluation.mask_quality import Signs
 from renalnet.evaluation.rows import LabelMeasures
 from renalnet.planning.rows import SheetMeasures
+from renalnet.runtime.label_columns import by_label
 from study.records.parquet import MAY_BE_ABSENT
 
 Role: TypeAlias = Literal["winner", "baseline", "appendix", "rule", "added"]
@@ -39,10 +40,8 @@ class Trial:
     """`running`, `complete`, `pruned` or `failed`."""
     objective: float | None = None
     """Objective of the best epoch; None before an epoch has ended."""
-    dice_kidney: float | None = None
-    """Dice of the kidney after the best epoch, mean over validation cases, 0 to 1."""
-    dice_tumor: float | None = None
-    """Dice of the tumor after the best epoch."""
+    dice: dict[str, float | None] = by_label("dice_{}")
+    """Dice of each label after the best epoch, mean over validation cases, 0 to 1, such as `dice_tumor`."""
     best_epoch: int | None = None
     """The epoch with the highest objective, from 1."""
     epochs: int = 0
@@ -61,12 +60,8 @@ class Trial:
     """Whether it is the first trial and has the paper's class weights and milestones."""
     ppm_kernels: str = ""
     """Pooling kernels, such as `1-2-4-8`; empty where they were not searched."""
-    weight_tumor: float | None = None
-    """Class weight of the tumor."""
-    weight_kidney: float | None = None
-    """Class weight of the kidney."""
-    weight_background: float | None = None
-    """Class weight of the background."""
+    weights: dict[str, float | None] = by_label("weight_{}")
+    """Class weight of each label and of `background`, such as `weight_tumor`."""
     milestones: str = ""
     """Epochs after which the learning rate drops, such as `3-5-7`."""
     config: str = ""
@@ -95,12 +90,10 @@ class Epoch:
     """Number of the epoch, from 1."""
     loss: float | None = None
     """Mean loss of the epoch's steps."""
-    dice_kidney: float | None = None
-    """Dice of the kidney, mean over validation cases, 0 to 1."""
-    dice_tumor: float | None = None
-    """Dice of the tumor, mean over validation cases, 0 to 1."""
+    dice: dict[str, float | None] = by_label("dice_{}")
+    """Dice of each label, mean over validation cases, 0 to 1, such as `dice_tumor`."""
     objective: float | None = None
-    """Mean of the two."""
+    """Mean of `dice`."""
     learning_rate: float | None = None
     """Learning rate of this epoch."""
     seconds: float = 0.0

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Final, Literal, TypeVar
 
-from renalnet.config import LossConfig, OptimConfig
+from renalnet.config import KIDNEY_TUMOR, OptimConfig, TrainConfig, label_set
 from renalnet.runtime import storage
 from renalnet.train.epochs import LOG_FILE, EpochRecord, best_of
 from study.records.names import fold_repeat_name, seed_repeat_name, trial_name
@@ -150,14 +150,14 @@ def trial_row(record: TrialRecord, epochs: list[EpochRecord]) -> Trial:
     best = best_of(epochs)
     hours = sum(epoch.seconds for epoch in epochs) / 3600
     loss = record.train["loss"]
+    labels = label_set(record.train.get("labels", KIDNEY_TUMOR))
     return Trial(
         trial=record.trial,
         name=record.name,
         network=record.network,
         state=record.state,
         objective=best.objective if best else None,
-        dice_kidney=best.dice_kidney if best else None,
-        dice_tumor=best.dice_tumor if best else None,
+        dice=dict(best.dice) if best else dict.fromkeys(labels.names),
         best_epoch=best.epoch if best else None,
         epochs=len(epochs),
         planned_epochs=record.train["epochs"],
@@ -167,9 +167,8 @@ def trial_row(record: TrialRecord, epochs: list[EpochRecord]) -> Trial:
         reason=record.reason,
         is_paper_point=_is_paper_point(record),
         ppm_kernels=record.point.get("ppm_kernels", ""),
-        weight_tumor=loss["tumor"],
-        weight_kidney=loss["kidney"],
-        weight_background=loss["background"],
+        # From the last label to background, the order of the columns in files of earlier versions.
+        weights={name: loss[name] for name in reversed(labels.class_names)},
         milestones="-".join(map(str, record.train["optim"]["milestones"])),
         config=json.dumps(record.train),
         repeat_of=record.repeat_of,
@@ -189,8 +188,7 @@ def epoch_row(record: TrialRecord, epoch: EpochRecord) -> Epoch:
         fold=record.fold,
         epoch=epoch.epoch,
         loss=epoch.loss,
-        dice_kidney=epoch.dice_kidney,
-        dice_tumor=epoch.dice_tumor,
+        dice=dict(epoch.dice),
         objective=epoch.objective,
         learning_rate=epoch.learning_rate,
         seconds=epoch.seconds,
@@ -203,7 +201,7 @@ def _is_paper_point(record: TrialRecord) -> bool:
     """Whether it is a first trial with the paper's weights and milestones; a study may start from other values."""
     milestones = tuple(record.train["optim"]["milestones"])  # a list in JSON
     # The whole section, because another loss with the paper's weights is not the paper's loss.
-    has_paper_loss = LossConfig(**record.train["loss"]) == LossConfig()
+    has_paper_loss = record.train["loss"] == TrainConfig().loss.model_dump(mode="json")
     return record.trial == 0 and has_paper_loss and milestones == OptimConfig().milestones
 
 

@@ -161,7 +161,7 @@ class NetworkSearch(Searcher):
     def _values(self, best: EpochRecord) -> list[float]:
         """Return the values of a finished trial, from its best epoch."""
         if self._config.search.objective == "pareto":
-            return [best.dice_kidney, best.dice_tumor]
+            return list(best.dice.values())
         return [best.objective]
 
     def _report(self, trial: Trial, objectives: Mapping[int, float]) -> None:

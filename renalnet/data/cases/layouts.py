@@ -8,10 +8,11 @@ DICOM              SRC/<case>/ with the slices of a CT (in subfolders or not) an
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from renalnet.config import KIDNEY_TUMOR, LabelSet
 from renalnet.data.cases.findings import Code, Finding
 from renalnet.data.dicom.file import is_dicom
 from renalnet.data.dicom.series import contains_dicom, list_images
@@ -46,7 +47,10 @@ class ScanCase:
     series: str | None = None
     """Number or UID of the series, if the folder contains several."""
     label_map: tuple[tuple[int, int], ...] = ()
-    """Pairs of a label in the file and its class: 0 background, 1 kidney, 2 tumor."""
+    """Pairs of a label in the file and its class: 0 background, or a value of `labels`."""
+    # Not in the text, by which a store recognises the files of earlier versions; its configuration has the labels.
+    labels: LabelSet = field(default=KIDNEY_TUMOR, repr=False)
+    """The label set."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,14 @@ class FoundCases:
 _Entry: TypeAlias = ScanCase | Finding
 
 
-def find_cases(src: str | Path, *, series: str | None = None, label_map: Mapping[int, int] | None = None) -> FoundCases:
+def find_cases(
+    src: str | Path, labels: LabelSet, *, series: str | None = None, label_map: Mapping[int, int] | None = None
+) -> FoundCases:
     """Return the labelled cases of a folder.
 
     Args:
         src: the folder, in one of the layouts above.
+        labels: the label set.
         series: number or UID of the DICOM series to read, for folders that contain several.
         label_map: classes of labels in the files. It takes precedence over the names in dataset.json.
 
@@ -82,11 +89,14 @@ def find_cases(src: str | Path, *, series: str | None = None, label_map: Mapping
     with reading(folder):
         # All layouts are tried, because a folder that matches two of them is probably a mistake.
         name, found = _single_layout(folder, {name: layout(folder) for name, layout in _LAYOUTS.items()})
-        named = _named_labels(folder, label_map or {}) if name == "Decathlon" else {}
+        named = _named_labels(folder, labels, label_map or {}) if name == "Decathlon" else {}
     if series is not None and found.cases and not any(scan.image.is_dir() for scan in found.cases):
         raise ConfigError(f"series '{series}': {folder} holds no DICOM series; leave the option out")
     pairs = tuple(sorted({**named, **(label_map or {})}.items()))
-    cases = [replace(scan, series=series if scan.image.is_dir() else None, label_map=pairs) for scan in found.cases]
+    cases = [
+        replace(scan, series=series if scan.image.is_dir() else None, label_map=pairs, labels=labels)
+        for scan in found.cases
+    ]
     return replace(found, cases=tuple(cases))
 
 
@@ -269,25 +279,25 @@ def _problem(case: str, message: str, code: Code = "layout") -> Finding:
     return Finding(case, "error", code, message)
 
 
-def _named_labels(folder: Path, label_map: Mapping[int, int]) -> dict[int, int]:
+def _named_labels(folder: Path, labels: LabelSet, label_map: Mapping[int, int]) -> dict[int, int]:
     """Return the classes that `dataset.json` gives its labels, or an empty mapping if there is no such file.
 
     Raises:
-        InputError: the file is damaged, or a label is not in `label_map` and its name is neither kidney nor tumor.
+        InputError: the file is damaged, or a label is not in `label_map` and its name is not that of a label.
     """
     path = folder / "dataset.json"
     if not path.is_file():
         return {}
     try:
-        labels = json.loads(path.read_text(encoding="utf-8")).get("labels", {})
+        stated = json.loads(path.read_text(encoding="utf-8")).get("labels", {})
         # 0 is the background or a region, neither of which needs a class.
-        names = {number: name for number, name in map(_numbered, labels.items()) if number}
+        names = {number: name for number, name in map(_numbered, stated.items()) if number}
     # Python's parser raises RecursionError for deeply nested JSON.
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise InputError(
             f"{path}: not the description of a data set ({type(error).__name__}); correct or remove it"
         ) from error
-    return classes_of_segments(names, path, label_map)
+    return classes_of_segments(names, path, labels, label_map)
 
 
 def _numbered(entry: tuple[str, Any]) -> tuple[int, str]:

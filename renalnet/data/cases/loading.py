@@ -6,6 +6,9 @@ Nothing is resized, and only the geometry is read from headers.
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from renalnet.config import LabelSet
 from renalnet.data.cases.layouts import ScanCase, find_cases
 from renalnet.data.dicom.file import is_dicom
 from renalnet.data.dicom.segmentation import read_segmentation
@@ -37,9 +40,17 @@ class LoadedCase:
     image: Volume
     """int16 HU (z, y, x), canonical."""
     label: Volume
-    """uint8 labels 0 to 2 (z, y, x), canonical, on the image's grid."""
+    """uint8 labels (z, y, x), canonical, on the image's grid."""
     source: Grid
     """Grid of the image's file."""
+    labels: LabelSet
+    """Meaning of the labels."""
+
+    @property
+    def body(self) -> Volume:
+        """The label map with only the kidneys and their lesions."""
+        mask = self.labels.body_mask(self.label.array)
+        return Volume(np.where(mask, self.label.array, 0).astype(np.uint8), self.label.grid)
 
 
 def load_case(scan: ScanCase) -> LoadedCase:
@@ -49,14 +60,16 @@ def load_case(scan: ScanCase) -> LoadedCase:
 
     Raises:
         InputError: a file cannot be read; image and label map are on different grids; the image has values that are
-            not finite; or a label is neither 0, 1 or 2 nor in the case's `label_map`.
+            not finite; or a label is neither in the case's label set nor in its `label_map`.
     """
     with reading(scan.image):
         image = _read_scan(scan.image, scan.series)
     # Labels are compared with the grid of the file, before an oblique image gets another grid in `canonical`.
     with reading(scan.label):
         label = _read_label(scan, image.grid)
-    return LoadedCase(scan.case, canonical(image, is_label=False), canonical(label, is_label=True), image.grid)
+    return LoadedCase(
+        scan.case, canonical(image, is_label=False), canonical(label, is_label=True), image.grid, scan.labels
+    )
 
 
 def load_scan(path: str | Path, *, series: str | None = None) -> tuple[Volume, Grid]:
@@ -96,7 +109,7 @@ def _read_label(scan: ScanCase, grid: Grid) -> Volume:
     """Return uint8 classes on `grid`, the grid of the image."""
     label_map = dict(scan.label_map)
     if scan.label.is_file() and image_stem(scan.label.name) is None and is_dicom(scan.label):
-        return Volume(read_segmentation(scan.label, grid, label_map), grid)
+        return Volume(read_segmentation(scan.label, grid, scan.labels, label_map), grid)
     label = read_volume(scan.label)
     # Resampling would hide a label map that belongs to another scan, so a difference is an error.
     difference = grid_difference(label.grid, grid)
@@ -105,4 +118,4 @@ def _read_label(scan: ScanCase, grid: Grid) -> Volume:
             f"{scan.label}: label is on another grid than its image {scan.image.name} ({difference}); "
             "re-export it on the image's grid, labels are never resized"
         )
-    return Volume(to_classes(label.array, scan.label, label_map), grid)
+    return Volume(to_classes(label.array, scan.label, scan.labels, label_map), grid)

@@ -14,7 +14,7 @@ from renalnet.data.cases.loading import AIR_HU, LoadedCase
 from renalnet.data.cases.sides import SIDE_VALUES, Box, Side, lesioned_side, split_sides
 from renalnet.data.images.resampling import covering_grid, regrid_image, regrid_label, shape_of, triple_of
 from renalnet.data.images.volume import Grid, Volume
-from renalnet.types import TUMOR, HuArray, LabelArray
+from renalnet.types import HuArray, LabelArray
 
 GROWN: Final = "window grown to hold every labelled voxel"
 TUMOR_LOST: Final = "tumor too small for the ROI grid, lost in resampling"
@@ -44,19 +44,22 @@ def is_cut(scan: Grid, config: PrepareConfig) -> bool:
 def isolate_kidney(loaded: LoadedCase, seed: int) -> tuple[LoadedCase, Side]:
     """Return the case with labels of only one kidney, and the side of that kidney.
 
-    An ROI shows one kidney, so the labels of the other one become background. The kidney with most tumor voxels is
-    kept. Without a tumor, one of the labelled sides is drawn. The label map must not be empty.
+    An ROI shows one kidney, so the labels of the other one and of its lesions become background. The kidney with most
+    tumor voxels is kept. Without a tumor, one of the labelled sides is drawn. The label map must not be empty.
 
     Args:
         loaded: the case.
         seed: seed of the draw, together with the name of the case. Other cases have no influence on it.
     """
-    sides = split_sides(loaded.label, loaded.image)
+    labels = loaded.labels
+    sides = split_sides(loaded.body, loaded.image)
     # Python's `hash` of a string differs between processes; SHA-256 does not.
     digest = hashlib.sha256(loaded.case.encode()).digest()
     choice = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
-    side = lesioned_side(loaded.label, sides, choice)
-    label = np.where(sides == SIDE_VALUES[side], loaded.label.array, 0).astype(np.uint8)
+    side = lesioned_side(loaded.label.array == labels.tumor.value, sides, choice)
+    # Other structures, such as vessels, have no side of their own.
+    is_other = ~labels.body_mask(loaded.label.array)
+    label = np.where((sides == SIDE_VALUES[side]) | is_other, loaded.label.array, 0).astype(np.uint8)
     return replace(loaded, label=Volume(label, loaded.label.grid)), side
 
 
@@ -64,18 +67,20 @@ def cut_roi(loaded: LoadedCase, box: Box | None, config: PrepareConfig) -> CutRo
     """Resample a case to the grid of the ROI around `box`, or of the whole scan if `box` is None.
 
     The ROI is `window_mm` wide and is enlarged if the box does not fit. It is enlarged again, with a note, if it would
-    lose a labelled voxel. Outside the field of view, the image is -1024 HU and the label map is background.
+    lose a voxel of the kidney or a lesion. Outside the field of view, the image is -1024 HU and the label map is
+    background.
     """
     grid = roi_grid(loaded.image.grid, box, config)
     notes = []
-    label_box = Box.around(loaded.label.array > 0, loaded.label.grid)
+    label_box = Box.around(loaded.body.array > 0, loaded.label.grid)
     # The localiser may miss a part of a tumor, which must never be cropped away.
     if box and label_box and not _extent(grid).holds(label_box):
         room = _clipped(label_box.grown(config.margin_mm), _extent(loaded.image.grid))
         grid = _grid_over(_extent(grid).union(room), loaded.image.grid, config)
         notes.append(GROWN)
     label = regrid_label(loaded.label, grid).array
-    if (loaded.label.array == TUMOR).any() and not (label == TUMOR).any():
+    tumor = loaded.labels.tumor.value
+    if (loaded.label.array == tumor).any() and not (label == tumor).any():
         notes.append(TUMOR_LOST)
     return CutRoi(regrid_image(loaded.image, grid, AIR_HU).array, label, grid, tuple(notes))
 

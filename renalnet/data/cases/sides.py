@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from renalnet.data.images.resampling import triple_of
 from renalnet.data.images.volume import Grid, Volume
-from renalnet.types import TUMOR, MaskArray, Triple
+from renalnet.types import MaskArray, Triple
 
 Side: TypeAlias = Literal["left", "right"]
 SIDES: Final[tuple[Side, ...]] = ("left", "right")
@@ -123,12 +123,12 @@ def split_sides(label: Volume, image: Volume) -> NDArray[np.uint8]:
     return sides
 
 
-def lesioned_side(label: Volume, sides: NDArray[np.uint8], choice: np.random.Generator) -> Side:
+def lesioned_side(tumor: MaskArray, sides: NDArray[np.uint8], choice: np.random.Generator) -> Side:
     """Return the side with most tumor voxels, or one of the labelled sides, drawn by `choice`, without a tumor."""
-    tumor = np.bincount(sides[label.array == TUMOR], minlength=3)
+    voxels = np.bincount(sides[tumor], minlength=3)
     labelled = [side for side in SIDES if (sides == SIDE_VALUES[side]).any()]
-    if tumor[1:].any():
-        return max(SIDES, key=lambda side: tumor[SIDE_VALUES[side]])
+    if voxels[1:].any():
+        return max(SIDES, key=lambda side: voxels[SIDE_VALUES[side]])
     return labelled[int(choice.integers(len(labelled)))]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from renalnet.config import PrepareConfig
+from renalnet.config import LabelSet, PrepareConfig
 from renalnet.data.cases.loading import LoadedCase
 from renalnet.data.cases.roi import is_cut, roi_grid
 from renalnet.data.cases.sides import BODY_HU, SIDE_VALUES, SIDES, Box, Side, split_sides
@@ -16,7 +16,7 @@ from renalnet.data.checks.facts import CaseFacts, Phase
 from renalnet.data.checks.signature import coarse_signature
 from renalnet.data.images.resampling import shape_of, triple_of
 from renalnet.data.images.volume import Grid, Volume
-from renalnet.types import KIDNEY, NUM_CLASSES, TUMOR, HuArray, LabelArray, MaskArray
+from renalnet.types import HuArray, LabelArray, MaskArray
 
 ENHANCED_HU: Final = 75.0
 """Mean above which a kidney counts as enhanced: about 35 HU without contrast agent, 100-500 HU with it (paper)."""
@@ -31,6 +31,11 @@ FACES: Final = (("feet", "head"), ("front", "back"), ("right", "left"))
 
 _PAPER_ROI: Final = PrepareConfig(spacing_mm=None)
 """Settings of the paper's ROI, on the scan's own voxels."""
+# The tissues that facts tell apart. Other structures than the kidney and its lesions count as background.
+_KIDNEY: Final = 1
+_TUMOR: Final = 2
+_OTHER_LESION: Final = 3
+_NUM_TISSUES: Final = 4
 _HU_OFFSET: Final = 2**15
 """Index of 0 HU in a histogram of all int16 values."""
 
@@ -41,6 +46,7 @@ class _Labelled:
 
     image: HuArray
     label: LabelArray
+    """Tissues: 0, `_KIDNEY`, `_TUMOR` or `_OTHER_LESION`."""
     sides: NDArray[np.uint8]
     """Value of `SIDE_VALUES` of each labelled voxel, 0 elsewhere."""
     grid: Grid
@@ -113,16 +119,17 @@ def _hu_counts(image: HuArray) -> NDArray[np.int64]:
 
 def _label_facts(loaded: LoadedCase) -> dict[str, Any]:
     # SciPy's `find_objects` refuses booleans; the view makes integers of them without a copy.
-    found = ndimage.find_objects((loaded.label.array > 0).view(np.int8))
-    sides = split_sides(loaded.label, loaded.image)
+    tissues = Volume(_tissues(loaded.label.array, loaded.labels), loaded.label.grid)
+    found = ndimage.find_objects((tissues.array > 0).view(np.int8))
+    sides = split_sides(tissues, loaded.image)
     # An empty box spares everything below a branch for an empty label map.
     where = found[0] if found else (slice(0, 0),) * 3
     image = loaded.image.array[where]
-    label = loaded.label.array[where]
+    label = tissues.array[where]
     grid = loaded.image.grid
     part = _Labelled(image, label, sides[where], _cropped(grid, where))
-    kidney = image[label == KIDNEY]
-    tumor = image[label == TUMOR]
+    kidney = image[label == _KIDNEY]
+    tumor = image[label == _TUMOR]
     return {
         "kidney_hu": _mean(kidney),
         "kidney_not_tissue_share": _mean(kidney < NOT_TISSUE_HU),
@@ -133,6 +140,14 @@ def _label_facts(loaded: LoadedCase) -> dict[str, Any]:
         **_component_facts(label, grid.voxel_ml),
         **_side_facts(part, grid),
     }
+
+
+def _tissues(values: LabelArray, labels: LabelSet) -> LabelArray:
+    table = np.zeros(labels.num_classes, np.uint8)
+    table[[label.value for label in labels.lesions]] = _OTHER_LESION
+    table[labels.kidney.value] = _KIDNEY
+    table[labels.tumor.value] = _TUMOR
+    return table[values]
 
 
 def _phase(kidney_hu: float | None) -> Phase:
@@ -152,11 +167,11 @@ def _faces(where: tuple[slice, ...], grid: Grid) -> str:
 
 def _component_facts(label: LabelArray, voxel_ml: float) -> dict[str, Any]:
     labelled = _component_ml(label > 0, label, voxel_ml)
-    tumors = _component_ml(label == TUMOR, label, voxel_ml)[:, TUMOR]
-    without_kidney = labelled[:, KIDNEY] == 0
+    tumors = _component_ml(label == _TUMOR, label, voxel_ml)[:, _TUMOR]
+    without_kidney = labelled[:, _KIDNEY] == 0
     return {
         "num_tumors": int(np.count_nonzero(tumors >= FRAGMENT_ML)),
-        "tumor_detached_ml": _rounded(labelled[without_kidney, TUMOR].sum()),
+        "tumor_detached_ml": _rounded(labelled[without_kidney, _TUMOR].sum()),
         "num_fragments": int(np.count_nonzero(labelled.sum(axis=1) < FRAGMENT_ML)),
     }
 
@@ -167,21 +182,21 @@ def _component_ml(mask: MaskArray, label: LabelArray, voxel_ml: float) -> NDArra
 
     components, count = cc3d.connected_components(mask, connectivity=26, return_N=True)
     # cc3d numbers components in the smallest type that fits, in which the product could overflow.
-    index = (components[mask].astype(np.intp) - 1) * NUM_CLASSES + label[mask]
-    voxels = np.bincount(index, minlength=count * NUM_CLASSES).reshape(count, NUM_CLASSES)
+    index = (components[mask].astype(np.intp) - 1) * _NUM_TISSUES + label[mask]
+    voxels = np.bincount(index, minlength=count * _NUM_TISSUES).reshape(count, _NUM_TISSUES)
     return np.asarray(voxels * voxel_ml, np.float64)
 
 
 def _side_facts(part: _Labelled, scan: Grid) -> dict[str, Any]:
     # One histogram of pairs takes the place of a mask for each side and label.
-    pairs = (part.sides * NUM_CLASSES + part.label).ravel()
-    voxels = np.bincount(pairs, minlength=(1 + len(SIDES)) * NUM_CLASSES)
-    volumes = voxels.reshape(-1, NUM_CLASSES) * scan.voxel_ml
-    side = max(SIDES, key=lambda one: (volumes[SIDE_VALUES[one], TUMOR], volumes[SIDE_VALUES[one], KIDNEY]))
+    pairs = (part.sides * _NUM_TISSUES + part.label).ravel()
+    voxels = np.bincount(pairs, minlength=(1 + len(SIDES)) * _NUM_TISSUES)
+    volumes = voxels.reshape(-1, _NUM_TISSUES) * scan.voxel_ml
+    side = max(SIDES, key=lambda one: (volumes[SIDE_VALUES[one], _TUMOR], volumes[SIDE_VALUES[one], _KIDNEY]))
     return {
-        "kidney_left_ml": _rounded(volumes[SIDE_VALUES["left"], KIDNEY]),
-        "kidney_right_ml": _rounded(volumes[SIDE_VALUES["right"], KIDNEY]),
-        "tumor_ml": _rounded(volumes[:, TUMOR].sum()),
+        "kidney_left_ml": _rounded(volumes[SIDE_VALUES["left"], _KIDNEY]),
+        "kidney_right_ml": _rounded(volumes[SIDE_VALUES["right"], _KIDNEY]),
+        "tumor_ml": _rounded(volumes[:, _TUMOR].sum()),
         **_roi_facts(part, side, scan),
     }
 
@@ -194,11 +209,11 @@ def _roi_facts(part: _Labelled, side: Side, scan: Grid) -> dict[str, Any]:
         return {"roi_ml": 0.0, "roi_kidney_ml": 0.0, "roi_tumor_ml": 0.0, "signature": ""}
     roi = scan if is_cut(scan, _PAPER_ROI) else roi_grid(scan, box, _PAPER_ROI)
     # `roi_grid` makes room for the whole box, so every voxel of this kidney is inside the ROI.
-    voxels = np.bincount(part.label[inside], minlength=NUM_CLASSES)
+    voxels = np.bincount(part.label[inside], minlength=_NUM_TISSUES)
     return {
         "roi_ml": _rounded(np.prod(roi.shape) * scan.voxel_ml),
-        "roi_kidney_ml": _rounded(voxels[KIDNEY] * scan.voxel_ml),
-        "roi_tumor_ml": _rounded(voxels[TUMOR] * scan.voxel_ml),
+        "roi_kidney_ml": _rounded(voxels[_KIDNEY] * scan.voxel_ml),
+        "roi_tumor_ml": _rounded(voxels[_TUMOR] * scan.voxel_ml),
         "signature": coarse_signature(part.image[ndimage.find_objects(inside.view(np.int8))[0]]),
     }
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from renalnet.config import LabelSet
 from renalnet.data.dicom.file import read_dicom
 from renalnet.data.images.grid import GRID_TOLERANCE_MM, Grid
 from renalnet.data.images.label_values import classes_of_segments
@@ -45,27 +46,27 @@ class _Segmentation:
     """(frames, rows, columns)."""
 
 
-def read_segmentation(path: Path, grid: Grid, label_map: Mapping[int, int]) -> LabelArray:
+def read_segmentation(path: Path, grid: Grid, labels: LabelSet, label_map: Mapping[int, int]) -> LabelArray:
     """Return the labels of a segmentation object on `grid`, uint8 (z, y, x).
 
-    A segment's class is the one in `label_map`, otherwise the one that its name states. Where segments overlap, tumor
-    takes precedence over kidney. Frames may have any order, and empty frames may be missing.
+    A segment's class is the one in `label_map`, otherwise the one that its name states. Where segments overlap, the
+    more important label is kept (`LabelSet.by_rank`), such as the tumor before the kidney. Frames may have any order,
+    and empty frames may be missing.
 
     Raises:
         InputError: the object is damaged or contains probabilities; a segment is not in `label_map` and its name is
-            neither kidney nor tumor; or a frame does not coincide with a slice of the grid.
+            not that of a label; or a frame does not coincide with a slice of the grid.
     """
     found = read_dicom(path, lambda dataset: _segmentation(path, dataset), None)
-    meaning = classes_of_segments(found.segments, path, label_map)
-    label = np.zeros(grid.shape, np.uint8)
+    meaning = classes_of_segments(found.segments, path, labels, label_map)
+    ranks = np.zeros(grid.shape, np.uint8)
     for frame, pixels in zip(found.frames, found.pixels, strict=True):
         if not pixels.any():
             continue  # writers may add empty padding frames, which need no valid position
-        plane = label[_slice_index(frame, pixels.shape, grid, path)]
+        plane = ranks[_slice_index(frame, pixels.shape, grid, path)]
         for classes in _classes(frame, pixels, meaning, path):
-            # The label of tumor is the larger one, so the maximum gives it precedence.
-            np.maximum(plane, classes, out=plane)
-    return label
+            np.maximum(plane, labels.to_ranks(classes), out=plane)
+    return labels.from_ranks(ranks)
 
 
 def _classes(

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from renalnet.config import Label, LabelSet
+from renalnet.config.labels import Code
 from renalnet.data.dicom.series import series_slices
 from renalnet.errors import InputError
 from renalnet.runtime import storage
-from renalnet.types import KIDNEY, TUMOR, LabelArray
+from renalnet.types import LabelArray
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -29,51 +31,45 @@ _MAY_BE_EMPTY: Final = (
     "PositionReferenceIndicator",
 )
 """Type 2 fields: the standard requires them, possibly empty, but some writers leave them out."""
-# Codes of DICOM PS3.16, from SNOMED CT.
-_CATEGORIES: Final = {
-    KIDNEY: ("123037004", "SCT", "Anatomical Structure"),
-    TUMOR: ("49755003", "SCT", "Morphologically Abnormal Structure"),
-}
-_TYPES: Final = {KIDNEY: ("64033007", "SCT", "Kidney"), TUMOR: ("126880001", "SCT", "Neoplasm of kidney")}
-_SEGMENTS: Final = {KIDNEY: "kidney", TUMOR: "tumor"}
 
 
 def write_segmentation(
-    path: str | Path, labels: LabelArray, scan: Path, *, series: str | None = None, version: str
+    path: str | Path, values: LabelArray, scan: Path, *, labels: LabelSet, series: str | None = None, version: str
 ) -> None:
-    """Write labels on a CT's slices as a binary segmentation with two segments, 1 kidney and 2 tumor.
+    """Write labels on a CT's slices as a binary segmentation with a segment for each label, numbered by its value.
 
     The object gets the patient and the study of the CT, and a new series. Empty frames are left out. An empty mask
     keeps all of them, because an object must have a frame.
 
     Args:
         path: local path or URI. It is written completely or not at all.
-        labels: uint8 (z, y, x) on the grid of the CT's slices, with z in the order of `read_series`.
+        values: uint8 (z, y, x) on the grid of the CT's slices, with z in the order of `read_series`.
         scan: folder of the CT, or one of its files.
+        labels: meaning of the values, with the codes of the segments.
         series: number or UID of the series, if the folder contains several.
         version: version of the program, which the object records.
 
     Raises:
-        InputError: the scan is not a CT series, or its slices do not match `labels`.
+        InputError: the scan is not a CT series, or its slices do not match `values`.
     """
     slices, grid = series_slices(scan, series)
-    if grid.shape != labels.shape:
+    if grid.shape != values.shape:
         rule = f"must have the shape of its slices, {grid.shape}; resample them to its grid"
-        raise InputError(f"{scan}: labels of shape {labels.shape} {rule}")
+        raise InputError(f"{scan}: labels of shape {values.shape} {rule}")
     content = io.BytesIO()
-    _segmentation([_header(one.path) for one in slices], labels, version).save_as(content)
+    _segmentation([_header(one.path) for one in slices], values, labels, version).save_as(content)
     storage.write_bytes(path, content.getvalue())
 
 
-def _segmentation(sources: list["Dataset"], labels: LabelArray, version: str) -> Any:
+def _segmentation(sources: list["Dataset"], values: LabelArray, labels: LabelSet, version: str) -> Any:
     import highdicom
     from pydicom.uid import generate_uid
 
     return highdicom.seg.Segmentation(
         source_images=sources,
-        pixel_array=np.stack([labels == value for value in _SEGMENTS], axis=-1).astype(np.uint8),
+        pixel_array=np.stack([values == label.value for label in labels.labels], axis=-1).astype(np.uint8),
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=_descriptions(version),
+        segment_descriptions=_descriptions(labels, version),
         # Without a prefix, a UID is derived from a random UUID (root 2.25) and needs no registered organisation.
         series_instance_uid=generate_uid(prefix=None),
         series_number=_series_number(sources),
@@ -84,8 +80,8 @@ def _segmentation(sources: list["Dataset"], labels: LabelArray, version: str) ->
         software_versions=version,
         # highdicom requires a serial number, which a program does not have.
         device_serial_number="0",
-        series_description="kidney and renal tumor, research software",
-        omit_empty_frames=bool(labels.any()),
+        series_description=f"{' and '.join(label.title for label in labels.labels)}, research software",
+        omit_empty_frames=bool(values.any()),
     )
 
 
@@ -111,28 +107,33 @@ def _header(path: Path) -> "Dataset":
     return dataset
 
 
-def _descriptions(version: str) -> list[Any]:
+def _descriptions(labels: LabelSet, version: str) -> list[Any]:
     import highdicom
     from highdicom.sr import CodedConcept
 
     algorithm = highdicom.AlgorithmIdentificationSequence(
         name=NAME, version=version, family=CodedConcept("123109", "DCM", "Artificial Intelligence")
     )
-    return [_description(value, algorithm) for value in _SEGMENTS]
+    return [_description(label, algorithm) for label in labels.labels]
 
 
-def _description(value: int, algorithm: Any) -> Any:
+def _description(label: Label, algorithm: Any) -> Any:
     import highdicom
-    from highdicom.sr import CodedConcept
 
     return highdicom.seg.SegmentDescription(
-        segment_number=value,
-        segment_label=_SEGMENTS[value],
-        segmented_property_category=CodedConcept(*_CATEGORIES[value]),
-        segmented_property_type=CodedConcept(*_TYPES[value]),
+        segment_number=label.value,
+        segment_label=label.title,
+        segmented_property_category=_concept(label.category),
+        segmented_property_type=_concept(label.type_code),
         algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=algorithm,
     )
+
+
+def _concept(code: Code) -> Any:
+    from highdicom.sr import CodedConcept
+
+    return CodedConcept(code.value, code.scheme, code.meaning)
 
 
 def _series_number(sources: Sequence["Dataset"]) -> int:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from renalnet.config import LabelSet
 from renalnet.data.images.volume import IMAGE_ENDINGS, Volume, canonical, image_stem, read_volume
 from renalnet.errors import InputError
-from renalnet.types import LABEL_NAMES
 
 
 def find_masks(folder: Path) -> dict[str, Path]:
@@ -23,25 +23,26 @@ def find_masks(folder: Path) -> dict[str, Path]:
     return found
 
 
-def read_mask(path: Path) -> Volume:
-    """Return a mask in canonical geometry, uint8 (z, y, x), with labels 0 to 2.
+def read_mask(path: Path, labels: LabelSet) -> Volume:
+    """Return a mask in canonical geometry, uint8 (z, y, x), with the values of `labels`.
 
     Raises:
         InputError: as `read_source_mask`.
     """
-    return canonical(read_source_mask(path), is_label=True)
+    return canonical(read_source_mask(path, labels), is_label=True)
 
 
-def read_source_mask(path: Path) -> Volume:
-    """Return a mask on the grid of its file, uint8 (z, y, x), with labels 0 to 2.
+def read_source_mask(path: Path, labels: LabelSet) -> Volume:
+    """Return a mask on the grid of its file, uint8 (z, y, x), with the values of `labels`.
 
     Raises:
-        InputError: the file cannot be read, or contains a label other than 0, 1 and 2.
+        InputError: the file cannot be read, or contains a value that is not 0 and not in `labels`.
     """
     volume = read_volume(path)
     values = np.unique(volume.array)
-    foreign = sorted(set(values.tolist()) - set(LABEL_NAMES))
+    foreign = sorted(set(values.tolist()) - set(range(labels.num_classes)))
     if foreign:
-        rule = "must be 0 background, 1 kidney or 2 tumor; relabel the file"
+        known = ", ".join(f"{value} {name}" for value, name in enumerate(labels.class_names))
+        rule = f"is none of {known}; relabel the file, or choose the label set that has it"
         raise InputError(f"{path}: label {foreign[0]:g} {rule}")
     return Volume(volume.array.astype(np.uint8), volume.grid)

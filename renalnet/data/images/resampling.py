@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from renalnet.data.images.volume import Grid, Volume, resample
-from renalnet.types import FOREGROUND_LABELS, NUM_CLASSES, Shape, Triple
+from renalnet.types import Shape, Triple
 
 LATTICE_TOLERANCE = 1e-3
 """Largest offset between two grids, in voxels, that still counts as a shared lattice."""
@@ -48,7 +48,7 @@ def regrid_image(image: Volume, grid: Grid, fill: float) -> Volume:
 
 
 def regrid_label(label: Volume, grid: Grid) -> Volume:
-    """Return uint8 labels 0 to 2 on another grid, with background outside the label map's extent.
+    """Return uint8 labels on another grid, with background outside the label map's extent.
 
     If the grids share a lattice, the voxels are copied. Otherwise each class is resampled like an intensity, and
     each voxel takes the class with the largest share. Nearest neighbour would turn thick slices into stairs.
@@ -58,8 +58,9 @@ def regrid_label(label: Volume, grid: Grid) -> Volume:
         return Volume(_copy(label.array, offset, grid.shape, 0), grid)
     near = _neighbourhood(label, grid)
     factors = _block_sizes(label.grid, grid)
-    shares = np.empty((NUM_CLASSES, *grid.shape), np.float32)
-    for value in FOREGROUND_LABELS:
+    # Labels above the highest one have no share anywhere.
+    shares = np.empty((1 + int(near.array.max()), *grid.shape), np.float32)
+    for value in range(1, len(shares)):
         mask = Volume((near.array == value).astype(np.float32), near.grid)
         shares[value] = resample(block_means(mask, factors), grid, is_label=False).array
     # Outside the label map both shares are 0, so background gets all of it.

@@ -10,15 +10,15 @@ from typing import Any, Final, TypeAlias
 
 from numpy.typing import NDArray
 
-from renalnet.config import PhantomConfig, fingerprint
+from renalnet.config import LabelSet, PhantomConfig, fingerprint
 from renalnet.data.images.volume import read_volume, write_volume
 from renalnet.data.phantom.painter import CaseTruth, PaintedCase, TumorTruth, paint_abdomen, paint_labels
 from renalnet.errors import InputError
 from renalnet.runtime.storage import read_json, write_json
 from renalnet.types import HuArray, LabelArray
 
-Measure: TypeAlias = Callable[[HuArray, LabelArray], NDArray[Any]]
-"""Function of a case's image (HU) and label map, defined at the top of a module so that workers can import it."""
+Measure: TypeAlias = Callable[[HuArray, LabelArray, LabelSet], NDArray[Any]]
+"""Function of a case's image (HU), label map and label set, at the top of a module so that workers can import it."""
 
 SYNTHETIC: Final = "synthetic"
 COHORT_FILE: Final = "cohort.json"
@@ -97,7 +97,7 @@ def write_cohort(
         cases.append(case)
         if progress:
             progress(len(cases), len(jobs))
-    rows = [{"case": case.name, **asdict(case.truth)} for case in cases]
+    rows = [{"case": case.name, **_truth_to_json(case.truth)} for case in cases]
     write_json(out / COHORT_FILE, {**header, "finished": True, "cases": rows})
     return CohortSummary(out, source, tuple(cases))
 
@@ -146,14 +146,15 @@ def _paint_case(job: _Job, out: Path, config: PhantomConfig, measure: Measure | 
     files = [folder / name for name in (_IMAGE_FILE, _LABEL_FILE, _TRUTH_FILE)]
     if all(file.is_file() for file in files):
         truth = _truth_from_json(read_json(files[2]))
-        measured = measure(*(read_volume(file).array for file in files[:2])) if measure else None
+        image, label = (read_volume(file).array for file in files[:2])
+        measured = measure(image, label, config.labels) if measure else None
         return CohortCase(job.name, truth, measured, painted=False)
     painted = _paint(job, config)
     write_volume(files[0], painted.image)
     write_volume(files[1], painted.label)
     # Written last: its presence tells the next run that the other two files are complete.
-    write_json(files[2], asdict(painted.truth))
-    measured = measure(painted.image.array, painted.label.array) if measure else None
+    write_json(files[2], _truth_to_json(painted.truth))
+    measured = measure(painted.image.array, painted.label.array, config.labels) if measure else None
     return CohortCase(job.name, painted.truth, measured, painted=True)
 
 
@@ -165,6 +166,11 @@ def _paint(job: _Job, config: PhantomConfig) -> PaintedCase:
         return paint_labels(labels, config, job.index)
     except InputError as error:
         raise InputError(f"{job.label_file}: {error}") from error
+
+
+def _truth_to_json(truth: CaseTruth) -> dict[str, Any]:
+    # Without the key where there is no other label, as in files of earlier versions.
+    return {name: value for name, value in asdict(truth).items() if name != "other_ml" or value}
 
 
 def _truth_from_json(values: dict[str, Any]) -> CaseTruth:

@@ -7,11 +7,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from renalnet.config import LabelSet
 from renalnet.data.images.grid import voxel_ml
 from renalnet.data.phantom import tissue
 from renalnet.data.phantom.coordinates import BodyCoordinates, Region
 from renalnet.data.phantom.random_fields import smooth_field
-from renalnet.types import KIDNEY, TUMOR, FloatArray, LabelArray, MaskArray, Triple
+from renalnet.types import FloatArray, LabelArray, MaskArray, Triple
 
 KIDNEY_SITE_MM: Final = {"left": (4.0, 34.0, 64.0), "right": (-8.0, 34.0, -64.0)}
 """Mean centre of each kidney (z, y, x) in `BodyCoordinates`."""
@@ -73,6 +74,7 @@ def add_kidney(
     shape: KidneyShape,
     tumor_ml: float,
     rng: np.random.Generator,
+    labels: LabelSet,
 ) -> float:
     """Write a kidney into `label`, with a tumor where `tumor_ml` is above 0.
 
@@ -97,8 +99,8 @@ def add_kidney(
     free = ~(blocked | tumor | sinus)
     # The parenchyma keeps its volume: the surface moves outwards by what tumor and sinus take.
     kidney = _smallest(np.where(free, remoteness, np.inf), shape.volume_ml / of_voxel_ml)
-    label[region][kidney] = KIDNEY
-    label[region][tumor] = TUMOR
+    label[region][kidney] = labels.kidney.value
+    label[region][tumor] = labels.tumor.value
     return exophytic
 
 

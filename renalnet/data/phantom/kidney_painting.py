@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 
+from renalnet.config import LabelSet
 from renalnet.data.phantom import tissue
 from renalnet.data.phantom.body import Canvas
 from renalnet.data.phantom.coordinates import Region
@@ -12,8 +13,10 @@ from renalnet.data.phantom.kidney import parenchyma_hu
 from renalnet.data.phantom.random_fields import smooth_field
 from renalnet.data.phantom.tissue import Enhancement
 from renalnet.data.phantom.tumor import TumorKind, draw_kind, tumor_hu
-from renalnet.types import KIDNEY, TUMOR, FloatArray, LabelArray, MaskArray
+from renalnet.types import FloatArray, LabelArray, MaskArray
 
+_FLUID_HU: Final = (-5.0, 20.0)
+"""Range of the means of lesions without looks of their own: simple cysts, which hold fluid like water."""
 SINUS_MM: Final = 9.0
 """Half the width up to which a hollow of the kidney is painted as its sinus."""
 
@@ -21,6 +24,7 @@ SINUS_MM: Final = 9.0
 def paint_kidneys(
     canvas: Canvas,
     label: LabelArray,
+    labels: LabelSet,
     fat_mm: float,
     enhancement: Enhancement,
     kind_quantile: float,
@@ -30,7 +34,8 @@ def paint_kidneys(
 
     Args:
         canvas: the painted body; changed in place.
-        label: labels 0, 1, 2 (z, y, x), of which at least one is not 0.
+        label: values of `labels` (z, y, x), of which at least one is a kidney or its lesion.
+        labels: meaning of the values.
         fat_mm: mean thickness of the perirenal fat.
         enhancement: enhancement of the patient.
         kind_quantile: quantile of the largest tumor's kind in the mixture of kinds; others are drawn from `rng`.
@@ -42,7 +47,7 @@ def paint_kidneys(
     import edt
 
     space = canvas.space
-    organ = label > 0
+    organ = labels.body_mask(label)
     gap = edt.edt(~organ, anisotropy=space.spacing_mm)
     _clear_fat(canvas, gap, fat_mm, rng)
     _paint_pedicles(canvas, organ, enhancement)
@@ -57,9 +62,27 @@ def paint_kidneys(
     # The field is Gaussian: it exceeds 0.9 in 18 % of the sinus, and is below -1 in 16 %.
     canvas.hu[region][sinus] = np.where(vessels[sinus] > 0.9, enhancement.vein, tissue.FAT_HU + 15)
     canvas.hu[region][sinus & (vessels < -1.0)] = tissue.URINE_HU
-    kidney = label[region] == KIDNEY
+    kidney = label[region] == labels.kidney.value
     canvas.hu[region][kidney] = parenchyma_hu(depth, space.spacing_mm, enhancement, rng)[kidney]
-    return _paint_tumors(canvas, label, enhancement, kind_quantile, rng)
+    _paint_others(canvas, label, labels, enhancement, rng)
+    return _paint_tumors(canvas, label == labels.tumor.value, enhancement, kind_quantile, rng)
+
+
+def _paint_others(
+    canvas: Canvas, label: LabelArray, labels: LabelSet, enhancement: Enhancement, rng: np.random.Generator
+) -> None:
+    """Paint each connected piece of every label beside kidney and tumor: lesions as fluid, structures as vessels."""
+    from scipy import ndimage
+
+    for each in labels.labels:
+        if each in (labels.kidney, labels.tumor):
+            continue
+        low, high = each.painted_hu or (_FLUID_HU if each.lesion_of else (enhancement.vein, enhancement.vein))
+        pieces, num_pieces = ndimage.label(label == each.value, np.ones((3, 3, 3)))
+        # Number 0 is everything outside the label.
+        means = np.concatenate([[0.0], rng.uniform(low, high, num_pieces)])
+        inside = pieces > 0
+        canvas.hu[inside] = means[pieces[inside]]
 
 
 def _paint_pedicles(canvas: Canvas, organ: MaskArray, enhancement: Enhancement) -> None:
@@ -100,7 +123,7 @@ def _bounding_box(mask: MaskArray, spacing_mm: tuple[float, ...], margin_mm: flo
 
 def _paint_tumors(
     canvas: Canvas,
-    label: LabelArray,
+    tumor: MaskArray,
     enhancement: Enhancement,
     kind_quantile: float,
     rng: np.random.Generator,
@@ -111,7 +134,7 @@ def _paint_tumors(
 
     spacing = canvas.space.spacing_mm
     tumors: list[tuple[TumorKind, float]] = []
-    components, num_tumors = ndimage.label(label == TUMOR, np.ones((3, 3, 3)))
+    components, num_tumors = ndimage.label(tumor, np.ones((3, 3, 3)))
     sizes = np.bincount(components.ravel(), minlength=num_tumors + 1)[1:]
     for number in np.argsort(-sizes) + 1:
         kind = draw_kind(kind_quantile if not tumors else float(rng.random()))

@@ -1,23 +1,26 @@
 """Painting of one case: a whole synthetic abdomen, or a CT around a given label map of a real kidney."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
-from renalnet.config import PhantomConfig
+from renalnet.config import LabelSet, PhantomConfig
+from renalnet.config.labels import KIDNEY, TUMOR
 from renalnet.data.cases.sides import Side
+from renalnet.data.images.label_values import to_classes
 from renalnet.data.images.volume import Grid, Volume, canonical, grid_difference, resample
 from renalnet.data.phantom import tissue
 from renalnet.data.phantom.body import depth_below_skin, draw_habitus, paint_body
 from renalnet.data.phantom.coordinates import BodyCoordinates
 from renalnet.data.phantom.kidney import KIDNEY_SITE_MM, add_kidney, draw_kidney, draw_kidney_volume_ml
 from renalnet.data.phantom.kidney_painting import paint_kidneys
+from renalnet.data.phantom.other_lesions import add_other_lesions
 from renalnet.data.phantom.scanner import scan
 from renalnet.data.phantom.tumor import TumorKind, draw_volume_ml
 from renalnet.errors import ConfigError, InputError
-from renalnet.types import KIDNEY, TUMOR, FloatArray, LabelArray, MaskArray
+from renalnet.types import FloatArray, LabelArray, MaskArray
 
 MIN_FIELD_MM = (200.0, 220.0, 280.0)
 """Smallest field of view (z, y, x) that holds the kidneys of every case."""
@@ -40,11 +43,13 @@ class CaseTruth:
     side: Side
     """Side of the lesioned kidney; around a given label map, the side that the painted anatomy assumes."""
     kidney_ml: float
-    """Volume of all kidney voxels (label 1)."""
+    """Volume of all kidney voxels."""
     tumor_ml: float
-    """Volume of all tumor voxels (label 2)."""
+    """Volume of all tumor voxels."""
     tumors: tuple[TumorTruth, ...]
     """Tumors, the largest first."""
+    other_ml: dict[str, float] = field(default_factory=dict)
+    """Volume of each other label, by its name."""
 
     @property
     def healthy(self) -> bool:
@@ -64,7 +69,7 @@ class PaintedCase:
 def paint_abdomen(config: PhantomConfig, index: int) -> PaintedCase:
     """Return a whole contrast CT of case `index`; a function of the configuration and the index alone.
 
-    Label 1 is the parenchyma of both kidneys (sinus fat is background, as in KiTS), label 2 the tumor.
+    The label kidney is the parenchyma of both kidneys (sinus fat is background, as in KiTS).
 
     Raises:
         ConfigError: the field of view is too small for the kidneys, or `tumor_volume_ml` is not a range.
@@ -82,24 +87,27 @@ def paint_abdomen(config: PhantomConfig, index: int) -> PaintedCase:
     label, exophytic = _draw_labels(config, index, space, forbidden, side, rng)
     enhancement = tissue.draw_enhancement(rng)
     canvas = paint_body(space, depth, habitus, enhancement, rng)
-    tumors = paint_kidneys(canvas, label, habitus.perirenal_fat, enhancement, _quantile(config, index, "kind"), rng)
+    tumors = paint_kidneys(
+        canvas, label, config.labels, habitus.perirenal_fat, enhancement, _quantile(config, index, "kind"), rng
+    )
     truths = tuple(TumorTruth(kind, volume_ml, exophytic) for kind, volume_ml in tumors)
     image = Volume(scan(canvas.hu, config.spacing_mm, config, rng), grid)
-    return PaintedCase(image, Volume(label, grid), _truth(side, label, grid, truths))
+    return PaintedCase(image, Volume(label, grid), _truth(side, label, grid, truths, config.labels))
 
 
 def paint_labels(labels: Volume, config: PhantomConfig, index: int) -> PaintedCase:
     """Return a CT painted around a label map of real kidneys, on the map's grid and with its labels unchanged.
 
-    For a share `config.healthy_share` of the indices, the tumor is painted as healthy kidney and relabelled 1.
+    For a share `config.healthy_share` of the indices, the tumor is painted and labelled as healthy kidney.
 
     Raises:
-        InputError: the label map has values other than 0, 1, 2, or no kidney.
+        InputError: the label map has values that are not in the label set, or no kidney.
     """
-    _check_labels(labels)
+    _check_labels(labels, config.labels)
     healthy = _quantile(config, index, "healthy") < config.healthy_share
     given = labels.array.astype(np.uint8)
-    kept = np.minimum(given, KIDNEY).astype(np.uint8) if healthy else given
+    kept = np.where(given == config.labels.tumor.value, config.labels.kidney.value, given) if healthy else given
+    kept = kept.astype(np.uint8)
     upright = canonical(Volume(kept, labels.grid), is_label=True)
     rng = np.random.default_rng([config.seed, index, 2])
     image, side, tumors = _paint_around(upright, config, index, rng)
@@ -107,7 +115,7 @@ def paint_labels(labels: Volume, config: PhantomConfig, index: int) -> PaintedCa
         # Nearest neighbour, as for the labels: exact where axes are only permuted or flipped.
         image = resample(image, labels.grid, is_label=True, fill=tissue.AIR_HU)
     truths = tuple(TumorTruth(kind, volume_ml, None) for kind, volume_ml in tumors)
-    return PaintedCase(image, Volume(kept, labels.grid), _truth(side, kept, labels.grid, truths))
+    return PaintedCase(image, Volume(kept, labels.grid), _truth(side, kept, labels.grid, truths, config.labels))
 
 
 def _check(config: PhantomConfig) -> None:
@@ -122,12 +130,10 @@ def _check(config: PhantomConfig) -> None:
         )
 
 
-def _check_labels(labels: Volume) -> None:
-    values = np.unique(labels.array)
-    odd = [value for value in values.tolist() if value not in (0, KIDNEY, TUMOR)]
-    if odd:
-        raise InputError(f"label value {odd[0]:g} must be 0 background, 1 kidney or 2 tumor; relabel the map")
-    if not values.any():
+def _check_labels(labels: Volume, label_set: LabelSet) -> None:
+    # The values keep their meaning, so the result of the conversion is not needed.
+    to_classes(labels.array, "label map", label_set, {})
+    if not label_set.body_mask(labels.array).any():
         raise InputError("the label map holds no kidney; remove it from the folder")
 
 
@@ -153,10 +159,11 @@ def _draw_labels(
         tumor_ml = 0.0
     volume_ml = draw_kidney_volume_ml(rng)
     other: Side = "right" if side == "left" else "left"
-    exophytic = add_kidney(label, space, forbidden, draw_kidney(side, volume_ml, rng), tumor_ml, rng)
+    exophytic = add_kidney(label, space, forbidden, draw_kidney(side, volume_ml, rng), tumor_ml, rng, config.labels)
     # The bounds are 3 ml inside those of the paper, as in `draw_kidney_volume_ml`.
     other_ml = float(np.clip(volume_ml * rng.uniform(0.9, 1.1), 88, 257))
-    add_kidney(label, space, forbidden, draw_kidney(other, other_ml, rng), 0.0, rng)
+    add_kidney(label, space, forbidden, draw_kidney(other, other_ml, rng), 0.0, rng, config.labels)
+    add_other_lesions(label, space, forbidden, config, index)
     return label, exophytic
 
 
@@ -166,9 +173,10 @@ def _paint_around(
     """Paint the body around an upright label map, whose kidney is placed where it would be in a body."""
     grid = labels.grid
     label = labels.array
-    side = _side(label)
+    side = _side(label == config.labels.kidney.value)
+    body = config.labels.body_mask(label)
     centroid = [
-        float(np.average(np.arange(size), weights=_profile(label, axis))) for axis, size in enumerate(label.shape)
+        float(np.average(np.arange(size), weights=_profile(body, axis))) for axis, size in enumerate(label.shape)
     ]
     first = [
         site - c * spacing for site, c, spacing in zip(KIDNEY_SITE_MM[side], centroid, grid.spacing_mm, strict=True)
@@ -177,18 +185,19 @@ def _paint_around(
     habitus = draw_habitus(rng)
     enhancement = tissue.draw_enhancement(rng)
     canvas = paint_body(space, depth_below_skin(space, habitus), habitus, enhancement, rng)
-    tumors = paint_kidneys(canvas, label, habitus.perirenal_fat, enhancement, _quantile(config, index, "kind"), rng)
+    tumors = paint_kidneys(
+        canvas, label, config.labels, habitus.perirenal_fat, enhancement, _quantile(config, index, "kind"), rng
+    )
     return Volume(scan(canvas.hu, grid.spacing_mm, config, rng), grid), side, tumors
 
 
-def _profile(label: LabelArray, axis: int) -> FloatArray:
+def _profile(mask: MaskArray, axis: int) -> FloatArray:
     others = tuple(other for other in range(3) if other != axis)
-    return np.asarray((label > 0).sum(axis=others), dtype=np.float32)
+    return np.asarray(mask.sum(axis=others), dtype=np.float32)
 
 
-def _side(label: LabelArray) -> Side:
+def _side(mask: MaskArray) -> Side:
     """Return the side on which the kidney's hollow would face the spine: its mass is away from the hilum."""
-    mask = label == KIDNEY
     columns = np.arange(mask.shape[2])
     counts = mask.sum(axis=1)
     rows = counts.sum(axis=1) > 0
@@ -199,6 +208,8 @@ def _side(label: LabelArray) -> Side:
     return "left" if float((centre - middle).sum()) >= 0 else "right"
 
 
-def _truth(side: Side, label: LabelArray, grid: Grid, tumors: tuple[TumorTruth, ...]) -> CaseTruth:
-    kidney_ml, tumor_ml = (float((label == value).sum()) * grid.voxel_ml for value in (KIDNEY, TUMOR))
-    return CaseTruth(side, kidney_ml, tumor_ml, tumors)
+def _truth(side: Side, values: LabelArray, grid: Grid, tumors: tuple[TumorTruth, ...], labels: LabelSet) -> CaseTruth:
+    volume_ml = {label.name: float((values == label.value).sum()) * grid.voxel_ml for label in labels.labels}
+    kidney_ml = volume_ml.pop(KIDNEY)
+    tumor_ml = volume_ml.pop(TUMOR)
+    return CaseTruth(side, kidney_ml, tumor_ml, tumors, volume_ml)

@@ -53,7 +53,7 @@ def inspect_case(job: InspectJob) -> Inspection:
         return Inspection(job.scan.case, stamp, None, (unreadable_case(job.scan.case, error),))
     facts, findings = check_case(loaded)
     cut = is_cut(loaded.image.grid, job.config)
-    candidate = None if cut else describe_candidate(job.scan.case, loaded.image, loaded.label)
+    candidate = None if cut else describe_candidate(job.scan.case, loaded.image, loaded.body)
     return Inspection(job.scan.case, stamp, facts, tuple(findings), candidate)
 
 
@@ -103,7 +103,7 @@ def atlas_of(job: AtlasJob) -> Atlas:
     """Return the atlas of a job."""
     if job.scan:
         loaded = load_case(job.scan)
-        return make_atlas(job.scan.case, loaded.image, loaded.label, job.config, synthetic=job.synthetic)
+        return make_atlas(job.scan.case, loaded.image, loaded.body, job.config, synthetic=job.synthetic)
     # Not the seed of a painted cohort, which would make a case its own atlas.
     painted = paint_abdomen(PhantomConfig(seed=job.config.seed + 1), job.phantom_index)
     return make_atlas(str(job), painted.image, painted.label, job.config, synthetic=True)
@@ -148,7 +148,7 @@ def _locate(loaded: LoadedCase, side: Side, job: CutJob) -> tuple[Box | None, li
     confidence = found.confidence_of(side)
     notes = [f"{DOUBTFUL} (confidence {confidence:.2f})"] if confidence < LOW_CONFIDENCE else []
     kidney = found.kidney(side)
-    mask = loaded.label.array > 0
+    mask = loaded.body.array > 0
     if kidney is None or kidney.box.share_of(mask, loaded.label.grid) < _FOUND_SHARE:
         return Box.around(mask, loaded.label.grid), [*notes, NOT_LOCALISED]
     return kidney.outline, notes

@@ -32,7 +32,7 @@ class Request:
     splits: Mapping[str, Split] | None = None
     """Splits of some or all cases; the others are drawn (see `assign_splits`)."""
     label_map: Mapping[int, int] | None = None
-    """Map from the labels in the files to 0 background, 1 kidney, 2 tumor; None where the files use these."""
+    """Map from the labels in the files to the values of `config.labels`; None where the files use these."""
     series: str | None = None
     """Number or UID of the DICOM series to read where a folder has several."""
     skip_bad: bool = False
@@ -47,7 +47,7 @@ def find_all(request: Request) -> tuple[FoundCases, list[str]]:
     Raises:
         InputError: a folder cannot be read, or a case is in both folders.
     """
-    find = partial(find_cases, label_map=request.label_map, series=request.series)
+    find = partial(find_cases, labels=request.config.labels, label_map=request.label_map, series=request.series)
     first = find(request.src)
     second = find(request.test_src) if request.test_src else FoundCases()
     held_out = [scan.case for scan in second.cases]

@@ -1,9 +1,8 @@
 """Parquet schemas from dataclasses: each table of a store is declared once, as the dataclass of its rows."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cache
-from typing import Annotated, Any, TypeAlias, TypeVar, get_args, get_type_hints
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, TypeAlias, TypeVar, get_args
 
 import pyarrow as pa
 
@@ -82,11 +81,9 @@ def row_of(row_type: type[AnyRow], record: Mapping[str, Any], labels: LabelSet) 
     return row_type(**values)
 
 
-@cache
 def _hints(row_type: type[Any]) -> dict[str, Any]:
     """Return the arrow type, or the `ByName`, of each field."""
-    hints = get_type_hints(row_type, include_extras=True)
-    return {name: get_args(hint)[1] for name, hint in hints.items()}
+    return {each.name: get_args(each.type)[1] for each in fields(row_type)}
 
 
 def _columns(name: str, arrow: Any, labels: LabelSet) -> list[tuple[str, pa.DataType]]:

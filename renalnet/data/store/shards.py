@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from renalnet.config import LabelSet
 from renalnet.data.images.volume import Grid
 from renalnet.data.store.class_locations import ClassLocations, draw_anchors
-from renalnet.config import LabelSet
 from renalnet.data.store.columns import Anchors, Binary, Counts, Float64, Int32, Text, columns_of, record_of, schema_of
 from renalnet.errors import StoreError
 from renalnet.types import HuArray, LabelArray

@@ -16,7 +16,10 @@ PartLoss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 The shares of all crops add up to the loss of the batch, however it is divided.
 """
 BatchLoss: TypeAlias = Callable[[LossConfig, LabelSet, Tensor], PartLoss]
-"""The configuration, the label set and the labels of a whole batch, from which a loss takes its normalisation, to a `PartLoss`."""
+"""The configuration, the label set and the labels of a whole batch to a `PartLoss`.
+
+A loss takes its normalisation from the labels of the whole batch.
+"""
 
 
 def loss_of(config: LossConfig, label_set: LabelSet, labels: Tensor) -> PartLoss:
