@@ -116,7 +116,7 @@ class SpaceConfig(Section):
         ranges = [(self.ranges.get(name), wider.ranges.get(name)) for name in names]
         choices = [(getattr(self, name), getattr(wider, name)) for name in CHOICES]
         return all((own is None) == (other is None) for own, other in ranges + choices) and (
-            all(own is None or other[0] <= own[0] <= own[1] <= other[1] for own, other in ranges)
+            all(own is None or other is None or other[0] <= own[0] <= own[1] <= other[1] for own, other in ranges)
             and all(own is None or set(own) <= set(other) for own, other in choices)
         )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from renalnet.config import LabelSet
 from renalnet.errors import ResultsError
 from renalnet.runtime.storage import list_names, read_bytes
 from renalnet.types import LabelArray
@@ -39,6 +40,11 @@ class ResultsContent:
     """Empty before the final stage has ended."""
     added_labels: Mapping[str, Mapping[str, LabelArray]] = field(default_factory=dict)
     """Masks of other programs on the grid of the ROI, by the program's name and the case."""
+
+    @property
+    def labels(self) -> LabelSet:
+        """Labels of the study."""
+        return self.manifest.labels
 
     @property
     def path(self) -> str:

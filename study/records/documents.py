@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from renalnet.config import KIDNEY_TUMOR, LabelSet, label_set
 from renalnet.errors import InputError, ResultsError
 from renalnet.runtime.storage import read_json
 
@@ -46,6 +47,11 @@ class Manifest(_Document):
     command: str = ""
     warnings: tuple[str, ...] = ()
     finished: bool = False
+
+    @property
+    def labels(self) -> LabelSet:
+        """Labels of the study; the default set for a study of an earlier version. Raises ConfigError if damaged."""
+        return label_set(self.config.get("labels", KIDNEY_TUMOR))
 
 
 class Spread(_Document):

@@ -25,8 +25,8 @@ MAY_BE_ABSENT: Final = {"may_be_absent": True}
 def write_rows(path: str, rows: "Sequence[DataclassInstance]") -> None:
     """Write rows of one type as a Parquet file, whole or not at all.
 
-    The fields are the columns, in their order; a field by label has a column for each label. Types are inferred from the values, so a column of None has the type
-    `null`, and a file without rows has no columns.
+    The fields are the columns, in their order; a field by label has a column for each label. Types are inferred from
+    the values, so a column of None has the type `null`, and a file without rows has no columns.
     """
     absent = {each.name for each in fields(rows[0]) if _is_absent(each, rows)} if rows else set[str]()
     records = [{name: value for name, value in flat(row).items() if name not in absent} for row in rows]

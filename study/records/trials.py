@@ -97,7 +97,7 @@ def read_epochs(results: Results, name: str) -> list[EpochRecord]:
         lines = storage.read_bytes(storage.join(results.trial_folder(name), LOG_FILE)).splitlines()
     except FileNotFoundError:
         return []
-    return [EpochRecord(**json.loads(line)) for line in lines]
+    return [EpochRecord.from_json(json.loads(line)) for line in lines]
 
 
 def read_curves(results: Results, records: Iterable[TrialRecord]) -> dict[str, list[EpochRecord]]:

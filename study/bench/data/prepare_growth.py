@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from renalnet.config import KIDNEY_TUMOR
 from renalnet.data.images.volume import Grid, Volume, write_volume
 from renalnet.errors import ResultsError
-from renalnet.types import TUMOR
 from study.bench.measuring.size import Size
 from study.bench.measuring.table import Row
 
@@ -30,7 +30,9 @@ def write_scans(folder: Path, first: int, stop: int) -> None:
         middle = generator.uniform(10, 14, 3)
         radii = generator.uniform(5, 8, 3)
         label = _ellipsoid(middle, radii).astype(np.uint8)
-        label[_ellipsoid(middle + generator.uniform(-3, 3, 3), generator.uniform(2, 4, 3)) & (label > 0)] = TUMOR
+        label[_ellipsoid(middle + generator.uniform(-3, 3, 3), generator.uniform(2, 4, 3)) & (label > 0)] = (
+            KIDNEY_TUMOR.tumor.value
+        )
         fat, muscle, kidney, tumor = generator.uniform((-120, 30, 120, 30), (-60, 70, 260, 100))
         tissue = np.choose(label, [np.where(_ellipsoid(middle, 1.7 * radii), fat, muscle), kidney, tumor])
         image = (tissue + generator.normal(0, 14, SMALL)).astype(np.int16)

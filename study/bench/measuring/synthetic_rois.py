@@ -9,12 +9,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from renalnet.config import PrepareConfig
+from renalnet.config import KIDNEY_TUMOR, PrepareConfig
 from renalnet.data.images.volume import Grid
 from renalnet.data.store.manifest import Normalisation
 from renalnet.data.store.reader import Roi, Store
 from renalnet.data.store.writer import write_store
-from renalnet.types import KIDNEY, TUMOR, HuArray, LabelArray, MaskArray, Shape
+from renalnet.types import HuArray, LabelArray, MaskArray, Shape
 
 ARRAYS: Final = "arrays"
 STORE: Final = "store"
@@ -36,8 +36,8 @@ class RoiPainter:
         generator = np.random.default_rng([self.seed, number])
         label = np.zeros(self.shape, np.uint8)
         middle = generator.uniform(0.4, 0.6, 3)
-        label[self._ellipsoid(middle, 0.28)] = KIDNEY
-        label[self._ellipsoid(middle + generator.uniform(-0.1, 0.1, 3), 0.12)] = TUMOR
+        label[self._ellipsoid(middle, 0.28)] = KIDNEY_TUMOR.kidney.value
+        label[self._ellipsoid(middle + generator.uniform(-0.1, 0.1, 3), 0.12)] = KIDNEY_TUMOR.tumor.value
         noise = generator.standard_normal(self.shape, np.float32) * np.float32(_NOISE_HU)
         tissue = np.array(_TISSUE_HU, np.float32)[label]
         return np.add(tissue, noise, out=noise).astype(np.int16), label

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from renalnet.config import LossConfig, NetConfig, StitchConfig
+from renalnet.config import KIDNEY_TUMOR, LossConfig, NetConfig, StitchConfig
 from renalnet.nets import build_net
 from renalnet.runtime.device import pick_device
 from renalnet.runtime.machine import keep_memory, num_cores
@@ -125,7 +125,7 @@ def train(size: Size, folder: Path) -> None:
     torch.set_num_threads(num_cores())
     device = pick_device()
     rng = np.random.default_rng(0)
-    net = device.place(build_net(NetConfig(), seed=0)).train()
+    net = device.place(build_net(NetConfig(), KIDNEY_TUMOR, seed=0)).train()
     painter = RoiPainter(size.roi)
     scale = normalisation()
     rois = [painter.paint(seed) for seed in (1, 2, 3)]
@@ -138,7 +138,7 @@ def train(size: Size, folder: Path) -> None:
         with device.autocast():
             outputs = net.training_logits(device.tensor(torch.from_numpy(scale.apply(image.numpy()))[:, None]))
         placed = label.to(device.torch_device)
-        loss = supervised_loss(outputs, placed, loss_of(LossConfig(), placed))
+        loss = supervised_loss(outputs, placed, loss_of(LossConfig(), KIDNEY_TUMOR, placed))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from renalnet.config import NetConfig, PrepareConfig, StitchConfig
+from renalnet.config import KIDNEY_TUMOR, NetConfig, PrepareConfig, StitchConfig
 from renalnet.data.store.manifest import Normalisation
 from renalnet.inference.segmentation import segment
 from renalnet.nets import SegmentationNet, build_net
@@ -94,7 +94,7 @@ def built(job: StitchJob) -> Segment:
     torch.set_num_threads(num_cores())
     found = pick_device()
     device = Device(found.torch_device, found.use_bfloat16 and job.is_fast)
-    net = build_net(NetConfig())
+    net = build_net(NetConfig(), KIDNEY_TUMOR)
     net.load_state_dict(load_file(Path(job.folder) / WEIGHTS))
     return _ours(net, device) if job.is_ours else _monai(net, device, job)
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import nn
 
-from renalnet.config import BASELINES, MAIN_NETWORK, NetConfig, NetName
+from renalnet.config import BASELINES, KIDNEY_TUMOR, MAIN_NETWORK, NetConfig, NetName
 from renalnet.nets import build_net
 from renalnet.nets.describe import describe, equal_cost_width
 from renalnet.nets.fused import is_compiled
@@ -136,7 +136,7 @@ def _start(job: StepJob, stack: ExitStack) -> Turns:
 @torch.no_grad()
 def _write_weights(job: StepJob) -> None:
     """Write initial weights. Running statistics are those of the image, so that features have usual values."""
-    net = plain(build_net(NetConfig(**job.net))).train()
+    net = plain(build_net(NetConfig(**job.net), KIDNEY_TUMOR)).train()
     for module in net.modules():
         if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
             module.momentum = 1.0
@@ -242,7 +242,9 @@ def _traffic(ours: Turns, size: Size, device: Device) -> Row:
     A training step at least writes and reads each activation that it keeps for the backward pass once.
     """
     # `describe` counts float32, hence the division by four bytes.
-    kept_mb = describe(NetConfig(**ours.job.net), ours.job.shape).training_memory_mb * device.dtype.itemsize / 4
+    kept_mb = (
+        describe(NetConfig(**ours.job.net), KIDNEY_TUMOR, ours.job.shape).training_memory_mb * device.dtype.itemsize / 4
+    )
     moved_gb = 2 * kept_mb * ours.job.batch_size * 2**20 / 1e9
     copied = median(ours.ask("copy")["gb_per_s"] for _ in range(size.network_rounds))
     share = moved_gb / copied / median(ours.seconds["train"])
@@ -251,7 +253,7 @@ def _traffic(ours: Turns, size: Size, device: Device) -> Row:
 
 
 def _at_equal_cost(name: NetName, size: Size, folder: Path, device: Device) -> Iterator[Row]:
-    width = equal_cost_width(name, NetConfig(), size.network_shape)
+    width = equal_cost_width(name, NetConfig(), KIDNEY_TUMOR, size.network_shape)
     jobs = jobs_of(size, NetConfig(name=name, width=width), folder, device)[:2]
     with ExitStack() as stack:
         turns = _taken(jobs, size.network_rounds, stack)

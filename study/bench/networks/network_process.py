@@ -20,14 +20,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from renalnet.config import LossConfig, NetConfig, OptimConfig, PrepareConfig
+from renalnet.config import KIDNEY_TUMOR, LossConfig, NetConfig, OptimConfig, PrepareConfig
 from renalnet.data.store.manifest import Normalisation
 from renalnet.nets import SegmentationNet, build_net
 from renalnet.nets.folded import folded
 from renalnet.runtime.device import Device, pick_device
 from renalnet.runtime.machine import keep_memory, num_cores
 from renalnet.train.losses.supervision import loss_of, supervised_loss
-from renalnet.types import NUM_CLASSES, Shape
+from renalnet.types import Shape
 from study.bench.measuring.processes import peak_mb
 from study.bench.measuring.synthetic_rois import RoiPainter
 from study.bench.networks.plain import plain
@@ -136,7 +136,7 @@ class Implementation:
         self._net.train()
         with self._device.autocast():
             outputs = self._outputs(image)
-        loss = supervised_loss(outputs, label, loss_of(LossConfig(), label))
+        loss = supervised_loss(outputs, label, loss_of(LossConfig(), KIDNEY_TUMOR, label))
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self._net.parameters(), OptimConfig().clip_norm)
@@ -172,9 +172,9 @@ def painted(shape: Shape, batch_size: int) -> tuple[Tensor, Tensor]:
 def _built(job: StepJob) -> nn.Module:
     if job.network == "segresnet":
         torch.manual_seed(0)
-        net: nn.Module = import_module("monai.networks.nets").SegResNet(3, PEER_WIDTH, 1, NUM_CLASSES)
+        net: nn.Module = import_module("monai.networks.nets").SegResNet(3, PEER_WIDTH, 1, KIDNEY_TUMOR.num_classes)
         return net.to(memory_format=torch.channels_last_3d) if job.is_fast else net  # type: ignore[call-overload]
-    ours = build_net(NetConfig(**job.net))
+    ours = build_net(NetConfig(**job.net), KIDNEY_TUMOR)
     ours.load_state_dict(load_file(Path(job.folder) / WEIGHTS))
     return ours if job.network == "renalnet" else plain(ours, is_channels_last=job.is_fast)
 

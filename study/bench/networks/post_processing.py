@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from scipy import ndimage
 
-from renalnet.config import ComponentsConfig, CrfConfig, NetConfig, StitchConfig
+from renalnet.config import ComponentsConfig, CrfConfig, KIDNEY_TUMOR, NetConfig, StitchConfig
 from renalnet.evaluation.table import measure
 from renalnet.inference.components import keep_largest
 from renalnet.inference.crf import CRF_HU_RANGE, refine
@@ -26,7 +26,7 @@ from renalnet.inference.stitching import Stitched
 from renalnet.nets import build_net
 from renalnet.nets.folded import folded
 from renalnet.runtime.device import pick_device
-from renalnet.types import NUM_CLASSES, HuArray, LabelArray
+from renalnet.types import HuArray, LabelArray
 from study.bench.measuring.processes import is_installed
 from study.bench.measuring.size import Size
 from study.bench.measuring.synthetic_rois import RoiPainter
@@ -84,14 +84,14 @@ def _operations(vote: Stitched, image: HuArray, truth: LabelArray) -> list[_Oper
         _Operation(
             "components",
             "scipy.ndimage.label",
-            lambda labels: keep_largest(labels, SPACING_MM, ComponentsConfig()),
+            lambda labels: keep_largest(labels, SPACING_MM, ComponentsConfig(), KIDNEY_TUMOR),
             _largest_by_scipy,
             "18-connectivity, the largest",
         ),
         _Operation(
             "measures",
             "MONAI",
-            lambda labels: measure(truth, labels, SPACING_MM),
+            lambda labels: measure(truth, labels, SPACING_MM, KIDNEY_TUMOR),
             partial(_measured_by_monai, truth),
             "ours: four classes, also pixels, surface Dice, detection; MONAI's: Dice, surface distance, HD95 of two",
         ),
@@ -120,16 +120,16 @@ def _agreement(vote: Stitched, refined: LabelArray, whole: LabelArray) -> Iterat
 
 def _vote(image: HuArray, folder: Path) -> Stitched:
     device = pick_device()
-    net = build_net(NetConfig())
+    net = build_net(NetConfig(), KIDNEY_TUMOR)
     net.load_state_dict(load_file(folder / WEIGHTS))
     return segment([folded(device.place(net), device.dtype)], image, normalisation(), StitchConfig(), device)
 
 
 def _whole_crf(vote: Stitched, image: HuArray, config: CrfConfig) -> LabelArray:
     """Return the labels of the library's usual dense CRF, over every voxel of the ROI."""
-    crf = import_module("pydensecrf.densecrf").DenseCRF(image.size, NUM_CLASSES)
+    crf = import_module("pydensecrf.densecrf").DenseCRF(image.size, len(vote.probability))
     # The lower limit keeps the logarithm finite.
-    unary = -np.log(np.maximum(vote.probability, 1e-6)).reshape(NUM_CLASSES, -1)
+    unary = -np.log(np.maximum(vote.probability, 1e-6)).reshape(-1)
     # pydensecrf accepts only contiguous float32.
     crf.setUnaryEnergy(np.ascontiguousarray(unary, dtype=np.float32))
     axes = [np.arange(length) * spacing for length, spacing in zip(image.shape, SPACING_MM, strict=True)]
