@@ -4,7 +4,8 @@ import numpy as np
 
 from renalnet.data.images.volume import Grid
 from renalnet.data.store.reader import Roi
-from renalnet.types import KIDNEY, TUMOR, Split
+from renalnet.types import Split
+from support.label_values import KIDNEY, TUMOR
 
 SHAPE = (16, 20, 20)
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from renalnet.config import PhantomConfig
+from renalnet.config import KIDNEY_TUMOR, PhantomConfig
 from renalnet.data.cases.loading import LoadedCase
 from renalnet.data.checks.case_facts import measure_case
 from renalnet.data.checks.facts import CaseFacts
 from renalnet.data.images.volume import Grid, Volume, read_volume
 from renalnet.data.phantom import PaintedCase, paint_abdomen, paint_labels
-from renalnet.types import KIDNEY, TUMOR, HuArray, LabelArray
+from renalnet.types import HuArray, LabelArray
+from support.label_values import KIDNEY, TUMOR
 
 SHAPE = (40, 60, 100)
 GRID = Grid.axis_aligned(SHAPE, (3.0, 3.0, 3.0))
@@ -38,7 +39,7 @@ def sound_case(case: str = "a") -> LoadedCase:
         label[kidney] = KIDNEY
     image[TUMOR_IN_LEFT] = 60
     label[TUMOR_IN_LEFT] = TUMOR
-    return LoadedCase(case, Volume(image, GRID), Volume(label, GRID), GRID)
+    return LoadedCase(case, Volume(image, GRID), Volume(label, GRID), GRID, KIDNEY_TUMOR)
 
 
 def sound_facts(case: str = "a") -> CaseFacts:
@@ -77,4 +78,4 @@ def paint_all(folder: Path) -> Iterator[LoadedCase]:
 
 
 def _loaded(case: str, painted: PaintedCase) -> LoadedCase:
-    return LoadedCase(case, painted.image, painted.label, painted.image.grid)
+    return LoadedCase(case, painted.image, painted.label, painted.image.grid, KIDNEY_TUMOR)

@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from support.label_values import KIDNEY, TUMOR
 
 from renalnet.config import LoaderConfig, OptimConfig, PatchConfig, TrainConfig
 from renalnet.data.batches.cohort import Cohort
@@ -12,7 +13,7 @@ from renalnet.data.batches.crop import CropLocation, crop_into
 from renalnet.data.batches.decoded_cases import DecodedCases, StoreSource
 from renalnet.data.batches.loader import Batch, BatchLoader
 from renalnet.data.store.reader import Store
-from renalnet.types import IGNORE_LABEL, KIDNEY, TUMOR
+from renalnet.types import IGNORE_LABEL
 
 STREAMED = LoaderConfig(window=2, visit=3)
 ANYWHERE = {"tumor_share": 0.0, "kidney_share": 0.0}

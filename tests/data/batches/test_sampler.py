@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support.label_values import KIDNEY, TUMOR
 
 from renalnet.config import PatchConfig
 from renalnet.data.batches.cohort import Cohort
@@ -9,7 +10,6 @@ from renalnet.data.batches.decoded_cases import DecodedCases
 from renalnet.data.batches.random_streams import Purpose, stream
 from renalnet.data.batches.sampler import ENTER_AHEAD, Sampler, ShuffleWindow
 from renalnet.errors import StoreError
-from renalnet.types import KIDNEY, TUMOR
 
 ALL_CASES = ShuffleWindow(4, 128, 16, 0)
 CONFIG = PatchConfig(shape=(8, 12, 12))

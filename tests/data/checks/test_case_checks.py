@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.label_values import KIDNEY, TUMOR
 from support.validation_cases import (
     SHAPE,
     painted_abdomens,
@@ -21,7 +22,7 @@ from renalnet.data.cases.findings import Finding
 from renalnet.data.cases.loading import LoadedCase, load_scan
 from renalnet.data.checks.case_checks import check_case, judge
 from renalnet.data.images.volume import Grid, Volume, canonical, read_volume
-from renalnet.types import KIDNEY, TUMOR, HuArray, LabelArray
+from renalnet.types import HuArray, LabelArray
 
 SOUND = sound_facts()
 

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.label_values import KIDNEY, TUMOR
 from support.validation_cases import GRID, LEFT_KIDNEY, RIGHT_KIDNEY, SHAPE, sound_case, with_label
 
 from renalnet.data.cases.loading import LoadedCase
 from renalnet.data.checks.case_facts import measure_case
 from renalnet.data.images.volume import Grid, Volume
-from renalnet.types import KIDNEY, TUMOR, LabelArray
+from renalnet.types import LabelArray
 
 VOXEL_ML = 0.027
 

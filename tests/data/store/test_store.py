@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
+from support.label_values import KIDNEY, TUMOR
 
 from renalnet.config import PrepareConfig
 from renalnet.data.images.volume import Grid
@@ -14,7 +15,7 @@ from renalnet.data.store.manifest import Normalisation
 from renalnet.data.store.reader import Roi, Store, open_store
 from renalnet.data.store.writer import StoreWriter, write_store
 from renalnet.errors import BusyError, StoreError
-from renalnet.types import KIDNEY, SPLITS, TUMOR, Split
+from renalnet.types import SPLITS, Split
 
 CONFIG = PrepareConfig(slab_slices=4)
 
