@@ -8,7 +8,9 @@ from rich.console import Console
 from renalnet.commands.line import LOST_RESOURCE, stop_signals
 from renalnet.commands.options import NUM_WORKERS, Set, StorePath, TrainPreset
 from renalnet.config import TrainConfig, chosen_labels, override
+from renalnet.config.labels import require_same_labels
 from renalnet.config.presets import train_preset
+from renalnet.errors import ConfigError
 from renalnet.runtime.lease import Lease
 from renalnet.runtime.machine import keep_memory
 from renalnet.runtime.progress_bars import step_progress
@@ -41,9 +43,9 @@ def train(
     torch.set_num_threads(threads)
     keep_memory()  # before the first tensors, because blocks that are mapped already stay so
     prepared = open_store(store)
-    # Without an explicit choice, the labels are those of the store.
-    labels = chosen_labels(set_ or [], {"labels": prepared.labels})
-    config = override(train_preset(preset, labels), set_ or [])
+    config = override(train_preset(preset, chosen_labels(set_ or [])), set_ or [])
+    # Before the lease, which creates the folder of the run.
+    require_same_labels(prepared.labels, config.labels, store, "the configuration", ConfigError)
     console = Console()
     run, exit_code = _train(config, prepared, absolute(out), stop_after, console)
     if not run.is_finished:

@@ -300,7 +300,7 @@ def chosen_labels(assignments: Iterable[str], values: Mapping[str, Any] | None =
 
 
 def require_same_labels(found: LabelSet, expected: LabelSet, where: str, other: str, error: type[Exception]) -> None:
-    """Raise `error` if the values of two sets do not mean the same.
+    """Raise `error` if the values of two sets do not mean the same. Colors and codes may differ.
 
     Args:
         found: set of `where`.
@@ -310,9 +310,10 @@ def require_same_labels(found: LabelSet, expected: LabelSet, where: str, other: 
         error: class of the error.
     """
     if found.names != expected.names:
+        source = found.name if LABEL_SETS.get(found.name) == found else "FILE.yaml, the file of this set,"
         raise error(
-            f"{where}: has the labels {found}, but {other} has {expected}; use one label set for both, "
-            "or prepare the scans again with the other one"
+            f"{where}: its labels are {found}, but those of {other} are {expected}; use one label set for both "
+            f"(--set labels={source} for that of {where})"
         )
 
 

@@ -90,12 +90,12 @@ PREPARE_PRESETS: dict[str, Callable[[LabelSet], PrepareConfig]] = {
 }
 
 
-def train_preset(name: str, labels: LabelSet) -> TrainConfig:
+def train_preset(name: str, labels: LabelSet = KIDNEY_TUMOR) -> TrainConfig:
     """Return the preset of a training run. Raises ConfigError, which names the nearest preset, if there is none."""
     return _pick(TRAIN_PRESETS, name)(labels)
 
 
-def prepare_preset(name: str, labels: LabelSet) -> PrepareConfig:
+def prepare_preset(name: str, labels: LabelSet = KIDNEY_TUMOR) -> PrepareConfig:
     """Return the preset of a preparation. Raises ConfigError, which names the nearest preset, if there is none."""
     return _pick(PREPARE_PRESETS, name)(labels)
 

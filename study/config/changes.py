@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pkgutil import resolve_name
 from typing import Any, Final
 
-from renalnet.config import parse
+from renalnet.config import label_set, parse
 from renalnet.errors import ConfigError
 from study.config.catalogue import SAMPLERS
 from study.config.sections import SpaceConfig, StudyConfig
@@ -57,7 +57,10 @@ def _completed(before: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
-        if isinstance(value, Mapping):
+        if key == "labels":
+            # The sections have the labels of the study, and only names and their order matter to trials.
+            yield from () if prefix else [(key, ", ".join(label_set(value).names))]
+        elif isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value

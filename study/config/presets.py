@@ -77,7 +77,7 @@ def quick(labels: LabelSet = KIDNEY_TUMOR) -> StudyConfig:
 STUDY_PRESETS: dict[str, Callable[[LabelSet], StudyConfig]] = {"quick": quick, "anatomy": anatomy, "paper": paper}
 
 
-def study_preset(name: str, labels: LabelSet) -> StudyConfig:
+def study_preset(name: str, labels: LabelSet = KIDNEY_TUMOR) -> StudyConfig:
     """Return a preset by its name. Raises ConfigError, which names the most similar preset."""
     if name not in STUDY_PRESETS:
         raise ConfigError(f"unknown preset '{name}'; {nearest(name, STUDY_PRESETS)}")

@@ -3,6 +3,7 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from renalnet.config.labels import require_same_labels
 from renalnet.data.phantom import write_cohort
 from renalnet.data.prepare.preparation import local_pool, prepare
 from renalnet.data.prepare.request import Request
@@ -26,13 +27,14 @@ def check_store(store: Store, config: StudyConfig) -> None:
 
     Raises:
         StoreError: a split has no cases.
-        ConfigError: the store has another voxel spacing, or its cases cannot be dealt to the folds.
+        ConfigError: the store has other labels or another voxel spacing, or its cases cannot be dealt to the folds.
     """
     for split in SPLITS:
         if not store.cases(split):
             raise StoreError(
                 f"{store.path}: no {split} cases; prepare the store with more cases, or with --test or --splits"
             )
+    require_same_labels(store.labels, config.labels, store.path, "the study", ConfigError)
     spacing = store.manifest.config.spacing_mm
     if spacing != config.prepare.spacing_mm:
         raise ConfigError(

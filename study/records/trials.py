@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Final, Literal, TypeVar
 
-from renalnet.config import KIDNEY_TUMOR, OptimConfig, TrainConfig, label_set
+from renalnet.config import KIDNEY_TUMOR, LossConfig, OptimConfig, TrainConfig, label_set
 from renalnet.runtime import storage
 from renalnet.train.epochs import LOG_FILE, EpochRecord, best_of
 from study.records.names import fold_repeat_name, seed_repeat_name, trial_name
@@ -201,7 +201,7 @@ def _is_paper_point(record: TrialRecord) -> bool:
     """Whether it is a first trial with the paper's weights and milestones; a study may start from other values."""
     milestones = tuple(record.train["optim"]["milestones"])  # a list in JSON
     # The whole section, because another loss with the paper's weights is not the paper's loss.
-    has_paper_loss = record.train["loss"] == TrainConfig().loss.model_dump(mode="json")
+    has_paper_loss = LossConfig(**record.train["loss"]) == TrainConfig().loss
     return record.trial == 0 and has_paper_loss and milestones == OptimConfig().milestones
 
 

@@ -3,7 +3,6 @@
 import csv
 import inspect
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,13 @@ from typer.testing import CliRunner
 from renalnet.commands.app import app
 from renalnet.commands.line import USER_ERROR
 from renalnet.commands.plan import plan
+from renalnet.config import KIDNEY_TUMOR
 from renalnet.data.images.grid import Grid, Volume
 from renalnet.data.images.volume import write_volume
 from renalnet.errors import InputError
 from renalnet.planning import MARGIN_MM, find_kidneys, measure_kidney, measures_of
 from renalnet.planning.files import plan_mask
+from renalnet.runtime.label_columns import flat
 
 SPACING_MM = (3.0, 1.5, 1.5)
 BALL = Ball((5.0, -26.0, 4.0), 12.0)
@@ -48,7 +49,7 @@ def run(*arguments: object) -> tuple[int, str]:
 
 
 def test_two_kidneys_are_told_apart():
-    right, left = find_kidneys(two_kidneys(), SPACING_MM)
+    right, left = find_kidneys(two_kidneys(), SPACING_MM, KIDNEY_TUMOR)
     assert (right.side, left.side) == ("right", "left")
     assert right.tumor.any() and not left.tumor.any()
 
@@ -56,12 +57,12 @@ def test_two_kidneys_are_told_apart():
 def test_a_stray_piece_belongs_to_the_nearer_kidney():
     labels = two_kidneys()
     labels[2:4, 2:4, 1:3] = 2
-    right, left = find_kidneys(labels, SPACING_MM)
+    right, left = find_kidneys(labels, SPACING_MM, KIDNEY_TUMOR)
     assert right.tumor.sum() > (two_kidneys() == 2).sum() and not left.tumor.any()
 
 
 def test_an_empty_mask_has_no_kidney(tmp_path):
-    assert find_kidneys(np.zeros((4, 5, 6), np.uint8), SPACING_MM) == []
+    assert find_kidneys(np.zeros((4, 5, 6), np.uint8), SPACING_MM, KIDNEY_TUMOR) == []
     code, output = run(write_mask(tmp_path / "empty.nii.gz", np.zeros((4, 5, 6), np.uint8)))
     assert code == 0 and "no kidney in this mask" in output
 
@@ -130,7 +131,7 @@ def test_missing_and_broken_files_are_refused(tmp_path):
 @settings(max_examples=40, deadline=None)
 @given(arrays(np.uint8, st.tuples(*[st.integers(1, 6)] * 3), elements=st.integers(0, 2)))
 def test_any_mask_has_a_sheet(labels):
-    for kidney in find_kidneys(labels, SPACING_MM):
-        values = asdict(measures_of(measure_kidney(kidney)))
+    for kidney in find_kidneys(labels, SPACING_MM, KIDNEY_TUMOR):
+        values = flat(measures_of(measure_kidney(kidney)))
         numbers = [value for value in values.values() if isinstance(value, float)]
         assert np.isfinite(numbers).all()

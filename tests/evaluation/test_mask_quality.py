@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from renalnet.config import KIDNEY_TUMOR
 from renalnet.evaluation.mask_quality import MIN_CASES, calibrate, expected_dice, signs_of
 
 SPACING_MM = (2.0, 1.0, 1.0)
@@ -36,7 +37,7 @@ def scene():
 
 
 def test_signs_of_a_sure_mask():
-    signs = signs_of(*scene(), scene()[1], SPACING_MM)
+    signs = signs_of(*scene(), scene()[1], SPACING_MM, KIDNEY_TUMOR)
     assert signs.entropy_bits == pytest.approx(0, abs=1e-6)
     assert (signs.kept, signs.tumor_kept, signs.num_tumors, signs.border) == (1, 1, 2, 0)
     assert 10**signs.log_kidney_ml == pytest.approx(max(0.1, 62 * 2 / 1000))
@@ -45,16 +46,18 @@ def test_signs_of_a_sure_mask():
 def test_doubt_and_a_cut_off_mask_show():
     probability, labels = scene()
     doubtful = np.full_like(probability, 1 / 3)
-    assert signs_of(doubtful, labels, labels, SPACING_MM).entropy_bits == pytest.approx(np.log2(3), rel=1e-4)
-    assert signs_of(probability[:, 1:], labels[1:], labels[1:], SPACING_MM).border == pytest.approx(1 / 4)
+    assert signs_of(doubtful, labels, labels, SPACING_MM, KIDNEY_TUMOR).entropy_bits == pytest.approx(
+        np.log2(3), rel=1e-4
+    )
+    assert signs_of(probability[:, 1:], labels[1:], labels[1:], SPACING_MM, KIDNEY_TUMOR).border == pytest.approx(1 / 4)
     emptied = np.where(labels == 2, 1, labels).astype(np.uint8)
-    after = signs_of(probability, labels, emptied, SPACING_MM)
+    after = signs_of(probability, labels, emptied, SPACING_MM, KIDNEY_TUMOR)
     assert (after.kept, after.tumor_kept, after.num_tumors) == (1, 0, 0)
 
 
 def test_an_empty_mask_has_signs():
     probability, labels = scene()
-    signs = signs_of(probability, labels, np.zeros_like(labels), SPACING_MM)
+    signs = signs_of(probability, labels, np.zeros_like(labels), SPACING_MM, KIDNEY_TUMOR)
     assert (signs.entropy_bits, signs.border, signs.kept) == (0, 0, 0)
 
 

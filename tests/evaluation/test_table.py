@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from renalnet.config import KIDNEY_TUMOR
 from renalnet.errors import InputError
 from renalnet.evaluation.rows import MEASURES
 from renalnet.evaluation.table import detect, evaluation, measure, summarise
@@ -26,7 +27,7 @@ def case(tumor=True, miss=False, alarm=False):
 
 
 def rows_of(**kwargs):
-    return measure(*case(**kwargs), SPACING)
+    return measure(*case(**kwargs), SPACING, KIDNEY_TUMOR)
 
 
 def test_a_perfect_prediction():
@@ -62,11 +63,11 @@ def test_a_healthy_kidney():
 def test_shapes_must_match():
     truth, pred = case()
     with pytest.raises(InputError, match="one grid"):
-        measure(truth, pred[1:], SPACING)
+        measure(truth, pred[1:], SPACING, KIDNEY_TUMOR)
 
 
 def test_summary_by_hand():
-    summary = summarise([*rows_of(), *rows_of(miss=True), *rows_of(tumor=False)])["tumor"]
+    summary = summarise([*rows_of(), *rows_of(miss=True), *rows_of(tumor=False)], KIDNEY_TUMOR)["tumor"]
     assert (summary["num_cases"], summary["num_truth_empty"], summary["num_pred_empty"]) == (3, 1, 2)
     assert summary["mean"]["dice"] == pytest.approx(2 / 3)
     assert summary["sd"]["dice"] == pytest.approx(math.sqrt(1 / 3))
@@ -74,8 +75,8 @@ def test_summary_by_hand():
 
 
 def test_summary_of_one_and_of_none():
-    assert summarise(rows_of())["kidney"]["sd"]["dice"] is None
-    nothing = summarise([])["kidney"]
+    assert summarise(rows_of(), KIDNEY_TUMOR)["kidney"]["sd"]["dice"] is None
+    nothing = summarise([], KIDNEY_TUMOR)["kidney"]
     assert (nothing["num_cases"], nothing["mean"]["dice"], nothing["sd"]["dice"]) == (0, None, None)
 
 
@@ -95,7 +96,7 @@ def test_a_false_alarm_can_be_forgiven():
 
 
 def test_evaluation_is_what_other_programs_read():
-    result = evaluation({"a": rows_of(), "b": rows_of(tumor=False, alarm=True)})
+    result = evaluation({"a": rows_of(), "b": rows_of(tumor=False, alarm=True)}, KIDNEY_TUMOR)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert set(result) == {"cases", "summary", "detection"}
     assert list(result["cases"]["a"]) == ["kidney", "tumor", "kidney_and_mass", "mass"]
@@ -106,7 +107,7 @@ def test_evaluation_is_what_other_programs_read():
 
 
 def test_evaluation_of_nothing():
-    result = evaluation({})
+    result = evaluation({}, KIDNEY_TUMOR)
     assert result["cases"] == {}
     assert result["detection"]["voxel"]["specificity"]["value"] is None
 
@@ -123,7 +124,7 @@ def test_a_mass_has_a_tolerance_of_its_own():
     truth, pred = (np.zeros((4, 4, 4), np.uint8) for _ in range(2))
     truth[1, 1, 1] = 2
     pred[1, 1, 2] = 2  # 1.14 mm apart
-    _, tumor, both, mass = measure(truth, pred, (2.0, 2.0, 1.14))
+    _, tumor, both, mass = measure(truth, pred, (2.0, 2.0, 1.14), KIDNEY_TUMOR)
     assert (tumor.surface_dice, mass.surface_dice, both.surface_dice) == (1, 0, 0)
 
 

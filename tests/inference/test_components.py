@@ -1,6 +1,6 @@
 import numpy as np
 
-from renalnet.config import ComponentsConfig
+from renalnet.config import KIDNEY_TUMOR, ComponentsConfig
 from renalnet.inference.components import keep_largest
 
 SPACING = (2.0, 1.0, 0.5)
@@ -8,7 +8,7 @@ SPACING = (2.0, 1.0, 0.5)
 
 
 def largest_component(labels, **config):
-    return keep_largest(labels, SPACING, ComponentsConfig(**config))
+    return keep_largest(labels, SPACING, ComponentsConfig(**config), KIDNEY_TUMOR)
 
 
 def empty(shape=(6, 8, 8)):

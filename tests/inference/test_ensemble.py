@@ -23,7 +23,7 @@ NORMALISATION = Normalisation(-200, 500, 0.3)
 def save_member(folder: Path, train: TrainConfig, seed: int, normalisation: Normalisation = NORMALISATION) -> str:
     """Write the bundle of an untrained network."""
     config = {"train": train.model_dump(mode="json"), "normalisation": asdict(normalisation), "seed": seed}
-    save_model(folder, dict(build_net(train.net, seed).state_dict()), config)
+    save_model(folder, dict(build_net(train.net, train.labels, seed).state_dict()), config)
     return str(folder)
 
 

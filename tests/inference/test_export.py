@@ -29,7 +29,7 @@ STITCH = StitchConfig(tile=(10, 18, 17), stride=(5, 9, 9))
 
 def save_bundle(folder: Path, name: NetName = "fcn_ppm", seed: int = 0) -> TrainConfig:
     train = TrainConfig(net=NetConfig(name=name, width=8, ppm_kernels=(1, 2, 4)), stitch=STITCH, precision="float32")
-    net = build_net(train.net, seed)
+    net = build_net(train.net, train.labels, seed)
     with torch.no_grad():
         net(torch.rand(2, 1, 12, 20, 20))  # statistics that are not the first ones
         net.head.bias -= net.eval()(torch.rand(2, 1, 12, 20, 20)).mean((0, 2, 3, 4))  # no class is ahead everywhere
@@ -52,12 +52,12 @@ def by_onnxruntime(path: Path):
 def test_labels_are_the_same_under_onnxruntime(name: NetName, tmp_path: Path) -> None:
     train = save_bundle(tmp_path, name)
     assert export_bundle(tmp_path, tmp_path / "model") == [f"{tmp_path}/model.onnx", f"{tmp_path}/model.json"]
-    net = build_net(train.net)
+    net = build_net(train.net, train.labels)
     net.load_state_dict(load_model(tmp_path)[0])
     net.eval()
     image = np.random.default_rng(1).uniform(-0.3, 0.7, (21, 30, 33)).astype(np.float32)
-    ours = stitch([net], image, STITCH)
-    theirs = stitch([by_onnxruntime(tmp_path / "model.onnx")], image, STITCH)
+    ours = stitch([net], image, STITCH, num_classes=3)
+    theirs = stitch([by_onnxruntime(tmp_path / "model.onnx")], image, STITCH, num_classes=3)
     highest = np.sort(ours.probability, axis=0)[-2:]
     decided = highest[1] - highest[0] > 1e-5  # untrained weights leave some voxels undecided
     assert decided.mean() > 0.9 and (theirs.labels == ours.labels).mean() > 0.9995

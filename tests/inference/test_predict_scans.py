@@ -49,7 +49,7 @@ def make_bundle(folder: Path, atlases: Sequence[Atlas]) -> str:
         "roi": PrepareConfig(spacing_mm=(3.0, 2.0, 2.0)).model_dump(mode="json"),
         "final": final,
     }
-    save_model(folder, dict(build_net(train.net).state_dict()), config)
+    save_model(folder, dict(build_net(train.net, train.labels).state_dict()), config)
     storage.write_bytes(storage.join(folder, ATLAS_FILE), atlases_to_bytes(atlases))
     return str(folder)
 

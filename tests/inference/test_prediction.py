@@ -7,7 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from renalnet.config import InferenceConfig, NetConfig, PhantomConfig, PrepareConfig, StitchConfig, TrainConfig
+from renalnet.config import (
+    KIDNEY_TUMOR,
+    InferenceConfig,
+    NetConfig,
+    PhantomConfig,
+    PrepareConfig,
+    StitchConfig,
+    TrainConfig,
+)
 from renalnet.data.cases.loading import load_scan
 from renalnet.data.cases.sides import SIDE_VALUES, split_sides
 from renalnet.data.images.volume import Grid, Volume, write_volume
@@ -52,7 +60,7 @@ def test_folder_without_a_model(tmp_path: Path) -> None:
 def test_a_model_without_atlases_names_the_folders_that_have_them(tmp_path: Path) -> None:
     train = TrainConfig(net=NetConfig(width=4, ppm_kernels=(1, 2)), precision="float32")
     config = {"train": train.model_dump(mode="json"), "normalisation": asdict(Normalisation(-200, 500, 0.3)), "roi": {}}
-    save_model(tmp_path, dict(build_net(train.net).state_dict()), config)
+    save_model(tmp_path, dict(build_net(train.net, train.labels).state_dict()), config)
     rule = r"lacks .*; name the `best` folder of a study, or the folder of a finished `renalnet train`"
     with pytest.raises(CheckpointError, match=rule):
         load_predictor(tmp_path)
@@ -65,8 +73,8 @@ def predictor() -> Predictor:
     painted = [paint_abdomen(COARSE, index) for index in range(4)]
     atlases = [make_atlas(f"p{i}", p.image, p.label, prepare, synthetic=True) for i, p in enumerate(painted)]
     device = pick_device("float32")
-    net = device.place(build_net(NetConfig(width=4, ppm_kernels=(1, 2)))).eval()
-    model = Model((net,), Normalisation(-200, 500, 0.3), device, {})
+    net = device.place(build_net(NetConfig(width=4, ppm_kernels=(1, 2)), KIDNEY_TUMOR)).eval()
+    model = Model((net,), Normalisation(-200, 500, 0.3), KIDNEY_TUMOR, device, {})
     stitch = StitchConfig(tile=(16, 32, 32), stride=(16, 32, 32))
     return Predictor(model, atlases, prepare, InferenceConfig(stitch=stitch))
 

@@ -2,15 +2,21 @@ import itertools
 import os
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from support.label_values import NUM_CLASSES
 
 from renalnet.config import StitchConfig
 from renalnet.errors import InputError
+from renalnet.inference import stitching
 from renalnet.inference.batch_size import BatchSizer
-from renalnet.inference.stitching import stitch, stitch_slabs, sub_volume_starts
+from renalnet.inference.stitching import sub_volume_starts
+
+stitch = partial(stitching.stitch, num_classes=NUM_CLASSES)
+stitch_slabs = partial(stitching.stitch_slabs, num_classes=NUM_CLASSES)
 
 
 def ask(x):
@@ -50,7 +56,8 @@ def brute_force(image, config, forwards=(ask,), weigh=lambda offset, size: 1.0):
         box = tuple(slice(at, at + size) for at, size in zip(corner, sizes, strict=True))
         answers[forward, corner] = forward(torch.from_numpy(image[box][None, None].copy())).softmax(1)[0].numpy()
     labels = np.zeros(image.shape, np.uint8)
-    mean = np.zeros((3, *image.shape))
+    num_classes = len(next(iter(answers.values())))
+    mean = np.zeros((num_classes, *image.shape))
     for voxel in np.ndindex(image.shape):
         covering = [
             (answer, np.subtract(voxel, corner))
@@ -60,8 +67,8 @@ def brute_force(image, config, forwards=(ask,), weigh=lambda offset, size: 1.0):
         seen = [answer[(slice(None), *offset)] for answer, offset in covering]
         weights = [np.prod([weigh(*axis) for axis in zip(offset, sizes, strict=True)]) for _, offset in covering]
         total = np.sum(seen, axis=0, dtype=np.float32)
-        votes = np.bincount(np.argmax(seen, axis=1), minlength=3)
-        labels[voxel] = max(range(3), key=lambda label: (votes[label], total[label], -label))
+        votes = np.bincount(np.argmax(seen, axis=1), minlength=num_classes)
+        labels[voxel] = max(range(num_classes), key=lambda label: (votes[label], total[label], -label))
         mean[(slice(None), *voxel)] = np.average(seen, axis=0, weights=weights)
     return labels, mean
 
@@ -347,7 +354,7 @@ torch.set_num_threads(1)
 ramp = np.linspace(0, 1, 10_000, dtype=np.float32).reshape(100, 100)
 image = np.broadcast_to(ramp, (int(sys.argv[1]), 100, 100))  # one slice in memory
 config = StitchConfig(tile=(64, 100, 100), stride=(32, 100, 100))
-slabs = stitch_slabs([lambda x: torch.cat([x, 1 - x, x * 0], dim=1)], image, config)
+slabs = stitch_slabs([lambda x: torch.cat([x, 1 - x, x * 0], dim=1)], image, config, num_classes=3)
 num_voxels = sum(slab.stitched.labels.size for slab in slabs)
 lines = open("/proc/self/status").read().splitlines()
 print(num_voxels, next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")))

@@ -6,7 +6,7 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from renalnet.config import NETWORKS, NetConfig
+from renalnet.config import KIDNEY_TUMOR, NETWORKS, NetConfig
 from renalnet.nets import build_net
 from renalnet.nets.blocks import POOL, PathLayer, SegmentationNet, convolution_layer
 from renalnet.nets.describe import describe, equal_cost_width, multiply_adds, receptive_length
@@ -14,9 +14,9 @@ from renalnet.nets.describe import describe, equal_cost_width, multiply_adds, re
 
 def test_counts_of_the_papers_network():
     config = NetConfig()
-    description = describe(config, (64, 150, 150))
+    description = describe(config, KIDNEY_TUMOR, (64, 150, 150))
     assert (description.num_residual_blocks, description.num_block_convolutions) == (13, 39)
-    assert description.num_parameters == sum(p.numel() for p in build_net(config).parameters())
+    assert description.num_parameters == sum(p.numel() for p in build_net(config, KIDNEY_TUMOR).parameters())
     assert sum(layer.kind == "MaxPool3d" for layer in description.layers) == 2
     assert [layer.size for layer in description.layers if layer.kind == "MaxPool3d"] == [
         (32, 76, 76),
@@ -27,7 +27,7 @@ def test_counts_of_the_papers_network():
 
 def test_multiply_adds_by_hand():
     """The stem has 12·8·8 voxels, 4 channels and 27 taps, the head the same voxels and 4 to 3 channels."""
-    layers = {layer.name: layer for layer in describe(NetConfig(width=4), (12, 8, 8)).layers}
+    layers = {layer.name: layer for layer in describe(NetConfig(width=4), KIDNEY_TUMOR, (12, 8, 8)).layers}
     assert layers["stem.convolution"].multiply_adds == 768 * 4 * 27
     assert layers["head"].multiply_adds == 768 * 4 * 3
     # 6·4·4 voxels of 8 channels, each written to 2³ voxels of 4 channels.
@@ -35,13 +35,15 @@ def test_multiply_adds_by_hand():
 
 
 def test_training_memory_grows_with_the_voxels():
-    small, large = (describe(NetConfig(width=4, ppm_kernels=()), shape) for shape in ((16, 16, 16), (32, 32, 16)))
+    small, large = (
+        describe(NetConfig(width=4, ppm_kernels=()), KIDNEY_TUMOR, shape) for shape in ((16, 16, 16), (32, 32, 16))
+    )
     assert large.training_memory_mb == pytest.approx(4 * small.training_memory_mb, rel=0.01)
 
 
 def test_training_memory_holds_what_a_backward_pass_needs():
     """The stem of 4 channels keeps at least its image, its convolution and its BatchNorm, in float32."""
-    description = describe(NetConfig(width=4), (64, 64, 64))
+    description = describe(NetConfig(width=4), KIDNEY_TUMOR, (64, 64, 64))
     assert description.training_memory_mb > (1 + 4 + 4) * 4 * 64**3 / 2**20
 
 
@@ -63,7 +65,7 @@ def test_receptive_length_by_hand(path, length):
 
 def probe(config, length):
     """Return the largest number of voxels along x with a gradient, over output positions in the middle."""
-    net = build_net(config).eval().double()  # positive weights, so that no two paths cancel or vanish
+    net = build_net(config, KIDNEY_TUMOR).eval().double()  # positive weights, so that no two paths cancel or vanish
     for parameter in net.parameters():
         nn.init.constant_(parameter, 0.1)
     for pool in (module for module in net.modules() if isinstance(module, nn.MaxPool3d)):
@@ -79,43 +81,43 @@ def probe(config, length):
 @pytest.mark.parametrize("kernels", [(), (2,)])
 def test_receptive_field_is_what_gradients_reach(dilations, kernels):
     config = NetConfig(width=4, encoder_blocks=(1, 1, len(dilations)), dilations=dilations, ppm_kernels=kernels)
-    description = describe(config, (8, 8, 80))
+    description = describe(config, KIDNEY_TUMOR, (8, 8, 80))
     assert description.receptive_field_pooled[2] == probe(config, 80)
     assert description.receptive_field[2] == probe(config.model_copy(update={"ppm_kernels": ()}), 80)
 
 
 def test_receptive_field_of_the_3d_u_net_is_what_gradients_reach():
     config = NetConfig(name="unet3d", width=4)
-    assert describe(config, (8, 8, 128)).receptive_field[2] == probe(config, 128)
+    assert describe(config, KIDNEY_TUMOR, (8, 8, 128)).receptive_field[2] == probe(config, 128)
 
 
 def test_receptive_field_of_the_2d_network_is_its_slice():
-    description = describe(NetConfig(name="pspnet2d"), (8, 20, 24))
+    description = describe(NetConfig(name="pspnet2d"), KIDNEY_TUMOR, (8, 20, 24))
     assert description.receptive_field_pooled == (1, 20, 24)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_equal_cost_width_is_the_nearest_even_one(name):
     reference, shape = NetConfig(width=14), (8, 16, 32)
-    found = equal_cost_width(name, reference, shape)
-    target = multiply_adds(reference, shape)
+    found = equal_cost_width(name, reference, KIDNEY_TUMOR, shape)
+    target = multiply_adds(reference, KIDNEY_TUMOR, shape)
     beside = [w for w in (found - 2, found, found + 2) if w >= 4]
-    gaps = {w: abs(multiply_adds(NetConfig(name=name, width=w), shape) - target) for w in beside}
+    gaps = {w: abs(multiply_adds(NetConfig(name=name, width=w), KIDNEY_TUMOR, shape) - target) for w in beside}
     assert found == min(gaps, key=gaps.get)
 
 
 def test_a_network_that_does_not_scale_keeps_the_width(monkeypatch):
     entry = replace(NETWORKS["unet3d"], scales_with_width=False)
     monkeypatch.setattr("renalnet.nets.describe.NETWORKS", {**NETWORKS, "unet3d": entry})
-    assert equal_cost_width("unet3d", NetConfig(width=14), (8, 16, 32)) == 14
+    assert equal_cost_width("unet3d", NetConfig(width=14), KIDNEY_TUMOR, (8, 16, 32)) == 14
 
 
 def test_a_pooling_that_returns_indices_is_described(monkeypatch):
     """SegNet's pooling: 12·8·8 voxels to half of them on each axis."""
 
     class Pooled(SegmentationNet):
-        def __init__(self, config):
-            super().__init__((2, 2, 2), (2, 2, 2), head_channels=1)
+        def __init__(self, config, num_classes):
+            super().__init__((2, 2, 2), (2, 2, 2), num_classes, head_channels=1)
             self.pool = nn.MaxPool3d(2, return_indices=True)
 
         def features(self, image):
@@ -125,7 +127,7 @@ def test_a_pooling_that_returns_indices_is_described(monkeypatch):
             return (POOL,)
 
     monkeypatch.setattr("renalnet.nets.describe.builder_of", lambda name: Pooled)
-    (pool, _) = describe(NetConfig(), (12, 8, 8)).layers
+    (pool, _) = describe(NetConfig(), KIDNEY_TUMOR, (12, 8, 8)).layers
     assert (pool.kind, pool.size, pool.multiply_adds) == ("MaxPool3d", (6, 4, 4), 0)
 
 
@@ -134,13 +136,13 @@ def test_multiply_adds_are_those_that_pytorch_counts(name):
     """Each is two operations. Only without gradients are deconvolutions an operation that PyTorch counts."""
     config = NetConfig(name=name, width=4, ppm_kernels=())
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        build_net(config).eval()(torch.zeros(1, 1, 24, 32, 40))
-    assert 2 * multiply_adds(config, (24, 32, 40)) == counter.get_total_flops()
+        build_net(config, KIDNEY_TUMOR).eval()(torch.zeros(1, 1, 24, 32, 40))
+    assert 2 * multiply_adds(config, KIDNEY_TUMOR, (24, 32, 40)) == counter.get_total_flops()
 
 
 def kept_mb(config, shape, bfloat16):
     """Return the mebibytes that a real training step keeps for its backward pass, without weights."""
-    net, kept = build_net(config), {}
+    net, kept = build_net(config, KIDNEY_TUMOR), {}
     own = {parameter.data_ptr() for parameter in net.parameters()}
 
     def keep(tensor):
@@ -157,7 +159,7 @@ def kept_mb(config, shape, bfloat16):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_training_memory_is_what_a_step_keeps(name, bfloat16):
     """The estimate is exact in float32. Autocast also keeps copies of the weights, at most six bytes each."""
-    description = describe(NetConfig(name=name, width=8), (24, 32, 40))
+    description = describe(NetConfig(name=name, width=8), KIDNEY_TUMOR, (24, 32, 40))
     kept = kept_mb(description.config, description.shape, bfloat16)
     if bfloat16:
         estimate, copies = description.training_memory_bfloat16_mb, 6 * description.num_parameters / 2**20

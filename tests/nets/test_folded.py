@@ -8,7 +8,7 @@ import torch
 from support.processors import needs_bfloat16_convolutions
 from torch import Tensor, nn
 
-from renalnet.config import NETWORKS, NetConfig, NetName
+from renalnet.config import KIDNEY_TUMOR, NETWORKS, NetConfig, NetName
 from renalnet.nets import SegmentationNet, build_net
 from renalnet.nets import folded as module_folded
 from renalnet.nets.blocks import ConvNorm
@@ -27,7 +27,7 @@ def trained_like(name: NetName, **values: Any) -> SegmentationNet:
 
     Statistics are those of images, so that features keep their scale through the layers.
     """
-    net = build_net(NetConfig(name=name, width=6, **values))
+    net = build_net(NetConfig(name=name, width=6, **values), KIDNEY_TUMOR)
     generator = torch.Generator().manual_seed(1)
     for norm in (module for module in net.modules() if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d)):
         norm.momentum = 0.5
@@ -160,7 +160,7 @@ class Pools(SegmentationNet):
     """A network with poolings that `FoldedPool` computes, and one that it does not."""
 
     def __init__(self) -> None:
-        super().__init__((1, 1, 1), (1, 1, 1), head_channels=1)
+        super().__init__((1, 1, 1), (1, 1, 1), num_classes=3, head_channels=1)
         self.halves = nn.MaxPool3d(2)
         self.with_indices = nn.MaxPool3d(2, return_indices=True)
         self.of_three = nn.MaxPool3d(3, stride=2, padding=1)

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from renalnet.config import NETWORKS, LossConfig, NetConfig, NetName
+from renalnet.config import KIDNEY_TUMOR, NETWORKS, LossConfig, NetConfig, NetName
 from renalnet.nets import SegmentationNet, build_net
 from renalnet.train.losses.cross_entropy import weighted_cross_entropy
 
-WEIGHTS = LossConfig().weights
+WEIGHTS = LossConfig().weights(KIDNEY_TUMOR)
 
 
 def sample(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
@@ -37,7 +37,7 @@ def test_the_gradient_is_the_slope_of_the_loss(name: NetName, training: bool) ->
 
     Their error is about 1e-5. The length is smaller than usual, so that hardly any ReLU or maximum changes in between.
     """
-    net = build_net(NetConfig(name=name, width=4, ppm_kernels=(2, 16))).double().train(training)
+    net = build_net(NetConfig(name=name, width=4, ppm_kernels=(2, 16)), KIDNEY_TUMOR).double().train(training)
     generator = torch.Generator().manual_seed(1)
     for norm in (module for module in net.modules() if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d)):
         nn.init.normal_(norm.bias, std=0.3, generator=generator)  # at zero, inactive features are at the kink of a ReLU
@@ -60,7 +60,7 @@ def test_the_gradient_is_the_slope_of_the_loss(name: NetName, training: bool) ->
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_bfloat16_loss_follows_float64(name: NetName) -> None:
     """The measured error is 0.1 % for the 3D networks and 1.4 % for the 2D network."""
-    net = build_net(NetConfig(name=name, width=8)).train()
+    net = build_net(NetConfig(name=name, width=8), KIDNEY_TUMOR).train()
     exact = deepcopy(net).double()
     image, label = sample()
     loss = loss_of(exact, image.double(), label)
@@ -87,7 +87,7 @@ def test_the_bfloat16_gradient_follows_float64(name: NetName) -> None:
     With initial weights, the gradient of these deep networks is mostly rounding, with PyTorch's operations and with the
     compiled one: a fifth of it is left in bfloat16, and a hundredth is lost in float32.
     """
-    net = build_net(NetConfig(name=name, width=8)).train()
+    net = build_net(NetConfig(name=name, width=8), KIDNEY_TUMOR).train()
     image, label = sample()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
     for _ in range(20):

@@ -5,7 +5,7 @@ import torch
 from support.processors import needs_bfloat16_convolutions
 from torch import nn
 
-from renalnet.config import NETWORKS, NetConfig, NetName
+from renalnet.config import KIDNEY_TUMOR, NETWORKS, NetConfig, NetName
 from renalnet.errors import ConfigError
 from renalnet.nets import PyramidPooling, ResidualBlock, build_net
 
@@ -13,12 +13,12 @@ SIZES = [(1, 1, 1), (5, 7, 3), (9, 16, 13), (8, 18, 22)]
 
 
 def net_of(name="fcn_ppm", **values):
-    return build_net(NetConfig(name=name, width=4, **values))
+    return build_net(NetConfig(name=name, width=4, **values), KIDNEY_TUMOR)
 
 
 def test_the_papers_network_has_13_blocks_39_convolutions_and_2_poolings():
     pooled_to = []
-    net = build_net(NetConfig())
+    net = build_net(NetConfig(), KIDNEY_TUMOR)
     net.pool.register_forward_hook(lambda module, inputs, output: pooled_to.append(tuple(output.shape[2:])))
     net.eval()(torch.zeros(1, 1, 8, 16, 24))
     blocks = [module for module in net.modules() if isinstance(module, ResidualBlock)]
@@ -126,9 +126,12 @@ def test_slices_do_not_see_each_other_in_the_2d_network():
 def test_weights_follow_from_the_seed_alone(name):
     config = NetConfig(name=name, width=4)
     torch.manual_seed(1)
-    first = build_net(config, seed=3).state_dict()
+    first = build_net(config, KIDNEY_TUMOR, seed=3).state_dict()
     torch.manual_seed(2)
-    again, other = build_net(config, seed=3).state_dict(), build_net(config, seed=4).state_dict()
+    again, other = (
+        build_net(config, KIDNEY_TUMOR, seed=3).state_dict(),
+        build_net(config, KIDNEY_TUMOR, seed=4).state_dict(),
+    )
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not torch.equal(first["head.weight"], other["head.weight"])
 
@@ -147,14 +150,14 @@ def test_weights_are_contiguous_as_weight_files_need_them():
 def test_unknown_name_lists_the_nearest():
     config = NetConfig.model_construct(name="unet2d", width=4)
     with pytest.raises(ConfigError, match=r"'unet2d' is no network; did you mean 'unet3d'\?"):
-        build_net(config)
+        build_net(config, KIDNEY_TUMOR)
 
 
 @pytest.mark.parametrize("name", ["fcn_ppm", "unet3d"])
 @pytest.mark.parametrize("depth", [1, 4, 8, 12, 16])
 def test_bfloat16_gradients_of_flat_inputs_agree_with_float32(name: NetName, depth: int) -> None:
     """With two slices in the coarsest map, oneDNN returned gradients from memory that was never written."""
-    net = build_net(NetConfig(name=name, width=8)).train()
+    net = build_net(NetConfig(name=name, width=8), KIDNEY_TUMOR).train()
     image = torch.randn(2, 1, depth, 16, 16, generator=torch.Generator().manual_seed(0))
     norms = []
     for enabled in (False, True):

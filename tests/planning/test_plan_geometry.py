@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.bodies import HALF_AXES_MM, Ball, ball, ellipsoid, ellipsoid_cm2, kidney_with, places
 
+from renalnet.config import KIDNEY_TUMOR
 from renalnet.planning import find_kidneys, measure_kidney
 from renalnet.planning.area import contact_cm2, surface_cm2
 from renalnet.planning.extent import axial_diameter_mm, diameter_mm, largest_diameter_mm, voxel_centres_mm
@@ -62,7 +63,7 @@ def test_a_kidney_with_a_tumor(body, spacing_mm):
 @pytest.mark.parametrize("spacing_mm", SPACINGS)
 def test_a_kidney_alone(spacing_mm):
     z, y, x = HALF_AXES_MM
-    (kidney,) = find_kidneys(ellipsoid(spacing_mm).astype(np.uint8), spacing_mm)
+    (kidney,) = find_kidneys(ellipsoid(spacing_mm).astype(np.uint8), spacing_mm, KIDNEY_TUMOR)
     sheet = measure_kidney(kidney)
     assert sheet.side == "kidney"
     assert sheet.kidney_ml == pytest.approx(4 / 3 * np.pi * z * y * x / 1000, rel=0.02)
@@ -137,7 +138,7 @@ def test_a_tumor_just_beneath_the_surface(spacing_mm):
 @given(before=st.tuples(*[st.integers(0, 9)] * 3), behind=st.tuples(*[st.integers(0, 9)] * 3))
 def test_the_place_in_the_volume_changes_nothing(before, behind):
     kidney = kidney_with(CENTRAL, COARSE)
-    (moved,) = find_kidneys(np.pad(kidney.labels, list(zip(before, behind, strict=True))), COARSE)
+    (moved,) = find_kidneys(np.pad(kidney.labels, list(zip(before, behind, strict=True))), COARSE, KIDNEY_TUMOR)
     assert measure_kidney(moved) == measure_kidney(kidney)
 
 
@@ -159,7 +160,7 @@ def test_parenchyma_beyond_the_margin():
     labels = np.zeros((30, 12, 12), dtype=np.uint8)
     labels[5:25, 1:11, 1:11] = 1
     labels[20:25, 1:11, 1:11] = 2
-    (kidney,) = find_kidneys(labels, (1.0, 1.0, 1.0))
+    (kidney,) = find_kidneys(labels, (1.0, 1.0, 1.0), KIDNEY_TUMOR)
     sheet = measure_kidney(kidney)
     assert (sheet.kidney_ml, sheet.tumor_ml) == (1.5, 0.5)
     assert sheet.remaining_ml == pytest.approx(1.0)  # voxels whose centres are at least 6 mm from the nearest
@@ -189,7 +190,7 @@ def test_the_index_of_centrality():
 @pytest.mark.parametrize("axis", [1, 2])
 def test_a_mirror_image_measures_the_same(axis):
     kidney = kidney_with(CENTRAL, (2.0, 1.0, 1.0))
-    (mirrored,) = find_kidneys(np.flip(kidney.labels, axis), kidney.spacing_mm)
+    (mirrored,) = find_kidneys(np.flip(kidney.labels, axis), kidney.spacing_mm, KIDNEY_TUMOR)
     first = measure_kidney(kidney).tumor
     second = measure_kidney(mirrored).tumor
     assert first is not None and second is not None

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from renalnet.config import KIDNEY_TUMOR
 from renalnet.data.images.mask_files import read_mask
 from renalnet.planning import Sheet, find_kidneys, measure_kidney
 from renalnet.planning.extent import largest_diameter_mm, voxel_centres_mm
@@ -13,8 +14,8 @@ THIN_TUMORS = ("case_00050", "case_00132", "case_00155", "case_00158")
 
 
 def sheets_of(path: Path) -> list[Sheet]:
-    mask = read_mask(path)
-    return [measure_kidney(kidney) for kidney in find_kidneys(mask.array, mask.grid.spacing_mm)]
+    mask = read_mask(path, KIDNEY_TUMOR)
+    return [measure_kidney(kidney) for kidney in find_kidneys(mask.array, mask.grid.spacing_mm, KIDNEY_TUMOR)]
 
 
 @pytest.mark.parametrize("case", THIN_TUMORS)
@@ -29,7 +30,7 @@ def test_measures_of_a_real_tumor_agree_with_each_other(real_data, case):
     assert tumor.volume_ml <= sheet.tumor_ml
     assert sheet.remaining_ml < sheet.kidney_ml
     if sheet.num_tumors == 1:
-        mask = read_mask(path)
+        mask = read_mask(path, KIDNEY_TUMOR)
         assert tumor.diameter_3d_mm >= largest_diameter_mm(voxel_centres_mm(mask.array == 2, mask.grid.spacing_mm))
 
 

@@ -5,6 +5,7 @@ from functools import cache
 
 import numpy as np
 
+from renalnet.config import KIDNEY_TUMOR
 from renalnet.planning import Kidney, find_kidneys
 from renalnet.types import MaskArray, Triple
 
@@ -93,5 +94,5 @@ def kidney_with(body: Ball, spacing_mm: Triple) -> Kidney:
     """Return an ellipsoid with a ball, which replaces the ellipsoid where they overlap."""
     labels = ellipsoid(spacing_mm).astype(np.uint8)
     labels[ball(body, spacing_mm)] = 2
-    (kidney,) = find_kidneys(labels, spacing_mm)
+    (kidney,) = find_kidneys(labels, spacing_mm, KIDNEY_TUMOR)
     return kidney

@@ -31,7 +31,7 @@ def losses_to(losses: list[float]) -> Callable[[StepReport], None]:
 
 
 def test_auto_compiles_on_a_gpu_only(tiny_train: TrainConfig) -> None:
-    net = build_net(tiny_train.net)
+    net = build_net(tiny_train.net, tiny_train.labels)
     assert not TrainingForward(net, pick_device("float32"), "auto").is_compiled
     assert TrainingForward(net, Device(torch.device("cuda"), False), "auto").is_compiled
     assert not TrainingForward(net, Device(torch.device("cuda"), False), "off").is_compiled
@@ -44,7 +44,7 @@ def test_a_compiler_that_cannot_begin_is_gone_without(
         raise RuntimeError("torch.compile is not supported here")
 
     monkeypatch.setattr(torch, "compile", refuse)
-    forward = TrainingForward(build_net(tiny_train.net), pick_device("float32"), "on")
+    forward = TrainingForward(build_net(tiny_train.net, tiny_train.labels), pick_device("float32"), "on")
     assert not forward.is_compiled
     assert f"{LATER} (torch.compile is not supported here); training continues without compiling" in caplog.text
 

@@ -44,7 +44,7 @@ def make_stepper(config: TrainConfig, cohort: Cohort) -> tuple[Stepper, BatchLoa
     device = pick_device(config.precision)
     augmenter = Augmenter(config.augment, cohort.normalisation, config.seed)
     tensors = TensorMaker(cohort.normalisation, device, augmenter)
-    stepper = Stepper(build_net(config.net, config.seed), config, device, tensors)
+    stepper = Stepper(build_net(config.net, config.labels, config.seed), config, device, tensors)
     stepper.begin_epoch(config.optim.base_rate)
     return stepper, BatchLoader(cohort.train, config, fill_hu=cohort.normalisation.hu_min)
 
@@ -72,7 +72,7 @@ def refuse_more_than(
 
 def test_fused_steps_are_plain_sgd(tiny_train: TrainConfig, ball_cohort: Cohort) -> None:
     stepper, loader = make_stepper(tiny_train, ball_cohort)
-    plain = build_net(tiny_train.net, tiny_train.seed).train()
+    plain = build_net(tiny_train.net, tiny_train.labels, tiny_train.seed).train()
     optim = tiny_train.optim
     optimizer = torch.optim.SGD(
         plain.parameters(), optim.base_rate, optim.momentum, weight_decay=optim.weight_decay, foreach=False
@@ -85,7 +85,9 @@ def test_fused_steps_are_plain_sgd(tiny_train: TrainConfig, ball_cohort: Cohort)
     for step in range(3):
         (loss,) = stepper.step(loader.batch(step))
         image, label = tensors(loader.batch(step))
-        expected = supervised_loss(plain.training_logits(image), label, loss_of(tiny_train.loss, label))
+        expected = supervised_loss(
+            plain.training_logits(image), label, loss_of(tiny_train.loss, tiny_train.labels, label)
+        )
         optimizer.zero_grad()
         expected.backward()
         torch.nn.utils.clip_grad_norm_(plain.parameters(), optim.clip_norm)
@@ -248,7 +250,7 @@ def test_a_validation_that_does_not_fit_fails_in_words_and_is_made_when_it_does(
     assert run.step == config.steps_per_epoch and not run.is_finished
     (record,) = run
     (undisturbed,) = TrainingRun(config, ball_cohort, str(tmp_path / "other"))
-    assert (record.loss, record.dice_kidney) == (undisturbed.loss, undisturbed.dice_kidney)
+    assert (record.loss, record.dice) == (undisturbed.loss, undisturbed.dice)
 
 
 def test_other_errors_are_nobodys_memory(

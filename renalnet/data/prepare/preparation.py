@@ -11,6 +11,7 @@ from itertools import chain
 from typing import Final, TypeAlias
 
 from renalnet.config import fingerprint
+from renalnet.config.labels import require_same_labels
 from renalnet.data.cases.findings import Finding, errors_by_case
 from renalnet.data.cases.layouts import FoundCases, ScanCase
 from renalnet.data.cases.splits import assign_splits
@@ -313,7 +314,9 @@ def _existing(request: Request) -> Store | None:
     if not storage.exists(storage.join(request.out, MANIFEST)):
         return None
     store = open_store(request.out)
-    if store.manifest.config != request.config:
+    require_same_labels(store.labels, request.config.labels, str(request.out), "the preparation", StoreError)
+    # Sets of the same labels may differ in colors and codes, which do not change an ROI.
+    if store.manifest.config.model_copy(update={"labels": request.config.labels}) != request.config:
         raise StoreError(f"{request.out}: holds a store of other settings; choose another folder, or its settings")
     return store
 

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from scipy import ndimage
 
-from renalnet.config import ComponentsConfig, CrfConfig, KIDNEY_TUMOR, NetConfig, StitchConfig
+from renalnet.config import KIDNEY_TUMOR, ComponentsConfig, CrfConfig, NetConfig, StitchConfig
 from renalnet.evaluation.table import measure
 from renalnet.inference.components import keep_largest
 from renalnet.inference.crf import CRF_HU_RANGE, refine

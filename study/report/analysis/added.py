@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from renalnet.config import LabelSet
 from renalnet.data.images.mask_files import find_masks, read_source_mask
 from renalnet.data.images.resampling import regrid_label
 from renalnet.data.images.volume import canonical, grid_difference
@@ -89,8 +90,8 @@ def measure_added(name: str, folder: Path, store: Store) -> Added:
     labels = dict[str, LabelArray]()
     # A generator, so that only one ROI is in memory.
     for roi in (store.read(case) for case in cases if case in masks):
-        labels[roi.case] = _on_roi(masks[roi.case], roi)
-        measured.extend(_measure(name, labels[roi.case], roi))
+        labels[roi.case] = _on_roi(masks[roi.case], roi, store.labels)
+        measured.extend(_measure(name, labels[roi.case], roi, store.labels))
     if not labels:
         raise InputError(
             f"{folder}: holds no mask of the {len(cases)} test cases; name the files as the cases, such as "
@@ -99,8 +100,8 @@ def measure_added(name: str, folder: Path, store: Store) -> Added:
     return Added(name, measured, labels, [case for case in cases if case not in labels])
 
 
-def _on_roi(path: Path, roi: Roi) -> LabelArray:
-    mask = read_source_mask(path)
+def _on_roi(path: Path, roi: Roi, labels: LabelSet) -> LabelArray:
+    mask = read_source_mask(path, labels)
     difference = grid_difference(mask.grid, roi.source)
     if difference:
         raise InputError(
@@ -111,8 +112,8 @@ def _on_roi(path: Path, roi: Roi) -> LabelArray:
     return regrid_label(canonical(mask, is_label=True), roi.grid).array
 
 
-def _measure(name: str, labels: LabelArray, roi: Roi) -> Iterable[Measurement]:
+def _measure(name: str, values: LabelArray, roi: Roi, labels: LabelSet) -> Iterable[Measurement]:
     # Only rows of the final stage enter Table I; another program has no stages.
     about = {"case": roi.case, "split": "test", "network": name, "role": ADDED, "stage": FINAL}
-    for measures in measure(roi.label, labels, roi.spacing_mm):
+    for measures in measure(roi.label, values, roi.spacing_mm, labels):
         yield row_of(name, Measurement, {**about, **asdict(measures)})

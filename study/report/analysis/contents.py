@@ -30,6 +30,7 @@ class Report:
     settings: Settings
     summary: Summary
     detections: list[MethodDetection]
+    """By lesion, the tumor first, then by method."""
     added: list[Added]
     """Other programs' masks; their measurements are part of the content as well."""
     page: str | None = None
@@ -50,7 +51,7 @@ def analyse(results: Results, settings: Settings, programs: Programs | None = No
         added = [measure_added(name, folder, store) for name, folder in programs.folders]
         # Before the summary, which treats programs like methods of the study.
         content = _with_added(content, added)
-    detections = detections_of(final_test_rows(content), settings)
+    detections = detections_of(final_test_rows(content), content.labels, settings)
     return Report(content, settings, summarise(content, settings), detections, added)
 
 

@@ -11,7 +11,7 @@ from study.report.analysis.methods import Method, method_of, method_place
 
 @dataclass(frozen=True)
 class LabelMeans:
-    """Means of a method over the test cases for one label: kidney, tumor, or a class of the KiTS challenge."""
+    """Means of a method over the test cases for one label of the study or class of the KiTS challenge."""
 
     method: Method
     label: str

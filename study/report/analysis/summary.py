@@ -1,9 +1,11 @@
 """What a study found, computed from its rows: Table I, the stages of inference, differences, cases and costs."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from renalnet.config import LabelSet
+from renalnet.config.labels import KIDNEY, TUMOR, Label
 from renalnet.config.networks import MAIN_NETWORK, PaperRow
 from renalnet.inference.post_processing import FINAL
 from study.records.content import ResultsContent
@@ -28,15 +30,29 @@ class Standing:
 
     method: Method
     stage: str
-    dice_kidney: Estimate
-    dice_tumor: Estimate
-    distance_kidney_px: Estimate
-    """Mean distance between true and predicted surface, in voxels of the ROI."""
-    distance_tumor_px: Estimate
-    dice_tumor_diseased: Estimate | None
-    """Dice of the tumor over the cases that have a tumor, as in the paper's cohort; None where no case has one."""
-    num_empty_predictions: int
-    """Number of cases with a tumor for which no tumor was predicted."""
+    dice: dict[str, Estimate]
+    """By label, in the order of the study's label set."""
+    distance_px: dict[str, Estimate]
+    """Mean distance between true and predicted surface by label, in voxels of the ROI."""
+    dice_where_present: dict[str, Estimate | None]
+    """Dice of each lesion over the cases that have it, as in the paper's cohort; None where no case has it."""
+    empty_predictions: dict[str, int]
+    """Number of cases with a lesion for which none was predicted, by lesion."""
+
+    @property
+    def num_cases(self) -> int:
+        """Number of cases of the split."""
+        return self.dice[TUMOR].num
+
+    @property
+    def mean_dice(self) -> float:
+        """Mean of the labels' mean Dice, by which the winner is chosen."""
+        return sum(value.mean for value in self.dice.values()) / len(self.dice)
+
+    @property
+    def num_empty_predictions(self) -> int:
+        """Number of cases with a tumor for which no tumor was predicted."""
+        return self.empty_predictions[TUMOR]
 
     @property
     def paper(self) -> PaperRow | None:
@@ -65,38 +81,63 @@ class CaseOutcome:
     case: str
     network: str
     """Network of the winner."""
-    tumor_ml: float
-    """True volume."""
-    tumor_pred_ml: float
-    """Volume predicted by the winner."""
-    kidney_ml: float
-    kidney_pred_ml: float
-    dice_kidney: float
-    """Dice of the winner."""
-    dice_tumor: float
-    distance_kidney_px: float
-    """Mean surface distance of the winner, in voxels of the ROI."""
-    distance_tumor_px: float
-    has_tumor: bool
-    """Whether the truth holds a tumor."""
-    found: bool | None
-    """Whether the winner found the tumor; None where there is none."""
-    others: dict[str, tuple[float, float]]
-    """Dice of (kidney, tumor) by name of the baselines, rules and programs."""
+    volume_ml: dict[str, float]
+    """True volume by label, in the order of the study's label set."""
+    pred_ml: dict[str, float]
+    """Volume by label that the winner predicted."""
+    dice: dict[str, float]
+    """Dice of the winner by label."""
+    distance_px: dict[str, float]
+    """Mean surface distance of the winner by label, in voxels of the ROI."""
+    present: dict[str, bool]
+    """Whether the truth holds a lesion, by lesion."""
+    found_lesions: dict[str, bool | None]
+    """Whether the winner found a lesion, by lesion; None where there is none."""
+    others: dict[str, dict[str, float]]
+    """Dice by label, by name of the baselines, rules and programs."""
     expected_dice: float | None = None
     """Dice of the tumor, estimated from the winner's mask without the truth; None where it was not estimated."""
 
     @property
-    def dice_by_network(self) -> dict[str, tuple[float, float]]:
-        """Dice of (kidney, tumor) by name, the winner first."""
-        return {self.network: (self.dice_kidney, self.dice_tumor), **self.others}
+    def tumor_ml(self) -> float:
+        """True volume of the tumor."""
+        return self.volume_ml[TUMOR]
 
     @property
-    def verdict(self) -> str:
-        """The outcome of tumor detection for people."""
-        if self.has_tumor:
-            return "found" if self.found else "missed"
-        return "false alarm" if self.tumor_pred_ml > 0 else "no tumor, none predicted"
+    def kidney_ml(self) -> float:
+        """True volume of the kidney."""
+        return self.volume_ml[KIDNEY]
+
+    @property
+    def dice_tumor(self) -> float:
+        """Tumor Dice of the winner."""
+        return self.dice[TUMOR]
+
+    @property
+    def dice_kidney(self) -> float:
+        """Kidney Dice of the winner."""
+        return self.dice[KIDNEY]
+
+    @property
+    def has_tumor(self) -> bool:
+        """Whether the truth holds a tumor."""
+        return self.present[TUMOR]
+
+    @property
+    def found(self) -> bool | None:
+        """Whether the winner found the tumor; None where there is none."""
+        return self.found_lesions[TUMOR]
+
+    @property
+    def dice_by_network(self) -> dict[str, dict[str, float]]:
+        """Dice by label of each method, by its name; the winner is first."""
+        return {self.network: self.dice, **self.others}
+
+    def verdict(self, lesion: Label) -> str:
+        """Return the outcome of the detection of a lesion for people."""
+        if self.present[lesion.name]:
+            return "found" if self.found_lesions[lesion.name] else "missed"
+        return "false alarm" if self.pred_ml[lesion.name] > 0 else f"no {lesion.title}, none predicted"
 
 
 @dataclass(frozen=True)
@@ -139,25 +180,27 @@ class Summary:
     @property
     def rule_margins(self) -> list[Margin]:
         """The winner's tumor Dice minus that of each intensity rule."""
-        return [margin for margin in self.margins if margin.other.role == RULE and margin.label == "tumor"]
+        return [margin for margin in self.margins if margin.other.role == RULE and margin.label == TUMOR]
 
 
 def summarise(content: ResultsContent, settings: Settings) -> Summary:
     """Return the summary of a results folder; every mean is over all cases, those with empty masks included."""
     trials = content.trials or []
     measurements = content.measurements or []
+    labels = content.labels
     final = final_test_rows(content)
     chosen = next((row.checkpoint for row in measurements if row.role == WINNER), None)
-    standings = standings_of(final, settings)
-    cases = case_outcomes(final, content.qualities)
+    standings = standings_of(final, labels, settings)
+    stages = standings_of(_of_test(measurements), labels, settings)
+    cases = case_outcomes(final, labels, content.qualities)
     return Summary(
         winner=find_winner(trials, chosen),
         is_provisional=chosen is None,
         standings=[row for row in standings if row.method.role != APPENDIX],
         appendix=[row for row in standings if row.method.role == APPENDIX],
-        selection=_selection(measurements, settings),
-        stages=[row for row in standings_of(_of_test(measurements), settings) if row.method.role == WINNER],
-        margins=margins_of(final, settings),
+        selection=_selection(measurements, labels, settings),
+        stages=[row for row in stages if row.method.role == WINNER],
+        margins=margins_of(final, labels, settings),
         cases=cases,
         trust=_trust(cases, settings),
         states=dict(Counter(trial.state for trial in trials)),
@@ -178,59 +221,75 @@ def _of_test(rows: Iterable[Measurement]) -> list[Measurement]:
     return [row for row in rows if row.split == "test"]
 
 
-def _selection(measurements: Iterable[Measurement], settings: Settings) -> list[Standing]:
+def _selection(measurements: Iterable[Measurement], labels: LabelSet, settings: Settings) -> list[Standing]:
     validation = [row for row in measurements if row.split == "validation" and row.stage == FINAL]
     # An intensity rule cannot be a finalist.
-    found = [row for row in standings_of(validation, settings) if row.method.role != RULE]
-    return sorted(found, key=lambda row: row.dice_kidney.mean + row.dice_tumor.mean, reverse=True)
+    found = [row for row in standings_of(validation, labels, settings) if row.method.role != RULE]
+    return sorted(found, key=lambda row: row.mean_dice, reverse=True)
 
 
-def standings_of(rows: Iterable[Measurement], settings: Settings) -> list[Standing]:
+def tumor_first(labels: LabelSet) -> list[Label]:
+    """Return the tumor, the kidney, then the other labels by value: the order of what is compared by label."""
+    first = [labels.tumor, labels.kidney]
+    return [*first, *(label for label in labels.labels if label not in first)]
+
+
+def lesions_of(labels: LabelSet) -> list[Label]:
+    """Return the lesions of the kidney, the tumor first."""
+    return [label for label in tumor_first(labels) if label in labels.lesions]
+
+
+def standings_of(rows: Iterable[Measurement], labels: LabelSet, settings: Settings) -> list[Standing]:
     """Return one standing for each method and stage in the order of the tables.
 
-    A method without rows of both kidney and tumor is left out.
+    A method without rows of every label is left out.
     """
     groups: dict[tuple[Method, str], list[Measurement]] = {}
     for row in rows:
         groups.setdefault((method_of(row), row.stage), []).append(row)
-    found = [_standing(method, stage, group, settings) for (method, stage), group in groups.items()]
+    found = [_standing(method, stage, group, labels, settings) for (method, stage), group in groups.items()]
     return sorted(
         (row for row in found if row is not None), key=lambda row: (method_place(row.method), stage_place(row.stage))
     )
 
 
-def _standing(method: Method, stage: str, rows: Sequence[Measurement], settings: Settings) -> Standing | None:
-    kidney = [row for row in rows if row.label == "kidney"]
-    tumor = [row for row in rows if row.label == "tumor"]
-    dice = [estimate([row.dice for row in label], settings) for label in (kidney, tumor)]
-    distance = [estimate([row.surface_distance_px for row in label], settings) for label in (kidney, tumor)]
-    if dice[0] is None or dice[1] is None or distance[0] is None or distance[1] is None:
+def _standing(
+    method: Method, stage: str, rows: Sequence[Measurement], labels: LabelSet, settings: Settings
+) -> Standing | None:
+    own = {name: [row for row in rows if row.label == name] for name in labels.names}
+    if not all(own.values()):
         return None
-    diseased = [row for row in tumor if not row.truth_empty]
+    diseased = {label.name: [row for row in own[label.name] if not row.truth_empty] for label in lesions_of(labels)}
     return Standing(
         method=method,
         stage=stage,
-        dice_kidney=dice[0],
-        dice_tumor=dice[1],
-        distance_kidney_px=distance[0],
-        distance_tumor_px=distance[1],
-        dice_tumor_diseased=estimate([row.dice for row in diseased], settings),
-        num_empty_predictions=sum(row.pred_empty for row in diseased),
+        dice=_estimates({name: [row.dice for row in some] for name, some in own.items()}, settings),
+        distance_px=_estimates(
+            {name: [row.surface_distance_px for row in some] for name, some in own.items()}, settings
+        ),
+        dice_where_present={name: estimate([row.dice for row in some], settings) for name, some in diseased.items()},
+        empty_predictions={name: sum(row.pred_empty for row in some) for name, some in diseased.items()},
     )
 
 
-def margins_of(final: Sequence[Measurement], settings: Settings) -> list[Margin]:
+def _estimates(values: Mapping[str, Sequence[float]], settings: Settings) -> dict[str, Estimate]:
+    """Return the estimate of each label that has values."""
+    found = {name: estimate(some, settings) for name, some in values.items()}
+    return {name: known for name, known in found.items() if known is not None}
+
+
+def margins_of(final: Sequence[Measurement], labels: LabelSet, settings: Settings) -> list[Margin]:
     """Return the margins of the winner over each baseline, rule and program, over the cases that both have."""
     by_method: dict[Method, dict[tuple[str, str], float]] = {}
     for row in final:
         by_method.setdefault(method_of(row), {})[row.case, row.label] = row.dice
     winner = next((scores for method, scores in by_method.items() if method.role == WINNER), {})
     found = {
-        (method, label): difference
+        (method, label.name): difference
         for method, scores in by_method.items()
         if method.role in COMPARED
-        for label in ("tumor", "kidney")
-        if (difference := _difference(label, winner, scores, settings))
+        for label in tumor_first(labels)
+        if (difference := _difference(label.name, winner, scores, settings))
     }
     corrected = holm([difference.p_value for difference in found.values()])
     return [
@@ -252,45 +311,57 @@ def _difference(
     return paired_difference([ours[key] for key in shared], [theirs[key] for key in shared], settings)
 
 
-def case_outcomes(final: Iterable[Measurement], qualities: Iterable[Quality] = ()) -> list[CaseOutcome]:
-    """Return the test cases by falling tumor Dice of the winner; a case without the winner's rows is left out."""
+def case_outcomes(
+    final: Iterable[Measurement], labels: LabelSet, qualities: Iterable[Quality] = ()
+) -> list[CaseOutcome]:
+    """Return the test cases by falling tumor Dice of the winner.
+
+    A case without rows of the winner for every label is left out.
+    """
     # Validation cases have an estimate as well.
     expected = {quality.case: quality.expected_dice for quality in qualities if quality.split == "test"}
     cases: dict[str, list[Measurement]] = {}
     for row in final:
         cases.setdefault(row.case, []).append(row)
-    found = [_outcome(case, rows, expected.get(case)) for case, rows in cases.items()]
+    found = [_outcome(case, rows, labels, expected.get(case)) for case, rows in cases.items()]
     # Equal Dice is common (0, or 1 without a tumor), so the name decides between equals.
     return sorted((row for row in found if row is not None), key=lambda row: (-row.dice_tumor, row.case))
 
 
-def _outcome(case: str, rows: Iterable[Measurement], expected_dice: float | None) -> CaseOutcome | None:
-    # Without the appendix, because its finalists share a network and would replace each other under its name.
-    table = {(row.role == WINNER, row.network, row.label): row for row in rows if row.role != APPENDIX}
-    ours = {label: row for (is_winner, _, label), row in table.items() if is_winner}
-    if not {"kidney", "tumor"} <= ours.keys():
-        return None
-    kidney = ours["kidney"]
-    tumor = ours["tumor"]
-    names = {network for is_winner, network, _ in table if not is_winner}
+def _outcome(
+    case: str, rows: Iterable[Measurement], labels: LabelSet, expected_dice: float | None
+) -> CaseOutcome | None:
     # Masks of another program may be missing for a case.
-    complete = [n for n in sorted(names) if (False, n, "kidney") in table and (False, n, "tumor") in table]
+    complete = {key: own for key, own in _by_method(rows).items() if own.keys() >= set(labels.names)}
+    ours = next((own for (is_winner, _), own in complete.items() if is_winner), None)
+    if ours is None:
+        return None
     return CaseOutcome(
         case=case,
-        network=tumor.network,
-        tumor_ml=tumor.volume_truth_ml,
-        tumor_pred_ml=tumor.volume_pred_ml,
-        kidney_ml=kidney.volume_truth_ml,
-        kidney_pred_ml=kidney.volume_pred_ml,
-        dice_kidney=kidney.dice,
-        dice_tumor=tumor.dice,
-        distance_kidney_px=kidney.surface_distance_px,
-        distance_tumor_px=tumor.surface_distance_px,
-        has_tumor=not tumor.truth_empty,
-        found=tumor.found,
+        network=ours[TUMOR].network,
+        volume_ml={name: ours[name].volume_truth_ml for name in labels.names},
+        pred_ml={name: ours[name].volume_pred_ml for name in labels.names},
+        dice=_dice(ours, labels),
+        distance_px={name: ours[name].surface_distance_px for name in labels.names},
+        present={label.name: not ours[label.name].truth_empty for label in lesions_of(labels)},
+        found_lesions={label.name: ours[label.name].found for label in lesions_of(labels)},
+        others={name: _dice(complete[False, name], labels) for is_winner, name in sorted(complete) if not is_winner},
         expected_dice=expected_dice,
-        others={n: (table[False, n, "kidney"].dice, table[False, n, "tumor"].dice) for n in complete},
     )
+
+
+def _by_method(rows: Iterable[Measurement]) -> dict[tuple[bool, str], dict[str, Measurement]]:
+    """Return the rows of a case by label, for each method by whether it is the winner and by its name."""
+    found: dict[tuple[bool, str], dict[str, Measurement]] = {}
+    for row in rows:
+        # Finalists of the appendix share a network and would replace each other under its name.
+        if row.role != APPENDIX:
+            found.setdefault((row.role == WINNER, row.network), {})[row.label] = row
+    return found
+
+
+def _dice(rows: Mapping[str, Measurement], labels: LabelSet) -> dict[str, float]:
+    return {name: rows[name].dice for name in labels.names}
 
 
 def _trust(cases: Iterable[CaseOutcome], settings: Settings) -> Correlation | None:

@@ -1,16 +1,19 @@
 """The tables of a report as CSV: what the page shows and what the figures draw."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Final
 
+from renalnet.config import LabelSet
+from renalnet.config.labels import TUMOR
 from renalnet.evaluation.rows import SHOWN_WITHOUT_VOLUMES
+from renalnet.runtime.label_columns import columns_of, flat
 from study.records.documents import FinalistEntry
-from study.records.tables import Epoch, Importance, PlanningSheet, Quality
+from study.records.tables import Epoch, Importance, PlanningSheet, Quality, Trial
 from study.report.analysis.contents import Report
 from study.report.analysis.measures import LabelMeans, label_means
 from study.report.analysis.statistics import Estimate
-from study.report.analysis.summary import CaseOutcome, Standing, final_test_rows
+from study.report.analysis.summary import CaseOutcome, Standing, final_test_rows, lesions_of, tumor_first
 
 if TYPE_CHECKING:
     # `_typeshed` exists for type checkers only, so annotations that use it are strings.
@@ -20,7 +23,7 @@ Cells = dict[str, object]
 
 
 def _columns(row_type: "type[DataclassInstance]", first: Sequence[str], without: Iterable[str] = ()) -> tuple[str, ...]:
-    """Return the columns of a CSV file, whose order differs from that of the Parquet file.
+    """Return the fields of a row in the order of a CSV file, which differs from that of the Parquet file.
 
     Fields that are not named here follow at the end, in their order.
     """
@@ -60,8 +63,7 @@ _EPOCH_COLUMNS: Final = _columns(
         "network",
         "epoch",
         "loss",
-        "dice_kidney",
-        "dice_tumor",
+        "dice",
         "objective",
         "learning_rate",
         "seconds",
@@ -79,6 +81,8 @@ _SHEET_COLUMNS: Final = _columns(
         "kidney_length_mm",
         "tumor_ml",
         "num_tumors",
+        "other_ml",
+        "num_others",
         "remaining_ml",
         "margin_mm",
     ),
@@ -90,6 +94,7 @@ def tables_of(report: Report) -> dict[str, list[Cells]]:
     """Return the rows of each table by its name; tables without rows are left out."""
     summary = report.summary
     content = report.content
+    labels = content.labels
     tables: dict[str, list[Cells]] = {
         "table_one": [_standing(row) for row in summary.standings],
         "appendix": [_standing(row) for row in summary.appendix],
@@ -98,21 +103,33 @@ def tables_of(report: Report) -> dict[str, list[Cells]]:
         "classes": [_label_means(row) for row in label_means(final_test_rows(content))],
         "differences": _differences(report),
         "detection": _detection(report),
-        "patients": [_outcome(case) for case in summary.cases],
-        "patient_dice": [row for case in summary.cases for row in _dice_rows(case)],
+        "patients": [_outcome(case, labels) for case in summary.cases],
+        "patient_dice": [row for case in summary.cases for row in _dice_rows(case, labels)],
         "rungs": [asdict(row) for row in summary.rungs],
         "importances": [_cells(row, _IMPORTANCE_COLUMNS) for row in content.importances],
         "quality": [_cells(row, _QUALITY_COLUMNS) for row in content.qualities],
         "plans": [_cells(row, _SHEET_COLUMNS) for row in content.plans],
-        "trials": [asdict(row) for row in content.trials or []],
-        "repeats": [asdict(row) for row in content.repeats],
-        "learning_curves": [_cells(row, _EPOCH_COLUMNS) for row in content.epochs or []],
+        "trials": [_trial(row, labels) for row in content.trials or []],
+        "repeats": [_trial(row, labels) for row in content.repeats],
+        "learning_curves": [_epoch(row, labels) for row in content.epochs or []],
     }
     return {name: rows for name, rows in tables.items() if rows}
 
 
-def _cells(row: object, columns: Iterable[str]) -> Cells:
-    return {name: getattr(row, name) for name in columns}
+def _cells(row: "DataclassInstance", names: Iterable[str]) -> Cells:
+    """Return the columns of the named fields in their order; a field by label has a column for each label."""
+    columns = columns_of(row)
+    return {name: value for field in names for name, value in columns[field].items()}
+
+
+def _trial(row: Trial, labels: LabelSet) -> Cells:
+    # A file has no value of a label in the row of a trial that failed, and old files have no column either.
+    weights = {name: row.weights.get(name) for name in reversed(labels.class_names)}
+    return flat(replace(row, dice={name: row.dice.get(name) for name in labels.names}, weights=weights))
+
+
+def _epoch(row: Epoch, labels: LabelSet) -> Cells:
+    return _cells(replace(row, dice={name: row.dice.get(name) for name in labels.names}), _EPOCH_COLUMNS)
 
 
 def _label_means(row: LabelMeans) -> Cells:
@@ -122,19 +139,25 @@ def _label_means(row: LabelMeans) -> Cells:
 
 
 def _standing(row: Standing) -> Cells:
-    cells: Cells = {**row.method._asdict(), "stage": row.stage, "patients": row.dice_tumor.num}
+    cells: Cells = {**row.method._asdict(), "stage": row.stage, "patients": row.num_cases}
     estimates = {
-        "dice_kidney": row.dice_kidney,
-        "dice_tumor": row.dice_tumor,
-        "surface_distance_kidney_px": row.distance_kidney_px,
-        "surface_distance_tumor_px": row.distance_tumor_px,
-        "dice_tumor_where_present": row.dice_tumor_diseased,
+        **{f"dice_{name}": value for name, value in row.dice.items()},
+        **{f"surface_distance_{name}_px": value for name, value in row.distance_px.items()},
+        **{f"dice_{name}_where_present": value for name, value in row.dice_where_present.items()},
     }
     for name, value in estimates.items():
         cells |= _estimate(name, value)
-    paper = row.paper
+    others = {name: num for name, num in row.empty_predictions.items() if name != TUMOR}
     return cells | {
         "num_empty_predictions": row.num_empty_predictions,
+        **{f"num_empty_predictions_{name}": num for name, num in others.items()},
+        **_paper(row),
+    }
+
+
+def _paper(row: Standing) -> Cells:
+    paper = row.paper
+    return {
         "paper_dice_kidney": paper.dice_kidney if paper else None,
         "paper_dice_tumor": paper.dice_tumor if paper else None,
         "paper_distance_kidney_px": paper.distance_kidney_px[0] if paper else None,
@@ -167,9 +190,12 @@ def _differences(report: Report) -> list[Cells]:
 
 
 def _detection(report: Report) -> list[Cells]:
+    # Where the tumor is the only lesion, a column of labels would be the same in all rows.
+    has_others = len(report.content.labels.lesions) > 1
     return [
         {
             "network": found.method.network,
+            **({"label": found.label} if has_others else {}),
             "reading": reading,
             "rate": name,
             "value": rate.value,
@@ -184,14 +210,25 @@ def _detection(report: Report) -> list[Cells]:
     ]
 
 
-def _outcome(case: CaseOutcome) -> Cells:
-    # A dictionary does not fit a cell; `patient_dice` has a row for each of its methods.
-    return {name: value for name, value in asdict(case).items() if name != "others"}
+def _outcome(case: CaseOutcome, labels: LabelSet) -> Cells:
+    # The Dice of other methods is in `patient_dice`, which has a row for each method.
+    cells: Cells = {"case": case.case, "network": case.network}
+    for label in tumor_first(labels):
+        cells[f"{label.name}_ml"] = case.volume_ml[label.name]
+        cells[f"{label.name}_pred_ml"] = case.pred_ml[label.name]
+    cells |= {f"dice_{name}": value for name, value in case.dice.items()}
+    cells |= {f"distance_{name}_px": value for name, value in case.distance_px.items()}
+    cells |= {"has_tumor": case.has_tumor, "found": case.found}
+    for lesion in lesions_of(labels)[1:]:
+        cells[f"has_{lesion.name}"] = case.present[lesion.name]
+        cells[f"found_{lesion.name}"] = case.found_lesions[lesion.name]
+    return cells | {"expected_dice": case.expected_dice}
 
 
-def _dice_rows(case: CaseOutcome) -> list[Cells]:
+def _dice_rows(case: CaseOutcome, labels: LabelSet) -> list[Cells]:
     """Return one row per method: what the figures of the test cases draw."""
+    volumes = {f"{lesion.name}_ml": case.volume_ml[lesion.name] for lesion in lesions_of(labels)}
     return [
-        {"case": case.case, "network": network, "tumor_ml": case.tumor_ml, "dice_kidney": kidney, "dice_tumor": tumor}
-        for network, (kidney, tumor) in case.dice_by_network.items()
+        {"case": case.case, "network": network, **volumes, **{f"dice_{name}": value for name, value in dice.items()}}
+        for network, dice in case.dice_by_network.items()
     ]

@@ -4,18 +4,26 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
+from renalnet.config import LabelSet
 from renalnet.runtime.csv_text import to_csv
 from study.report.analysis.contents import Report
+from study.report.analysis.detection import MethodDetection
 from study.report.analysis.methods import stage_title
 from study.report.analysis.paper import NOT_COMPARABLE
-from study.report.analysis.statistics import Estimate
 from study.report.analysis.summary import Margin, Standing
 from study.report.analysis.tables import tables_of
 from study.report.pages import number_text
 
 _LONG: Final = ("trials", "repeats", "learning_curves", "patient_dice")
 """Tables that are only written as CSV, because they have a row for each trial, epoch, or case and method."""
-_MEASURES: Final = ("Dice kidney", "Dice tumor", "distance kidney (px)", "distance tumor (px)")
+_DETECTION_HEADS: Final = (
+    "detection",
+    "lesion",
+    "voxel sensitivity",
+    "voxel specificity",
+    "patient sensitivity",
+    "patient specificity",
+)
 
 
 def as_json(report: Report) -> str:
@@ -45,19 +53,31 @@ def as_csv(report: Report) -> str:
 
 
 def as_markdown(report: Report) -> str:
-    """Return winner, Table I, paired differences and stages, for a notebook or a message."""
+    """Return winner, Table I, paired differences and stages, for a notebook or a message.
+
+    Where the label set has further lesions, the detection of each lesion follows the differences.
+    """
     summary = report.summary
+    labels = report.content.labels
+    measures = _measures(labels)
     lines = [*_headline(report), *_winner_line(report)]
     if summary.standings:
         rows = [[row.method.title, *_values(row)] for row in summary.standings]
-        lines += [*_table(["mean ± sd", *_MEASURES], rows), "", f"{NOT_COMPARABLE}", ""]
+        lines += [*_table(["mean ± sd", *measures], rows), "", f"{NOT_COMPARABLE}", ""]
     if summary.margins:
-        margins = [_margin(margin) for margin in summary.margins]
+        margins = [_margin(margin, labels) for margin in summary.margins]
         lines += [*_table(["winner minus", "label", "Dice (interval)", "p, Holm", "rank-biserial r"], margins), ""]
+    if report.detections and len(labels.lesions) > 1:
+        lines += [*_table(_DETECTION_HEADS, [_detection(found, labels) for found in report.detections]), ""]
     if summary.stages:
         stages = [[stage_title(row.stage), *_values(row)] for row in summary.stages]
-        lines += [*_table(["stage of the winner", *_MEASURES], stages), ""]
+        lines += [*_table(["stage of the winner", *measures], stages), ""]
     return "\n".join([*lines, f"Trials: {number_text.counts(summary.states)}"])
+
+
+def _measures(labels: LabelSet) -> list[str]:
+    titles = [label.title for label in labels.labels]
+    return [*(f"Dice {title}" for title in titles), *(f"distance {title} (px)" for title in titles)]
 
 
 def _headline(report: Report) -> list[str]:
@@ -76,16 +96,21 @@ def _winner_line(report: Report) -> list[str]:
     return ["", f"{label}: {_escaped(about)}", ""]
 
 
-def _margin(margin: Margin) -> list[str]:
+def _margin(margin: Margin, labels: LabelSet) -> list[str]:
     difference = margin.difference
     tested = [number_text.p_value(margin.p_holm), f"{difference.rank_biserial:+.2f}"]
-    return [margin.other.title, margin.label, number_text.signed(difference), *tested]
+    return [margin.other.title, labels[margin.label].title, number_text.signed(difference), *tested]
+
+
+def _detection(found: MethodDetection, labels: LabelSet) -> list[str]:
+    voxel = [number_text.rate(rate) for rate in (found.voxel.sensitivity, found.voxel.specificity)]
+    patient = [number_text.counted_rate(rate) for rate in (found.patient.sensitivity, found.patient.specificity)]
+    return [found.method.title, labels[found.label].title, *voxel, *patient]
 
 
 def _values(row: Standing) -> list[str]:
-    dice: Sequence[Estimate] = (row.dice_kidney, row.dice_tumor)
-    distances: Sequence[Estimate] = (row.distance_kidney_px, row.distance_tumor_px)
-    return [*(number_text.mean_sd(value) for value in dice), *(number_text.mean_sd(value, 2) for value in distances)]
+    dice = [number_text.mean_sd(value) for value in row.dice.values()]
+    return dice + [number_text.mean_sd(value, 2) for value in row.distance_px.values()]
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from renalnet.config.labels import Label
 from renalnet.evaluation.rows import SHOWN
 from renalnet.planning import ROWS, STATEMENT, value_text
 from study.records.tables import PlanningSheet
@@ -84,7 +85,7 @@ def _values(
         "surfaces": [asdict(one) | {"network": _winner_title(summary.cases)} for one in surfaces],
         "kidney_color": KIDNEY_COLOR,
         "tumor_color": TUMOR_COLOR,
-        "label_colors": {"kidney": _channels(KIDNEY_COLOR), "tumor": _channels(TUMOR_COLOR)},
+        "script_labels": [_for_scripts(label) for label in content.labels.labels],
         "titles": {name: title_of(name) for name in names_in(content)},
         "num_surfaces_left_out": len(content.view_cases) - len(surfaces),
         "num_views_left_out": len(content.view_cases) - len(sprites),
@@ -102,6 +103,12 @@ def _values(
 def _known_measures(means: Sequence[LabelMeans]) -> dict[str, str]:
     """Return the shown measures; one that an earlier version did not write is left out."""
     return {name: title for name, title in SHOWN.items() if any(row.means[name] is not None for row in means)}
+
+
+def _for_scripts(label: Label) -> dict[str, Any]:
+    """Return what the scripts of the page need to know about a label."""
+    known = {"name": label.name, "title": label.title, "value": label.value, "lesion_of": label.lesion_of}
+    return known | {"color": _channels(label.color)}
 
 
 def _channels(color: str) -> list[int]:

@@ -1,6 +1,6 @@
 """Numbers, rates and configurations as text; shared by the terminal, the page and the Markdown summary."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from renalnet.evaluation.detection import Rate
@@ -76,14 +76,21 @@ def moment(iso: str) -> str:
         return iso
 
 
+def listed(names: Sequence[str]) -> str:
+    """Return `kidney and tumor`, or `kidney, tumor and cyst`."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def with_article(noun: str) -> str:
+    """Return `a tumor`, or `an adrenal gland`."""
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
 def weights(trial: Trial) -> str:
     """Return the loss weights as `tumor 2, kidney 1, background 0.2`."""
-    named = {
-        "tumor": trial.weight_tumor,
-        "kidney": trial.weight_kidney,
-        "background": trial.weight_background,
-    }
-    return ", ".join(f"{name} {value:.3g}" for name, value in named.items() if value is not None) or NONE
+    known = {name.replace("_", " "): value for name, value in trial.weights.items() if value is not None}
+    return ", ".join(f"{name} {value:.3g}" for name, value in known.items()) or NONE
 
 
 def configuration(trial: Trial) -> str:

@@ -2,11 +2,12 @@
 {
   // A small renderer with a depth buffer. It needs no GPU, which browsers in hospitals and in tests may lack.
   const SIZE = 440, ZOOM = 1.3;
-  const OPACITIES = { kidney: 0.38, tumor: 1 };
+  const TRANSLUCENT = 0.38;
   const BACKGROUND = [22, 27, 34], LIGHT = [-0.35, 0.45, 0.82];
   const ENDS = [["R", [-1, 0, 0]], ["L", [1, 0, 0]], ["A", [0, -1, 0]], ["P", [0, 1, 0]], ["F", [0, 0, -1]], ["H", [0, 0, 1]]];
   const REST = { yaw: 0.35, pitch: 0.2 };
   const cases = JSON.parse(document.getElementById("surface-data").textContent);
+  const labelNames = new Intl.ListFormat("en").format(labelSet.map(label => label.title));
   const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
 
   function numbers(text) {
@@ -26,7 +27,10 @@
       const normal = [u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]];
       for (let k = 0; k < 3; k++) for (let axis = 0; axis < 3; axis++) normals[3 * triangles[t + k] + axis] += normal[axis];
     }
-    return { color: labelColors[body.name], opacity: OPACITIES[body.name], corners, triangles, normals };
+    const label = labelSet.find(one => one.name === body.name);
+    // An organ is translucent, so that its lesions are visible inside of it.
+    const opacity = labelSet.some(one => one.lesion_of === body.name) ? TRANSLUCENT : 1;
+    return { color: label.color, opacity, corners, triangles, normals };
   }
 
   /** Return the screen's directions right, up and toward the viewer, in the patient: x left, y back, z head. */
@@ -102,7 +106,7 @@
       canvas.width = canvas.height = SIZE;
       canvas.tabIndex = 0;
       canvas.setAttribute("role", "img");
-      canvas.setAttribute("aria-label", `${title}: surfaces of kidney and tumor; arrow keys turn them`);
+      canvas.setAttribute("aria-label", `${title}: surfaces of ${labelNames}; arrow keys turn them`);
       canvas.addEventListener("pointerdown", event => canvas.setPointerCapture(event.pointerId));
       canvas.addEventListener("pointermove", event => { if (event.buttons) turn(-event.movementX / 120, event.movementY / 120); });
       canvas.addEventListener("keydown", event => {

@@ -1,15 +1,19 @@
 """The report on a terminal."""
 
+from collections.abc import Iterator, Sequence
+from typing import Final
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from renalnet.config.labels import KIDNEY, TUMOR, Label
 from study.records.tables import WINNER
 from study.report.analysis.contents import Report
 from study.report.analysis.methods import stage_title
 from study.report.analysis.paper import FOOTNOTES, NOT_COMPARABLE
-from study.report.analysis.summary import Standing
+from study.report.analysis.summary import Standing, lesions_of
 from study.report.pages import number_text
 
 _WIDE = 118

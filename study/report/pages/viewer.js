@@ -1,8 +1,9 @@
 "use strict";
 const views = JSON.parse(document.getElementById("views").textContent);
 const titles = JSON.parse(document.getElementById("titles").textContent);
-const labelColors = JSON.parse(document.getElementById("label-colors").textContent);
-const COLORS = { 1: labelColors.kidney, 2: labelColors.tumor };
+const labelSet = JSON.parse(document.getElementById("labels").textContent);
+const COLORS = Object.fromEntries(labelSet.map(label => [label.value, label.color]));
+const CHANNELS = 3;
 const pixels = new Map();
 /** Return the pixels of a case's image and packed labels; each case is decoded once. */
 async function decode(view) {
@@ -21,9 +22,13 @@ async function decode(view) {
   pixels.set(view.case, both);
   return both;
 }
-/** Return a pixel's label in one of the packed label maps: four maps of two bits in each channel. */
-function labelAt(labels, index, layer) {
-  return (labels[4 * index + Math.floor(layer / 4)] >> (2 * (layer % 4))) & 3;
+/** Return a pixel's label in one of the packed label maps, which `pack_labels` describes. */
+function labelAt(view, labels, index, layer) {
+  const perChannel = 8 / view.bits, blocks = Math.ceil(view.names.length / (CHANNELS * perChannel));
+  const channel = Math.floor(layer / perChannel), block = Math.floor(channel / CHANNELS);
+  // Each row of pixels holds the rows of all blocks.
+  const at = index + view.width * (Math.floor(index / view.width) * (blocks - 1) + block);
+  return (labels[4 * at + channel % CHANNELS] >> (view.bits * (layer % perChannel))) & (2 ** view.bits - 1);
 }
 /** Paint a slice, its labels filled lightly and outlined strongly. A layer below 0 is the image alone. */
 function paint(canvas, view, image, labels, slice, layer, show) {
@@ -31,10 +36,10 @@ function paint(canvas, view, image, labels, slice, layer, show) {
   const start = slice * width * height;
   for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) {
     const here = start + y * width + x, to = 4 * (y * width + x), gray = image[4 * here];
-    const label = layer < 0 || !show ? 0 : labelAt(labels, here, layer);
+    const label = layer < 0 || !show ? 0 : labelAt(view, labels, here, layer);
     const color = COLORS[label];
     const inner = x > 0 && y > 0 && x < width - 1 && y < height - 1
-      && [here - 1, here + 1, here - width, here + width].every(n => !color || labelAt(labels, n, layer) === label);
+      && [here - 1, here + 1, here - width, here + width].every(n => !color || labelAt(view, labels, n, layer) === label);
     const share = !color ? 0 : inner ? 0.32 : 0.95;
     for (let c = 0; c < 3; c++) out.data[to + c] = gray * (1 - share) + (color ? color[c] : 0) * share;
     out.data[to + 3] = 255;

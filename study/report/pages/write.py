@@ -87,13 +87,13 @@ def _draw_cases(report: Report, looks: Looks) -> dict[str, "Figure"]:
     cases = report.summary.cases
     drawn: dict[str, Figure] = {}
     if cases:
-        drawn["volume_agreement"] = figures.volume_agreement(cases, looks)
+        drawn["volume_agreement"] = figures.volume_agreement(cases, looks, report.content.labels)
     if any(case.expected_dice is not None for case in cases):
         drawn["trust"] = figures.trust(cases)
     if cases:
-        drawn["patient_dice"] = figures.case_dice(cases, looks)
-    if any(case.has_tumor for case in cases):
-        drawn["dice_by_volume"] = figures.dice_by_volume(cases, looks)
+        drawn["patient_dice"] = figures.case_dice(cases, looks, report.content.labels)
+    if any(any(case.present.values()) for case in cases):
+        drawn["dice_by_volume"] = figures.dice_by_volume(cases, looks, report.content.labels)
     return drawn
 
 
@@ -111,9 +111,9 @@ def _draw_pictures(report: Report) -> dict[str, "Figure"]:
     shown = cases[-overlays.MAX_GALLERY :]
     gallery = [overlays.Example(f"tumor Dice {case.dice_tumor:.2f}", load_view(content, case.case)) for case in shown]
     return {
-        "overlays": overlays.overlay_figure(examples),
-        "worst_case": overlays.worst_figure(examples[-1]),
-        "gallery": overlays.gallery_figure(gallery, shown[0].network),
+        "overlays": overlays.overlay_figure(examples, content.labels),
+        "worst_case": overlays.worst_figure(examples[-1], content.labels),
+        "gallery": overlays.gallery_figure(gallery, shown[0].network, content.labels),
     }
 
 
@@ -123,7 +123,7 @@ def draw_sprites(report: Report) -> "list[Sprite]":
 
     # A generator, so that no view is read after the page is full.
     views = (load_view(report.content, case) for case in _hardest_first(report))
-    return _within(_MAX_VIEWER_BYTES, (sprite(view) for view in views))
+    return _within(_MAX_VIEWER_BYTES, (sprite(view, report.content.labels) for view in views))
 
 
 def draw_surfaces(report: Report) -> "list[Surfaces]":
@@ -132,7 +132,7 @@ def draw_surfaces(report: Report) -> "list[Surfaces]":
 
     network = report.summary.cases[0].network if report.summary.cases else ""
     views = (load_view(report.content, case) for case in _hardest_first(report))
-    return _within(_MAX_SURFACE_BYTES, (surfaces_of(view, network) for view in views))
+    return _within(_MAX_SURFACE_BYTES, (surfaces_of(view, network, report.content.labels) for view in views))
 
 
 def _hardest_first(report: Report) -> list[str]:

@@ -13,6 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from renalnet.config import LabelSet
+from renalnet.config.labels import BACKGROUND_NAME, KIDNEY, TUMOR, Label
 from renalnet.config.networks import MAIN_NETWORK
 from study.records.tables import Epoch, Trial
 from study.report.analysis.methods import LOOKS, Looks, in_order
@@ -25,7 +27,7 @@ from study.report.analysis.palette import (
     PAPER_COLOR,
     WINNER_COLOR,
 )
-from study.report.analysis.summary import CaseOutcome
+from study.report.analysis.summary import CaseOutcome, lesions_of, tumor_first
 
 _MAX_NAMED_CASES: Final = 30
 """Number of cases up to which the axis names each of them."""
@@ -103,14 +105,16 @@ def _draw_winner(axes: Axes, rows: Sequence[Epoch], looks: Looks) -> None:
 def trial_overview(trials: Sequence[Trial], winner: str) -> Figure:
     """Draw the best objective of the 3D_FCN_PPM trials against each searched value."""
     scored = [trial for trial in trials if trial.objective is not None and trial.network == MAIN_NETWORK]
-    figure = Figure(figsize=(8.6, 5.4), layout="constrained")
-    panels = figure.subplots(2, 3, sharey=True)
-    for axes, (label, draw) in zip(panels.ravel(), _overview_panels(scored, winner).items(), strict=True):
+    panels = _overview_panels(scored, winner)
+    num_rows = -(-len(panels) // 3)
+    figure = Figure(figsize=(8.6, 2.7 * num_rows), layout="constrained")
+    grid = figure.subplots(num_rows, 3, sharey=True)
+    for axes, (title, draw) in zip(_first(grid, len(panels)), panels.items(), strict=True):
         draw(axes)
-        axes.set_xlabel(label)
+        axes.set_xlabel(title)
         tidy(axes)
         axes.set_ylim(0, 1)
-    for axes in panels[:, 0]:
+    for axes in grid[:, 0]:
         axes.set_ylabel("best objective")
     legend(figure, _overview_key())
     return figure
@@ -123,13 +127,25 @@ def _overview_panels(scored: Sequence[Trial], winner: str) -> dict[str, Callable
     return {
         "pooling kernels": partial(_categories, trials=scored, values=kernels, winner=winner),
         "milestones (epochs)": partial(_categories, trials=scored, values=milestones, winner=winner),
-        "weight of tumor": partial(_weights, trials=scored, values=[t.weight_tumor for t in scored], winner=winner),
-        "weight of kidney": partial(_weights, trials=scored, values=[t.weight_kidney for t in scored], winner=winner),
-        "weight of background": partial(
-            _weights, trials=scored, values=[t.weight_background for t in scored], winner=winner
-        ),
+        **{
+            weight_title(name): partial(
+                _weights, trials=scored, values=[t.weights.get(name) for t in scored], winner=winner
+            )
+            for name in (TUMOR, KIDNEY, BACKGROUND_NAME, *further_weights(scored))
+        },
         "state": partial(_categories, trials=scored, values=[t.state for t in scored], winner=winner),
     }
+
+
+def further_weights(trials: Iterable[Trial]) -> list[str]:
+    """Return the labels, other than kidney and tumor, of which any trial states the class weight."""
+    stated = dict.fromkeys(name for trial in trials for name, value in trial.weights.items() if value is not None)
+    return [name for name in stated if name not in (TUMOR, KIDNEY, BACKGROUND_NAME)]
+
+
+def weight_title(name: str) -> str:
+    """Return the title of the class weight of a label or of the background."""
+    return f"weight of {name.replace('_', ' ')}"
 
 
 def _overview_key() -> list[Line2D]:
@@ -180,19 +196,21 @@ def _dots(
     axes.scatter([x for x, _ in places], [height for _, height in places], **style)
 
 
-def case_dice(cases: Sequence[CaseOutcome], looks: Looks) -> Figure:
-    """Draw the Dice of each test case by each method, the cases by falling tumor Dice of the winner."""
-    figure = Figure(figsize=(8.6, 5.6), layout="constrained")
-    panels = figure.subplots(2, 1, sharex=True)
+def case_dice(cases: Sequence[CaseOutcome], looks: Looks, labels: LabelSet) -> Figure:
+    """Draw the Dice of each test case by each method, the cases by falling tumor Dice of the winner.
+
+    Each label has a panel: the tumor, the kidney, then the others.
+    """
+    figure = Figure(figsize=(8.6, 2.8 * len(labels)), layout="constrained")
+    panels = figure.subplots(len(labels), 1, sharex=True)
     networks = _networks(cases)
-    for axes, label in zip(panels, ("tumor", "kidney"), strict=True):
+    for axes, label in zip(panels, tumor_first(labels), strict=True):
         tidy(axes)
         for place, network in enumerate(networks):
             shift = 0.12 * (place - (len(networks) - 1) / 2)  # equal values are drawn side by side
-            # A pair holds kidney and tumor, so that the comparison gives the index.
-            heights = [_dice_of(case, network)[label == "tumor"] for case in cases]
+            heights = [_dice_of(case, network, label) for case in cases]
             axes.plot([index + shift for index in range(len(cases))], heights, **_style(network, len(cases), looks))
-        axes.set_ylabel(f"Dice {label}")
+        axes.set_ylabel(f"Dice {label.title}")
         # Dice of 0 and 1 are common, and a limit there would cut their marks in half.
         axes.set_ylim(-0.04, 1.04)
     _name_cases(panels[-1], cases)
@@ -211,41 +229,58 @@ def _name_cases(axes: Axes, cases: Sequence[CaseOutcome]) -> None:
         text.set_parse_math(False)  # a `$` in the name of a case does not start a formula
 
 
-def dice_by_volume(cases: Sequence[CaseOutcome], looks: Looks) -> Figure:
-    """Draw the tumor Dice against the tumor's volume; a case without tumor has no place on a logarithmic axis."""
-    figure = Figure(figsize=(8.6, 3.8), layout="constrained")
-    axes = _axes(figure, "true tumor volume (ml, logarithmic)", "Dice tumor")
-    axes.set_xscale("log")
-    diseased = [case for case in cases if case.has_tumor]
+def dice_by_volume(cases: Sequence[CaseOutcome], looks: Looks, labels: LabelSet) -> Figure:
+    """Draw the Dice of each lesion of the kidney against its volume, one panel per lesion that any case has.
+
+    A case without the lesion has no place on a logarithmic axis.
+
+    Args:
+        cases: test cases; one or more of them have a lesion.
+        looks: colors and markers of the methods.
+        labels: labels of the study.
+    """
+    lesions = [lesion for lesion in lesions_of(labels) if any(case.present[lesion.name] for case in cases)]
+    figure = Figure(figsize=(8.6, 3.8 * len(lesions)), layout="constrained")
     networks = _networks(cases)
-    for network in networks:
-        heights = [_dice_of(case, network)[1] for case in diseased]
-        axes.plot([case.tumor_ml for case in diseased], heights, **_style(network, len(cases), looks))
-    # Tumors span about two decades (2 to 145 ml in the paper), so powers of ten alone would be too few marks.
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_ylim(-0.04, 1.04)
+    for axes, lesion in zip(figure.subplots(len(lesions), 1, squeeze=False)[:, 0], lesions, strict=True):
+        _set_up(axes, f"true {lesion.title} volume (ml, logarithmic)", f"Dice {lesion.title}")
+        diseased = [case for case in cases if case.present[lesion.name]]
+        volumes_ml = [case.volume_ml[lesion.name] for case in diseased]
+        axes.set_xscale("log")
+        for network in networks:
+            heights = [_dice_of(case, network, lesion) for case in diseased]
+            axes.plot(volumes_ml, heights, **_style(network, len(cases), looks))
+        _mark_volumes(axes)
+        axes.set_ylim(-0.04, 1.04)
     legend(figure, _method_dots(networks, looks))
     return figure
 
 
-def volume_agreement(cases: Sequence[CaseOutcome], looks: Looks) -> Figure:
-    """Draw predicted minus true volume against their mean, with the limits of agreement (Bland and Altman, 1986)."""
-    figure = Figure(figsize=(8.6, 3.4), layout="constrained")
+def _mark_volumes(axes: Axes) -> None:
+    # Tumors span about two decades (2 to 145 ml in the paper), so powers of ten alone would be too few marks.
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter("{x:g}")
+
+
+def volume_agreement(cases: Sequence[CaseOutcome], looks: Looks, labels: LabelSet) -> Figure:
+    """Draw predicted minus true volume of each label against their mean, with the limits of agreement.
+
+    The limits are those of Bland and Altman (1986).
+    """
+    num_rows = -(-len(labels) // 2)
+    figure = Figure(figsize=(8.6, 3.4 * num_rows), layout="constrained")
     # Each case has the network of the winner.
     color = looks[cases[0].network].color
-    pairs = {
-        "kidney": [(case.kidney_ml, case.kidney_pred_ml) for case in cases],
-        "tumor": [(case.tumor_ml, case.tumor_pred_ml) for case in cases],
-    }
-    for axes, (label, volumes) in zip(figure.subplots(1, 2), pairs.items(), strict=True):
-        true, predicted = np.array(volumes, dtype=np.float64).T
+    grid = figure.subplots(num_rows, 2, squeeze=False)
+    for axes, label in zip(_first(grid, len(labels)), labels.labels, strict=True):
+        true = np.array([case.volume_ml[label.name] for case in cases], dtype=np.float64)
+        predicted = np.array([case.pred_ml[label.name] for case in cases], dtype=np.float64)
         difference = predicted - true
         tidy(axes)
         axes.scatter((true + predicted) / 2, difference, s=28, color=color, alpha=0.8, zorder=3)
         _agreement_lines(axes, difference)
-        axes.set_xlabel(f"{label}: mean of both volumes (ml)")
+        axes.set_xlabel(f"{label.title}: mean of both volumes (ml)")
         axes.set_ylabel("predicted minus true (ml)")
     return figure
 
@@ -291,9 +326,9 @@ def _networks(cases: Sequence[CaseOutcome]) -> list[str]:
     return in_order(name for case in cases for name in case.dice_by_network)
 
 
-def _dice_of(case: CaseOutcome, network: str) -> tuple[float, float]:
+def _dice_of(case: CaseOutcome, network: str, label: Label) -> float:
     # Matplotlib draws no mark for NaN.
-    return case.dice_by_network.get(network, (float("nan"), float("nan")))
+    return case.dice_by_network.get(network, {}).get(label.name, float("nan"))
 
 
 def _style(network: str, num_cases: int, looks: Looks) -> dict[str, Any]:
@@ -314,10 +349,21 @@ def _method_dots(networks: Iterable[str], looks: Looks) -> list[Line2D]:
 
 def _axes(figure: Figure, x_label: str, y_label: str) -> Axes:
     axes = figure.subplots()
+    _set_up(axes, x_label, y_label)
+    return axes
+
+
+def _set_up(axes: Axes, x_label: str, y_label: str) -> None:
     tidy(axes)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
-    return axes
+
+
+def _first(grid: NDArray[np.object_], number: int) -> list[Axes]:
+    """Return the first axes of a grid, row by row, and hide the others."""
+    for axes in grid.ravel()[number:]:
+        axes.set_axis_off()
+    return list(grid.ravel()[:number])
 
 
 def tidy(axes: Axes, grid: Literal["x", "y"] = "y") -> None:

@@ -14,19 +14,20 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from renalnet.types import KIDNEY, TUMOR, LabelArray
+from renalnet.config import LabelSet
+from renalnet.types import BACKGROUND, LabelArray
 from study.records.content import View
 from study.report.analysis.methods import LOOKS, in_order, title_of
-from study.report.analysis.palette import KIDNEY_COLOR, TUMOR_COLOR
 from study.report.analysis.summary import CaseOutcome
 
 # Both limits keep a case small, so that the page can hold many.
 _MAX_SLICES: Final = 32
 _MAX_SIDE: Final = 256
-# Background, kidney and tumor need two bits, so a channel of eight holds four label maps.
-_BITS: Final = 2
-"""Number of bits of a label in a packed picture."""
-_LABELS_PER_CHANNEL: Final = 4
+_CHANNEL_BITS: Final = 8
+_LABEL_BITS: Final = (2, 4, _CHANNEL_BITS)
+"""Numbers of bits that a label may have in a packed picture. A channel holds a whole number of labels of each."""
+# Alpha stays unused: canvases of browsers multiply colors by it, which loses bits.
+_NUM_CHANNELS: Final = 3
 MAX_GALLERY: Final = 60
 """Largest number of cases in the gallery, which shows the hardest ones."""
 _GALLERY_COLUMNS: Final = 6
@@ -59,6 +60,8 @@ class Sprite:
     """Physical height of a slice divided by its width."""
     names: list[str]
     """Names of the packed label maps, in the order of `pack_labels`."""
+    bits: int
+    """Number of bits of a label in the PNG: 2, 4 or 8."""
     image_uri: str
     """Data URI of the JPEG."""
     labels_uri: str
@@ -86,14 +89,17 @@ def choose_examples(cases: Sequence[CaseOutcome]) -> list[tuple[str, str]]:
     return list(chosen.items())
 
 
-def shown_slice(truth: LabelArray) -> int:
-    """Return the slice (index along z) with the most tumor, or with the most kidney where there is no tumor."""
-    areas = [(truth == label).sum(axis=(1, 2)) for label in (TUMOR, KIDNEY)]
-    return int(np.argmax(areas[0] if areas[0].any() else areas[1]))
+def shown_slice(truth: LabelArray, labels: LabelSet) -> int:
+    """Return the slice (index along z) with the most of the most important label that the truth holds.
+
+    That is the tumor, else a further lesion, else the kidney, else another structure. It is 0 for an empty truth.
+    """
+    shown = next((label.value for label in reversed(labels.by_rank) if label.value in truth), labels.tumor.value)
+    return int(np.argmax((truth == shown).sum(axis=(1, 2))))
 
 
-def overlay_figure(examples: Sequence[Example]) -> Figure:
-    """Draw one row per case: the image, the truth and the labels of each method; kidney green, tumor red."""
+def overlay_figure(examples: Sequence[Example], labels: LabelSet) -> Figure:
+    """Draw one row per case: the image, the truth and the labels of each method, each label in its color."""
     columns = _columns(name for example in examples for name in example.view.predictions)
     num_columns = 2 + len(columns)
     tallest = max(_aspect(example.view) for example in examples)
@@ -102,28 +108,30 @@ def overlay_figure(examples: Sequence[Example]) -> Figure:
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(examples), num_columns, squeeze=False)
     for row, example in zip(grid, examples, strict=True):
-        _draw_row(row, example, columns)
+        _draw_row(row, example, columns, labels)
     for axes, title in zip(grid[0], ["image", "truth", *map(title_of, columns)], strict=True):
         # Here and below, a `$` in a name does not start a formula.
         axes.set_title(title, fontsize=10, parse_math=False)
-    handles = [Patch(color=KIDNEY_COLOR, label="kidney"), Patch(color=TUMOR_COLOR, label="tumor")]
-    figure.legend(handles=handles, loc="outside lower right", ncols=2, frameon=False, fontsize=9)
+    handles = [Patch(color=label.color, label=label.title) for label in labels.labels]
+    # A legend that is wider than the figure would be cut; a column of slices is wide enough for an entry.
+    num_entries = min(len(labels), num_columns)
+    figure.legend(handles=handles, loc="outside lower right", ncols=num_entries, frameon=False, fontsize=9)
     return figure
 
 
-def worst_figure(example: Example) -> Figure:
+def worst_figure(example: Example, labels: LabelSet) -> Figure:
     """Draw slices through the tumor (or kidney) of a case: a column per slice, truth above, methods below (Fig. 5)."""
     view = example.view
     names = _columns(view.predictions)
-    slices = _slices_through(view.truth)
+    slices = _slices_through(view.truth, labels)
     aspect = _aspect(view)
     size = (1.7 * len(slices) + 0.9, (1.7 * aspect + 0.05) * (1 + len(names)) + 0.7)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(1 + len(names), len(slices), squeeze=False)
     masks = {"truth": view.truth, **{name: view.predictions[name] for name in names}}
-    for row, (name, labels) in zip(grid, masks.items(), strict=True):
+    for row, (name, mask) in zip(grid, masks.items(), strict=True):
         for axes, index in zip(row, slices, strict=True):
-            _draw_slice(axes, view, index, labels)
+            _draw_slice(axes, view, index, labels, mask)
         row[0].set_ylabel(title_of(name), fontsize=8, parse_math=False)
     for axes, index in zip(grid[0], slices, strict=True):
         axes.set_title(f"z {index}", fontsize=8)
@@ -131,7 +139,7 @@ def worst_figure(example: Example) -> Figure:
     return figure
 
 
-def gallery_figure(examples: Sequence[Example], network: str) -> Figure:
+def gallery_figure(examples: Sequence[Example], network: str, labels: LabelSet) -> Figure:
     """Draw one slice per case: the truth filled, the network's outline over it (Fig. 6)."""
     columns = min(_GALLERY_COLUMNS, len(examples))
     rows = -(-len(examples) // columns)
@@ -140,16 +148,17 @@ def gallery_figure(examples: Sequence[Example], network: str) -> Figure:
     # The last row of the grid may have more places than examples.
     for axes, example in zip(grid, examples, strict=False):
         view = example.view
-        _draw_slice(axes, view, shown_slice(view.truth), view.truth, view.predictions.get(network))
+        _draw_slice(axes, view, shown_slice(view.truth, labels), labels, view.truth, view.predictions.get(network))
         axes.set_title(f"{_short(view.case)}\n{example.caption}", fontsize=7, parse_math=False)
     for axes in grid[len(examples) :]:
         axes.set_axis_off()
     return figure
 
 
-def _slices_through(truth: LabelArray) -> list[int]:
+def _slices_through(truth: LabelArray, labels: LabelSet) -> list[int]:
     """Return at most six slices, evenly through the tumor, or through the kidney where there is no tumor."""
-    mask = truth == TUMOR if (truth == TUMOR).any() else truth > 0
+    tumor = truth == labels.tumor.value
+    mask = tumor if tumor.any() else labels.body_mask(truth)
     occupied = np.flatnonzero(mask.any(axis=(1, 2))) if mask.any() else np.arange(len(truth))
     places = np.linspace(0, len(occupied) - 1, min(_WORST_SLICES, len(occupied)))
     return [int(occupied[place]) for place in places.round().astype(int)]
@@ -171,40 +180,44 @@ def _aspect(view: View) -> float:
     return float(height * view.spacing_mm[1] / (width * view.spacing_mm[2]))
 
 
-def _draw_row(row: Sequence[Axes], example: Example, columns: Sequence[str]) -> None:
+def _draw_row(row: Sequence[Axes], example: Example, columns: Sequence[str], labels: LabelSet) -> None:
     view = example.view
-    index = shown_slice(view.truth)
-    labels = [None, view.truth, *(view.predictions.get(name) for name in columns)]
-    for axes, volume in zip(row, labels, strict=True):
-        _draw_slice(axes, view, index, volume)
+    index = shown_slice(view.truth, labels)
+    masks = [None, view.truth, *(view.predictions.get(name) for name in columns)]
+    for axes, mask in zip(row, masks, strict=True):
+        _draw_slice(axes, view, index, labels, mask)
     row[0].set_ylabel(f"{_short(view.case)}\n{example.caption}", fontsize=8, parse_math=False)
 
 
 def _draw_slice(
-    axes: Axes, view: View, index: int, labels: LabelArray | None, outlined: LabelArray | None = None
+    axes: Axes,
+    view: View,
+    index: int,
+    labels: LabelSet,
+    filled: LabelArray | None,
+    outlined: LabelArray | None = None,
 ) -> None:
-    """Draw the image with labels filled and outlined; the outline is that of `outlined` where given."""
+    """Draw the image with a mask filled and outlined; the outline is that of `outlined` where given."""
     aspect = view.spacing_mm[1] / view.spacing_mm[2]
     # Views are windowed already. Without these limits, Matplotlib would stretch the grays of each slice separately.
     axes.imshow(view.image[index], cmap="gray", vmin=0, vmax=255, aspect=aspect, interpolation="bilinear")
-    if labels is not None:
-        _fill_labels(axes, labels[index], aspect)
-        _outline_labels(axes, (labels if outlined is None else outlined)[index])
+    if filled is not None:
+        _fill(axes, filled[index], aspect, labels)
+        _outline(axes, (filled if outlined is None else outlined)[index], labels)
     # `set_axis_off` would hide the label of the row as well.
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
 
 
-def _fill_labels(axes: Axes, labels: LabelArray, aspect: float) -> None:
-    # Masked voxels are transparent, so that the image shows beneath the background.
-    fill = np.ma.masked_equal(labels, 0)
+def _fill(axes: Axes, mask: LabelArray, aspect: float, labels: LabelSet) -> None:
     axes.imshow(
-        fill,
-        # With fixed limits a label keeps its color in slices that hold only one.
-        cmap=ListedColormap([KIDNEY_COLOR, TUMOR_COLOR]),
-        vmin=KIDNEY,
-        vmax=TUMOR,
+        # Masked voxels are transparent, so that the image shows beneath the background.
+        np.ma.masked_equal(mask, BACKGROUND),
+        # With fixed limits a label keeps its color in slices that hold only some of them.
+        cmap=ListedColormap([label.color for label in labels.labels]),
+        vmin=1,
+        vmax=len(labels),
         alpha=0.32,
         aspect=aspect,
         # Any other interpolation would blend the labels.
@@ -212,14 +225,14 @@ def _fill_labels(axes: Axes, labels: LabelArray, aspect: float) -> None:
     )
 
 
-def _outline_labels(axes: Axes, labels: LabelArray) -> None:
-    for label, color in ((KIDNEY, KIDNEY_COLOR), (TUMOR, TUMOR_COLOR)):
-        mask = labels == label
-        if mask.any() and not mask.all():
-            axes.contour(mask, levels=[0.5], colors=color, linewidths=1.3)
+def _outline(axes: Axes, mask: LabelArray, labels: LabelSet) -> None:
+    for label in labels.labels:
+        inside = mask == label.value
+        if inside.any() and not inside.all():
+            axes.contour(inside, levels=[0.5], colors=label.color, linewidths=1.3)
 
 
-def sprite(view: View) -> Sprite:
+def sprite(view: View, labels: LabelSet) -> Sprite:
     """Return the slices of a view that hold any label and one beyond, at most 32 of at most 256 pixels per side."""
     names = _columns(view.predictions)
     volumes = [view.truth, *(view.predictions[name] for name in names)]
@@ -227,17 +240,19 @@ def sprite(view: View) -> Sprite:
     # Voxels are left out, not averaged, because labels cannot be averaged and the image must match them.
     stride = max(1, -(-max(view.image.shape[1:]) // _MAX_SIDE))
     image = view.image[slices][:, ::stride, ::stride]
-    packed = pack_labels([volume[slices][:, ::stride, ::stride] for volume in volumes])
+    bits = label_bits(labels)
+    packed = pack_labels([volume[slices][:, ::stride, ::stride] for volume in volumes], bits)
     _, height, width = image.shape
     return Sprite(
         case=view.case,
         slices=slices,
         # The slice itself may be among those left out, so the nearest one is taken.
-        first=int(np.argmin(np.abs(np.subtract(slices, shown_slice(view.truth))))),
+        first=int(np.argmin(np.abs(np.subtract(slices, shown_slice(view.truth, labels))))),
         height=height,
         width=width,
         aspect=_aspect(view),
         names=["truth", *names],
+        bits=bits,
         # `imsave` would color a gray picture by a color map, so it gets three equal channels.
         image_uri=_picture(_stacked(np.repeat(image[..., None], 3, axis=-1)), "jpeg"),
         # PNG, because a lossy format would change the bits.
@@ -254,17 +269,29 @@ def _slices_with_labels(volumes: Sequence[LabelArray]) -> list[int]:
     return sorted({int(index) for index in np.linspace(first, last, num).round()})
 
 
-def pack_labels(volumes: Sequence[LabelArray]) -> NDArray[np.uint8]:
-    """Pack up to twelve label maps (z, y, x) into one RGB volume: four maps of two bits per channel, lowest bits first.
+def label_bits(labels: LabelSet) -> int:
+    """Return the number of bits of a label in a packed picture: 2 for up to 3 labels, 4 for up to 15, otherwise 8."""
+    return next(bits for bits in _LABEL_BITS if len(labels) < 2**bits)
 
-    Further maps are left out.
+
+def pack_labels(volumes: Sequence[LabelArray], bits: int) -> NDArray[np.uint8]:
+    """Pack label maps (z, y, x) into an RGB volume (z, y, n * x, 3), the lowest bits of each channel first.
+
+    A block of width x holds `3 * 8 / bits` maps. Further maps lie in further blocks, to the right of it.
+
+    Args:
+        volumes: label maps of one shape, with values below `2 ** bits`.
+        bits: number of bits of a label: 2, 4 or 8.
     """
-    # Alpha stays unused: canvases of browsers multiply colors by it, which loses bits.
-    packed = np.zeros((*volumes[0].shape, 3), dtype=np.uint8)
-    for index, volume in enumerate(volumes[: 3 * _LABELS_PER_CHANNEL]):
-        channel, place = divmod(index, _LABELS_PER_CHANNEL)
-        packed[..., channel] |= (volume & 3) << np.uint8(_BITS * place)
-    return packed
+    per_channel = _CHANNEL_BITS // bits
+    num_blocks = -(-len(volumes) // (_NUM_CHANNELS * per_channel))
+    depth, height, width = volumes[0].shape
+    packed = np.zeros((depth, height, num_blocks, width, _NUM_CHANNELS), dtype=np.uint8)
+    for index, volume in enumerate(volumes):
+        channel, place = divmod(index, per_channel)
+        block, channel = divmod(channel, _NUM_CHANNELS)
+        packed[:, :, block, :, channel] |= (volume & (2**bits - 1)) << np.uint8(bits * place)
+    return packed.reshape(depth, height, -1, _NUM_CHANNELS)
 
 
 def _stacked(volume: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -15,11 +15,14 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from renalnet.config.labels import BACKGROUND_NAME, TUMOR
 from renalnet.config.networks import MAIN_NETWORK
+from renalnet.config.training import SHARE_SUFFIX
+from study.config.sections import WEIGHT_SUFFIX
 from study.records.tables import Importance, Trial
 from study.report.analysis.methods import Looks, in_order
 from study.report.analysis.palette import FAINT, INK, PAGE, STATE_COLORS, WINNER_COLOR
-from study.report.pictures.figures import legend, tidy
+from study.report.pictures.figures import further_weights, legend, tidy, weight_title
 from study.search.rungs import saved_by_pruning
 
 _MAP: Final = "viridis"
@@ -27,8 +30,6 @@ _MOST_NAMES: Final = 12
 """Number of names on an axis; of more names only every second, third, … is written."""
 PARAMETERS: Final = {
     "ppm_kernels": "pooling kernels",
-    "tumor_weight": "weight of tumor",
-    "background_weight": "weight of background",
     "first_step": "first milestone",
     "second_gap": "epochs to the second milestone",
     "third_gap": "epochs to the third milestone",
@@ -36,10 +37,19 @@ PARAMETERS: Final = {
     "rate_decay": "decay of the learning rate",
     "weight_decay": "weight decay",
     "batch_size": "batch size",
-    "tumor_share": "share of tumor crops",
     "width": "width of the network",
 }
-"""Titles of the searched parameters; another one is shown by its name."""
+"""Titles of the searched parameters that belong to no label."""
+_LABEL_PARAMETERS: Final = {WEIGHT_SUFFIX: "weight of {}", SHARE_SUFFIX: "share of {} crops"}
+"""Titles of the parameters of a label, by the end of their names."""
+
+
+def parameter_title(parameter: str) -> str:
+    """Return the title of a searched parameter for people; an unknown parameter is its own title."""
+    for end, title in _LABEL_PARAMETERS.items():
+        if parameter.endswith(end):
+            return title.format(parameter.removesuffix(end).replace("_", " "))
+    return PARAMETERS.get(parameter, parameter)
 
 
 def parallel_coordinates(trials: Sequence[Trial], winner: str) -> Figure:
@@ -51,8 +61,12 @@ def parallel_coordinates(trials: Sequence[Trial], winner: str) -> Figure:
     # The weight of kidney has no column, because it is always 1 in the search space.
     columns: dict[str, Sequence[str | float | None]] = {
         "pooling\nkernels": [trial.ppm_kernels or "none" for trial in scored],
-        "weight\nof tumor": [trial.weight_tumor for trial in scored],
-        "weight of\nbackground": [trial.weight_background for trial in scored],
+        "weight\nof tumor": [trial.weights.get(TUMOR) for trial in scored],
+        "weight of\nbackground": [trial.weights.get(BACKGROUND_NAME) for trial in scored],
+        **{
+            weight_title(name).replace(" of ", " of\n"): [trial.weights.get(name) for trial in scored]
+            for name in further_weights(scored)
+        },
         "milestones\n(epochs)": [trial.milestones or "none" for trial in scored],
         "objective": [trial.objective for trial in scored],
     }
@@ -132,7 +146,7 @@ def importance_bars(importances: Sequence[Importance], looks: Looks) -> Figure:
     for axes, network in zip(figure.subplots(1, len(networks), squeeze=False)[0], networks, strict=True):
         # `barh` draws upwards, so the largest importance is on top.
         rows = sorted((row for row in importances if row.network == network), key=lambda row: row.importance)
-        names = [PARAMETERS.get(row.parameter, row.parameter) for row in rows]
+        names = [parameter_title(row.parameter) for row in rows]
         axes.barh(names, [row.importance for row in rows], color=looks[network].color)
         tidy(axes, grid="x")
         # The importances of a network sum to 1; one scale makes the panels comparable.

@@ -1,4 +1,4 @@
-"""Surfaces of kidney and tumor for the page's view in three dimensions, as in the paper's Fig. 4."""
+"""Surfaces of the labels for the page's view in three dimensions, as in the paper's Fig. 4."""
 
 import base64
 from collections.abc import Iterator
@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from renalnet.config import LabelSet
 from renalnet.evaluation.surface import bounding_box
-from renalnet.types import KIDNEY, TUMOR, LabelArray, MaskArray, Triple
+from renalnet.types import LabelArray, MaskArray, Triple
 from study.records.content import View
 
-_BODIES: Final = {"kidney": KIDNEY, "tumor": TUMOR}
 _NUM_TRIANGLES: Final = 2500
 """Approximate number per body; a page turns as many smoothly without a GPU."""
 _MAX_COORDINATE: Final = 2**16 - 1
@@ -27,10 +27,10 @@ _STAIRS: Final = 1.5
 
 @dataclass(frozen=True)
 class Body:
-    """The triangles of one body."""
+    """The triangles of one label."""
 
     name: str
-    """`kidney` or `tumor`."""
+    """Name of the label."""
     corners: str
     """Base64 of little-endian uint16 (n, 3) as x, y, z; the largest value is the length of the ROI's longest side."""
     triangles: str
@@ -53,28 +53,28 @@ class Surfaces:
         return sum(len(body.corners) + len(body.triangles) for body in (*self.truth, *self.prediction))
 
 
-def surfaces_of(view: View, network: str) -> Surfaces:
-    """Return the surfaces of a test case; the prediction has no bodies where the network has no labels."""
+def surfaces_of(view: View, network: str, labels: LabelSet) -> Surfaces:
+    """Return the surfaces of a test case; the prediction has no bodies where the network has no mask."""
     z, y, x = (float(length) for length in np.multiply(view.image.shape, view.spacing_mm))
     prediction = view.predictions.get(network)
     return Surfaces(
         case=view.case,
         extent_mm=(x, y, z),
-        truth=list(_bodies(view.truth, view.spacing_mm)),
-        prediction=[] if prediction is None else list(_bodies(prediction, view.spacing_mm)),
+        truth=list(_bodies(view.truth, view.spacing_mm, labels)),
+        prediction=[] if prediction is None else list(_bodies(prediction, view.spacing_mm, labels)),
     )
 
 
-def _bodies(labels: LabelArray, spacing_mm: Triple) -> Iterator[Body]:
-    longest_mm = float(np.multiply(labels.shape, spacing_mm).max())
-    for name, label in _BODIES.items():
-        mask = labels == label
-        if mask.any():
-            corners_mm, triangles = smooth_surface(mask, spacing_mm)
+def _bodies(mask: LabelArray, spacing_mm: Triple, labels: LabelSet) -> Iterator[Body]:
+    longest_mm = float(np.multiply(mask.shape, spacing_mm).max())
+    for label in labels.labels:
+        inside = mask == label.value
+        if inside.any():
+            corners_mm, triangles = smooth_surface(inside, spacing_mm)
             # The page has one scale for all axes. A surface at the border may lie slightly outside the ROI, where
             # uint16 would wrap around.
             coordinates = np.clip(np.rint(corners_mm[:, ::-1] / longest_mm * _MAX_COORDINATE), 0, _MAX_COORDINATE)
-            yield Body(name, _base64(coordinates), _base64(triangles))
+            yield Body(label.name, _base64(coordinates), _base64(triangles))
 
 
 def smooth_surface(mask: MaskArray, spacing_mm: Triple) -> tuple[NDArray[np.float64], NDArray[np.int32]]:

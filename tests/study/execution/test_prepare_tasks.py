@@ -12,7 +12,7 @@ import pytest
 import ray
 from support import commands
 
-from renalnet.config import PrepareConfig
+from renalnet.config import KIDNEY_TUMOR, PrepareConfig
 from renalnet.data.images.volume import Grid, Volume, write_volume
 from renalnet.data.prepare.preparation import local_pool, prepare
 from renalnet.data.prepare.request import Request
@@ -94,9 +94,8 @@ def test_lost_work_of_a_study_is_named_and_not_blamed_on_a_file(
     slots, candidate = Slots(1, 0.0, 2), Finalist("fcn_ppm", "trial_a", (), "digest")
     with pytest.raises(LostError, match=r"^case case_7 \(trial_a\): lost with its process or node") as told:
         work = FinalWork(slots, lambda: None)
-        list(
-            work.vote([FinalCase(Results("results"), "store", "case_7", candidate)], tiny_study.final.stitch, keep_both)
-        )
+        case = FinalCase(Results("results"), "store", "case_7", candidate, KIDNEY_TUMOR)
+        list(work.vote([case], tiny_study.final.stitch, keep_both))
     assert len(str(told.value)) < 200
     with pytest.raises(LostError, match=r"^measuring fcn_ppm, unet3d: lost with its process or node"):
         measure_on_slot(MeasureJob(tiny_study, {"fcn_ppm": 2, "unet3d": 2}, None, 1), slots)

@@ -32,7 +32,9 @@ class LocalJobs:
 def kept(store: Store, results: Path, spoil: Callable[[LabelArray], LabelArray], share: float = 0.9) -> list[FinalCase]:
     """Write votes made from the truth of the validation cases; the voted class has `share` of the probability."""
     finalist = Finalist("fcn_ppm", "fcn_ppm-0000", (), "0123abcd")
-    cases = [FinalCase(Results(str(results)), store.path, case, finalist) for case in store.cases("validation")]
+    folder = Results(str(results))
+    names = store.cases("validation")
+    cases = [FinalCase(folder, store.path, case, finalist, store.labels) for case in names]
     for case in cases:
         labels = spoil(case.roi().label.copy())
         probability = np.where(np.arange(3)[:, None, None, None] == labels, share, (1 - share) / 2)
@@ -110,4 +112,4 @@ def test_crf_parameters_are_searched_within_bounds_and_repeat_by_seed(ball_store
 
 
 def test_the_objective_is_the_mean_of_both() -> None:
-    assert Scores(0.8, 0.4).objective == pytest.approx(0.6)
+    assert Scores({"kidney": 0.8, "tumor": 0.4}).objective == pytest.approx(0.6)

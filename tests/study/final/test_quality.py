@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from renalnet.config import KIDNEY_TUMOR
 from renalnet.data.store.reader import Store
 from renalnet.evaluation.mask_quality import MIN_CASES, signs_of
 from renalnet.runtime import storage
@@ -37,7 +38,7 @@ def write_masks(results: Results, case: str, overlap: int) -> None:
     for finalist, labels in zip((WINNER, OTHER), masks(overlap), strict=True):
         storage.write_arrays(results.roi_labels_path(finalist.name, case), {"labels": labels})
         probability = np.stack([labels == label for label in range(3)]).astype(np.float32)
-        signs = signs_of(probability, labels, labels, SPACING_MM)
+        signs = signs_of(probability, labels, labels, SPACING_MM, KIDNEY_TUMOR)
         storage.write_json(results.signs_path(finalist.name, case), asdict(signs))
 
 
@@ -69,7 +70,7 @@ def results(tmp_path: Path) -> Results:
 
 
 def test_agreement_is_learned_on_validation_cases(results: Results) -> None:
-    rows = quality_rows(results, WINNER, [OTHER], study(results, 8))
+    rows = quality_rows(results, WINNER, [OTHER], study(results, 8), KIDNEY_TUMOR)
     assert [row.split for row in rows] == ["validation"] * 8 + ["test"] * 3
     for number, row in enumerate(rows):
         assert row.agreement == pytest.approx(3 * number % 10 / 10)
@@ -80,13 +81,13 @@ def test_agreement_is_learned_on_validation_cases(results: Results) -> None:
 
 def test_the_truth_of_test_cases_is_not_read(results: Results) -> None:
     measured = study(results, 8)
-    expected = quality_rows(results, WINNER, [OTHER], measured)
+    expected = quality_rows(results, WINNER, [OTHER], measured, KIDNEY_TUMOR)
     changed = [replace(row, dice=0.123) if row.split == "test" else row for row in measured]
-    assert quality_rows(results, WINNER, [OTHER], changed) == expected
+    assert quality_rows(results, WINNER, [OTHER], changed, KIDNEY_TUMOR) == expected
 
 
 def test_without_other_finalists_there_is_no_agreement(results: Results) -> None:
-    rows = quality_rows(results, WINNER, [], study(results, 6))
+    rows = quality_rows(results, WINNER, [], study(results, 6), KIDNEY_TUMOR)
     write_rows(results.quality_path, rows)
     columns = read_parquet(results.quality_path)
     assert len(rows) == len(columns) == 9 and "agreement" not in columns[0]
@@ -107,7 +108,7 @@ def test_planning_sheets_spread_over_the_finalists(ball_store: Store, results: R
     smaller[: len(smaller) // 2][smaller[: len(smaller) // 2] == 2] = 1
     for name, labels in ((WINNER.name, roi.label), (OTHER.name, smaller)):
         storage.write_arrays(results.roi_labels_path(name, case), {"labels": labels})
-    winners = FinalCase(results, ball_store.path, case, WINNER)
+    winners = FinalCase(results, ball_store.path, case, WINNER, KIDNEY_TUMOR)
     truth, prediction = planning_sheets([winners], [OTHER.name], LocalJobs())
     assert (truth.source, prediction.source) == ("truth", "prediction")
     assert prediction.tumor_ml == truth.tumor_ml and truth.spread == "{}"
@@ -118,4 +119,4 @@ def test_planning_sheets_spread_over_the_finalists(ball_store: Store, results: R
 
 
 def test_few_validation_cases_give_no_estimate(results: Results) -> None:
-    assert quality_rows(results, WINNER, [OTHER], study(results, MIN_CASES - 1)) == []
+    assert quality_rows(results, WINNER, [OTHER], study(results, MIN_CASES - 1), KIDNEY_TUMOR) == []

@@ -119,8 +119,8 @@ def test_ended_trials_are_read_once_and_running_ones_again(four: StudyConfig, tm
 def test_the_wait_share_weighs_epochs_by_their_time() -> None:
     record = TrialRecord(0, "fcn_ppm", "running", {}, TRAIN)
     epochs = [
-        EpochRecord(1, 1.0, 0.5, 0.5, 0.5, 0.1, seconds=100.0, data_wait_share=0.5),
-        EpochRecord(2, 1.0, 0.5, 0.5, 0.5, 0.1, seconds=300.0, data_wait_share=0.1),
+        EpochRecord(1, 1.0, {"kidney": 0.5, "tumor": 0.5}, 0.5, 0.1, seconds=100.0, data_wait_share=0.5),
+        EpochRecord(2, 1.0, {"kidney": 0.5, "tumor": 0.5}, 0.5, 0.1, seconds=300.0, data_wait_share=0.1),
     ]
     progress = progress_of([figures_of(record, epochs)], StudyConfig(), ONE_SLOT)
     assert progress.wait_share == pytest.approx((50 + 30) / 400)

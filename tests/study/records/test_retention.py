@@ -17,8 +17,9 @@ def ended(network: str, number: int) -> TrialRecord:
 
 
 def curve(*objectives: float, failure: str = "") -> list[EpochRecord]:
-    epochs = [EpochRecord(n, 1.0, v, v, v, 0.1, 1.0) for n, v in enumerate(objectives, start=1)]
-    return [*epochs, *([EpochRecord(len(epochs) + 1, 0.0, 0.0, 0.0, 0.0, 0.1, 1.0, failure)] if failure else [])]
+    epochs = [EpochRecord(n, 1.0, {"kidney": v, "tumor": v}, v, 0.1, 1.0) for n, v in enumerate(objectives, start=1)]
+    failed = EpochRecord(len(epochs) + 1, 0.0, {"kidney": 0.0, "tumor": 0.0}, 0.0, 0.1, 1.0, failure)
+    return [*epochs, *([failed] if failure else [])]
 
 
 def test_best_of_each_network_keep_their_weights(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from support.fake_results import curve_rows, importance_rows, metric_rows, trial_rows, write_rows
 
+from renalnet.config import KIDNEY_TUMOR
 from renalnet.config.inference import OPERATIONS
 from renalnet.config.networks import NETWORKS
 from study.records.content import load_results
@@ -79,7 +80,7 @@ def test_an_unknown_network_has_importances(unknown: Report) -> None:
 def test_an_unknown_network_is_in_the_figures_of_cases(unknown: Report) -> None:
     cases = unknown.summary.cases
     looks = Looks(names_in(unknown.content))
-    for figure in (case_dice(cases, looks), dice_by_volume(cases, looks)):
+    for figure in (case_dice(cases, looks, KIDNEY_TUMOR), dice_by_volume(cases, looks, KIDNEY_TUMOR)):
         colors = {line.get_color() for line in figure.axes[0].get_lines()}
         assert {looks[UNKNOWN].color, looks["another"].color, looks["fcn_ppm"].color} <= colors
         assert UNKNOWN in [text.get_text() for text in figure.legends[0].get_texts()]
@@ -87,8 +88,9 @@ def test_an_unknown_network_is_in_the_figures_of_cases(unknown: Report) -> None:
 
 def test_the_legend_stays_inside_the_figure(unknown: Report) -> None:
     program = "another program of 32 characters"
-    cases = [replace(case, others={**case.others, program: (0.5, 0.5)}) for case in unknown.summary.cases]
-    figure = case_dice(cases, Looks([*names_in(unknown.content), program]))
+    dice = {"kidney": 0.5, "tumor": 0.5}
+    cases = [replace(case, others={**case.others, program: dice}) for case in unknown.summary.cases]
+    figure = case_dice(cases, Looks([*names_in(unknown.content), program]), KIDNEY_TUMOR)
     figure.savefig(io.BytesIO())
     (legend,) = figure.legends
     assert len(legend.get_texts()) == 6

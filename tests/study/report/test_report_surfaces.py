@@ -5,6 +5,7 @@ import base64
 import numpy as np
 import pytest
 
+from renalnet.config import KIDNEY_TUMOR, KITS23
 from study.records.content import View
 from study.report.pictures.surfaces import smooth_surface, surfaces_of
 
@@ -41,10 +42,21 @@ def test_bodies_are_those_of_the_labels() -> None:
     truth = ball(12, (2.0, 1.0, 1.0)).astype(np.uint8)
     truth[6:9, 14:18, 14:18] = 2
     view = View("case", truth * 100, truth, {"fcn_ppm": np.minimum(truth, 1)}, (2.0, 1.0, 1.0))
-    found = surfaces_of(view, "fcn_ppm")
+    found = surfaces_of(view, "fcn_ppm", KIDNEY_TUMOR)
     assert [body.name for body in found.truth] == ["kidney", "tumor"]
     assert [body.name for body in found.prediction] == ["kidney"]
     corners = np.frombuffer(base64.b64decode(found.truth[0].corners), "<u2").reshape(-1, 3)
     middle = np.array(found.extent_mm) / 2 / max(found.extent_mm) * 65535
     np.testing.assert_allclose((corners.min(axis=0) + corners.max(axis=0)) / 2, middle, rtol=0.03)
-    assert surfaces_of(view, "nobody").prediction == []
+    assert surfaces_of(view, "nobody", KIDNEY_TUMOR).prediction == []
+
+
+def test_a_cyst_is_a_body_of_its_own() -> None:
+    truth = ball(12, (2.0, 1.0, 1.0)).astype(np.uint8)
+    truth[6:9, 14:18, 14:18] = 2
+    truth[9:12, 20:24, 22:26] = 3
+    found = surfaces_of(View("case", truth * 60, truth, {}, (2.0, 1.0, 1.0)), "nobody", KITS23)
+    assert [body.name for body in found.truth] == ["kidney", "tumor", "cyst"]
+    corners = np.frombuffer(base64.b64decode(found.truth[2].corners), "<u2").reshape(-1, 3)
+    # The cyst is centred at (24, 22, 21) mm; the ROI is a cube with sides of 36 mm.
+    np.testing.assert_allclose(corners.mean(axis=0) / 65535 * 36, [24, 22, 21], atol=0.5)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from renalnet.config import LossConfig
+from renalnet.config import KIDNEY_TUMOR, LossConfig
 from renalnet.train.losses.cross_entropy import weighted_cross_entropy
 from renalnet.train.losses.dice_ce import dice_ce_of, soft_dice_loss
 from renalnet.types import IGNORE_LABEL
@@ -54,8 +54,8 @@ def test_a_confident_right_answer_is_zero_and_a_wrong_one_is_one():
 def test_the_loss_is_the_mean_over_samples_plus_the_cross_entropy():
     logits, labels = logits_of(VOXELS, VOXELS), labels_of([2, 1, 2], [0, 0, 0])
     config = LossConfig(name="dice_ce", tumor=3.0)
-    expected = 0.5 / 2 + weighted_cross_entropy(logits, labels, config.weights)
-    torch.testing.assert_close(dice_ce_of(config, labels)(logits, labels), expected)
+    expected = 0.5 / 2 + weighted_cross_entropy(logits, labels, config.weights(KIDNEY_TUMOR))
+    torch.testing.assert_close(dice_ce_of(config, KIDNEY_TUMOR, labels)(logits, labels), expected)
 
 
 def test_gradients_agree_with_differences():
