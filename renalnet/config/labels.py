@@ -6,7 +6,6 @@ planning sheet are about. Its other labels are further lesions of the kidney, su
 as vessels.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final, Self
 
@@ -58,7 +57,7 @@ class Label(Section):
     """Share of the crops that are centred near a voxel of this label, unless `patch` states another one."""
     color: str = Field("#8A8F98", pattern=r"^#[0-9A-Fa-f]{6}$")
     """Color in figures and in the report, `#RRGGBB`."""
-    words: tuple[str, ...] = ()
+    words: tuple[Annotated[str, Field(pattern=r"^[a-z]+$")], ...] = ()
     """Words in the names of DICOM segments that mean this label, in addition to its own name; in lower case."""
     code: Code | None = None
     """Type of the segment in DICOM. Null states only that it is a lesion or a structure."""
@@ -315,11 +314,3 @@ def require_same_labels(found: LabelSet, expected: LabelSet, where: str, other: 
             f"{where}: its labels are {found}, but those of {other} are {expected}; use one label set for both "
             f"(--set labels={source} for that of {where})"
         )
-
-
-_WORD: Final = re.compile(r"[a-z0-9]+")
-
-
-def words_of(label: Label) -> frozenset[str]:
-    """Return the words that mean a label in the name of a segment, in lower case."""
-    return frozenset(label.words) | frozenset(_WORD.findall(label.name))

@@ -4,7 +4,7 @@ Such a field is declared once, with the pattern of its columns. `flat` and `gath
 columns, so that a table has the columns of its own label set.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import Field, field, fields
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,13 +24,19 @@ def by_label(pattern: str) -> Any:
     return field(default_factory=dict, metadata={_PATTERN: pattern})
 
 
-def flat(row: "DataclassInstance") -> dict[str, Any]:
-    """Return the columns of a row in their order, with a column for each label of its mappings."""
+def flat(row: "DataclassInstance", names: Iterable[str] | None = None) -> dict[str, Any]:
+    """Return the columns of a row, with a column for each label of its mappings.
+
+    Args:
+        row: the row.
+        names: fields whose columns are returned, in this order; None for all fields in their order.
+    """
+    declared = {each.name: each for each in fields(row)}
     columns: dict[str, Any] = {}
-    for each in fields(row):
-        value = getattr(row, each.name)
-        pattern = pattern_of(each)
-        columns |= {pattern.format(label): one for label, one in value.items()} if pattern else {each.name: value}
+    for name in declared if names is None else names:
+        value = getattr(row, name)
+        pattern = pattern_of(declared[name])
+        columns |= {pattern.format(label): one for label, one in value.items()} if pattern else {name: value}
     return columns
 
 

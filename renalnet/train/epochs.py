@@ -37,9 +37,10 @@ class EpochRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, with a key for the Dice of each label, such as `dice_tumor`."""
-        values = asdict(self)
-        dice = values.pop("dice")
-        return {**values, **{DICE + name: value for name, value in dice.items()}}
+        values: dict[str, Any] = {}
+        for name, value in asdict(self).items():
+            values |= {DICE + label: dice for label, dice in value.items()} if name == "dice" else {name: value}
+        return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "EpochRecord":

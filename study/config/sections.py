@@ -299,15 +299,14 @@ class StudyConfig(Section):
     @model_validator(mode="after")
     def _crops_have_a_centre(self) -> Self:
         # The upper end, because every point of the space must be a valid configuration.
-        searched = {name: limits[1] for name, limits in self.space.ranges.items() if limits}
-        shares = {
-            label.name: searched.get(label.name + SHARE_SUFFIX, self.train.patch.shares(self.labels)[label.value])
-            for label in self.labels.labels
-        }
+        searched = {f"space.{name}": limits[1] for name, limits in self.space.ranges.items() if limits}
+        shares = {}
+        for label in reversed(self.labels.labels):
+            name = f"space.{label.name}{SHARE_SUFFIX}"
+            fixed = {f"train.patch.{label.name}{SHARE_SUFFIX}": self.train.patch.shares(self.labels)[label.value]}
+            shares |= {name: searched[name]} if name in searched else fixed
         if (total := sum(shares.values())) > 1:
-            raise ValueError(
-                f"space.tumor_share, train.patch.kidney_share: add up to {total:g}; lower one of them to a sum of 1"
-            )
+            raise ValueError(f"{', '.join(shares)}: add up to {total:g}; lower one of them to a sum of 1")
         return self
 
 

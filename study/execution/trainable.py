@@ -11,7 +11,6 @@ when it drains a node, the run first writes a checkpoint; Ray leaves a few secon
 import math
 import signal
 from collections.abc import Iterator
-from dataclasses import asdict
 from itertools import chain
 from types import FrameType
 from typing import Any
@@ -83,7 +82,7 @@ class Trial(tune.Trainable):
         reached = best.objective if best else 0.0
         # A finished run may still have epochs to report.
         is_last = self._run.is_finished and record is records[-1]
-        return {**asdict(record), FAILURE: record.failure, BEST: reached, "done": is_last}
+        return {**record.to_json(), FAILURE: record.failure, BEST: reached, "done": is_last}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Give Ray nothing: the run has written its own checkpoint."""

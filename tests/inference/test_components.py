@@ -1,6 +1,7 @@
 import numpy as np
+from support.label_sets import ARTERY, CYST, VEIN, VESSELS
 
-from renalnet.config import KIDNEY_TUMOR, ComponentsConfig
+from renalnet.config import KIDNEY_TUMOR, KITS23, ComponentsConfig
 from renalnet.inference.components import keep_largest
 
 SPACING = (2.0, 1.0, 0.5)
@@ -33,6 +34,37 @@ def test_kidney_and_tumor_that_touch_are_one():
     kept = largest_component(labels)
     np.testing.assert_array_equal(kept[0, 0, :6], [1, 1, 1, 1, 2, 2])
     assert not kept[4].any()
+
+
+def test_kidney_tumor_and_cyst_that_touch_are_one():
+    """The cyst joins the two pieces of kidney. The larger piece of tumor elsewhere goes."""
+    labels = empty()
+    labels[0, 0] = [1, 1, CYST, CYST, 1, 2, 2, 0]
+    labels[4, 4, 0:6] = 2
+    kept = keep_largest(labels, SPACING, ComponentsConfig(), KITS23)
+    np.testing.assert_array_equal(kept[0], labels[0])
+    assert not kept[4].any()
+
+
+def test_vessels_stay_and_connect_nothing():
+    """The artery joins two pieces of kidney and is larger than both. The vein lies alone."""
+    labels = empty()
+    labels[0, 0] = [1, 1, 1, ARTERY, ARTERY, ARTERY, ARTERY, CYST]
+    labels[4, 4] = VEIN
+    kept = keep_largest(labels, SPACING, ComponentsConfig(), VESSELS)
+    np.testing.assert_array_equal(kept[0, 0], [1, 1, 1, ARTERY, ARTERY, ARTERY, ARTERY, 0])
+    np.testing.assert_array_equal(kept[1:], labels[1:])
+    too_small = keep_largest(labels, SPACING, ComponentsConfig(min_volume_ml=1.0), VESSELS)
+    np.testing.assert_array_equal(too_small, np.where(labels >= ARTERY, labels, 0))
+
+
+def test_only_small_pieces_of_tumor_become_kidney():
+    labels = empty()
+    labels[1:4, 1:7, 1:7] = 1
+    labels[2, 2, 2] = 2
+    labels[2, 4, 4] = CYST
+    kept = keep_largest(labels, SPACING, ComponentsConfig(min_tumor_ml=0.002), KITS23)
+    assert (kept[2, 2, 2], kept[2, 4, 4]) == (1, CYST)
 
 
 def test_edges_connect_and_corners_do_not():

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from renalnet.config import StitchConfig, TrainConfig
+from renalnet.config import KITS23, StitchConfig, TrainConfig
 from renalnet.data.store.manifest import Normalisation
 from renalnet.errors import CheckpointError
 from renalnet.inference.pipeline import load_bundle, load_ensemble, vote_roi
@@ -72,6 +72,24 @@ def test_members_of_other_intensities_are_refused(members: list[str], tiny_train
     foreign = save_member(tmp_path / "foreign", tiny_train, 7, Normalisation(-200, 500, 0.4))
     with pytest.raises(CheckpointError, match=r"foreign: expects .*mean=0\.4.* same store"):
         load_ensemble([*members, foreign])
+
+
+def test_members_of_other_labels_are_refused(members: list[str], tiny_train: TrainConfig, tmp_path: Path) -> None:
+    foreign = save_member(tmp_path / "foreign", TrainConfig(labels=KITS23, net=tiny_train.net), 7)
+    rule = r"foreign: .*kits23 \(1 kidney, 2 tumor, 3 cyst\), .*member-0 .*kidney_tumor \(1 kidney, 2 tumor\)"
+    with pytest.raises(CheckpointError, match=rule):
+        load_ensemble([*members, foreign])
+    copy_models([*members, foreign], tmp_path / "best", {})
+    with pytest.raises(CheckpointError, match=r"best/members/4: .*kits23"):
+        load_bundle(str(tmp_path / "best"))
+
+
+def test_an_ensemble_of_another_label_set_has_its_classes(tiny_train: TrainConfig, tmp_path: Path) -> None:
+    train = TrainConfig(labels=KITS23, net=tiny_train.net)
+    model = load_ensemble([save_member(tmp_path / str(seed), train, seed) for seed in range(2)])
+    image = np.random.default_rng(2).integers(-200, 500, (10, 20, 20)).astype(np.int16)
+    vote = vote_roi(model, image, STITCH)
+    assert (model.labels, len(vote.probability)) == (KITS23, 4)
 
 
 def test_a_damaged_member_is_not_copied(members: list[str], tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.label_sets import VESSELS
 
-from renalnet.config import NetConfig, NetName, StitchConfig, TrainConfig
+from renalnet.config import KIDNEY_TUMOR, LabelSet, NetConfig, NetName, StitchConfig, TrainConfig
 from renalnet.data.store.manifest import Normalisation
 from renalnet.errors import CheckpointError, ConfigError
 from renalnet.inference.export import export_bundle
@@ -27,8 +28,9 @@ STITCH = StitchConfig(tile=(10, 18, 17), stride=(5, 9, 9))
 """Odd sizes, for which the network pads and crops."""
 
 
-def save_bundle(folder: Path, name: NetName = "fcn_ppm", seed: int = 0) -> TrainConfig:
-    train = TrainConfig(net=NetConfig(name=name, width=8, ppm_kernels=(1, 2, 4)), stitch=STITCH, precision="float32")
+def save_bundle(folder: Path, name: NetName = "fcn_ppm", seed: int = 0, labels: LabelSet = KIDNEY_TUMOR) -> TrainConfig:
+    net_config = NetConfig(name=name, width=8, ppm_kernels=(1, 2, 4))
+    train = TrainConfig(labels=labels, net=net_config, stitch=STITCH, precision="float32")
     net = build_net(train.net, train.labels, seed)
     with torch.no_grad():
         net(torch.rand(2, 1, 12, 20, 20))  # statistics that are not the first ones
@@ -87,7 +89,16 @@ def test_the_model_says_how_it_is_used(tmp_path: Path) -> None:
     assert {key: props[key] for key in beside} == beside
     assert beside["normalisation"] == {"hu_min": -200, "hu_max": 500, "mean": 0.3}
     assert beside["inference"]["stitch"]["tile"] == [10, 18, 17]
-    assert beside["labels"]["2"] == "tumor"
+    assert beside["labels"] == {"0": "background", "1": "kidney", "2": "tumor"}
+
+
+@pytest.mark.slow
+def test_the_model_names_the_labels_of_its_set(tmp_path: Path) -> None:
+    save_bundle(tmp_path, labels=VESSELS)
+    export_bundle(tmp_path, tmp_path / "model")
+    names = ["background", "kidney", "tumor", "cyst", "renal_artery", "renal_vein"]
+    assert storage.read_json(tmp_path / "model.json")["labels"] == {str(n): name for n, name in enumerate(names)}
+    assert by_onnxruntime(tmp_path / "model.onnx")(torch.rand(1, 1, *STITCH.tile)).shape == (1, 6, *STITCH.tile)
 
 
 @pytest.mark.slow

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.label_sets import ARTERY, CYST, VEIN, VESSELS
 
 from renalnet.config import (
     KIDNEY_TUMOR,
     InferenceConfig,
+    LabelSet,
     NetConfig,
     PhantomConfig,
     PrepareConfig,
@@ -24,7 +26,8 @@ from renalnet.data.localise.localiser import LOW_CONFIDENCE
 from renalnet.data.phantom import paint_abdomen, paint_head
 from renalnet.data.store.manifest import Normalisation
 from renalnet.errors import CheckpointError, InputError
-from renalnet.inference.pipeline import Model
+from renalnet.inference import prediction as prediction_module
+from renalnet.inference.pipeline import Model, load_ensemble
 from renalnet.inference.prediction import Prediction, Predictor, load_predictor, predict_image, scan_names
 from renalnet.nets import build_net
 from renalnet.nets.bundle import save_model
@@ -92,6 +95,38 @@ def test_a_doubtful_kidney_is_left_out_and_named(predictor: Predictor, tmp_path:
     assert any("left kidney not segmented: confidence" in warning for warning in prediction.warnings)
     columns = np.flatnonzero(prediction.mask.array.any(axis=(0, 1)))
     assert len(columns) == 0 or columns[-1] < case.image.grid.shape[2] * 0.6  # nothing far on the left
+
+
+def test_where_both_sides_overlap_the_more_important_label_stays() -> None:
+    """Vessels yield to the kidney, the kidney to its lesions, and a cyst to the tumor."""
+    sides = [[0, 1, 1, 2, CYST, ARTERY, VEIN, 0], [1, 2, CYST, CYST, 1, 1, ARTERY, 0]]
+    parts = [np.array(values, np.uint8).reshape(1, 1, 8) for values in sides]
+    expected = [1, 2, CYST, 2, CYST, 1, VEIN, 0]
+    for order in (parts, parts[::-1]):
+        joined = prediction_module._joined(order, (1, 1, 8), VESSELS)
+        assert (joined.ravel().tolist(), joined.dtype) == (expected, np.uint8)
+    assert not prediction_module._joined([], (1, 1, 8), VESSELS).any()
+
+
+def test_a_prediction_has_the_volume_of_each_label(tmp_path: Path) -> None:
+    grid = Grid.axis_aligned((16, 30, 30), (6.0, 4.0, 4.0))
+    model = load_ensemble([save_untrained(tmp_path, VESSELS)])
+    stitch = StitchConfig(tile=(16, 32, 32), stride=(16, 32, 32))
+    predictor = Predictor(model, [], PrepareConfig(spacing_mm=(6.0, 4.0, 4.0)), InferenceConfig(stitch=stitch))
+    scan = Volume(np.random.default_rng(0).integers(-100, 300, grid.shape).astype(np.int16), grid)
+    found = predict_image(predictor, scan, grid)
+    voxel_ml = 6 * 4 * 4 / 1000
+    assert found.volume_ml == {
+        label.name: pytest.approx(int((found.mask.array == label.value).sum()) * voxel_ml) for label in VESSELS.labels
+    }
+
+
+def save_untrained(folder: Path, labels: LabelSet) -> str:
+    """Write the bundle of an untrained network."""
+    train = TrainConfig(labels=labels, net=NetConfig(width=4, ppm_kernels=(1, 2)), precision="float32")
+    config = {"train": train.model_dump(mode="json"), "normalisation": asdict(Normalisation(-200, 500, 0.3))}
+    save_model(folder, dict(build_net(train.net, labels).state_dict()), config)
+    return str(folder)
 
 
 def test_a_scan_without_kidneys_gets_an_empty_mask_and_a_warning(predictor: Predictor, tmp_path: Path) -> None:

@@ -108,6 +108,33 @@ def test_equals_brute_force(shape):
     assert got.probability.dtype == np.float32
 
 
+def ask_four(x):
+    """Return logits of four classes."""
+    return torch.cat([ask(x), torch.cos(5 * x)], dim=1)
+
+
+@pytest.mark.parametrize("combine", ["vote", "mean"])
+def test_four_classes_equal_brute_force(combine):
+    config = StitchConfig(tile=(4, 5, 6), stride=(2, 3, 2), combine=combine)
+    image = np.random.default_rng(7).normal(size=(9, 7, 11)).astype(np.float32)
+    labels, mean = brute_force(image, config, (ask_four,))
+    got = stitching.stitch([ask_four], image, config, num_classes=4)
+    np.testing.assert_array_equal(got.labels, labels if combine == "vote" else mean.argmax(0))
+    np.testing.assert_array_equal(got.probability.argmax(0), got.labels)
+    np.testing.assert_allclose(np.sort(got.probability, 0), np.sort(mean, 0), atol=2e-6)
+    assert np.unique(got.labels).tolist() == [0, 1, 2, 3]
+
+
+def test_a_fourth_class_wins_by_its_votes():
+    """Two of three sub-volumes vote for class 3, although class 1 has the largest sum."""
+    answers = [(0.1, 0.2, 0.2, 0.5), (0.1, 0.4, 0.0, 0.5), (0.0, 0.9, 0.1, 0.0)]
+    config = StitchConfig(tile=(3, 1, 1), stride=(1, 1, 1))
+    got = stitching.stitch([scripted(answers)], np.zeros((5, 1, 1), np.float32), config, num_classes=4)
+    assert got.labels[2, 0, 0] == 3
+    # The means are 0.2 / 3, 0.5, 0.1 and 1 / 3. Those of classes 1 and 3 change places.
+    np.testing.assert_allclose(got.probability[:, 2, 0, 0], [0.2 / 3, 1 / 3, 0.1, 0.5], atol=1e-6)
+
+
 def test_the_brute_force_case_holds_votes_that_differ_from_the_mean():
     image = np.random.default_rng(1).normal(size=(9, 7, 11)).astype(np.float32)
     labels, mean = brute_force(image, StitchConfig(tile=(4, 5, 6), stride=(2, 3, 2)))

@@ -6,7 +6,7 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from renalnet.config import KIDNEY_TUMOR, NETWORKS, NetConfig
+from renalnet.config import KIDNEY_TUMOR, KITS23, NETWORKS, NetConfig
 from renalnet.nets import build_net
 from renalnet.nets.blocks import POOL, PathLayer, SegmentationNet, convolution_layer
 from renalnet.nets.describe import describe, equal_cost_width, multiply_adds, receptive_length
@@ -32,6 +32,16 @@ def test_multiply_adds_by_hand():
     assert layers["head"].multiply_adds == 768 * 4 * 3
     # 6·4·4 voxels of 8 channels, each written to 2³ voxels of 4 channels.
     assert layers["to_full.deconvolution"].multiply_adds == 96 * 8 * 8 * 4
+
+
+def test_another_label_costs_a_channel_of_the_head():
+    """The head has 12·8·8 voxels and 4 channels, to 4 classes instead of 3. It has 4 more weights and a bias."""
+    config = NetConfig(width=4)
+    three, four = (describe(config, labels, (12, 8, 8)) for labels in (KIDNEY_TUMOR, KITS23))
+    assert four.layers[-1].multiply_adds == 768 * 4 * 4
+    assert four.num_parameters - three.num_parameters == 5
+    added = multiply_adds(config, KITS23, (12, 8, 8)) - multiply_adds(config, KIDNEY_TUMOR, (12, 8, 8))
+    assert added == 768 * 4
 
 
 def test_training_memory_grows_with_the_voxels():

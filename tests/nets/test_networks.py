@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from support.label_sets import VESSELS
 from support.processors import needs_bfloat16_convolutions
 from torch import nn
 
-from renalnet.config import KIDNEY_TUMOR, NETWORKS, NetConfig, NetName
+from renalnet.config import KIDNEY_TUMOR, KITS23, NETWORKS, LabelSet, NetConfig, NetName
 from renalnet.errors import ConfigError
 from renalnet.nets import PyramidPooling, ResidualBlock, build_net
+from renalnet.nets.folded import folded
 
 SIZES = [(1, 1, 1), (5, 7, 3), (9, 16, 13), (8, 18, 22)]
 
@@ -141,6 +143,26 @@ def test_heads_start_at_the_papers_weighted_shares():
     net = net_of(deep_supervision=True)
     for head in (net.head, *net.auxiliary_heads):
         assert head.bias.exp().tolist() == pytest.approx([0.42534, 0.44649, 0.12817], abs=1e-5)
+
+
+def test_a_label_beyond_the_papers_starts_as_a_small_one():
+    """Shares 0.8064, 0.1693, 0.0243, 0.005 times weights 0.2, 1, 2, 2, divided by their sum 0.38918."""
+    net = build_net(NetConfig(width=4), KITS23)
+    assert net.head.bias.exp().tolist() == pytest.approx([0.41441, 0.43502, 0.12488, 0.02570], abs=1e-5)
+
+
+@pytest.mark.parametrize(("labels", "num_classes"), [(KITS23, 4), (VESSELS, 6)], ids=["kits23", "vessels"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_has_a_class_for_background_and_each_label(name: NetName, labels: LabelSet, num_classes: int) -> None:
+    net = build_net(NetConfig(name=name, width=4, deep_supervision=True), labels)
+    image = torch.randn(2, 1, 9, 16, 13, generator=torch.Generator().manual_seed(1))
+    outputs = net.training_logits(image)
+    assert {tuple(logits.shape) for logits in outputs} == {(2, num_classes, 9, 16, 13)}
+    sum(logits.square().mean() for logits in outputs).backward()
+    assert (net.head.weight.grad.abs().sum(dim=(1, 2, 3, 4)) > 0).tolist() == [True] * num_classes
+    with torch.no_grad():
+        expected = net.eval()(image)
+        torch.testing.assert_close(folded(net, torch.float32)(image), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_weights_are_contiguous_as_weight_files_need_them():

@@ -1,7 +1,7 @@
 """A small results folder with invented numbers and shapes, which are plausible but were not measured."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from renalnet.config import KIDNEY_TUMOR, LabelSet
 from renalnet.evaluation.mask_quality import Signs
 from renalnet.planning import find_kidneys, measure_kidney, measures_of
+from renalnet.runtime.label_columns import flat
 
 MARKUP_CASE = "case_<b>bold"
 CASES = [
@@ -27,6 +29,10 @@ SHAPE = (14, 40, 44)
 SPACING_MM = (3.0, 1.3, 1.3)
 WINNER = "fcn_ppm-0001"
 _QUALITY = {"fcn_ppm": 0.86, "unet3d": 0.78, "pspnet2d": 0.66, "threshold_roi": 0.12, "threshold_inside": 0.5}
+_NUM_WITH_CYST = 4
+"""Number of the first cases that have a cyst, in a study with cysts."""
+_CYST_DICE = {"fcn_ppm": (0.8, 0.6, 0.6, 0.0, 1.0, 1.0, 1.0, 0.0), "unet3d": (0.4, 0.4, 0.4, 0.4, 1.0, 1.0, 1.0, 1.0)}
+"""Dice of a cyst in each case. Other methods predict no cyst."""
 _CHECKPOINTS = {"fcn_ppm": WINNER, "unet3d": "unet3d-0006", "pspnet2d": "pspnet2d-0007"}
 
 
@@ -85,11 +91,12 @@ def trial_name(index: int) -> str:
     return f"{TRIALS[index].network}-{index:04d}"
 
 
-def trial_rows() -> list[dict[str, Any]]:
+def trial_rows(labels: LabelSet = KIDNEY_TUMOR) -> list[dict[str, Any]]:
     """Return rows of `trials.parquet`: complete, pruned and failed trials."""
     rows = []
     for index, trial in enumerate(TRIALS):
         scored = trial.epochs > 0
+        weights = {"tumor": trial.tumor, "kidney": 1.0 + 0.1 * index, "background": 0.2, "cyst": 2.5}
         rows.append(
             {
                 "trial": index,
@@ -106,9 +113,7 @@ def trial_rows() -> list[dict[str, Any]]:
                 "reason": "RuntimeError: <i>out of memory</i>" if trial.state == "failed" else "all epochs done",
                 "is_paper_point": index == 0,
                 "ppm_kernels": trial.kernels,
-                "weight_tumor": trial.tumor,
-                "weight_kidney": 1.0 + 0.1 * index,
-                "weight_background": 0.2,
+                **{f"weight_{name}": weights[name] for name in reversed(labels.class_names)},
                 "milestones": trial.milestones,
                 "config": json.dumps({"loss": {"tumor": trial.tumor}}),
             }
@@ -121,7 +126,7 @@ def _objective(index: int, epoch: int) -> float:
     return round(ceiling * (1 - 0.6**epoch), 4)
 
 
-def curve_rows() -> list[dict[str, Any]]:
+def curve_rows(labels: LabelSet = KIDNEY_TUMOR) -> list[dict[str, Any]]:
     """Return rows of `curves.parquet`."""
     return [
         {
@@ -130,8 +135,7 @@ def curve_rows() -> list[dict[str, Any]]:
             "network": trial.network,
             "epoch": epoch,
             "loss": 1.0 / epoch,
-            "dice_kidney": _objective(index, epoch),
-            "dice_tumor": _objective(index, epoch),
+            **{f"dice_{name}": _objective(index, epoch) for name in labels.names},
             "objective": _objective(index, epoch),
             "learning_rate": 0.001,
             "seconds": 12.0,
@@ -196,6 +200,32 @@ def metric_rows() -> list[dict[str, Any]]:
     return rows
 
 
+def cyst_rows() -> list[dict[str, Any]]:
+    """Return rows of a cyst for `final/metrics.parquet`, one for each row of a tumor in `metric_rows`.
+
+    The winner finds three of four cysts, and predicts one in a case that has none.
+    """
+    tumors = [row for row in metric_rows() if row["label"] == "tumor"]
+    return [_cyst_row(row, CASES.index(row["case"]) if row["case"] in CASES else 0) for row in tumors]
+
+
+def _cyst_row(tumor: dict[str, Any], place: int) -> dict[str, Any]:
+    is_present = place < _NUM_WITH_CYST
+    dice = _CYST_DICE[tumor["network"]][place] if tumor["network"] in _CYST_DICE else float(not is_present)
+    pred_empty = dice == (0 if is_present else 1)
+    kept = {name: tumor[name] for name in ("split", "checkpoint", "role", "stage")}
+    changes = {
+        "volume_truth_ml": 4.0 * is_present,
+        "volume_pred_ml": 0.0 if pred_empty else 5.0,
+        "true_positive": round(1000 * dice) * is_present,
+        "false_negative": round(1000 * (1 - dice)) * is_present,
+        "truth_empty": not is_present,
+        "pred_empty": pred_empty,
+        "found": dice > 0.2 if is_present else None,
+    }
+    return metric_row(tumor["case"], tumor["network"], "cyst", dice, **kept, **changes)
+
+
 def quality_rows() -> list[dict[str, Any]]:
     """Return rows of `final/quality.parquet`; the estimate is good for all cases but the last one."""
     rows = [{"case": case, "split": "test", "expected_dice": 0.9 - 0.05 * i} for i, case in enumerate(CASES)]
@@ -212,14 +242,14 @@ def importance_rows() -> list[dict[str, Any]]:
     return [{**about, "parameter": name, "importance": share} for name, share in shares.items()]
 
 
-def plan_rows() -> list[dict[str, Any]]:
+def plan_rows(labels: LabelSet = KIDNEY_TUMOR) -> list[dict[str, Any]]:
     """Return rows of `final/plan.parquet`, measured on the views."""
     rows = []
     for index, case in enumerate(CASES):
-        truth = _ellipsoids(index, healthy=case.startswith("healthy"))
-        for source, labels in (("truth", truth), ("prediction", np.roll(truth, 1, axis=2))):
-            sheets = [measure_kidney(kidney) for kidney in find_kidneys(labels, SPACING_MM)]
-            rows += [{"case": case, "source": source, **asdict(measures_of(sheet))} for sheet in sheets]
+        truth = _ellipsoids(index, labels, healthy=case.startswith("healthy"))
+        for source, mask in (("truth", truth), ("prediction", np.roll(truth, 1, axis=2))):
+            sheets = [measure_kidney(kidney) for kidney in find_kidneys(mask, SPACING_MM, labels)]
+            rows += [{"case": case, "source": source, **flat(measures_of(sheet))} for sheet in sheets]
     return rows
 
 
@@ -251,12 +281,12 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     pq.write_table(pa.Table.from_pylist(rows), path)
 
 
-def write_views(folder: Path) -> None:
+def write_views(folder: Path, labels: LabelSet = KIDNEY_TUMOR) -> None:
     """Write views with ellipsoidal kidneys, a round tumor, and predictions that are shifted a little."""
     folder.mkdir(parents=True)
     generator = np.random.default_rng(3)
     for index, case in enumerate(CASES):
-        truth = _ellipsoids(index, healthy=case.startswith("healthy"))
+        truth = _ellipsoids(index, labels, healthy=case.startswith("healthy"))
         image = np.clip(70 + 90 * (truth == 1) + 50 * (truth == 2) + generator.normal(0, 12, SHAPE), 0, 255)
         predictions: dict[str, Any] = {
             f"pred_{name}": np.roll(truth, shift, axis=2) for shift, name in enumerate(_CHECKPOINTS, 1)
@@ -270,8 +300,25 @@ def write_views(folder: Path) -> None:
         )
 
 
-def _ellipsoids(index: int, *, healthy: bool) -> np.ndarray:
+def _ellipsoids(index: int, labels: LabelSet, *, healthy: bool) -> np.ndarray:
     z, y, x = np.indices(SHAPE)
     kidney = ((z - 7) / 6) ** 2 + ((y - 20) / 13) ** 2 + ((x - 22) / 10) ** 2 < 1
     tumor = ((z - 7) / 3) ** 2 + ((y - 12) / (2 + index)) ** 2 + ((x - 26) / (2 + index)) ** 2 < 1
-    return np.where(tumor & (not healthy), 2, kidney).astype(np.uint8)
+    found = np.where(tumor & (not healthy), 2, kidney).astype(np.uint8)
+    if "cyst" in labels and index < _NUM_WITH_CYST:
+        found[(((z - 7) / 2) ** 2 + ((y - 27) / 3) ** 2 + ((x - 20) / 3) ** 2) < 1] = labels["cyst"].value
+    return found
+
+
+def write_study(folder: Path, labels: LabelSet = KIDNEY_TUMOR) -> None:
+    """Write a finished study; with `KITS23`, some cases have a cyst."""
+    search = {"num_trials": 8, "grace_epochs": 2, "reduction_factor": 3}
+    named = {} if labels == KIDNEY_TUMOR else {"labels": labels.model_dump(mode="json")}
+    write_manifest(folder, config={"search": search, **named})
+    write_rows(folder / "trials.parquet", trial_rows(labels))
+    write_rows(folder / "curves.parquet", curve_rows(labels))
+    write_rows(folder / "final" / "metrics.parquet", metric_rows() + (cyst_rows() if "cyst" in labels else []))
+    write_rows(folder / "importances.parquet", importance_rows())
+    write_rows(folder / "final" / "quality.parquet", quality_rows())
+    write_rows(folder / "final" / "plan.parquet", plan_rows(labels))
+    write_views(folder / "final" / "views", labels)

@@ -164,7 +164,7 @@ def test_other_thread_count_is_said(
 
 
 def test_no_validation_case_is_refused_at_once(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path) -> None:
-    alone = Cohort(ball_cohort.train, [], ball_cohort.normalisation, "alone")
+    alone = replace(ball_cohort, validation=[])
     with pytest.raises(StoreError, match="no validation ROI"):
         TrainingRun(tiny_train, alone, str(tmp_path))
 

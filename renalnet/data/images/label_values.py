@@ -1,18 +1,19 @@
 """The meaning of label values: given by the value, by the user's label map, or by the name of a segment."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from renalnet.config import LabelSet
-from renalnet.config.labels import LABEL_SETS, words_of
+from renalnet.config import Label, LabelSet
+from renalnet.config.labels import LABEL_SETS
 from renalnet.errors import ConfigError, InputError
 from renalnet.types import BACKGROUND, LabelArray
 
 _ENTRY: Final = re.compile(r"\s*(\d{1,9})\s*=\s*(\d{1,2})\s*")
+_WORD: Final = re.compile(r"[a-z]+|[0-9]+")
 _IGNORED_WORDS: Final = frozenset(("left", "right", "l", "r", "both", "of", "the", "in", "primary", "malignant"))
 _KITS_CYST: Final = 3
 """Label of cysts in KiTS21 and KiTS23."""
@@ -72,20 +73,37 @@ def to_classes(values: NDArray[Any], where: object, labels: LabelSet, label_map:
 def _unknown_values(unknown: Sequence[float], labels: LabelSet) -> str:
     first = unknown[0]
     others = f" (nor are {len(unknown) - 1} other values)" if len(unknown) > 1 else ""
-    known = ", ".join(f"{value} {name}" for value, name in enumerate(labels.class_names))
-    problem = f"label value {first:g} is none of {known}{others}"
+    problem = f"label value {first:g} is none of {', '.join(_listed(labels))}{others}"
     if not (float(first).is_integer() and first > 0):
         return f"{problem}; relabel the file"
     cyst = " (label 3 of KiTS21 and KiTS23 is a cyst)" if first == _KITS_CYST else ""
-    return f"{problem}{cyst}; state its meaning: {_meanings(int(first), labels)} or --label-map {first:g}=0"
+    return (
+        f"{problem}{cyst}; state its meaning: {_mapped(int(first), labels)} or {first:g}=0{set_with(unknown, labels)}"
+    )
 
 
-def _meanings(value: int, labels: LabelSet) -> str:
-    """Return the remedies that give a value a meaning: a label map, and the label sets that have it."""
-    mapped = [f"--label-map {value}={label.value} ({label.name})" for label in labels.labels]
-    # A set with far more labels would give the other values a wrong meaning.
-    sets = [f"--set labels={name}" for name, known in LABEL_SETS.items() if len(known) == value and known != labels]
-    return ", ".join([*mapped, *sets])
+def value_rule(labels: LabelSet) -> str:
+    """Return the values of a set for messages, such as `0 background, 1 kidney or 2 tumor`."""
+    *others, last = _listed(labels)
+    return f"{', '.join(others)} or {last}"
+
+
+def set_with(unknown: Sequence[float], labels: LabelSet) -> str:
+    """Return the end of a message that names the built-in sets with values that `labels` lacks; empty for none."""
+    return _choice(known for known in LABEL_SETS.values() if len(labels) < max(unknown) <= len(known))
+
+
+def _choice(sets: Iterable[LabelSet]) -> str:
+    return "".join(f", or choose the label set that has it: --set labels={each.name}" for each in sets)
+
+
+def _listed(labels: LabelSet) -> list[str]:
+    return [f"{value} {name}" for value, name in enumerate(labels.class_names)]
+
+
+def _mapped(value: int, labels: LabelSet) -> str:
+    """Return the label maps that give a value the meaning of a label."""
+    return "--label-map " + ", ".join(f"{value}={label.value} ({label.name})" for label in labels.labels)
 
 
 def class_of_segment_name(name: str, labels: LabelSet) -> int | None:
@@ -94,17 +112,25 @@ def class_of_segment_name(name: str, labels: LabelSet) -> int | None:
     Case is ignored. `Left kidney` is the kidney and `renal mass` the tumor. Every word of the name must be known,
     because otherwise a renal vein would become kidney, and a liver lesion would become tumor.
     """
-    words = set(re.findall(r"[a-z0-9]+", name.lower())) - _IGNORED_WORDS
-    # A label whose own name has several words, such as `renal_vein`, is meant by all of them together.
-    for label in labels.labels:
-        if words and words == set(label.name.split("_")) - _IGNORED_WORDS:
-            return label.value
-    meant = [label for label in labels.labels if words & words_of(label)]
-    if words - {word for label in meant for word in words_of(label)}:
+    words = set(_WORD.findall(name.lower()))
+    meant = {label: found for label in labels.labels if (found := _words_of(label, words))}
+    unknown = words.difference(_IGNORED_WORDS, *meant.values())
+    if any(not word.isdigit() for word in unknown):
         return None
     organs = {label.lesion_of for label in meant}
-    own = [label.value for label in meant if label.name not in organs]
+    own = [label.value for label in meant if label.name not in organs and not _is_part(label, meant)]
     return own[0] if len(own) == 1 else None
+
+
+def _words_of(label: Label, words: set[str]) -> set[str]:
+    """Return those of some words that mean a label: its own name as a whole, and each of its other words."""
+    name = set(_WORD.findall(label.name))
+    return words & (name.union(label.words) if name <= words else set(label.words))
+
+
+def _is_part(label: Label, meant: Mapping[Label, set[str]]) -> bool:
+    """Return whether a label is meant only by a part of another one's name, as the kidney by a `renal_vein`."""
+    return any(meant[label] <= set(_WORD.findall(other.name)) for other in meant if other != label)
 
 
 def classes_of_segments(
@@ -121,8 +147,17 @@ def classes_of_segments(
     if unknown:
         listed = ", ".join(f"{number} '{names[number]:.40}'" for number in unknown[:_MAX_NAMED])
         more = f" and {len(unknown) - _MAX_NAMED} more" if len(unknown) > _MAX_NAMED else ""
+        neither = "neither" if len(labels) == 2 else "none of them"
         raise InputError(
             f"{where}: not known to be {' or '.join(labels.names)}: segment {listed}{more}; state the meaning: "
-            f"{_meanings(unknown[0], labels)} or --label-map {unknown[0]}=0 (none of them)"
+            f"{_mapped(unknown[0], labels)} or {unknown[0]}=0 ({neither})"
+            f"{_sets_with_names([names[number] for number in unknown])}"
         )
     return {number: label for number, label in meaning.items() if label is not None}
+
+
+def _sets_with_names(names: Sequence[str]) -> str:
+    """Return the end of a message that names the built-in sets which have all these segments; empty for none."""
+    return _choice(
+        known for known in LABEL_SETS.values() if all(class_of_segment_name(name, known) is not None for name in names)
+    )

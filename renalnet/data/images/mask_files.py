@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from renalnet.config import LabelSet
+from renalnet.data.images.label_values import value_rule
 from renalnet.data.images.volume import IMAGE_ENDINGS, Volume, canonical, image_stem, read_volume
 from renalnet.errors import InputError
 
@@ -42,7 +43,5 @@ def read_source_mask(path: Path, labels: LabelSet) -> Volume:
     values = np.unique(volume.array)
     foreign = sorted(set(values.tolist()) - set(range(labels.num_classes)))
     if foreign:
-        known = ", ".join(f"{value} {name}" for value, name in enumerate(labels.class_names))
-        rule = f"is none of {known}; relabel the file, or choose the label set that has it"
-        raise InputError(f"{path}: label {foreign[0]:g} {rule}")
+        raise InputError(f"{path}: label {foreign[0]:g} must be {value_rule(labels)}; relabel the file")
     return Volume(volume.array.astype(np.uint8), volume.grid)

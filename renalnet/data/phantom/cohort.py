@@ -146,8 +146,7 @@ def _paint_case(job: _Job, out: Path, config: PhantomConfig, measure: Measure | 
     files = [folder / name for name in (_IMAGE_FILE, _LABEL_FILE, _TRUTH_FILE)]
     if all(file.is_file() for file in files):
         truth = _truth_from_json(read_json(files[2]))
-        image, label = (read_volume(file).array for file in files[:2])
-        measured = measure(image, label, config.labels) if measure else None
+        measured = measure(read_volume(files[0]).array, read_volume(files[1]).array, config.labels) if measure else None
         return CohortCase(job.name, truth, measured, painted=False)
     painted = _paint(job, config)
     write_volume(files[0], painted.image)

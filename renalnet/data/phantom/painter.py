@@ -9,7 +9,7 @@ import numpy as np
 from renalnet.config import LabelSet, PhantomConfig
 from renalnet.config.labels import KIDNEY, TUMOR
 from renalnet.data.cases.sides import Side
-from renalnet.data.images.label_values import to_classes
+from renalnet.data.images.label_values import set_with, value_rule
 from renalnet.data.images.volume import Grid, Volume, canonical, grid_difference, resample
 from renalnet.data.phantom import tissue
 from renalnet.data.phantom.body import depth_below_skin, draw_habitus, paint_body
@@ -131,8 +131,12 @@ def _check(config: PhantomConfig) -> None:
 
 
 def _check_labels(labels: Volume, label_set: LabelSet) -> None:
-    # The values keep their meaning, so the result of the conversion is not needed.
-    to_classes(labels.array, "label map", label_set, {})
+    values = np.unique(labels.array).tolist()
+    odd = [value for value in values if value not in range(label_set.num_classes)]
+    if odd:
+        raise InputError(
+            f"label value {odd[0]:g} must be {value_rule(label_set)}; relabel the map{set_with(odd, label_set)}"
+        )
     if not label_set.body_mask(labels.array).any():
         raise InputError("the label map holds no kidney; remove it from the folder")
 

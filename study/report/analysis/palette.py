@@ -1,4 +1,6 @@
-"""Colors of the figures, each `#RRGGBB`; those of the networks are in `renalnet.config.networks`.
+"""Colors of the figures, each `#RRGGBB`.
+
+The colors of networks are in `renalnet.config.networks`, those of labels in their label set.
 
 Colors that appear in one figure differ, and no state of a trial has the color of a network.
 """
@@ -21,8 +23,6 @@ STATE_COLORS: Final[Mapping[str, str]] = MappingProxyType(
     {"complete": "#0B6E4F", "pruned": "#F0E442", "failed": "#A61B1B", "running": "#79B4DC"}
 )
 """States of a trial."""
-KIDNEY_COLOR: Final = "#2EC4A6"
-TUMOR_COLOR: Final = "#FF4D4D"
 DISEASED_COLOR: Final = "#1F77B4"
 """Cases with a tumor."""
 HEALTHY_COLOR: Final = "#FF7F0E"

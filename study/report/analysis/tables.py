@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from renalnet.config import LabelSet
 from renalnet.config.labels import TUMOR
 from renalnet.evaluation.rows import SHOWN_WITHOUT_VOLUMES
-from renalnet.runtime.label_columns import columns_of, flat
+from renalnet.runtime.label_columns import flat
 from study.records.documents import FinalistEntry
 from study.records.tables import Epoch, Importance, PlanningSheet, Quality, Trial
 from study.report.analysis.contents import Report
@@ -106,20 +106,14 @@ def tables_of(report: Report) -> dict[str, list[Cells]]:
         "patients": [_outcome(case, labels) for case in summary.cases],
         "patient_dice": [row for case in summary.cases for row in _dice_rows(case, labels)],
         "rungs": [asdict(row) for row in summary.rungs],
-        "importances": [_cells(row, _IMPORTANCE_COLUMNS) for row in content.importances],
-        "quality": [_cells(row, _QUALITY_COLUMNS) for row in content.qualities],
-        "plans": [_cells(row, _SHEET_COLUMNS) for row in content.plans],
+        "importances": [flat(row, _IMPORTANCE_COLUMNS) for row in content.importances],
+        "quality": [flat(row, _QUALITY_COLUMNS) for row in content.qualities],
+        "plans": [flat(row, _SHEET_COLUMNS) for row in content.plans],
         "trials": [_trial(row, labels) for row in content.trials or []],
         "repeats": [_trial(row, labels) for row in content.repeats],
         "learning_curves": [_epoch(row, labels) for row in content.epochs or []],
     }
     return {name: rows for name, rows in tables.items() if rows}
-
-
-def _cells(row: "DataclassInstance", names: Iterable[str]) -> Cells:
-    """Return the columns of the named fields in their order; a field by label has a column for each label."""
-    columns = columns_of(row)
-    return {name: value for field in names for name, value in columns[field].items()}
 
 
 def _trial(row: Trial, labels: LabelSet) -> Cells:
@@ -129,7 +123,7 @@ def _trial(row: Trial, labels: LabelSet) -> Cells:
 
 
 def _epoch(row: Epoch, labels: LabelSet) -> Cells:
-    return _cells(replace(row, dice={name: row.dice.get(name) for name in labels.names}), _EPOCH_COLUMNS)
+    return flat(replace(row, dice={name: row.dice.get(name) for name in labels.names}), _EPOCH_COLUMNS)
 
 
 def _label_means(row: LabelMeans) -> Cells:

@@ -9,16 +9,16 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from renalnet.config.labels import Label
-from renalnet.evaluation.rows import SHOWN
-from renalnet.planning import ROWS, STATEMENT, value_text
+from renalnet.config import LabelSet
+from renalnet.config.labels import BACKGROUND_NAME, Label
+from renalnet.evaluation.rows import KIDNEY_AND_MASS, MASS, SHOWN
+from renalnet.planning import STATEMENT, lines_of, value_text
 from study.records.tables import PlanningSheet
 from study.report.analysis.contents import Report
 from study.report.analysis.measures import LabelMeans, compared_means
 from study.report.analysis.methods import in_order, names_in, short_title_of, stage_title, title_of
-from study.report.analysis.palette import KIDNEY_COLOR, TUMOR_COLOR
 from study.report.analysis.paper import FOOTNOTES, NOT_COMPARABLE
-from study.report.analysis.summary import CaseOutcome, final_test_rows
+from study.report.analysis.summary import CaseOutcome, final_test_rows, lesions_of, tumor_first
 from study.report.pages import number_text
 from study.report.pictures.overlays import MAX_GALLERY, Sprite
 from study.report.pictures.surfaces import Surfaces
@@ -28,6 +28,10 @@ _FILTERS = {
     "spread": number_text.spread,
     "ensemble": number_text.ensemble,
     "number": number_text.number,
+    "paper_dice": number_text.paper_dice,
+    "paper_distance": number_text.paper_distance,
+    "listed": number_text.listed,
+    "with_article": number_text.with_article,
     "signed": number_text.signed,
     "p_value": number_text.p_value,
     "duration": number_text.duration,
@@ -43,7 +47,8 @@ _FILTERS = {
     "lower_first": lambda text: text[:1].lower() + text[1:],
     "upper_first": lambda text: text[:1].upper() + text[1:],
 }
-_LABEL_TITLES = {"kidney": "kidney", "tumor": "tumor", "kidney_and_mass": "kidney and mass", "mass": "mass"}
+_CHALLENGE_TITLES = {KIDNEY_AND_MASS: "kidney and mass", MASS: "mass"}
+"""Titles of the classes of the KiTS challenge."""
 _VERDICT_CLASSES = {"found": "found", "missed": "missed", "false alarm": "alarm"}
 """CSS class of the badge of a verdict; other verdicts have a plain badge."""
 
@@ -66,6 +71,7 @@ def _values(
     """Return the variables of the template."""
     summary = report.summary
     content = report.content
+    labels = content.labels
     means = compared_means(final_test_rows(content))
     return {
         "report": report,
@@ -79,19 +85,21 @@ def _values(
         "others": in_order(name for case in summary.cases for name in case.others),
         "label_means": means,
         "measures": _known_measures(means),
-        "label_titles": _LABEL_TITLES,
+        "labels": labels,
+        "compared": tumor_first(labels),
+        "lesions": lesions_of(labels),
+        "label_titles": {label.name: label.title for label in labels.labels} | _CHALLENGE_TITLES,
+        "weight_heads": _weight_heads(labels),
         "charts": charts,
         "sprites": [asdict(sprite) for sprite in sprites],
         "surfaces": [asdict(one) | {"network": _winner_title(summary.cases)} for one in surfaces],
-        "kidney_color": KIDNEY_COLOR,
-        "tumor_color": TUMOR_COLOR,
-        "script_labels": [_for_scripts(label) for label in content.labels.labels],
+        "script_labels": [_for_scripts(label) for label in labels.labels],
         "titles": {name: title_of(name) for name in names_in(content)},
         "num_surfaces_left_out": len(content.view_cases) - len(surfaces),
         "num_views_left_out": len(content.view_cases) - len(sprites),
         "num_in_gallery": MAX_GALLERY,
         "plans": _sheets_by_case(content.plans),
-        "plan_lines": ROWS,
+        "plan_lines": lambda sheet: lines_of(sheet.other_ml),
         "plan_value": lambda line, sheet: value_text(line, sheet, sheet.bounds),
         "statement": STATEMENT,
         "footnotes": FOOTNOTES,
@@ -103,6 +111,12 @@ def _values(
 def _known_measures(means: Sequence[LabelMeans]) -> dict[str, str]:
     """Return the shown measures; one that an earlier version did not write is left out."""
     return {name: title for name, title in SHOWN.items() if any(row.means[name] is not None for row in means)}
+
+
+def _weight_heads(labels: LabelSet) -> dict[str, str]:
+    """Return the headings of the loss weights by name, in the order of `Trial.weights`."""
+    heads = {label.name: f"{label.title.capitalize()} weight" for label in reversed(labels.labels)}
+    return heads | {BACKGROUND_NAME: "Backgr. weight"}
 
 
 def _for_scripts(label: Label) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from renalnet.config.labels import KIDNEY, TUMOR
+from renalnet.config.networks import PaperRow
 from renalnet.evaluation.detection import Rate
 from study.records.documents import Spread
 from study.records.tables import Trial
@@ -57,6 +59,18 @@ def counted_rate(value: Rate) -> str:
 def number(value: float | None, digits: int = 3) -> str:
     """Return a number, or a dash for None."""
     return NONE if value is None else f"{value:.{digits}f}"
+
+
+def paper_dice(row: PaperRow | None, label: str) -> str:
+    """Return the paper's Dice of a label; a dash where the paper has none."""
+    known = {KIDNEY: row.dice_kidney, TUMOR: row.dice_tumor} if row else {}
+    return number(known.get(label))
+
+
+def paper_distance(row: PaperRow | None, label: str) -> str:
+    """Return `4.24 ± 1.55`: the paper's distance of a label in pixels; a dash where the paper has none."""
+    known = {KIDNEY: row.distance_kidney_px, TUMOR: row.distance_tumor_px} if row else {}
+    return "{:.2f} ± {:.2f}".format(*known[label]) if label in known else NONE
 
 
 def duration(seconds: float | None) -> str:

@@ -1,6 +1,6 @@
 """The report on a terminal."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from rich import box
@@ -8,9 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from renalnet.config.labels import KIDNEY, TUMOR, Label
+from renalnet.config.labels import Label
 from study.records.tables import WINNER
 from study.report.analysis.contents import Report
+from study.report.analysis.detection import MethodDetection
 from study.report.analysis.methods import stage_title
 from study.report.analysis.paper import FOOTNOTES, NOT_COMPARABLE
 from study.report.analysis.summary import Standing, lesions_of
@@ -18,11 +19,12 @@ from study.report.pages import number_text
 
 _WIDE = 118
 """Width of a terminal, in characters, from which the paper's numbers have columns of their own."""
-_MEASURES = ("Dice\nkidney", "Dice\ntumor", "distance\nkidney (px)", "distance\ntumor (px)")
+_LABELS_PER_TABLE: Final = 2
+"""Number of labels whose columns fit a terminal; further labels have a table of their own."""
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Print Table I, the winner, tumor detection, the state of the trials and the path of the page."""
+    """Print Table I, the winner, the detection of lesions, the state of the trials and the path of the page."""
     manifest = report.content.manifest
     _say(console, f"Study {manifest.study} · {manifest.data.source}", style="bold")
     if manifest.data.synthetic:
@@ -30,7 +32,10 @@ def print_report(report: Report, console: Console) -> None:
     for sentence in report.summary.missing:
         _say(console, f"Not available yet: {sentence}", style="yellow")
     if report.summary.standings:
-        console.print(table_one(report.summary.standings, wide=console.width >= _WIDE))
+        labels = report.content.labels.labels
+        for first in range(0, len(labels), _LABELS_PER_TABLE):
+            shown = labels[first : first + _LABELS_PER_TABLE]
+            console.print(table_one(report.summary.standings, shown, wide=console.width >= _WIDE))
         for line in (NOT_COMPARABLE, *FOOTNOTES):
             _say(console, line, style="dim")
     _print_winner(report, console)
@@ -41,38 +46,45 @@ def print_report(report: Report, console: Console) -> None:
     _print_notes(report, console)
 
 
-def table_one(standings: list[Standing], *, wide: bool) -> Table:
+def table_one(standings: Sequence[Standing], labels: Sequence[Label], *, wide: bool) -> Table:
     """Return Table I with the paper's numbers beside those of the study.
 
     Args:
         standings: one row per method.
+        labels: the labels that have columns.
         wide: whether the paper's numbers have columns of their own; else they are below those of the study.
     """
-    num = standings[0].dice_tumor.num
+    num = standings[0].num_cases
     table = Table(
         title=f"Table I · {num} test cases in this study, 50 in the paper · mean ± sd",
         title_justify="left",
         box=box.SIMPLE_HEAD,
     )
     table.add_column("", min_width=16)
-    for measure in _MEASURES:
+    for measure in _measures(labels):
         table.add_column(f"{measure}\nstudy" if wide else measure, justify="right", no_wrap=True)
         if wide:
             # As many lines as the heading beside it, so that "study" and "paper" stand in one line.
             table.add_column("\n\npaper", justify="right", no_wrap=True, style="dim")
     for standing in standings:
-        table.add_row(*(_wide_row(standing) if wide else _narrow_row(standing)))
+        table.add_row(*(_wide_row(standing, labels) if wide else _narrow_row(standing, labels)))
     return table
 
 
-def _wide_row(row: Standing) -> list[str | Text]:
-    return [_title(row), *(cell for pair in zip(_study_cells(row), _paper_cells(row), strict=True) for cell in pair)]
+def _measures(labels: Sequence[Label]) -> list[str]:
+    distances = [f"distance\n{label.title} (px)" for label in labels]
+    return [f"Dice\n{label.title}" for label in labels] + distances
 
 
-def _narrow_row(row: Standing) -> list[str | Text]:
+def _wide_row(row: Standing, labels: Sequence[Label]) -> list[str | Text]:
+    pairs = zip(_study_cells(row, labels), _paper_cells(row, labels), strict=True)
+    return [_title(row), *(cell for pair in pairs for cell in pair)]
+
+
+def _narrow_row(row: Standing, labels: Sequence[Label]) -> list[str | Text]:
     if row.paper is None:
-        return [_title(row), *_study_cells(row)]
-    pairs = zip(_study_cells(row), _paper_cells(row), strict=True)
+        return [_title(row), *_study_cells(row, labels)]
+    pairs = zip(_study_cells(row, labels), _paper_cells(row, labels), strict=True)
     return [_title(row).append("\n  paper", style="dim"), *("\n".join(pair) for pair in pairs)]
 
 
@@ -80,20 +92,14 @@ def _title(row: Standing) -> Text:
     return Text(row.method.title, style="bold" if row.method.role == WINNER else "")
 
 
-def _study_cells(row: Standing) -> list[str]:
-    dice = [number_text.mean_sd(value) for value in (row.dice_kidney, row.dice_tumor)]
-    return dice + [number_text.mean_sd(value, 2) for value in (row.distance_kidney_px, row.distance_tumor_px)]
+def _study_cells(row: Standing, labels: Sequence[Label]) -> list[str]:
+    distances = [number_text.mean_sd(row.distance_px[label.name], 2) for label in labels]
+    return [number_text.mean_sd(row.dice[label.name]) for label in labels] + distances
 
 
-def _paper_cells(row: Standing) -> list[str]:
-    if row.paper is None:
-        return [number_text.NONE] * len(_MEASURES)
-    distances = (row.paper.distance_kidney_px, row.paper.distance_tumor_px)
-    return [
-        f"{row.paper.dice_kidney:.3f}",
-        f"{row.paper.dice_tumor:.3f}",
-        *(f"{mean:.2f} ± {sd:.2f}" for mean, sd in distances),
-    ]
+def _paper_cells(row: Standing, labels: Sequence[Label]) -> list[str]:
+    distances = [number_text.paper_distance(row.paper, label.name) for label in labels]
+    return [number_text.paper_dice(row.paper, label.name) for label in labels] + distances
 
 
 def _print_winner(report: Report, console: Console) -> None:
@@ -103,27 +109,32 @@ def _print_winner(report: Report, console: Console) -> None:
         paper = " (the paper's own point)" if winner.is_paper_point else ""
         together = number_text.ensemble(report.content.selection.num_members(winner.name))
         _say(console, f"{label}: {winner.name}{paper} · {number_text.configuration(winner)}{together}", style="bold")
+    labels = report.content.labels
     for stage in report.summary.stages:
-        kidney = number_text.mean_sd(stage.dice_kidney)
-        tumor = number_text.mean_sd(stage.dice_tumor)
-        _say(console, f"  Dice, {stage_title(stage.stage)}: kidney {kidney}, tumor {tumor}")
+        dice = ", ".join(f"{labels[name].title} {number_text.mean_sd(value)}" for name, value in stage.dice.items())
+        _say(console, f"  Dice, {stage_title(stage.stage)}: {dice}")
 
 
 def _print_differences(report: Report, console: Console) -> None:
-    for margin in report.summary.margins:
-        if margin.label == "tumor":
-            lead = f"{number_text.signed(margin.difference)}, p {number_text.p_value(margin.p_holm)} (Holm)"
-            _say(console, f"  tumor Dice minus that of {margin.other.title}: {lead}")
+    for lesion in lesions_of(report.content.labels):
+        for margin in report.summary.margins:
+            if margin.label == lesion.name:
+                lead = f"{number_text.signed(margin.difference)}, p {number_text.p_value(margin.p_holm)} (Holm)"
+                _say(console, f"  {lesion.title} Dice minus that of {margin.other.title}: {lead}")
 
 
 def _print_detection(report: Report, console: Console) -> None:
     for found in report.detections:
         if found.method.role == WINNER:
-            _say(console, "Tumor detection of the winner", style="bold")
-            _say(console, f"  voxels:   sensitivity {number_text.rate(found.voxel.sensitivity)}")
-            _say(console, f"            specificity {number_text.rate(found.voxel.specificity)}")
-            _say(console, f"  patients: sensitivity {number_text.counted_rate(found.patient.sensitivity)}")
-            _say(console, f"            specificity {number_text.counted_rate(found.patient.specificity)}")
+            _print_rates(found, report.content.labels[found.label], console)
+
+
+def _print_rates(found: MethodDetection, lesion: Label, console: Console) -> None:
+    _say(console, f"{lesion.title.capitalize()} detection of the winner", style="bold")
+    _say(console, f"  voxels:   sensitivity {number_text.rate(found.voxel.sensitivity)}")
+    _say(console, f"            specificity {number_text.rate(found.voxel.specificity)}")
+    _say(console, f"  patients: sensitivity {number_text.counted_rate(found.patient.sensitivity)}")
+    _say(console, f"            specificity {number_text.counted_rate(found.patient.specificity)}")
 
 
 def _print_trust(report: Report, console: Console) -> None:

@@ -35,7 +35,7 @@ class Counted:
             raise ArithmeticError(number)
         if number in self.broken:
             raise StoreError(f"shard of {number} is damaged")
-        locations = ClassLocations(np.zeros((1, 3), np.int64), np.zeros(1, np.int64), (), ())
+        locations = ClassLocations(np.zeros((1, 3), np.int64), np.zeros(1, np.int64), ())
         return DecodedCase(np.full((1, 1, 1), number, np.int16), np.zeros((1, 1, 1), np.uint8), locations)
 
     def close(self) -> None:

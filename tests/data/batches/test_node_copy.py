@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.label_values import KIDNEY, TUMOR
 
 from renalnet.data.batches.decoded_cases import DecodedCase, StoreSource
 from renalnet.data.batches.node_copy import NodeCopy, copy_bytes, find_room
 from renalnet.data.batches.node_folder import NodeFolder, private_home, remove_leftovers
 from renalnet.data.store.reader import Store
-from renalnet.types import FOREGROUND_LABELS
 
 ROOT = Path(__file__).parents[3]
 HANGING = """
@@ -33,7 +33,7 @@ class Hanging:
 
 store = open_store(sys.argv[1])
 shapes = store.index.shapes("train")
-NodeCopy(NodeFolder(Path(sys.argv[2])), Hanging(), shapes, -(-shapes[:, 0] // 8)).read(0)
+NodeCopy(NodeFolder(Path(sys.argv[2])), Hanging(), shapes, -(-shapes[:, 0] // 8), 2).read(0)
 """
 
 
@@ -60,13 +60,13 @@ def source(store: Store) -> StoreSource:
 
 def copy(store: Store, home: Path, decoder: StoreSource | Unused | None = None) -> NodeCopy:
     shapes = store.index.shapes("train")
-    return NodeCopy(NodeFolder(home / "copy"), decoder or source(store), shapes, -(-shapes[:, 0] // 8))
+    return NodeCopy(NodeFolder(home / "copy"), decoder or source(store), shapes, -(-shapes[:, 0] // 8), 2)
 
 
 def equal(one: DecodedCase, other: DecodedCase) -> bool:
     pairs = [(one.image, other.image), (one.label, other.label), (one.locations.counts, other.locations.counts)]
     pairs += [(one.locations.starts, other.locations.starts)]
-    for label in FOREGROUND_LABELS:
+    for label in (KIDNEY, TUMOR):
         pairs += zip(one.locations.anchors(label), other.locations.anchors(label), strict=True)
     return all(np.array_equal(a, b) for a, b in pairs)
 
@@ -180,6 +180,6 @@ def test_cases_without_room_are_decoded_by_each_process(
 def test_a_case_takes_whole_pages() -> None:
     shapes = np.array([[8, 10, 10], [200, 150, 150]])
     num_slabs = np.array([1, 25])
-    small, large = copy_bytes(shapes, num_slabs).tolist()
+    small, large = copy_bytes(shapes, num_slabs, 2).tolist()
     assert small == 4096
     assert large == 3298 * 4096  # 13 500 000 bytes of voxels and 25 slabs of 240 bytes, rounded up

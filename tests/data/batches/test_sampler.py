@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.label_values import KIDNEY, TUMOR
 
-from renalnet.config import PatchConfig
+from renalnet.config import KIDNEY_TUMOR, PatchConfig
 from renalnet.data.batches.cohort import Cohort
 from renalnet.data.batches.decoded_cases import DecodedCases
 from renalnet.data.batches.random_streams import Purpose, stream
@@ -58,7 +58,7 @@ def test_cases_around_include_all_windows_between_and_the_next() -> None:
 
 
 def test_crops_lie_inside_a_larger_roi(ball_cohort: Cohort) -> None:
-    sampler = Sampler(ball_cohort.train, CONFIG, ALL_CASES)
+    sampler = Sampler(ball_cohort.train, CONFIG, ALL_CASES, KIDNEY_TUMOR)
     generator = np.random.default_rng(0)
     for crop in range(50):
         location = sampler.draw(crop, generator)
@@ -69,7 +69,7 @@ def test_crops_lie_inside_a_larger_roi(ball_cohort: Cohort) -> None:
 
 def test_anywhere_is_as_likely_everywhere(ball_cohort: Cohort) -> None:
     config = PatchConfig(shape=(12, 17, 24), tumor_share=0.0, kidney_share=0.0)  # in an ROI of 16×20×20
-    sampler = Sampler(ball_cohort.train, config, ALL_CASES)
+    sampler = Sampler(ball_cohort.train, config, ALL_CASES, KIDNEY_TUMOR)
     z, y, x = np.array([sampler.draw(crop, np.random.default_rng(crop)).start for crop in range(1000)]).T
     assert np.bincount(z) == pytest.approx([200] * 5, abs=50)
     assert np.bincount(y) == pytest.approx([250] * 4, abs=50)
@@ -81,7 +81,7 @@ def test_a_voxel_of_the_label_lies_in_the_middle_half_where_the_roi_allows(
     ball_cohort: Cohort, shares: tuple[float, float], label: int
 ) -> None:
     config = PatchConfig(shape=(4, 4, 4), tumor_share=shares[0], kidney_share=shares[1])
-    sampler = Sampler(ball_cohort.train, config, ALL_CASES)
+    sampler = Sampler(ball_cohort.train, config, ALL_CASES, KIDNEY_TUMOR)
     for crop in range(60):
         location = sampler.draw(crop, np.random.default_rng(crop))
         middle = tuple(slice(start + 1, start + 3) for start in location.start)
@@ -93,14 +93,16 @@ def test_a_case_without_the_label_is_not_drawn_for_it(ball_cohort: Cohort) -> No
     counts = train.counts.copy()
     counts[1:, TUMOR] = 0
     one_tumor = DecodedCases(train._source, train.shapes, counts)
-    sampler = Sampler(one_tumor, PatchConfig(shape=(8, 12, 12), tumor_share=1.0, kidney_share=0.0), ALL_CASES)
+    sampler = Sampler(
+        one_tumor, PatchConfig(shape=(8, 12, 12), tumor_share=1.0, kidney_share=0.0), ALL_CASES, KIDNEY_TUMOR
+    )
     assert {sampler.draw(crop, np.random.default_rng(crop)).case for crop in range(20)} == {0}
     counts[0, TUMOR] = 0
     assert len({sampler.draw(crop, np.random.default_rng(crop)).case for crop in range(40)}) == 4
 
 
 def test_order_of_need_is_the_order_of_use(ball_cohort: Cohort) -> None:
-    sampler = Sampler(ball_cohort.train, CONFIG, ALL_CASES)
+    sampler = Sampler(ball_cohort.train, CONFIG, ALL_CASES, KIDNEY_TUMOR)
     needed = list(dict.fromkeys(sampler.order_of_need(seed=3, first_crop=5)))
     used = [sampler.draw(crop, stream(3, Purpose.CROP, crop)).case for crop in range(5, 21)]
     assert needed == list(dict.fromkeys([*used, *range(4)]))
@@ -109,4 +111,4 @@ def test_order_of_need_is_the_order_of_use(ball_cohort: Cohort) -> None:
 def test_no_training_case_is_refused(ball_cohort: Cohort) -> None:
     nobody = DecodedCases(ball_cohort.train._source, np.empty((0, 3), np.int64), np.empty((0, 3), np.int64))
     with pytest.raises(StoreError, match="no training ROI"):
-        Sampler(nobody, CONFIG, ALL_CASES)
+        Sampler(nobody, CONFIG, ALL_CASES, KIDNEY_TUMOR)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from renalnet.config import KIDNEY_TUMOR
 from renalnet.data.cases.loading import ScanCase, find_cases
 from renalnet.errors import InputError
 
@@ -12,7 +13,7 @@ def sound_cases(src: Path, **options: object) -> list[ScanCase]:
     Raises:
         InputError: there is a problem; the message is that of the first one.
     """
-    found = find_cases(src, **options)  # type: ignore[arg-type]
+    found = find_cases(src, KIDNEY_TUMOR, **options)  # type: ignore[arg-type]
     if found.problems:
         raise InputError(str(found.problems[0]))
     return list(found.cases)

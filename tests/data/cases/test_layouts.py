@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from found_cases import sound_cases
 from support.dicom_files import Writing, write_segmentation, write_series
 
+from renalnet.config import KIDNEY_TUMOR
 from renalnet.data.cases.loading import ScanCase, find_cases, load_case
 from renalnet.data.images.volume import Grid, Volume, grid_difference, image_stem, to_itk, to_source
 from renalnet.errors import ConfigError, InputError
@@ -175,7 +176,7 @@ def test_a_case_without_its_partner_leaves_the_others(tmp_path: Path) -> None:
     kits19(tmp_path)
     write_file(tmp_path / "case_00210" / "imaging.nii.gz", IMAGE)
     write_file(tmp_path / "case_00211" / "segmentation.nii.gz", LABEL)
-    found = find_cases(tmp_path)
+    found = find_cases(tmp_path, KIDNEY_TUMOR)
     assert [scan.case for scan in found.cases] == ["a"]
     assert [(problem.case, problem.level, problem.code) for problem in found.problems] == [
         ("case_00210", "error", "no-label"),
@@ -191,7 +192,7 @@ def test_a_damaged_dicom_case_leaves_the_others(tmp_path: Path) -> None:
     (tmp_path / "junk" / "zz.dcm").write_bytes(b"no DICOM")
     write_series(tmp_path / "lost", IMAGE, GRID)
     (tmp_path / "lost" / "zz.dcm").symlink_to("/proc/self/mem")  # reading its first bytes always fails
-    found = find_cases(tmp_path, series="1")
+    found = find_cases(tmp_path, KIDNEY_TUMOR, series="1")
     assert [(scan.case, scan.series) for scan in found.cases] == [("a", "1")]
     assert [(problem.case, problem.code) for problem in found.problems] == [("junk", "layout"), ("lost", "layout")]
     assert "zz.dcm: has the ending of DICOM but not its content" in found.problems[0].message
@@ -202,7 +203,7 @@ def test_a_case_that_cannot_be_listed_leaves_the_others(tmp_path: Path) -> None:
     kits19(tmp_path)
     (tmp_path / "lost").mkdir()
     (tmp_path / "lost" / "imaging.dcm").symlink_to("/proc/self/mem")
-    found = find_cases(tmp_path)
+    found = find_cases(tmp_path, KIDNEY_TUMOR)
     assert [scan.case for scan in found.cases] == ["a"]
     assert [problem.case for problem in found.problems] == ["lost"]
 
@@ -221,7 +222,7 @@ def test_entries_that_belong_to_no_case_are_listed(tmp_path: Path) -> None:
     write_file(tmp_path / "loose.nii.gz", IMAGE)
     (tmp_path / ".git").mkdir()
     (tmp_path / "kits.json").touch()
-    assert find_cases(tmp_path).passed_over == ("loose.nii.gz", "notes")
+    assert find_cases(tmp_path, KIDNEY_TUMOR).passed_over == ("loose.nii.gz", "notes")
 
 
 def test_entries_that_belong_to_no_case_of_a_decathlon_set_are_listed(tmp_path: Path) -> None:
@@ -229,7 +230,7 @@ def test_entries_that_belong_to_no_case_of_a_decathlon_set_are_listed(tmp_path: 
     (tmp_path / "imagesTr" / "a.json").touch()
     (tmp_path / "labelsTr" / "old").mkdir()
     write_file(tmp_path / "more" / "b.nii.gz", IMAGE)
-    assert find_cases(tmp_path).passed_over == ("imagesTr/a.json", "labelsTr/old", "more")
+    assert find_cases(tmp_path, KIDNEY_TUMOR).passed_over == ("imagesTr/a.json", "labelsTr/old", "more")
 
 
 def touch_set(src: Path, images: str, labels: str) -> None:
@@ -255,7 +256,7 @@ def test_four_digits_number_cases_or_channels(
     tmp_path: Path, images: str, labels: str, cases: str, problems: str
 ) -> None:
     touch_set(tmp_path, images, labels)
-    found = find_cases(tmp_path)
+    found = find_cases(tmp_path, KIDNEY_TUMOR)
     assert [scan.case for scan in found.cases] == cases.split()
     assert [problem.case for problem in found.problems] == problems.split()
     assert all(image_stem(scan.label.name) == scan.case for scan in found.cases)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from renalnet.config import PrepareConfig
+from renalnet.config import KIDNEY_TUMOR, PrepareConfig
 from renalnet.data.cases.loading import LoadedCase
 from renalnet.data.cases.roi import GROWN, TUMOR_LOST, cut_roi, cut_scan, is_cut, isolate_kidney, roi_grid
 from renalnet.data.cases.sides import Box
@@ -23,7 +23,7 @@ def case_with(*boxes: tuple[Box, int], grid: Grid = SCAN) -> LoadedCase:
         low = np.rint((np.array(box.low_mm) - grid.origin_mm) / grid.spacing_mm + 0.5).astype(int)
         high = np.rint((np.array(box.high_mm) - grid.origin_mm) / grid.spacing_mm + 0.5).astype(int)
         label[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = value
-    return LoadedCase("a", Volume(image, grid), Volume(label, grid), grid)
+    return LoadedCase("a", Volume(image, grid), Volume(label, grid), grid, KIDNEY_TUMOR)
 
 
 def test_the_papers_window_is_150_pixels_of_065_mm() -> None:

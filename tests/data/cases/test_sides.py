@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from support.label_values import TUMOR
 
 from renalnet.data.cases.sides import Box, body_width_mm, lesioned_side, split_sides
 from renalnet.data.images.volume import Grid, Volume
@@ -53,18 +54,20 @@ def test_a_label_map_in_small_pieces_is_split_at_the_middle_of_the_body() -> Non
 def test_the_lesioned_side_has_most_tumor() -> None:
     image, label = scan_with((10, 16, 2), (16, 18, 1), (40, 43, 2), (43, 46, 1))
     sides = split_sides(label, image)
-    assert lesioned_side(label, sides, np.random.default_rng(0)) == "right"
+    assert lesioned_side(label.array == TUMOR, sides, np.random.default_rng(0)) == "right"
 
 
 def test_without_tumor_a_side_is_drawn_and_a_missing_kidney_is_not() -> None:
     image, label = scan_with((10, 16, 1), (40, 46, 1))
     sides = split_sides(label, image)
-    assert {lesioned_side(label, sides, np.random.default_rng(seed)) for seed in range(9)} == {
+    assert {lesioned_side(label.array == TUMOR, sides, np.random.default_rng(seed)) for seed in range(9)} == {
         "left",
         "right",
     }
     only_left = np.where(sides == 1, sides, 0)
-    assert {lesioned_side(label, only_left, np.random.default_rng(seed)) for seed in range(9)} == {"left"}
+    assert {lesioned_side(label.array == TUMOR, only_left, np.random.default_rng(seed)) for seed in range(9)} == {
+        "left"
+    }
 
 
 def test_box_runs_from_outer_edge_to_outer_edge() -> None:

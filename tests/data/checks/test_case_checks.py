@@ -18,6 +18,7 @@ from support.validation_cases import (
     with_label,
 )
 
+from renalnet.config import KIDNEY_TUMOR
 from renalnet.data.cases.findings import Finding
 from renalnet.data.cases.loading import LoadedCase, load_scan
 from renalnet.data.checks.case_checks import check_case, judge
@@ -129,7 +130,9 @@ def test_painted_rois_of_real_kidneys_are_sound(real_data: Path) -> None:
 def real_ct(folder: Path) -> LoadedCase:
     image, source = load_scan(folder / "example_ct.nii.gz")
     label = sum(read_volume(folder / f"kidney_{side}.nii.gz").array for side in ("left", "right")) > 0
-    return LoadedCase("real", image, canonical(Volume(label.astype(np.uint8), source), is_label=True), source)
+    return LoadedCase(
+        "real", image, canonical(Volume(label.astype(np.uint8), source), is_label=True), source, KIDNEY_TUMOR
+    )
 
 
 def test_a_real_unenhanced_ct_has_no_findings(real_data: Path) -> None:
@@ -154,5 +157,6 @@ def test_facts_do_not_depend_on_the_memory_order() -> None:
         Volume(np.asfortranarray(loaded.image.array), grid),
         Volume(np.asfortranarray(loaded.label.array), grid),
         grid,
+        KIDNEY_TUMOR,
     )
     assert check_case(turned)[0] == SOUND

@@ -7,6 +7,7 @@ import pytest
 from support.label_values import KIDNEY, TUMOR
 from support.validation_cases import GRID, LEFT_KIDNEY, RIGHT_KIDNEY, SHAPE, sound_case, with_label
 
+from renalnet.config import KIDNEY_TUMOR
 from renalnet.data.cases.loading import LoadedCase
 from renalnet.data.checks.case_facts import measure_case
 from renalnet.data.images.volume import Grid, Volume
@@ -57,7 +58,7 @@ def test_all_voxels_of_an_roi_already_cut_count() -> None:
     image = sound_case().image.array[where]
     label = sound_case().label.array[where]
     grid = Grid.axis_aligned((33, 34, 34), (3.0, 3.0, 3.0))
-    facts = measure_case(LoadedCase("roi", Volume(image, grid), Volume(label, grid), grid))
+    facts = measure_case(LoadedCase("roi", Volume(image, grid), Volume(label, grid), grid, KIDNEY_TUMOR))
     whole = measure_case(sound_case())
     assert facts.is_cut
     assert not whole.is_cut

@@ -12,6 +12,7 @@ from pydicom import dcmread
 from scipy import ndimage
 from support.dicom_files import write_segmentation, write_series
 
+from renalnet.config import KIDNEY_TUMOR
 from renalnet.data.cases.loading import ScanCase, load_case
 from renalnet.data.dicom.segmentation import read_segmentation
 from renalnet.data.images.volume import Grid, grid_difference, resample, to_source
@@ -61,7 +62,7 @@ def test_segments_land_on_their_slices_in_any_order(
 ) -> None:
     grid = replace(GRID, direction=direction)
     write_segmentation(tmp_path / "seg.dcm", masks(), grid, order)
-    np.testing.assert_array_equal(read_segmentation(tmp_path / "seg.dcm", grid, {}), expected())
+    np.testing.assert_array_equal(read_segmentation(tmp_path / "seg.dcm", grid, KIDNEY_TUMOR, {}), expected())
 
 
 def test_a_series_with_its_segmentation_goes_there_and_back(tmp_path: Path) -> None:
@@ -94,8 +95,8 @@ def test_segments_of_other_names_are_listed_and_can_be_mapped(tmp_path: Path) ->
     named = {"Kidney": kidney, "Renal cyst": tumor, "Renal vein": np.flip(tumor, axis=2)}
     write_segmentation(tmp_path / "seg.dcm", named, GRID)
     with pytest.raises(InputError, match=r"segment 2 'Renal cyst', 3 'Renal vein'; .* --label-map 2=1 \(kidney\)"):
-        read_segmentation(tmp_path / "seg.dcm", GRID, {})
-    np.testing.assert_array_equal(read_segmentation(tmp_path / "seg.dcm", GRID, {2: 2, 3: 0}), expected())
+        read_segmentation(tmp_path / "seg.dcm", GRID, KIDNEY_TUMOR, {})
+    np.testing.assert_array_equal(read_segmentation(tmp_path / "seg.dcm", GRID, KIDNEY_TUMOR, {2: 2, 3: 0}), expected())
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,7 @@ def test_segments_of_other_names_are_listed_and_can_be_mapped(tmp_path: Path) ->
 def test_frames_that_do_not_coincide_with_the_ct_are_refused(tmp_path: Path, grid: Grid, words: str) -> None:
     write_segmentation(tmp_path / "seg.dcm", masks(), GRID)
     with pytest.raises(InputError, match=words):
-        read_segmentation(tmp_path / "seg.dcm", grid, {})
+        read_segmentation(tmp_path / "seg.dcm", grid, KIDNEY_TUMOR, {})
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ def test_damaged_segmentations_are_refused(tmp_path: Path, field: str, value: An
     setattr(dataset, field, value)
     dataset.save_as(tmp_path / "seg.dcm")
     with pytest.raises(InputError, match=words):
-        read_segmentation(tmp_path / "seg.dcm", GRID, {})
+        read_segmentation(tmp_path / "seg.dcm", GRID, KIDNEY_TUMOR, {})
 
 
 @pytest.mark.parametrize(("largest", "is_label"), [(255, True), (128, False)])
@@ -147,10 +148,10 @@ def test_fractions_are_labels_only_where_they_are_whole(tmp_path: Path, largest:
     dataset.SegmentationType, dataset.MaximumFractionalValue = "FRACTIONAL", 255
     dataset.save_as(tmp_path / "seg.dcm")
     if is_label:
-        np.testing.assert_array_equal(read_segmentation(tmp_path / "seg.dcm", GRID, {}), expected())
+        np.testing.assert_array_equal(read_segmentation(tmp_path / "seg.dcm", GRID, KIDNEY_TUMOR, {}), expected())
     else:
         with pytest.raises(InputError, match="holds fractions instead of labels"):
-            read_segmentation(tmp_path / "seg.dcm", GRID, {})
+            read_segmentation(tmp_path / "seg.dcm", GRID, KIDNEY_TUMOR, {})
 
 
 @pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
@@ -179,4 +180,4 @@ def test_what_highdicom_writes_is_read(tmp_path: Path, kind: str) -> None:
         sources, expected(), kind, described, "1.2.3.4.6", 5, "1.2.3.4.7", 1, "maker", "model", "1", "serial"
     )
     segmentation.save_as(tmp_path / "seg.dcm")
-    np.testing.assert_array_equal(read_segmentation(tmp_path / "seg.dcm", GRID, {}), expected())
+    np.testing.assert_array_equal(read_segmentation(tmp_path / "seg.dcm", GRID, KIDNEY_TUMOR, {}), expected())

@@ -7,6 +7,7 @@ import pytest
 from pydicom import dcmread
 from support.dicom_files import Writing, write_series
 
+from renalnet.config import KIDNEY_TUMOR
 from renalnet.data.dicom.segmentation import read_segmentation
 from renalnet.data.dicom.segmentation_writer import write_segmentation
 from renalnet.data.dicom.series import read_series
@@ -53,8 +54,8 @@ def series(tmp_path: Path) -> Path:
 def test_written_labels_are_read_back(series: Path, tmp_path: Path) -> None:
     grid = read_series(series).grid
     labels = ellipsoids(grid.shape)
-    write_segmentation(tmp_path / "mask.dcm", labels, series, version="1.2.3")
-    np.testing.assert_array_equal(read_segmentation(tmp_path / "mask.dcm", grid, {}), labels)
+    write_segmentation(tmp_path / "mask.dcm", labels, series, labels=KIDNEY_TUMOR, version="1.2.3")
+    np.testing.assert_array_equal(read_segmentation(tmp_path / "mask.dcm", grid, KIDNEY_TUMOR, {}), labels)
     check_with_highdicom(tmp_path / "mask.dcm", labels, grid)
     written, source = dcmread(tmp_path / "mask.dcm"), dcmread(next(series.iterdir()))
     assert (written.PatientID, written.StudyInstanceUID) == ("someone", source.StudyInstanceUID)
@@ -68,14 +69,16 @@ def test_written_labels_are_read_back(series: Path, tmp_path: Path) -> None:
 
 def test_an_empty_mask_is_a_valid_object(series: Path, tmp_path: Path) -> None:
     grid = read_series(series).grid
-    write_segmentation(tmp_path / "mask.dcm", np.zeros(grid.shape, np.uint8), series, version="1")
-    assert not read_segmentation(tmp_path / "mask.dcm", grid, {}).any()
+    write_segmentation(tmp_path / "mask.dcm", np.zeros(grid.shape, np.uint8), series, labels=KIDNEY_TUMOR, version="1")
+    assert not read_segmentation(tmp_path / "mask.dcm", grid, KIDNEY_TUMOR, {}).any()
     assert dcmread(tmp_path / "mask.dcm").NumberOfFrames == 2 * grid.shape[0]
 
 
 def test_labels_of_another_grid_are_refused(series: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="must have the shape of its slices"):
-        write_segmentation(tmp_path / "mask.dcm", np.zeros((8, 20, 24), np.uint8), series, version="1")
+        write_segmentation(
+            tmp_path / "mask.dcm", np.zeros((8, 20, 24), np.uint8), series, labels=KIDNEY_TUMOR, version="1"
+        )
     assert not (tmp_path / "mask.dcm").exists()
 
 
@@ -83,6 +86,6 @@ def test_a_real_series_whose_identifiers_were_emptied(real_data: Path, tmp_path:
     folder = real_data / "ct" / "totalsegmentator" / "example_ct_dicom"
     grid = read_series(folder).grid
     labels = ellipsoids(grid.shape)
-    write_segmentation(tmp_path / "mask.dcm", labels, folder, version="1")
-    np.testing.assert_array_equal(read_segmentation(tmp_path / "mask.dcm", grid, {}), labels)
+    write_segmentation(tmp_path / "mask.dcm", labels, folder, labels=KIDNEY_TUMOR, version="1")
+    np.testing.assert_array_equal(read_segmentation(tmp_path / "mask.dcm", grid, KIDNEY_TUMOR, {}), labels)
     check_with_highdicom(tmp_path / "mask.dcm", labels, grid)

@@ -75,14 +75,16 @@ def test_class_locations_count_the_slabs_and_list_their_voxels(tmp_path: Path) -
         for start, anchors in zip(locations.starts, locations.anchors(label), strict=True):
             assert anchors.shape == (16, 3) and len(np.unique(anchors, axis=0)) == 16
             assert all(start <= z < start + 4 and original.label[z, y, x] == label for z, y, x in anchors)
-    np.testing.assert_array_equal(store.read_with_class_locations("a")[1].tumor[0], locations.tumor[0])
+    np.testing.assert_array_equal(
+        store.read_with_class_locations("a")[1].anchors(TUMOR)[0], locations.anchors(TUMOR)[0]
+    )
 
 
 def test_an_absent_label_has_no_listed_voxel(tmp_path: Path) -> None:
     roi = random_roi("a")
     bare = Roi("a", "train", roi.image, np.minimum(roi.label, 1), roi.grid, roi.grid)
     locations = write_store(tmp_path, [bare], CONFIG).class_locations("a")
-    assert [anchors.shape for anchors in locations.tumor] == [(0, 3)] * 3
+    assert [anchors.shape for anchors in locations.anchors(TUMOR)] == [(0, 3)] * 3
 
 
 def test_each_row_has_its_row_group_and_voxels_have_no_dictionary(tmp_path: Path) -> None:

@@ -3,18 +3,9 @@
 from pathlib import Path
 
 import pytest
-from support.fake_results import (
-    curve_rows,
-    importance_rows,
-    metric_rows,
-    plan_rows,
-    quality_rows,
-    trial_rows,
-    write_manifest,
-    write_rows,
-    write_views,
-)
+from support.fake_results import curve_rows, trial_rows, write_manifest, write_rows, write_study
 
+from renalnet.config import KITS23
 from study.records.results import Results
 from study.report import Report, write_report
 
@@ -23,14 +14,7 @@ from study.report import Report, write_report
 def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished study; tests that change its files work on a copy."""
     folder = tmp_path_factory.mktemp("results")
-    write_manifest(folder)
-    write_rows(folder / "trials.parquet", trial_rows())
-    write_rows(folder / "curves.parquet", curve_rows())
-    write_rows(folder / "final" / "metrics.parquet", metric_rows())
-    write_rows(folder / "importances.parquet", importance_rows())
-    write_rows(folder / "final" / "quality.parquet", quality_rows())
-    write_rows(folder / "final" / "plan.parquet", plan_rows())
-    write_views(folder / "final" / "views")
+    write_study(folder)
     return folder
 
 
@@ -54,3 +38,11 @@ def page(written: Report) -> str:
     """The finished study's page."""
     assert written.page is not None
     return Path(written.page).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def with_cysts(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """The report of a study with cysts, written once."""
+    folder = tmp_path_factory.mktemp("cysts")
+    write_study(folder, KITS23)
+    return write_report(Results(str(folder)))

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 
+from renalnet.config.labels import LABEL_SETS
 from renalnet.config.networks import MAIN_NETWORK, NETWORKS
 from study.report.analysis.methods import LOOKS, Looks
 from study.report.analysis.palette import (
@@ -12,10 +13,8 @@ from study.report.analysis.palette import (
     FREE_COLORS,
     HEALTHY_COLOR,
     INK,
-    KIDNEY_COLOR,
     PAPER_COLOR,
     STATE_COLORS,
-    TUMOR_COLOR,
     WINNER_COLOR,
 )
 
@@ -29,7 +28,7 @@ FIGURES = {
     "volume agreement": [INK, LOOKS[MAIN_NETWORK].color],
     "expected Dice": [FAINT, DISEASED_COLOR, HEALTHY_COLOR],
     "pruning": [FAINT, *STATE_COLORS.values()],
-    "slices": [KIDNEY_COLOR, TUMOR_COLOR],
+    **{f"slices of {each.name}": [label.color for label in each.labels] for each in LABEL_SETS.values()},
 }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from support.fake_results import WINNER, metric_row
 
+from renalnet.config import KIDNEY_TUMOR
 from study.records.content import load_results
 from study.records.results import Results
 from study.records.tables import Measurement
@@ -38,45 +39,50 @@ def two_cases() -> list[Measurement]:
 
 
 def test_means_keep_cases_without_a_tumor(two_cases: Sequence[Measurement]) -> None:
-    winner, rule = standings_of(two_cases, SETTINGS)
-    assert winner.dice_kidney.mean == pytest.approx(0.85)
-    assert winner.dice_tumor.mean == pytest.approx(0.8)
-    assert winner.distance_tumor_px.mean == pytest.approx(1.0)  # 5 * (1 - 0.6) and 0
-    assert rule.dice_tumor.mean == pytest.approx(0.05)
+    winner, rule = standings_of(two_cases, KIDNEY_TUMOR, SETTINGS)
+    assert winner.dice["kidney"].mean == pytest.approx(0.85)
+    assert winner.dice["tumor"].mean == pytest.approx(0.8)
+    assert winner.distance_px["tumor"].mean == pytest.approx(1.0)  # 5 * (1 - 0.6) and 0
+    assert rule.dice["tumor"].mean == pytest.approx(0.05)
 
 
 def test_cases_with_a_tumor_have_a_mean_of_their_own(two_cases: Sequence[Measurement]) -> None:
-    winner = standings_of(two_cases, SETTINGS)[0]
-    assert winner.dice_tumor_diseased is not None
-    assert (winner.dice_tumor_diseased.mean, winner.dice_tumor_diseased.num) == (0.6, 1)
+    winner = standings_of(two_cases, KIDNEY_TUMOR, SETTINGS)[0]
+    diseased = winner.dice_where_present["tumor"]
+    assert diseased is not None
+    assert (diseased.mean, diseased.num) == (0.6, 1)
 
 
 def test_a_tumor_without_prediction_is_counted() -> None:
     rows = rows_of("case_00001", "fcn_ppm", (0.9, 0.0), pred_empty=True)
-    assert standings_of(rows, SETTINGS)[0].num_empty_predictions == 1
+    assert standings_of(rows, KIDNEY_TUMOR, SETTINGS)[0].num_empty_predictions == 1
 
 
 def test_margins_are_paired(two_cases: Sequence[Measurement]) -> None:
-    tumor, kidney = margins_of(two_cases, SETTINGS)
+    tumor, kidney = margins_of(two_cases, KIDNEY_TUMOR, SETTINGS)
     assert tumor.difference.mean == pytest.approx(0.75)  # (0.6 - 0.1 + 1.0 - 0.0) / 2
     assert kidney.difference.mean == pytest.approx(0.6)  # (0.9 - 0.2 + 0.8 - 0.3) / 2
 
 
 def test_margins_use_shared_cases_only(two_cases: Sequence[Measurement]) -> None:
     partial = [row for row in two_cases if (row.network, row.case) != ("threshold_roi", HEALTHY)]
-    assert [margin.difference.num for margin in margins_of(partial, SETTINGS)] == [1, 1]
+    assert [margin.difference.num for margin in margins_of(partial, KIDNEY_TUMOR, SETTINGS)] == [1, 1]
 
 
 def test_verdicts(two_cases: Sequence[Measurement]) -> None:
     alarm = [replace(row, volume_pred_ml=3.0) if row.case == HEALTHY else row for row in two_cases]
     missed = [replace(row, found=False) if row.case != HEALTHY else row for row in two_cases]
-    assert [case.verdict for case in case_outcomes(two_cases)] == ["no tumor, none predicted", "found"]
-    assert [case.verdict for case in case_outcomes(alarm)] == ["false alarm", "found"]
-    assert [case.verdict for case in case_outcomes(missed)] == ["no tumor, none predicted", "missed"]
+    assert verdicts(two_cases) == ["no tumor, none predicted", "found"]
+    assert verdicts(alarm) == ["false alarm", "found"]
+    assert verdicts(missed) == ["no tumor, none predicted", "missed"]
+
+
+def verdicts(rows: Sequence[Measurement]) -> list[str]:
+    return [case.verdict(KIDNEY_TUMOR.tumor) for case in case_outcomes(rows, KIDNEY_TUMOR)]
 
 
 def test_detection_by_voxel_and_patient(two_cases: Sequence[Measurement]) -> None:
-    winner, rule = detections_of(two_cases, SETTINGS)
+    winner, rule = detections_of(two_cases, KIDNEY_TUMOR, SETTINGS)
     assert winner.voxel.sensitivity.value == pytest.approx(600 / 1000)
     assert winner.voxel.specificity.value == pytest.approx(40000 / 40050)
     assert (winner.patient.sensitivity.successes, winner.patient.sensitivity.total) == (1, 1)
@@ -93,7 +99,7 @@ def test_table_one_has_the_papers_order_and_numbers(finished_study: Path) -> Non
 def test_stages_come_in_order(finished_study: Path) -> None:
     stages = analyse(Results(str(finished_study)), SETTINGS).summary.stages
     assert [row.stage for row in stages] == ["network", "crf", "final"]
-    assert stages[0].dice_kidney.mean == pytest.approx(stages[2].dice_kidney.mean - 0.05)
+    assert stages[0].dice["kidney"].mean == pytest.approx(stages[2].dice["kidney"].mean - 0.05)
 
 
 def test_appendix_and_selection_stay_out_of_table_one(finished_study: Path) -> None:

@@ -23,7 +23,7 @@ def test_table_one_shows_ours_beside_the_papers(written: Report) -> None:
     row = next(line for line in text.splitlines() if "3D_FCN_PPM" in line)
     standing = written.summary.winner_standing
     assert standing is not None
-    for cell in (f"{standing.dice_tumor.mean:.3f} ±", "0.931", "0.779", "4.24 ± 1.55", "2.65 ± 0.91"):
+    for cell in (f"{standing.dice['tumor'].mean:.3f} ±", "0.931", "0.779", "4.24 ± 1.55", "2.65 ± 0.91"):
         assert cell in row
 
 

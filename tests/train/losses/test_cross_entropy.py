@@ -3,15 +3,16 @@ from math import exp, log
 import pytest
 import torch
 
-from renalnet.train.losses.cross_entropy import sum_of_weights, weighted_cross_entropy
+from renalnet.config import KITS23, LossConfig
+from renalnet.train.losses.cross_entropy import cross_entropy_of, sum_of_weights, weighted_cross_entropy
 from renalnet.types import IGNORE_LABEL
 
 PAPER = (0.2, 1.0, 2.0)
 
 
 def voxels(*rows):
-    """Return logits (1, 3, 1, 1, N) from one row of three per voxel."""
-    return torch.tensor(rows).T.reshape(1, 3, 1, 1, -1)
+    """Return logits (1, C, 1, 1, N) from one row of C per voxel."""
+    return torch.tensor(rows).T.reshape(1, len(rows[0]), 1, 1, -1)
 
 
 def labels(*values):
@@ -23,6 +24,15 @@ def test_loss_by_hand():
     loss = weighted_cross_entropy(voxels([0.0, 0.0, 0.0], [0.0, 1.0, 0.0]), labels(2, 1), PAPER)
     expected = (2.0 * log(3) + 1.0 * log(1 + 2 * exp(-1))) / 3.0
     assert loss.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("given", "weight"), [({}, 2.0), ({"cyst": 5.0}, 5.0)])
+def test_four_classes_by_hand(given, weight):
+    """One voxel is cyst with q = 1/4, the other is kidney with a logit larger by one."""
+    truth = labels(3, 1)
+    loss = cross_entropy_of(LossConfig(**given), KITS23, truth)
+    expected = (weight * log(4) + 1.0 * log(1 + 3 * exp(-1))) / (weight + 1.0)
+    assert loss(voxels([0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]), truth).item() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("label", [0, 1, 2])

@@ -1,14 +1,16 @@
+from math import log
+
 import pytest
 import torch
 
-from renalnet.config import KIDNEY_TUMOR, LossConfig
+from renalnet.config import KIDNEY_TUMOR, KITS23, LossConfig
 from renalnet.train.losses.cross_entropy import weighted_cross_entropy
 from renalnet.train.losses.dice_ce import dice_ce_of, soft_dice_loss
 from renalnet.types import IGNORE_LABEL
 
 
 def logits_of(*samples: list[list[float]]) -> torch.Tensor:
-    """Return logits (B, 3, 1, 1, N) whose softmax gives the given probabilities, one row of three per voxel."""
+    """Return logits (B, C, 1, 1, N) whose softmax gives the given probabilities, one row of C per voxel."""
     return torch.tensor(samples).log().movedim(2, 1)[:, :, None, None]
 
 
@@ -35,6 +37,20 @@ def test_an_ignored_voxel_does_not_count():
 def test_an_absent_label_is_left_out_of_the_mean_of_its_sample():
     """The tumor has no voxel. The kidney has Σq·t = 0.5, Σq = 1, Σt = 1."""
     assert soft_dice_loss(logits_of(VOXELS), labels_of([0, 1, 0])).tolist() == pytest.approx([0.5])
+
+
+def test_four_classes_by_hand():
+    """Kidney: Σq·t = 0.6, Σq = 0.9, Σt = 1; cyst: Σq·t = 0.2 + 0.6, Σq = 0.9, Σt = 2; the tumor is absent.
+
+    The cross-entropy has weight 1 for the kidney and 2 for each cyst.
+    """
+    logits = logits_of([[0.4, 0.2, 0.2, 0.2], [0.1, 0.6, 0.2, 0.1], [0.1, 0.1, 0.2, 0.6]])
+    labels = labels_of([3, 1, 3])
+    dice_loss = ((1 - 1.2 / 1.9) + (1 - 1.6 / 2.9)) / 2
+    assert soft_dice_loss(logits, labels).tolist() == pytest.approx([dice_loss])
+    cross_entropy = -(2 * log(0.2) + log(0.6) + 2 * log(0.6)) / 5
+    found = dice_ce_of(LossConfig(name="dice_ce"), KITS23, labels)(logits, labels)
+    assert found.item() == pytest.approx(dice_loss + cross_entropy)
 
 
 def test_a_sample_without_foreground_is_zero_with_zero_gradient():
