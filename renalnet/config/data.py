@@ -17,7 +17,7 @@ class PhantomConfig(Section):
     """The labels of the cohort. Drawn kidneys have tumors and the other lesions of the set, such as cysts. Other
     structures, such as vessels, are painted only where given label maps have them."""
     other_lesion_share: float = Field(0.5, ge=0, le=1)
-    """Share of the drawn kidneys that have each lesion of the set beside the tumor."""
+    """Share of the drawn cases that have each lesion of the set beside the tumor."""
     num_cases: int = Field(24, ge=1)
     """Number of cases to paint. Ignored if label maps are given, because each label map then gives one case."""
     seed: int = Field(0, ge=0)

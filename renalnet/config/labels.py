@@ -30,11 +30,11 @@ _MAX_LABELS: Final = 50
 class Code(Section):
     """A coded concept of DICOM (PS3.16)."""
 
-    value: str
+    value: str = Field(min_length=1, max_length=16)
     """Code, such as `64033007`."""
-    scheme: str = "SCT"
+    scheme: str = Field("SCT", min_length=1, max_length=16)
     """Coding scheme; `SCT` is SNOMED CT."""
-    meaning: str
+    meaning: str = Field(min_length=1, max_length=64)
     """Meaning for people, such as `Kidney`."""
 
 

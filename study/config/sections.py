@@ -300,7 +300,7 @@ class StudyConfig(Section):
     def _crops_have_a_centre(self) -> Self:
         # The upper end, because every point of the space must be a valid configuration.
         searched = {f"space.{name}": limits[1] for name, limits in self.space.ranges.items() if limits}
-        shares = {}
+        shares: dict[str, float] = {}
         for label in reversed(self.labels.labels):
             name = f"space.{label.name}{SHARE_SUFFIX}"
             fixed = {f"train.patch.{label.name}{SHARE_SUFFIX}": self.train.patch.shares(self.labels)[label.value]}

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support import commands
+from support.label_sets import CYST, VEIN, VESSELS_YAML
 
 from renalnet.data.images.volume import Grid, Volume, grid_difference, read_volume, write_volume
 from renalnet.data.store.reader import Store
@@ -142,6 +143,47 @@ def test_evaluate_writes_every_measure(tmp_path: Path) -> None:
         ("a", label) for label in ("kidney", "tumor", "kidney_and_mass", "mass")
     ]
     assert float(rows[1]["dice"]) == 1.0
+
+
+def write_masks(tmp_path: Path, truth: np.ndarray, pred: np.ndarray) -> tuple[str, ...]:
+    """Write a pair of masks and return the options of `evaluate`."""
+    for folder, values in (("truth", truth), ("pred", pred)):
+        write_volume(tmp_path / folder / "a.nii.gz", Volume(values, GRID))
+    out = tmp_path / "metrics.json"
+    return ("--truth", str(tmp_path / "truth"), "--pred", str(tmp_path / "pred"), "--out", str(out))
+
+
+def test_evaluate_measures_the_labels_of_a_set(tmp_path: Path) -> None:
+    """Of 4 voxels of cyst, 2 are found. One voxel of vein is found."""
+    truth = np.zeros(GRID.shape, np.uint8)
+    truth[1:3, 1:4, 1:4] = 1
+    truth[1, 1:3, 1:3] = CYST
+    truth[3, 4, 5] = VEIN
+    pred = truth.copy()
+    pred[1, 1, 1:3] = 1
+    (tmp_path / "vessels.yaml").write_text(VESSELS_YAML)
+    arguments = write_masks(tmp_path, truth, pred)
+    done = run("renalnet", "evaluate", *arguments, "--labels", str(tmp_path / "vessels.yaml"))
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    names = ["kidney", "tumor", "cyst", "renal_artery", "renal_vein", "kidney_and_mass", "mass"]
+    assert list(found["cases"]["a"]) == names
+    dice = [found["cases"]["a"][name]["dice"] for name in names]
+    assert dice == pytest.approx([2 * 14 / 30, 1, 2 * 2 / 6, 1, 1, 1, 2 * 2 / 6])
+    assert found["other_lesions"]["cyst"]["voxel"]["sensitivity"]["value"] == 0.5
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
+    assert [row["label"] for row in rows] == names
+
+
+def test_evaluate_refuses_a_label_that_the_set_does_not_have(tmp_path: Path) -> None:
+    arguments = write_masks(tmp_path, np.ones(GRID.shape, np.uint8), np.full(GRID.shape, CYST, np.uint8))
+    expected = ("a.nii.gz: label 3 must be 0 background, 1 kidney or 2 tumor", "relabel the file")
+    assert_refused(run("renalnet", "evaluate", *arguments), *expected)
+    done = run("renalnet", "evaluate", *arguments, "--labels", "kits23")
+    assert done.returncode == 0, done.stderr
+    assert_refused(
+        run("renalnet", "evaluate", *arguments, "--labels", "kits24"), "unknown label set 'kits24'", "kits23"
+    )
 
 
 def test_evaluate_names_the_masks_that_are_missing(tmp_path: Path) -> None:

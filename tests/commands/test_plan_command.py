@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from support.bodies import HALF_AXES_MM, Ball, kidney_with
+from support.label_sets import ARTERY, CYST, VESSELS_YAML
 from typer.testing import CliRunner
 
 from renalnet.commands.app import app
@@ -81,6 +82,37 @@ def test_the_sheet_on_the_terminal_and_as_files(tmp_path):
     assert [row["side"] for row in rows] == ["right", "left"] and rows[1]["face"] == ""
 
 
+def with_cyst() -> np.ndarray:
+    """Return the two kidneys with 24 voxels of cyst in the left one."""
+    labels = two_kidneys()
+    middle = np.array(np.nonzero(labels[:, :, -20:])).mean(axis=1).astype(int)
+    z, y, x = middle[0], middle[1], labels.shape[2] - 20 + middle[2]
+    labels[z : z + 2, y : y + 3, x : x + 4] = CYST
+    return labels
+
+
+def test_cysts_on_the_terminal_and_in_the_files(tmp_path):
+    mask = write_mask(tmp_path / "mask.nii.gz", with_cyst())
+    code, output = run(mask, "--labels", "kits23", "--out", tmp_path / "sheet.json")
+    assert code == 0 and "Pieces of cyst" in output
+    right, left = json.loads((tmp_path / "sheet.json").read_text())["sheets"]
+    assert (right["cyst_ml"], right["num_cysts"]) == (0, 0)
+    assert (left["cyst_ml"], left["num_cysts"]) == (pytest.approx(24 * 3 * 1.5 * 1.5 / 1000), 1)
+    rows = list(csv.DictReader((tmp_path / "sheet.csv").read_text().splitlines()))
+    assert [row["num_cysts"] for row in rows] == ["0", "1"]
+    assert "Pieces of cyst" not in run(write_mask(tmp_path / "other.nii.gz", two_kidneys()))[1]
+
+
+def test_the_labels_of_a_file(tmp_path):
+    (tmp_path / "vessels.yaml").write_text(VESSELS_YAML)
+    labels = with_cyst()
+    labels[0, 0] = ARTERY
+    mask = write_mask(tmp_path / "mask.nii.gz", labels)
+    code, output = run(mask, "--labels", tmp_path / "vessels.yaml")
+    assert code == 0 and "Pieces of cyst" in output and "artery" not in output
+    assert run(mask, "--labels", "kits23")[0] == USER_ERROR
+
+
 def test_members_give_a_spread(tmp_path):
     mask = write_mask(tmp_path / "mask.nii.gz", two_kidneys())
     smaller = two_kidneys()
@@ -104,6 +136,7 @@ def test_a_mask_named_by_text_and_the_default_margin(tmp_path):
     ("labels", "member", "expected"),
     [
         (np.full((3, 4, 5), 7, np.uint8), None, "label 7"),
+        (with_cyst(), None, "label 3 must be 0 background, 1 kidney or 2 tumor"),
         (np.ones((3, 4, 5), np.uint8), np.ones((3, 4, 6), np.uint8), "another grid"),
         (two_kidneys(), np.zeros(two_kidneys().shape, np.uint8), "shows 0 kidneys"),
     ],

@@ -19,9 +19,11 @@ import pytest
 import torch
 from rich.console import Console
 from support import commands
+from support.cysts import write_cyst_store
+from support.label_sets import VESSELS, VESSELS_YAML
 
 from renalnet.commands import line
-from renalnet.config import TrainConfig
+from renalnet.config import KITS23, TrainConfig
 from renalnet.data.batches.cohort import Cohort
 from renalnet.data.store.reader import Store
 from renalnet.runtime import log
@@ -109,6 +111,33 @@ def test_messages_go_to_what_stderr_is_when_they_come(monkeypatch: pytest.Monkey
     with contextlib.redirect_stderr(above_the_bar):
         log.get_logger("renalnet.train").warning("memory ran out")
     assert above_the_bar.getvalue().endswith(" memory ran out\n")
+
+
+def assert_other_labels_are_refused(done: subprocess.CompletedProcess[str], out: Path, *expected: str) -> None:
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert all(text in done.stderr for text in expected), done.stderr
+    assert not out.exists()
+
+
+def test_a_store_of_other_labels_is_refused(ball_store: Store, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    done = run(train_command(ball_store, out, "labels=kits23"))
+    assert_other_labels_are_refused(done, out, ball_store.path, "1 kidney, 2 tumor", "kits23", "3 cyst")
+    cysts = write_cyst_store(tmp_path / "store", KITS23)
+    assert_other_labels_are_refused(run(train_command(cysts, out)), out, cysts.path, "--set labels=kits23")
+
+
+def test_a_store_with_the_labels_of_a_file_is_trained(tmp_path: Path) -> None:
+    (tmp_path / "vessels.yaml").write_text(VESSELS_YAML)
+    store = write_cyst_store(tmp_path / "store", VESSELS)
+    labels = f"labels={tmp_path / 'vessels.yaml'}"
+    done = run(train_command(store, tmp_path / "run", labels, "epochs=1", "steps_per_epoch=2", "loss.renal_vein=4"))
+    assert done.returncode == 0, done.stderr
+    dice = "  ".join(rf"{name} \d\.\d{{3}}" for name in VESSELS.names)
+    assert re.search(rf"^epoch  1 of 1 .* Dice {dice}  learning rate", done.stdout, re.MULTILINE), done.stdout
+    config = json.loads((tmp_path / "run" / "config.json").read_text())["train"]
+    assert (config["loss"]["renal_vein"], config["patch"]["cyst_share"]) == (4, 0.1)
 
 
 @pytest.mark.slow

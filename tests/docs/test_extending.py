@@ -7,10 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+from renalnet.config import label_set
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 MAX_FILES = 2
+LABEL_SET = "A label set"
+"""Heading of the section that changes no code. `test_commands_of_a_page` runs its commands."""
 
 
 def sections() -> dict[str, str]:
@@ -45,12 +50,21 @@ def apply(diff: str, tree: Path) -> None:
     path.write_text(text.replace(before, after), encoding="utf-8")
 
 
-@pytest.mark.parametrize("heading", [heading for heading in sections() if heading != "A label"])
+@pytest.mark.parametrize("heading", [heading for heading in sections() if heading != LABEL_SET])
 def test_an_addition_touches_two_files_beside_its_test(heading: str) -> None:
     text = sections()[heading]
     touched = {*new_files(text), *changed_files(text)}
     tests = {path for path in touched if path.startswith("tests/")}
     assert len(tests) == 1 and len(touched - tests) <= MAX_FILES
+
+
+def test_a_label_set_changes_no_code() -> None:
+    text = sections()[LABEL_SET]
+    assert not new_files(text) and not changed_files(text)
+    (block,) = blocks("yaml", text)
+    labels = label_set(yaml.safe_load(block))
+    assert [label.name for label in labels.body] == ["kidney", "tumor", "cyst"]
+    assert labels.names[3:] == ("renal_artery", "renal_vein")
 
 
 @pytest.mark.slow

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from support.label_sets import CYST
 
-from renalnet.config import KIDNEY_TUMOR
+from renalnet.config import KIDNEY_TUMOR, KITS23
 from renalnet.errors import InputError
 from renalnet.evaluation.intensity_rules import (
     RULE_HU_RANGE,
@@ -139,3 +140,16 @@ def test_no_tumor_anywhere_is_an_error(fit: object) -> None:
     assert callable(fit)
     with pytest.raises(InputError, match="no case has a tumor"):
         fit([_case([100, 0], [1, 0])], KIDNEY_TUMOR)
+
+
+def test_cysts_are_other_tissue() -> None:
+    """Counts and rules are those of the same case with background for the cyst."""
+    image, label = _case([10, 60, 61, 150, 160, 5], [0, 2, 2, 1, 1, CYST])
+    without = np.where(label == CYST, 0, label).astype(np.uint8)
+    assert np.array_equal(hu_counts(image, label, KITS23), hu_counts(image, without, KIDNEY_TUMOR))
+    inside = fit_inside_rule([(image, label)], KITS23)
+    window = fit_window_rule([(image, label)], KITS23)
+    assert inside == fit_inside_rule([(image, without)], KIDNEY_TUMOR)
+    assert window == fit_window_rule([(image, without)], KIDNEY_TUMOR)
+    assert inside.apply(image, label, KITS23).ravel().tolist() == [0, 2, 2, 1, 1, 0]
+    assert window.apply(image, label, KITS23).ravel().tolist() == [0, 2, 2, 1, 1, 0]

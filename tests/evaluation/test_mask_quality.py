@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from support.label_sets import ARTERY, CYST, VESSELS
 
-from renalnet.config import KIDNEY_TUMOR
+from renalnet.config import KIDNEY_TUMOR, KITS23
 from renalnet.evaluation.mask_quality import MIN_CASES, calibrate, expected_dice, signs_of
 
 SPACING_MM = (2.0, 1.0, 1.0)
@@ -59,6 +60,35 @@ def test_an_empty_mask_has_signs():
     probability, labels = scene()
     signs = signs_of(probability, labels, np.zeros_like(labels), SPACING_MM, KIDNEY_TUMOR)
     assert (signs.entropy_bits, signs.border, signs.kept) == (0, 0, 0)
+
+
+def test_signs_with_a_cyst_by_hand():
+    """The kidney keeps 58 of its 62 voxels, because 4 are a cyst. The cyst belongs to the mask, not to the tumor."""
+    labels = scene()[1]
+    labels[1, 2:4, 2:4] = CYST
+    doubtful = np.full((4, *labels.shape), 1 / 4, np.float32)
+    signs = signs_of(doubtful, labels, labels, SPACING_MM, KITS23)
+    assert signs.entropy_bits == pytest.approx(2, rel=1e-5)
+    assert 10**signs.log_kidney_ml == pytest.approx(58 * 2 / 1000)
+    assert (signs.num_tumors, signs.border) == (2, 0)
+    # 2 · 58 / 4 / (58 + 384 / 4), times 1/4; two voxels of tumor likewise.
+    assert signs.expected_dice_kidney == pytest.approx(29 / 154 / 4)
+    assert signs.expected_dice_tumor == pytest.approx(1 / 98 / 4)
+    without = np.where(labels == CYST, 0, labels).astype(np.uint8)
+    after = signs_of(doubtful, labels, without, SPACING_MM, KITS23)
+    assert after.kept == pytest.approx(2 * 60 / (60 + 64)) and after.tumor_kept == 1
+
+
+def test_vessels_are_no_part_of_the_mask_whose_signs_are_given():
+    labels = scene()[1]
+    sure = np.stack([labels == value for value in range(6)]).astype(np.float32)
+    expected = signs_of(sure, labels, labels, SPACING_MM, VESSELS)
+    vessel = labels.copy()
+    vessel[0, 0] = ARTERY
+    doubtful = sure.copy()
+    doubtful[:, 0, 0] = 1 / 6
+    found = signs_of(doubtful, vessel, vessel, SPACING_MM, VESSELS)
+    assert (found.entropy_bits, found.kept, found.border) == (expected.entropy_bits, 1, 0)
 
 
 def known_cases(num=12):

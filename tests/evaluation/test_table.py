@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.label_sets import ARTERY, CYST, VEIN, VESSELS
 
-from renalnet.config import KIDNEY_TUMOR
+from renalnet.config import KIDNEY_TUMOR, KITS23
 from renalnet.errors import InputError
 from renalnet.evaluation.rows import MEASURES
-from renalnet.evaluation.table import detect, evaluation, measure, summarise
+from renalnet.evaluation.table import detect, evaluation, measure, measured_labels, summarise
 
 SPACING = (2.0, 0.5, 1.0)
 
@@ -133,3 +134,67 @@ def test_errors_of_volumes():
     assert (kidney.volume_error_ml, kidney.volume_error_share) == pytest.approx((0.016, 1 / 3))
     assert (tumor.volume_error_ml, tumor.volume_error_share) == pytest.approx((-0.016, -1))
     assert rows_of(tumor=False, alarm=True)[1].volume_error_share is None
+
+
+def case_with_cyst(*, tumor_is_cyst=False, cyst_is_missed=False, cyst=True):
+    """Return a kidney of 4x4x4 voxels with a tumor in its upper and a cyst in its lower slice."""
+    truth = case()[0]
+    if cyst:
+        truth[2, 2:6, 2:6] = CYST
+    pred = truth.copy()
+    if tumor_is_cyst:
+        pred[truth == 2] = CYST
+    if cyst_is_missed:
+        pred[truth == CYST] = 1
+    return truth, pred
+
+
+def test_mass_and_kidney_with_cysts_by_hand():
+    """The tumor is called a cyst: 16 voxels of each, so that the predicted cyst has 32."""
+    rows = measure(*case_with_cyst(tumor_is_cyst=True), SPACING, KITS23)
+    assert [row.label for row in rows] == ["kidney", "tumor", "cyst", "kidney_and_mass", "mass"]
+    assert [row.dice for row in rows] == pytest.approx([1, 0, 2 * 16 / (16 + 32), 1, 1])
+    assert [row.volume_truth_ml for row in rows] == pytest.approx([0.032, 0.016, 0.016, 0.064, 0.032])
+    assert [row.volume_pred_ml for row in rows] == pytest.approx([0.032, 0, 0.032, 0.064, 0.032])
+    assert [row.found for row in rows] == [None, False, True, None, True]
+    assert rows[2].surface_distance_mm == pytest.approx(16 * 6 / 48)  # from the upper slice to the lower one
+    assert measured_labels(KITS23) == tuple(row.label for row in rows)
+
+
+def test_vessels_are_no_part_of_kidney_or_mass():
+    truth, pred = case_with_cyst()
+    truth[0, 0], pred[0, 1] = ARTERY, VEIN
+    rows = {row.label: row for row in measure(truth, pred, SPACING, VESSELS)}
+    assert tuple(rows) == (*VESSELS.names, "kidney_and_mass", "mass")
+    assert [rows[name].dice for name in rows] == [1, 1, 1, 0, 0, 1, 1]
+    volumes_ml = {name: row.volume_truth_ml for name, row in rows.items()}
+    assert (volumes_ml["renal_artery"], rows["renal_vein"].volume_pred_ml) == pytest.approx((0.008, 0.008))
+    assert (volumes_ml["kidney_and_mass"], volumes_ml["mass"]) == pytest.approx((0.064, 0.032))
+    assert (rows["renal_artery"].found, rows["cyst"].found) == (None, True)
+
+
+def test_a_cyst_has_the_tolerance_of_a_mass():
+    truth, pred = (np.zeros((4, 4, 4), np.uint8) for _ in range(2))
+    truth[1, 1, 1] = pred[1, 1, 2] = CYST
+    near, far = (measure(truth, pred, (2.0, 2.0, mm), KITS23)[2] for mm in (1.13, 1.14))
+    assert (near.label, near.surface_dice, far.surface_dice) == ("cyst", 1, 0)
+
+
+def test_detection_by_lesion():
+    cohort = {
+        "found": measure(*case_with_cyst(), SPACING, KITS23),
+        "missed": measure(*case_with_cyst(cyst_is_missed=True), SPACING, KITS23),
+        "alarm": measure(*case_with_cyst(cyst=False, tumor_is_cyst=True), SPACING, KITS23),
+        "none": measure(*case_with_cyst(cyst=False), SPACING, KITS23),
+    }
+    voxel, by_patient = detect([row for rows in cohort.values() for row in rows], "cyst")
+    assert (voxel.sensitivity.successes, voxel.sensitivity.total) == (16, 32)
+    assert (voxel.specificity.successes, voxel.specificity.total) == (2 * 496 + 2 * 512 - 16, 2 * 496 + 2 * 512)
+    assert (by_patient.sensitivity.successes, by_patient.sensitivity.total) == (1, 2)
+    assert (by_patient.specificity.successes, by_patient.specificity.total) == (1, 2)
+    result = evaluation(cohort, KITS23)
+    assert result["detection"]["patient"]["sensitivity"]["successes"] == 3  # the alarm is a tumor called cyst
+    assert list(result["other_lesions"]) == ["cyst"]
+    assert result["other_lesions"]["cyst"]["patient"]["sensitivity"]["value"] == 0.5
+    assert list(result["summary"]) == ["kidney", "tumor", "cyst", "kidney_and_mass", "mass"]
+    assert result["summary"]["cyst"]["num_truth_empty"] == 2

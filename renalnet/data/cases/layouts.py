@@ -48,7 +48,7 @@ class ScanCase:
     """Number or UID of the series, if the folder contains several."""
     label_map: tuple[tuple[int, int], ...] = ()
     """Pairs of a label in the file and its class: 0 background, or a value of `labels`."""
-    # Not in the text, by which a store recognises the files of earlier versions; its configuration has the labels.
+    # Not in the text, by which a store recognises the files of earlier versions.
     labels: LabelSet = field(default=KIDNEY_TUMOR, repr=False)
     """The label set."""
 

@@ -31,6 +31,8 @@ _MAY_BE_EMPTY: Final = (
     "PositionReferenceIndicator",
 )
 """Type 2 fields: the standard requires them, possibly empty, but some writers leave them out."""
+_MAX_TEXT: Final = 64
+"""Most characters of a description (VR LO)."""
 
 
 def write_segmentation(
@@ -80,9 +82,15 @@ def _segmentation(sources: list["Dataset"], values: LabelArray, labels: LabelSet
         software_versions=version,
         # highdicom requires a serial number, which a program does not have.
         device_serial_number="0",
-        series_description=f"{' and '.join(label.title for label in labels.labels)}, research software",
+        series_description=_series_description(labels),
         omit_empty_frames=bool(values.any()),
     )
+
+
+def _series_description(labels: LabelSet) -> str:
+    *others, last = [f"renal {label.title}" if label in labels.lesions else label.title for label in labels.labels]
+    described = f"{', '.join(others)} and {last}, research software"
+    return described if len(described) <= _MAX_TEXT else f"{labels.name}, research software"
 
 
 def _header(path: Path) -> "Dataset":

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from renalnet.config import PhantomConfig, PrepareConfig
+from renalnet.config import KIDNEY_TUMOR, PhantomConfig, PrepareConfig, fingerprint
 from renalnet.data.cases.findings import unreadable_case
 from renalnet.data.cases.loading import LoadedCase, ScanCase, load_case
 from renalnet.data.cases.roi import cut_roi, is_cut, isolate_kidney
@@ -66,7 +66,9 @@ def inspection_died(job: InspectJob) -> Inspection:
 def scan_stamp(scan: ScanCase) -> str:
     """Return sixteen hexadecimal digits of the names, sizes and times of a scan's files and of how they are read."""
     files = [(str(path), *_size_and_time(path)) for path in _files(scan)]
-    return hashlib.sha256(json.dumps([repr(scan), files]).encode()).hexdigest()[:16]
+    # Stamps of earlier versions, which had the default labels only, stay valid.
+    labels = [] if scan.labels == KIDNEY_TUMOR else [fingerprint(scan.labels)]
+    return hashlib.sha256(json.dumps([repr(scan), files, *labels]).encode()).hexdigest()[:16]
 
 
 def _size_and_time(path: Path) -> tuple[int, ...]:

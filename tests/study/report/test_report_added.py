@@ -4,11 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.balls import ball_roi
 from support.fake_results import metric_row, trial_rows, write_manifest, write_rows
 
+from renalnet.config import KITS23, PrepareConfig
 from renalnet.data.images.grid import Grid
 from renalnet.data.images.volume import Volume, to_source, write_volume
-from renalnet.data.store.reader import Store
+from renalnet.data.store.reader import Store, open_store
+from renalnet.data.store.writer import write_store
 from renalnet.errors import ConfigError, InputError, ResultsError
 from study.records.results import Results
 from study.report.analysis.added import measure_added, parse_added
@@ -82,6 +85,27 @@ def test_wrong_masks_are_refused(ball_store: Store, tmp_path: Path) -> None:
     write_volume(tmp_path / "strangers" / "who.nii.gz", Volume(roi.label, roi.grid))
     with pytest.raises(InputError, match="holds no mask of the"):
         measure_added("x", tmp_path / "strangers", ball_store)
+
+
+def test_masks_with_labels_of_another_set_are_refused(ball_store: Store, tmp_path: Path) -> None:
+    folder = masks(tmp_path, ball_store)
+    case = ball_store.cases("test")[0]
+    roi = ball_store.read(case)
+    mask = np.where(roi.label == 2, 3, roi.label).astype(np.uint8)
+    write_volume(folder / f"{case}.nii.gz", to_source(Volume(mask, roi.grid), roi.source))
+    with pytest.raises(InputError, match="label 3 is none of 0 background, 1 kidney, 2 tumor; relabel the file"):
+        measure_added("x", folder, ball_store)
+
+
+def test_masks_are_measured_by_the_labels_of_the_store(tmp_path: Path) -> None:
+    roi = ball_roi("case_00001", "test", 1)
+    roi.label[roi.label == 2] = 3
+    write_store(tmp_path / "store", [roi], PrepareConfig(spacing_mm=(2.0, 2.0, 2.0), localise="cut", labels=KITS23))
+    store = open_store(str(tmp_path / "store"))
+    found = {row.label: row for row in measure_added("x", masks(tmp_path / "masks", store), store).measurements}
+    assert list(found) == ["kidney", "tumor", "cyst", "kidney_and_mass", "mass"]
+    assert (found["cyst"].dice, found["cyst"].found, found["cyst"].truth_empty) == (1.0, True, False)
+    assert (found["tumor"].found, found["tumor"].truth_empty) == (None, True)
 
 
 @pytest.mark.parametrize("assignment", ["name", "=folder", "name=", "fcn_ppm=folder"])
