@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Two processes with one thread each, because more threads than cores would slow both down.
 # The tests start many processes; each would compile all modules if Python was told to keep no bytecode.
-PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 INSTALLED := $(VENV)/.installed
 
 .PHONY: study pictures test test-slow lint clean

@@ -23,6 +23,19 @@ from study.config.presets import quick
 from study.config.sections import StudyConfig
 
 
+SHARED = ("workspace", "finished", "killed_and_finished", "five_store")
+"""Fixtures that take long to make."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give all users of a shared fixture to one process, where the others would wait until it is made."""
+    for item in items:
+        for name in SHARED:
+            if name in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group(name))
+                break
+
+
 @pytest.fixture
 def interruptible() -> Iterator[None]:
     """Ctrl-C acts as ever, also where the tests were started in the background or a library has taken it over."""

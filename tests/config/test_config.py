@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from renalnet.config import NetConfig, TrainConfig, fingerprint, merge, override, parse, read_file
+from renalnet.config import KIDNEY_TUMOR, NetConfig, TrainConfig, fingerprint, merge, override, parse, read_file
 from renalnet.config.presets import prepare_preset, train_preset
 from renalnet.errors import ConfigError
 
@@ -13,7 +13,7 @@ from renalnet.errors import ConfigError
 def test_defaults_are_the_papers() -> None:
     config = TrainConfig()
     assert config.net.ppm_kernels == (2, 4, 8, 16)
-    assert config.loss.weights == (0.2, 1.0, 2.0)
+    assert config.loss.weights(KIDNEY_TUMOR) == (0.2, 1.0, 2.0)
     assert (config.optim.base_rate, config.optim.momentum, config.optim.weight_decay) == (0.001, 0.9, 1e-5)
     assert (config.optim.milestones, config.optim.batch_size, config.steps_per_epoch) == ((3, 5, 7), 4, 14000)
     assert config.patch.shape == config.stitch.tile == (64, 150, 150)
@@ -41,7 +41,7 @@ def test_override_needs_an_assignment() -> None:
 
 def test_merge_keeps_what_is_not_named() -> None:
     config = merge(TrainConfig(), {"loss": {"tumor": 4}}, "file")
-    assert config.loss.weights == (0.2, 1.0, 4.0)
+    assert config.loss.weights(KIDNEY_TUMOR) == (0.2, 1.0, 4.0)
 
 
 def test_file_must_be_a_mapping(tmp_path: Path) -> None:

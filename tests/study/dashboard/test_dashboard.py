@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from support.study_records import end, keep_epochs, searcher
 from renalnet.errors import ConfigError, ResultsError
 from study.config.sections import Slots, StudyConfig
 from study.dashboard.overview import StudyWindow, ray_dashboard, slots_of
-from study.dashboard.server import LiveViews, open_server
+from study.dashboard.server import LiveViews, open_server, render
 from study.records.manifest import StudyManifest
 from study.records.results import Results
 from study.search.journal import read_journal
@@ -108,6 +109,19 @@ def test_the_first_page_shows_the_progress(study: Study) -> None:
         assert 'http-equiv="refresh"' in page
         study.manifest.update(finished=True)
         assert 'http-equiv="refresh"' not in answer(url)[1]
+
+
+def test_the_first_page_shows_the_best_dice_of_each_label(study: Study) -> None:
+    name = study.begin(0)
+    study.end(0, name, 0.1, 0.2)
+    overview = StudyWindow(Results(str(study.folder))).look()
+    assert f"best objective: {name}, Dice kidney 0.200, tumor 0.200</span>" in render(overview)
+    best = overview.progress.best
+    assert best is not None and best.best is not None
+    dice = {"kidney": 0.9, "tumor": 0.5, "renal_vein": 0.25}
+    changed = replace(best, best=replace(best.best, dice=dice))
+    page = render(replace(overview, progress=replace(overview.progress, best=changed)))
+    assert "Dice kidney 0.900, tumor 0.500, renal vein 0.250</span>" in page
 
 
 def test_a_resumed_study_is_read_again(study: Study) -> None:

@@ -93,14 +93,15 @@ def test_masks_with_labels_of_another_set_are_refused(ball_store: Store, tmp_pat
     roi = ball_store.read(case)
     mask = np.where(roi.label == 2, 3, roi.label).astype(np.uint8)
     write_volume(folder / f"{case}.nii.gz", to_source(Volume(mask, roi.grid), roi.source))
-    with pytest.raises(InputError, match="label 3 is none of 0 background, 1 kidney, 2 tumor; relabel the file"):
+    with pytest.raises(InputError, match="label 3 must be 0 background, 1 kidney or 2 tumor; relabel the file"):
         measure_added("x", folder, ball_store)
 
 
 def test_masks_are_measured_by_the_labels_of_the_store(tmp_path: Path) -> None:
-    roi = ball_roi("case_00001", "test", 1)
-    roi.label[roi.label == 2] = 3
-    write_store(tmp_path / "store", [roi], PrepareConfig(spacing_mm=(2.0, 2.0, 2.0), localise="cut", labels=KITS23))
+    rois = [ball_roi("case_00000", "train", 0), ball_roi("case_00001", "test", 1)]
+    for roi in rois:
+        roi.label[roi.label == 2] = 3
+    write_store(tmp_path / "store", rois, PrepareConfig(spacing_mm=(2.0, 2.0, 2.0), localise="cut", labels=KITS23))
     store = open_store(str(tmp_path / "store"))
     found = {row.label: row for row in measure_added("x", masks(tmp_path / "masks", store), store).measurements}
     assert list(found) == ["kidney", "tumor", "cyst", "kidney_and_mass", "mass"]
