@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from renalnet.config.labels import KIDNEY_TUMOR, KITS23, LabelSet, label_set
     from renalnet.data.images.volume import Grid, Volume, read_volume, write_volume
     from renalnet.data.store.reader import Store, open_store
     from renalnet.errors import RenalnetError
@@ -18,13 +19,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "KIDNEY_TUMOR",
+    "KITS23",
     "Grid",
+    "LabelSet",
     "Prediction",
     "Predictor",
     "RenalnetError",
     "Store",
     "Volume",
     "evaluate_folders",
+    "label_set",
     "load_predictor",
     "measure",
     "open_store",
@@ -34,13 +39,17 @@ __all__ = [
 ]
 
 _HOMES: Final = {
+    "KIDNEY_TUMOR": "renalnet.config.labels",
+    "KITS23": "renalnet.config.labels",
     "Grid": "renalnet.data.images.volume",
+    "LabelSet": "renalnet.config.labels",
     "Prediction": "renalnet.inference.prediction",
     "Predictor": "renalnet.inference.prediction",
     "RenalnetError": "renalnet.errors",
     "Store": "renalnet.data.store.reader",
     "Volume": "renalnet.data.images.volume",
     "evaluate_folders": "renalnet.evaluation.folders",
+    "label_set": "renalnet.config.labels",
     "load_predictor": "renalnet.inference.prediction",
     "measure": "renalnet.evaluation.table",
     "open_store": "renalnet.data.store.reader",

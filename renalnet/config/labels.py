@@ -27,6 +27,13 @@ _MAX_LABELS: Final = 50
 """A label is one of 256 values of a byte; far fewer are useful, because every label takes a channel of the output."""
 
 
+_COLORS: Final = (
+    *("#2EC4A6", "#FF4D4D", "#4D8DFF", "#FF9F1C", "#9B5DE5", "#F15BB5"),
+    *("#00BBF9", "#C0CA33", "#8D6E63", "#5C6BC0", "#EF6C00", "#78909C"),
+)
+"""Colors by value, which differ from each other over a gray image."""
+
+
 class Code(Section):
     """A coded concept of DICOM (PS3.16)."""
 
@@ -55,8 +62,8 @@ class Label(Section):
     """Weight in the cross-entropy, unless `loss` states another one. The kidney's is the unit."""
     crop_share: float = Field(0.0, ge=0, le=1)
     """Share of the crops that are centred near a voxel of this label, unless `patch` states another one."""
-    color: str = Field("#8A8F98", pattern=r"^#[0-9A-Fa-f]{6}$")
-    """Color in figures and in the report, `#RRGGBB`."""
+    color: str = Field(pattern=r"^#[0-9A-Fa-f]{6}$")
+    """Color in figures and in the report, `#RRGGBB`; one of twelve by the value unless stated."""
     words: tuple[Annotated[str, Field(pattern=r"^[a-z]+$")], ...] = ()
     """Words in the names of DICOM segments that mean this label, in addition to its own name; in lower case."""
     code: Code | None = None
@@ -79,6 +86,13 @@ class Label(Section):
     def title(self) -> str:
         """Name for people: spaces for underscores."""
         return self.name.replace("_", " ")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_color(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and isinstance(value := values.get("value"), int):
+            return {"color": _COLORS[(value - 1) % len(_COLORS)], **values}
+        return values
 
     @model_validator(mode="after")
     def _hu_ascend(self) -> Self:
@@ -212,7 +226,6 @@ KIDNEY_TUMOR: Final = LabelSet(
             name=KIDNEY,
             value=1,
             crop_share=0.35,
-            color="#2EC4A6",
             words=("kidneys", "renal"),
             code=Code(value="64033007", meaning="Kidney"),
         ),
@@ -222,7 +235,6 @@ KIDNEY_TUMOR: Final = LabelSet(
             lesion_of=KIDNEY,
             loss_weight=2.0,
             crop_share=0.5,
-            color="#FF4D4D",
             words=("tumors", "tumour", "tumours", "mass", "masses", "lesion", "lesions", "neoplasm", "neoplasms"),
             code=Code(value="126880001", meaning="Neoplasm of kidney"),
         ),
@@ -240,7 +252,6 @@ KITS23: Final = LabelSet(
             lesion_of=KIDNEY,
             loss_weight=2.0,
             crop_share=0.1,
-            color="#4D8DFF",
             words=("cysts",),
             code=Code(value="367643001", meaning="Cyst"),
             painted_hu=(-5.0, 20.0),

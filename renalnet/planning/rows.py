@@ -30,9 +30,9 @@ class SheetMeasures:
     side: str = _of_sheet(lambda sheet: sheet.side)
     """`right` or `left` where the mask holds two kidneys, else `kidney`."""
     kidney_ml: float = _of_sheet(lambda sheet: sheet.kidney_ml)
-    """Volume of the kidney without tumor."""
+    """Volume of the kidney without lesions."""
     kidney_length_mm: float = _of_sheet(lambda sheet: sheet.kidney_length_mm)
-    """Largest diameter of kidney and tumor together."""
+    """Largest diameter of the kidney and its lesions together."""
     tumor_ml: float = _of_sheet(lambda sheet: sheet.tumor_ml)
     """Volume of all pieces of tumor."""
     num_tumors: int = _of_sheet(lambda sheet: sheet.num_tumors)
@@ -173,15 +173,29 @@ _LINES: Final = (
 )
 
 
+_WITH_OTHERS: Final = {
+    "kidney_ml": Line("kidney_ml", "Kidney without lesions", "ml", 0),
+    "kidney_length_mm": Line(
+        "kidney_length_mm",
+        "Kidney length",
+        "mm",
+        0,
+        definition="largest diameter of the kidney and its lesions together",
+    ),
+}
+"""The lines that read differently where there are other lesions than the tumor, by name."""
+
+
 def lines_of(other_lesions: Iterable[str]) -> tuple[Line, ...]:
     """Return the lines of a sheet in their order.
 
     Args:
         other_lesions: names of the lesions that are not the tumor (`SheetMeasures.other_ml`).
     """
-    place = 1 + [line.name for line in _LINES].index("num_tumors")
     others = [line for name in other_lesions for line in _lesion_lines(name)]
-    return (*_LINES[:place], *others, *_LINES[place:])
+    lines = [_WITH_OTHERS.get(line.name, line) if others else line for line in _LINES]
+    place = 1 + [line.name for line in lines].index("num_tumors")
+    return (*lines[:place], *others, *lines[place:])
 
 
 def _lesion_lines(name: str) -> tuple[Line, Line]:

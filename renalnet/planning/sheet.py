@@ -102,9 +102,9 @@ class Sheet:
     side: str
     """`right` or `left` where the mask holds two kidneys, else `kidney`."""
     kidney_ml: float
-    """Volume of the kidney without tumor."""
+    """Volume of the kidney without lesions."""
     kidney_length_mm: float
-    """Largest diameter of kidney and tumor together."""
+    """Largest diameter of the kidney and its lesions together."""
     tumor_ml: float
     """Volume of all pieces of tumor; 0 without tumor."""
     num_tumors: int

@@ -89,7 +89,7 @@ def _create(storage: BaseStorage, config: StudyConfig, network: NetName, *, is_f
     study = optuna.create_study(
         study_name=network if is_first else f"{network}-{config.train.epochs}-epochs",
         storage=storage,
-        directions=["maximize"] * (2 if config.search.objective == "pareto" else 1),
+        directions=["maximize"] * (len(config.labels) if config.search.objective == "pareto" else 1),
         load_if_exists=True,
     )
     study.set_user_attr(EPOCHS, config.train.epochs)

@@ -290,3 +290,13 @@ def test_curves_that_cannot_be_written_are_reported_once(
 def test_records_of_an_earlier_version_are_read(tmp_path: Path) -> None:
     line = '{"epoch": 1, "loss": 1.0, "dice_kidney": 0.5, "dice_tumor": 0.5, "objective": 0.5, "learning_rate": 0.1, '
     assert EpochRecord.from_json(json.loads(line + '"seconds": 3.0}')).voxels_per_s == 0.0
+
+
+def test_curves_have_the_dice_of_each_label(tmp_path: Path) -> None:
+    with open_board(str(tmp_path), []) as add:
+        add(EpochRecord(1, 0.5, {"kidney": 0.75, "tumor": 0.5, "cyst": 0.25}, 0.5, 0.05, 70.0))
+    ((step, values),) = read_events(tmp_path / "tensorboard")
+    assert (step, {name: value for name, value in values.items() if "dice" in name}) == (
+        1,
+        {"dice_kidney": 0.75, "dice_tumor": 0.5, "dice_cyst": 0.25},
+    )

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from found_cases import sound_cases
 from support.dicom_files import Writing, write_segmentation, write_series
 
-from renalnet.config import KIDNEY_TUMOR
+from renalnet.config import KIDNEY_TUMOR, KITS23
 from renalnet.data.cases.loading import ScanCase, find_cases, load_case
 from renalnet.data.images.volume import Grid, Volume, grid_difference, image_stem, to_itk, to_source
 from renalnet.errors import ConfigError, InputError
@@ -131,6 +131,29 @@ def test_cysts_of_kits21_need_a_map(tmp_path: Path) -> None:
         load_case(sound_cases(tmp_path)[0])
     (scan,) = sound_cases(tmp_path, label_map={3: 2})
     np.testing.assert_array_equal(load_case(scan).label.array, LABEL)
+
+
+def test_cysts_of_kits21_are_labels_of_their_set(tmp_path: Path) -> None:
+    with_cysts = np.where(IMAGE > 1500, 3, LABEL).astype(np.uint8)
+    write_file(tmp_path / "a" / "imaging.nii.gz", IMAGE)
+    write_file(tmp_path / "a" / "segmentation.nii.gz", with_cysts)
+    (scan,) = find_cases(tmp_path, KITS23).cases
+    loaded = load_case(scan)
+    assert loaded.labels == KITS23
+    np.testing.assert_array_equal(loaded.label.array, with_cysts)
+    with pytest.raises(InputError, match=r"--label-map 3=1 \(kidney\), .* --set labels=kits23"):
+        load_case(sound_cases(tmp_path)[0])
+
+
+def test_cysts_of_dataset_json_need_a_set_that_has_them(tmp_path: Path) -> None:
+    nnunet(tmp_path)
+    names = {"background": 0, "cyst": 1, "kidney": 2, "tumor": 3}
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": names}))
+    (scan,) = find_cases(tmp_path, KITS23).cases
+    assert scan.label_map == ((1, 3), (2, 1), (3, 2))
+    np.testing.assert_array_equal(load_case(scan).label.array, np.array([0, 3, 1])[LABEL])
+    with pytest.raises(InputError, match=r"dataset\.json: .* segment 1 'cyst'; .* --set labels=kits23$"):
+        sound_cases(tmp_path)
 
 
 def test_series_is_passed_to_the_cases_of_dicom_only(tmp_path: Path) -> None:

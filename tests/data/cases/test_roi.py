@@ -1,9 +1,12 @@
 """The region of interest: its grid, its content and its notes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from support.label_sets import CYST, VEIN, VESSELS
 
-from renalnet.config import KIDNEY_TUMOR, PrepareConfig
+from renalnet.config import KIDNEY_TUMOR, KITS23, PrepareConfig
 from renalnet.data.cases.loading import LoadedCase
 from renalnet.data.cases.roi import GROWN, TUMOR_LOST, cut_roi, cut_scan, is_cut, isolate_kidney, roi_grid
 from renalnet.data.cases.sides import Box
@@ -105,6 +108,47 @@ def test_the_side_of_a_case_without_tumor_depends_on_the_name_and_the_seed() -> 
     drawn = [isolate_kidney(loaded, seed)[1] for seed in range(8)]
     assert drawn == [isolate_kidney(loaded, seed)[1] for seed in range(8)]
     assert set(drawn) == {"left", "right"}
+
+
+VESSEL = Box((-76.5, -10.0, -40.0), (73.5, 10.0, 45.0))
+"""A structure that reaches from the first slice to the last one, and from one kidney to the other."""
+
+
+@pytest.mark.parametrize("config", [ISO, OWN])
+def test_another_structure_does_not_change_the_roi(config: PrepareConfig) -> None:
+    tumor = Box((-60.0, -100.0, 60.0), (-30.0, -28.0, 80.0))
+    boxes = [(KIDNEY, 1), (tumor, 2)]
+    without = cut_roi(case_with(*boxes), KIDNEY, config)
+    # Two voxels off the kidney, because a voxel between the two has the label with the largest share.
+    vessel = replace(VESSEL, high_mm=(73.5, 10.0, 36.0))
+    cut = cut_roi(replace(case_with((vessel, VEIN), *boxes), labels=VESSELS), KIDNEY, config)
+    assert (cut.grid, cut.notes) == (without.grid, (GROWN,))
+    np.testing.assert_array_equal(np.where(cut.label == VEIN, 0, cut.label), without.label)
+    # The ROI ends before the last slice, and a part of the structure with it.
+    assert (cut.label == VEIN).any() and cut.grid.shape[0] * cut.grid.spacing_mm[0] < 150
+
+
+def test_a_cyst_is_never_cropped_away() -> None:
+    cyst = Box((-60.0, -100.0, 60.0), (-30.0, -28.0, 80.0))
+    loaded = replace(case_with((KIDNEY, 1), (cyst, CYST)), labels=KITS23)
+    cut = cut_roi(loaded, KIDNEY, ISO)
+    assert cut.notes == (GROWN,)
+    cyst_ml = (loaded.label.array == CYST).sum() * SCAN.voxel_ml
+    assert (cut.label == CYST).sum() * cut.grid.voxel_ml == pytest.approx(cyst_ml, rel=0.01)
+
+
+def test_cysts_of_the_other_kidney_are_removed_and_vessels_stay() -> None:
+    other = Box((-30.0, -30.0, -100.0), (30.0, 30.0, -40.0))
+    cyst = Box((-30.0, -30.0, -60.0), (0.0, 0.0, -40.0))  # in the other kidney, and larger than the tumor
+    tumor = Box((-30.0, -30.0, 80.0), (-15.0, 0.0, 100.0))
+    boxes = [(VESSEL, VEIN), (KIDNEY, 1), (other, 1), (cyst, CYST), (tumor, 2)]
+    loaded = replace(case_with(*boxes), labels=VESSELS)
+    isolated, side = isolate_kidney(loaded, seed=0)
+    assert side == "left"
+    before, after = loaded.label.array, isolated.label.array
+    np.testing.assert_array_equal(after[..., 75:], before[..., 75:])
+    np.testing.assert_array_equal(after[..., :75], np.where(before == VEIN, VEIN, 0)[..., :75])
+    assert (after[..., :75] == VEIN).any()
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.label_sets import CYST, VEIN, VESSELS
 from support.label_values import KIDNEY, TUMOR
 from support.validation_cases import GRID, LEFT_KIDNEY, RIGHT_KIDNEY, SHAPE, sound_case, with_label
 
-from renalnet.config import KIDNEY_TUMOR
+from renalnet.config import KIDNEY_TUMOR, KITS23
 from renalnet.data.cases.loading import LoadedCase
+from renalnet.data.checks.case_checks import check_case
 from renalnet.data.checks.case_facts import measure_case
 from renalnet.data.images.volume import Grid, Volume
 from renalnet.types import LabelArray
@@ -129,3 +131,61 @@ def test_an_oblique_source_is_noted() -> None:
     loaded = sound_case()
     assert measure_case(replace(loaded, source=replace(GRID, direction=tilted))).oblique
     assert not measure_case(replace(loaded, source=replace(GRID, direction=flipped))).oblique
+
+
+CYST_IN_LEFT = np.s_[25:31, 25:31, 68:74]
+CYST_BESIDE_RIGHT = np.s_[8:12, 25:29, 32:36]
+
+
+def with_cysts(label: LabelArray) -> LabelArray:
+    """Return the label map with 216 voxels of the left kidney as cyst, and 64 voxels of cyst beside the right one."""
+    label[CYST_IN_LEFT] = CYST
+    label[CYST_BESIDE_RIGHT] = CYST
+    return label
+
+
+def test_cysts_are_neither_kidney_nor_tumor() -> None:
+    loaded = replace(with_label(sound_case(), with_cysts), labels=KITS23)
+    loaded.image.array[CYST_IN_LEFT] = 10
+    loaded.image.array[CYST_BESIDE_RIGHT] = 10
+    facts = measure_case(loaded)
+    assert facts.kidney_left_ml == pytest.approx((3600 - 216 - 216) * VOXEL_ML)
+    assert facts.kidney_right_ml == pytest.approx(3600 * VOXEL_ML)
+    assert facts.tumor_ml == pytest.approx(216 * VOXEL_ML)
+    # Of cysts of 10 HU, a mean over kidneys and cysts would have noticed.
+    assert (facts.kidney_hu, facts.tumor_hu) == (200.0, 60.0)
+    assert (facts.num_tumors, facts.num_fragments, facts.tumor_detached_ml) == (1, 0, 0.0)
+    assert facts.roi_kidney_ml == facts.kidney_left_ml
+    assert facts.roi_tumor_ml == facts.tumor_ml
+    assert check_case(loaded)[1] == []
+
+
+def test_the_window_has_room_for_a_cyst() -> None:
+    def cyst_above(label: LabelArray) -> LabelArray:
+        label[33:37, 25:37, 68:80] = CYST
+        return label
+
+    facts = measure_case(replace(with_label(sound_case(), cyst_above), labels=KITS23))
+    # 75 mm of kidney, 12 mm of cyst and twice 10 mm cover 36 slices.
+    assert facts.roi_ml == pytest.approx(36 * 34 * 34 * VOXEL_ML, rel=1e-5)
+    assert facts.roi_kidney_ml == measure_case(sound_case()).kidney_left_ml
+
+
+def test_another_structure_changes_no_fact() -> None:
+    def with_aorta(label: LabelArray) -> LabelArray:
+        label[:, 30:34, 40:48] = VEIN  # from the first slice to the last one
+        label[20, 26:30, 48:68] = VEIN  # up to the left kidney
+        label[2, 50, 50] = VEIN  # a single voxel
+        return label
+
+    without = measure_case(sound_case())
+    facts = measure_case(replace(with_label(sound_case(), with_aorta), labels=VESSELS))
+    assert facts.label_digest != without.label_digest
+    assert replace(facts, label_digest=without.label_digest) == without
+
+
+def test_a_label_map_of_vessels_alone_counts_as_empty() -> None:
+    vessels = replace(with_label(sound_case(), lambda label: np.where(label > 0, VEIN, 0)), labels=VESSELS)
+    facts, findings = check_case(vessels)
+    assert (facts.kidney_ml, facts.roi_ml, facts.signature, facts.label_faces) == (0.0, 0.0, "", "")
+    assert [(finding.level, finding.code) for finding in findings] == [("error", "label-empty")]

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from scipy import ndimage
 from support.dicom_files import write_segmentation, write_series
+from support.label_sets import CYST, VEIN, VESSELS
 
-from renalnet.config import KIDNEY_TUMOR
+from renalnet.config import KIDNEY_TUMOR, KITS23
 from renalnet.data.cases.loading import ScanCase, load_case
 from renalnet.data.dicom.segmentation import read_segmentation
 from renalnet.data.images.volume import Grid, grid_difference, resample, to_source
@@ -97,6 +98,29 @@ def test_segments_of_other_names_are_listed_and_can_be_mapped(tmp_path: Path) ->
     with pytest.raises(InputError, match=r"segment 2 'Renal cyst', 3 'Renal vein'; .* --label-map 2=1 \(kidney\)"):
         read_segmentation(tmp_path / "seg.dcm", GRID, KIDNEY_TUMOR, {})
     np.testing.assert_array_equal(read_segmentation(tmp_path / "seg.dcm", GRID, KIDNEY_TUMOR, {2: 2, 3: 0}), expected())
+
+
+@pytest.mark.parametrize("names", list(itertools.permutations(["cyst", "renal vein", "tumor", "kidney"])))
+def test_the_most_important_of_overlapping_segments_is_kept(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """The segments overlap in pairs along a row: vein, vein and kidney, kidney, kidney and cyst, and so on."""
+    reach = {"renal vein": (0, 10), "kidney": (5, 20), "cyst": (15, 30), "tumor": (25, 35)}
+    segments = {}
+    for name in names:
+        segments[name] = np.zeros(GRID.shape, bool)
+        segments[name][2, 10, slice(*reach[name])] = True
+    write_segmentation(tmp_path / "seg.dcm", segments, GRID)
+    label = read_segmentation(tmp_path / "seg.dcm", GRID, VESSELS, {})
+    assert label[2, 10].tolist() == [VEIN] * 5 + [1] * 10 + [CYST] * 10 + [2] * 10 + [0]
+    assert np.count_nonzero(label) == 35
+
+
+def test_a_cyst_is_a_segment_of_its_own_in_a_set_that_has_it(tmp_path: Path) -> None:
+    kidney, tumor = masks().values()
+    write_segmentation(tmp_path / "seg.dcm", {"Kidney": kidney, "Left renal cyst": tumor}, GRID)
+    in_cyst = np.where(tumor, CYST, kidney)
+    np.testing.assert_array_equal(read_segmentation(tmp_path / "seg.dcm", GRID, KITS23, {}), in_cyst)
+    with pytest.raises(InputError, match=r"segment 2 'Left renal cyst'; .* --set labels=kits23$"):
+        read_segmentation(tmp_path / "seg.dcm", GRID, KIDNEY_TUMOR, {})
 
 
 @pytest.mark.parametrize(

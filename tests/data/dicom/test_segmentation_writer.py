@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from support.dicom_files import Writing, write_series
+from support.label_sets import CYST, VEIN, VESSELS
 
-from renalnet.config import KIDNEY_TUMOR
+from renalnet.config import KIDNEY_TUMOR, KITS23
 from renalnet.data.dicom.segmentation import read_segmentation
 from renalnet.data.dicom.segmentation_writer import write_segmentation
 from renalnet.data.dicom.series import read_series
@@ -26,12 +27,14 @@ def ellipsoids(shape: tuple[int, ...]) -> LabelArray:
     return labels
 
 
-def check_with_highdicom(path: Path, labels: LabelArray, grid: Grid) -> None:
+def check_with_highdicom(
+    path: Path, labels: LabelArray, grid: Grid, names: tuple[str, ...] = ("kidney", "tumor")
+) -> None:
     """Check that highdicom reads the same labels, with frames assigned to slices only by their positions."""
     import highdicom
 
     found = highdicom.seg.segread(path)
-    assert [found.get_segment_description(number).segment_label for number in (1, 2)] == ["kidney", "tumor"]
+    assert [found.get_segment_description(number).segment_label for number in found.segment_numbers] == list(names)
     seen = np.zeros_like(labels)
     for index, frame in enumerate(found.PerFrameFunctionalGroupsSequence):
         position = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, float)
@@ -65,6 +68,63 @@ def test_written_labels_are_read_back(series: Path, tmp_path: Path) -> None:
         one.ReferencedSOPInstanceUID for one in written.ReferencedSeriesSequence[0].ReferencedInstanceSequence
     }
     assert referenced <= {dcmread(path).SOPInstanceUID for path in series.iterdir()}
+
+
+def with_cyst(labels: LabelArray) -> LabelArray:
+    """Return the labels with a cyst on the far side of the tumor, in the kidney and beside it."""
+    changed = labels.copy()
+    changed[1:4, -8:-4, 9:12] = CYST
+    return changed
+
+
+def test_a_cyst_is_a_third_segment_with_its_code(series: Path, tmp_path: Path) -> None:
+    import highdicom
+    from pydicom.sr.codedict import codes
+
+    grid = read_series(series).grid
+    labels = with_cyst(ellipsoids(grid.shape))
+    write_segmentation(tmp_path / "mask.dcm", labels, series, labels=KITS23, version="1")
+    np.testing.assert_array_equal(read_segmentation(tmp_path / "mask.dcm", grid, KITS23, {}), labels)
+    check_with_highdicom(tmp_path / "mask.dcm", labels, grid, ("kidney", "tumor", "cyst"))
+    found = highdicom.seg.segread(tmp_path / "mask.dcm")
+    described = [found.get_segment_description(number) for number in (1, 2, 3)]
+    types = [one.segmented_property_type for one in described]
+    assert (types[0], types[2]) == (codes.SCT.Kidney, codes.SCT.Cyst)
+    assert (types[1].value, types[1].scheme_designator) == ("126880001", "SCT")
+    categories = [one.segmented_property_category for one in described]
+    assert categories[1] == categories[2] == codes.SCT.MorphologicallyAbnormalStructure
+    assert categories[0].value == "123037004"
+    written = dcmread(tmp_path / "mask.dcm")
+    assert written.SeriesDescription == "kidney, renal tumor and renal cyst, research software"
+
+
+def test_the_default_object_has_the_words_of_the_versions_before(series: Path, tmp_path: Path) -> None:
+    labels = ellipsoids(read_series(series).grid.shape)
+    write_segmentation(tmp_path / "mask.dcm", labels, series, labels=KIDNEY_TUMOR, version="1")
+    written = dcmread(tmp_path / "mask.dcm")
+    assert written.SeriesDescription == "kidney and renal tumor, research software"
+    concepts = [
+        (one.SegmentedPropertyCategoryCodeSequence[0], one.SegmentedPropertyTypeCodeSequence[0])
+        for one in written.SegmentSequence
+    ]
+    assert [(category.CodeMeaning, kind.CodeMeaning) for category, kind in concepts] == [
+        ("Anatomical Structure", "Kidney"),
+        ("Morphologically Abnormal Structure", "Neoplasm of kidney"),
+    ]
+
+
+def test_labels_without_a_code_are_structures_or_lesions(series: Path, tmp_path: Path) -> None:
+    labels = np.zeros(read_series(series).grid.shape, np.uint8)
+    labels[4, 3, 2] = VEIN
+    write_segmentation(tmp_path / "mask.dcm", labels, series, labels=VESSELS, version="1")
+    written = dcmread(tmp_path / "mask.dcm")
+    names = [one.SegmentLabel for one in written.SegmentSequence]
+    assert names == ["kidney", "tumor", "cyst", "renal artery", "renal vein"]
+    types = [one.SegmentedPropertyTypeCodeSequence[0].CodeValue for one in written.SegmentSequence]
+    assert types == ["123037004", "49755003", "49755003", "123037004", "123037004"]
+    # All the names together exceed the 64 characters of a description.
+    assert written.SeriesDescription == "vessels, research software"
+    assert written.NumberOfFrames == 1
 
 
 def test_an_empty_mask_is_a_valid_object(series: Path, tmp_path: Path) -> None:

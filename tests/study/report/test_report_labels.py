@@ -222,6 +222,7 @@ def test_csv_and_json_have_each_label(with_cysts: Report) -> None:
         '<i style="background:#4D8DFF"></i>cyst',
         "tumor 0.2 ml, cyst 0.3 ml",
         "<td>Pieces of cyst</td>",
+        "The slice with the most tumor (or other lesion, or kidney) of the best",
         "mean Dice of kidney, tumor and cyst on the validation cases",
         "<th>Dice cyst</th><th>Mean of all</th>",
         "<th>Cyst weight</th><th>Tumor weight</th><th>Kidney weight</th><th>Backgr. weight</th>",
@@ -264,6 +265,7 @@ def test_the_default_set_has_the_columns_it_always_had(written: Report) -> None:
 
 def test_the_default_page_is_about_tumors(page: str) -> None:
     assert "<h2>Tumor detection</h2>" in page and "<th>Mean of both</th>" in page
+    assert "The slice with the most tumor (or kidney) of the best" in page
     assert "Neither rule predicts" not in page and "lesion" not in page.partition("<script")[0]
 
 
