@@ -62,7 +62,7 @@ class Label(Section):
     """Weight in the cross-entropy, unless `loss` states another one. The kidney's is the unit."""
     crop_share: float = Field(0.0, ge=0, le=1)
     """Share of the crops that are centred near a voxel of this label, unless `patch` states another one."""
-    color: str = Field(pattern=r"^#[0-9A-Fa-f]{6}$")
+    color: str = Field("", pattern=r"^#[0-9A-Fa-f]{6}$")
     """Color in figures and in the report, `#RRGGBB`; one of twelve by the value unless stated."""
     words: tuple[Annotated[str, Field(pattern=r"^[a-z]+$")], ...] = ()
     """Words in the names of DICOM segments that mean this label, in addition to its own name; in lower case."""

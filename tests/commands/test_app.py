@@ -186,6 +186,18 @@ def test_evaluate_refuses_a_label_that_the_set_does_not_have(tmp_path: Path) -> 
     )
 
 
+def num_parameters(*settings: str) -> int:
+    done = run("renalnet", "describe", "--preset", "quick", *settings)
+    found = re.search(r"^parameters: ([\d,]+), ", done.stdout, re.MULTILINE)
+    assert found, done.stderr
+    return int(found[1].replace(",", ""))
+
+
+def test_describe_counts_the_classes_of_the_label_set() -> None:
+    """The head has 16 weights and a bias for each class."""
+    assert num_parameters("--set", "labels=kits23") - num_parameters() == 17
+
+
 def test_evaluate_names_the_masks_that_are_missing(tmp_path: Path) -> None:
     for folder, names in (("truth", "abcdefgh"), ("pred", "ab")):
         for name in names:

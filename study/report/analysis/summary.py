@@ -289,6 +289,8 @@ def margins_of(final: Sequence[Measurement], labels: LabelSet, settings: Setting
         for method, scores in by_method.items()
         if method.role in COMPARED
         for label in tumor_first(labels)
+        # A rule never predicts a further label, and each margin lowers the power of the others.
+        if method.role != RULE or label in (labels.kidney, labels.tumor)
         if (difference := _difference(label.name, winner, scores, settings))
     }
     corrected = holm([difference.p_value for difference in found.values()])
