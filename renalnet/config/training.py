@@ -1,6 +1,6 @@
 """Configuration of a training run."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, NonNegativeFloat, model_validator
@@ -203,26 +203,22 @@ class TrainConfig(Section):
         shares = {label.name + SHARE_SUFFIX: label.crop_share for label in labels.labels}
         return {
             **values,
-            "loss": _filled(values.get("loss", {}), weights),
-            "patch": _filled(values.get("patch", {}), shares),
+            "loss": _filled("loss", LossConfig, values.get("loss", {}), weights),
+            "patch": _filled("patch", PatchConfig, values.get("patch", {}), shares),
         }
 
-    @model_validator(mode="after")
-    def _only_known_labels(self) -> Self:
-        _require_labels("loss", self.loss.__pydantic_extra__, self.labels.names)
-        names = [name + SHARE_SUFFIX for name in self.labels.names]
-        _require_labels("patch", self.patch.__pydantic_extra__, names)
-        return self
 
+def _filled(name: str, section: type[Section], given: Any, defaults: Mapping[str, float]) -> Any:
+    """Return the values of a section with `defaults` where they are not given.
 
-def _filled(section: Any, defaults: Mapping[str, float]) -> Any:
-    """Return the values of a section with `defaults` where they are not given."""
-    values = section.model_dump() if isinstance(section, Section) else section
-    return {**defaults, **values} if isinstance(values, Mapping) else values
-
-
-def _require_labels(section: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Raise ValueError where a field of a section belongs to no label."""
-    for name in given:
-        if name not in known:
-            raise ValueError(f"unknown key '{section}.{name}'; {nearest(name, known)}")
+    Raises:
+        ValueError: a key is neither a field of the section nor in `defaults`.
+    """
+    values = given.model_dump() if isinstance(given, Section) else given
+    if not isinstance(values, Mapping):
+        return values
+    known = [*section.model_fields, *defaults]
+    for key in values:
+        if key not in known:
+            raise ValueError(f"unknown key '{name}.{key}'; {nearest(str(key), known)}")
+    return {**defaults, **values}

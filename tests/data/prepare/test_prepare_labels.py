@@ -25,6 +25,7 @@ from renalnet.runtime.workers import Workers
 CUT = PrepareConfig(spacing_mm=None, localise="cut", num_atlases=1)
 WITH_CYSTS = CUT.model_copy(update={"labels": KITS23})
 GRID = Grid.axis_aligned((12, 40, 40), (2.0, 1.0, 1.0))
+GRID_VOXELS = 12 * 40 * 40
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +70,6 @@ def test_cysts_go_into_the_store_and_the_summary(pool: Workers, tmp_path: Path) 
     assert summary.class_shares["train"]["cyst"] == pytest.approx(80 / GRID_VOXELS)
     assert summary.class_shares["test"]["tumor"] == pytest.approx(200 / GRID_VOXELS)
     assert sum(summary.class_shares["train"].values()) == pytest.approx(1)
-
-
-GRID_VOXELS = 12 * 40 * 40
 
 
 def test_a_store_is_added_to_in_its_own_labels_only(pool: Workers, tmp_path: Path) -> None:
