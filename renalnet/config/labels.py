@@ -21,7 +21,7 @@ KIDNEY: Final = "kidney"
 TUMOR: Final = "tumor"
 """Name of the lesion that every set has."""
 BACKGROUND_NAME: Final = "background"
-_RESERVED: Final = frozenset({BACKGROUND_NAME, "mass", "kidney_and_mass", "rows"})
+_RESERVED: Final = frozenset({BACKGROUND_NAME, "mass", "kidney_and_mass", "rows", "remaining"})
 """Names that columns of tables have already."""
 _MAX_LABELS: Final = 50
 """A label is one of 256 values of a byte; far fewer are useful, because every label takes a channel of the output."""

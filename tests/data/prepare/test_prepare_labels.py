@@ -169,7 +169,7 @@ def whole_scan(folder: Path, labels: LabelSet, *, vein: bool) -> ScanCase:
     if vein:
         _, y, x = np.argwhere(label > 0).mean(axis=0).astype(int)
         added = np.zeros(label.shape, bool)
-        added[:, y - 2 : y + 2, x - 2 : x + 2] = True
+        added[:, y - 8 : y + 8, x - 8 : x + 8] = True  # five times the voxels of a kidney
         added[30, y - 1 : y + 1, 20:90] = True
         label[added & (label == 0)] = VEIN
     return replace(write_case(folder, painted.image, Volume(label, painted.label.grid)), labels=labels)
@@ -192,9 +192,10 @@ def test_another_structure_changes_neither_checks_nor_atlas_nor_roi(tmp_path: Pa
     path.write_bytes(atlases_to_bytes([atlas_of(AtlasJob(config, True, None, 0))]))
     without, _ = cut_case(CutJob(plain, "train", expected.origin, str(path), WHOLE))
     roi, _ = cut_case(CutJob(scan, "train", found.origin, str(path), config))
-    assert (roi.grid, roi.notes) == (without.grid, without.notes)
+    assert (roi.grid, roi.notes) == (without.grid, ())
+    assert without.notes == ()
     np.testing.assert_array_equal(roi.image, without.image)
     is_vein = roi.label == VEIN
     assert is_vein.any()
     # A voxel at the border of the vein has the label with the largest share.
-    assert np.mean(roi.label[~is_vein] != without.label[~is_vein]) < 1e-4
+    assert np.mean(roi.label[~is_vein] != without.label[~is_vein]) < 1e-3
