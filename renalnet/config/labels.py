@@ -32,6 +32,18 @@ _COLORS: Final = (
     *("#00BBF9", "#C0CA33", "#8D6E63", "#5C6BC0", "#EF6C00", "#78909C"),
 )
 """Colors by value, which differ from each other over a gray image."""
+_TUMOR_WORDS: Final = ("tumors", "tumour", "tumours", "mass", "masses", "lesion", "lesions", "neoplasm", "neoplasms")
+_KNOWN: Final[Mapping[str, Mapping[str, Any]]] = {
+    KIDNEY: {"words": ("kidneys", "renal"), "code": {"value": "64033007", "meaning": "Kidney"}},
+    TUMOR: {"words": _TUMOR_WORDS, "code": {"value": "126880001", "meaning": "Neoplasm of kidney"}},
+    # Simple cysts hold fluid like water.
+    "cyst": {
+        "words": ("cysts",),
+        "code": {"value": "367643001", "meaning": "Cyst"},
+        "painted_hu": (-5.0, 20.0),
+    },
+}
+"""What every set knows of a label by its name, unless it states something else."""
 
 
 class Code(Section):
@@ -65,7 +77,8 @@ class Label(Section):
     color: str = Field("", pattern=r"^#[0-9A-Fa-f]{6}$")
     """Color in figures and in the report, `#RRGGBB`; one of twelve by the value unless stated."""
     words: tuple[Annotated[str, Field(pattern=r"^[a-z]+$")], ...] = ()
-    """Words in the names of DICOM segments that mean this label, in addition to its own name; in lower case."""
+    """Words in the names of DICOM segments that mean this label, in addition to its own name; in lower case. Kidney,
+    tumor and cyst have some unless others are stated; likewise a `code`."""
     code: Code | None = None
     """Type of the segment in DICOM. Null states only that it is a lesion or a structure."""
     painted_hu: tuple[float, float] | None = None
@@ -89,10 +102,12 @@ class Label(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _with_color(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and isinstance(value := values.get("value"), int):
-            return {"color": _COLORS[(value - 1) % len(_COLORS)], **values}
-        return values
+    def _with_what_is_known(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        value = values.get("value")
+        color = {"color": _COLORS[(value - 1) % len(_COLORS)]} if isinstance(value, int) else {}
+        return {**color, **_KNOWN.get(str(values.get("name")), {}), **values}
 
     @model_validator(mode="after")
     def _hu_ascend(self) -> Self:
@@ -226,8 +241,6 @@ KIDNEY_TUMOR: Final = LabelSet(
             name=KIDNEY,
             value=1,
             crop_share=0.35,
-            words=("kidneys", "renal"),
-            code=Code(value="64033007", meaning="Kidney"),
         ),
         Label(
             name=TUMOR,
@@ -235,8 +248,6 @@ KIDNEY_TUMOR: Final = LabelSet(
             lesion_of=KIDNEY,
             loss_weight=2.0,
             crop_share=0.5,
-            words=("tumors", "tumour", "tumours", "mass", "masses", "lesion", "lesions", "neoplasm", "neoplasms"),
-            code=Code(value="126880001", meaning="Neoplasm of kidney"),
         ),
     ),
 )
@@ -252,9 +263,6 @@ KITS23: Final = LabelSet(
             lesion_of=KIDNEY,
             loss_weight=2.0,
             crop_share=0.1,
-            words=("cysts",),
-            code=Code(value="367643001", meaning="Cyst"),
-            painted_hu=(-5.0, 20.0),
         ),
     ),
 )
@@ -309,6 +317,10 @@ def chosen_labels(assignments: Iterable[str], values: Mapping[str, Any] | None =
     return label_set(sources[-1])
 
 
+def _meaning(labels: LabelSet) -> list[tuple[str, str | None]]:
+    return [(label.name, label.lesion_of) for label in labels.labels]
+
+
 def require_same_labels(found: LabelSet, expected: LabelSet, where: str, other: str, error: type[Exception]) -> None:
     """Raise `error` if the values of two sets do not mean the same. Colors and codes may differ.
 
@@ -319,7 +331,7 @@ def require_same_labels(found: LabelSet, expected: LabelSet, where: str, other: 
         other: name of what it does not fit, in the message.
         error: class of the error.
     """
-    if found.names != expected.names:
+    if _meaning(found) != _meaning(expected):
         source = found.name if LABEL_SETS.get(found.name) == found else "FILE.yaml, the file of this set,"
         raise error(
             f"{where}: its labels are {found}, but those of {other} are {expected}; use one label set for both "

@@ -54,7 +54,10 @@ def test_the_codes_of_dicom_are_those_of_the_standard() -> None:
     assert (KITS23.tumor.category.value, KITS23.tumor.category.scheme, KITS23.tumor.category.meaning) == lesion
     # A label without a code has that of its category.
     assert VESSELS["renal_vein"].type_code == VESSELS["renal_vein"].category == KITS23.kidney.category
-    assert VESSELS["cyst"].type_code == KITS23["cyst"].category
+    # What is known of a name applies to every set, unless the set states something else.
+    assert VESSELS["cyst"].type_code == KITS23["cyst"].type_code
+    own = label_set(a_set(KIDNEY, {**TUMOR, "words": ["blob"], "code": {"value": "1", "meaning": "Blob"}}))
+    assert (own.tumor.words, own.tumor.type_code.meaning) == (("blob",), "Blob")
 
 
 @pytest.mark.parametrize(

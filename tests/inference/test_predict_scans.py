@@ -12,7 +12,7 @@ import pytest
 from support import commands
 from support.dicom_files import write_series
 
-from renalnet.config import NetConfig, PhantomConfig, PrepareConfig, StitchConfig, TrainConfig
+from renalnet.config import KIDNEY_TUMOR, NetConfig, PhantomConfig, PrepareConfig, StitchConfig, TrainConfig
 from renalnet.data.cases.layouts import find_scans
 from renalnet.data.cases.loading import load_scan
 from renalnet.data.dicom.segmentation import read_segmentation
@@ -91,7 +91,9 @@ def check_folder(out: Path, folder: Path) -> None:
         told = storage.read_json(out / f"{name}.json")
         assert mask.grid.shape == ROI.shape and set(told["volume_ml"]) == {"kidney", "tumor"}
         if (folder / name / "ct").is_dir():
-            np.testing.assert_array_equal(read_segmentation(out / f"{name}.dcm", mask.grid, {}), mask.array)
+            np.testing.assert_array_equal(
+                read_segmentation(out / f"{name}.dcm", mask.grid, KIDNEY_TUMOR, {}), mask.array
+            )
     assert {path.suffix for path in out.glob("imaging*")} == {".gz", ".json"}
 
 
@@ -179,7 +181,7 @@ def test_a_real_series_above_the_kidneys(abdominal: str, real_data: Path, tmp_pa
     _, source = load_scan(scan)
     mask = read_volume(f"{job.stem}.nii.gz")
     assert grid_difference(mask.grid, source) is None and not mask.array.any()
-    assert not read_segmentation(Path(f"{job.stem}.dcm"), source, {}).any()
+    assert not read_segmentation(Path(f"{job.stem}.dcm"), source, KIDNEY_TUMOR, {}).any()
 
 
 def test_an_array_gives_the_mask_of_its_file(bundle: str, tmp_path: Path) -> None:

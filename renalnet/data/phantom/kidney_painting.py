@@ -64,7 +64,8 @@ def paint_kidneys(
     canvas.hu[region][sinus & (vessels < -1.0)] = tissue.URINE_HU
     kidney = label[region] == labels.kidney.value
     canvas.hu[region][kidney] = parenchyma_hu(depth, space.spacing_mm, enhancement, rng)[kidney]
-    _paint_others(canvas, label, labels, enhancement, rng)
+    # A generator of its own, so that the tumors of a case do not depend on the other labels.
+    _paint_others(canvas, label, labels, enhancement, rng.spawn(1)[0])
     return _paint_tumors(canvas, label == labels.tumor.value, enhancement, kind_quantile, rng)
 
 

@@ -113,7 +113,7 @@ def test_the_default_object_has_the_words_of_the_versions_before(series: Path, t
     ]
 
 
-def test_labels_without_a_code_are_structures_or_lesions(series: Path, tmp_path: Path) -> None:
+def test_labels_of_unknown_names_are_structures_or_lesions(series: Path, tmp_path: Path) -> None:
     labels = np.zeros(read_series(series).grid.shape, np.uint8)
     labels[4, 3, 2] = VEIN
     write_segmentation(tmp_path / "mask.dcm", labels, series, labels=VESSELS, version="1")
@@ -121,7 +121,7 @@ def test_labels_without_a_code_are_structures_or_lesions(series: Path, tmp_path:
     names = [one.SegmentLabel for one in written.SegmentSequence]
     assert names == ["kidney", "tumor", "cyst", "renal artery", "renal vein"]
     types = [one.SegmentedPropertyTypeCodeSequence[0].CodeValue for one in written.SegmentSequence]
-    assert types == ["123037004", "49755003", "49755003", "123037004", "123037004"]
+    assert types == ["64033007", "126880001", "367643001", "123037004", "123037004"]
     # All the names together exceed the 64 characters of a description.
     assert written.SeriesDescription == "vessels, research software"
     assert written.NumberOfFrames == 1
