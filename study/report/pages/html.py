@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from renalnet.config import LabelSet
-from renalnet.config.labels import BACKGROUND_NAME, Label
+from renalnet.config.labels import BACKGROUND_NAME, KIDNEY, TUMOR, Label
 from renalnet.evaluation.rows import KIDNEY_AND_MASS, MASS, SHOWN
 from renalnet.planning import STATEMENT, lines_of, value_text
 from study.records.tables import PlanningSheet
@@ -87,6 +87,8 @@ def _values(
         "measures": _known_measures(means),
         "labels": labels,
         "compared": tumor_first(labels),
+        # Their titles are their names.
+        "paper_labels": (KIDNEY, TUMOR),
         "lesions": lesions_of(labels),
         "label_titles": {label.name: label.title for label in labels.labels} | _CHALLENGE_TITLES,
         "weight_heads": _weight_heads(labels),

@@ -205,7 +205,7 @@ WORDY = label_set(
         ("phase2", 6),
         ("phase 2", 6),
         ("phase", None),
-        ("renal", 1),  # only the built-in kidney has this word
+        ("renal", 1),
     ],
 )
 def test_words_and_sides_in_the_names_of_a_users_labels(text: str, label: int | None) -> None:
