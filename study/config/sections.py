@@ -133,7 +133,8 @@ class SearchConfig(Section):
     sampler: SamplerName = "tpe"
     """How points are drawn: a name in `SAMPLERS`."""
     objective: Literal["mean", "pareto"] = "mean"
-    """`mean` of kidney and tumor Dice, or `pareto`: both are searched, nothing is pruned, and the mean ranks trials."""
+    """`mean` Dice of the labels, or `pareto`: the Dice of each label is searched, nothing is pruned, and the mean ranks
+    trials."""
     # On recorded curves, 3 to 20 made no difference (results/LOG.md).
     num_startup_trials: int = Field(10, ge=1)
     """Random trials before TPE learns from them."""
