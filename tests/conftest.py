@@ -22,7 +22,6 @@ from renalnet.types import Split
 from study.config.presets import quick
 from study.config.sections import StudyConfig
 
-
 SHARED = ("workspace", "finished", "killed_and_finished", "five_store")
 """Fixtures that take long to make."""
 

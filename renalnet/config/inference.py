@@ -106,7 +106,7 @@ class CrfConfig(OperationConfig):
 
 
 class ComponentsConfig(OperationConfig):
-    """Connectivity: only the largest 18-connected component of kidney and tumor is kept (paper, II.B)."""
+    """Connectivity: only the largest 18-connected component of the kidney and its lesions is kept (paper, II.B)."""
 
     function: ClassVar[str] = "renalnet.inference.components:apply"
     stage: ClassVar[str] = "connectivity"
@@ -116,9 +116,10 @@ class ComponentsConfig(OperationConfig):
     options: ClassVar[Mapping[str, tuple[float, ...]]] = {"min_tumor_ml": (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)}
 
     enabled: bool = True
-    """Whether the other components become background. Otherwise labels are not changed."""
+    """Whether the other components become background. Otherwise, and for other structures, labels are not changed."""
     min_volume_ml: float = Field(0.0, ge=0)
-    """Least volume of the largest component. A smaller one is no kidney, and the mask becomes empty."""
+    """Least volume of the largest component. A smaller one is no kidney, and the kidney and its lesions become
+    background."""
     min_tumor_ml: float = Field(0.0, ge=0)
     """Least volume of a tumor. Smaller 18-connected pieces of tumor in the kept component become kidney."""
 

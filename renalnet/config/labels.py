@@ -6,7 +6,7 @@ planning sheet are about. Its other labels are further lesions of the kidney, su
 as vessels.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final, Self
 
 import numpy as np
@@ -337,3 +337,9 @@ def require_same_labels(found: LabelSet, expected: LabelSet, where: str, other: 
             f"{where}: its labels are {found}, but those of {other} are {expected}; use one label set for both "
             f"(--set labels={source} for that of {where})"
         )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return `kidney and tumor`, or `kidney, tumor and cyst`."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last

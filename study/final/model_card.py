@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from renalnet.config import InferenceConfig, parse
+from renalnet.config import KIDNEY_TUMOR, InferenceConfig, Label, LabelSet, label_set, parse
+from renalnet.config.labels import TUMOR, listed
 from renalnet.data.localise.atlas import ATLAS_FILE, load_atlases
 from renalnet.inference.post_processing import FINAL
 from renalnet.nets.bundle import CONFIG_FILE, member_folders, model_digest
@@ -21,29 +22,30 @@ def model_card(results: Results) -> str:
     manifest = storage.read_json(results.manifest_path)
     winner = manifest["winner"]
     measurements = results.measurements() or []
+    labels = label_set(manifest["config"].get("labels", KIDNEY_TUMOR))
     test = [row for row in measurements if (row.checkpoint, row.split, row.stage) == (winner, "test", FINAL)]
     return "\n".join(
         [
-            *_front_matter(manifest, test),
+            *_front_matter(manifest, test, labels),
             f"# 3D_FCN_PPM, {winner} of study '{manifest['study']}'",
             "",
-            "Segments kidney (1) and renal tumor (2) in a region of interest of a contrast CT.",
+            f"Segments {_valued(labels)} in a region of interest of a contrast CT.",
             "Research software, not a medical device.",
             "",
-            *_uses(),
-            *_limitations(test),
+            *_uses(labels),
+            *_limitations(test, labels),
             *_data(manifest["data"], _atlas_origin(results)),
-            *_results(test, _used_operations(results)),
+            *_results(test, _used_operations(results), labels),
             *_training(results),
         ]
     )
 
 
-def _front_matter(manifest: dict[str, Any], test: Sequence[Measurement]) -> list[str]:
+def _front_matter(manifest: dict[str, Any], test: Sequence[Measurement], labels: LabelSet) -> list[str]:
     """Return the metadata that the Hugging Face hub reads (see its model-card specification)."""
     metrics = [
         {"type": "dice", "name": f"Dice {label}", "value": round(_mean(test, label, "dice"), 4)}
-        for label in ("kidney", "tumor")
+        for label in labels.names
     ]
     data = manifest["data"]
     dataset = {"type": "synthetic" if data["synthetic"] else "own", "name": PurePosixPath(data["source"]).name}
@@ -59,27 +61,37 @@ def _front_matter(manifest: dict[str, Any], test: Sequence[Measurement]) -> list
     return ["---", yaml.safe_dump(content, sort_keys=False, allow_unicode=True).rstrip(), "---", ""]
 
 
-def _uses() -> list[str]:
+def _valued(labels: LabelSet) -> str:
+    titles = {TUMOR: "renal tumor"}
+    return listed([f"{titles.get(label.name, label.title)} ({label.value})" for label in labels.labels])
+
+
+def _uses(labels: LabelSet) -> list[str]:
+    what = listed([label.title for label in labels.labels])
     return [
         "## Uses",
         "",
-        "- intended for: research on segmentation of kidney and tumor in contrast CT of the kind described under Data",
+        f"- intended for: research on segmentation of {what} in contrast CT of the kind described under Data",
         "- not intended for: the care of patients; other scans than those under Data were not tested",
         "- how: `python -m renalnet predict CT --model THIS_FOLDER --out DIR`",
         "",
     ]
 
 
-def _limitations(test: Sequence[Measurement]) -> list[str]:
-    diseased = [row for row in test if row.label == "tumor" and not row.truth_empty]
-    num_missed = sum(row.pred_empty for row in diseased)
+def _limitations(test: Sequence[Measurement], labels: LabelSet) -> list[str]:
     return [
         "## Limitations",
         "",
-        f"- no tumor was predicted in {num_missed} of {len(diseased)} test cases with a tumor",
+        *(_missed(test, lesion) for lesion in labels.lesions),
         "- a kidney that resembles no atlas is left out, and named",
         "",
     ]
+
+
+def _missed(test: Sequence[Measurement], lesion: Label) -> str:
+    diseased = [row for row in test if row.label == lesion.name and not row.truth_empty]
+    num_missed = sum(row.pred_empty for row in diseased)
+    return f"- no {lesion.title} was predicted in {num_missed} of {len(diseased)} test cases with a {lesion.title}"
 
 
 def _data(data: dict[str, Any], atlas_origin: str) -> list[str]:
@@ -96,7 +108,7 @@ def _data(data: dict[str, Any], atlas_origin: str) -> list[str]:
     ]
 
 
-def _results(test: Sequence[Measurement], operations: str) -> list[str]:
+def _results(test: Sequence[Measurement], operations: str, labels: LabelSet) -> list[str]:
     return [
         "## Test cases, after the whole inference",
         "",
@@ -104,7 +116,7 @@ def _results(test: Sequence[Measurement], operations: str) -> list[str]:
         "",
         "| label | mean Dice | mean surface distance (mm) | cases |",
         "|---|---|---|---|",
-        *(_row(label, test) for label in ("kidney", "tumor")),
+        *(_row(label, test) for label in labels.names),
         "",
     ]
 

@@ -3,7 +3,7 @@
 The finalists are the best configurations of 3D_FCN_PPM and the best of each baseline. Each one is the ensemble of its
 runs over seeds (`study.finalists.finalists`). All finalists segment the validation cases by the paper's full inference,
 on which the post-processing of each is chosen (`study.final.post_processing`). The winner is the finalist of 3D_FCN_PPM
-with the highest mean of kidney and tumor Dice there. Then the winner, the baselines and, as an appendix, the other
+with the highest mean Dice of the labels there. Then the winner, the baselines and, as an appendix, the other
 finalists segment the test cases.
 
 The work is streamed. While networks vote on one case, processors finish other cases. While the post-processing of one
@@ -79,7 +79,7 @@ def run_final(config: StudyConfig, results: Results, store: Store, work: Work) -
         validated = list(pool.map(stage.validate, finalists))
     chosen = {finalist.name: each for finalist, (each, _) in zip(finalists, validated, strict=True)}
     validation = [row for _, rows in validated for row in rows]
-    name = fix_winner(results, finalists, _scores(finalists, validation, store.labels))
+    name = fix_winner(results, finalists, _scores(finalists, validation, store.labels), store.labels)
     winner = next(finalist for finalist in finalists if finalist.name == name)
     # The winner and the baselines come first, because the appendix is the part that an interrupted study can miss.
     order = sorted(finalists, key=lambda finalist: (finalist is not winner, finalist.network == MAIN_NETWORK))

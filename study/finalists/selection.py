@@ -8,16 +8,17 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from renalnet.config import MAIN_NETWORK
+from renalnet.config import MAIN_NETWORK, LabelSet
+from renalnet.config.labels import listed
 from renalnet.runtime import storage
 from study.finalists.finalists import Finalist
 from study.records.results import Results
 
 _EARLIER: Final = re.compile(r"selection-(\d+)\.json")
-_RULE: Final = "mean validation Dice of kidney and tumor, of each configuration's ensemble by full inference"
+_RULE: Final = "mean validation Dice of {}, of each configuration's ensemble by full inference"
 
 
-def fix_winner(results: Results, finalists: Sequence[Finalist], scores: Mapping[str, float]) -> str:
+def fix_winner(results: Results, finalists: Sequence[Finalist], scores: Mapping[str, float], labels: LabelSet) -> str:
     """Return the winner's name and write the choice.
 
     If a choice among the same finalists was written before, its winner is returned. Otherwise the winner is the
@@ -37,8 +38,9 @@ def fix_winner(results: Results, finalists: Sequence[Finalist], scores: Mapping[
         _put_aside(results, before)
     ours = [finalist.name for finalist in finalists if finalist.network == MAIN_NETWORK]
     winner = max(ours, key=lambda name: scores[name])
+    rule = _RULE.format(listed([label.title for label in labels.labels]))
     entries = {finalist.name: finalist.to_json() for finalist in finalists}
-    storage.write_json(path, {"winner": winner, "rule": _RULE, "scores": scores, "candidates": entries})
+    storage.write_json(path, {"winner": winner, "rule": rule, "scores": scores, "candidates": entries})
     return winner
 
 

@@ -67,5 +67,5 @@ def _importances(study: optuna.Study, searched: list[str]) -> dict[str, float]:
 
 
 def _loss(trial: FrozenTrial) -> float:
-    """Return the negative mean of kidney and tumor Dice, also where the two are separate objectives."""
+    """Return the negative mean Dice of the labels, also where these are separate objectives."""
     return -fmean(trial.values)

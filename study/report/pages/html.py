@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from renalnet.config import LabelSet
-from renalnet.config.labels import BACKGROUND_NAME, KIDNEY, TUMOR, Label
+from renalnet.config.labels import BACKGROUND_NAME, KIDNEY, TUMOR, Label, listed
 from renalnet.evaluation.rows import KIDNEY_AND_MASS, MASS, SHOWN
 from renalnet.planning import STATEMENT, lines_of, value_text
 from study.records.tables import PlanningSheet
@@ -30,7 +30,7 @@ _FILTERS = {
     "number": number_text.number,
     "paper_dice": number_text.paper_dice,
     "paper_distance": number_text.paper_distance,
-    "listed": number_text.listed,
+    "listed": listed,
     "with_article": number_text.with_article,
     "signed": number_text.signed,
     "p_value": number_text.p_value,

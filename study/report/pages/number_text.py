@@ -1,6 +1,6 @@
 """Numbers, rates and configurations as text; shared by the terminal, the page and the Markdown summary."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 
 from renalnet.config.labels import KIDNEY, TUMOR
@@ -88,12 +88,6 @@ def moment(iso: str) -> str:
         return datetime.fromisoformat(iso).strftime("%Y-%m-%d %H:%M %Z").strip()
     except ValueError:
         return iso
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return `kidney and tumor`, or `kidney, tumor and cyst`."""
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def with_article(noun: str) -> str:

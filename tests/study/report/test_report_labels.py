@@ -13,7 +13,7 @@ from rich.console import Console
 from support.fake_results import CASES, MARKUP_CASE, metric_row, trial_rows, write_manifest, write_rows
 
 from renalnet.config import KIDNEY_TUMOR, KITS23, LabelSet
-from renalnet.config.labels import Label
+from renalnet.config.labels import Label, listed
 from renalnet.config.networks import NETWORKS
 from study.records.content import load_results
 from study.records.results import Results
@@ -208,8 +208,8 @@ def test_csv_and_json_have_each_label(with_cysts: Report) -> None:
         '<div class="label">Dice cyst, test cases</div><div class="value">0.625</div>',
         "cyst 2.5, tumor 3.1, kidney 1.1, background 0.2",
         "<dt>Cases with a cyst only</dt><dd>Dice cyst 0.500 ± 0.346 over 4 cases; for 1 of them no cyst was predicted",
-        '<th>Dice cyst</th>',
-        '<th>Distance cyst (px)</th>',
+        "<th>Dice cyst</th>",
+        "<th>Distance cyst (px)</th>",
         '<td class="left">cyst</td><td>-0.075</td>',
         "<h2>Lesion detection</h2>",
         "the share of patients with a lesion whose lesion was found",
@@ -356,8 +356,8 @@ def test_verdicts_are_those_of_the_lesion() -> None:
 
 
 def test_numbers_and_names_as_text() -> None:
-    assert number_text.listed(["kidney", "tumor"]) == "kidney and tumor"
-    assert number_text.listed(["kidney", "tumor", "cyst"]) == "kidney, tumor and cyst"
+    assert listed(["kidney", "tumor"]) == "kidney and tumor"
+    assert listed(["kidney", "tumor", "cyst"]) == "kidney, tumor and cyst"
     assert [number_text.with_article(name) for name in ("tumor", "abscess")] == ["a tumor", "an abscess"]
     trial = Trial(0, "a", "fcn_ppm", "complete", weights={"renal_vein": 1.25, "tumor": 2.0, "kidney": None})
     assert number_text.weights(trial) == "renal vein 1.25, tumor 2"
