@@ -316,5 +316,5 @@ def test_a_case_is_small_and_can_be_pickled(tmp_path: Path) -> None:
     import pickle
 
     scan = ScanCase("a", tmp_path / "image.nii", tmp_path / "label.nii", "3", ((3, 1),))
-    assert len(pickle.dumps(scan)) < 1000
+    assert len(pickle.dumps(scan)) < 1500
     assert pickle.loads(pickle.dumps(scan)) == scan

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from support.processors import needs_bfloat16_convolutions
 
-from renalnet.config import NetConfig, NetName
+from renalnet.config import KIDNEY_TUMOR, NetConfig, NetName
 from renalnet.nets import build_net
 from renalnet.nets.describe import describe
 from renalnet.nets.folded import folded
@@ -26,7 +26,7 @@ NAMES: tuple[NetName, ...] = ("fcn_ppm", "unet3d", "pspnet2d")
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("is_channels_last", [False, True])
 def test_the_plain_network_gives_the_same_numbers(name: NetName, is_channels_last: bool) -> None:
-    net = build_net(NetConfig(name=name, width=8)).eval()
+    net = build_net(NetConfig(name=name, width=8), KIDNEY_TUMOR).eval()
     other = plain(net, is_channels_last=is_channels_last).eval()
     assert {key: value.shape for key, value in other.state_dict().items()} == {
         key: value.shape for key, value in net.state_dict().items()
@@ -47,7 +47,7 @@ def test_the_plain_network_gives_the_same_numbers(name: NetName, is_channels_las
 def test_features_of_the_plain_network_are_in_the_order_asked_for(
     is_channels_last: bool, layout: torch.memory_format
 ) -> None:
-    net = plain(build_net(NetConfig(width=8)), is_channels_last=is_channels_last)
+    net = plain(build_net(NetConfig(width=8), KIDNEY_TUMOR), is_channels_last=is_channels_last)
     # In float32, PyTorch uses its default order for a map as small as this one.
     with torch.autocast("cpu", torch.bfloat16, enabled=is_channels_last):
         features = net.features(painted(SHAPE, 1)[0])
@@ -57,7 +57,7 @@ def test_features_of_the_plain_network_are_in_the_order_asked_for(
 def test_operations_are_those_of_the_description(tmp_path: Path) -> None:
     for network_name in ("renalnet", "plain"):
         inference, training = implementation(tmp_path, network_name).gflop()
-        assert inference == 2 * describe(NetConfig(), SHAPE).multiply_adds / 1e9
+        assert inference == 2 * describe(NetConfig(), KIDNEY_TUMOR, SHAPE).multiply_adds / 1e9
         assert 2.9 * inference < training < 3 * inference  # the gradient of the image is not computed
 
 
@@ -87,7 +87,7 @@ def read(folder: Path, measured: Implementation, what: str) -> NDArray[np.float3
 
 
 def test_folding_changes_nothing_in_float32(tmp_path: Path) -> None:
-    net = build_net(NetConfig()).eval()
+    net = build_net(NetConfig(), KIDNEY_TUMOR).eval()
     implementation(tmp_path, "plain")  # writes the weights
     net.load_state_dict(load_file(tmp_path / "net" / WEIGHTS))
     image = painted(SHAPE, 1)[0]
