@@ -305,6 +305,17 @@ Labels = Annotated[LabelSet, BeforeValidator(_read_set)]
 """The field of a configuration that states a label set: a built-in name, a YAML file or a mapping."""
 
 
+def stated_labels(values: Any) -> LabelSet | None:
+    """Return the set that the values of a section state, by default `KIDNEY_TUMOR`.
+
+    The result is None where `values` is no mapping, or states no valid set, which the validation of the field reports.
+    """
+    try:
+        return label_set(values.get("labels", KIDNEY_TUMOR)) if isinstance(values, Mapping) else None
+    except ConfigError:
+        return None
+
+
 def chosen_labels(assignments: Iterable[str], values: Mapping[str, Any] | None = None) -> LabelSet:
     """Return the set of a command: that of `--set labels=`, else that of its configuration file, else the default.
 

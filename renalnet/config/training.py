@@ -6,11 +6,11 @@ from typing import Any, ClassVar, Final, Literal, Self
 from pydantic import ConfigDict, Field, NonNegativeFloat, model_validator
 
 from renalnet.config.inference import StitchConfig
-from renalnet.config.labels import KIDNEY_TUMOR, Labels, LabelSet, label_set
+from renalnet.config.labels import KIDNEY_TUMOR, Labels, LabelSet, stated_labels
 from renalnet.config.losses import LossConfig
 from renalnet.config.networks import NetConfig
 from renalnet.config.section import Section, Voxels
-from renalnet.errors import ConfigError, nearest
+from renalnet.errors import nearest
 
 SHARE_SUFFIX: Final = "_share"
 """End of the fields of `PatchConfig` that belong to a label."""
@@ -192,12 +192,8 @@ class TrainConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _with_all_labels(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping):
-            return values
-        try:
-            labels = label_set(values.get("labels", KIDNEY_TUMOR))
-        except ConfigError:
-            # The validation of the field names the problem.
+        labels = stated_labels(values)
+        if labels is None:
             return values
         weights = {label.name: label.loss_weight for label in labels.labels}
         shares = {label.name + SHARE_SUFFIX: label.crop_share for label in labels.labels}

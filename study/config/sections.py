@@ -14,12 +14,11 @@ from renalnet.config import (
     PrepareConfig,
     Section,
     TrainConfig,
-    label_set,
 )
-from renalnet.config.labels import Labels
+from renalnet.config.labels import Labels, stated_labels
 from renalnet.config.networks import MAIN_NETWORK, PAPER_BASELINES, NetName
 from renalnet.config.training import SHARE_SUFFIX
-from renalnet.errors import ConfigError, nearest
+from renalnet.errors import nearest
 from study.config.catalogue import PrunerName, SamplerName
 
 Range = tuple[float, float]
@@ -255,12 +254,8 @@ class StudyConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _search_all_lesions(cls, values: Any) -> Any:
-        if not isinstance(values, Mapping):
-            return values
-        try:
-            labels = label_set(values.get("labels", KIDNEY_TUMOR))
-        except ConfigError:
-            # The validation of the field names the problem.
+        labels = stated_labels(values)
+        if labels is None:
             return values
         given = values.get("space", {})
         space = given.model_dump() if isinstance(given, Section) else given
