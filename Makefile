@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Two processes with one thread each, because more threads than cores would slow both down.
+# A module's tests stay in one process, because the fixtures that they share take long to make.
 # The tests start many processes; each would compile all modules if Python was told to keep no bytecode.
-PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 INSTALLED := $(VENV)/.installed
 
 .PHONY: study pictures test test-slow lint clean

@@ -22,20 +22,6 @@ from renalnet.types import Split
 from study.config.presets import quick
 from study.config.sections import StudyConfig
 
-SHARED = ("workspace", "finished", "killed_and_finished", "five_store", "with_cysts")
-"""Fixtures that take long to make."""
-
-
-# First, since pytest-xdist reads the groups in the same hook.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give all users of a shared fixture to one process, where the others would wait until it is made."""
-    for item in items:
-        for name in SHARED:
-            if name in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.xdist_group(name))
-                break
-
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
