@@ -49,6 +49,9 @@ class LoadedCase:
     @property
     def body(self) -> Volume:
         """The label map with only the kidneys and their lesions."""
+        if len(self.labels.body) == len(self.labels):
+            # A scan may have a hundred million voxels, so nothing is copied without need.
+            return self.label
         mask = self.labels.body_mask(self.label.array)
         return Volume(np.where(mask, self.label.array, 0).astype(np.uint8), self.label.grid)
 

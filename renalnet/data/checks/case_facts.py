@@ -119,13 +119,13 @@ def _hu_counts(image: HuArray) -> NDArray[np.int64]:
 
 def _label_facts(loaded: LoadedCase) -> dict[str, Any]:
     # SciPy's `find_objects` refuses booleans; the view makes integers of them without a copy.
-    tissues = Volume(_tissues(loaded.label.array, loaded.labels), loaded.label.grid)
-    found = ndimage.find_objects((tissues.array > 0).view(np.int8))
-    sides = split_sides(tissues, loaded.image)
+    body = loaded.body
+    found = ndimage.find_objects((body.array > 0).view(np.int8))
+    sides = split_sides(body, loaded.image)
     # An empty box spares everything below a branch for an empty label map.
     where = found[0] if found else (slice(0, 0),) * 3
     image = loaded.image.array[where]
-    label = tissues.array[where]
+    label = _tissues(loaded.label.array[where], loaded.labels)
     grid = loaded.image.grid
     part = _Labelled(image, label, sides[where], _cropped(grid, where))
     kidney = image[label == _KIDNEY]
