@@ -129,7 +129,7 @@ def _whole_crf(vote: Stitched, image: HuArray, config: CrfConfig) -> LabelArray:
     """Return the labels of the library's usual dense CRF, over every voxel of the ROI."""
     crf = import_module("pydensecrf.densecrf").DenseCRF(image.size, len(vote.probability))
     # The lower limit keeps the logarithm finite.
-    unary = -np.log(np.maximum(vote.probability, 1e-6)).reshape(-1)
+    unary = -np.log(np.maximum(vote.probability, 1e-6)).reshape(len(vote.probability), -1)
     # pydensecrf accepts only contiguous float32.
     crf.setUnaryEnergy(np.ascontiguousarray(unary, dtype=np.float32))
     axes = [np.arange(length) * spacing for length, spacing in zip(image.shape, SPACING_MM, strict=True)]
