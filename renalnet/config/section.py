@@ -26,11 +26,15 @@ class Section(BaseModel):
     added: ClassVar[frozenset[str]] = frozenset()
     """Names of fields that older versions did not have. Such a field does not change a fingerprint while it has its
     default, which is what the older versions did, so that runs and studies of those versions can be resumed."""
+    before: ClassVar[Mapping[str, Any]] = {}
+    """What older versions did where it is not the default of today, for fields that they did not have. Such a field
+    does not change a fingerprint while it has this value."""
 
 
 _YAML_ERRORS = (yaml.YAMLError, ValueError, KeyError, AttributeError, RecursionError)
 """Errors of `yaml.safe_load`. Its constructors of dates, numbers and booleans also raise errors of other types."""
 AnySection = TypeVar("AnySection", bound=Section)
+_NOT_IMPLIED = object()
 
 
 def parse(section: type[AnySection], values: Mapping[str, Any], where: str = "configuration") -> AnySection:
@@ -150,13 +154,14 @@ def fingerprint(config: Section) -> str:
 
 
 def _fingerprinted(config: Section) -> dict[str, Any]:
-    """Return the JSON values of `config` without the added fields that have their default."""
+    """Return the JSON values of `config` without the added fields that are as in the versions without them."""
     values = config.model_dump(mode="json")
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
         if isinstance(value, Section):
             # Each section has added fields of its own.
             values[name] = _fingerprinted(value)
-        if name in config.added and value == field.default:
+        implied = config.before.get(name, field.default if name in config.added else _NOT_IMPLIED)
+        if value == implied:
             del values[name]
     return values
