@@ -4,7 +4,7 @@ Defaults are the paper's (Yang et al., ICPR 2018). Where the paper does not give
 reconstruction, and the field says "reconstruction". Lengths are in mm, triples are in (z, y, x) order.
 """
 
-from renalnet.config.data import PhantomConfig, PrepareConfig
+from renalnet.config.data import Build, ContrastPhase, PhantomConfig, PrepareConfig, ReconstructionKernel
 from renalnet.config.inference import ComponentsConfig, CrfConfig, InferenceConfig, StitchConfig
 from renalnet.config.labels import KIDNEY_TUMOR, KITS23, Label, LabelSet, chosen_labels, label_set
 from renalnet.config.losses import LossConfig
@@ -30,8 +30,10 @@ __all__ = [
     "NETWORKS",
     "AnySection",
     "AugmentConfig",
+    "Build",
     "Chance",
     "ComponentsConfig",
+    "ContrastPhase",
     "CrfConfig",
     "InferenceConfig",
     "Label",
@@ -45,6 +47,7 @@ __all__ = [
     "PatchConfig",
     "PhantomConfig",
     "PrepareConfig",
+    "ReconstructionKernel",
     "Section",
     "StitchConfig",
     "TrainConfig",

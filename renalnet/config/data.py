@@ -1,17 +1,26 @@
 """Configuration of synthetic cohorts and of the preparation of scans."""
 
-from typing import ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
 from renalnet.config.labels import KIDNEY_TUMOR, Labels
 from renalnet.config.section import Lengths, Section, Voxels
 
+ContrastPhase: TypeAlias = Literal["unenhanced", "corticomedullary", "nephrographic", "excretory"]
+"""Time of a scan after the injection of the contrast agent."""
+ReconstructionKernel: TypeAlias = Literal["smooth", "standard", "sharp"]
+"""Reconstruction kernel of a scan, which decides its sharpness and the texture of its noise."""
+Build: TypeAlias = Literal["slim", "medium", "broad"]
+"""Build of a patient."""
+
 
 class PhantomConfig(Section):
     """Configuration of a synthetic cohort."""
 
-    added: ClassVar[frozenset[str]] = frozenset({"labels", "other_lesion_share"})
+    added: ClassVar[frozenset[str]] = frozenset({"labels", "other_lesion_share", "phases", "kernels", "builds"})
+    before: ClassVar[Mapping[str, Any]] = {"contrast": "narrow"}
 
     labels: Labels = KIDNEY_TUMOR
     """The labels of the cohort. Drawn kidneys have tumors and the other lesions of the set, such as cysts. Other
@@ -31,15 +40,28 @@ class PhantomConfig(Section):
     tumor_volume_ml: tuple[float, float] = (2.0, 145.0)
     """Range of tumor volumes. Those of the paper's cohort are 2.11 to 144.82 ml."""
     noise_hu: float = Field(14.0, ge=0)
-    """Standard deviation of the scanner's noise. In liver and spleen of real CTs it is 11-17 HU."""
+    """Standard deviation of the scanner's noise. In liver and spleen of real CTs it is 11-17 HU. In wide cohorts it is
+    the mean, from which scans differ."""
     blur_mm: float = Field(0.8, ge=0)
-    """Standard deviation of the scanner's point spread function."""
+    """Standard deviation of the scanner's point spread function. In wide cohorts it is the mean."""
+    contrast: Literal["wide", "narrow"] = "wide"
+    """Variety of the scans. In wide cohorts, each scan has a contrast phase, a reconstruction kernel, a slice
+    thickness, a patient's build and artifacts of its own. Narrow cohorts show one phase and one scanner, as those of
+    older versions."""
+    phases: tuple[ContrastPhase, ...] = Field(
+        ("unenhanced", "corticomedullary", "nephrographic", "excretory"), min_length=1
+    )
+    """Contrast phases of wide cohorts."""
+    kernels: tuple[ReconstructionKernel, ...] = Field(("smooth", "standard", "sharp"), min_length=1)
+    """Reconstruction kernels of wide cohorts."""
+    builds: tuple[Build, ...] = Field(("slim", "medium", "broad"), min_length=1)
+    """Builds of the patients of wide cohorts."""
 
 
 class PrepareConfig(Section):
     """Configuration of the preparation, from scans to a store of regions of interest (ROIs)."""
 
-    added: ClassVar[frozenset[str]] = frozenset({"labels"})
+    added: ClassVar[frozenset[str]] = frozenset({"labels", "localiser_steps", "localiser_start", "localiser_phantoms"})
 
     labels: Labels = KIDNEY_TUMOR
     """The labels of the label maps."""
@@ -49,9 +71,18 @@ class PrepareConfig(Section):
     """Side of an ROI in-plane, 150 pixels of 0.65 mm in the paper. It grows if a kidney does not fit."""
     margin_mm: float = Field(10.0, ge=0)
     """Margin around the kidney along z, and in-plane where the ROI grows."""
-    localise: Literal["auto", "atlas", "cut"] = "auto"
-    """How kidneys are found. `atlas` registers atlases, `cut` takes each scan as an ROI, `auto` decides by the scan's
-    field of view."""
+    localise: Literal["auto", "network", "atlas", "cut"] = "auto"
+    """How kidneys are found. `network` uses a coarse network, with the atlases as a second opinion. `atlas` registers
+    the atlases alone, as in the paper. `cut` takes each scan as an ROI. `auto` decides by the scan's field of view
+    between `cut` and `network`."""
+    localiser_steps: int = Field(150, ge=0)
+    """Steps for which the coarse network is trained further on the training patients' scans. It begins from the one
+    that the package ships, which painted phantoms have taught. With 0 that one is used as it is."""
+    localiser_start: Literal["packaged", "random"] = "packaged"
+    """Weights that the training of the coarse network begins from: those of the package, or random ones."""
+    localiser_phantoms: int = Field(0, ge=0)
+    """Painted phantoms that the coarse network learns from in addition: whole abdomens with pelvis and chest, and for
+    every six of them a head, a chest and legs, which have no kidneys."""
     num_atlases: int = Field(8, ge=1)
     """Number of atlases; eight in the paper."""
     atlas_spacing_mm: float = Field(6.0, gt=0)

@@ -62,7 +62,7 @@ def with_label(loaded: LoadedCase, change: Callable[[LabelArray], LabelArray]) -
 @cache
 def painted_abdomens() -> tuple[LoadedCase, ...]:
     """Return three painted whole scans."""
-    return tuple(_loaded(f"p{index}", paint_abdomen(PhantomConfig(), index)) for index in range(3))
+    return tuple(_loaded(f"p{index}", paint_abdomen(PhantomConfig(contrast="narrow"), index)) for index in range(3))
 
 
 @cache
@@ -74,7 +74,7 @@ def painted_rois(folder: Path) -> tuple[LoadedCase, ...]:
 def paint_all(folder: Path) -> Iterator[LoadedCase]:
     """Yield ROIs that are painted on the label maps of a folder."""
     for index, file in enumerate(sorted(folder.glob("*.nii.gz"))):
-        yield _loaded(file.name, paint_labels(read_volume(file), PhantomConfig(), index))
+        yield _loaded(file.name, paint_labels(read_volume(file), PhantomConfig(contrast="narrow"), index))
 
 
 def _loaded(case: str, painted: PaintedCase) -> LoadedCase:

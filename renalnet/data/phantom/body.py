@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from renalnet.data.phantom import tissue
 from renalnet.data.phantom.coordinates import BodyCoordinates, Region
-from renalnet.data.phantom.random_fields import smooth_field
+from renalnet.data.phantom.imaging import tissue
+from renalnet.data.phantom.imaging.random_fields import smooth_field
 from renalnet.types import FloatArray, MaskArray, Triple
 
 VERTEBRA_MM = 36.0
@@ -31,6 +31,10 @@ class Habitus:
     """Thickness of the abdominal wall."""
     perirenal_fat: float
     """Thickness of the fat around the kidneys."""
+    spread: float = 1.0
+    """Factor of the variation of organs in place and size."""
+    bowel_fat: float = 0.25
+    """Level of a random field of standard deviation 1 up to which there is fat between loops of the bowel."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,10 @@ class Canvas:
     """Mask of muscle and bone, into which perirenal fat spreads less."""
     texture: FloatArray
     """Fine random field of standard deviation 1 that makes tissues uneven."""
+    enhancement: tissue.Enhancement
+    """CT numbers of the patient's tissues."""
+    habitus: Habitus
+    """Build of the patient."""
 
     def fill(self, region: Region, mask: MaskArray, mean_hu: float, spread_hu: float = 5.0) -> None:
         """Paint a tissue of a mean and a standard deviation where `mask`, a mask of the box `region`, is set."""
@@ -85,14 +93,14 @@ def paint_body(
 ) -> Canvas:
     """Return a canvas with the whole abdomen but the kidneys; `depth_mm` is that of `depth_below_skin`."""
     texture = smooth_field(rng, space.shape, space.spacing_mm, 6.0)
-    canvas = Canvas(space, tissue.FAT_HU + 9 * texture, np.zeros(space.shape, bool), texture)
+    canvas = Canvas(space, enhancement.fat + 9 * texture, np.zeros(space.shape, bool), texture, enhancement, habitus)
     cavity = depth_mm > habitus.skin_fat + habitus.wall
     # Later organs paint over earlier ones, so firm tissues come after soft ones.
     _paint_bowel(canvas, cavity, rng)
-    _paint_upper_organs(canvas, cavity, enhancement, rng)
+    _paint_upper_organs(canvas, cavity, rng)
     _paint_lungs(canvas, cavity, rng)
-    _paint_wall(canvas, depth_mm, habitus, rng)
-    _paint_great_vessels(canvas, enhancement, rng)
+    _paint_wall(canvas, depth_mm, rng)
+    _paint_great_vessels(canvas, rng)
     _paint_back_muscles(canvas, rng)
     _paint_spine(canvas, rng)
     # This comes last, because muscles and bones are not clipped to the body.
@@ -109,10 +117,11 @@ def _moved(rng: np.random.Generator, point: Triple, by_mm: float) -> Triple:
     return float(z), float(y), float(x)
 
 
-def _paint_wall(canvas: Canvas, depth_mm: FloatArray, habitus: Habitus, rng: np.random.Generator) -> None:
+def _paint_wall(canvas: Canvas, depth_mm: FloatArray, rng: np.random.Generator) -> None:
+    habitus = canvas.habitus
     in_wall = (depth_mm > habitus.skin_fat) & (depth_mm <= habitus.skin_fat + habitus.wall)
     layers = np.abs(depth_mm - habitus.skin_fat - habitus.wall / 2) < 1.2  # fat between the oblique muscles
-    canvas.fill_firm(_everywhere(), in_wall & ~layers, tissue.MUSCLE_HU, 7)
+    canvas.fill_firm(_everywhere(), in_wall & ~layers, canvas.enhancement.muscle, 7)
     space = canvas.space
     # Ribs slant downwards to the sides and the front, one every 30 mm, and end above a costal arch.
     slanted = np.mod(space.z + 0.35 * np.abs(space.x) - 0.3 * space.y + rng.uniform(0, 30), 30.0)
@@ -126,10 +135,10 @@ def _paint_bowel(canvas: Canvas, cavity: MaskArray, rng: np.random.Generator) ->
     loops = smooth_field(rng, space.shape, space.spacing_mm, 24.0)
     filling = smooth_field(rng, space.shape, space.spacing_mm, 16.0)
     front = cavity & (space.y < 18 - 0.18 * (space.z + 40)) & (space.z < 75)
-    # A field near 0 stays fat between the loops; the band up to 0.42 is their wall, and beyond is the lumen.
-    canvas.fill(_everywhere(), front & (np.abs(loops) > 0.25), tissue.BOWEL_WALL_HU, 8)
-    inside = front & (np.abs(loops) > 0.42)
-    canvas.hu[inside] = tissue.CONTENTS_HU + 22 * filling[inside]
+    # A field near 0 stays fat between the loops; the band above is their wall, and beyond is the lumen.
+    canvas.fill(_everywhere(), front & (np.abs(loops) > canvas.habitus.bowel_fat), canvas.enhancement.bowel_wall, 8)
+    inside = front & (np.abs(loops) > canvas.habitus.bowel_fat + 0.17)
+    canvas.hu[inside] = canvas.enhancement.contents + 22 * filling[inside]
     # Gas collects in front, because patients are scanned on their backs.
     gas = inside & (filling > 0.75) & (space.y < -8)
     canvas.hu[gas] = tissue.GAS_HU
@@ -141,35 +150,33 @@ def _paint_colon(canvas: Canvas, filling: FloatArray, place: Triple, rng: np.ran
     centre = _moved(rng, place, 8)
     radius = float(rng.uniform(15, 22))
     region, wall = canvas.space.ellipsoid(centre, (110, radius, radius))
-    canvas.fill(region, wall, tissue.BOWEL_WALL_HU, 8)
+    canvas.fill(region, wall, canvas.enhancement.bowel_wall, 8)
     region, inside = canvas.space.ellipsoid(centre, (107, radius - 3, radius - 3))
-    canvas.hu[region][inside] = tissue.CONTENTS_HU + 15 + 30 * filling[region][inside]
+    canvas.hu[region][inside] = canvas.enhancement.contents + 15 + 30 * filling[region][inside]
     gas = inside & ((filling[region] > 1.1) | (canvas.space.y[region] < centre[1] - 0.45 * radius))
     canvas.hu[region][gas] = tissue.GAS_HU
 
 
-def _paint_upper_organs(
-    canvas: Canvas, cavity: MaskArray, enhancement: tissue.Enhancement, rng: np.random.Generator
-) -> None:
+def _paint_upper_organs(canvas: Canvas, cavity: MaskArray, rng: np.random.Generator) -> None:
+    enhancement = canvas.enhancement
+    spread = canvas.habitus.spread
     # The stomach comes first, so that liver, spleen and pancreas cover it where they overlap.
     _paint_stomach(canvas, cavity, rng)
-    scale = rng.uniform(0.9, 1.1, 3)
+    scale = rng.uniform(1 - 0.1 * spread, 1 + 0.1 * spread, 3)
     organs = (
         ((75.0, -18.0, -72.0), (92 * scale[0], 88.0, 74.0), enhancement.liver),
         ((82.0, -52.0, -12.0), (50 * scale[1], 42.0, 72.0), enhancement.liver),
         ((78.0, 34.0, 104.0), (55 * scale[2], 44.0, 30.0), enhancement.spleen),
-        ((32.0, -2.0, 42.0), (13.0, 13.0, 42.0), enhancement.liver - 14),  # pancreas, body and tail
-        ((16.0, -4.0, -22.0), (24.0, 15.0, 20.0), enhancement.liver - 14),  # pancreas, head
+        ((32.0, -2.0, 42.0), (13.0, 13.0, 42.0), enhancement.pancreas),  # pancreas, body and tail
+        ((16.0, -4.0, -22.0), (24.0, 15.0, 20.0), enhancement.pancreas),  # pancreas, head
     )
     for centre, radii, mean_hu in organs:
-        region, mask = canvas.space.ellipsoid(_moved(rng, centre, 9), radii)
+        region, mask = canvas.space.ellipsoid(_moved(rng, centre, 9 * spread), radii)
         canvas.fill(region, mask & cavity[region], mean_hu, 4)
-    _paint_liver_vessels(canvas, enhancement, cavity, rng)
+    _paint_liver_vessels(canvas, cavity, rng)
 
 
-def _paint_liver_vessels(
-    canvas: Canvas, enhancement: tissue.Enhancement, cavity: MaskArray, rng: np.random.Generator
-) -> None:
+def _paint_liver_vessels(canvas: Canvas, cavity: MaskArray, rng: np.random.Generator) -> None:
     # Smaller than the liver, whose place varies by 9 mm, so that vessels stay inside it.
     region, mask = canvas.space.ellipsoid((80, -18, -70), (70, 70, 60))
     shape = (mask.shape[0], mask.shape[1], mask.shape[2])
@@ -177,17 +184,17 @@ def _paint_liver_vessels(
     other = smooth_field(rng, shape, canvas.space.spacing_mm, 22.0)
     # The zeros of one random field are sheets; those of two fields cross in tubes.
     vessels = mask & cavity[region] & (tree * tree + other * other < 0.012)
-    canvas.fill(region, vessels, enhancement.vein)
+    canvas.fill(region, vessels, canvas.enhancement.vein)
 
 
 def _paint_stomach(canvas: Canvas, cavity: MaskArray, rng: np.random.Generator) -> None:
     centre = _moved(rng, (70, -38, 58), 8)
     size = rng.uniform(0.8, 1.15)
     region, wall = canvas.space.ellipsoid(centre, (48 * size, 34 * size, 42 * size))
-    canvas.fill(region, wall & cavity[region], tissue.BOWEL_WALL_HU + 10, 8)
+    canvas.fill(region, wall & cavity[region], canvas.enhancement.bowel_wall + 10, 8)
     region, inside = canvas.space.ellipsoid(centre, (43 * size, 29 * size, 37 * size))
     inside &= cavity[region]
-    canvas.fill(region, inside, tissue.CONTENTS_HU, 12)
+    canvas.fill(region, inside, canvas.enhancement.contents, 12)
     level = centre[1] - rng.uniform(0, 14)  # gas rises to the front, because patients are scanned on their backs
     canvas.hu[region][inside & (canvas.space.y[region] < level)] = tissue.GAS_HU
 
@@ -201,12 +208,13 @@ def _paint_lungs(canvas: Canvas, cavity: MaskArray, rng: np.random.Generator) ->
     canvas.hu[lungs] = tissue.LUNG_HU + 25 * canvas.texture[lungs]
 
 
-def _paint_great_vessels(canvas: Canvas, enhancement: tissue.Enhancement, rng: np.random.Generator) -> None:
+def _paint_great_vessels(canvas: Canvas, rng: np.random.Generator) -> None:
+    enhancement = canvas.enhancement
     radius = float(rng.uniform(8.5, 11.5))
     tubes = (
         # A radius of 1e4 mm makes an ellipsoid a tube through any field of view.
         ((0.0, 22.0, 9.0), (1e4, radius, radius), enhancement.aorta),
-        ((0.0, 18.0, -20.0), (1e4, radius * 0.9, radius * 1.2), enhancement.vein),
+        ((0.0, 18.0, -20.0), (1e4, radius * 0.9, radius * 1.2), enhancement.cava),
     )
     for centre, radii, mean_hu in tubes:
         region, mask = canvas.space.ellipsoid(_moved(rng, centre, 2), radii)
@@ -224,7 +232,7 @@ def _paint_back_muscles(canvas: Canvas, rng: np.random.Generator) -> None:
         for centre, radii in muscles:
             region, mask = canvas.space.ellipsoid(_moved(rng, centre, 2), radii)
             # Ribs and the aorta, which are brighter, keep their voxels.
-            canvas.fill_firm(region, mask & (canvas.hu[region] < 200), tissue.MUSCLE_HU, 7)
+            canvas.fill_firm(region, mask & (canvas.hu[region] < 200), canvas.enhancement.muscle, 7)
 
 
 def _paint_spine(canvas: Canvas, rng: np.random.Generator) -> None:
@@ -236,13 +244,13 @@ def _paint_spine(canvas: Canvas, rng: np.random.Generator) -> None:
     radius = np.sqrt((y / 18) ** 2 + (x / 24) ** 2)
     waist = 1 - 0.06 * np.sin(np.pi * np.clip((phase - 8) / (VERTEBRA_MM - 8), 0, 1))
     body = radius < waist
-    canvas.fill_firm(region, body, tissue.CANCELLOUS_HU, 45)
+    canvas.fill_firm(region, body, canvas.enhancement.cancellous, 45)
     # Compact bone is the shell of a vertebra and the end plate beside the disc.
-    canvas.fill_firm(region, body & ((radius > waist - 0.09) | (phase < 10)), tissue.COMPACT_HU, 60)
+    canvas.fill_firm(region, body & ((radius > waist - 0.09) | (phase < 10)), canvas.enhancement.compact, 60)
     canvas.fill_firm(region, (radius < 1.02) & disc, tissue.DISC_HU, 8)
     from_canal = np.sqrt((y - 28) ** 2 + x**2)
     arch = ((from_canal > 10) & (from_canal < 15) & (y > 17)) | ((np.abs(x) < 4) & (y > 40) & (y < 62))
     reach = 38 - 1.5 * np.abs(phase - 22)
     wings = (np.abs(y - 22 - 0.15 * np.abs(x)) < 4) & (np.abs(x) > 10) & (np.abs(x) < reach) & (np.abs(phase - 22) < 5)
-    canvas.fill_firm(region, (arch & (phase > 12)) | wings, tissue.COMPACT_HU - 220, 90)
+    canvas.fill_firm(region, (arch & (phase > 12)) | wings, canvas.enhancement.compact - 220, 90)
     canvas.fill_firm(region, np.asarray(from_canal < 9.5), tissue.CANAL_HU, 5)

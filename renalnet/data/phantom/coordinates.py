@@ -5,7 +5,7 @@ from typing import Self
 
 import numpy as np
 
-from renalnet.data.phantom.random_fields import smooth_field
+from renalnet.data.phantom.imaging.random_fields import smooth_field
 from renalnet.types import FloatArray, MaskArray, Shape, Triple
 
 Region = tuple[slice, slice, slice]
@@ -31,10 +31,20 @@ class BodyCoordinates:
     spacing_mm: Triple
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, shape: Shape, spacing_mm: Triple, first_mm: Triple) -> Self:
-        """Draw the bend on a grid whose first voxel is at `first_mm` from the body's centre."""
-        steps = zip(shape, spacing_mm, first_mm, strict=True)
-        z, y, x = (np.arange(size, dtype=np.float32) * spacing + first for size, spacing, first in steps)
+    def draw(
+        cls,
+        rng: np.random.Generator,
+        shape: Shape,
+        spacing_mm: Triple,
+        first_mm: Triple,
+        size: Triple = (1.0, 1.0, 1.0),
+    ) -> Self:
+        """Draw the bend on a grid whose first voxel is at `first_mm` from the body's centre.
+
+        `size` are factors of the body's size: coordinates of a large body are those of a body of the usual size.
+        """
+        steps = zip(shape, spacing_mm, first_mm, size, strict=True)
+        z, y, x = ((np.arange(n, dtype=np.float32) * spacing + first) / factor for n, spacing, first, factor in steps)
         bend_y, bend_x = (BEND_MM * smooth_field(rng, shape, spacing_mm, BEND_SCALE_MM) for _ in "yx")
         bend_y += y[None, :, None]
         bend_x += x[None, None, :]

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from renalnet.config import LabelSet
 from renalnet.data.images.grid import voxel_ml
-from renalnet.data.phantom import tissue
 from renalnet.data.phantom.coordinates import BodyCoordinates, Region
-from renalnet.data.phantom.random_fields import smooth_field
+from renalnet.data.phantom.imaging import tissue
+from renalnet.data.phantom.imaging.random_fields import smooth_field
 from renalnet.types import FloatArray, LabelArray, MaskArray, Triple
 
 KIDNEY_SITE_MM: Final = {"left": (4.0, 34.0, 64.0), "right": (-8.0, 34.0, -64.0)}
@@ -45,8 +45,11 @@ def draw_kidney_volume_ml(rng: np.random.Generator) -> float:
     return float(np.clip(rng.normal(KIDNEY_MEAN_ML, KIDNEY_SPREAD_ML), low + 3, high - 3))
 
 
-def draw_kidney(side: str, volume_ml: float, rng: np.random.Generator) -> KidneyShape:
-    """Draw a kidney; its upper pole leans inwards and back, its hilum faces inwards and forwards."""
+def draw_kidney(side: str, volume_ml: float, rng: np.random.Generator, spread: float = 1.0) -> KidneyShape:
+    """Draw a kidney; its upper pole leans inwards and back, its hilum faces inwards and forwards.
+
+    `spread` is a factor of its variation in place.
+    """
     outwards = 1.0 if side == "left" else -1.0
     long = _unit(np.array([1.0, rng.uniform(0.1, 0.35), -outwards * rng.uniform(0.15, 0.45)]))
     hilum = np.array([0.0, -rng.uniform(0.2, 0.9), -outwards])
@@ -56,7 +59,7 @@ def draw_kidney(side: str, volume_ml: float, rng: np.random.Generator) -> Kidney
     wide_ratio = rng.uniform(1.0, 1.18)
     # 0.86: share of the ellipsoid that the hilum and the sinus leave to the parenchyma.
     thick = (volume_ml * 1000 / 0.86 * 3 / (4 * math.pi) / (long_ratio * wide_ratio)) ** (1 / 3)
-    z, y, x = np.array(KIDNEY_SITE_MM[side]) + rng.uniform(-1, 1, 3) * (14, 5, 4)
+    z, y, x = np.array(KIDNEY_SITE_MM[side]) + rng.uniform(-1, 1, 3) * (14 * spread, 5 * spread, 4 * spread)
     half_axes = (thick * long_ratio, thick * wide_ratio, thick)
     return KidneyShape(
         (float(z), float(y), float(x)), half_axes, np.stack([long, hilum, np.cross(long, hilum)]), volume_ml

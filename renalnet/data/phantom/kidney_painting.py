@@ -6,17 +6,18 @@ from typing import Final
 import numpy as np
 
 from renalnet.config import LabelSet
-from renalnet.data.phantom import tissue
 from renalnet.data.phantom.body import Canvas
 from renalnet.data.phantom.coordinates import Region
+from renalnet.data.phantom.imaging.random_fields import smooth_field
+from renalnet.data.phantom.imaging.tissue import TumorKind
+from renalnet.data.phantom.imaging.tumor import draw_kind, tumor_hu
 from renalnet.data.phantom.kidney import parenchyma_hu
-from renalnet.data.phantom.random_fields import smooth_field
-from renalnet.data.phantom.tissue import Enhancement
-from renalnet.data.phantom.tumor import TumorKind, draw_kind, tumor_hu
 from renalnet.types import FloatArray, LabelArray, MaskArray
 
 _FLUID_HU: Final = (-5.0, 20.0)
 """Range of the means of lesions without looks of their own: simple cysts, which hold fluid like water."""
+SLACK_LEVEL: Final = 1.2
+"""Level of a random field of standard deviation 1 above which the outermost voxels of a label show fat: 12 %."""
 SINUS_MM: Final = 9.0
 """Half the width up to which a hollow of the kidney is painted as its sinus."""
 
@@ -25,8 +26,6 @@ def paint_kidneys(
     canvas: Canvas,
     label: LabelArray,
     labels: LabelSet,
-    fat_mm: float,
-    enhancement: Enhancement,
     kind_quantile: float,
     rng: np.random.Generator,
 ) -> list[tuple[TumorKind, float]]:
@@ -36,8 +35,6 @@ def paint_kidneys(
         canvas: the painted body; changed in place.
         label: values of `labels` (z, y, x), of which at least one is a kidney or its lesion.
         labels: meaning of the values.
-        fat_mm: mean thickness of the perirenal fat.
-        enhancement: enhancement of the patient.
         kind_quantile: quantile of the largest tumor's kind in the mixture of kinds; others are drawn from `rng`.
         rng: generator of the patterns.
 
@@ -47,10 +44,11 @@ def paint_kidneys(
     import edt
 
     space = canvas.space
+    enhancement = canvas.enhancement
     organ = labels.body_mask(label)
     gap = edt.edt(~organ, anisotropy=space.spacing_mm)
-    _clear_fat(canvas, gap, fat_mm, rng)
-    _paint_pedicles(canvas, organ, enhancement)
+    _clear_fat(canvas, gap, rng)
+    _paint_pedicles(canvas, organ)
     # The margin holds the dilated organ.
     region = _bounding_box(organ, space.spacing_mm, SINUS_MM + 2)
     # A closing: the organ is dilated and eroded by one length, which fills hollows up to twice as wide.
@@ -60,25 +58,40 @@ def paint_kidneys(
     box = (depth.shape[0], depth.shape[1], depth.shape[2])
     vessels = smooth_field(rng, box, space.spacing_mm, 9.0)
     # The field is Gaussian: it exceeds 0.9 in 18 % of the sinus, and is below -1 in 16 %.
-    canvas.hu[region][sinus] = np.where(vessels[sinus] > 0.9, enhancement.vein, tissue.FAT_HU + 15)
-    canvas.hu[region][sinus & (vessels < -1.0)] = tissue.URINE_HU
+    canvas.hu[region][sinus] = np.where(vessels[sinus] > 0.9, enhancement.vein, enhancement.fat + 15)
+    canvas.hu[region][sinus & (vessels < -1.0)] = enhancement.urine
     kidney = label[region] == labels.kidney.value
     canvas.hu[region][kidney] = parenchyma_hu(depth, space.spacing_mm, enhancement, rng)[kidney]
     # A generator of its own, so that the tumors of a case do not depend on the other labels.
-    _paint_others(canvas, label, labels, enhancement, rng.spawn(1)[0])
-    return _paint_tumors(canvas, label == labels.tumor.value, enhancement, kind_quantile, rng)
+    _paint_others(canvas, label, labels, rng.spawn(1)[0])
+    return _paint_tumors(canvas, label == labels.tumor.value, kind_quantile, rng)
 
 
-def _paint_others(
-    canvas: Canvas, label: LabelArray, labels: LabelSet, enhancement: Enhancement, rng: np.random.Generator
-) -> None:
+def paint_slack(canvas: Canvas, kidney: MaskArray, rng: np.random.Generator) -> None:
+    """Paint patches of the outermost voxels of a kidney's label as fat.
+
+    Annotators draw contours that reach into the fat here and there: the published statistics of labelled kidneys and
+    tumors begin at -79 HU.
+    """
+    from scipy import ndimage
+
+    region = _bounding_box(kidney, canvas.space.spacing_mm, 3.0)
+    inside = kidney[region]
+    outermost = inside & ~ndimage.binary_erosion(inside)
+    box = (inside.shape[0], inside.shape[1], inside.shape[2])
+    patches = smooth_field(rng, box, canvas.space.spacing_mm, 7.0) > SLACK_LEVEL
+    canvas.hu[region][outermost & patches] = canvas.enhancement.fat
+
+
+def _paint_others(canvas: Canvas, label: LabelArray, labels: LabelSet, rng: np.random.Generator) -> None:
     """Paint each connected piece of every label beside kidney and tumor: lesions as fluid, structures as vessels."""
     from scipy import ndimage
 
+    vein_hu = canvas.enhancement.vein
     for each in labels.labels:
         if each in (labels.kidney, labels.tumor):
             continue
-        low, high = each.painted_hu or (_FLUID_HU if each.lesion_of else (enhancement.vein, enhancement.vein))
+        low, high = each.painted_hu or (_FLUID_HU if each.lesion_of else (vein_hu, vein_hu))
         pieces, num_pieces = ndimage.label(label == each.value, np.ones((3, 3, 3)))
         # Number 0 is everything outside the label.
         means = np.concatenate([[0.0], rng.uniform(low, high, num_pieces)])
@@ -86,7 +99,7 @@ def _paint_others(
         canvas.hu[inside] = means[pieces[inside]]
 
 
-def _paint_pedicles(canvas: Canvas, organ: MaskArray, enhancement: Enhancement) -> None:
+def _paint_pedicles(canvas: Canvas, organ: MaskArray) -> None:
     """Paint the renal artery and vein from the great vessels to the middle of each kidney, outside the kidney only."""
     space = canvas.space
     z = np.broadcast_to(space.z, space.shape)
@@ -97,19 +110,19 @@ def _paint_pedicles(canvas: Canvas, organ: MaskArray, enhancement: Enhancement) 
         hilum = (float(z[kidney].mean()), float(space.y[kidney].mean()), float(space.x[kidney].mean()))
         for start, radius_mm, mean_hu in (
             # y and x are those of the great vessels in `body`.
-            ((hilum[0] + 6, 18.0, -20.0), 5.5, enhancement.vein),
-            ((hilum[0] + 12, 22.0, 9.0), 3.2, enhancement.aorta),
+            ((hilum[0] + 6, 18.0, -20.0), 5.5, canvas.enhancement.vein),
+            ((hilum[0] + 12, 22.0, 9.0), 3.2, canvas.enhancement.aorta),
         ):
             region, mask = space.tube(start, hilum, radius_mm)
             canvas.fill(region, mask & ~organ[region] & ~canvas.firm[region], mean_hu)
 
 
-def _clear_fat(canvas: Canvas, gap_mm: FloatArray, fat_mm: float, rng: np.random.Generator) -> None:
+def _clear_fat(canvas: Canvas, gap_mm: FloatArray, rng: np.random.Generator) -> None:
     space = canvas.space
-    thickness = fat_mm * (1 + 0.65 * smooth_field(rng, space.shape, space.spacing_mm, 38.0))
+    thickness = canvas.habitus.perirenal_fat * (1 + 0.65 * smooth_field(rng, space.shape, space.spacing_mm, 38.0))
     thickness[canvas.firm] *= 0.6
     cleared = gap_mm < thickness
-    canvas.hu[cleared] = tissue.FAT_HU + 9 * canvas.texture[cleared]
+    canvas.hu[cleared] = canvas.enhancement.fat + 9 * canvas.texture[cleared]
 
 
 def _bounding_box(mask: MaskArray, spacing_mm: tuple[float, ...], margin_mm: float) -> Region:
@@ -123,11 +136,7 @@ def _bounding_box(mask: MaskArray, spacing_mm: tuple[float, ...], margin_mm: flo
 
 
 def _paint_tumors(
-    canvas: Canvas,
-    tumor: MaskArray,
-    enhancement: Enhancement,
-    kind_quantile: float,
-    rng: np.random.Generator,
+    canvas: Canvas, tumor: MaskArray, kind_quantile: float, rng: np.random.Generator
 ) -> list[tuple[TumorKind, float]]:
     """Paint each connected tumor by its own draw from the mixture of kinds, the largest by `kind_quantile`."""
     import edt
@@ -143,7 +152,7 @@ def _paint_tumors(
         # edt does not take the border of an array for a surface, so the box needs a margin.
         region = _bounding_box(inside, spacing, 3.0)
         mask = np.ascontiguousarray(inside[region])
-        hu = tumor_hu(kind, edt.edt(mask, anisotropy=spacing), spacing, enhancement, rng)
+        hu = tumor_hu(kind, edt.edt(mask, anisotropy=spacing), spacing, canvas.enhancement, rng)
         canvas.hu[region][mask] = hu[mask]
         tumors.append((kind, float(sizes[number - 1]) * math.prod(spacing) / 1000))
     return tumors

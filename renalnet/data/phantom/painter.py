@@ -11,14 +11,18 @@ from renalnet.config.labels import KIDNEY, TUMOR
 from renalnet.data.cases.sides import Side
 from renalnet.data.images.label_values import set_with, value_rule
 from renalnet.data.images.volume import Grid, Volume, canonical, grid_difference, resample
-from renalnet.data.phantom import tissue
-from renalnet.data.phantom.body import depth_below_skin, draw_habitus, paint_body
+from renalnet.data.phantom.body import Canvas, depth_below_skin, draw_habitus, paint_body
 from renalnet.data.phantom.coordinates import BodyCoordinates
+from renalnet.data.phantom.findings import add_cysts, paint_cysts, paint_stent, paint_stones
+from renalnet.data.phantom.imaging import tissue
+from renalnet.data.phantom.imaging.scanner import narrow_acquisition, scan
+from renalnet.data.phantom.imaging.tissue import TumorKind
+from renalnet.data.phantom.imaging.tumor import draw_volume_ml
 from renalnet.data.phantom.kidney import KIDNEY_SITE_MM, add_kidney, draw_kidney, draw_kidney_volume_ml
-from renalnet.data.phantom.kidney_painting import paint_kidneys
+from renalnet.data.phantom.kidney_painting import paint_kidneys, paint_slack
 from renalnet.data.phantom.other_lesions import add_other_lesions
-from renalnet.data.phantom.scanner import scan
-from renalnet.data.phantom.tumor import TumorKind, draw_volume_ml
+from renalnet.data.phantom.surroundings import paint_inside, paint_outside
+from renalnet.data.phantom.variety import Variety, variety_of
 from renalnet.errors import ConfigError, InputError
 from renalnet.types import FloatArray, LabelArray, MaskArray
 
@@ -78,20 +82,24 @@ def paint_abdomen(config: PhantomConfig, index: int) -> PaintedCase:
     rng = np.random.default_rng([config.seed, index, 1])
     origin = tuple(-(size - 1) / 2 * spacing for size, spacing in zip(config.shape, config.spacing_mm, strict=True))
     grid = Grid.axis_aligned(config.shape, config.spacing_mm, (origin[0], origin[1], origin[2]))
-    space = BodyCoordinates.draw(rng, config.shape, config.spacing_mm, grid.origin_mm)
-    habitus = draw_habitus(rng)
+    variety = variety_of(config, index)
+    space = BodyCoordinates.draw(rng, config.shape, config.spacing_mm, grid.origin_mm, variety.size)
+    habitus = variety.habitus or draw_habitus(rng)
     depth = depth_below_skin(space, habitus)
     # Kidneys and tumors may indent the abdominal wall, and stay off the spine.
     forbidden = (depth < habitus.skin_fat + 0.7 * habitus.wall) | (np.abs(space.x) < 30)
     side: Side = "left" if rng.random() < 0.5 else "right"
-    label, exophytic = _draw_labels(config, index, space, forbidden, side, rng)
-    enhancement = tissue.draw_enhancement(rng)
+    label, exophytic = _draw_labels(config, index, space, forbidden, side, rng, variety)
+    enhancement = variety.enhancement or tissue.draw_enhancement(rng)
     canvas = paint_body(space, depth, habitus, enhancement, rng)
-    tumors = paint_kidneys(
-        canvas, label, config.labels, habitus.perirenal_fat, enhancement, _quantile(config, index, "kind"), rng
-    )
+    findings = _Findings(config, index, variety)
+    findings.paint_around(canvas, depth)
+    cysts = findings.add_cysts(label, space, forbidden)
+    tumors = paint_kidneys(canvas, label, config.labels, _quantile(config, index, "kind"), rng)
+    findings.paint_kidneys(canvas, label, cysts)
     truths = tuple(TumorTruth(kind, volume_ml, exophytic) for kind, volume_ml in tumors)
-    image = Volume(scan(canvas.hu, config.spacing_mm, config, rng), grid)
+    acquisition = variety.acquisition or narrow_acquisition(config)
+    image = Volume(scan(canvas.hu, config.spacing_mm, acquisition, rng), grid)
     return PaintedCase(image, Volume(label, grid), _truth(side, label, grid, truths, config.labels))
 
 
@@ -156,17 +164,23 @@ def _draw_labels(
     forbidden: MaskArray,
     side: Side,
     rng: np.random.Generator,
+    variety: Variety,
 ) -> tuple[LabelArray, float]:
     label: LabelArray = np.zeros(space.shape, np.uint8)
     tumor_ml = draw_volume_ml(_quantile(config, index, "volume"), config.tumor_volume_ml)
     if _quantile(config, index, "healthy") < config.healthy_share:
         tumor_ml = 0.0
-    volume_ml = draw_kidney_volume_ml(rng)
+    volume_ml = draw_kidney_volume_ml(rng) * variety.kidney_volume
     other: Side = "right" if side == "left" else "left"
-    exophytic = add_kidney(label, space, forbidden, draw_kidney(side, volume_ml, rng), tumor_ml, rng, config.labels)
+    shape = draw_kidney(side, volume_ml, rng, variety.kidney_spread)
+    exophytic = add_kidney(label, space, forbidden, shape, tumor_ml, rng, config.labels)
     # The bounds are 3 ml inside those of the paper, as in `draw_kidney_volume_ml`.
-    other_ml = float(np.clip(volume_ml * rng.uniform(0.9, 1.1), 88, 257))
-    add_kidney(label, space, forbidden, draw_kidney(other, other_ml, rng), 0.0, rng, config.labels)
+    other_ml = float(
+        np.clip(volume_ml * rng.uniform(0.9, 1.1), 88 * variety.kidney_volume, 257 * variety.kidney_volume)
+    )
+    shape = draw_kidney(other, other_ml, rng, variety.kidney_spread)
+    if not variety.has_one_kidney:
+        add_kidney(label, space, forbidden, shape, 0.0, rng, config.labels)
     add_other_lesions(label, space, forbidden, config, index)
     return label, exophytic
 
@@ -185,14 +199,52 @@ def _paint_around(
     first = [
         site - c * spacing for site, c, spacing in zip(KIDNEY_SITE_MM[side], centroid, grid.spacing_mm, strict=True)
     ]
+    variety = variety_of(config, index)
     space = BodyCoordinates.draw(rng, grid.shape, grid.spacing_mm, (first[0], first[1], first[2]))
-    habitus = draw_habitus(rng)
-    enhancement = tissue.draw_enhancement(rng)
-    canvas = paint_body(space, depth_below_skin(space, habitus), habitus, enhancement, rng)
-    tumors = paint_kidneys(
-        canvas, label, config.labels, habitus.perirenal_fat, enhancement, _quantile(config, index, "kind"), rng
-    )
-    return Volume(scan(canvas.hu, grid.spacing_mm, config, rng), grid), side, tumors
+    habitus = variety.habitus or draw_habitus(rng)
+    enhancement = variety.enhancement or tissue.draw_enhancement(rng)
+    depth = depth_below_skin(space, habitus)
+    canvas = paint_body(space, depth, habitus, enhancement, rng)
+    findings = _Findings(config, index, variety)
+    findings.paint_around(canvas, depth)
+    # The label map is given, so cysts may not enlarge the kidney.
+    cysts = findings.add_cysts(label.copy(), space, np.ones(label.shape, bool))
+    tumors = paint_kidneys(canvas, label, config.labels, _quantile(config, index, "kind"), rng)
+    findings.paint_kidneys(canvas, label, cysts)
+    acquisition = variety.acquisition or narrow_acquisition(config)
+    return Volume(scan(canvas.hu, grid.spacing_mm, acquisition, rng), grid), side, tumors
+
+
+class _Findings:
+    """Findings and surroundings of a wide case; none of a narrow one."""
+
+    def __init__(self, config: PhantomConfig, index: int, variety: Variety) -> None:
+        self._variety = variety
+        self._labels = config.labels
+        # A generator of its own, so that findings do not change the anatomy.
+        self._rng = np.random.default_rng([config.seed, index, 12])
+
+    def paint_around(self, canvas: Canvas, depth_mm: FloatArray) -> None:
+        """Paint what surrounds the abdomen."""
+        if self._variety.is_wide:
+            paint_inside(canvas, depth_mm, self._rng)
+            paint_outside(canvas, depth_mm, has_arms=self._variety.has_arms, rng=self._rng)
+
+    def add_cysts(self, label: LabelArray, space: BodyCoordinates, forbidden: MaskArray) -> MaskArray:
+        """Add cysts to the label of the kidneys, and return their mask."""
+        return add_cysts(label, space, forbidden, self._labels, self._variety.num_cysts, self._rng)
+
+    def paint_kidneys(self, canvas: Canvas, label: LabelArray, cysts: MaskArray) -> None:
+        """Paint cysts, stones and stents over the painted kidneys."""
+        kidney = label == self._labels.kidney.value
+        if self._variety.is_wide:
+            paint_slack(canvas, self._labels.body_mask(label), self._rng)
+        if cysts.any():
+            paint_cysts(canvas, cysts, self._rng)
+        if self._variety.has_stone and kidney.any():
+            paint_stones(canvas, kidney, self._rng)
+        if self._variety.has_stent:
+            paint_stent(canvas, kidney, self._rng)
 
 
 def _profile(mask: MaskArray, axis: int) -> FloatArray:

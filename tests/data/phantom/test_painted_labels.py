@@ -18,7 +18,7 @@ from renalnet.errors import InputError
 from renalnet.runtime.storage import read_json
 from renalnet.types import LabelArray
 
-COARSE = PhantomConfig(shape=(48, 84, 84), spacing_mm=(6.0, 4.2, 4.2), healthy_share=0.0)
+COARSE = PhantomConfig(shape=(48, 84, 84), spacing_mm=(6.0, 4.2, 4.2), healthy_share=0.0, contrast="narrow")
 CYSTS = COARSE.model_copy(update={"labels": KITS23, "other_lesion_share": 1.0})
 NO_NOISE = {"noise_hu": 0.0, "blur_mm": 0.0}
 GRID = Grid.axis_aligned((50, 60, 60), (2.5, 1.625, 1.625))
@@ -182,7 +182,7 @@ def test_a_real_label_map_with_cysts_is_painted(real_data: Path) -> None:
     labels = read_volume(real_data / "kits23_rois" / "test" / "case_00238.nii.gz")
     cyst = labels.array == CYST
     assert cyst.sum() == 33465
-    config = PhantomConfig(labels=KITS23, healthy_share=0.0)
+    config = PhantomConfig(labels=KITS23, healthy_share=0.0, contrast="narrow")
     case = paint_labels(labels, config, 0)
     np.testing.assert_array_equal(case.label.array, labels.array)
     assert case.truth.other_ml == {"cyst": pytest.approx(33465 * labels.grid.voxel_ml)}

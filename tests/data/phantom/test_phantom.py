@@ -10,14 +10,14 @@ from scipy import ndimage
 
 from renalnet.config import KIDNEY_TUMOR, PhantomConfig
 from renalnet.data.images.volume import Grid, Volume, grid_difference, read_volume, write_volume
-from renalnet.data.phantom import SYNTHETIC, TUMOR_LOOKS, PaintedCase, paint_abdomen, paint_labels, write_cohort
-from renalnet.data.phantom.random_fields import smooth_field
-from renalnet.data.phantom.tumor import draw_kind, draw_volume_ml
+from renalnet.data.phantom import SYNTHETIC, TUMOR_SHARES, PaintedCase, paint_abdomen, paint_labels, write_cohort
+from renalnet.data.phantom.imaging.random_fields import smooth_field
+from renalnet.data.phantom.imaging.tumor import draw_kind, draw_volume_ml
 from renalnet.errors import ConfigError, InputError
 from renalnet.evaluation.intensity_rules import fit_inside_rule, fit_window_rule, hu_counts
 from renalnet.runtime.storage import read_json
 
-COARSE = PhantomConfig(shape=(48, 84, 84), spacing_mm=(6.0, 4.2, 4.2), healthy_share=0.0)
+COARSE = PhantomConfig(shape=(48, 84, 84), spacing_mm=(6.0, 4.2, 4.2), healthy_share=0.0, contrast="narrow")
 """A coarse grid that has every tissue and takes a tenth of the time."""
 ROI_GRID = Grid.axis_aligned((50, 60, 60), (2.5, 1.625, 1.625), (5.0, -7.0, 11.0))
 
@@ -127,7 +127,7 @@ def test_unusable_settings_are_refused(changes: dict[str, object], message: str)
 
 
 def test_mixture_is_a_distribution_and_mostly_unlike_kidney() -> None:
-    weights = {kind: look.weight for kind, look in TUMOR_LOOKS.items()}
+    weights = TUMOR_SHARES
     assert sum(weights.values()) == pytest.approx(1)
     assert weights["hypodense"] + weights["necrotic"] + weights["fatty"] >= 0.74
     drawn = [draw_kind(q) for q in np.linspace(0, 1, 1000, endpoint=False)]
@@ -225,7 +225,7 @@ def test_cohort_file_has_the_truth_and_no_path(tmp_path: Path) -> None:
     listed = read_json(tmp_path / "out" / "cohort.json")
     assert (listed["source"], listed["finished"], summary.source) == ("maps", True, "maps")
     assert [row["case"] for row in listed["cases"]] == ["patient_0", "patient_1"]
-    assert listed["cases"][0]["tumors"][0]["kind"] in TUMOR_LOOKS
+    assert listed["cases"][0]["tumors"][0]["kind"] in TUMOR_SHARES
     assert str(tmp_path) not in (tmp_path / "out" / "cohort.json").read_text()
 
 

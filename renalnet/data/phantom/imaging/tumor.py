@@ -1,49 +1,33 @@
-"""Tumors: the frequency, size and CT numbers of each kind in the arterial phase."""
+"""Tumors: the frequency, size and CT numbers of each kind."""
 
-from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 import numpy as np
 
-from renalnet.data.phantom.random_fields import smooth_field
-from renalnet.data.phantom.tissue import Enhancement
+from renalnet.data.phantom.imaging.random_fields import smooth_field
+from renalnet.data.phantom.imaging.tissue import Enhancement, TumorKind
 from renalnet.types import FloatArray, MaskArray, Triple
 
-TumorKind: TypeAlias = Literal["hypodense", "necrotic", "isodense", "hyperenhancing", "fatty"]
-
-
-@dataclass(frozen=True)
-class TumorLook:
-    """Frequency and CT numbers of one kind of tumor."""
-
-    weight: float
-    """Share of all tumors; the weights of `TUMOR_LOOKS` sum to 1."""
-    mean_hu: tuple[float, float]
-    """Range of a tumor's mean (that of the rim for necrotic ones, that of the vessels for fatty ones)."""
-    texture_hu: tuple[float, float]
-    """Range of the standard deviation of the tissue itself, without the scanner's noise."""
-
-
-TUMOR_LOOKS: Final[dict[TumorKind, TumorLook]] = {
-    "hypodense": TumorLook(0.47, (15, 85), (7, 14)),  # papillary and cystic ones; no cortex-medulla pattern
-    "necrotic": TumorLook(0.20, (150, 230), (12, 24)),  # bright uneven rim, core of 15-45 HU
-    "isodense": TumorLook(0.13, (145, 185), (18, 28)),  # coarse texture, thin dark capsule
-    "hyperenhancing": TumorLook(0.12, (290, 360), (18, 34)),  # clear-cell: brighter than the cortex
-    "fatty": TumorLook(0.08, (70, 125), (12, 24)),  # angiomyolipoma: vessels between patches of fat
+TUMOR_SHARES: Final[dict[TumorKind, float]] = {
+    "hypodense": 0.47,
+    "necrotic": 0.20,
+    "isodense": 0.13,
+    "hyperenhancing": 0.12,
+    "fatty": 0.08,
 }
-"""The mixture of kinds. Most tumors (hypodense, necrotic, fatty) differ from the kidney, but no threshold finds all."""
-
+"""Share of each kind. The shares sum to 1."""
 NECROTIC_CORE_HU: Final = (15.0, 45.0)
 CAPSULE_HU: Final = 85.0
-FAT_PATCH_HU: Final = -80.0
+FAT_PATCH_ABOVE_HU: Final = 22.0
+"""Difference of the patches of an angiomyolipoma from the patient's fat."""
 FAT_SHARE: Final = 0.45
 
 
 def draw_kind(quantile: float) -> TumorKind:
     """Return the kind at a quantile in [0, 1) of the mixture."""
-    edges = np.cumsum([look.weight for look in TUMOR_LOOKS.values()])
-    # The weights may add up to slightly less than 1 by rounding.
-    return list(TUMOR_LOOKS)[min(int(np.searchsorted(edges, quantile, side="right")), len(edges) - 1)]
+    edges = np.cumsum(list(TUMOR_SHARES.values()))
+    # The shares may add up to slightly less than 1 by rounding.
+    return list(TUMOR_SHARES)[min(int(np.searchsorted(edges, quantile, side="right")), len(edges) - 1)]
 
 
 def draw_volume_ml(quantile: float, range_ml: tuple[float, float]) -> float:
@@ -63,7 +47,7 @@ def tumor_hu(
     rng: np.random.Generator,
 ) -> FloatArray:
     """Return the CT numbers of one tumor in its box; `depth_mm` is the depth below its surface, 0 outside."""
-    look = TUMOR_LOOKS[kind]
+    look = enhancement.tumor_looks[kind]
     shape = (depth_mm.shape[0], depth_mm.shape[1], depth_mm.shape[2])
     mean = rng.uniform(*look.mean_hu)
     spread = rng.uniform(*look.texture_hu)
@@ -77,7 +61,7 @@ def tumor_hu(
     if kind == "fatty":
         patches = smooth_field(rng, shape, spacing_mm, 9.0)
         # The quantile of the tumor itself, so that its share of fat does not depend on the pattern.
-        hu[patches < np.quantile(patches[inside], FAT_SHARE)] = FAT_PATCH_HU
+        hu[patches < np.quantile(patches[inside], FAT_SHARE)] = enhancement.fat + FAT_PATCH_ABOVE_HU
     return hu
 
 
