@@ -1,6 +1,6 @@
 """Building of the network of a configuration, with its first weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pkgutil import resolve_name
 from typing import Final
 
@@ -29,12 +29,26 @@ def build_net(config: NetConfig, labels: LabelSet, seed: int = 0) -> Segmentatio
     Raises:
         ConfigError: no network is named `config.name`.
     """
-    net = builder_of(config.name)(config, labels.num_classes)
-    _draw_weights(net, labels, torch.Generator().manual_seed(seed))
+    shares = [PAPER_SHARES.get(name, _SMALL_SHARE) for name in labels.class_names]
+    weights = LossConfig().weights(labels)
+    return build_net_of_classes(config, [share * weight for share, weight in zip(shares, weights, strict=True)], seed)
+
+
+def build_net_of_classes(config: NetConfig, shares: Sequence[float], seed: int) -> SegmentationNet:
+    """Return the network of `config` with a class for each of `shares`, and weights drawn from `seed`.
+
+    `shares` are the expected shares of the classes, background first, up to a factor; the network begins by predicting
+    them everywhere.
+
+    Raises:
+        ConfigError: no network is named `config.name`.
+    """
+    net = builder_of(config.name)(config, len(shares))
+    _draw_weights(net, torch.tensor(shares), torch.Generator().manual_seed(seed))
     return net
 
 
-def _draw_weights(net: SegmentationNet, labels: LabelSet, generator: torch.Generator) -> None:
+def _draw_weights(net: SegmentationNet, shares: torch.Tensor, generator: torch.Generator) -> None:
     """Draw the weights. BatchNorm starts as the identity; biases start at zero, except for two kinds of layers."""
     # Means of rectified features hardly vary, so that a pyramid's channel that starts below zero would stay at zero.
     pooled = [module.convolution for module in net.modules() if isinstance(module, PyramidBranch)]
@@ -44,11 +58,9 @@ def _draw_weights(net: SegmentationNet, labels: LabelSet, generator: torch.Gener
             if module.bias is not None:
                 nn.init.constant_(module.bias, 1.0 if module in pooled else 0.0)
     # The heads start at the constant prediction with the lowest loss, which they would otherwise learn first.
-    shares = [PAPER_SHARES.get(name, _SMALL_SHARE) for name in labels.class_names]
-    prior = torch.tensor(shares) * torch.tensor(LossConfig().weights(labels))
     with torch.no_grad():
         for head in (net.head, *net.auxiliary_heads):
-            head.get_parameter("bias").copy_((prior / prior.sum()).log())
+            head.get_parameter("bias").copy_((shares / shares.sum()).log())
 
 
 def _spread(module: nn.Conv2d | nn.Conv3d | nn.ConvTranspose3d) -> float:
