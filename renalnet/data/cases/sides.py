@@ -76,6 +76,11 @@ class Box:
         above = np.subtract(self.high_mm, other.high_mm) >= -tolerance_mm
         return bool(below.all() and above.all())
 
+    def holds_centre_of(self, other: "Box") -> bool:
+        """Whether the centre of the other box is inside this one."""
+        centre = np.array(other.centre_mm)
+        return bool((centre >= self.low_mm).all() and (centre <= self.high_mm).all())
+
     def share_of(self, mask: MaskArray, grid: Grid) -> float:
         """Return the share of a mask's voxels with their centre in the box, 0 to 1. It is 0 for an empty mask."""
         lines = [

@@ -7,7 +7,7 @@ describe how atlases are aligned and combined, so all of this is reconstruction.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from scipy import ndimage
@@ -87,17 +87,30 @@ class Evidence:
         return float(np.prod(factors))
 
 
+class KidneyEvidence(Protocol):
+    """What shows that something is a kidney."""
+
+    @property
+    def confidence(self) -> float:
+        """Confidence that it is one, 0 to 1."""
+        ...
+
+
 @dataclass(frozen=True)
 class FoundKidney:
     """A kidney with its tumor, as found in a scan."""
 
     box: Box
-    """Box that contains the kidney with a margin on each side, and in-plane at least `IN_PLANE_MM`."""
+    """Box that contains the kidney with a margin on each side. That of the atlases has in-plane at least
+    `IN_PLANE_MM`."""
     outline: Box
     """Box of the outline without margin."""
     confidence: float
-    """Confidence of the evidence, 0 to 1. A kidney below `LOW_CONFIDENCE` is doubtful."""
-    evidence: Evidence
+    """Confidence, 0 to 1. A kidney below `LOW_CONFIDENCE` is doubtful."""
+    evidence: KidneyEvidence
+    """Evidence of the atlases or of the network that found it."""
+    notes: tuple[str, ...] = ()
+    """Remarks for the user, such as that the scan shows only a part of the kidney."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from renalnet.data.phantom import PaintedCase, paint_abdomen
 from renalnet.errors import InputError
 
 CONFIG = PrepareConfig()
-COARSE = PhantomConfig(shape=(60, 110, 110), spacing_mm=(5.0, 3.2, 3.2))
+COARSE = PhantomConfig(shape=(60, 110, 110), spacing_mm=(5.0, 3.2, 3.2), contrast="narrow")
 SLENDER_TO_BROAD = [AtlasCandidate(f"p{index}", 280.0 + 5 * index, 2) for index in range(16)]
 
 

@@ -11,12 +11,12 @@ from renalnet.data.images.resampling import regrid_image
 from renalnet.data.images.volume import Grid, Volume, canonical, read_volume
 from renalnet.data.localise.atlas import Atlas, make_atlas
 from renalnet.data.localise.localiser import LOW_CONFIDENCE, Evidence, Localisation, localise
-from renalnet.data.phantom import PaintedCase, paint_abdomen, paint_head
+from renalnet.data.phantom import PaintedCase, paint_abdomen, paint_other_part
 from renalnet.errors import InputError
 from renalnet.types import MaskArray
 
 CONFIG = PrepareConfig()
-COARSE = PhantomConfig(shape=(60, 110, 110), spacing_mm=(5.0, 3.2, 3.2))
+COARSE = PhantomConfig(shape=(60, 110, 110), spacing_mm=(5.0, 3.2, 3.2), contrast="narrow")
 LIKE_A_KIDNEY = Evidence(0.6, 0.9, 0.97, 160.0, 170.0)
 
 
@@ -73,7 +73,7 @@ def test_a_scan_that_ends_at_the_kidneys_suffices(phantom: PaintedCase, atlases:
 
 
 def test_a_long_scan_is_searched_from_end_to_end(phantom: PaintedCase, atlases: list[Atlas]) -> None:
-    head = paint_head(COARSE, 0)
+    head = paint_other_part("head", COARSE, 0)
     z, y, x = phantom.image.grid.origin_mm
     image = np.concatenate([phantom.image.array, phantom.image.array[-1:].repeat(20, axis=0), head.array])
     grid = Grid.axis_aligned(image.shape, phantom.image.grid.spacing_mm, (z, y, x))
@@ -98,7 +98,7 @@ def test_images_without_kidneys_are_doubtful(phantom: PaintedCase, atlases: list
     noise = np.random.default_rng(0).integers(-1000, 1000, shape).astype(np.int16)
     top = int(np.flatnonzero(phantom.label.array.any(axis=(1, 2)))[-1]) + 2
     image = {
-        "head": paint_head(COARSE, 1),
+        "head": paint_other_part("head", COARSE, 1),
         "air": Volume(np.full(shape, -1000, np.int16), grid),
         "one value": Volume(np.zeros(shape, np.int16), grid),
         "noise": Volume(noise, grid),
@@ -172,7 +172,7 @@ def test_an_atlas_with_one_labelled_voxel_finds_no_kidney(phantom: PaintedCase, 
 def test_both_kidneys_of_a_real_patient_are_found(real_data: Path) -> None:
     folder = real_data / "ct" / "totalsegmentator"
     scan = canonical(read_volume(folder / "example_ct.nii.gz"), is_label=False)
-    fine = PhantomConfig(seed=1)
+    fine = PhantomConfig(seed=1, contrast="narrow")
     painted = [paint_abdomen(fine, index) for index in range(8)]
     used = [make_atlas(f"p{i}", p.image, p.label, CONFIG, synthetic=True) for i, p in enumerate(painted)]
     found = localise(scan, used, CONFIG)
