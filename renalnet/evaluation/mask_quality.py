@@ -12,8 +12,9 @@ The weight of each sign is learned from validation cases, whose truth is known (
 good as these cases are numerous and similar to the cases it is applied to.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from renalnet.config import LabelSet
 from renalnet.data.images.grid import voxel_ml
 from renalnet.evaluation.overlap import dice
-from renalnet.inference.components import pieces_of
+from renalnet.evaluation.pieces import pieces_of
 from renalnet.types import FloatArray, LabelArray, MaskArray, Triple
 
 Values = NDArray[np.float64]
@@ -144,6 +145,19 @@ class Calibration:
     def estimate(self, signs: Values) -> Values:
         """Return the estimated Dice (m,), 0 to 1, of masks with signs (m, k) in the order of `calibrate`."""
         return np.clip(self.mean + (signs - self.centre) / self.scale @ self.weights, 0, 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain numbers and lists; an infinite scale is None, because JSON has no infinity."""
+        scale = [value if np.isfinite(value) else None for value in self.scale.tolist()]
+        arrays = {"centre": self.centre.tolist(), "scale": scale, "weights": self.weights.tolist()}
+        return {**arrays, "mean": self.mean, "left_out": self.left_out.tolist(), "error": self.error}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Calibration":
+        """Return the calibration that `to_json` wrote. Raises KeyError, TypeError or ValueError for other values."""
+        scale = [np.inf if value is None else value for value in values["scale"]]
+        centre, weights, left_out = (np.array(values[name], np.float64) for name in ("centre", "weights", "left_out"))
+        return cls(centre, np.array(scale, np.float64), weights, values["mean"], left_out, values["error"])
 
 
 def calibrate(signs: Values, dice_known: Values) -> Calibration | None:

@@ -7,11 +7,9 @@ from numpy.typing import NDArray
 
 from renalnet.config import ComponentsConfig, LabelSet
 from renalnet.data.images.grid import voxel_ml
+from renalnet.evaluation.pieces import pieces_of
 from renalnet.inference.post_processing import Evidence
 from renalnet.types import BACKGROUND, LabelArray, MaskArray, Triple
-
-CONNECTIVITY = 18
-"""Number of neighbours of a voxel: those that share a face or an edge with it."""
 
 
 def keep_largest(labels: LabelArray, spacing_mm: Triple, config: ComponentsConfig, label_set: LabelSet) -> LabelArray:
@@ -62,19 +60,6 @@ def _box(mask: MaskArray) -> tuple[slice, ...] | None:
             return None
         spans.append(slice(int(found[0]), int(found[-1]) + 1))
     return tuple(spans)
-
-
-def pieces_of(mask: MaskArray) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Find the 18-connected components of a boolean mask (z, y, x).
-
-    Returns:
-        The number of each voxel's component, from 1, with 0 outside the mask; and the number of voxels of each.
-    """
-    # Imported here, because a training run does not need it.
-    import cc3d
-
-    components = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=CONNECTIVITY, binary_image=True)
-    return components, np.bincount(components.ravel())
 
 
 def _largest(components: NDArray[Any], sizes: NDArray[np.int64]) -> int:

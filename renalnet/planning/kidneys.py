@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from renalnet.config import LabelSet
+from renalnet.evaluation.pieces import pieces_of
 from renalnet.evaluation.surface import bounding_box
-from renalnet.inference.components import pieces_of
 from renalnet.types import BACKGROUND, LabelArray, MaskArray, Triple
 
 MIN_ML: Final = 10.0

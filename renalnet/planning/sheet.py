@@ -14,7 +14,7 @@ import numpy as np
 
 from renalnet.data.images.grid import voxel_ml
 from renalnet.evaluation.overlap import volume_ml
-from renalnet.inference.components import pieces_of
+from renalnet.evaluation.pieces import pieces_of
 from renalnet.planning.area import contact_cm2, surface_cm2
 from renalnet.planning.extent import Points, axial_diameter_mm, covariance, diameter_mm, voxel_centres_mm
 from renalnet.planning.kidneys import Kidney

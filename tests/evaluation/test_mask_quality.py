@@ -1,11 +1,13 @@
 """Signs of a mask without its truth, and the estimate that is learned from them."""
 
+import json
+
 import numpy as np
 import pytest
 from support.label_sets import ARTERY, CYST, VESSELS
 
 from renalnet.config import KIDNEY_TUMOR, KITS23
-from renalnet.evaluation.mask_quality import MIN_CASES, calibrate, expected_dice, signs_of
+from renalnet.evaluation.mask_quality import MIN_CASES, Calibration, calibrate, expected_dice, signs_of
 
 SPACING_MM = (2.0, 1.0, 1.0)
 
@@ -136,3 +138,14 @@ def test_uninformative_signs_give_the_mean():
 def test_too_few_cases_give_no_calibration():
     signs, known = known_cases(MIN_CASES - 1)
     assert calibrate(signs, known) is None
+
+
+def test_json_keeps_a_calibration():
+    """0.6 + 0.2 · (0.9 - 0.5) / 0.4 = 0.8; the second sign was the same in all known cases."""
+    found = Calibration(
+        np.array([0.5, 7.0]), np.array([0.4, np.inf]), np.array([0.2, 0.3]), 0.6, np.array([0.5, 0.7]), 0.05
+    )
+    text = json.dumps(found.to_json(), allow_nan=False)
+    back = Calibration.from_json(json.loads(text))
+    assert back.estimate(np.array([[0.9, 8.0]])) == pytest.approx([0.8])
+    assert (back.scale.tolist(), back.left_out.tolist(), back.error) == ([0.4, np.inf], [0.5, 0.7], 0.05)
