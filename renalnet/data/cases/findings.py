@@ -30,11 +30,13 @@ Code: TypeAlias = Literal[
     "label-empty",
     "label-no-kidney",
     "label-shifted",
+    "label-elsewhere",
     "label-fragments",
     "label-cut",
     "kidney-volume",
     "kidney-volume-outlier",
     "left-right",
+    "mirrored",
     "tumor-volume",
     "tumor-detached",
     "duplicate-image",
@@ -44,6 +46,7 @@ Code: TypeAlias = Literal[
     "phase",
     "split-empty",
     "split-no-tumor",
+    "wrong-axes",
 ]
 """Names of findings. They are stable, because other programs read them."""
 

@@ -15,12 +15,15 @@ from renalnet.data.cases.roi import cut_roi, is_cut, isolate_kidney
 from renalnet.data.cases.sides import Box, Side
 from renalnet.data.checks.case_checks import check_case
 from renalnet.data.localise.atlas import Atlas, describe_candidate, load_atlases, make_atlas
-from renalnet.data.localise.localiser import LOW_CONFIDENCE, localise
+from renalnet.data.localise.localiser import LOW_CONFIDENCE, Evidence
 from renalnet.data.phantom import paint_abdomen
 from renalnet.data.prepare.check_journal import Inspection
+from renalnet.data.prepare.place_checks import check_place
 from renalnet.data.store.index import Origin
 from renalnet.data.store.reader import Roi
 from renalnet.errors import InputError, RenalnetError
+from renalnet.localiser.finder import KidneyFinder
+from renalnet.localiser.network import load_network
 from renalnet.runtime.workers import DIED
 from renalnet.types import Split
 
@@ -52,8 +55,14 @@ def inspect_case(job: InspectJob) -> Inspection:
     except RenalnetError as error:
         return Inspection(job.scan.case, stamp, None, (unreadable_case(job.scan.case, error),))
     facts, findings = check_case(loaded)
-    cut = is_cut(loaded.image.grid, job.config)
-    candidate = None if cut else describe_candidate(job.scan.case, loaded.image, loaded.body)
+    if is_cut(loaded.image.grid, job.config):
+        return Inspection(job.scan.case, stamp, facts, tuple(findings))
+    candidate = describe_candidate(job.scan.case, loaded.image, loaded.body)
+    # An error of the case itself, such as values that are no CT numbers, explains what the localiser would find.
+    # A network that begins at random is what makes the packaged one, which would judge here.
+    is_judged = job.config.localiser_start == "packaged"
+    if is_judged and not any(finding.level == "error" for finding in findings):
+        findings += check_place(loaded)
     return Inspection(job.scan.case, stamp, facts, tuple(findings), candidate)
 
 
@@ -107,7 +116,7 @@ def atlas_of(job: AtlasJob) -> Atlas:
         loaded = load_case(job.scan)
         return make_atlas(job.scan.case, loaded.image, loaded.body, job.config, synthetic=job.synthetic)
     # Not the seed of a painted cohort, which would make a case its own atlas.
-    painted = paint_abdomen(PhantomConfig(seed=job.config.seed + 1), job.phantom_index)
+    painted = paint_abdomen(PhantomConfig(seed=job.config.seed + 1, contrast="narrow"), job.phantom_index)
     return make_atlas(str(job), painted.image, painted.label, job.config, synthetic=True)
 
 
@@ -120,6 +129,8 @@ class CutJob:
     origin: Origin
     atlases: str
     """Path of the atlases, which each process reads once."""
+    localiser: str | None
+    """Path of the localiser's network, likewise; None in a store of an older version, which has none."""
     config: PrepareConfig
 
     def __str__(self) -> str:
@@ -140,23 +151,21 @@ def cut_case(job: CutJob) -> tuple[Roi, Origin]:
 
 
 def _locate(loaded: LoadedCase, side: Side, job: CutJob) -> tuple[Box | None, list[str]]:
-    """Return the outline of the kidney where it was found, else the box of the label.
-
-    The outline is enough, because the ROI is enlarged where the label exceeds it; most ROIs thus keep the paper's
-    width.
-    """
+    """Return the box of the kidney as `predict` would cut it where it was found, else the box of the label."""
     # A case must not find itself by the atlas that was made of it.
-    found = localise(loaded.image, _atlases(job.atlases), job.config, exclude=loaded.case)
+    found = _finder(job.atlases, job.localiser, job.config).find(loaded.image, exclude=loaded.case)
     confidence = found.confidence_of(side)
     notes = [f"{DOUBTFUL} (confidence {confidence:.2f})"] if confidence < LOW_CONFIDENCE else []
     kidney = found.kidney(side)
     mask = loaded.body.array > 0
     if kidney is None or kidney.box.share_of(mask, loaded.label.grid) < _FOUND_SHARE:
         return Box.around(mask, loaded.label.grid), [*notes, NOT_LOCALISED]
-    return kidney.outline, notes
+    # The outline of the atlases is enough, because the ROI is enlarged where the label exceeds it; most ROIs thus keep
+    # the paper's width.
+    return kidney.outline if isinstance(kidney.evidence, Evidence) else kidney.box, notes
 
 
-# One is enough, because the workers of a preparation use the atlases of one store.
+# One is enough, because the workers of a preparation use the files of one store.
 @lru_cache(maxsize=1)
-def _atlases(path: str) -> list[Atlas]:
-    return load_atlases(path)
+def _finder(atlases: str, localiser: str | None, config: PrepareConfig) -> KidneyFinder:
+    return KidneyFinder(load_network(localiser) if localiser else None, load_atlases(atlases), config)

@@ -34,6 +34,15 @@ from renalnet.data.prepare.case_jobs import (
     scan_stamp,
 )
 from renalnet.data.prepare.check_journal import CheckJournal, Inspection
+from renalnet.data.prepare.localiser_jobs import (
+    CoarseJob,
+    LocaliserJob,
+    coarse_of,
+    localiser_key,
+    localiser_of,
+    phantom_jobs,
+    trained_before,
+)
 from renalnet.data.prepare.request import Request, find_all, is_synthetic, passed_over
 from renalnet.data.prepare.summary import PrepareSummary, summarise
 from renalnet.data.store.index import CaseEntry
@@ -48,6 +57,9 @@ from renalnet.types import SPLITS, Split
 
 LEASE_FILE: Final = "writer.json"
 """File in the store's folder that keeps other writers away."""
+MAX_LOCALISER_SCANS: Final = 120
+"""Most scans that the localiser learns from; they are in memory together, with about 1 MB each."""
+_TWO_KIDNEYS: Final = 2
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Function that is called with (`check` or `cut`, number of finished cases, number of all cases)."""
@@ -231,12 +243,13 @@ class _Preparation:
         """Cut the new cases and commit them to the store."""
         manifest = self._base.manifest if self._base else None
         writer = StoreWriter(self._request.out, self._request.config, base=self._base)
-        atlas = self._fit_atlases(writer, assigned)
-        # ROIs depend on settings and atlases alike, so both are in the name of the run.
-        adopted = writer.adopt(f"{fingerprint(self._request.config)}-{atlas.sha256}", self._adoptable(new, assigned))
+        atlas, localiser = self._fit(writer, assigned)
+        # ROIs depend on the settings and on what finds the kidneys, so these are in the name of the run.
+        run = "-".join([fingerprint(self._request.config), atlas.sha256, *([localiser.sha256] if localiser else [])])
+        adopted = writer.adopt(run, self._adoptable(new, assigned))
         done = len(adopted)
         self._notify("cut", done, len(new))
-        jobs = self._cut_jobs(new - adopted, assigned, storage.join(self._request.out, atlas.name))
+        jobs = self._cut_jobs(new - adopted, assigned, atlas, localiser)
         for roi, origin in self._pool.map(cut_case, jobs):
             writer.add(roi, origin)
             done += 1
@@ -246,7 +259,7 @@ class _Preparation:
         facts = writer.write_beside("facts", facts_to_bytes(self._facts(new)))
         normalisation = manifest.normalisation if manifest and not self._request.refit else None
         all_notes = list(dict.fromkeys([*(manifest.notes if manifest else ()), *notes]))
-        writer.finish(normalisation, all_notes, self._provenance(), atlas=atlas, facts=facts)
+        writer.finish(normalisation, all_notes, self._provenance(), atlas=atlas, localiser=localiser, facts=facts)
         # Only now, because an interrupted preparation still needs the journal.
         self._journal.remove()
 
@@ -257,27 +270,59 @@ class _Preparation:
             and entry.origin.stamp == self._journal.stamp(entry.case)
         )
 
-    def _cut_jobs(self, cases: Collection[str], assigned: Mapping[str, Split], atlases: str) -> Iterator[CutJob]:
+    def _cut_jobs(
+        self, cases: Collection[str], assigned: Mapping[str, Split], atlas: FileEntry, localiser: FileEntry | None
+    ) -> Iterator[CutJob]:
+        atlases = storage.join(self._request.out, atlas.name)
+        network = storage.join(self._request.out, localiser.name) if localiser else None
+        config = self._request.config
         for found in self._journal.inspections(cases):
-            yield CutJob(self._scans[found.case], assigned[found.case], found.origin, atlases, self._request.config)
+            yield CutJob(self._scans[found.case], assigned[found.case], found.origin, atlases, network, config)
 
-    def _fit_atlases(self, writer: StoreWriter, assigned: Mapping[str, Split]) -> FileEntry:
-        """Return the store's atlases, or make them of training cases (see `choose_atlases`).
+    def _fit(self, writer: StoreWriter, assigned: Mapping[str, Split]) -> tuple[FileEntry, FileEntry | None]:
+        """Return the store's atlases and the network of its localiser, or make them of training cases.
+
+        A store of an older version stays without a network, so that all of its ROIs are cut in one way.
+        """
+        if self._base and self._base.manifest.atlas and not self._request.refit:
+            return self._base.manifest.atlas, self._base.manifest.localiser
+        candidates = list(self._candidates(assigned))
+        # Written before the cases are cut, because the jobs read both files by their paths.
+        atlas = writer.write_beside("atlas", self._make_atlases(candidates))
+        return atlas, writer.write_beside("localiser", self._make_localiser(candidates))
+
+    def _make_atlases(self, candidates: Sequence[AtlasCandidate]) -> bytes:
+        """Return the file of atlases of training cases (see `choose_atlases`).
 
         Phantoms take the place of cases where too few have a whole CT.
         """
-        before = self._base.manifest.atlas if self._base else None
-        if before and not self._request.refit:
-            return before
         config = self._request.config
-        chosen = choose_atlases(list(self._candidates(assigned)), config.num_atlases, config.seed)
-        if before and self._base and len(chosen) < _num_cases(load_atlases(str(self._base.atlas_path))):
+        chosen = choose_atlases(candidates, config.num_atlases, config.seed)
+        if self._base and self._base.atlas_path and len(chosen) < _num_cases(load_atlases(self._base.atlas_path)):
             raise InputError(
                 f"{self._request.src}: --refit finds only {len(chosen)} scans here for atlases, fewer than the store's "
                 "atlases were made of; choose the folder of all scans"
             )
-        # Written before the cases are cut, because the jobs read the atlases by their path.
-        return writer.write_beside("atlas", atlases_to_bytes(list(self._pool.map(atlas_of, self._atlas_jobs(chosen)))))
+        return atlases_to_bytes(list(self._pool.map(atlas_of, self._atlas_jobs(chosen))))
+
+    def _make_localiser(self, candidates: Sequence[AtlasCandidate]) -> bytes:
+        """Return the file of the localiser's network, trained on training cases with two labelled kidneys.
+
+        With one labelled kidney, the other one may be absent or only not labelled, which would teach the network to
+        overlook it.
+        """
+        config = self._request.config
+        names = sorted(candidate.name for candidate in candidates if candidate.num_kidneys == _TWO_KIDNEYS)
+        # Painted scans are those that have taught the packaged network, and `localiser_phantoms` adds more of them.
+        own = [] if is_synthetic(self._request.src) else [self._scans[name] for name in names[:MAX_LOCALISER_SCANS]]
+        key = localiser_key(config, [scan_stamp(scan) for scan in own])
+        known = trained_before(str(self._request.out), key)
+        if known is not None:
+            return known
+        jobs = [*map(CoarseJob, own), *phantom_jobs(config.localiser_phantoms)] if config.localiser_steps else []
+        scans = tuple(self._pool.map(coarse_of, jobs))
+        (content,) = self._pool.map(localiser_of, [LocaliserJob(scans, config, key)])
+        return content
 
     def _candidates(self, assigned: Mapping[str, Split]) -> Iterator[AtlasCandidate]:
         """Yield the training cases of `src` with a whole CT; those that the store already has are read again."""

@@ -78,6 +78,8 @@ class Manifest:
     notes: tuple[str, ...] = ()
     """Warnings of the preparation, in the order in which they were given."""
     about: Provenance = Provenance()
+    localiser: FileEntry | None = None
+    """File of the coarse network by which kidneys were found; None in stores of older versions."""
 
     @property
     def synthetic(self) -> bool:
@@ -87,7 +89,7 @@ class Manifest:
     @property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that depend on the shards, the configuration and the normalisation."""
-        # Notes, facts and atlases are left out, because a training run does not see them.
+        # Notes, facts, atlases and the localiser are left out, because a training run does not see them.
         parts = [
             fingerprint(self.config),
             asdict(self.normalisation),
@@ -108,6 +110,7 @@ class Manifest:
             "shards": [asdict(shard) for shard in self.shards],
             "atlas": asdict(self.atlas) if self.atlas else None,
             "facts": asdict(self.facts) if self.facts else None,
+            **({"localiser": asdict(self.localiser)} if self.localiser else {}),
         }
         return {**values, "checksum": _checksum(values)}
 
@@ -127,12 +130,13 @@ class Manifest:
             facts,
             tuple(values["notes"]),
             replace(about, complete_splits=tuple(about.complete_splits)),
+            FileEntry(**values["localiser"]) if "localiser" in values else None,
         )
 
     @property
     def beside(self) -> tuple[FileEntry, ...]:
-        """The files beside the shards: index, atlases and facts."""
-        return tuple(entry for entry in (self.index, self.atlas, self.facts) if entry)
+        """The files beside the shards: index, atlases, network of the localiser and facts."""
+        return tuple(entry for entry in (self.index, self.atlas, self.localiser, self.facts) if entry)
 
 
 def _checksum(values: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@
     STORE/index-HASH.parquet             one row per case: split, size, class counts, geometry, grid of the scan
     STORE/facts-HASH.parquet             facts of each case, as the checks measured them
     STORE/atlas-HASH.safetensors         atlases by which kidneys were found
+    STORE/localiser-HASH.safetensors     weights of the coarse network by which they were found
     STORE/shards/train-HASH.parquet      int16 HU and uint8 labels; a case is in one shard, a shard in one split
 
 Files are named by their content, so that a name in the manifest always means the same content. The manifest is written

@@ -21,7 +21,7 @@ from renalnet.types import SPLITS, Split
 UNKNOWN: Final = Provenance()
 UNKNOWN_ORIGIN: Final = Origin()
 _SHARD_NAME: Final = re.compile(rf"({'|'.join(SPLITS)})-[0-9a-f]{{16}}\.parquet")
-_BESIDE_NAME: Final = re.compile(r"(index|facts|atlas)-[0-9a-f]{16}\.(parquet|safetensors)")
+_BESIDE_NAME: Final = re.compile(r"(index|facts|atlas|localiser)-[0-9a-f]{16}\.(parquet|safetensors)")
 # A name as `storage.temporary_name` gives it, left over from a killed process.
 _TEMPORARY_NAME: Final = re.compile(r"\..*\.parquet\.[0-9a-f]{8}\.tmp")
 
@@ -81,9 +81,9 @@ class StoreWriter:
         if builder.num_bytes >= self._config.shard_mb * 2**20:
             self._flush(roi.split)
 
-    def write_beside(self, prefix: Literal["index", "facts", "atlas"], content: bytes) -> FileEntry:
+    def write_beside(self, prefix: Literal["index", "facts", "atlas", "localiser"], content: bytes) -> FileEntry:
         """Write a file beside the shards; it belongs to the store after it was passed to `finish`."""
-        entry = FileEntry.of(prefix, content, "safetensors" if prefix == "atlas" else "parquet")
+        entry = FileEntry.of(prefix, content, "safetensors" if prefix in ("atlas", "localiser") else "parquet")
         storage.write_bytes(storage.join(self._path, entry.name), content)
         return entry
 
@@ -94,6 +94,7 @@ class StoreWriter:
         about: Provenance = UNKNOWN,
         *,
         atlas: FileEntry | None = None,
+        localiser: FileEntry | None = None,
         facts: FileEntry | None = None,
     ) -> Store:
         """Write the open shards, the index, and last the manifest; remove files that the manifest does not name.
@@ -103,6 +104,7 @@ class StoreWriter:
             notes: warnings for the manifest.
             about: origin of the scans; its digest is computed here.
             atlas: file of the atlases, from `write_beside`.
+            localiser: file of the coarse network, from `write_beside`.
             facts: file of the facts, from `write_beside`.
 
         Raises:
@@ -116,7 +118,7 @@ class StoreWriter:
         shards = tuple(self._shards[name] for name in sorted(self._shards))
         entry = self.write_beside("index", index.to_bytes())
         about = replace(about, digest=index.digest())
-        manifest = Manifest(self._config, normalisation, entry, shards, atlas, facts, tuple(notes), about)
+        manifest = Manifest(self._config, normalisation, entry, shards, atlas, facts, tuple(notes), about, localiser)
         # Checked as late as possible, because another writer may commit until the next line.
         self._refuse_other_writer()
         storage.write_json(storage.join(self._path, MANIFEST), manifest.to_json())

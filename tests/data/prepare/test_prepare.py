@@ -28,8 +28,8 @@ from renalnet.runtime.lease import Lease
 from renalnet.runtime.workers import Workers
 
 ROOT = Path(__file__).parents[3]
-PHANTOM = PhantomConfig(shape=(60, 110, 110), spacing_mm=(5.0, 3.2, 3.2))
-WHOLE = PrepareConfig(spacing_mm=(3.0, 2.0, 2.0), num_atlases=2, atlas_spacing_mm=8.0)
+PHANTOM = PhantomConfig(shape=(60, 110, 110), spacing_mm=(5.0, 3.2, 3.2), contrast="narrow")
+WHOLE = PrepareConfig(spacing_mm=(3.0, 2.0, 2.0), num_atlases=2, atlas_spacing_mm=8.0, localiser_steps=0)
 CUT = PrepareConfig(spacing_mm=None, localise="cut", num_atlases=1, slab_slices=4)
 GRID = Grid.axis_aligned((12, 40, 40), (2.0, 1.0, 1.0))
 EMPTY_LABEL = Volume(np.zeros(GRID.shape, np.uint8), GRID)

@@ -158,8 +158,8 @@ def test_the_stamp_of_a_default_scan_is_that_of_the_versions_before(tmp_path: Pa
 
 STAMP_BEFORE = "6b52e74927c90dab"
 
-PHANTOM = PhantomConfig(shape=(60, 110, 110), spacing_mm=(5.0, 3.2, 3.2))
-WHOLE = PrepareConfig(spacing_mm=(3.0, 2.0, 2.0), num_atlases=1, atlas_spacing_mm=8.0)
+PHANTOM = PhantomConfig(shape=(60, 110, 110), spacing_mm=(5.0, 3.2, 3.2), contrast="narrow")
+WHOLE = PrepareConfig(spacing_mm=(3.0, 2.0, 2.0), num_atlases=1, atlas_spacing_mm=8.0, localiser_steps=0)
 
 
 def whole_scan(folder: Path, labels: LabelSet, *, vein: bool) -> ScanCase:
@@ -190,8 +190,8 @@ def test_another_structure_changes_neither_checks_nor_atlas_nor_roi(tmp_path: Pa
     assert contents[0] == contents[1]
     path = tmp_path / "atlas.parquet"
     path.write_bytes(atlases_to_bytes([atlas_of(AtlasJob(config, True, None, 0))]))
-    without, _ = cut_case(CutJob(plain, "train", expected.origin, str(path), WHOLE))
-    roi, _ = cut_case(CutJob(scan, "train", found.origin, str(path), config))
+    without, _ = cut_case(CutJob(plain, "train", expected.origin, str(path), None, WHOLE))
+    roi, _ = cut_case(CutJob(scan, "train", found.origin, str(path), None, config))
     assert (roi.grid, roi.notes) == (without.grid, ())
     assert without.notes == ()
     np.testing.assert_array_equal(roi.image, without.image)
