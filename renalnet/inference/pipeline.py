@@ -18,7 +18,7 @@ from renalnet.inference.stitching import Stitched
 from renalnet.nets import SegmentationNet, build_net, bundle
 from renalnet.nets.folded import folded
 from renalnet.runtime.device import Device, pick_device
-from renalnet.types import HuArray, LabelArray, Triple
+from renalnet.types import FloatArray, HuArray, LabelArray, Triple
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Segmentation:
     """Majority vote of the sub-volumes."""
     final: LabelArray
     """Labels after all operations of post-processing that are on."""
+    probability: FloatArray
+    """Mean class probabilities (C, z, y, x) of the vote."""
 
 
 def load_bundle(folder: str) -> Model:
@@ -107,4 +109,5 @@ def segment_roi(model: Model, image: HuArray, spacing_mm: Triple, config: Infere
     """
     vote = vote_roi(model, image, config.stitch)
     evidence = Evidence(vote.probability, image, spacing_mm, model.labels)
-    return Segmentation(vote.labels, post_process(vote.labels, evidence, config.operations.values()))
+    final = post_process(vote.labels, evidence, config.operations.values())
+    return Segmentation(vote.labels, final, vote.probability)

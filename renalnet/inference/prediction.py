@@ -4,12 +4,12 @@ A DICOM series also gets a DICOM segmentation. Scans are predicted one after the
 stop the others.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -17,17 +17,27 @@ from renalnet.config import InferenceConfig, LabelSet, PrepareConfig, override, 
 from renalnet.data.cases.layouts import find_scans
 from renalnet.data.cases.loading import is_series, load_scan
 from renalnet.data.cases.roi import CUT_FIELD_FACTOR, cut_scan, is_cut
-from renalnet.data.cases.sides import SIDES, Box, Side
+from renalnet.data.cases.sides import SIDES, Side
 from renalnet.data.dicom.segmentation_writer import write_segmentation
 from renalnet.data.images.hounsfield import to_hounsfield
 from renalnet.data.images.volume import Grid, Volume, image_stem, to_source, write_volume
-from renalnet.data.localise.atlas import ATLAS_FILE, Atlas, load_atlases
-from renalnet.data.localise.localiser import LOW_CONFIDENCE, Localisation, localise
+from renalnet.data.localise.atlas import ATLAS_FILE, load_atlases
+from renalnet.data.localise.localiser import LOW_CONFIDENCE, FoundKidney
 from renalnet.errors import CheckpointError, InputError
-from renalnet.inference.pipeline import Model, inference_config, load_bundle, segment_roi
+from renalnet.evaluation.mask_quality import signs_of
+from renalnet.inference.familiarity import kidney_remarks, mean_kidney_hu, scan_remarks
+from renalnet.inference.mask_evidence import evidence_of
+from renalnet.inference.pipeline import Model, Segmentation, inference_config, load_bundle, segment_roi
+from renalnet.inference.quality_file import BundleQuality, MaskQuality, TrainingScans, read_quality
+from renalnet.localiser.finder import KidneyFinder
+from renalnet.localiser.network import LOCALISER_FILE, load_network, packaged_network
+from renalnet.nets.packaged import bundle_folder
 from renalnet.runtime import storage
 from renalnet.runtime.workers import DIED
 from renalnet.types import HuArray, LabelArray, Shape, Triple
+
+TRIED_CONFIDENCE: Final = 0.1
+"""Confidence of the localiser from which the box of a doubtful kidney is segmented, so that the mask can decide."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +46,14 @@ class Predictor:
 
     model: Model
     """Networks of the bundle."""
-    atlases: Sequence[Atlas]
-    """Atlases by which the kidneys are found."""
+    finder: KidneyFinder
+    """Network and atlases by which the kidneys are found."""
     prepare: PrepareConfig
     """Configuration by which ROIs are cut, as those that the model was trained on."""
     inference: InferenceConfig
     """Stitched inference and post-processing."""
+    quality: BundleQuality = field(default_factory=BundleQuality)
+    """What the bundle states of the quality of its masks and of its training scans."""
 
     def segment_file(self, path: str | Path, *, series: str | None = None) -> "Prediction":
         """Segment a scan: a NIfTI, NRRD or MetaImage file, or a folder of DICOM slices.
@@ -94,12 +106,21 @@ class Prediction:
     segmented: tuple[Side, ...]
     """Sides whose kidney was found with enough confidence to be segmented."""
     warnings: tuple[str, ...]
-    """One line for each kidney that was left out, and one for an empty mask."""
+    """One line for each kidney that was left out, for an empty mask, and for what the model was not trained for."""
+    side_quality: dict[Side, MaskQuality] = field(default_factory=dict)
+    """Estimated quality by segmented side; empty where the bundle has no calibration, and for an ROI already cut."""
+    roi_quality: MaskQuality | None = None
+    """Estimated quality for a scan that is already cut to an ROI; else None."""
 
     def to_json(self) -> dict[str, Any]:
         """Return everything but the mask; `confidence` is the lowest of the segmented sides, null without one."""
         kidneys = {
-            side: {"segmented": side in self.segmented, "confidence": value, "volume_ml": self.side_ml.get(side)}
+            side: {
+                "segmented": side in self.segmented,
+                "confidence": value,
+                "volume_ml": self.side_ml.get(side),
+                "quality": _quality_json(self.side_quality.get(side)),
+            }
             for side, value in self.confidence.items()
         }
         lowest = min((self.confidence[side] for side in self.segmented), default=None)
@@ -107,58 +128,105 @@ class Prediction:
             "volume_ml": self.volume_ml,
             "confidence": lowest,
             "kidneys": kidneys,
+            "quality": _quality_json(self.roi_quality),
             "warnings": list(self.warnings),
         }
 
 
+def _quality_json(quality: MaskQuality | None) -> dict[str, Any] | None:
+    return asdict(quality) if quality else None
+
+
 def load_predictor(folder: str | Path, assignments: Sequence[str] = ()) -> Predictor:
-    """Load the `best` folder of a study, or the folder of a finished `renalnet train`.
+    """Load the `best` folder of a study, the folder of a finished `renalnet train`, or the packaged bundle.
 
     The bundle of `renalnet train` is used with the default post-processing.
 
     Args:
-        folder: folder of the bundle.
+        folder: folder of the bundle; `packaged` for the bundle of the package.
         assignments: `key.sub=value` that override the bundle's `InferenceConfig`.
 
     Raises:
-        CheckpointError: the folder is neither of the two, or is damaged.
+        CheckpointError: the folder is none of these, or is damaged.
         ConfigError: an assignment is wrong.
     """
-    model = load_bundle(storage.absolute(folder))
+    folder = storage.absolute(bundle_folder(folder))
+    model = load_bundle(folder)
     if "roi" not in model.config or not storage.exists(storage.join(folder, ATLAS_FILE)):
         raise CheckpointError(
             f"{folder}: states no ROI configuration or lacks {ATLAS_FILE}; name the `best` folder of a study, or the "
             "folder of a finished `renalnet train`"
         )
-    return Predictor(
-        model,
-        load_atlases(storage.join(folder, ATLAS_FILE)),
-        parse(PrepareConfig, model.config["roi"]),
-        override(inference_config(model.config), assignments),
-    )
+    prepare = parse(PrepareConfig, model.config["roi"])
+    inference = override(inference_config(model.config), assignments)
+    return Predictor(model, _finder(folder, prepare), prepare, inference, read_quality(folder))
+
+
+def _finder(folder: str | Path, prepare: PrepareConfig) -> KidneyFinder:
+    own = storage.join(folder, LOCALISER_FILE)
+    # The atlases alone, which a bundle of an older version has, miss too many kidneys of real scans.
+    network = load_network(own) if storage.exists(own) else packaged_network()
+    return KidneyFinder(network, load_atlases(storage.join(folder, ATLAS_FILE)), prepare)
+
+
+@dataclass(frozen=True)
+class _SegmentedBox:
+    """What was segmented in the box of one kidney, or in a scan that is already cut to an ROI."""
+
+    found: FoundKidney | None
+    """The kidney that the localiser found there; None for a scan that is already cut."""
+    confidence: float
+    """Confidence that the mask is a kidney, 0 to 1."""
+    labels: LabelArray
+    """Labels on the grid of the scan's file."""
+    kidney_hu: float | None
+    """Mean CT number of the kidney; None without a voxel of it."""
+    quality: MaskQuality | None
+    """Estimated quality; None where the bundle has no calibration."""
 
 
 def predict_image(predictor: Predictor, image: Volume, source: Grid) -> Prediction:
     """Segment the kidneys of a scan that are found with enough confidence; warnings name the others.
 
-    Where no kidney is found, the mask is empty and a warning states it.
+    Where the localiser is in doubt, its box is segmented too, and the mask itself shows whether it is a kidney. Where
+    no kidney is found, the mask is empty and a warning states it.
 
     Args:
         predictor: result of `load_predictor`.
         image: canonical volume of int16 HU, from `load_scan`.
         source: grid of the scan's file, which will be the grid of the mask.
     """
-    found = None if is_cut(image.grid, predictor.prepare) else localise(image, predictor.atlases, predictor.prepare)
-    sides = found.confident_sides if found else ()
-    boxes: list[Box | None] = [found.box(side) for side in sides] if found else [None]
-    parts = [_segment_box(predictor, image, box, source) for box in boxes]
+    is_roi = is_cut(image.grid, predictor.prepare)
+    tried = {} if is_roi else _segment_kidneys(predictor, image, source)
+    kept = {side: each for side, each in tried.items() if each.confidence >= LOW_CONFIDENCE}
+    roi = _segment_box(predictor, image, None, source) if is_roi else None
+    boxes = [roi] if roi else list(kept.values())
     labels = predictor.model.labels
-    array = _joined(parts, source.shape, labels)
-    # A scan that is already cut to an ROI has a part but no side.
-    by_side = {side: _volume_ml(part, source, labels) for side, part in zip(sides, parts, strict=False)}
-    confidence = {side: found.confidence_of(side) for side in SIDES} if found else {}
-    warnings = _warnings(found, predictor.prepare, is_empty=not array.any())
-    return Prediction(Volume(array, source), _volume_ml(array, source, labels), by_side, confidence, sides, warnings)
+    array = _joined([each.labels for each in boxes], source.shape, labels)
+    by_side = {side: _volume_ml(each.labels, source, labels) for side, each in kept.items()}
+    confidence = {} if is_roi else {side: tried[side].confidence if side in tried else 0.0 for side in SIDES}
+    warnings = _warnings(confidence, kept, predictor.prepare, is_empty=not array.any())
+    return Prediction(
+        mask=Volume(array, source),
+        volume_ml=_volume_ml(array, source, labels),
+        side_ml=by_side,
+        confidence=confidence,
+        segmented=tuple(kept),
+        warnings=(*warnings, *_remarks(image, predictor.quality.training, kept, roi)),
+        side_quality={side: each.quality for side, each in kept.items() if each.quality},
+        roi_quality=roi.quality if roi else None,
+    )
+
+
+def _segment_kidneys(predictor: Predictor, image: Volume, source: Grid) -> dict[Side, _SegmentedBox]:
+    """Segment the box of each side, unless nothing there resembles a kidney."""
+    found = predictor.finder.find(image)
+    kidneys = {side: found.kidney(side) for side in SIDES}
+    return {
+        side: _segment_box(predictor, image, kidney, source)
+        for side, kidney in kidneys.items()
+        if kidney and kidney.confidence >= TRIED_CONFIDENCE
+    }
 
 
 def _joined(parts: Sequence[LabelArray], shape: Shape, labels: LabelSet) -> LabelArray:
@@ -199,36 +267,65 @@ def _stem(scan: Path) -> str:
     return image_stem(scan.name) or scan.name.removesuffix(".dcm")
 
 
-def _no_kidney(found: Localisation, prepare: PrepareConfig) -> str:
-    confidence = ", ".join(f"{side} {found.confidence_of(side):.2f}" for side in SIDES)
+def _no_kidney(confidence: Mapping[Side, float], prepare: PrepareConfig) -> str:
+    of_sides = ", ".join(f"{side} {value:.2f}" for side, value in confidence.items())
     return (
-        f"no kidney found (confidence {confidence}; {LOW_CONFIDENCE} is needed); name a CT of the abdomen, or one cut "
+        f"no kidney found (confidence {of_sides}; {LOW_CONFIDENCE} is needed); name a CT of the abdomen, or one cut "
         f"to a kidney, at most {CUT_FIELD_FACTOR * prepare.window_mm:.0f} mm wide"
     )
 
 
-def _warnings(found: Localisation | None, prepare: PrepareConfig, *, is_empty: bool) -> tuple[str, ...]:
-    """Return a line for each kidney that is left out, or one for both, and one for an empty mask."""
+def _warnings(
+    confidence: Mapping[Side, float], kept: Mapping[Side, _SegmentedBox], prepare: PrepareConfig, *, is_empty: bool
+) -> tuple[str, ...]:
+    """Return a line for each kidney that is left out, or one for both, for each remark, and for an empty mask."""
     # A mask without a segmented kidney is always empty, so its own warning would repeat this one.
-    if found and not found.confident_sides:
-        return (_no_kidney(found, prepare),)
-    empty = ("no kidney was segmented",) if is_empty else ()
-    if not found:
-        return empty
-    doubts = tuple(
-        f"{side} kidney not segmented: confidence {found.confidence_of(side):.2f}, {LOW_CONFIDENCE} is needed"
-        for side in SIDES
-        if side not in found.confident_sides
-    )
-    return (*doubts, *empty)
+    if confidence and not kept:
+        return (_no_kidney(confidence, prepare),)
+    doubts = [
+        f"no {side} kidney segmented (confidence {value:.2f}, {LOW_CONFIDENCE} is needed); it may be absent, outside "
+        "the scan, or missed"
+        for side, value in confidence.items()
+        if side not in kept
+    ]
+    remarks = [f"{side} kidney: {note}" for side, each in kept.items() if each.found for note in each.found.notes]
+    return (*doubts, *remarks, *(("no kidney was segmented",) if is_empty else ()))
 
 
-def _segment_box(predictor: Predictor, image: Volume, box: Box | None, source: Grid) -> LabelArray:
-    roi = cut_scan(image, box, predictor.prepare)
+def _remarks(
+    image: Volume, training: TrainingScans | None, kept: Mapping[Side, _SegmentedBox], roi: _SegmentedBox | None
+) -> Iterator[str]:
+    """Yield a line for everything that the model was not trained for."""
+    yield from scan_remarks(image, training, is_cut=roi is not None)
+    kidneys = {"the kidney": roi} if roi else {f"{side} kidney": each for side, each in kept.items()}
+    for name, each in kidneys.items():
+        yield from kidney_remarks(each.kidney_hu, name, training)
+
+
+def _segment_box(predictor: Predictor, image: Volume, kidney: FoundKidney | None, source: Grid) -> _SegmentedBox:
+    """Segment the ROI of a kidney, or the whole scan if `kidney` is None."""
+    roi = cut_scan(image, kidney.box if kidney else None, predictor.prepare)
     array = np.ascontiguousarray(roi.array)
     found = segment_roi(predictor.model, array, roi.grid.spacing_mm, predictor.inference)
     on_source: LabelArray = to_source(Volume(found.final, roi.grid), source).array
-    return on_source
+    confidence = _confidence(kidney, found, roi.grid, predictor.model.labels) if kidney else 1.0
+    kidney_hu = mean_kidney_hu(array, found.final, predictor.model.labels)
+    return _SegmentedBox(kidney, confidence, on_source, kidney_hu, _estimate(predictor, found, roi.grid.spacing_mm))
+
+
+def _estimate(predictor: Predictor, found: Segmentation, spacing_mm: Triple) -> MaskQuality | None:
+    learned = predictor.quality.learned
+    if not learned:
+        return None
+    labels = predictor.model.labels
+    return learned.estimate(signs_of(found.probability, found.network, found.final, spacing_mm, labels))
+
+
+def _confidence(kidney: FoundKidney, found: Segmentation, grid: Grid, labels: LabelSet) -> float:
+    """Return the confidence of the localiser or, where that is in doubt, of the mask itself."""
+    if kidney.confidence >= LOW_CONFIDENCE:
+        return kidney.confidence
+    return evidence_of(found.probability, found.network, grid.spacing_mm, labels).confidence
 
 
 @dataclass(frozen=True)
@@ -313,11 +410,19 @@ def predict_scan(job: ScanJob, read: Read | None = None) -> ScanReport:
         )
     storage.write_json(f"{job.stem}.json", prediction.to_json())
     # A scan that is already cut to an ROI has no confidence; an empty mask of it is a warning, not a failure.
-    if prediction.confidence and not prediction.segmented:
-        return ScanReport(failure=f"{job.scan}: {prediction.warnings[0]}; the mask that was written is empty")
-    volumes = ", ".join(f"{label} {volume:.1f} ml" for label, volume in prediction.volume_ml.items())
     warnings = tuple(f"{job.scan}: {warning}" for warning in prediction.warnings)
-    return ScanReport(f"{job.stem}.nii.gz: {volumes}", warnings)
+    if prediction.confidence and not prediction.segmented:
+        return ScanReport(warnings=warnings[1:], failure=f"{warnings[0]}; the mask that was written is empty")
+    volumes = ", ".join(f"{label} {volume:.1f} ml" for label, volume in prediction.volume_ml.items())
+    return ScanReport(f"{job.stem}.nii.gz: {volumes}{_expected(prediction)}", warnings)
+
+
+def _expected(prediction: Prediction) -> str:
+    """Return the estimated Dice as the end of a line; empty where the bundle has no calibration."""
+    kidneys = {f"{side} kidney": quality for side, quality in prediction.side_quality.items()}
+    named = {"kidney": prediction.roi_quality} if prediction.roi_quality else kidneys
+    words = [f"{name} {each.dice_kidney:.2f}, tumor {each.dice_tumor:.2f}" for name, each in named.items()]
+    return f"; expected Dice: {'; '.join(words)}" if words else ""
 
 
 # One model only, because its networks may fill the memory of a GPU.

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from renalnet.config import MAIN_NETWORK, InferenceConfig, NetName
-from renalnet.data.localise.atlas import ATLAS_FILE
 from renalnet.data.store.reader import Store
 from renalnet.errors import LostError
+from renalnet.inference.quality_file import LearnedQuality, write_quality
+from renalnet.localiser.bundle_files import write_finder_files
 from renalnet.nets.bundle import CONFIG_FILE, copy_models
 from renalnet.nets.describe import equal_cost_width
 from renalnet.runtime import storage
@@ -21,6 +22,7 @@ from study.execution.slots import find_cluster, find_slots, total_resources
 from study.execution.tasks import FinalWork, measure_on_slot
 from study.execution.tuner import fit
 from study.final.model_card import model_card
+from study.final.quality import learned_quality
 from study.final.stage import Outcome, run_final
 from study.finalists.finalists import damaged_models
 from study.finalists.selection import earlier_readings
@@ -144,15 +146,20 @@ class _Stages:
         return outcome
 
     def _write_best(self, outcome: Outcome) -> None:
-        """Write the winner's bundle: all its members, their post-processing, and the atlases of the store."""
+        """Write the winner's bundle: its members, their post-processing, what finds kidneys, and its quality."""
         best = self.results.best_folder
         members = [self.results.trial_folder(name) for name in outcome.winner.members]
         # The bundle predicts in the way in which the winner was measured.
         used = {"stitch": self.config.final.stitch, **outcome.post_processing.used_sections}
         copy_models(members, best, {"final": InferenceConfig.model_validate(used).model_dump(mode="json")})
-        if self.store.manifest.atlas:
-            atlases = self.store.read_beside(self.store.manifest.atlas)
-            storage.write_bytes(storage.join(best, ATLAS_FILE), atlases)
+        write_finder_files(self.store, best)
+        write_quality(best, self.store, self._learned_quality(outcome))
+
+    def _learned_quality(self, outcome: Outcome) -> LearnedQuality | None:
+        measured = self.results.measurements() or []
+        study = self.config.preset
+        synthetic = self.store.manifest.synthetic
+        return learned_quality(self.results, outcome.winner, measured, study=study, synthetic=synthetic)
 
     def _finish(self, outcome: Outcome, machine: dict[str, Any]) -> None:
         """Mark the study as finished, then write the model card, which reads the manifest."""

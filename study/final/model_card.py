@@ -148,9 +148,17 @@ def _training(results: Results) -> list[str]:
         *_ensemble(members),
         f"- pooling kernels {train['net']['ppm_kernels']}, class weights {train['loss']}",
         f"- milestones {train['optim']['milestones']}, best epoch {config['epoch']}",
+        *_init(train),
         f"- weights sha256 {', '.join(model_digest(member) for member in members)}",
         "",
     ]
+
+
+def _init(train: dict[str, Any]) -> list[str]:
+    """Return one line if the training began with the weights of a bundle; empty otherwise."""
+    # A bundle of an older version has no such key.
+    init = train.get("init")
+    return [f"- began with the weights of {init}, sha256 {train['init_sha256']}"] if init else []
 
 
 def _ensemble(members: Sequence[str]) -> list[str]:

@@ -1,10 +1,12 @@
-"""Estimates of the tumor Dice of the winner's masks without their truth (`renalnet.evaluation.mask_quality`).
+"""Estimates of the Dice of the winner's masks without their truth (`renalnet.evaluation.mask_quality`).
 
-The agreement of the other finalists of the same network on the tumor is one more sign of a mask's quality. The relation
-of signs and Dice is learned on the validation cases. Each of these is estimated from the other ones.
+The relation of signs and Dice is learned on the validation cases. Each of these is estimated from the other ones. For
+the tumor of the study's own cases, the agreement of the other finalists of the same network is one more sign. A model
+bundle holds the winner alone, so its estimates do without this sign.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import astuple
 from statistics import fmean
 from typing import Any
 
@@ -12,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from renalnet.config import LabelSet
-from renalnet.config.labels import TUMOR
-from renalnet.evaluation.mask_quality import Calibration, calibrate
+from renalnet.config.labels import KIDNEY, TUMOR
+from renalnet.evaluation.mask_quality import Calibration, Signs, calibrate
 from renalnet.evaluation.overlap import dice
 from renalnet.inference.post_processing import FINAL
+from renalnet.inference.quality_file import LearnedQuality
 from renalnet.runtime import storage
 from renalnet.types import MaskArray
 from study.final.views import read_labels
@@ -43,7 +46,7 @@ def quality_rows(
     Returns:
         The rows in the order of the measurements; empty for fewer than five validation cases, which are too few.
     """
-    final = [row for row in measurements if _is_final_tumor(row, winner)]
+    final = [row for row in measurements if _is_final(row, winner, TUMOR)]
     signs = [_signs(results, winner, others, row.case, labels) for row in final]
     known = np.array([row.split == "validation" for row in final])
     # The columns have the order of the fields of `Signs`, in which the JSON files were written.
@@ -65,8 +68,35 @@ def quality_rows(
     ]
 
 
-def _is_final_tumor(row: Measurement, winner: Finalist) -> bool:
-    return (row.checkpoint, row.stage, row.label) == (winner.name, FINAL, TUMOR)
+def learned_quality(
+    results: Results, winner: Finalist, measurements: Iterable[Measurement], *, study: str, synthetic: bool
+) -> LearnedQuality | None:
+    """Return what the winner's bundle needs to estimate the quality of its masks; None for too few validation cases.
+
+    Args:
+        results: the results folder with the signs of the final stage.
+        winner: the finalist of the bundle.
+        measurements: rows of `metrics.parquet`, of which only the Dice of validation cases is read.
+        study: name of the study.
+        synthetic: whether its images are painted.
+    """
+    final = [row for row in measurements if row.split == "validation"]
+    kidney, tumor = (_calibration(results, winner, final, label) for label in (KIDNEY, TUMOR))
+    return LearnedQuality(kidney, tumor, study, synthetic) if kidney and tumor else None
+
+
+def _calibration(
+    results: Results, winner: Finalist, validation: Iterable[Measurement], label: str
+) -> Calibration | None:
+    rows = [row for row in validation if _is_final(row, winner, label)]
+    if not rows:
+        return None
+    signs = [Signs(**storage.read_json(results.signs_path(winner.name, row.case))) for row in rows]
+    return calibrate(np.array([astuple(each) for each in signs]), np.array([row.dice for row in rows]))
+
+
+def _is_final(row: Measurement, winner: Finalist, label: str) -> bool:
+    return (row.checkpoint, row.stage, row.label) == (winner.name, FINAL, label)
 
 
 def _signs(

@@ -150,7 +150,7 @@ def test_settings_of_the_bundle_can_be_changed(bundle: str) -> None:
 def abdominal(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return a bundle of the same network with the atlases of eight phantoms, for whole scans."""
     prepare = PrepareConfig()
-    phantom = PhantomConfig(seed=1)
+    phantom = PhantomConfig(seed=1, contrast="narrow")
     painted = (paint_abdomen(phantom, index) for index in range(8))
     atlases = [make_atlas(f"p{i}", p.image, p.label, prepare, synthetic=True) for i, p in enumerate(painted)]
     return make_bundle(tmp_path_factory.mktemp("abdominal"), atlases)

@@ -23,12 +23,13 @@ from renalnet.data.cases.sides import SIDE_VALUES, split_sides
 from renalnet.data.images.volume import Grid, Volume, write_volume
 from renalnet.data.localise.atlas import make_atlas
 from renalnet.data.localise.localiser import LOW_CONFIDENCE
-from renalnet.data.phantom import paint_abdomen, paint_head
+from renalnet.data.phantom import paint_abdomen, paint_other_part
 from renalnet.data.store.manifest import Normalisation
 from renalnet.errors import CheckpointError, InputError
 from renalnet.inference import prediction as prediction_module
 from renalnet.inference.pipeline import Model, load_ensemble
 from renalnet.inference.prediction import Prediction, Predictor, load_predictor, predict_image, scan_names
+from renalnet.localiser.finder import KidneyFinder
 from renalnet.nets import build_net
 from renalnet.nets.bundle import save_model
 from renalnet.runtime.device import pick_device
@@ -38,7 +39,7 @@ def predict(predictor: Predictor, path: Path) -> Prediction:
     return predict_image(predictor, *load_scan(path))
 
 
-COARSE = PhantomConfig(shape=(60, 110, 110), spacing_mm=(5.0, 3.2, 3.2))
+COARSE = PhantomConfig(shape=(60, 110, 110), spacing_mm=(5.0, 3.2, 3.2), contrast="narrow")
 
 
 def test_masks_are_named_after_their_scans() -> None:
@@ -79,7 +80,7 @@ def predictor() -> Predictor:
     net = device.place(build_net(NetConfig(width=4, ppm_kernels=(1, 2)), KIDNEY_TUMOR)).eval()
     model = Model((net,), Normalisation(-200, 500, 0.3), KIDNEY_TUMOR, device, {})
     stitch = StitchConfig(tile=(16, 32, 32), stride=(16, 32, 32))
-    return Predictor(model, atlases, prepare, InferenceConfig(stitch=stitch))
+    return Predictor(model, KidneyFinder(None, atlases, prepare), prepare, InferenceConfig(stitch=stitch))
 
 
 def test_a_doubtful_kidney_is_left_out_and_named(predictor: Predictor, tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ def test_a_doubtful_kidney_is_left_out_and_named(predictor: Predictor, tmp_path:
     assert prediction.segmented == ("right",)
     assert told["kidneys"]["left"]["segmented"] is False
     assert told["confidence"] == told["kidneys"]["right"]["confidence"] >= LOW_CONFIDENCE
-    assert any("left kidney not segmented: confidence" in warning for warning in prediction.warnings)
+    assert any("no left kidney segmented (confidence" in warning for warning in prediction.warnings)
     columns = np.flatnonzero(prediction.mask.array.any(axis=(0, 1)))
     assert len(columns) == 0 or columns[-1] < case.image.grid.shape[2] * 0.6  # nothing far on the left
 
@@ -112,7 +113,8 @@ def test_a_prediction_has_the_volume_of_each_label(tmp_path: Path) -> None:
     grid = Grid.axis_aligned((16, 30, 30), (6.0, 4.0, 4.0))
     model = load_ensemble([save_untrained(tmp_path, VESSELS)])
     stitch = StitchConfig(tile=(16, 32, 32), stride=(16, 32, 32))
-    predictor = Predictor(model, [], PrepareConfig(spacing_mm=(6.0, 4.0, 4.0)), InferenceConfig(stitch=stitch))
+    prepare = PrepareConfig(spacing_mm=(6.0, 4.0, 4.0))
+    predictor = Predictor(model, KidneyFinder(None, [], prepare), prepare, InferenceConfig(stitch=stitch))
     scan = Volume(np.random.default_rng(0).integers(-100, 300, grid.shape).astype(np.int16), grid)
     found = predict_image(predictor, scan, grid)
     voxel_ml = 6 * 4 * 4 / 1000
@@ -130,7 +132,7 @@ def save_untrained(folder: Path, labels: LabelSet) -> str:
 
 
 def test_a_scan_without_kidneys_gets_an_empty_mask_and_a_warning(predictor: Predictor, tmp_path: Path) -> None:
-    write_volume(tmp_path / "head.nii.gz", paint_head(COARSE, 0))
+    write_volume(tmp_path / "head.nii.gz", paint_other_part("head", COARSE, 0))
     prediction = predict(predictor, tmp_path / "head.nii.gz")
     assert not prediction.mask.array.any() and prediction.segmented == ()
     (warning,) = prediction.warnings

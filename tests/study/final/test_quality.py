@@ -11,11 +11,11 @@ import pytest
 
 from renalnet.config import KIDNEY_TUMOR
 from renalnet.data.store.reader import Store
-from renalnet.evaluation.mask_quality import MIN_CASES, signs_of
+from renalnet.evaluation.mask_quality import MIN_CASES, Signs, signs_of
 from renalnet.runtime import storage
 from study.final.case_jobs import FinalCase
 from study.final.planning import planning_sheets
-from study.final.quality import quality_rows
+from study.final.quality import learned_quality, quality_rows
 from study.finalists.finalists import Finalist
 from study.records.parquet import read_parquet, write_rows
 from study.records.results import Results
@@ -120,3 +120,29 @@ def test_planning_sheets_spread_over_the_finalists(ball_store: Store, results: R
 
 def test_few_validation_cases_give_no_estimate(results: Results) -> None:
     assert quality_rows(results, WINNER, [OTHER], study(results, MIN_CASES - 1), KIDNEY_TUMOR) == []
+
+
+def test_a_bundle_learns_from_the_signs_of_validation_cases(results: Results) -> None:
+    """All masks have the same signs, so the estimate is the mean Dice.
+
+    The tumor's are 0, 0.3, 0.6, 0.9, 0.2, 0.5, 0.8 and 0.1. A case that is left out has the error |8 · Dice - 3.4| / 7.
+    """
+    measured = study(results, 8)
+    rows = [replace(row, dice=0.9) if row.label == "kidney" else row for row in measured]
+    rows = [replace(row, dice=0.123) if row.split == "test" else row for row in rows]
+    learned = learned_quality(results, WINNER, rows, study="quick", synthetic=False)
+    assert learned is not None and learned.num_known == 8
+    found = learned.estimate(Signs(**storage.read_json(results.signs_path(WINNER.name, "case_9"))))
+    assert asdict(found) == {
+        "dice_kidney": pytest.approx(0.9),
+        "dice_tumor": pytest.approx(3.4 / 8),
+        "error_kidney": pytest.approx(0, abs=1e-9),
+        "error_tumor": pytest.approx(17.6 / 56),
+        "calibrated_on": "8 validation cases of study 'quick'",
+    }
+
+
+def test_a_bundle_learns_nothing_from_few_validation_cases(results: Results) -> None:
+    rows = study(results, MIN_CASES - 1)
+    assert learned_quality(results, WINNER, rows, study="quick", synthetic=False) is None
+    assert learned_quality(results, WINNER, [], study="quick", synthetic=False) is None
