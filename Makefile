@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 INSTALLED := $(VENV)/.installed
 
-.PHONY: study pictures test test-slow lint clean
+.PHONY: study pictures bundle test test-slow lint clean
 
 study: $(INSTALLED)  ## the whole study on a synthetic cohort, from the scans to the report
 	$(BIN)/python -m study.run --preset quick
@@ -17,6 +17,12 @@ pictures: study  ## the pictures of the README: an overlay, and a screenshot of 
 	cp results/quick/figures/overlays.png results/evidence/quick/
 	chromium --headless --no-sandbox --hide-scrollbars --window-size=1180,1500 --virtual-time-budget=8000 \
 	  --screenshot=results/evidence/quick/report.png $(CURDIR)/results/quick/report.html
+
+bundle: $(INSTALLED)  ## the model bundle of the package, trained on painted phantoms
+	$(BIN)/python -m study.run --preset phantom
+	mkdir -p renalnet/bundles/phantom
+	cp results/phantom/best/*.safetensors results/phantom/best/*.json results/phantom/best/README.md \
+	  renalnet/bundles/phantom/
 
 test: $(INSTALLED)  ## the tests without the slow ones
 	$(PYTEST)

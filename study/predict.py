@@ -7,8 +7,10 @@ import typer
 
 from renalnet.commands.line import run
 from renalnet.commands.options import Bundle, Inference, PredictOut, Scans, Series
-from renalnet.commands.predict import print_reports
+from renalnet.commands.predict import print_packaged, print_reports
+from renalnet.config.training import PACKAGED
 from renalnet.inference.prediction import list_jobs, load_predictor, lost_scan, predict_scan
+from renalnet.nets.packaged import absolute_bundle
 from renalnet.runtime import storage
 from study.config.sections import ResourceConfig
 from study.execution.connection import check_address, connected, refuse_relative
@@ -25,8 +27,8 @@ Gpus = Annotated[
 @app.command()
 def predict(
     scans: Scans,
-    model: Bundle,
     out: PredictOut,
+    model: Bundle = PACKAGED,
     series: Series = None,
     set_: Inference = None,
     cpus: Cpus = 1,
@@ -37,13 +39,14 @@ def predict(
     Every node must see the scans, --model and --out under the same path, as on a network file system. --out may be a
     URI.
     """
-    for path in (*map(str, scans), model, out):
+    for path in (*map(str, scans), *([] if model == PACKAGED else [model]), out):
         refuse_relative(path)
     # Absolute, because tasks on other nodes have another working directory.
-    bundle = storage.absolute(model)
+    bundle = absolute_bundle(model)
     target = storage.absolute(out)
     jobs = list_jobs([scan.absolute() for scan in scans], bundle, target, series=series, assignments=set_ or [])
     load_predictor(bundle, set_ or [])  # a bundle that cannot be used is refused before any task starts
+    print_packaged(model)
     check_address()
     with connected():
         slots = find_slots(ResourceConfig(cpus_per_trial=cpus, gpus_per_trial=gpus))

@@ -17,6 +17,7 @@ from study.config.sections import StudyConfig
 from study.execution.cohort import check_store
 from study.execution.connection import check_address, inside_job
 from study.execution.driver import forecast_study, run_study, storage_may_fail
+from study.execution.init_bundle import pin_init
 from study.records.results import Results
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -46,7 +47,7 @@ def study(
     # Imports matplotlib, for which `--help` and a refused command need not wait.
     from study.report import print_report, write_report
 
-    settings = _settings(preset, config, set_ or [])
+    settings = pin_init(_settings(preset, config, set_ or []))
     folder = Results(_results_folder(results, settings.preset))
     store_path = storage.absolute(data) if data else None
     check_address()

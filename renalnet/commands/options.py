@@ -8,6 +8,7 @@ import typer
 from renalnet.config import InferenceConfig
 from renalnet.config.labels import LABEL_SETS
 from renalnet.config.presets import PREPARE_PRESETS, TRAIN_PRESETS
+from renalnet.config.training import PACKAGED
 from renalnet.runtime.machine import num_cores
 
 Out = Annotated[Path, typer.Option(help="Output folder.")]
@@ -67,7 +68,13 @@ Scans = Annotated[
     typer.Argument(help="Scans: NIfTI, NRRD or MetaImage files, DICOM folders, or folders of these."),
 ]
 MODEL_HELP = "Model bundle: the `best` folder of a study, or the folder of a training run."
-Bundle = Annotated[str, typer.Option("--model", help=MODEL_HELP)]
+Bundle = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help=f"{MODEL_HELP} `{PACKAGED}` is the bundle that ships with renalnet, trained on painted phantoms alone.",
+    ),
+]
 BundleArgument = Annotated[str, typer.Argument(help=MODEL_HELP)]
 PredictOut = Annotated[str, typer.Option("--out", help="Output folder: a path or a URI.")]
 Inference = Annotated[

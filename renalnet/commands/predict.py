@@ -1,5 +1,6 @@
 """`renalnet predict`: a mask for each scan."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -7,6 +8,7 @@ from rich.console import Console
 
 from renalnet.commands.line import USER_ERROR
 from renalnet.commands.options import Bundle, Inference, PredictOut, Scans, Series
+from renalnet.config.training import PACKAGED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
     from renalnet.inference.prediction import ScanReport
 
 
-def predict(scans: Scans, model: Bundle, out: PredictOut, series: Series = None, set_: Inference = None) -> None:
+def predict(
+    scans: Scans, out: PredictOut, model: Bundle = PACKAGED, series: Series = None, set_: Inference = None
+) -> None:
     """Segment scans: write a mask on each scan's own grid, and a JSON file of volumes and confidence.
 
     For a DICOM series, a DICOM segmentation (.dcm) is written too. It has the patient and study of the series, so that
@@ -26,8 +30,22 @@ def predict(scans: Scans, model: Bundle, out: PredictOut, series: Series = None,
 
     jobs = list_jobs(scans, model, out, series=series, assignments=set_ or [])
     load_predictor(model, set_ or [])  # a wrong model bundle is an error before any scan is read
+    print_packaged(model)
     with Workers(1) as reader:  # a CT that crashes its reader ends only this process; it also reads the next CT ahead
         print_reports(map(predict_scan, jobs, reader.map(read_scan, jobs, lost_scan)))
+
+
+def print_packaged(model: str) -> None:
+    """Print what the packaged bundle is, where `model` names it."""
+    from renalnet.nets.packaged import packaged_bundle
+
+    if model == PACKAGED:
+        name = Path(packaged_bundle()).name
+        Console(stderr=True, soft_wrap=True, highlight=False).print(
+            f"model: '{name}', which ships with renalnet. It was trained on painted phantoms alone, on no scan of a "
+            "patient; --model names another one.",
+            markup=False,
+        )
 
 
 def print_reports(reports: "Iterable[ScanReport]") -> None:

@@ -14,7 +14,7 @@ from renalnet.errors import ConfigError
 from renalnet.runtime.lease import Lease
 from renalnet.runtime.machine import keep_memory
 from renalnet.runtime.progress_bars import step_progress
-from renalnet.runtime.storage import absolute, join, write_bytes
+from renalnet.runtime.storage import absolute, join
 
 if TYPE_CHECKING:
     from renalnet.data.store.reader import Store
@@ -39,6 +39,7 @@ def train(
     import torch
 
     from renalnet.data.store.reader import open_store
+    from renalnet.train.initial_weights import pinned
 
     torch.set_num_threads(threads)
     keep_memory()  # before the first tensors, because blocks that are mapped already stay so
@@ -46,6 +47,7 @@ def train(
     config = override(train_preset(preset, chosen_labels(set_ or [])), set_ or [])
     # Before the lease, which creates the folder of the run.
     require_same_labels(prepared.labels, config.labels, store, "the configuration", ConfigError)
+    config = pinned(config)
     console = Console()
     run, exit_code = _train(config, prepared, absolute(out), stop_after, console)
     if not run.is_finished:
@@ -83,13 +85,14 @@ def _origin(store: "Store") -> dict[str, object]:
 
 def _end(run: "TrainingRun", store: "Store", out: str, console: Console) -> None:
     """Complete the model bundle of a finished run. Raises typer.Exit with code 1 if the run ended early."""
-    from renalnet.data.localise.atlas import ATLAS_FILE
+    from renalnet.inference.quality_file import write_quality
+    from renalnet.localiser.bundle_files import write_finder_files
 
     best = run.best
     failure = run.records[-1].failure
-    if best and store.manifest.atlas:  # with its atlases, the folder is all that `predict` needs
-        write_bytes(join(out, ATLAS_FILE), store.read_beside(store.manifest.atlas))
     if best:
+        write_finder_files(store, out)  # with them, the folder is all that `predict` needs
+        write_quality(out, store)
         console.print(f"best epoch {best.epoch}; model in {out}")
     if failure:
         console.print(f"{'the run ended early' if best else 'no epoch ended well'}: {failure}")

@@ -11,6 +11,7 @@ from typing import TypeVar
 from renalnet.config import (
     KIDNEY_TUMOR,
     LabelSet,
+    LossConfig,
     NetConfig,
     OptimConfig,
     PatchConfig,
@@ -65,6 +66,23 @@ def quick(labels: LabelSet = KIDNEY_TUMOR) -> TrainConfig:
     )
 
 
+def phantom(labels: LabelSet = KIDNEY_TUMOR) -> TrainConfig:
+    """Return the configuration of the packaged bundle, on a grid of 1.6×1.625×1.625 mm.
+
+    A run takes hours on two processor cores.
+    """
+    return TrainConfig(
+        labels=labels,
+        net=NetConfig(width=16, ppm_kernels=(1, 2, 4, 8)),
+        loss=LossConfig(name="cross_entropy"),
+        optim=SHORT_RUN,
+        patch=PatchConfig(shape=(40, 48, 48)),
+        stitch=StitchConfig(tile=(40, 60, 60), stride=(20, 30, 30)),
+        epochs=9,
+        steps_per_epoch=400,
+    )
+
+
 def prepare_paper(labels: LabelSet = KIDNEY_TUMOR) -> PrepareConfig:
     """Return the paper's grid: 150×150 pixels of 0.65 mm."""
     return PrepareConfig(labels=labels)
@@ -82,11 +100,28 @@ def prepare_quick(labels: LabelSet = KIDNEY_TUMOR) -> PrepareConfig:
     return PrepareConfig(labels=labels, spacing_mm=(3.0, 2.5, 2.5), seed=2)
 
 
-TRAIN_PRESETS: dict[str, Callable[[LabelSet], TrainConfig]] = {"paper": paper, "anatomy": anatomy, "quick": quick}
+def prepare_phantom(labels: LabelSet = KIDNEY_TUMOR) -> PrepareConfig:
+    """Return a grid of 60×60 pixels of 1.625 mm and slices of 1.6 mm, with ROIs of the same size in mm."""
+    return PrepareConfig(
+        labels=labels,
+        spacing_mm=(1.6, 1.625, 1.625),
+        localiser_start="random",
+        localiser_phantoms=240,
+        localiser_steps=900,
+    )
+
+
+TRAIN_PRESETS: dict[str, Callable[[LabelSet], TrainConfig]] = {
+    "paper": paper,
+    "anatomy": anatomy,
+    "quick": quick,
+    "phantom": phantom,
+}
 PREPARE_PRESETS: dict[str, Callable[[LabelSet], PrepareConfig]] = {
     "paper": prepare_paper,
     "anatomy": prepare_anatomy,
     "quick": prepare_quick,
+    "phantom": prepare_phantom,
 }
 
 

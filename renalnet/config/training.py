@@ -14,6 +14,8 @@ from renalnet.errors import nearest
 
 SHARE_SUFFIX: Final = "_share"
 """End of the fields of `PatchConfig` that belong to a label."""
+PACKAGED: Final = "packaged"
+"""Word that names the model bundle of the package, where a path of a bundle is expected."""
 
 
 class OptimConfig(Section):
@@ -154,7 +156,7 @@ class TrainConfig(Section):
     `loss` and `patch` have a field for each label of `labels`; those that are not given are filled from the label.
     """
 
-    added: ClassVar[frozenset[str]] = frozenset({"labels"})
+    added: ClassVar[frozenset[str]] = frozenset({"labels", "init", "init_sha256"})
 
     labels: Labels = KIDNEY_TUMOR
     """The labels that the network distinguishes."""
@@ -182,12 +184,23 @@ class TrainConfig(Section):
     """Validation cases that each epoch measures, always the same ones; 0 means all."""
     seed: int = Field(0, ge=0)
     """Seed of the initial weights, of the order of the crops, and of the flips."""
+    init: str | None = None
+    """Model bundle with whose weights a run begins: a path or a URI, or `packaged` for the bundle of the package. With
+    null, a run begins with random weights."""
+    init_sha256: str | None = None
+    """sha256 of the weights of `init`. The commands fill it in, so that a run does not go on with another bundle."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Number format of the convolutions. `auto` is bfloat16 where the hardware supports it, otherwise float32."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Whether the network is compiled for training. `auto` compiles on a GPU only; a processor gains nothing."""
     checkpoint_every_s: float = Field(120.0, ge=0)
     """Seconds between checkpoints within an epoch; 0 means after each step. The end of each epoch also writes one."""
+
+    @model_validator(mode="after")
+    def _checksum_has_a_bundle(self) -> Self:
+        if self.init_sha256 is not None and self.init is None:
+            raise ValueError(f"init_sha256 {self.init_sha256}: needs init, the bundle of these weights; set both")
+        return self
 
     @model_validator(mode="before")
     @classmethod

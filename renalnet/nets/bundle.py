@@ -75,6 +75,8 @@ def _read_config(folder: str | Path) -> dict[str, Any]:
         config: dict[str, Any] = storage.read_json(storage.join(folder, CONFIG_FILE))
     except FileNotFoundError as error:
         raise _no_model(folder) from error
+    if not isinstance(config, dict) or "sha256" not in config:
+        raise CheckpointError(f"{folder}/{CONFIG_FILE} states no sha256 of {MODEL_FILE}; name another bundle")
     return config
 
 

@@ -64,10 +64,10 @@ def describe(config: NetConfig, labels: LabelSet, shape: Shape) -> NetDescriptio
 
     Raises ConfigError for an unknown name.
     """
-    net = _meta_net(config, labels)
+    net = meta_net(config, labels)
     layers, kept_bytes = _trace(net, shape)
     # Another network, because the hooks of the first trace stay on `net`.
-    _, kept_bfloat16_bytes = _trace(_meta_net(config, labels).bfloat16(), shape)
+    _, kept_bfloat16_bytes = _trace(meta_net(config, labels).bfloat16(), shape)
     path = net.path()
     narrow = tuple(layer for layer in path if layer.kind not in ("cells", "whole"))
     blocks = [module for module in net.modules() if isinstance(module, ResidualBlock)]
@@ -90,7 +90,7 @@ def describe(config: NetConfig, labels: LabelSet, shape: Shape) -> NetDescriptio
 def multiply_adds(config: NetConfig, labels: LabelSet, shape: Shape) -> int:
     """Return the multiply-adds of one forward pass over one input of `shape` (z, y, x)."""
     with torch.no_grad():
-        layers, _ = _trace(_meta_net(config, labels), shape)
+        layers, _ = _trace(meta_net(config, labels), shape)
     return sum(layer.multiply_adds for layer in layers)
 
 
@@ -150,7 +150,8 @@ def _field(name: NetName, path: Sequence[PathLayer], shape: Shape) -> Shape:
     return (1 if NETWORKS[name].is_planar else depth), height, width
 
 
-def _meta_net(config: NetConfig, labels: LabelSet) -> SegmentationNet:
+def meta_net(config: NetConfig, labels: LabelSet) -> SegmentationNet:
+    """Return the network of `config` without values of its weights, which have shapes only."""
     with torch.device("meta"):
         return builder_of(config.name)(config, labels.num_classes)
 

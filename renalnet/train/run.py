@@ -25,6 +25,7 @@ from renalnet.runtime.device import is_out_of_memory, pick_device
 from renalnet.runtime.log import get_logger
 from renalnet.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from renalnet.train.epochs import DICE, EpochRecord, PartialEpoch, best_of, write_log
+from renalnet.train.initial_weights import begin_with_bundle, pinned
 from renalnet.train.state import differences, environment, put_tensors, tensors_of
 from renalnet.train.step import (
     MEMORY_RAN_OUT,
@@ -80,13 +81,16 @@ class TrainingRun:
             on_step: called after each step.
 
         Raises:
-            CheckpointError: the folder belongs to another run, or all of its checkpoints are damaged.
-            ConfigError: the store has other labels than the configuration.
+            CheckpointError: the folder belongs to another run, all of its checkpoints are damaged, or the bundle
+                `config.init` is missing or damaged.
+            ConfigError: the store has other labels than the configuration, or the bundle `config.init` does not fit.
             StoreError: there is no training case or no validation case.
         """
         require_same_labels(cohort.labels, config.labels, "the store", "the configuration of the run", ConfigError)
         if not len(cohort.validation):
             raise StoreError("no validation ROI in the store; prepare it with a validation share, or --splits")
+        # Only where no command has done so: a run that resumes needs its bundle no more.
+        config = config if config.init_sha256 else pinned(config)
         self.config = config
         self.folder = folder
         self._cohort = cohort
@@ -292,6 +296,7 @@ class TrainingRun:
         found = load_checkpoint(self.folder)
         if found is None:
             self._require_no_model()
+            begin_with_bundle(self.net, self.config)
         else:
             self._require_same_run(found)
             records = [EpochRecord.from_json(record) for record in found.meta["records"]]

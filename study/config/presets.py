@@ -5,7 +5,7 @@ from typing import Any
 
 from renalnet.config import KIDNEY_TUMOR, LabelSet, PhantomConfig, presets
 from renalnet.errors import ConfigError, nearest
-from study.config.sections import FinalConfig, SearchConfig, SpaceConfig, StudyConfig
+from study.config.sections import FinalConfig, ResourceConfig, SearchConfig, SpaceConfig, StudyConfig
 
 # Background up to 1: with the paper's 0.2, short runs call soft tissue tumor, and trials with 0.55 or more won
 # every search (results/LOG.md).
@@ -74,7 +74,40 @@ def quick(labels: LabelSet = KIDNEY_TUMOR) -> StudyConfig:
     )
 
 
-STUDY_PRESETS: dict[str, Callable[[LabelSet], StudyConfig]] = {"quick": quick, "anatomy": anatomy, "paper": paper}
+def phantom(labels: LabelSet = KIDNEY_TUMOR) -> StudyConfig:
+    """Return the study that makes the packaged bundle: one trial, with the values of `train`, and the final stage."""
+    train = presets.phantom(labels)
+    return StudyConfig(
+        preset="phantom",
+        labels=labels,
+        phantom=PhantomConfig(
+            labels=labels,
+            contrast="wide",
+            num_cases=160,
+            seed=40,
+            shape=(125, 224, 224),
+            spacing_mm=(2.0, 1.6, 1.6),
+            healthy_share=0.3,
+            tumor_volume_ml=(2.0, 145.0),
+        ),
+        prepare=presets.prepare_phantom(labels),
+        train=train,
+        # The first trial takes the values of `train`, which must be a point of the space.
+        space=SpaceConfig(kernel_sets=(train.net.ppm_kernels,)),
+        search=SearchConfig(num_trials=1, baselines=(), scheduler="none"),
+        # The only trial would otherwise leave the second processor idle.
+        resources=ResourceConfig(cpus_per_trial=2),
+        # A quarter along z, as in `anatomy`.
+        final=FinalConfig(stitch=train.stitch.model_copy(update={"stride": (10, 30, 30)}), num_finalists=1),
+    )
+
+
+STUDY_PRESETS: dict[str, Callable[[LabelSet], StudyConfig]] = {
+    "quick": quick,
+    "anatomy": anatomy,
+    "paper": paper,
+    "phantom": phantom,
+}
 
 
 def study_preset(name: str, labels: LabelSet = KIDNEY_TUMOR) -> StudyConfig:

@@ -232,7 +232,7 @@ class StudyConfig(Section):
 
     labels: Labels = KIDNEY_TUMOR
     """The labels of the study: a built-in set, a YAML file, or a mapping of `name` and `labels`."""
-    preset: Literal["quick", "anatomy", "paper"] = "paper"
+    preset: Literal["quick", "anatomy", "paper", "phantom"] = "paper"
     """Name of the preset from which this configuration started."""
     seed: int = Field(0, ge=0)
     """Seed of the searcher and of every trial."""

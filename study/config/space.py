@@ -163,8 +163,10 @@ def configure(base: TrainConfig, network: NetName, widths: Mapping[int, int], po
             section, field = found
             changes[section][field] = value
     sections = {name: getattr(base, name).model_copy(update=change) for name, change in changes.items()}
+    # A bundle has the weights of one network, so that baselines begin with random ones.
+    init = {} if network == base.net.name else {"init": None, "init_sha256": None}
     # `model_copy` does not validate, and need not: every point of the space is valid.
-    return base.model_copy(update=sections)
+    return base.model_copy(update={**sections, **init})
 
 
 def _kernels(word: str) -> tuple[int, ...]:

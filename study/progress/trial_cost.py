@@ -170,7 +170,9 @@ class _Bench:
         """Return one epoch with one validation case, and no checkpoint before its end."""
         net = self.train.net.model_copy(update={"name": network, "width": width})
         once = {"net": net, "epochs": 1, "max_validation_cases": 1, "checkpoint_every_s": 1e9}
-        return self.train.model_copy(update=once)
+        # The initial weights do not change the cost, and those of a bundle fit one network only.
+        random = {"init": None, "init_sha256": None}
+        return self.train.model_copy(update={**once, **random})
 
     def _final_seconds(self, model: Model) -> tuple[float, float]:
         """Return the seconds of a case in the final stage, and of its dense CRF alone."""
@@ -200,7 +202,10 @@ def _largest(folder: str, prefix: str) -> int:
 def _paint(config: StudyConfig, folder: Path) -> Store:
     phantom = config.phantom.model_copy(update={"num_cases": min(_NUM_PHANTOMS, config.phantom.num_cases)})
     write_cohort(folder / "cohort", phantom)
-    few = config.prepare.model_copy(update={"test_share": 0.0, "validation_share": 1 / _NUM_PHANTOMS})
+    shares = {"test_share": 0.0, "validation_share": 1 / _NUM_PHANTOMS}
+    # A localiser that is trained would take longer than all measurements, and trials do not use it.
+    atlases_only = {"localise": "atlas", "localiser_steps": 0}
+    few = config.prepare.model_copy(update={**shares, **atlases_only})
     cases = sorted(path.name for path in (folder / "cohort").iterdir() if path.is_dir())
     # By name, because a random split of so few cases may leave a split empty.
     splits: dict[str, Split] = {case: "validation" if case == cases[-1] else "train" for case in cases}

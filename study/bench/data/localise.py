@@ -1,13 +1,16 @@
-"""Benchmark of the localiser on synthetic abdomens, with atlases of other abdomens, and on scans without kidneys."""
+"""Benchmark of the localiser on synthetic abdomens of both painters and on scans without kidneys.
+
+The packaged network is compared with the atlases alone, which are made of other abdomens of the same painter.
+"""
 
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -15,8 +18,10 @@ from renalnet.config import PhantomConfig, PrepareConfig
 from renalnet.data.cases.sides import SIDE_VALUES, SIDES, Box, Side, split_sides
 from renalnet.data.images.volume import Volume, use_threads
 from renalnet.data.localise.atlas import Atlas, make_atlas
-from renalnet.data.localise.localiser import LOW_CONFIDENCE, localise
-from renalnet.data.phantom import paint_abdomen, paint_head
+from renalnet.data.localise.localiser import LOW_CONFIDENCE
+from renalnet.data.phantom import OtherPart, paint_abdomen, paint_other_part
+from renalnet.localiser.finder import KidneyFinder
+from renalnet.localiser.network import CoarseNetwork, packaged_network
 from renalnet.runtime.machine import num_cores
 from study.bench.measuring.size import Size
 from study.bench.measuring.table import Row
@@ -36,7 +41,10 @@ UNSEEN_SEED: Final = 2911
 ATLAS_SEED: Final = 1
 """Seed of the abdomens that become atlases, which `measure` refuses as its own."""
 
-Subject: TypeAlias = Literal["abdomen", "head", "empty"]
+Subject: TypeAlias = Literal["abdomen", "head", "chest", "legs", "empty"]
+Contrast: TypeAlias = Literal["wide", "narrow"]
+Way: TypeAlias = Literal["network", "atlas"]
+"""What finds the kidneys, as `PrepareConfig.localise`."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,8 @@ class ScanRow:
     """Higher confidence of both kidneys."""
     kidneys: tuple[KidneyRow, ...]
     """Kidneys that the scan shows."""
+    num_false: int = 0
+    """Number of kidneys that are found with confidence on a side that has none."""
 
 
 @dataclass(frozen=True)
@@ -86,72 +96,105 @@ class Figures:
     """Number of kidneys that are flagged as doubtful."""
     num_wrong_unflagged: int
     """Number of boxes that contain less than 90 % of their kidney and are not flagged."""
+    num_false: int
+    """Number of kidneys that are found with confidence where there is none."""
     others_flagged: float
     """Share of the scans without kidneys that are flagged."""
     seconds: float
     """CPU time of the slowest scan, on one thread."""
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What is measured: the painter of the scans, and what finds the kidneys."""
+
+    contrast: Contrast
+    way: Way
+    seed: int
+    """Seed of the scans."""
+
+
 def rows(size: Size, _: Path) -> Iterator[Row]:
-    """Yield the figures over unseen abdomens, heads and an empty volume; no file is written."""
-    figures = summarise(measure(size.abdomens, UNSEEN_SEED, num_cores()))
-    note = f"{figures.num_kidneys} kidneys of {size.abdomens} synthetic abdomens, atlases of others"
+    """Yield the figures over unseen abdomens, other parts of the body and an empty volume; no file is written."""
+    for contrast in get_args(Contrast):
+        for way in get_args(Way):
+            figures = summarise(measure(Setting(contrast, way, UNSEEN_SEED), size.abdomens, num_cores()))
+            yield from _rows(figures, f"{figures.num_kidneys} kidneys of {size.abdomens} {contrast} abdomens, by {way}")
+
+
+def _rows(figures: Figures, note: str) -> Iterator[Row]:
     for what, unit, value in (
         (f"kidneys of which the box holds {HELD_SHARE:.1%}", "share", figures.share_held),
         ("boxes no larger than allowed", "share", figures.share_within_size),
         ("least of a kidney that its box holds", "share", figures.least_held),
         ("kidneys flagged as doubtful", "kidneys", figures.num_doubtful),
         (f"boxes that hold less than {WRONG_SHARE:.0%} and are not flagged", "boxes", figures.num_wrong_unflagged),
-        ("heads and empty volumes that are flagged", "share", figures.others_flagged),
+        ("kidneys found where there is none", "kidneys", figures.num_false),
+        ("scans without kidneys that are flagged", "share", figures.others_flagged),
         ("processor time of the slowest scan", "s", figures.seconds),
     ):
         yield Row("localise", what, unit, float(value), note=note)
 
 
-def measure(num_cases: int, seed: int, workers: int, num_others: int = 4) -> list[ScanRow]:
+def measure(setting: Setting, num_cases: int, workers: int, num_others: int = 4) -> list[ScanRow]:
     """Localise the kidneys of synthetic scans.
 
     Args:
+        setting: what is measured.
         num_cases: number of abdomens.
-        seed: seed of the scans.
         workers: number of processes.
-        num_others: number of heads; one empty volume is added.
+        num_others: number of heads, of chests and of legs; one empty volume is added.
 
     Raises:
         ValueError: the seed is that of the atlases.
     """
-    if seed == ATLAS_SEED:
-        raise ValueError(f"seed {seed} is that of the atlases; choose another")
-    prepare = PrepareConfig()
+    if setting.seed == ATLAS_SEED:
+        raise ValueError(f"seed {setting.seed} is that of the atlases; choose another")
     jobs: list[tuple[Subject, int]] = [("abdomen", index) for index in range(num_cases)]
-    jobs += [("head", index) for index in range(num_others)] + [("empty", 0)]
+    jobs += [(part, index) for part in get_args(OtherPart) for index in range(num_others)] + [("empty", 0)]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=use_threads, initargs=(1,)) as pool:
-        atlases = list(pool.map(partial(paint_atlas, prepare), range(prepare.num_atlases)))
-        return list(pool.map(partial(measure_scan, seed, atlases, prepare), jobs))
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=use_one_thread) as pool:
+        numbers = range(PrepareConfig().num_atlases)
+        atlases = list(pool.map(partial(paint_atlas, setting.contrast), numbers)) if setting.way == "atlas" else []
+        return list(pool.map(partial(measure_scan, setting, atlases), jobs))
 
 
-def paint_atlas(prepare: PrepareConfig, index: int) -> Atlas:
+def use_one_thread() -> None:
+    """Let the libraries of images and networks use one thread, since every core has a process."""
+    import torch
+
+    use_threads(1)
+    torch.set_num_threads(1)
+
+
+def paint_atlas(contrast: Contrast, index: int) -> Atlas:
     """Return the atlas of a phantom."""
-    painted = paint_abdomen(PhantomConfig(seed=ATLAS_SEED), index)
-    return make_atlas(f"phantom-{index}", painted.image, painted.label, prepare, synthetic=True)
+    painted = paint_abdomen(PhantomConfig(seed=ATLAS_SEED, contrast=contrast), index)
+    return make_atlas(f"phantom-{index}", painted.image, painted.label, PrepareConfig(), synthetic=True)
 
 
-def measure_scan(seed: int, atlases: list[Atlas], prepare: PrepareConfig, job: tuple[Subject, int]) -> ScanRow:
+def measure_scan(setting: Setting, atlases: list[Atlas], job: tuple[Subject, int]) -> ScanRow:
     """Paint a scan, localise its kidneys, and measure the boxes."""
     subject, index = job
-    image, label = _PAINTERS[subject](PhantomConfig(seed=seed), index)
+    image, label = _painted(subject, PhantomConfig(seed=setting.seed, contrast=setting.contrast), index)
+    finder = KidneyFinder(_network(setting.way), atlases, PrepareConfig(localise=setting.way))
     start = time.process_time()
-    found = localise(image, atlases, prepare)
+    found = finder.find(image)
     seconds = time.process_time() - start
     sides = split_sides(label, image)
-    boxes = [(side, Box.around(sides == SIDE_VALUES[side], label.grid)) for side in SIDES]
+    boxes = {side: Box.around(sides == SIDE_VALUES[side], label.grid) for side in SIDES}
     kidneys = tuple(
         _measure_kidney(index, side, own, found.box(side), found.confidence_of(side), Volume(sides, label.grid))
-        for side, own in boxes
+        for side, own in boxes.items()
         if own
     )
-    return ScanRow(subject, index, seconds, found.confidence, kidneys)
+    num_false = sum(boxes[side] is None for side in found.confident_sides)
+    return ScanRow(subject, index, seconds, found.confidence, kidneys, num_false)
+
+
+@lru_cache(maxsize=1)
+def _network(way: Way) -> CoarseNetwork | None:
+    return packaged_network() if way == "network" else None
 
 
 def summarise(rows: list[ScanRow]) -> Figures:
@@ -166,6 +209,7 @@ def summarise(rows: list[ScanRow]) -> Figures:
         least_held=float(min(kidney.held_share for kidney in kidneys)),
         num_doubtful=len(kidneys) - len(sure),
         num_wrong_unflagged=int(sum(kidney.held_share < WRONG_SHARE for kidney in sure)),
+        num_false=sum(row.num_false for row in rows),
         others_flagged=float(np.mean([row.confidence < LOW_CONFIDENCE for row in rows if not row.kidneys])),
         seconds=max(row.seconds for row in rows),
     )
@@ -180,28 +224,12 @@ def _measure_kidney(case: int, side: Side, own: Box, box: Box | None, confidence
     return KidneyRow(case, side, held, beyond, box.size_mm[0] - own.size_mm[0] - Z_ROOM_MM, confidence)
 
 
-def _abdomen(config: PhantomConfig, index: int) -> tuple[Volume, Volume]:
-    painted = paint_abdomen(config, index)
-    return painted.image, painted.label
-
-
-def _head(config: PhantomConfig, index: int) -> tuple[Volume, Volume]:
-    image = paint_head(config, index)
-    return image, _nothing(image)
-
-
-def _empty(config: PhantomConfig, index: int) -> tuple[Volume, Volume]:
-    grid = paint_head(config, index).grid
-    image = Volume(np.full(config.shape, -1000, np.int16), grid)
-    return image, _nothing(image)
-
-
-def _nothing(image: Volume) -> Volume:
-    return Volume(np.zeros(image.array.shape, np.uint8), image.grid)
-
-
-_PAINTERS: Final[dict[Subject, Callable[[PhantomConfig, int], tuple[Volume, Volume]]]] = {
-    "abdomen": _abdomen,
-    "head": _head,
-    "empty": _empty,
-}
+def _painted(subject: Subject, config: PhantomConfig, index: int) -> tuple[Volume, Volume]:
+    """Return a scan and its label map, which is empty for a scan without kidneys."""
+    if subject == "abdomen":
+        painted = paint_abdomen(config, index)
+        return painted.image, painted.label
+    image = paint_other_part("head" if subject == "empty" else subject, config, index)
+    if subject == "empty":
+        image = Volume(np.full(config.shape, -1000, np.int16), image.grid)
+    return image, Volume(np.zeros(image.array.shape, np.uint8), image.grid)

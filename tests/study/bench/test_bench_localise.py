@@ -2,7 +2,7 @@
 
 import pytest
 
-from study.bench.data.localise import KidneyRow, ScanRow, measure, summarise
+from study.bench.data.localise import KidneyRow, ScanRow, Setting, Way, measure, summarise
 
 ROWS = [
     ScanRow(
@@ -20,7 +20,7 @@ ROWS = [
         (KidneyRow(1, "left", 0.996, 1.0, -5.0, 0.7), KidneyRow(1, "right", 0.5, -1.0, -5.0, 0.2)),
     ),
     ScanRow("head", 0, 1.0, 0.1, ()),
-    ScanRow("empty", 0, 1.0, 0.6, ()),
+    ScanRow("empty", 0, 1.0, 0.6, (), 1),
 ]
 
 
@@ -33,24 +33,26 @@ def test_figures_of_rows() -> None:
     assert figures.num_doubtful == 1
     assert figures.num_wrong_unflagged == 1  # holds 0.8 at a confidence of 0.9; the one that holds 0.5 is flagged
     assert figures.others_flagged == 0.5
+    assert figures.num_false == 1
     assert figures.seconds == 3.0
 
 
 def test_the_atlases_own_patients_are_refused() -> None:
     with pytest.raises(ValueError, match="seed 1 is that of the atlases"):
-        measure(1, 1, 1)
+        measure(Setting("narrow", "atlas", 1), 1, 1)
 
 
 @pytest.mark.slow
-def test_kidneys_of_other_patients_are_held() -> None:
-    figures = summarise(measure(3, 2, 2, num_others=1))
-    assert (figures.share_held, figures.share_within_size, figures.others_flagged) == (1.0, 1.0, 1.0)
+@pytest.mark.parametrize("way", ["network", "atlas"])
+def test_kidneys_of_narrow_abdomens_are_held(way: Way) -> None:
+    figures = summarise(measure(Setting("narrow", way, 3), 2, 2, num_others=1))
+    assert (figures.share_held, figures.share_within_size) == (1.0, 1.0)
     assert figures.num_wrong_unflagged == 0
 
 
 @pytest.mark.slow
-def test_kidneys_of_forty_patients_are_held_or_flagged() -> None:
-    figures = summarise(measure(40, 44, 2, num_others=1))
+def test_kidneys_of_wide_abdomens_are_held_or_flagged() -> None:
+    figures = summarise(measure(Setting("wide", "network", 44), 30, 2, num_others=2))
     assert figures.share_held >= 0.97
     assert figures.share_within_size >= 0.98
-    assert figures.num_wrong_unflagged == 0
+    assert (figures.num_wrong_unflagged, figures.num_false, figures.others_flagged) == (0, 0, 1.0)

@@ -13,6 +13,7 @@ from renalnet.nets.describe import describe
 from renalnet.nets.folded import folded
 from renalnet.runtime.device import pick_device
 from study.bench.measuring.size import Size
+from study.bench.measuring.table import Row
 from study.bench.networks import network
 from study.bench.networks.network import OURS, cosine, jobs_of, logit_errors
 from study.bench.networks.network_process import WEIGHTS, Implementation, painted
@@ -104,24 +105,32 @@ def test_errors_by_hand() -> None:
     assert cosine(np.array([3, 4], np.float32), np.array([4, 3], np.float32)) == pytest.approx(24 / 25)
 
 
+def rows_of_monai(rows: list[Row]) -> list[Row]:
+    """Return its rows, after a check that there is one for each of its peers and tasks, and a number in every row."""
+    peers = {job.name for job in jobs_of(TINY, NetConfig(), Path(), pick_device())} - {OURS}
+    assert {row.peer for row in rows if row.peer} == peers
+    assert all(row.ours is not None and np.isfinite(row.ours) and np.isfinite(row.theirs or 0) for row in rows)
+    found = [row for row in rows if row.peer.startswith("segresnet")]
+    assert len(found) == 2 * sum(peer.startswith("segresnet") for peer in peers)
+    return found
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("has_monai", [True, False])
-def test_every_row_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_monai: bool) -> None:
-    if not has_monai:
-        monkeypatch.setattr(network, "is_installed", lambda _: False)
-    elif not network.is_installed("monai"):
+def test_every_row_is_there(tmp_path: Path) -> None:
+    if not network.is_installed("monai"):
         pytest.skip("monai is not installed")
     rows = list(network.rows(TINY, tmp_path))
-    peers = {job.name for job in jobs_of(TINY, NetConfig(), tmp_path, pick_device())} - {OURS}
-    assert {row.peer for row in rows if row.peer} == peers
-    assert all(row.ours is not None and np.isfinite(row.ours) for row in rows)
-    absent = [row for row in rows if row.peer.startswith("segresnet")]
-    assert len(absent) == 2 * sum(peer.startswith("segresnet") for peer in peers) and all(
-        (row.note == "not installed") != has_monai for row in absent
-    )
-    assert all(np.isfinite(row.theirs or 0) for row in rows)
+    assert all(row.theirs and row.note != "not installed" for row in rows_of_monai(rows))
     for task in ("training step", "inference"):
         assert {row.what for row in rows} >= {task, f"{task}, per operation", f"{task}, unet3d", f"{task}, pspnet2d"}
     assert {"cosine of the first gradient", "peak memory", "training step, share of the memory's speed"} <= {
         row.what for row in rows
     }
+
+
+@pytest.mark.slow
+def test_absent_networks_are_said_to_be_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "is_installed", lambda _: False)
+    monkeypatch.setattr(network, "BASELINES", ())  # no peer of theirs can be absent
+    rows = list(network.rows(TINY, tmp_path))
+    assert all(row.theirs is None and row.note == "not installed" for row in rows_of_monai(rows))

@@ -24,9 +24,10 @@ FIVE = {
 }
 
 
-def test_a_study_without_a_label_set_is_that_of_the_versions_before() -> None:
-    # Of the version before label sets; a study of it is resumed only by an equal fingerprint.
-    assert fingerprint(study_preset("quick")) == "0d2c4aa2983368d5"
+def test_a_study_on_narrow_phantoms_is_that_of_the_versions_before() -> None:
+    # Of the version before label sets and wide phantoms; a study of it is resumed only by an equal fingerprint.
+    narrow = override(study_preset("quick"), ["phantom.contrast=narrow"])
+    assert fingerprint(narrow) == "0d2c4aa2983368d5" != fingerprint(study_preset("quick"))
 
 
 def test_weights_of_all_lesions_are_searched() -> None:
