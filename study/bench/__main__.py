@@ -13,7 +13,7 @@ from renalnet.config import override
 from renalnet.errors import ConfigError, nearest
 from renalnet.runtime import storage
 from renalnet.runtime.log import get_logger
-from study.bench.data import loader, localise, prepare_growth, stream
+from study.bench.data import held_out, loader, localise, painted, prepare_growth, stream
 from study.bench.measuring.size import Size
 from study.bench.measuring.table import Row, as_json, print_table
 from study.bench.networks import inference, network, post_processing
@@ -32,6 +32,8 @@ BENCHES: Final[dict[str, Callable[[Size, Path], Iterator[Row]]]] = {
     "stream": stream.rows,
     "prepare": prepare_growth.rows,
     "localise": localise.rows,
+    "held-out": held_out.rows,
+    "painted": painted.rows,
     "network": network.rows,
     "inference": inference.rows,
     "post": post_processing.rows,

@@ -22,9 +22,9 @@ from renalnet.runtime.machine import keep_memory, num_cores
 
 PHANTOM_SEED: Final = 1000
 """Seed of the painted phantoms, which no painted cohort of a preset has."""
-_ABDOMEN: Final = PhantomConfig(shape=(150, 124, 124), spacing_mm=(3.0, 3.0, 3.0), seed=PHANTOM_SEED)
+ABDOMEN: Final = PhantomConfig(shape=(150, 124, 124), spacing_mm=(3.0, 3.0, 3.0), seed=PHANTOM_SEED)
 """From the heart to the hips, at half the spacing of the coarse grid."""
-_OTHER: Final = _ABDOMEN.model_copy(update={"shape": (110, 124, 124)})
+_OTHER_SHAPE: Final = (110, 124, 124)
 _PARTS: Final[tuple[OtherPart, ...]] = ("head", "chest", "legs")
 _ABDOMENS_A_PART: Final = 6
 _KEY: Final = "key"
@@ -41,6 +41,8 @@ class CoarseJob:
     """What is painted, where it is no abdomen."""
     phantom_index: int = 0
     """Number of the painted scan."""
+    phantom: PhantomConfig = ABDOMEN
+    """Settings of a painted scan."""
 
     def __str__(self) -> str:
         return self.scan.case if self.scan else f"{self.part or 'abdomen'}-{self.phantom_index}"
@@ -52,17 +54,18 @@ def coarse_of(job: CoarseJob) -> CoarseScan:
         loaded = load_case(job.scan)
         return coarse_scan(str(job), loaded.image, loaded.body)
     if job.part:
-        image = paint_other_part(job.part, _OTHER, job.phantom_index)
+        config = job.phantom.model_copy(update={"shape": _OTHER_SHAPE})
+        image = paint_other_part(job.part, config, job.phantom_index)
         return coarse_scan(str(job), image, Volume(np.zeros(image.array.shape, np.uint8), image.grid))
-    painted = paint_abdomen(_ABDOMEN, job.phantom_index)
-    body = _ABDOMEN.labels.body_mask(painted.label.array).astype(np.uint8)
+    painted = paint_abdomen(job.phantom, job.phantom_index)
+    body = job.phantom.labels.body_mask(painted.label.array).astype(np.uint8)
     return coarse_scan(str(job), painted.image, Volume(body, painted.label.grid))
 
 
-def phantom_jobs(count: int) -> list[CoarseJob]:
+def phantom_jobs(count: int, phantom: PhantomConfig = ABDOMEN) -> list[CoarseJob]:
     """Return the jobs of `count` painted abdomens, and of the other parts that belong to them."""
-    abdomens = [CoarseJob(None, None, index) for index in range(count)]
-    others = [CoarseJob(None, part, index) for part in _PARTS for index in range(count // _ABDOMENS_A_PART)]
+    abdomens = [CoarseJob(None, None, index, phantom) for index in range(count)]
+    others = [CoarseJob(None, part, index, phantom) for part in _PARTS for index in range(count // _ABDOMENS_A_PART)]
     return abdomens + others
 
 

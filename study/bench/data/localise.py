@@ -21,7 +21,7 @@ from renalnet.data.localise.atlas import Atlas, make_atlas
 from renalnet.data.localise.localiser import LOW_CONFIDENCE
 from renalnet.data.phantom import OtherPart, paint_abdomen, paint_other_part
 from renalnet.localiser.finder import KidneyFinder
-from renalnet.localiser.network import CoarseNetwork, packaged_network
+from renalnet.localiser.network import CoarseNetwork, load_network, packaged_network
 from renalnet.runtime.machine import num_cores
 from study.bench.measuring.size import Size
 from study.bench.measuring.table import Row
@@ -112,6 +112,15 @@ class Setting:
     way: Way
     seed: int
     """Seed of the scans."""
+    network: str | None = None
+    """File of the network; None for the packaged one."""
+    phantom: PhantomConfig | None = None
+    """Settings of the scans; None for those of the painter and the seed."""
+
+    @property
+    def scans(self) -> PhantomConfig:
+        """Settings of the scans."""
+        return self.phantom or PhantomConfig(seed=self.seed, contrast=self.contrast)
 
 
 def rows(size: Size, _: Path) -> Iterator[Row]:
@@ -176,8 +185,8 @@ def paint_atlas(contrast: Contrast, index: int) -> Atlas:
 def measure_scan(setting: Setting, atlases: list[Atlas], job: tuple[Subject, int]) -> ScanRow:
     """Paint a scan, localise its kidneys, and measure the boxes."""
     subject, index = job
-    image, label = _painted(subject, PhantomConfig(seed=setting.seed, contrast=setting.contrast), index)
-    finder = KidneyFinder(_network(setting.way), atlases, PrepareConfig(localise=setting.way))
+    image, label = _painted(subject, setting.scans, index)
+    finder = KidneyFinder(_network(setting), atlases, PrepareConfig(localise=setting.way))
     start = time.process_time()
     found = finder.find(image)
     seconds = time.process_time() - start
@@ -193,8 +202,10 @@ def measure_scan(setting: Setting, atlases: list[Atlas], job: tuple[Subject, int
 
 
 @lru_cache(maxsize=1)
-def _network(way: Way) -> CoarseNetwork | None:
-    return packaged_network() if way == "network" else None
+def _network(setting: Setting) -> CoarseNetwork | None:
+    if setting.way == "atlas":
+        return None
+    return load_network(setting.network) if setting.network else packaged_network()
 
 
 def summarise(rows: list[ScanRow]) -> Figures:

@@ -25,6 +25,16 @@ class Size(Section):
     """Numbers of small cases that are prepared and streamed, to measure what grows with them."""
     abdomens: PositiveInt = 120
     """Number of whole-abdomen scans in which kidneys are localised."""
+    painted_cases: PositiveInt = 60
+    """Number of painted cases whose CT numbers are compared with published ones."""
+    label_maps: str | None = None
+    """Folder of label maps that these cases are painted on; null for drawn abdomens."""
+    held_out_abdomens: PositiveInt = 70
+    """Number of painted abdomens of each setting that was left out of the training of a localiser."""
+    localiser_phantoms: PositiveInt = 160
+    """Number of painted abdomens that each such localiser learns from."""
+    localiser_steps: PositiveInt = 600
+    """Number of steps of the training of each such localiser."""
     network_shape: Voxels = (64, 152, 152)
     """Voxels (z, y, x) of an image on which networks are timed; multiples of 8, so that no network pads it."""
     network_batch: PositiveInt = 1
