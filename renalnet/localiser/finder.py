@@ -58,7 +58,7 @@ class KidneyFinder:
 
 
 def _found(kidney: CoarseKidney) -> FoundKidney:
-    notes = [note for note, holds in ((CUT, kidney.is_cut), (JOINED, kidney.is_joined)) if holds]
+    notes = [note for note, holds in ((CUT, kidney.num_cut_ends > 0), (JOINED, kidney.is_joined)) if holds]
     return FoundKidney(kidney.box, kidney.outline, kidney.confidence, kidney, tuple(notes))
 
 

@@ -24,6 +24,7 @@ _PIECE_MM: Final = 25.0
 """Largest distance between two pieces of one kidney, such as a kidney and its tumor."""
 _JOINED_SHARE: Final = 0.25
 """Smallest share of either side in one piece that is two joined kidneys, as a horseshoe kidney."""
+_BOTH_ENDS: Final = 2
 _ANY_CONTACT: Final = np.ones((3, 3, 3), bool)
 
 
@@ -37,8 +38,8 @@ class CoarseKidney:
     """Mean probability of its voxels, 0.5 to 1."""
     volume_ml: float
     """Volume on the coarse grid, lesions included."""
-    is_cut: bool
-    """Whether it reaches the first or the last slice, so that the scan shows only a part of it."""
+    num_cut_ends: int
+    """Whether it reaches neither the first nor the last slice (0), one of them (1) or both (2)."""
     is_joined: bool
     """Whether it touches the kidney of the other side, as a horseshoe kidney does."""
 
@@ -51,8 +52,12 @@ class CoarseKidney:
 
     @property
     def confidence(self) -> float:
-        """Confidence that this is a kidney, 0 to 1: the certainty, 0 to 1, times a factor of the volume."""
-        return float(2 * (self.certainty - THRESHOLD) * np.interp(self.volume_ml, *_VOLUME_ML))
+        """Confidence that this is a kidney, 0 to 1: the certainty, 0 to 1, times a factor of the volume.
+
+        It is halved where the scan shows neither pole: a few slices of the spleen look like those of a kidney.
+        """
+        factor = 0.5 if self.num_cut_ends == _BOTH_ENDS else 1.0
+        return float(factor * 2 * (self.certainty - THRESHOLD) * np.interp(self.volume_ml, *_VOLUME_ML))
 
 
 def kidneys_of(probability: FloatArray, grid: Grid) -> dict[Side, CoarseKidney]:
@@ -110,6 +115,6 @@ def _kidney(mask: MaskArray, total: FloatArray, sides: NDArray[np.uint8], grid: 
         outline=outline,
         certainty=float(total[mask].mean()),
         volume_ml=float(np.count_nonzero(mask) * grid.voxel_ml),
-        is_cut=bool(mask[[0, -1]].any()),
+        num_cut_ends=int(mask[0].any()) + int(mask[-1].any()),
         is_joined=bool(touching.any()),
     )

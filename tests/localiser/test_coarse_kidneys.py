@@ -26,7 +26,7 @@ def test_two_kidneys_with_their_boxes() -> None:
     assert found["left"].volume_ml == pytest.approx(120 * 0.216)
     assert found["left"].certainty == pytest.approx(0.9)
     assert found["right"].volume_ml == pytest.approx(96 * 0.216)
-    assert not (found["left"].is_cut or found["left"].is_joined or found["right"].is_joined)
+    assert not (found["left"].num_cut_ends or found["left"].is_joined or found["right"].is_joined)
 
 
 def test_nothing_is_found_in_nothing() -> None:
@@ -80,7 +80,15 @@ def test_a_speck_near_a_kidney_is_left_out() -> None:
 def test_a_kidney_at_the_end_of_the_scan_is_cut() -> None:
     probability = empty()
     probability[LEFT, 15:20, 8:12, 20:25] = 0.9
-    assert kidneys_of(probability, GRID)["left"].is_cut
+    assert kidneys_of(probability, GRID)["left"].num_cut_ends == 1
+
+
+def test_without_a_pole_the_confidence_is_halved() -> None:
+    probability = empty()
+    probability[LEFT, :, 8:12, 20:25] = 0.9
+    found = kidneys_of(probability, GRID)["left"]
+    assert found.num_cut_ends == 2
+    assert found.confidence == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize(
@@ -91,5 +99,5 @@ def test_confidence(certainty: float, volume_ml: float, confidence: float) -> No
     probability = empty()
     probability[LEFT, 5:11, 8:12, 20:25] = 0.9
     outline = kidneys_of(probability, GRID)["left"].outline
-    kidney = CoarseKidney(outline, certainty, volume_ml, is_cut=False, is_joined=False)
+    kidney = CoarseKidney(outline, certainty, volume_ml, num_cut_ends=0, is_joined=False)
     assert kidney.confidence == pytest.approx(confidence)
