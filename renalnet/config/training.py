@@ -1,10 +1,12 @@
 """Configuration of a training run."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Literal, Self
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, NonNegativeFloat, model_validator
 
+from renalnet.config.catalogue import name_in, names_of
 from renalnet.config.inference import StitchConfig
 from renalnet.config.labels import KIDNEY_TUMOR, Labels, LabelSet, stated_labels
 from renalnet.config.losses import LossConfig
@@ -18,15 +20,33 @@ PACKAGED: Final = "packaged"
 """Word that names the model bundle of the package, where a path of a bundle is expected."""
 
 
-class OptimConfig(Section):
-    """SGD with a multistep schedule (paper, III.B.3)."""
+OPTIMIZERS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        # With momentum, the paper's.
+        "sgd": "renalnet.train.optimizers:sgd_of",
+        # Adam with decoupled weight decay; learns faster in short runs.
+        "adamw": "renalnet.train.optimizers:adamw_of",
+    }
+)
+"""Every optimiser as `module:function`, a `renalnet.train.optimizers.MakeOptimizer`."""
 
+OptimizerName = Annotated[str, name_in(OPTIMIZERS, "optimizer"), names_of(OPTIMIZERS)]
+"""A name in `OPTIMIZERS`; configurations validate it."""
+
+
+class OptimConfig(Section):
+    """Optimiser with a multistep schedule. The default is SGD, as in the paper (III.B.3)."""
+
+    added: ClassVar[frozenset[str]] = frozenset({"name"})
+
+    name: OptimizerName = "sgd"
+    """A name in `OPTIMIZERS`."""
     base_rate: float = Field(0.001, gt=0)
     """Learning rate before the first milestone."""
     momentum: float = Field(0.9, ge=0, lt=1)
-    """Momentum of SGD."""
+    """Momentum of SGD; for AdamW the decay of its first moment."""
     weight_decay: float = Field(1e-5, ge=0)
-    """Weight of the L2 regularisation."""
+    """Weight of the L2 regularisation; for AdamW of its decoupled weight decay."""
     milestones: tuple[int, ...] = (3, 5, 7)
     """Epochs after which the learning rate is multiplied by `rate_decay`."""
     rate_decay: float = Field(0.1, gt=0, lt=1)

@@ -9,24 +9,26 @@ from torch import Tensor
 
 from renalnet.nets import fused
 from renalnet.runtime.device import Device
+from renalnet.train.optimizers import state_of
 from renalnet.train.step import Stepper
 
 _MODEL: Final = "model."
-_MOMENTUM: Final = "momentum."
+_NAMES: Final = {"momentum_buffer": "momentum"}
+"""Names of parts of an optimiser's state in checkpoints, where they differ from PyTorch's."""
 
 
 def tensors_of(stepper: Stepper) -> dict[str, Tensor]:
-    """Return weights and momentum by name."""
+    """Return the weights and the state of the optimiser by name."""
     weights = {f"{_MODEL}{name}": tensor for name, tensor in stepper.net.state_dict().items()}
-    return weights | {f"{_MOMENTUM}{name}": tensor for name, tensor in _momentum(stepper).items()}
+    return weights | _optimizer_state(stepper)
 
 
 def put_tensors(stepper: Stepper, tensors: Mapping[str, Tensor]) -> None:
-    """Restore weights and momentum that `tensors_of` returned."""
+    """Restore the weights and the state of the optimiser that `tensors_of` returned."""
     weights = {name.removeprefix(_MODEL): tensor for name, tensor in tensors.items() if name.startswith(_MODEL)}
     stepper.net.load_state_dict(weights)
-    for name, buffer in _momentum(stepper).items():
-        buffer.copy_(tensors[f"{_MOMENTUM}{name}"])
+    for name, tensor in _optimizer_state(stepper).items():
+        tensor.copy_(tensors[name])
 
 
 def environment(stepper: Stepper, device: Device) -> dict[str, str | int | bool]:
@@ -50,9 +52,10 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     )
 
 
-def _momentum(stepper: Stepper) -> dict[str, Tensor]:
-    state = stepper.optimizer.state
-    return {name: state[parameter]["momentum_buffer"] for name, parameter in stepper.net.named_parameters()}
+def _optimizer_state(stepper: Stepper) -> dict[str, Tensor]:
+    """Return the tensors of the optimiser themselves, by their names in a checkpoint."""
+    state = state_of(stepper.net, stepper.optimizer)
+    return {f"{_NAMES.get(key, key)}.{name}": tensor for key, part in state.items() for name, tensor in part.items()}
 
 
 def _processor() -> str:

@@ -1,4 +1,4 @@
-"""One step of SGD, with as many crops at a time as fit into memory, and without damage to the weights.
+"""One step of training, with as many crops at a time as fit into memory, and without damage to the weights.
 
 On a GPU, the loss of a step is read only after the next step has been started, and nothing else waits for the GPU. In
 the meantime the weights are safe: a loss or gradient that is not finite sets a flag on the device. The optimiser reads
@@ -13,7 +13,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from renalnet.config import OptimConfig, TrainConfig
+from renalnet.config import TrainConfig
 from renalnet.data.batches.loader import Batch
 from renalnet.data.batches.tensors import TensorMaker
 from renalnet.nets import SegmentationNet
@@ -22,6 +22,7 @@ from renalnet.runtime.log import get_logger
 from renalnet.train.forward import TrainingForward
 from renalnet.train.losses.supervision import loss_of, supervised_loss
 from renalnet.train.memory import BufferHistory
+from renalnet.train.optimizers import optimizer_of
 
 _log = get_logger(__name__)
 
@@ -66,7 +67,7 @@ class Stepper:
         self._device = device
         self._tensors = tensors
         self.forward = TrainingForward(net, device, config.compile)
-        self.optimizer = _optimizer(net, config.optim)
+        self.optimizer = optimizer_of(net, config.optim)
         self._is_bad = torch.zeros((), device=device.torch_device)
         """Flag that is 1 after the first loss or gradient that is not finite."""
         # PyTorch's gradient scaler sets this attribute. If it is 1, the fused optimiser changes nothing (torch 2.13).
@@ -171,22 +172,6 @@ class Stepper:
                 break
             losses.append(loss)
         return losses
-
-
-def _optimizer(net: SegmentationNet, config: OptimConfig) -> torch.optim.SGD:
-    """Return the optimiser with momentum zero."""
-    # Only the fused SGD accepts `found_inf`; PyTorch's other two refuse it (torch 2.13).
-    optimizer = torch.optim.SGD(
-        net.parameters(),
-        lr=config.base_rate,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
-    # The first step would create the momentum. Created here, a checkpoint from before that step has it too.
-    for parameter in net.parameters():
-        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    return optimizer
 
 
 @dataclass(frozen=True)

@@ -40,9 +40,12 @@ def place(run: TrainingRun) -> tuple[int, int]:
     return run.step, len(run.partial.scores)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_a_run_stopped_wherever_it_can_be_ends_bit_for_bit_as_the_undisturbed(
-    tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path
+    optimizer: str, tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path
 ) -> None:
+    optim = tiny_train.optim.model_copy(update={"name": optimizer, "base_rate": 0.003})
+    tiny_train = tiny_train.model_copy(update={"optim": optim})
     undisturbed = list(TrainingRun(tiny_train, ball_cohort, str(tmp_path / "a")))
     places = []
     while not (run := stopped_at_the_next_point(tiny_train, ball_cohort, tmp_path / "b")).is_finished:
