@@ -23,6 +23,12 @@ from study.config.presets import quick
 from study.config.sections import StudyConfig
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules with slow tests come first, so that at the end no worker process waits for a long module of another."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture
 def interruptible() -> Iterator[None]:
     """Ctrl-C acts as ever, also where the tests were started in the background or a library has taken it over."""

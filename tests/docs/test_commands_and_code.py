@@ -63,7 +63,7 @@ def check_dashboard(line: str, folder: Path) -> None:
         arguments_of(line, folder), cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
     )
     with serving:
-        assert "4 of 4 trials ended" in serving.stdout.readline()  # type: ignore[union-attr]
+        assert "3 of 3 trials ended" in serving.stdout.readline()  # type: ignore[union-attr]
         url = serving.stdout.readline().split()[-1]  # type: ignore[union-attr]
         with urllib.request.urlopen(url, timeout=60) as answer:
             assert answer.status == 200

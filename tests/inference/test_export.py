@@ -1,7 +1,9 @@
 """Models exported to ONNX, run with onnxruntime."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,7 @@ STITCH = StitchConfig(tile=(10, 18, 17), stride=(5, 9, 9))
 """Odd sizes, for which the network pads and crops."""
 
 
-def save_bundle(folder: Path, name: NetName = "fcn_ppm", seed: int = 0, labels: LabelSet = KIDNEY_TUMOR) -> TrainConfig:
+def save_bundle(folder: Path, name: NetName = "fcn_ppm", seed: int = 0, labels: LabelSet = KIDNEY_TUMOR) -> None:
     net_config = NetConfig(name=name, width=8, ppm_kernels=(1, 2, 4))
     train = TrainConfig(labels=labels, net=net_config, stitch=STITCH, precision="float32")
     net = build_net(train.net, train.labels, seed)
@@ -37,7 +39,21 @@ def save_bundle(folder: Path, name: NetName = "fcn_ppm", seed: int = 0, labels: 
         net.head.bias -= net.eval()(torch.rand(2, 1, 12, 20, 20)).mean((0, 2, 3, 4))  # no class is ahead everywhere
     config = {"train": train.model_dump(mode="json"), "normalisation": asdict(Normalisation(-200, 500, 0.3))}
     save_model(folder, dict(net.state_dict()), config)
-    return train
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[NetName], Path]:
+    """Return a function of a network: a folder with its bundle, exported once to `out/kidney` in it."""
+
+    @cache
+    def export(name: NetName) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        save_bundle(folder, name)
+        target = folder / "out" / "kidney"
+        assert export_bundle(folder, target) == [f"{target}.onnx", f"{target}.json"]
+        return folder
+
+    return export
 
 
 def by_onnxruntime(path: Path):
@@ -51,15 +67,16 @@ def by_onnxruntime(path: Path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETS)
-def test_labels_are_the_same_under_onnxruntime(name: NetName, tmp_path: Path) -> None:
-    train = save_bundle(tmp_path, name)
-    assert export_bundle(tmp_path, tmp_path / "model") == [f"{tmp_path}/model.onnx", f"{tmp_path}/model.json"]
+def test_labels_are_the_same_under_onnxruntime(name: NetName, exported: Callable[[NetName], Path]) -> None:
+    folder = exported(name)
+    weights, config = load_model(folder)
+    train = TrainConfig.model_validate(config["train"])
     net = build_net(train.net, train.labels)
-    net.load_state_dict(load_model(tmp_path)[0])
+    net.load_state_dict(weights)
     net.eval()
     image = np.random.default_rng(1).uniform(-0.3, 0.7, (21, 30, 33)).astype(np.float32)
     ours = stitch([net], image, STITCH, num_classes=3)
-    theirs = stitch([by_onnxruntime(tmp_path / "model.onnx")], image, STITCH, num_classes=3)
+    theirs = stitch([by_onnxruntime(folder / "out" / "kidney.onnx")], image, STITCH, num_classes=3)
     highest = np.sort(ours.probability, axis=0)[-2:]
     decided = highest[1] - highest[0] > 1e-5  # untrained weights leave some voxels undecided
     assert decided.mean() > 0.9 and (theirs.labels == ours.labels).mean() > 0.9995
@@ -68,10 +85,8 @@ def test_labels_are_the_same_under_onnxruntime(name: NetName, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_any_number_of_sub_volumes_goes_at_once(tmp_path: Path) -> None:
-    save_bundle(tmp_path)
-    export_bundle(tmp_path, tmp_path / "model")
-    forward = by_onnxruntime(tmp_path / "model.onnx")
+def test_any_number_of_sub_volumes_goes_at_once(exported: Callable[[NetName], Path]) -> None:
+    forward = by_onnxruntime(exported("fcn_ppm") / "out" / "kidney.onnx")
     tiles = torch.rand(5, 1, *STITCH.tile)
     together = forward(tiles)
     single = torch.cat([forward(tile[None]) for tile in tiles])
@@ -79,13 +94,12 @@ def test_any_number_of_sub_volumes_goes_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_model_says_how_it_is_used(tmp_path: Path) -> None:
+def test_the_model_says_how_it_is_used(exported: Callable[[NetName], Path]) -> None:
     import onnx
 
-    save_bundle(tmp_path / "a")
-    export_bundle(tmp_path / "a", tmp_path / "out" / "kidney")
-    props = {prop.key: json.loads(prop.value) for prop in onnx.load(tmp_path / "out" / "kidney.onnx").metadata_props}
-    beside = storage.read_json(tmp_path / "out" / "kidney.json")
+    folder = exported("fcn_ppm") / "out"
+    props = {prop.key: json.loads(prop.value) for prop in onnx.load(folder / "kidney.onnx").metadata_props}
+    beside = storage.read_json(folder / "kidney.json")
     assert {key: props[key] for key in beside} == beside
     assert beside["normalisation"] == {"hu_min": -200, "hu_max": 500, "mean": 0.3}
     assert beside["inference"]["stitch"]["tile"] == [10, 18, 17]

@@ -27,7 +27,13 @@ PRELOADED: Final = [
     "SimpleITK",
     "pydicom",
     "study.execution.driver",
-    "study.report.pages",
+    "study.report.pages.html",
+    # Libraries that are imported when an optimizer is made, and when figures are drawn.
+    "torch._dynamo",
+    "scipy.stats",
+    "mpl_toolkits.mplot3d",
+    "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_svg",
 ]
 CONTEXT: Final = multiprocessing.get_context("forkserver")
 """Starts processes of any function from the same server."""

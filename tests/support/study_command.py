@@ -9,7 +9,9 @@ import pyarrow.parquet as pq
 from renalnet.data.store.reader import Store
 from support.commands import ROOT, run
 
-__all__ = ["ROOT", "command", "copy_study", "rows", "run"]
+__all__ = ["ONE_AT_A_TIME", "ROOT", "command", "copy_study", "rows", "run"]
+ONE_AT_A_TIME = ("--set", "resources.max_concurrent=1")
+"""Option with which a study is reproducible."""
 
 
 def command(store: Store, config: Path, results: Path, *more: str) -> list[str]:

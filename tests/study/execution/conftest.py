@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 from support.made_once import made_once
-from support.study_command import command, run
+from support.study_command import ONE_AT_A_TIME, command, run
 
 from renalnet.data.store.reader import Store
 
 
 @pytest.fixture(scope="session")
 def finished(ball_store: Store, tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished tiny study; `terminal.txt` is what the command printed."""
+    """A finished tiny study of one trial at a time; `terminal.txt` is what the command printed."""
 
     def make(results: Path) -> None:
-        done = run(command(ball_store, tiny_file, results))
+        done = run(command(ball_store, tiny_file, results, *ONE_AT_A_TIME))
         assert done.returncode == 0, done.stderr
         (results / "terminal.txt").write_text(done.stdout)
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from support.commands import Command, start
-from support.study_command import command, copy_study, rows, run
+from support.study_command import ONE_AT_A_TIME, command, copy_study, rows, run
 
 from renalnet.data.store.reader import Store
 
@@ -18,13 +18,21 @@ EXACT = ("name", "state", "objective", "best_epoch", "epochs", "config", "reason
 def wait_for_ends(results: Path, driver: Command, number: int) -> list[str]:
     """Return the names of the trials that have ended, once `number` of them have."""
     for _ in range(900):
-        assert driver.poll() is None, "the study ended before it could be killed"
+        assert driver.poll() is None, f"the study ended before it could be killed: {driver.communicate()}"
         records = [json.loads(path.read_text()) for path in results.glob("trials/*/trial.json")]
         ended = [f"{r['network']}-{r['trial']:04d}" for r in records if r["state"] in ("complete", "pruned")]
         if len(ended) >= number:
             return ended
         time.sleep(0.2)
     raise AssertionError(f"{number} trials did not end in three minutes")
+
+
+def wait_for_next(results: Path, driver: Command, number: int) -> None:
+    """Wait until `number` trials have ended and another one has trained an epoch."""
+    wait_for_ends(results, driver, number)
+    while len(list(results.glob("trials/*/epochs.jsonl"))) <= number:
+        assert driver.poll() is None, f"the study ended before it could be killed: {driver.communicate()}"
+        time.sleep(0.05)
 
 
 def outcome(results: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -36,25 +44,23 @@ def outcome(results: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_sequential_study_ends_as_the_undisturbed_one(ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
+def test_sequential_study_ends_as_the_undisturbed_one(
+    finished: Path, ball_store: Store, tiny_file: Path, tmp_path: Path
+) -> None:
     """With one trial at a time and two kills: same points, prunings, values, winner, weights and measures."""
-    more = ["--set", "resources.max_concurrent=1", "--set", "search.num_trials=6", "--set", "train.steps_per_epoch=8"]
-    undisturbed = run(command(ball_store, tiny_file, tmp_path / "undisturbed", *more))
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    arguments = command(ball_store, tiny_file, tmp_path / "killed", *more)
-    for number in (1, 4):
+    arguments = command(ball_store, tiny_file, tmp_path / "killed", *ONE_AT_A_TIME)
+    for number in (1, 3):
         driver = start(arguments)
-        wait_for_ends(tmp_path / "killed", driver, number)
-        time.sleep(0.7)  # into the next trial
+        wait_for_next(tmp_path / "killed", driver, number)
         driver.kill()
     done = run(arguments)
     assert done.returncode == 0, done.stderr
-    assert outcome(tmp_path / "killed") == outcome(tmp_path / "undisturbed")
+    assert outcome(tmp_path / "killed") == outcome(finished)
 
 
 @pytest.mark.slow
 def test_killed_study_completes_with_the_planned_trials(ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
-    arguments = command(ball_store, tiny_file, tmp_path / "r", "--set", "train.steps_per_epoch=12")
+    arguments = command(ball_store, tiny_file, tmp_path / "r")
     driver = start(arguments)
     ended = wait_for_ends(tmp_path / "r", driver, 1)
     driver.kill()

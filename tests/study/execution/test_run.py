@@ -9,11 +9,12 @@ import pytest
 import yaml
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from support.study_command import command, copy_study, rows, run
+from support.study_command import ONE_AT_A_TIME, command, copy_study, rows, run
 
 from renalnet.data.images.volume import grid_difference, read_volume
 from renalnet.data.store.reader import Store
 from renalnet.inference.pipeline import load_bundle
+from renalnet.inference.quality_file import QUALITY_FILE, BundleQuality, read_quality
 from study.config.sections import StudyConfig
 from study.progress.forecast import disk_bytes
 from study.progress.trial_cost import MeasureJob, measure_study
@@ -77,6 +78,8 @@ def test_masks_lie_on_the_source_grid(finished: Path, ball_store: Store) -> None
 
 def test_best_folder_is_a_model(finished: Path) -> None:
     model = load_bundle(str(finished / "best"))
+    # Too few validation cases to learn from, and a store without facts of its cases.
+    assert (finished / "best" / QUALITY_FILE).exists() and read_quality(finished / "best") == BundleQuality()
     assert model.config["train"]["net"]["name"] == "fcn_ppm"
     card = (finished / "best" / "README.md").read_text()
     assert "Research software, not a" in card
@@ -106,7 +109,7 @@ def test_report_is_shown_and_written(finished: Path) -> None:
 def test_same_command_again_trains_nothing(finished: Path, ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
     results = copy_study(finished, tmp_path / "results")
     before = (results / "optuna.journal").read_bytes()
-    done = run(command(ball_store, tiny_file, results))
+    done = run(command(ball_store, tiny_file, results, *ONE_AT_A_TIME))
     assert done.returncode == 0, done.stderr
     assert "trials to run" not in done.stderr
     assert (results / "optuna.journal").read_bytes()[: len(before)] == before

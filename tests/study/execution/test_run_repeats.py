@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.commands import Command, start
-from support.study_command import command, rows, run
+from support.study_command import ONE_AT_A_TIME, command, rows, run
 
 from renalnet.data.store.reader import Store
 from renalnet.inference.pipeline import load_bundle
@@ -19,7 +19,6 @@ VALUES = (
     "search.num_trials=2",
     "search.baselines=[unet3d]",
     "search.scheduler=none",  # what is pruned would depend on which of two trials is the quicker
-    "train.steps_per_epoch=8",
     "final.seeds=2",
     "final.folds=2",
 )
@@ -102,7 +101,7 @@ def test_a_kill_changes_nothing(
     killed_and_finished: tuple[Path, dict[str, int]], ball_store: Store, tiny_file: Path, tmp_path: Path
 ) -> None:
     results, _ = killed_and_finished
-    undisturbed = run(command(ball_store, tiny_file, tmp_path / "r", *REPEATED))
+    undisturbed = run(command(ball_store, tiny_file, tmp_path / "r", *REPEATED, *ONE_AT_A_TIME))
     assert undisturbed.returncode == 0, undisturbed.stderr
     ours, theirs = (read(folder / "final" / "selection.json") for folder in (results, tmp_path / "r"))
     assert ours == theirs, "the same runs with the same weights and objectives, and the same winner"
@@ -140,7 +139,7 @@ def test_an_extended_study_chooses_anew_and_says_so(
     assert same.returncode == 0, same.stderr
     assert read(results / "final" / "selection.json") == first and "to run" not in same.stderr
     assert not warnings_but_of_steps(results)
-    longer = run(command(ball_store, tiny_file, results, *REPEATED, "--set", "train.epochs=6"))
+    longer = run(command(ball_store, tiny_file, results, *REPEATED, *ONE_AT_A_TIME, "--set", "train.epochs=6"))
     assert longer.returncode == 0, longer.stderr
     assert read(results / "final" / "selection-1.json") == first
     assert {record["train"]["epochs"] for record in records(results).values()} == {6}

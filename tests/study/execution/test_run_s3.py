@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -25,12 +24,10 @@ from study.records.results import Results
 from study.records.trials import read_records
 from study.search.journal import read_journal
 
-ROOT = Path(__file__).parents[3]
-
 
 def command(store: Store, config: Path, results: str) -> list[str]:
     options = ["--preset", "quick", "--config", str(config), "--data", store.path, "--results", results]
-    return [sys.executable, "-m", "study.run", *options, "--set", "train.steps_per_epoch=12"]
+    return [sys.executable, "-m", "study.run", *options]
 
 
 @pytest.fixture
@@ -57,16 +54,14 @@ def log_of(results: str, name: str) -> fs.FileInfo:
 
 def kill_after_an_end(arguments: list[str], results: str, scratch: Path) -> list[str]:
     """Start a study, kill its driver once a trial has ended, and return the names of the ended trials."""
-    with (scratch / "killed.txt").open("w") as said:
-        driver = subprocess.Popen(arguments, cwd=ROOT, stdout=said, stderr=said, env=environment(scratch))
-        for _ in range(600):
-            assert driver.poll() is None, (scratch / "killed.txt").read_text()
-            ended = [record.name for record in read_records(Results(results)) if record.state in ("complete", "pruned")]
-            if ended:
-                os.kill(driver.pid, signal.SIGKILL)
-                driver.wait()
-                return ended
-            time.sleep(0.5)
+    driver = commands.start(arguments, env=environment(scratch))
+    for _ in range(1200):
+        assert driver.poll() is None, driver.communicate()
+        ended = [record.name for record in read_records(Results(results)) if record.state in ("complete", "pruned")]
+        if ended:
+            driver.kill()
+            return ended
+        time.sleep(0.25)
     raise AssertionError("no trial ended in five minutes")
 
 
@@ -118,7 +113,8 @@ def test_the_cohort_of_a_study_on_an_object_store_is_painted_beside_no_results(
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    phantom = tiny_study.phantom.model_copy(update={"num_cases": 6})
+    few = {"num_cases": 6, "shape": (60, 110, 110), "spacing_mm": (4.8, 3.2, 3.2)}
+    phantom = tiny_study.phantom.model_copy(update=few)
     config = tiny_study.model_copy(update={"phantom": phantom})
     first = embedded_store(StudyManifest(Results(s3_uri), config, None), config, Results(s3_uri))
     assert sorted(storage.list_names(s3_uri)) == ["manifest.json", "store"]
