@@ -12,7 +12,7 @@ from renalnet.data.images.resampling import triple_of
 from renalnet.data.images.volume import Grid
 from renalnet.types import FloatArray, MaskArray
 
-MARGIN_MM: Final = (12.0, 9.0, 9.0)
+MARGIN_MM: Final = (13.0, 12.0, 12.0)
 """Margin between the voxels of a kidney on the coarse grid and its box, (z, y, x)."""
 THRESHOLD: Final = 0.5
 """Probability of both kidneys together from which a voxel belongs to one."""
