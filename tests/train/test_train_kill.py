@@ -2,46 +2,24 @@
 
 import json
 import time
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from support.commands import CONTEXT
+from support.training_process import start_training
 
 from renalnet.config import LoaderConfig, TrainConfig
-from renalnet.data.batches.cohort import load_cohort
-from renalnet.data.store.reader import Store, open_store
+from renalnet.data.store.reader import Store
 from renalnet.train.checkpoint import load_checkpoint
 from renalnet.train.epochs import LOG_FILE
-from renalnet.train.run import TrainingRun
 
 NUM_KILLS = 10
 STEPS_PER_EPOCH = 7
 
 
-def train(config: TrainConfig, store: str, folder: str, steps: Connection) -> None:
-    """Train in a child process, which prints that it has started, then the number of each step."""
-    torch.set_num_threads(1)
-    cohort = load_cohort(open_store(store))
-    run = TrainingRun(config, cohort, folder, on_step=lambda _: steps.send(run.step))
-    steps.send(run.step)
-    list(run)
-    cohort.close()
-
-
-def start(config: TrainConfig, store: Store, folder: Path) -> tuple[Any, Connection]:
-    ours, theirs = CONTEXT.Pipe()
-    child = CONTEXT.Process(target=train, args=(config, store.path, str(folder), theirs))
-    child.start()
-    theirs.close()
-    return child, ours
-
-
 def run_to_its_end(config: TrainConfig, store: Store, folder: Path) -> None:
-    child, steps = start(config, store, folder)
+    child, steps = start_training(config, store, folder)
     with pytest.raises(EOFError):
         while True:
             steps.recv()
@@ -53,7 +31,7 @@ def kill_after_some_steps(
     config: TrainConfig, store: Store, folder: Path, generator: np.random.Generator
 ) -> tuple[int, int]:
     """Return the last step of the killed child, and the step of its checkpoint."""
-    child, steps = start(config, store, folder)
+    child, steps = start_training(config, store, folder)
     for _ in range(1 + int(generator.integers(3))):
         step = steps.recv()
     time.sleep(generator.uniform(0, 0.04))
