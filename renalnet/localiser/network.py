@@ -19,6 +19,7 @@ from renalnet.nets.blocks import SegmentationNet
 from renalnet.nets.build import build_net_of_classes
 from renalnet.nets.packaged import packaged_folder
 from renalnet.runtime import storage
+from renalnet.runtime.safetensors_header import metadata_of
 from renalnet.types import FloatArray
 
 LOCALISER_FILE: Final = "localiser.safetensors"
@@ -28,7 +29,6 @@ NET: Final = NetConfig(width=16, ppm_kernels=(1, 2, 4, 8))
 CLASS_SHARES: Final = (0.97, 0.015, 0.015)
 """Expected shares of background, left kidney and right kidney; lesions belong to their kidney."""
 _METADATA_KEY: Final = "localiser"
-_METADATA_LENGTH_BYTES: Final = 8
 
 
 @dataclass(frozen=True)
@@ -105,16 +105,9 @@ def load_network(path: str | Path) -> CoarseNetwork:
     """
     try:
         content = storage.read_bytes(path)
-        about = json.loads(_metadata(content)[_METADATA_KEY])
+        about = json.loads(metadata_of(content)[_METADATA_KEY])
         net = build_net_of_classes(parse(NetConfig, about["net"], str(path)), CLASS_SHARES, 0)
         net.load_state_dict(load(content))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: holds no network of a localiser ({error}); prepare the store again") from error
     return CoarseNetwork(net, about["about"])
-
-
-def _metadata(content: bytes) -> dict[str, Any]:
-    # safetensors returns metadata for files only, and a store may be on an object store.
-    length = int.from_bytes(content[:_METADATA_LENGTH_BYTES], "little")
-    header: dict[str, Any] = json.loads(content[_METADATA_LENGTH_BYTES : _METADATA_LENGTH_BYTES + length])
-    return dict(header["__metadata__"])

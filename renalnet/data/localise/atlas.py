@@ -20,6 +20,7 @@ from renalnet.data.images.resampling import covering_grid, regrid_image, regrid_
 from renalnet.data.images.volume import Grid, Volume
 from renalnet.errors import InputError
 from renalnet.runtime import storage
+from renalnet.runtime.safetensors_header import metadata_of
 
 ATLAS_FILE: Final = "atlas.safetensors"
 """Name of the file in a store and in a model bundle."""
@@ -122,21 +123,12 @@ def load_atlases(path: str | Path) -> list[Atlas]:
     try:
         content = storage.read_bytes(path)
         tensors = load(content)
-        about = json.loads(_metadata(content)[_METADATA_KEY])
+        about = json.loads(metadata_of(content)[_METADATA_KEY])
         return [_loaded(tensors, number, entry) for number, entry in enumerate(about)]
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file of atlases; prepare the store again") from error
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not a file of atlases ({error}); prepare the store again") from error
-
-
-def _metadata(content: bytes) -> dict[str, str]:
-    """Return the metadata of a safetensors file, which `safetensors.numpy.load` does not return.
-
-    The file starts with eight bytes that state the length of its JSON header.
-    """
-    length = int.from_bytes(content[:8], "little")
-    return dict(json.loads(content[8 : 8 + length])["__metadata__"])
 
 
 def _loaded(tensors: dict[str, NDArray[Any]], number: int, about: dict[str, Any]) -> Atlas:

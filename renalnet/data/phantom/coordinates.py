@@ -1,5 +1,6 @@
 """Coordinates of voxels in one body: mm from its centre, slightly bent so that no organ has a geometric shape."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -93,3 +94,12 @@ class BodyCoordinates:
         share = np.clip(share, 0, 1)
         squared = sum((o - share * a) ** 2 for o, a in zip(offsets, along, strict=True))
         return region, np.asarray(squared < radius_mm**2)
+
+
+def ball_around(shape: tuple[int, ...], centre: Sequence[np.intp], spacing_mm: Triple, radius_mm: float) -> MaskArray:
+    """Return the mask (z, y, x) of a ball around a voxel; it holds at least this voxel."""
+    squared = np.zeros(shape, np.float32)
+    for axis, (at, spacing) in enumerate(zip(centre, spacing_mm, strict=True)):
+        along = (np.arange(shape[axis]) - int(at)) * spacing
+        squared += np.square(along, dtype=np.float32).reshape([-1 if other == axis else 1 for other in range(3)])
+    return np.asarray(squared <= radius_mm**2)

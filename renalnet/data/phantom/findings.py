@@ -1,6 +1,5 @@
 """Findings of the kidneys in wide cohorts: cysts, stones and stents."""
 
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -8,8 +7,8 @@ from scipy import ndimage
 
 from renalnet.config import LabelSet
 from renalnet.data.phantom.body import Canvas
-from renalnet.data.phantom.coordinates import BodyCoordinates
-from renalnet.types import BACKGROUND, LabelArray, MaskArray, Triple
+from renalnet.data.phantom.coordinates import BodyCoordinates, ball_around
+from renalnet.types import BACKGROUND, LabelArray, MaskArray
 
 _CYST_MM: Final = (3.0, 24.0)
 """Range of the radii of cysts."""
@@ -48,7 +47,7 @@ def add_cysts(
         centre = np.unravel_index(int(rng.choice(places)), label.shape)
         # Small cysts are the most frequent ones.
         low, high = np.log(_CYST_MM)
-        ball = _ball(label.shape, centre, space.spacing_mm, float(np.exp(rng.uniform(low, high))))
+        ball = ball_around(label.shape, centre, space.spacing_mm, float(np.exp(rng.uniform(low, high))))
         mask |= ball & ((label == value) | ((label == BACKGROUND) & ~forbidden))
     label[mask] = value
     return mask
@@ -66,7 +65,7 @@ def paint_stones(canvas: Canvas, kidney: MaskArray, rng: np.random.Generator) ->
     places = np.flatnonzero(kidney)
     for _ in range(int(rng.integers(1, 4))):
         centre = np.unravel_index(int(rng.choice(places)), kidney.shape)
-        stone = _ball(kidney.shape, centre, canvas.space.spacing_mm, float(rng.uniform(*_STONE_MM)))
+        stone = ball_around(kidney.shape, centre, canvas.space.spacing_mm, float(rng.uniform(*_STONE_MM)))
         canvas.hu[stone] = float(rng.uniform(*_STONE_HU))
 
 
@@ -84,12 +83,3 @@ def paint_stent(canvas: Canvas, kidney: MaskArray, rng: np.random.Generator) -> 
         # Wide enough that a voxel shows it.
         region, mask = space.tube(*ends, max(_STENT_MM, 0.5 * max(space.spacing_mm)))
         canvas.hu[region][mask] = _STENT_HU
-
-
-def _ball(shape: tuple[int, ...], centre: Sequence[np.intp], spacing_mm: Triple, radius_mm: float) -> MaskArray:
-    """Return the mask of a ball around a voxel; it holds at least this voxel."""
-    squared = np.zeros(shape, np.float32)
-    for axis, (at, spacing) in enumerate(zip(centre, spacing_mm, strict=True)):
-        along = (np.arange(shape[axis]) - int(at)) * spacing
-        squared += np.square(along, dtype=np.float32).reshape([-1 if other == axis else 1 for other in range(3)])
-    return np.asarray(squared <= radius_mm**2)

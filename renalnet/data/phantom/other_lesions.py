@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 
 from renalnet.config import Label, PhantomConfig
-from renalnet.data.phantom.coordinates import BodyCoordinates
+from renalnet.data.phantom.coordinates import BodyCoordinates, ball_around
 from renalnet.types import BACKGROUND, LabelArray, MaskArray
 
 _RADIUS_MM: Final = (5.0, 14.0)
@@ -43,10 +43,6 @@ def _add_ball(
 ) -> None:
     kidney = np.flatnonzero(label == config.labels.kidney.value)
     centre = np.unravel_index(int(rng.choice(kidney)), label.shape)
-    radius_mm = float(rng.uniform(*_RADIUS_MM))
-    squared = np.zeros(label.shape, np.float32)
-    for axis, (at, spacing) in enumerate(zip(centre, space.spacing_mm, strict=True)):
-        along = (np.arange(label.shape[axis]) - at) * spacing
-        squared += np.square(along, dtype=np.float32).reshape([-1 if other == axis else 1 for other in range(3)])
+    ball = ball_around(label.shape, centre, space.spacing_mm, float(rng.uniform(*_RADIUS_MM)))
     is_free = (label == BACKGROUND) | (label == config.labels.kidney.value)
-    label[(squared <= radius_mm**2) & is_free & ~forbidden] = lesion.value
+    label[ball & is_free & ~forbidden] = lesion.value

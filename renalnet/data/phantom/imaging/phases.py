@@ -3,7 +3,7 @@
 Each tissue has an unenhanced CT number and an enhancement, which depends on the phase. A factor for dose and tube
 voltage multiplies all enhancements of a patient. The ranges follow published measurements:
 
-- Unenhanced parenchyma has 30 HU on average (Euler et al., Investigative Radiology 2021).
+- Unenhanced parenchyma has 30 HU on average (Euler et al., Realistic kidney tissue surrogates for multienergy CT).
 - Small hypervascular carcinomas have 34, 173, 149 and 98 HU unenhanced and in the corticomedullary, nephrographic and
   excretory phase, with standard deviations of 34 to 45 HU after contrast (doi 10.5301/uj.5000256). Papillary carcinomas
   enhance least (Young et al., Radiology 267(2), 2013).

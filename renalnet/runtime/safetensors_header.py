@@ -1,0 +1,19 @@
+"""The metadata of safetensors files, which the library reads from local paths only, not from bytes."""
+
+import json
+from typing import Final
+
+_LENGTH_BYTES: Final = 8
+
+
+def metadata_of(content: bytes) -> dict[str, str]:
+    """Return the metadata in the content of a safetensors file.
+
+    The file starts with eight bytes that state the length of its JSON header.
+
+    Raises:
+        KeyError: the header has no metadata.
+        ValueError: the header is not JSON.
+    """
+    length = int.from_bytes(content[:_LENGTH_BYTES], "little")
+    return dict(json.loads(content[_LENGTH_BYTES : _LENGTH_BYTES + length])["__metadata__"])
