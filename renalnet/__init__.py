@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from renalnet.errors import RenalnetError
     from renalnet.evaluation.folders import evaluate_folders
     from renalnet.evaluation.table import measure
-    from renalnet.inference.prediction import Prediction, Predictor, load_predictor
     from renalnet.planning.files import plan_mask
+    from renalnet.prediction.outcome import Prediction
+    from renalnet.prediction.predictor import Predictor, load_predictor
 
 __version__ = "0.1.0"
 __all__ = [
@@ -43,14 +44,14 @@ _HOMES: Final = {
     "KITS23": "renalnet.config.labels",
     "Grid": "renalnet.data.images.volume",
     "LabelSet": "renalnet.config.labels",
-    "Prediction": "renalnet.inference.prediction",
-    "Predictor": "renalnet.inference.prediction",
+    "Prediction": "renalnet.prediction.outcome",
+    "Predictor": "renalnet.prediction.predictor",
     "RenalnetError": "renalnet.errors",
     "Store": "renalnet.data.store.reader",
     "Volume": "renalnet.data.images.volume",
     "evaluate_folders": "renalnet.evaluation.folders",
     "label_set": "renalnet.config.labels",
-    "load_predictor": "renalnet.inference.prediction",
+    "load_predictor": "renalnet.prediction.predictor",
     "measure": "renalnet.evaluation.table",
     "open_store": "renalnet.data.store.reader",
     "plan_mask": "renalnet.planning.files",

@@ -9,8 +9,9 @@ from renalnet.commands.line import run
 from renalnet.commands.options import Bundle, Inference, PredictOut, Scans, Series
 from renalnet.commands.predict import print_packaged, print_reports
 from renalnet.config.training import PACKAGED
-from renalnet.inference.prediction import list_jobs, load_predictor, lost_scan, predict_scan
 from renalnet.nets.packaged import absolute_bundle
+from renalnet.prediction.predictor import load_predictor
+from renalnet.prediction.scan_jobs import list_jobs, lost_scan, predict_scan
 from renalnet.runtime import storage
 from study.config.sections import ResourceConfig
 from study.execution.connection import check_address, connected, refuse_relative

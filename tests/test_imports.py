@@ -27,6 +27,7 @@ FOLDERS = (
     "renalnet.data.prepare",
     "renalnet.evaluation",
     "renalnet.inference",
+    "renalnet.prediction",
     "renalnet.train",
     "renalnet.planning",
     "renalnet.commands",

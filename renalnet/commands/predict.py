@@ -13,7 +13,7 @@ from renalnet.config.training import PACKAGED
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from renalnet.inference.prediction import ScanReport
+    from renalnet.prediction.scan_jobs import ScanReport
 
 
 def predict(
@@ -25,7 +25,8 @@ def predict(
     a PACS can file it. A kidney that is not found with confidence is left out, and a warning names it. A scan that
     fails does not stop the others. All failures are printed at the end, and the exit code is then 2.
     """
-    from renalnet.inference.prediction import list_jobs, load_predictor, lost_scan, predict_scan, read_scan
+    from renalnet.prediction.predictor import load_predictor
+    from renalnet.prediction.scan_jobs import list_jobs, lost_scan, predict_scan, read_scan
     from renalnet.runtime.workers import Workers
 
     jobs = list_jobs(scans, model, out, series=series, assignments=set_ or [])

@@ -101,10 +101,12 @@ def prepare_quick(labels: LabelSet = KIDNEY_TUMOR) -> PrepareConfig:
 
 
 def prepare_phantom(labels: LabelSet = KIDNEY_TUMOR) -> PrepareConfig:
-    """Return a grid of 60×60 pixels of 1.625 mm and slices of 1.6 mm, with ROIs of the same size in mm."""
+    """Return the grid of `anatomy`. Most cases are for training, because the bundle is for scans of patients."""
     return PrepareConfig(
         labels=labels,
-        spacing_mm=(1.6, 1.625, 1.625),
+        spacing_mm=(2.0, 1.95, 1.95),
+        validation_share=0.1,
+        test_share=0.1,
         localiser_start="random",
         localiser_phantoms=240,
         localiser_steps=900,

@@ -1,1 +1,1 @@
-"""Inference: stitched inference, post-processing, prediction on a scan and export."""
+"""Inference: stitched inference, post-processing and export of a model."""

@@ -1,7 +1,8 @@
 """Training of the localiser's network on the coarse scans of training patients."""
 
+import contextlib
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -49,19 +50,28 @@ def train_network(
         threads: threads of the processor; None for those of the process.
         on_step: called after each step.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
     net = copy.deepcopy(start.net).train()
     rng = np.random.default_rng([seed, 21])
     optimiser = torch.optim.AdamW(net.parameters(), lr=base_rate, weight_decay=WEIGHT_DECAY)
-    for step in range(num_steps):
-        for group in optimiser.param_groups:
-            group["lr"] = base_rate * _rate_factor(step, num_steps)
-        loss = _step(net, optimiser, *draw_batch(scans, BATCH_SIZE, rng))
-        if on_step:
-            on_step(step + 1, loss)
-    torch.set_num_threads(before)
+    with _num_threads(threads):
+        for step in range(num_steps):
+            for group in optimiser.param_groups:
+                group["lr"] = base_rate * _rate_factor(step, num_steps)
+            loss = _step(net, optimiser, *draw_batch(scans, BATCH_SIZE, rng))
+            if on_step:
+                on_step(step + 1, loss)
     return CoarseNetwork(net.eval(), {"num_scans": len(scans), "num_steps": num_steps, "seed": seed})
+
+
+@contextlib.contextmanager
+def _num_threads(threads: int | None) -> Iterator[None]:
+    """Set PyTorch's threads of the process inside the block; None leaves them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _rate_factor(step: int, num_steps: int) -> float:

@@ -83,7 +83,7 @@ def phantom(labels: LabelSet = KIDNEY_TUMOR) -> StudyConfig:
         phantom=PhantomConfig(
             labels=labels,
             contrast="wide",
-            num_cases=160,
+            num_cases=200,
             seed=40,
             shape=(125, 224, 224),
             spacing_mm=(2.0, 1.6, 1.6),
@@ -98,7 +98,7 @@ def phantom(labels: LabelSet = KIDNEY_TUMOR) -> StudyConfig:
         # The only trial would otherwise leave the second processor idle.
         resources=ResourceConfig(cpus_per_trial=2),
         # A quarter along z, as in `anatomy`.
-        final=FinalConfig(stitch=train.stitch.model_copy(update={"stride": (10, 30, 30)}), num_finalists=1),
+        final=FinalConfig(stitch=train.stitch.model_copy(update={"stride": (8, 25, 25)}), num_finalists=1),
     )
 
 

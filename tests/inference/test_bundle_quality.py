@@ -26,9 +26,7 @@ from renalnet.data.store.reader import MANIFEST, Store
 from renalnet.data.store.writer import write_store
 from renalnet.errors import CheckpointError
 from renalnet.evaluation.mask_quality import Calibration, Signs, signs_of
-from renalnet.inference.familiarity import kidney_remarks, scan_remarks
 from renalnet.inference.pipeline import segment_roi
-from renalnet.inference.prediction import Predictor, list_jobs, load_predictor, predict_image, predict_scan
 from renalnet.inference.quality_file import (
     QUALITY_FILE,
     SIGNS,
@@ -44,6 +42,9 @@ from renalnet.localiser.network import LOCALISER_FILE, network_to_bytes, new_net
 from renalnet.nets import build_net
 from renalnet.nets.bundle import save_model
 from renalnet.nets.tensor_file import digest_of
+from renalnet.prediction.familiarity import kidney_remarks, scan_remarks
+from renalnet.prediction.predictor import Predictor, load_predictor, predict_image
+from renalnet.prediction.scan_jobs import list_jobs, predict_scan
 from renalnet.runtime import storage
 from renalnet.types import HuArray
 

@@ -17,11 +17,11 @@ from renalnet.data.localise.atlas import ATLAS_FILE, atlases_to_bytes
 from renalnet.data.store.manifest import Normalisation
 from renalnet.errors import CheckpointError
 from renalnet.inference.pipeline import load_bundle
-from renalnet.inference.prediction import load_predictor
 from renalnet.localiser.network import LOCALISER_FILE, network_to_bytes, new_network
 from renalnet.nets import build_net
 from renalnet.nets.bundle import CONFIG_FILE, save_model
 from renalnet.nets.packaged import absolute_bundle, bundle_folder, packaged_bundle
+from renalnet.prediction.predictor import load_predictor
 from renalnet.train.initial_weights import pinned
 
 ROI = Grid.axis_aligned((24, 40, 44), (3.0, 2.0, 2.0))

@@ -20,7 +20,7 @@ from typing import IO, Any, Final
 ROOT: Final = Path(__file__).parents[2]
 PRELOADED: Final = [
     "renalnet.commands.app",
-    "renalnet.inference.prediction",
+    "renalnet.prediction.scan_jobs",
     "renalnet.data.prepare.preparation",
     "renalnet.train.run",
     "renalnet.planning.files",

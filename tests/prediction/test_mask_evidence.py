@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from renalnet.config import KIDNEY_TUMOR
-from renalnet.inference.mask_evidence import MaskEvidence, evidence_of
+from renalnet.prediction.mask_evidence import MaskEvidence, evidence_of
 
 SHAPE = (20, 20, 20)
 SPACING_MM = (2.0, 2.0, 2.0)

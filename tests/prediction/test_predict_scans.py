@@ -22,9 +22,10 @@ from renalnet.data.localise.atlas import ATLAS_FILE, Atlas, atlases_to_bytes, ma
 from renalnet.data.phantom import paint_abdomen
 from renalnet.data.store.manifest import Normalisation
 from renalnet.errors import ConfigError, InputError
-from renalnet.inference.prediction import ScanJob, ScanReport, list_jobs, load_predictor, predict_scan
 from renalnet.nets import build_net
 from renalnet.nets.bundle import save_model
+from renalnet.prediction.predictor import load_predictor
+from renalnet.prediction.scan_jobs import ScanJob, ScanReport, list_jobs, predict_scan
 from renalnet.runtime import storage
 from renalnet.types import HuArray
 

@@ -26,12 +26,14 @@ from renalnet.data.localise.localiser import LOW_CONFIDENCE
 from renalnet.data.phantom import paint_abdomen, paint_other_part
 from renalnet.data.store.manifest import Normalisation
 from renalnet.errors import CheckpointError, InputError
-from renalnet.inference import prediction as prediction_module
 from renalnet.inference.pipeline import Model, load_ensemble
-from renalnet.inference.prediction import Prediction, Predictor, load_predictor, predict_image, scan_names
 from renalnet.localiser.finder import KidneyFinder
 from renalnet.nets import build_net
 from renalnet.nets.bundle import save_model
+from renalnet.prediction import predictor as predictor_module
+from renalnet.prediction.outcome import Prediction
+from renalnet.prediction.predictor import Predictor, load_predictor, predict_image
+from renalnet.prediction.scan_jobs import scan_names
 from renalnet.runtime.device import pick_device
 
 
@@ -104,9 +106,9 @@ def test_where_both_sides_overlap_the_more_important_label_stays() -> None:
     parts = [np.array(values, np.uint8).reshape(1, 1, 8) for values in sides]
     expected = [1, 2, CYST, 2, CYST, 1, VEIN, 0]
     for order in (parts, parts[::-1]):
-        joined = prediction_module._joined(order, (1, 1, 8), VESSELS)
+        joined = predictor_module._joined(order, (1, 1, 8), VESSELS)
         assert (joined.ravel().tolist(), joined.dtype) == (expected, np.uint8)
-    assert not prediction_module._joined([], (1, 1, 8), VESSELS).any()
+    assert not predictor_module._joined([], (1, 1, 8), VESSELS).any()
 
 
 def test_a_prediction_has_the_volume_of_each_label(tmp_path: Path) -> None:

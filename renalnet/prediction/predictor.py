@@ -1,0 +1,198 @@
+"""Prediction on one scan: both kidneys are found, cut out, segmented and joined to a mask on the scan's own grid."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from renalnet.config import InferenceConfig, LabelSet, PrepareConfig, override, parse
+from renalnet.data.cases.loading import load_scan
+from renalnet.data.cases.roi import cut_scan, is_cut
+from renalnet.data.cases.sides import SIDES, Side
+from renalnet.data.images.hounsfield import to_hounsfield
+from renalnet.data.images.volume import Grid, Volume, to_source
+from renalnet.data.localise.atlas import ATLAS_FILE, load_atlases
+from renalnet.data.localise.localiser import LOW_CONFIDENCE, FoundKidney
+from renalnet.errors import CheckpointError, InputError
+from renalnet.evaluation.mask_quality import signs_of
+from renalnet.inference.pipeline import Model, Segmentation, inference_config, load_bundle, segment_roi
+from renalnet.inference.quality_file import BundleQuality, MaskQuality, read_quality
+from renalnet.localiser.finder import KidneyFinder
+from renalnet.localiser.network import LOCALISER_FILE, load_network, packaged_network
+from renalnet.nets.packaged import bundle_folder
+from renalnet.prediction.familiarity import mean_kidney_hu
+from renalnet.prediction.mask_evidence import evidence_of
+from renalnet.prediction.outcome import Prediction, SegmentedBox, doubts_of, remarks_of
+from renalnet.runtime import storage
+from renalnet.types import HuArray, LabelArray, Shape, Triple
+
+TRIED_CONFIDENCE: Final = 0.1
+"""Confidence of the localiser from which the box of a doubtful kidney is segmented, so that the mask can decide."""
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model bundle that is ready to predict on scans."""
+
+    model: Model
+    """Networks of the bundle."""
+    finder: KidneyFinder
+    """Network and atlases by which the kidneys are found."""
+    prepare: PrepareConfig
+    """Configuration by which ROIs are cut, as those that the model was trained on."""
+    inference: InferenceConfig
+    """Stitched inference and post-processing."""
+    quality: BundleQuality = field(default_factory=BundleQuality)
+    """What the bundle states of the quality of its masks and of its training scans."""
+
+    def segment_file(self, path: str | Path, *, series: str | None = None) -> Prediction:
+        """Segment a scan: a NIfTI, NRRD or MetaImage file, or a folder of DICOM slices.
+
+        Args:
+            path: the file or the folder.
+            series: number or SeriesInstanceUID of the series to read where the folder holds several.
+
+        Returns:
+            A mask on the grid of the file, and what is known of it.
+
+        Raises:
+            InputError: the scan is missing, damaged, or not a CT that can be read.
+        """
+        image, source = load_scan(Path(path), series=series)
+        return predict_image(self, image, source)
+
+    def segment_array(self, hu: HuArray, spacing_mm: Triple) -> Prediction:
+        """Segment a CT that is already in memory.
+
+        Args:
+            hu: CT numbers in HU (z, y, x), in LPS: z towards the head, y towards the back, x towards the left.
+            spacing_mm: voxel spacing (z, y, x) in mm.
+
+        Returns:
+            A mask of the shape of `hu`, and what is known of it.
+
+        Raises:
+            InputError: the array is not three-dimensional, or holds values that are not finite.
+        """
+        if hu.ndim != 3:
+            raise InputError(f"array of shape {hu.shape}: a CT has three axes (z, y, x); pass one volume")
+        shape: Shape = (hu.shape[0], hu.shape[1], hu.shape[2])
+        grid = Grid.axis_aligned(shape, spacing_mm)
+        return predict_image(self, Volume(to_hounsfield(hu, "the array"), grid), grid)
+
+
+def load_predictor(folder: str | Path, assignments: Sequence[str] = ()) -> Predictor:
+    """Load the `best` folder of a study, the folder of a finished `renalnet train`, or the packaged bundle.
+
+    The bundle of `renalnet train` is used with the default post-processing.
+
+    Args:
+        folder: folder of the bundle; `packaged` for the bundle of the package.
+        assignments: `key.sub=value` that override the bundle's `InferenceConfig`.
+
+    Raises:
+        CheckpointError: the folder is none of these, or is damaged.
+        ConfigError: an assignment is wrong.
+    """
+    folder = storage.absolute(bundle_folder(folder))
+    model = load_bundle(folder)
+    if "roi" not in model.config or not storage.exists(storage.join(folder, ATLAS_FILE)):
+        raise CheckpointError(
+            f"{folder}: states no ROI configuration or lacks {ATLAS_FILE}; name the `best` folder of a study, or the "
+            "folder of a finished `renalnet train`"
+        )
+    prepare = parse(PrepareConfig, model.config["roi"])
+    inference = override(inference_config(model.config), assignments)
+    return Predictor(model, _finder(folder, prepare), prepare, inference, read_quality(folder))
+
+
+def _finder(folder: str | Path, prepare: PrepareConfig) -> KidneyFinder:
+    own = storage.join(folder, LOCALISER_FILE)
+    # The atlases alone, which a bundle of an older version has, miss too many kidneys of real scans.
+    network = load_network(own) if storage.exists(own) else packaged_network()
+    return KidneyFinder(network, load_atlases(storage.join(folder, ATLAS_FILE)), prepare)
+
+
+def predict_image(predictor: Predictor, image: Volume, source: Grid) -> Prediction:
+    """Segment the kidneys of a scan that are found with enough confidence; warnings name the others.
+
+    Where the localiser is in doubt, its box is segmented too, and the mask itself shows whether it is a kidney. Where
+    no kidney is found, the mask is empty and a warning states it.
+
+    Args:
+        predictor: result of `load_predictor`.
+        image: canonical volume of int16 HU, from `load_scan`.
+        source: grid of the scan's file, which will be the grid of the mask.
+    """
+    is_roi = is_cut(image.grid, predictor.prepare)
+    tried = {} if is_roi else _segment_kidneys(predictor, image, source)
+    kept = {side: each for side, each in tried.items() if each.confidence >= LOW_CONFIDENCE}
+    roi = _segment_box(predictor, image, None, source) if is_roi else None
+    boxes = [roi] if roi else list(kept.values())
+    labels = predictor.model.labels
+    array = _joined([each.labels for each in boxes], source.shape, labels)
+    by_side = {side: _volume_ml(each.labels, source, labels) for side, each in kept.items()}
+    confidence = {} if is_roi else {side: tried[side].confidence if side in tried else 0.0 for side in SIDES}
+    warnings = doubts_of(confidence, kept, predictor.prepare, is_empty=not array.any())
+    return Prediction(
+        mask=Volume(array, source),
+        volume_ml=_volume_ml(array, source, labels),
+        side_ml=by_side,
+        confidence=confidence,
+        segmented=tuple(kept),
+        warnings=(*warnings, *remarks_of(image, predictor.quality.training, kept, roi)),
+        side_quality={side: each.quality for side, each in kept.items() if each.quality},
+        roi_quality=roi.quality if roi else None,
+    )
+
+
+def _segment_kidneys(predictor: Predictor, image: Volume, source: Grid) -> dict[Side, SegmentedBox]:
+    """Segment the box of each side, unless nothing there resembles a kidney."""
+    found = predictor.finder.find(image)
+    kidneys = {side: found.kidney(side) for side in SIDES}
+    return {
+        side: _segment_box(predictor, image, kidney, source)
+        for side, kidney in kidneys.items()
+        if kidney and kidney.confidence >= TRIED_CONFIDENCE
+    }
+
+
+def _joined(parts: Sequence[LabelArray], shape: Shape, labels: LabelSet) -> LabelArray:
+    """Return one mask of the parts of both sides; empty where there is no part.
+
+    Where the boxes of both sides overlap, lesions are kept before the kidney, and the kidney before other structures.
+    """
+    highest: LabelArray = np.maximum.reduce([np.zeros(shape, np.uint8), *map(labels.to_ranks, parts)])
+    return labels.from_ranks(highest)
+
+
+def _volume_ml(values: LabelArray, source: Grid, labels: LabelSet) -> dict[str, float]:
+    return {label.name: int((values == label.value).sum()) * source.voxel_ml for label in labels.labels}
+
+
+def _segment_box(predictor: Predictor, image: Volume, kidney: FoundKidney | None, source: Grid) -> SegmentedBox:
+    """Segment the ROI of a kidney, or the whole scan if `kidney` is None."""
+    roi = cut_scan(image, kidney.box if kidney else None, predictor.prepare)
+    array = np.ascontiguousarray(roi.array)
+    found = segment_roi(predictor.model, array, roi.grid.spacing_mm, predictor.inference)
+    on_source: LabelArray = to_source(Volume(found.final, roi.grid), source).array
+    confidence = _confidence(kidney, found, roi.grid, predictor.model.labels) if kidney else 1.0
+    kidney_hu = mean_kidney_hu(array, found.final, predictor.model.labels)
+    return SegmentedBox(kidney, confidence, on_source, kidney_hu, _estimate(predictor, found, roi.grid.spacing_mm))
+
+
+def _estimate(predictor: Predictor, found: Segmentation, spacing_mm: Triple) -> MaskQuality | None:
+    learned = predictor.quality.learned
+    if not learned:
+        return None
+    labels = predictor.model.labels
+    return learned.estimate(signs_of(found.probability, found.network, found.final, spacing_mm, labels))
+
+
+def _confidence(kidney: FoundKidney, found: Segmentation, grid: Grid, labels: LabelSet) -> float:
+    """Return the confidence of the localiser or, where that is in doubt, of the mask itself."""
+    if kidney.confidence >= LOW_CONFIDENCE:
+        return kidney.confidence
+    return evidence_of(found.probability, found.network, grid.spacing_mm, labels).confidence

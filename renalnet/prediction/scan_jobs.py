@@ -1,0 +1,149 @@
+"""Predictions on the scans of a command line: one job a scan, one report a job.
+
+A scan that fails does not stop the others.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeAlias
+
+from renalnet.data.cases.layouts import find_scans
+from renalnet.data.cases.loading import is_series, load_scan
+from renalnet.data.dicom.segmentation_writer import write_segmentation
+from renalnet.data.images.volume import Grid, Volume, image_stem, write_volume
+from renalnet.errors import InputError
+from renalnet.prediction.outcome import Prediction
+from renalnet.prediction.predictor import Predictor, load_predictor, predict_image
+from renalnet.runtime import storage
+from renalnet.runtime.workers import DIED
+
+
+@dataclass(frozen=True)
+class ScanJob:
+    """A scan to predict on."""
+
+    scan: Path
+    """File or folder of the scan."""
+    stem: str
+    """Path or URI of the files to write, without their endings."""
+    model: str
+    """Folder of the bundle."""
+    series: str | None = None
+    """UID of the DICOM series to read; None where the folder holds one series."""
+    assignments: tuple[str, ...] = ()
+    """`key.sub=value` that override the bundle's `InferenceConfig`."""
+
+    def __str__(self) -> str:
+        return str(self.scan)
+
+
+@dataclass(frozen=True)
+class ScanReport:
+    """Messages about one scan."""
+
+    line: str = ""
+    """File and volumes of the mask; empty for a scan that failed."""
+    warnings: tuple[str, ...] = ()
+    """Warnings about the mask."""
+    failure: str = ""
+    """Reason why there is no mask or why it is empty; else empty."""
+
+
+Read: TypeAlias = tuple[Volume, Grid] | ScanReport
+
+
+def list_jobs(
+    paths: Sequence[Path], model: str, out: str, *, series: str | None = None, assignments: Sequence[str] = ()
+) -> list[ScanJob]:
+    """Return a job for each scan under the paths. Raises InputError for no scan or two scans of one name."""
+    scans = [scan for path in paths for scan in find_scans(path, series=series)]
+    stems = [storage.join(out, name) for name in scan_names(scans)]
+    return [ScanJob(scan, stem, model, series, tuple(assignments)) for scan, stem in zip(scans, stems, strict=True)]
+
+
+def scan_names(scans: Sequence[Path]) -> list[str]:
+    """Return a name for the mask of each scan.
+
+    The name is that of the file or DICOM folder. Scans of the same name get the name of the folder around them.
+
+    Raises:
+        InputError: two scans still have the same name.
+    """
+    stems = [_stem(scan) for scan in scans]
+    # `Path("ct.nii.gz").parent` has no name unless the path is absolute.
+    names = [
+        scan.absolute().parent.name if stems.count(stem) > 1 else stem for scan, stem in zip(scans, stems, strict=True)
+    ]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated:
+        raise InputError(f"two scans would write the mask '{repeated}'; predict them into different folders")
+    return names
+
+
+def _stem(scan: Path) -> str:
+    if scan.is_dir():
+        return scan.absolute().name
+    return image_stem(scan.name) or scan.name.removesuffix(".dcm")
+
+
+def read_scan(job: ScanJob) -> Read:
+    """Read a scan; a report of the failure where it cannot be read."""
+    try:
+        return load_scan(job.scan, series=job.series)
+    except InputError as error:
+        return ScanReport(failure=str(error))
+
+
+def lost_scan(job: ScanJob) -> ScanReport:
+    """Return the report of a scan whose process died."""
+    return ScanReport(failure=f"{job.scan}: {DIED}")
+
+
+def predict_scan(job: ScanJob, read: Read | None = None) -> ScanReport:
+    """Segment a scan and write `<stem>.nii.gz`, `<stem>.json` and, for a DICOM series, `<stem>.dcm`.
+
+    The model stays loaded in the process for the next scan.
+
+    Args:
+        job: the scan and the files to write.
+        read: result of `read_scan`; None to read the scan here.
+    """
+    found = read_scan(job) if read is None else read
+    if isinstance(found, ScanReport):
+        return found
+    try:
+        predictor = _loaded(job.model, job.assignments)
+        prediction = predict_image(predictor, *found)
+    except InputError as error:
+        return ScanReport(failure=str(error))
+    write_volume(f"{job.stem}.nii.gz", prediction.mask)
+    if is_series(job.scan):
+        values = prediction.mask.array
+        labels = predictor.model.labels
+        write_segmentation(
+            f"{job.stem}.dcm", values, job.scan, labels=labels, series=job.series, version=version("renalnet")
+        )
+    storage.write_json(f"{job.stem}.json", prediction.to_json())
+    # A scan that is already cut to an ROI has no confidence; an empty mask of it is a warning, not a failure.
+    warnings = tuple(f"{job.scan}: {warning}" for warning in prediction.warnings)
+    if prediction.confidence and not prediction.segmented:
+        return ScanReport(warnings=warnings[1:], failure=f"{warnings[0]}; the mask that was written is empty")
+    volumes = ", ".join(f"{label} {volume:.1f} ml" for label, volume in prediction.volume_ml.items())
+    return ScanReport(f"{job.stem}.nii.gz: {volumes}{_expected(prediction)}", warnings)
+
+
+def _expected(prediction: Prediction) -> str:
+    """Return the estimated Dice as the end of a line; empty where the bundle has no calibration."""
+    kidneys = {f"{side} kidney": quality for side, quality in prediction.side_quality.items()}
+    named = {"kidney": prediction.roi_quality} if prediction.roi_quality else kidneys
+    words = [f"{name} {each.dice_kidney:.2f}, tumor {each.dice_tumor:.2f}" for name, each in named.items()]
+    return f"; expected Dice: {'; '.join(words)}" if words else ""
+
+
+# One model only, because its networks may fill the memory of a GPU.
+@lru_cache(maxsize=1)
+def _loaded(model: str, assignments: tuple[str, ...]) -> Predictor:
+    return load_predictor(model, assignments)
