@@ -1,5 +1,6 @@
 """`python -m study.bench`: the project's benchmarks, compared with the peers that are installed."""
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from renalnet.runtime import storage
 from renalnet.runtime.log import get_logger
 from study.bench.data import held_out, loader, localise, painted, prepare_growth, stream
 from study.bench.measuring.size import Size
-from study.bench.measuring.table import Row, as_json, print_table
+from study.bench.measuring.table import FIGURE, Row, as_json, print_table
 from study.bench.networks import inference, network, post_processing
 from study.bench.search import overhead
 
@@ -53,7 +54,11 @@ def bench(
         list[str] | None, typer.Argument(help=f"Benchmarks to run: {', '.join(BENCHES)}. The default is all.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="JSON file to write, with the rows, versions, machine and commit.")
+        Path | None,
+        typer.Option(
+            help="JSON file to write, with the rows, versions, machine and commit. The figure of `painted` is written "
+            "beside it, with the ending .png."
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -70,13 +75,13 @@ def bench(
     results/evidence/search.
     """
     size = override(Size(), set_ or [])
-    rows = [row for name in names or BENCHES for row in _rows(name, size)]
+    rows = [row for name in names or BENCHES for row in _rows(name, size, out)]
     print_table(rows, Console(width=max(Console().width, _TABLE_WIDTH)))
     if out:
         storage.write_json(out, as_json(rows, size.model_dump(mode="json")))
 
 
-def _rows(name: str, size: Size) -> list[Row]:
+def _rows(name: str, size: Size, out: Path | None) -> list[Row]:
     if name not in BENCHES:
         raise ConfigError(f"unknown benchmark '{name}'; {nearest(name, BENCHES)}")
     with tempfile.TemporaryDirectory(prefix="renalnet-bench-") as folder:
@@ -84,6 +89,9 @@ def _rows(name: str, size: Size) -> list[Row]:
         for row in BENCHES[name](size, Path(folder)):
             rows.append(row)
             _log.info("%s: %s %s", row.bench, row.what, row.peer)
+        figure = Path(folder) / FIGURE
+        if out and figure.exists():
+            shutil.copyfile(figure, out.with_suffix(figure.suffix))
         return rows
 
 

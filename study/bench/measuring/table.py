@@ -15,6 +15,8 @@ from rich.table import Table
 from renalnet.runtime.machine import memory_bytes
 from study.records.manifest import versions
 
+FIGURE: Final = "figure.png"
+"""Name of the figure of a benchmark that has one."""
 PACKAGES: Final = ("torch", "numpy", "pyarrow", "monai", "torchio")
 
 

@@ -8,7 +8,9 @@ import pytest
 from renalnet.config import PhantomConfig
 from study.bench.data import held_out
 from study.bench.data.held_out import LEFT_OUT
-from study.bench.data.painted import PUBLISHED, histogram, rows, statistics
+from study.bench.data.hu_histogram import PUBLISHED, histogram, statistics
+from study.bench.data.painted import rows
+from study.bench.data.painted_figure import hu_figure
 from study.bench.measuring.size import Size
 
 
@@ -21,6 +23,18 @@ def test_statistics_by_hand() -> None:
     assert found["mean"] == pytest.approx(147.5)
     assert found["standard deviation"] == pytest.approx((0.5 * 47.5**2 + 0.49 * 52.5**2 + 0.01 * 197.5**2) ** 0.5)
     assert (found["0.5 percentile"], found["99.5 percentile"]) == (-50, 200)
+
+
+def test_the_figure_shows_each_painter_by_hand() -> None:
+    counts = np.zeros(4096, np.int64)
+    counts[1024 + 100] = 3
+    counts[1024 + 103] = 1  # the same bin of 8 HU, from 96 to 104
+    counts[1024 + 104] = 4
+    axes = hu_figure({"wide": counts}, "by hand").axes[0]
+    (stairs,) = axes.patches[-1:]
+    values, edges, _ = stairs.get_data()  # type: ignore[attr-defined]
+    assert edges[np.flatnonzero(values)].tolist() == [96, 104]
+    assert values[values > 0].tolist() == [0.5, 0.5]
 
 
 def test_wide_kidneys_vary_more_than_narrow_ones() -> None:
