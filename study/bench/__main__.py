@@ -17,7 +17,7 @@ from renalnet.runtime.log import get_logger
 from study.bench.data import held_out, loader, localise, painted, prepare_growth, stream
 from study.bench.measuring.size import Size
 from study.bench.measuring.table import FIGURE, Row, as_json, print_table
-from study.bench.networks import inference, network, post_processing
+from study.bench.networks import inference, initial, network, post_processing
 from study.bench.search import overhead
 
 
@@ -35,6 +35,7 @@ BENCHES: Final[dict[str, Callable[[Size, Path], Iterator[Row]]]] = {
     "localise": localise.rows,
     "held-out": held_out.rows,
     "painted": painted.rows,
+    "init": initial.rows,
     "network": network.rows,
     "inference": inference.rows,
     "post": post_processing.rows,

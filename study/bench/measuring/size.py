@@ -35,6 +35,14 @@ class Size(Section):
     """Number of painted abdomens that each such localiser learns from."""
     localiser_steps: PositiveInt = 600
     """Number of steps of the training of each such localiser."""
+    initial_cases: PositiveInt = 60
+    """Number of painted cases on which initial weights are compared; with `label_maps`, all of them are painted."""
+    initial_seeds: PositiveInt = 3
+    """Number of runs of each beginning."""
+    initial_epochs: PositiveInt = 6
+    """Number of epochs of such a run."""
+    initial_steps: PositiveInt = 60
+    """Number of steps of such an epoch."""
     network_shape: Voxels = (64, 152, 152)
     """Voxels (z, y, x) of an image on which networks are timed; multiples of 8, so that no network pads it."""
     network_batch: PositiveInt = 1
