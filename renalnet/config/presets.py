@@ -122,7 +122,7 @@ def prepare_phantom(labels: LabelSet = KIDNEY_TUMOR) -> PrepareConfig:
         test_share=0.1,
         localiser_start="random",
         localiser_phantoms=240,
-        localiser_steps=900,
+        localiser_steps=1200,
     )
 
 

@@ -47,8 +47,9 @@ def draw_example(scan: CoarseScan, rng: np.random.Generator) -> tuple[Tensor, Te
     moved = F.grid_sample(image - _AIR, points, align_corners=False) + _AIR
     labels = F.grid_sample(shares[:, 1:], points, align_corners=False)[0]
     labels = torch.cat([1 - labels.sum(0, keepdim=True), labels]).argmax(0)
-    image, labels = _cut(_with_other_intensities(moved[0], rng), labels, rng)
-    return _disoriented(image, rng) if rng.random() < DISORIENTED_SHARE else (image, labels)
+    image = _with_other_intensities(moved[0], rng)
+    # Not cut as well, because few slices look alike upside down.
+    return _disoriented(image, rng) if rng.random() < DISORIENTED_SHARE else _cut(image, labels, rng)
 
 
 def _points(shape: Sequence[int], rng: np.random.Generator) -> Tensor:

@@ -34,6 +34,8 @@ class PathLayer:
 
 POOL: Final = PathLayer("window", size=2, stride=2)
 _SMALL_KERNEL: Final = 2
+_ONEDNN_VALUES: Final = 20480
+"""Number of batch · channels · slices · rows up to which PyTorch computes the map of a single image without oneDNN."""
 
 
 def convolution_layer(size: int = 3, stride: int = 1, dilation: int = 1) -> PathLayer:
@@ -65,8 +67,10 @@ class SegmentationNet(nn.Module):
         """Number of classes C, background included."""
         self.multiple = multiple
         self.minimum = minimum
-        self.head = nn.Conv3d(head_channels, num_classes, 1)
-        self.auxiliary_heads = nn.ModuleList(nn.Conv3d(channels, num_classes, 1) for channels in auxiliary_channels)
+        self.head = PointwiseConvolution(head_channels, num_classes)
+        self.auxiliary_heads = nn.ModuleList(
+            PointwiseConvolution(channels, num_classes) for channels in auxiliary_channels
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits (B, C, D, H, W) of `image` (B, 1, D, H, W)."""
@@ -128,6 +132,61 @@ def channels_last(image: Tensor) -> Tensor:
     return image.contiguous().squeeze(1).unsqueeze(-1).movedim(-1, 1)
 
 
+def convolve(convolution: nn.Conv3d, x: Tensor, padding: tuple[int, ...] | None = None) -> Tensor:
+    """Return the convolution of `x` (B, in, D, H, W), by oneDNN also where PyTorch would compute it in another way.
+
+    In float32, PyTorch 2.9 to 2.13 compute the small map of a single image without oneDNN, which takes up to thirty
+    times as long. The slabs of a folded network are such maps.
+
+    Args:
+        convolution: a convolution without groups.
+        x: maps without gradient.
+        padding: zeros on either side of each axis; None for those of `convolution`.
+    """
+    bias = convolution.bias
+    zeros = convolution.padding if padding is None else padding
+    if _is_for_onednn(x):
+        y: Tensor = torch.ops.aten.mkldnn_convolution(
+            x, convolution.weight, bias, zeros, convolution.stride, convolution.dilation, convolution.groups
+        )
+        return y
+    return F.conv3d(x, convolution.weight, bias, convolution.stride, zeros, convolution.dilation)
+
+
+def _is_for_onednn(x: Tensor) -> bool:
+    """Whether `x` is a map in float32 of a processor with oneDNN."""
+    if x.device.type != "cpu" or x.dtype != torch.float32 or torch.compiler.is_compiling():
+        return False
+    return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+
+
+def _is_small(x: Tensor) -> bool:
+    """Whether `x` is such a small map of a single image."""
+    return x.shape[0] == 1 and x.shape[:4].numel() <= _ONEDNN_VALUES
+
+
+class PointwiseConvolution(nn.Conv3d):
+    """Convolution with a kernel of one voxel.
+
+    In float32 and on one thread of a processor, PyTorch 2.9 to 2.13 compute it without oneDNN, and write another memory
+    order than the layers around it expect. A training step then takes 1.5 times as long.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, 1, bias=bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (B, in, D, H, W) to (B, out, D, H, W)."""
+        if not _is_for_onednn(input) or torch.is_autocast_enabled("cpu"):
+            return super().forward(input)
+        if not torch.is_grad_enabled():
+            return convolve(self, input)
+        if _is_small(input):
+            return F.linear(input.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
+        # PyTorch leaves dilated convolutions to oneDNN. A kernel of one voxel is the same with any dilation.
+        return F.conv3d(input, self.weight, self.bias, dilation=2)
+
+
 class ConvNorm(nn.Module):
     """Convolution, BatchNorm, the sum with an optional residual, and an optional ReLU."""
 
@@ -151,6 +210,8 @@ class ConvNorm(nn.Module):
 
 def conv_norm(in_channels: int, out_channels: int, kernel: int, *, dilation: int = 1, rectify: bool = True) -> ConvNorm:
     """Return a `ConvNorm` in 3D with padding that keeps the size of its map."""
+    if kernel == 1:
+        return ConvNorm(PointwiseConvolution(in_channels, out_channels, bias=False), rectify=rectify)
     padding = dilation * (kernel // 2)
     convolution = nn.Conv3d(in_channels, out_channels, kernel, padding=padding, dilation=dilation, bias=False)
     return ConvNorm(convolution, rectify=rectify)
@@ -206,8 +267,9 @@ class Deconvolution(nn.ConvTranspose3d):
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Map (B, in, D, H, W) to (B, out, kernel·D, kernel·H, kernel·W), cropped at the end to `output_size`."""
         kernel = self.kernel_size[0]
-        # PyTorch's own operation is faster only for a small kernel without gradients.
-        if kernel <= _SMALL_KERNEL and not torch.is_grad_enabled():
+        # PyTorch's own operation is faster only for a small kernel without gradients, and by oneDNN.
+        is_slow = _is_for_onednn(input) and _is_small(input)
+        if kernel <= _SMALL_KERNEL and not torch.is_grad_enabled() and not is_slow:
             whole = super().forward(input)
             return whole if output_size is None else crop(whole, output_size)
         batch, channels, depth, height, width = input.shape

@@ -8,7 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from renalnet.nets.blocks import ConvNorm, GraduallyEnhancedFeature, ResidualBlock, SegmentationNet
+from renalnet.nets.blocks import (
+    ConvNorm,
+    GraduallyEnhancedFeature,
+    PointwiseConvolution,
+    ResidualBlock,
+    SegmentationNet,
+    convolve,
+)
 from renalnet.nets.fused import shift_and_rectify
 
 Net = TypeVar("Net", bound=SegmentationNet)
@@ -40,7 +47,8 @@ class FoldedConv(nn.Module):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """Map `x` (B, in, …) and `residual` (B, out, …) to (B, out, …)."""
-        return shift_and_rectify(self.convolution(x), self.get_buffer("shift"), residual, rectify=self.rectify)
+        y = convolve(self.convolution, x) if isinstance(self.convolution, nn.Conv3d) else self.convolution(x)
+        return shift_and_rectify(y, self.get_buffer("shift"), residual, rectify=self.rectify)
 
 
 class FoldedFeature(nn.Module):
@@ -62,18 +70,17 @@ class FoldedFeature(nn.Module):
         deconvolution.weight = nn.Parameter(torch.einsum("idzyx,od->iozyx", deconvolution.weight, mixing).contiguous())
         deconvolution.bias = None
         self.deconvolution = deconvolution
-        self.convolution = nn.Conv3d(of_skip.shape[1], of_skip.shape[0], 1, bias=False)
+        self.convolution = PointwiseConvolution(of_skip.shape[1], of_skip.shape[0], bias=False)
         self.convolution.weight = nn.Parameter(of_skip.contiguous())
         self.enhancement = source.enhancement
 
     def of_skip(self, skip: Tensor) -> Tensor:
         """Return the fusion's part for the encoder's feature, in the memory of `skip` if it has as many channels."""
         if self.convolution.in_channels != self.convolution.out_channels:
-            part: Tensor = self.convolution(skip)
-            return part
+            return convolve(self.convolution, skip)
         # A 1×1×1 convolution reads no other voxels, so that a slab can be overwritten before the next one is read.
         for slab in _slabs(skip):
-            slab.copy_(self.convolution(slab))
+            slab.copy_(convolve(self.convolution, slab))
         return skip
 
     def forward(self, deep: Tensor, skip: Tensor) -> Tensor:
@@ -138,10 +145,10 @@ class FoldedResidual(nn.Module):
     def _widened(self, seen: Tensor) -> Tensor:
         """Return the middle convolution of the slices that have all their neighbors in `seen`."""
         convolution = self.widen.convolution
+        assert isinstance(convolution, nn.Conv3d), "a block in 2D"
         # The neighbors along z are in `seen`, so that only the other axes are padded.
-        padding = [0, *convolution.dilation[1:]]
-        wide = F.conv3d(seen, convolution.weight, None, 1, padding, convolution.dilation)
-        return shift_and_rectify(wide, self.widen.get_buffer("shift"))
+        padding = (0, *convolution.dilation[1:])
+        return shift_and_rectify(convolve(convolution, seen, padding), self.widen.get_buffer("shift"))
 
 
 class FoldedPool(nn.Module):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from renalnet.nets.blocks import Deconvolution
+from renalnet.nets.blocks import Deconvolution, PointwiseConvolution
 
 
 class PyramidBranch(nn.Module):
@@ -18,7 +18,7 @@ class PyramidBranch(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
         super().__init__()
         self.kernel = kernel
-        self.convolution = nn.Conv3d(in_channels, out_channels, 1)
+        self.convolution = PointwiseConvolution(in_channels, out_channels)
         self.deconvolution = Deconvolution(out_channels, out_channels, kernel)
 
     def forward(self, x: Tensor, wide: Tensor) -> Tensor:

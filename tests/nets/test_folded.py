@@ -7,9 +7,10 @@ import pytest
 import torch
 from support.processors import needs_bfloat16_convolutions
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 from renalnet.config import KIDNEY_TUMOR, NETWORKS, NetConfig, NetName
-from renalnet.nets import SegmentationNet, build_net
+from renalnet.nets import SegmentationNet, blocks, build_net
 from renalnet.nets import folded as module_folded
 from renalnet.nets.blocks import ConvNorm
 from renalnet.nets.folded import FoldedConv, FoldedResidual, folded
@@ -170,3 +171,29 @@ def test_only_a_pooling_by_two_without_indices_is_replaced() -> None:
     kinds = {name: type(child).__name__ for name, child in folded(Pools(), torch.float32).named_children()}
     assert kinds["halves"] == "FoldedPool"
     assert kinds["with_indices"] == kinds["of_three"] == "MaxPool3d"
+
+
+@pytest.mark.parametrize("num_threads", [1, 2])
+@torch.no_grad()
+def test_a_folded_network_in_float32_calls_no_slow_convolution(num_threads: int) -> None:
+    """Slabs are the small maps of a single image that PyTorch computes without oneDNN."""
+    net = folded(trained_like("fcn_ppm", ppm_kernels=(1, 2, 4)), torch.float32)
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        with profile(activities=[ProfilerActivity.CPU]) as recorded:
+            net(random((1, 1, 24, 32, 32), 3))
+    finally:
+        torch.set_num_threads(before)
+    called = {event.key for event in recorded.key_averages()}
+    assert "aten::mkldnn_convolution" in called
+    assert not {name for name in called if "slow_conv" in name}
+
+
+@torch.no_grad()
+def test_a_folded_network_is_the_same_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = folded(trained_like("fcn_ppm"), torch.float32)
+    image = random((1, 1, 24, 32, 32), 3)
+    expected = net(image)
+    monkeypatch.setattr(blocks, "_is_for_onednn", lambda _: False)
+    assert distance(net(image), expected) < 1e-5
