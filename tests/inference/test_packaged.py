@@ -131,4 +131,4 @@ def test_the_packaged_bundle_is_small_and_whole() -> None:
     assert {path.suffix for path in files} == {".safetensors", ".json", ".md"}
     assert (Path(packaged_bundle()) / LOCALISER_FILE).exists()
     assert load_bundle(packaged_bundle()).config["train"]["labels"]["name"] == "kidney_tumor"
-    assert load_predictor(PACKAGED).prepare.spacing_mm == (1.6, 1.625, 1.625)
+    assert load_predictor(PACKAGED).prepare.spacing_mm == (2.0, 1.95, 1.95)
