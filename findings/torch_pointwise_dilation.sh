@@ -2,10 +2,11 @@
 # torch 2.13.0, CPU, float32: a dilation decides what computes a convolution with a kernel of one voxel.
 #
 # A dilation has no effect on the result of a 1x1x1 kernel. On one thread, however, PyTorch gives such a convolution of
-# two images to oneDNN only if it is dilated; otherwise `slow_conv3d` computes it. `slow_conv3d` also returns its result in channels-first memory for an input in channels-last memory, so that the layers after it
-# leave that order, too. With two threads, the same call goes to oneDNN and keeps the order. A second rule applies to
-# every convolution of a single image: up to 20480 for batch x channels x slices x rows of the input, a 3x3x3
-# convolution goes to `slow_conv3d` with any number of threads, however long a row is.
+# two images to oneDNN only if it is dilated; otherwise `slow_conv3d` computes it. `slow_conv3d` also returns its result
+# in channels-first memory for an input in channels-last memory, so that the layers after it leave that order, too. With
+# two threads, the same call goes to oneDNN and keeps the order. A second rule applies to every convolution of a single
+# image: up to 20480 for batch x channels x slices x rows of the input, a 3x3x3 convolution goes to `slow_conv3d` with
+# any number of threads, however long a row is.
 #
 # Output seen:
 #   1 thread, 1x1x1: aten::slow_conv3d_forward, channels-last False
