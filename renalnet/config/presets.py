@@ -92,7 +92,7 @@ def phantom(labels: LabelSet = KIDNEY_TUMOR) -> TrainConfig:
         ),
         stitch=StitchConfig(tile=(32, 50, 50), stride=(16, 25, 25)),
         epochs=9,
-        steps_per_epoch=1000,
+        steps_per_epoch=700,
     )
 
 
