@@ -8,7 +8,7 @@ wide ones.
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,6 +50,9 @@ def rows(size: Size, folder: Path) -> Iterator[Row]:
         setting = Setting("wide", "network", UNSEEN_SEED, str(path), config)
         figures = summarise(measure(setting, size.held_out_abdomens, num_cores()))
         yield from _rows(figures, f"left out: {left_out.name}; {figures.num_kidneys} kidneys")
+        if size.scans:
+            found = summarise(measure(replace(setting, given=size.scans), 0, num_cores()))
+            yield from _rows(found, f"left out: {left_out.name}; {found.num_kidneys} kidneys of given scans")
 
 
 def trained(phantom: PhantomConfig, size: Size) -> bytes:
@@ -69,4 +72,4 @@ def _rows(figures: Figures, note: str) -> Iterator[Row]:
         ("kidneys found where there is none", "kidneys", figures.num_false),
         ("scans without kidneys that are flagged", "share", figures.others_flagged),
     ):
-        yield Row("held-out", what, unit, float(value), note=note)
+        yield Row("held-out", what, unit, None if value is None else float(value), note=note)

@@ -1,4 +1,4 @@
-"""Benchmark of the localiser on synthetic abdomens of both painters and on scans without kidneys.
+"""Benchmark of the localiser on synthetic abdomens of both painters, on scans without kidneys, and on given scans.
 
 The packaged network is compared with the atlases alone, which are made of other abdomens of the same painter.
 """
@@ -7,14 +7,16 @@ import multiprocessing
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from renalnet.config import PhantomConfig, PrepareConfig
+from renalnet.config import KIDNEY_TUMOR, PhantomConfig, PrepareConfig
+from renalnet.data.cases.layouts import find_cases
+from renalnet.data.cases.loading import load_case
 from renalnet.data.cases.sides import SIDE_VALUES, SIDES, Box, Side, split_sides
 from renalnet.data.images.volume import Volume, use_threads
 from renalnet.data.localise.atlas import Atlas, make_atlas
@@ -41,7 +43,10 @@ UNSEEN_SEED: Final = 2911
 ATLAS_SEED: Final = 1
 """Seed of the abdomens that become atlases, which `measure` refuses as its own."""
 
-Subject: TypeAlias = Literal["abdomen", "head", "chest", "legs", "empty"]
+Painted: TypeAlias = Literal["abdomen", "head", "chest", "legs", "empty"]
+Subject: TypeAlias = Painted | Literal["given"]
+Job: TypeAlias = tuple[Subject, int]
+"""Kind of a scan, and its number among those."""
 Contrast: TypeAlias = Literal["wide", "narrow"]
 Way: TypeAlias = Literal["network", "atlas"]
 """What finds the kidneys, as `PrepareConfig.localise`."""
@@ -83,7 +88,7 @@ class ScanRow:
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures over all scans."""
+    """Figures over all scans, of which at least one shows a kidney."""
 
     num_kidneys: int
     share_held: float
@@ -98,8 +103,8 @@ class Figures:
     """Number of boxes that contain less than 90 % of their kidney and are not flagged."""
     num_false: int
     """Number of kidneys that are found with confidence where there is none."""
-    others_flagged: float
-    """Share of the scans without kidneys that are flagged."""
+    others_flagged: float | None
+    """Share of the scans without kidneys that are flagged; None without such a scan."""
     seconds: float
     """CPU time of the slowest scan, on one thread."""
 
@@ -117,6 +122,9 @@ class Setting:
     phantom: PhantomConfig | None = None
     """Settings of the scans; None for those of the painter and the seed."""
 
+    given: str | None = None
+    """Folder of cases in a layout of `prepare` that are measured; None for painted scans."""
+
     @property
     def scans(self) -> PhantomConfig:
         """Settings of the scans."""
@@ -124,11 +132,20 @@ class Setting:
 
 
 def rows(size: Size, _: Path) -> Iterator[Row]:
-    """Yield the figures over unseen abdomens, other parts of the body and an empty volume; no file is written."""
+    """Yield the figures over unseen abdomens, other parts of the body and an empty volume; no file is written.
+
+    Those over given scans follow. Atlases are of painted abdomens in either case.
+    """
     for contrast in get_args(Contrast):
         for way in get_args(Way):
-            figures = summarise(measure(Setting(contrast, way, UNSEEN_SEED), size.abdomens, num_cores()))
+            setting = Setting(contrast, way, UNSEEN_SEED)
+            figures = summarise(measure(setting, size.abdomens, num_cores()))
             yield from _rows(figures, f"{figures.num_kidneys} kidneys of {size.abdomens} {contrast} abdomens, by {way}")
+            # The packaged network is the same for both painters; atlases are not.
+            if size.scans and (way, contrast) != ("network", "narrow"):
+                found = summarise(measure(replace(setting, given=size.scans), 0, num_cores()))
+                atlases = f" of {contrast} abdomens" if way == "atlas" else ""
+                yield from _rows(found, f"{found.num_kidneys} kidneys of given scans, by {way}{atlases}")
 
 
 def _rows(figures: Figures, note: str) -> Iterator[Row]:
@@ -142,11 +159,11 @@ def _rows(figures: Figures, note: str) -> Iterator[Row]:
         ("scans without kidneys that are flagged", "share", figures.others_flagged),
         ("processor time of the slowest scan", "s", figures.seconds),
     ):
-        yield Row("localise", what, unit, float(value), note=note)
+        yield Row("localise", what, unit, None if value is None else float(value), note=note)
 
 
 def measure(setting: Setting, num_cases: int, workers: int, num_others: int = 4) -> list[ScanRow]:
-    """Localise the kidneys of synthetic scans.
+    """Localise the kidneys of synthetic scans, or of given ones.
 
     Args:
         setting: what is measured.
@@ -156,16 +173,26 @@ def measure(setting: Setting, num_cases: int, workers: int, num_others: int = 4)
 
     Raises:
         ValueError: the seed is that of the atlases.
+        InputError: the folder of given scans has no known layout, or a scan cannot be read.
     """
     if setting.seed == ATLAS_SEED:
         raise ValueError(f"seed {setting.seed} is that of the atlases; choose another")
-    jobs: list[tuple[Subject, int]] = [("abdomen", index) for index in range(num_cases)]
-    jobs += [(part, index) for part in get_args(OtherPart) for index in range(num_others)] + [("empty", 0)]
+    jobs = _given_jobs(setting.given) if setting.given else _painted_jobs(num_cases, num_others)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=use_one_thread) as pool:
         numbers = range(PrepareConfig().num_atlases)
         atlases = list(pool.map(partial(paint_atlas, setting.contrast), numbers)) if setting.way == "atlas" else []
         return list(pool.map(partial(measure_scan, setting, atlases), jobs))
+
+
+def _painted_jobs(num_cases: int, num_others: int) -> list[Job]:
+    abdomens: list[Job] = [("abdomen", index) for index in range(num_cases)]
+    others: list[Job] = [(part, index) for part in get_args(OtherPart) for index in range(num_others)]
+    return [*abdomens, *others, ("empty", 0)]
+
+
+def _given_jobs(folder: str) -> list[Job]:
+    return [("given", index) for index in range(len(find_cases(folder, KIDNEY_TUMOR).cases))]
 
 
 def use_one_thread() -> None:
@@ -182,10 +209,10 @@ def paint_atlas(contrast: Contrast, index: int) -> Atlas:
     return make_atlas(f"phantom-{index}", painted.image, painted.label, PrepareConfig(), synthetic=True)
 
 
-def measure_scan(setting: Setting, atlases: list[Atlas], job: tuple[Subject, int]) -> ScanRow:
-    """Paint a scan, localise its kidneys, and measure the boxes."""
+def measure_scan(setting: Setting, atlases: list[Atlas], job: Job) -> ScanRow:
+    """Paint or read a scan, localise its kidneys, and measure the boxes."""
     subject, index = job
-    image, label = _painted(subject, setting.scans, index)
+    image, label = _read(setting, index) if subject == "given" else _painted(subject, setting.scans, index)
     finder = KidneyFinder(_network(setting), atlases, PrepareConfig(localise=setting.way))
     start = time.process_time()
     found = finder.find(image)
@@ -209,10 +236,11 @@ def _network(setting: Setting) -> CoarseNetwork | None:
 
 
 def summarise(rows: list[ScanRow]) -> Figures:
-    """Return the figures over all scans, of which at least one is an abdomen and one is not."""
+    """Return the figures over all scans."""
     kidneys = [kidney for row in rows for kidney in row.kidneys]
     within = [max(kidney.beyond_in_plane_mm, kidney.beyond_z_mm) <= 0 for kidney in kidneys]
     sure = [kidney for kidney in kidneys if kidney.confidence >= LOW_CONFIDENCE]
+    flagged = [row.confidence < LOW_CONFIDENCE for row in rows if not row.kidneys]
     return Figures(
         num_kidneys=len(kidneys),
         share_held=float(np.mean([kidney.held_share >= HELD_SHARE for kidney in kidneys])),
@@ -221,7 +249,7 @@ def summarise(rows: list[ScanRow]) -> Figures:
         num_doubtful=len(kidneys) - len(sure),
         num_wrong_unflagged=int(sum(kidney.held_share < WRONG_SHARE for kidney in sure)),
         num_false=sum(row.num_false for row in rows),
-        others_flagged=float(np.mean([row.confidence < LOW_CONFIDENCE for row in rows if not row.kidneys])),
+        others_flagged=float(np.mean(flagged)) if flagged else None,
         seconds=max(row.seconds for row in rows),
     )
 
@@ -235,7 +263,13 @@ def _measure_kidney(case: int, side: Side, own: Box, box: Box | None, confidence
     return KidneyRow(case, side, held, beyond, box.size_mm[0] - own.size_mm[0] - Z_ROOM_MM, confidence)
 
 
-def _painted(subject: Subject, config: PhantomConfig, index: int) -> tuple[Volume, Volume]:
+def _read(setting: Setting, index: int) -> tuple[Volume, Volume]:
+    """Return a given scan and the mask of its kidneys and tumors."""
+    loaded = load_case(find_cases(str(setting.given), KIDNEY_TUMOR).cases[index])
+    return loaded.image, loaded.body
+
+
+def _painted(subject: Painted, config: PhantomConfig, index: int) -> tuple[Volume, Volume]:
     """Return a scan and its label map, which is empty for a scan without kidneys."""
     if subject == "abdomen":
         painted = paint_abdomen(config, index)

@@ -25,6 +25,8 @@ class Size(Section):
     """Numbers of small cases that are prepared and streamed, to measure what grows with them."""
     abdomens: PositiveInt = 120
     """Number of whole-abdomen scans in which kidneys are localised."""
+    scans: str | None = None
+    """Folder of scans with label maps, in a layout of `prepare`, on which localisers are measured, too."""
     painted_cases: PositiveInt = 60
     """Number of painted cases whose CT numbers are compared with published ones."""
     label_maps: str | None = None

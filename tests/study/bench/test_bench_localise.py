@@ -1,7 +1,11 @@
 """The figures of the localisation benchmark, from rows worked out by hand and from a run."""
 
+from pathlib import Path
+
 import pytest
 
+from renalnet.config import PhantomConfig
+from renalnet.data.phantom import write_cohort
 from study.bench.data.localise import KidneyRow, ScanRow, Setting, Way, measure, summarise
 
 ROWS = [
@@ -35,6 +39,19 @@ def test_figures_of_rows() -> None:
     assert figures.others_flagged == 0.5
     assert figures.num_false == 1
     assert figures.seconds == 3.0
+
+
+def test_without_a_scan_that_lacks_kidneys_no_share_of_them_is_flagged() -> None:
+    assert summarise(ROWS[:2]).others_flagged is None
+
+
+@pytest.mark.slow
+def test_given_scans_are_measured_as_painted_ones(tmp_path: Path) -> None:
+    write_cohort(tmp_path / "cohort", PhantomConfig(seed=3, num_cases=1), workers=1)
+    (painted,) = measure(Setting("wide", "network", 3), 1, 1, num_others=0)[:1]
+    (given,) = measure(Setting("wide", "network", 3, given=str(tmp_path / "cohort")), 0, 1)
+    assert given.subject == "given"
+    assert [kidney.held_share for kidney in given.kidneys] == [kidney.held_share for kidney in painted.kidneys]
 
 
 def test_the_atlases_own_patients_are_refused() -> None:
