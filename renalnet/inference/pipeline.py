@@ -4,7 +4,7 @@ A model is one network or an ensemble. All networks of an ensemble are in memory
 activations at a time. The memory that an ROI needs does not depend on the number of networks.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -98,7 +98,13 @@ def vote_roi(model: Model, image: HuArray, stitch: StitchConfig) -> Stitched:
     return segment(model.nets, image, model.normalisation, stitch, model.device)
 
 
-def segment_roi(model: Model, image: HuArray, spacing_mm: Triple, config: InferenceConfig) -> Segmentation:
+def segment_roi(
+    model: Model,
+    image: HuArray,
+    spacing_mm: Triple,
+    config: InferenceConfig,
+    adjust: Callable[[Stitched], Stitched] = lambda vote: vote,
+) -> Segmentation:
     """Segment an ROI on the grid that the model was trained on.
 
     Args:
@@ -106,8 +112,13 @@ def segment_roi(model: Model, image: HuArray, spacing_mm: Triple, config: Infere
         image: CT numbers in HU, (z, y, x).
         spacing_mm: voxel spacing (z, y, x).
         config: sub-volumes and the operations of post-processing.
+        adjust: changes the vote before post-processing.
+
+    Returns:
+        The vote of the networks alone, and the labels after post-processing of the adjusted vote.
     """
     vote = vote_roi(model, image, config.stitch)
-    evidence = Evidence(vote.probability, image, spacing_mm, model.labels)
-    final = post_process(vote.labels, evidence, config.operations.values())
+    adjusted = adjust(vote)
+    evidence = Evidence(adjusted.probability, image, spacing_mm, model.labels)
+    final = post_process(adjusted.labels, evidence, config.operations.values())
     return Segmentation(vote.labels, final, vote.probability)

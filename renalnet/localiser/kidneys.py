@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from renalnet.data.cases.sides import SIDE_VALUES, SIDES, Box, Side
 from renalnet.data.images.resampling import triple_of
-from renalnet.data.images.volume import Grid
+from renalnet.data.images.volume import Grid, Volume
 from renalnet.types import FloatArray, MaskArray
 
 MARGIN_MM: Final = (13.0, 12.0, 12.0)
@@ -28,7 +28,7 @@ _BOTH_ENDS: Final = 2
 _ANY_CONTACT: Final = np.ones((3, 3, 3), bool)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CoarseKidney:
     """A kidney with its lesions, as the coarse network sees it."""
 
@@ -42,6 +42,8 @@ class CoarseKidney:
     """Whether it reaches neither the first nor the last slice (0), one of them (1) or both (2)."""
     is_joined: bool
     """Whether it touches the kidney of the other side, as a horseshoe kidney does."""
+    mask: Volume
+    """Its voxels (uint8) on the coarse grid."""
 
     @property
     def box(self) -> Box:
@@ -117,4 +119,5 @@ def _kidney(mask: MaskArray, total: FloatArray, sides: NDArray[np.uint8], grid: 
         volume_ml=float(np.count_nonzero(mask) * grid.voxel_ml),
         num_cut_ends=int(mask[0].any()) + int(mask[-1].any()),
         is_joined=bool(touching.any()),
+        mask=Volume(mask.astype(np.uint8), grid),
     )

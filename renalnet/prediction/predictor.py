@@ -1,6 +1,6 @@
 """Prediction on one scan: both kidneys are found, cut out, segmented and joined to a mask on the scan's own grid."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -19,12 +19,15 @@ from renalnet.errors import CheckpointError, InputError
 from renalnet.evaluation.mask_quality import signs_of
 from renalnet.inference.pipeline import Model, Segmentation, inference_config, load_bundle, segment_roi
 from renalnet.inference.quality_file import BundleQuality, MaskQuality, read_quality
+from renalnet.inference.stitching import Stitched
 from renalnet.localiser.finder import KidneyFinder
+from renalnet.localiser.kidneys import CoarseKidney
 from renalnet.localiser.network import LOCALISER_FILE, load_network, packaged_network
 from renalnet.nets.packaged import bundle_folder
 from renalnet.prediction.familiarity import mean_kidney_hu
 from renalnet.prediction.mask_evidence import evidence_of
 from renalnet.prediction.outcome import Prediction, SegmentedBox, doubts_of, remarks_of
+from renalnet.prediction.place import prior_of, with_prior
 from renalnet.runtime import storage
 from renalnet.types import HuArray, LabelArray, Shape, Triple
 
@@ -176,11 +179,21 @@ def _segment_box(predictor: Predictor, image: Volume, kidney: FoundKidney | None
     """Segment the ROI of a kidney, or the whole scan if `kidney` is None."""
     roi = cut_scan(image, kidney.box if kidney else None, predictor.prepare)
     array = np.ascontiguousarray(roi.array)
-    found = segment_roi(predictor.model, array, roi.grid.spacing_mm, predictor.inference)
+    found = segment_roi(
+        predictor.model, array, roi.grid.spacing_mm, predictor.inference, _adjustment(predictor, kidney, roi.grid)
+    )
     on_source: LabelArray = to_source(Volume(found.final, roi.grid), source).array
     confidence = _confidence(kidney, found, roi.grid, predictor.model.labels) if kidney else 1.0
     kidney_hu = mean_kidney_hu(array, found.final, predictor.model.labels)
     return SegmentedBox(kidney, confidence, on_source, kidney_hu, _estimate(predictor, found, roi.grid.spacing_mm))
+
+
+def _adjustment(predictor: Predictor, kidney: FoundKidney | None, grid: Grid) -> Callable[[Stitched], Stitched]:
+    """Return the change of a vote by the place of the kidney, where the coarse network has found it."""
+    if kidney is None or not isinstance(kidney.evidence, CoarseKidney):
+        return lambda vote: vote
+    prior = prior_of(kidney.evidence.mask, grid)
+    return lambda vote: with_prior(vote, prior, predictor.model.labels)
 
 
 def _estimate(predictor: Predictor, found: Segmentation, spacing_mm: Triple) -> MaskQuality | None:
