@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 from renalnet.config import KIDNEY_TUMOR, LabelSet
 from renalnet.data.cases.findings import Code, Finding
 from renalnet.data.dicom.file import is_dicom
-from renalnet.data.dicom.series import contains_dicom, list_images
+from renalnet.data.dicom.headers import contains_dicom, list_images
 from renalnet.data.images.label_values import classes_of_segments
 from renalnet.data.images.volume import image_stem
 from renalnet.errors import ConfigError, InputError
