@@ -50,18 +50,16 @@ def choose_phase(
     """
     if phase is None and not _holds_several(images):
         return [*images]
-    found = list_phases(images)
-    if phase is None and not found:
+    found = list_phases(images) or [_whole(images)]
+    if phase is None and len(found) == 1:
         return [*images]  # copies of slices, which are no phases; `ordered_slices` reports them
-    wanted = {image.path for image in named}
-    selected = [
-        one
-        for one in found or [_whole(images)]
-        if (phase in (one.name, one.time) if phase else wanted and wanted <= {image.path for image in one.images})
-    ]
+    selected = [one for one in found if (_is_called(one, phase) if phase else _contains(one, named))]
     if len(selected) == 1:
         return [*selected[0].images]
-    raise _not_chosen(found or [_whole(images)], phase, where)
+    wanted = "" if phase is None else f", and phase '{phase}' names {'several' if selected else 'none'} of them"
+    count = f"{len(found)} phase{'s' if len(found) > 1 else ''} in one series{wanted}"
+    listed = "; ".join(map(str, found[:_MAX_LISTED]))
+    raise InputError(f"{where}: holds {count}; choose one with --phase NUMBER or TIME: {listed}")
 
 
 def list_phases(images: Sequence[DicomImage]) -> list[Phase]:
@@ -77,16 +75,18 @@ def list_phases(images: Sequence[DicomImage]) -> list[Phase]:
     return []
 
 
+def _is_called(phase: Phase, name: str) -> bool:
+    return name in (phase.name, phase.time)
+
+
+def _contains(phase: Phase, images: Collection[DicomImage]) -> bool:
+    paths = {image.path for image in phase.images}
+    return bool(images) and all(image.path in paths for image in images)
+
+
 def _whole(images: Sequence[DicomImage]) -> Phase:
     acquisitions = {image.acquisition for image in images}
     return Phase(acquisitions.pop() if len(acquisitions) == 1 else "", tuple(images))
-
-
-def _not_chosen(found: Sequence[Phase], phase: str | None, where: object) -> InputError:
-    count = f"{len(found)} phase{'s' if len(found) > 1 else ''} in one series"
-    wanted = "" if phase is None else f", and phase '{phase}' names not exactly one of them"
-    listed = "; ".join(map(str, found[:_MAX_LISTED]))
-    return InputError(f"{where}: holds {count}{wanted}; choose one with --phase NUMBER or TIME: {listed}")
 
 
 def _holds_several(images: Sequence[DicomImage]) -> bool:
