@@ -70,7 +70,7 @@ def load_case(scan: ScanCase) -> LoadedCase:
     """
     with reading(scan.label):
         # A segmentation names the series and the phase on which it was drawn.
-        uids = referenced_uids(scan.label) if scan.image.is_dir() and _is_segmentation(scan.label) else ()
+        uids = referenced_uids(scan.label) if scan.image.is_dir() and _is_segmentation(scan.label) else frozenset()
     with reading(scan.image):
         image = _read_scan(scan.image, scan.series, scan.phase, uids)
     # Labels are compared with the grid of the file, before an oblique image gets another grid in `canonical`.

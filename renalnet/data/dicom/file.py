@@ -19,6 +19,8 @@ _MAGIC: Final = b"DICM"
 _HEAD_BYTES: Final = 1024
 _BARE_GROUPS: Final = (2, 8)
 """Groups of the first element of files without the preamble: file meta information, or else identification."""
+_BARE_STARTS: Final = (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")
+"""These groups in little and in big endian."""
 _LEAST_ELEMENTS: Final = 3
 """Elements in rising order at the start of a file that is taken for DICOM although nothing marks it."""
 
@@ -38,11 +40,10 @@ def is_dicom(path: Path) -> bool:
 
 
 def _starts_with_elements(head: bytes) -> bool:
-    group = head[:2]
+    if head[:2] not in _BARE_STARTS:
+        return False
     # With an explicit value representation, its two letters are at bytes 4 and 5.
-    if group in [number.to_bytes(2, order) for number in _BARE_GROUPS for order in ("little", "big")]:
-        return (head[4:6].isalpha() and head[4:6].isupper()) or _num_implicit_elements(head) >= _LEAST_ELEMENTS
-    return False
+    return head[4:6].isalpha() or _num_implicit_elements(head) >= _LEAST_ELEMENTS
 
 
 def _num_implicit_elements(head: bytes) -> int:

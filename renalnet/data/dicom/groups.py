@@ -171,8 +171,8 @@ def _series(key: str, images: Sequence[DicomImage], name: str) -> Series:
     unnumbered = sum(not image.series_number for image in images) if own.numbers and name == "series_uid" else 0
     notes = (
         (added, f"{added} of {total} slices lack {_KEYWORDS[name]}; by their geometry they belong to its volume"),
-        (unnumbered, f"{unnumbered} of {total} slices lack SeriesNumber; they have its SeriesInstanceUID"),
-        (len(own.numbers) > 1, f"its {total} slices have the series numbers {', '.join(own.numbers)}"),
+        (unnumbered, f"{unnumbered} of {total} slices lack SeriesNumber; they share its SeriesInstanceUID"),
+        (len(own.numbers) > 1, f"its {total} slices state several series numbers: {', '.join(own.numbers)}"),
         (len(uids) > 1, f"its {total} slices have {len(uids)} SeriesInstanceUIDs, and the geometry of one volume"),
     )
     return _noted(own, [note for is_true, note in notes if is_true])

@@ -60,7 +60,7 @@ def referenced_uids(path: Path) -> frozenset[str]:
     Raises:
         InputError: the object is damaged.
     """
-    return read_dicom(path, lambda dataset: frozenset(_referenced(dataset)), _REFERENCES)
+    return read_dicom(path, lambda dataset: frozenset(_referenced(dataset)) - {""}, _REFERENCES)
 
 
 def _referenced(dataset: "Dataset") -> Iterator[str]:

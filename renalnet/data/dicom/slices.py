@@ -1,5 +1,6 @@
 """Assembly of DICOM slices to a volume by their positions: order, spacing, and the checks that they form a volume."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,7 @@ def direction_error(orientation: Sequence[float]) -> float:
     """
     rounding = _rounding(orientation)
     row, column = np.array(orientation[:3]), np.array(orientation[3:])
-    return abs(float(row @ column)) + np.sqrt(6) * rounding if rounding else 0.0
+    return abs(float(row @ column)) + math.sqrt(6) * rounding if rounding else 0.0
 
 
 def _rounding(orientation: Sequence[float]) -> float:
@@ -108,7 +109,7 @@ def _deviation(orientation: Sequence[float]) -> float:
 
 def _check_directions(orientation: Sequence[float], where: object) -> None:
     # Each vector is off by up to √3 times the rounding, and its square by twice that.
-    limit = np.sqrt(3) * 10.0**-_FEWEST_DECIMALS
+    limit = math.sqrt(3) * 10.0**-_FEWEST_DECIMALS
     deviation = _deviation(orientation)
     if not deviation <= limit:
         raise InputError(

@@ -91,7 +91,7 @@ def test_one_uid_is_one_series_whatever_its_numbers(tmp_path: Path) -> None:
     for series in (None, "1", "7"):
         image, _ = load_scan(tmp_path, series=series)
         np.testing.assert_array_equal(image.array, HU)
-        assert image.notes == ("its 8 slices have the series numbers 1, 7",)
+        assert image.notes == ("its 8 slices state several series numbers: 1, 7",)
 
 
 def test_slices_with_a_series_each_are_one_volume(tmp_path: Path) -> None:
