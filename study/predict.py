@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from renalnet.commands.line import run
-from renalnet.commands.options import Bundle, Inference, PredictOut, Scans, Series
+from renalnet.commands.options import Bundle, Inference, Phase, PredictOut, Scans, Series
 from renalnet.commands.predict import print_packaged, print_reports
 from renalnet.config.training import PACKAGED
 from renalnet.nets.packaged import absolute_bundle
@@ -31,6 +31,7 @@ def predict(
     out: PredictOut,
     model: Bundle = PACKAGED,
     series: Series = None,
+    phase: Phase = None,
     set_: Inference = None,
     cpus: Cpus = 1,
     gpus: Gpus = 1.0,
@@ -45,7 +46,8 @@ def predict(
     # Absolute, because tasks on other nodes have another working directory.
     bundle = absolute_bundle(model)
     target = storage.absolute(out)
-    jobs = list_jobs([scan.absolute() for scan in scans], bundle, target, series=series, assignments=set_ or [])
+    paths = [scan.absolute() for scan in scans]
+    jobs = list_jobs(paths, bundle, target, series=series, phase=phase, assignments=set_ or [])
     load_predictor(bundle, set_ or [])  # a bundle that cannot be used is refused before any task starts
     print_packaged(model)
     check_address()

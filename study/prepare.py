@@ -8,6 +8,7 @@ from renalnet.commands.line import run
 from renalnet.commands.options import (
     GridPreset,
     LabelMap,
+    Phase,
     Refit,
     Series,
     Set,
@@ -36,6 +37,7 @@ def prepare(
     set_: Set = None,
     label_map: LabelMap = None,
     series: Series = None,
+    phase: Phase = None,
     skip_bad: SkipBad = False,
     refit: Refit = False,
 ) -> None:
@@ -45,7 +47,9 @@ def prepare(
     """
     for path in (str(src), out, str(test or src)):
         refuse_relative(path)
-    request = prepare_request(src, out, test, splits, preset, set_, label_map, series, skip_bad=skip_bad, refit=refit)
+    request = prepare_request(
+        src, out, test, splits, preset, set_, label_map, series=series, phase=phase, skip_bad=skip_bad, refit=refit
+    )
     check_address()
     with connected():
         # One thread of SimpleITK, because there is a task for each processor.

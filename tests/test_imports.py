@@ -61,7 +61,7 @@ MAY_IMPORT_ITK = {
     "renalnet.data.localise.outline",
 }
 MAY_IMPORT_PYDICOM = {
-    f"renalnet.data.dicom.{name}" for name in ("file", "pixels", "segmentation", "series", "segmentation_writer")
+    f"renalnet.data.dicom.{name}" for name in ("file", "pixels", "segmentation", "headers", "segmentation_writer")
 }
 MAY_IMPORT_RAY = {"cluster.submit", "cluster.ray_private"} | {
     f"study.{name}"

@@ -58,6 +58,10 @@ LabelSetName = Annotated[
 Series = Annotated[
     str | None, typer.Option(help="DICOM series to read if a folder holds several: its number or its UID.")
 ]
+Phase = Annotated[
+    str | None,
+    typer.Option(help="Phase to read if a DICOM series holds several: the number or the time of its acquisition."),
+]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out scans that have errors, and list them.")]
 Refit = Annotated[
     bool,

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from renalnet.commands.line import USER_ERROR
-from renalnet.commands.options import Bundle, Inference, PredictOut, Scans, Series
+from renalnet.commands.options import Bundle, Inference, Phase, PredictOut, Scans, Series
 from renalnet.config.training import PACKAGED
 
 if TYPE_CHECKING:
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 
 def predict(
-    scans: Scans, out: PredictOut, model: Bundle = PACKAGED, series: Series = None, set_: Inference = None
+    scans: Scans,
+    out: PredictOut,
+    model: Bundle = PACKAGED,
+    series: Series = None,
+    phase: Phase = None,
+    set_: Inference = None,
 ) -> None:
     """Segment scans: write a mask on each scan's own grid, and a JSON file of volumes and confidence.
 
@@ -29,7 +34,7 @@ def predict(
     from renalnet.prediction.scan_jobs import list_jobs, lost_scan, predict_scan, read_scan
     from renalnet.runtime.workers import Workers
 
-    jobs = list_jobs(scans, model, out, series=series, assignments=set_ or [])
+    jobs = list_jobs(scans, model, out, series=series, phase=phase, assignments=set_ or [])
     load_predictor(model, set_ or [])  # a wrong model bundle is an error before any scan is read
     print_packaged(model)
     with Workers(1) as reader:  # a CT that crashes its reader ends only this process; it also reads the next CT ahead

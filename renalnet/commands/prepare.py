@@ -11,6 +11,7 @@ from renalnet.commands.options import (
     GridPreset,
     LabelMap,
     NumWorkers,
+    Phase,
     Refit,
     Series,
     Set,
@@ -38,6 +39,7 @@ def prepare(
     set_: Set = None,
     label_map: LabelMap = None,
     series: Series = None,
+    phase: Phase = None,
     skip_bad: SkipBad = False,
     refit: Refit = False,
     workers: NumWorkers = NUM_WORKERS,
@@ -49,7 +51,9 @@ def prepare(
     """
     from renalnet.data.prepare.preparation import local_pool
 
-    request = prepare_request(src, out, test, splits, preset, set_, label_map, series, skip_bad=skip_bad, refit=refit)
+    request = prepare_request(
+        src, out, test, splits, preset, set_, label_map, series=series, phase=phase, skip_bad=skip_bad, refit=refit
+    )
     with local_pool(workers) as pool:
         run_prepare(request, pool)
 
@@ -63,8 +67,9 @@ def prepare_request(
     preset: str,
     assignments: list[str] | None,
     label_map: str | None,
-    series: str | None,
     *,
+    series: str | None,
+    phase: str | None,
     skip_bad: bool,
     refit: bool,
 ) -> "Request":
@@ -84,6 +89,7 @@ def prepare_request(
         splits=read_splits_file(splits) if splits else None,
         label_map=parse_label_map(label_map, labels) if label_map else None,
         series=series,
+        phase=phase,
         skip_bad=skip_bad,
         refit=refit,
     )

@@ -1,7 +1,7 @@
 """The outcome of a prediction: a mask, what is known of it, and the lines that warn of doubts."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from renalnet.config import PrepareConfig
@@ -29,7 +29,8 @@ class Prediction:
     segmented: tuple[Side, ...]
     """Sides whose kidney was found with enough confidence to be segmented."""
     warnings: tuple[str, ...]
-    """One line for each kidney that was left out, for an empty mask, and for what the model was not trained for."""
+    """One line for each kidney that was left out, for an empty mask, for what the model was not trained for, and for
+    what is unusual about the scan's DICOM series."""
     side_quality: dict[Side, MaskQuality] = field(default_factory=dict)
     """Estimated quality by segmented side; empty where the bundle has no calibration, and for an ROI already cut."""
     roi_quality: MaskQuality | None = None
@@ -54,6 +55,11 @@ class Prediction:
             "quality": _quality_json(self.roi_quality),
             "warnings": list(self.warnings),
         }
+
+
+def with_notes(prediction: Prediction, notes: Sequence[str]) -> Prediction:
+    """Return the prediction with notes about the scan's series after its own warnings."""
+    return replace(prediction, warnings=(*prediction.warnings, *notes))
 
 
 def _quality_json(quality: MaskQuality | None) -> dict[str, Any] | None:

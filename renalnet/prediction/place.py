@@ -37,7 +37,7 @@ def prior_of(place: Volume, grid: Grid) -> FloatArray:
     distance_mm = np.where(inside, half_mm - inner_mm, outer_mm - half_mm).astype(np.float32)
     far_mm = float(_LOG_ODDS[0][-1])
     on_grid = regrid_image(Volume(distance_mm, place.grid), grid, fill=far_mm).array
-    return np.interp(on_grid, *_LOG_ODDS).astype(np.float32)
+    return np.asarray(np.interp(on_grid, *_LOG_ODDS), dtype=np.float32)
 
 
 def with_prior(vote: Stitched, prior: FloatArray, labels: LabelSet) -> Stitched:

@@ -26,7 +26,7 @@ from renalnet.localiser.network import LOCALISER_FILE, load_network, packaged_ne
 from renalnet.nets.packaged import bundle_folder
 from renalnet.prediction.familiarity import mean_kidney_hu
 from renalnet.prediction.mask_evidence import evidence_of
-from renalnet.prediction.outcome import Prediction, SegmentedBox, doubts_of, remarks_of
+from renalnet.prediction.outcome import Prediction, SegmentedBox, doubts_of, remarks_of, with_notes
 from renalnet.prediction.place import prior_of, with_prior
 from renalnet.runtime import storage
 from renalnet.types import HuArray, LabelArray, Shape, Triple
@@ -50,12 +50,13 @@ class Predictor:
     quality: BundleQuality = field(default_factory=BundleQuality)
     """What the bundle states of the quality of its masks and of its training scans."""
 
-    def segment_file(self, path: str | Path, *, series: str | None = None) -> Prediction:
+    def segment_file(self, path: str | Path, *, series: str | None = None, phase: str | None = None) -> Prediction:
         """Segment a scan: a NIfTI, NRRD or MetaImage file, or a folder of DICOM slices.
 
         Args:
             path: the file or the folder.
             series: number or SeriesInstanceUID of the series to read where the folder holds several.
+            phase: number or time of the acquisition to read where the series holds several phases.
 
         Returns:
             A mask on the grid of the file, and what is known of it.
@@ -63,8 +64,8 @@ class Predictor:
         Raises:
             InputError: the scan is missing, damaged, or not a CT that can be read.
         """
-        image, source = load_scan(Path(path), series=series)
-        return predict_image(self, image, source)
+        image, source = load_scan(Path(path), series=series, phase=phase)
+        return with_notes(predict_image(self, image, source), image.notes)
 
     def segment_array(self, hu: HuArray, spacing_mm: Triple) -> Prediction:
         """Segment a CT that is already in memory.

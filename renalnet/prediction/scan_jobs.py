@@ -13,9 +13,10 @@ from typing import TypeAlias
 from renalnet.data.cases.layouts import find_scans
 from renalnet.data.cases.loading import is_series, load_scan
 from renalnet.data.dicom.segmentation_writer import write_segmentation
-from renalnet.data.images.volume import Grid, Volume, image_stem, write_volume
+from renalnet.data.dicom.series import SeriesVolume
+from renalnet.data.images.volume import Grid, image_stem, write_volume
 from renalnet.errors import InputError
-from renalnet.prediction.outcome import Prediction
+from renalnet.prediction.outcome import Prediction, with_notes
 from renalnet.prediction.predictor import Predictor, load_predictor, predict_image
 from renalnet.runtime import storage
 from renalnet.runtime.workers import DIED
@@ -32,7 +33,9 @@ class ScanJob:
     model: str
     """Folder of the bundle."""
     series: str | None = None
-    """UID of the DICOM series to read; None where the folder holds one series."""
+    """Number or UID of the DICOM series to read; None where the folder holds one series."""
+    phase: str | None = None
+    """Number or time of the acquisition to read; None where the series holds one phase."""
     assignments: tuple[str, ...] = ()
     """`key.sub=value` that override the bundle's `InferenceConfig`."""
 
@@ -52,16 +55,24 @@ class ScanReport:
     """Reason why there is no mask or why it is empty; else empty."""
 
 
-Read: TypeAlias = tuple[Volume, Grid] | ScanReport
+Read: TypeAlias = tuple[SeriesVolume, Grid] | ScanReport
 
 
 def list_jobs(
-    paths: Sequence[Path], model: str, out: str, *, series: str | None = None, assignments: Sequence[str] = ()
+    paths: Sequence[Path],
+    model: str,
+    out: str,
+    *,
+    series: str | None = None,
+    phase: str | None = None,
+    assignments: Sequence[str] = (),
 ) -> list[ScanJob]:
     """Return a job for each scan under the paths. Raises InputError for no scan or two scans of one name."""
     scans = [scan for path in paths for scan in find_scans(path, series=series)]
     stems = [storage.join(out, name) for name in scan_names(scans)]
-    return [ScanJob(scan, stem, model, series, tuple(assignments)) for scan, stem in zip(scans, stems, strict=True)]
+    return [
+        ScanJob(scan, stem, model, series, phase, tuple(assignments)) for scan, stem in zip(scans, stems, strict=True)
+    ]
 
 
 def scan_names(scans: Sequence[Path]) -> list[str]:
@@ -92,7 +103,7 @@ def _stem(scan: Path) -> str:
 def read_scan(job: ScanJob) -> Read:
     """Read a scan; a report of the failure where it cannot be read."""
     try:
-        return load_scan(job.scan, series=job.series)
+        return load_scan(job.scan, series=job.series, phase=job.phase)
     except InputError as error:
         return ScanReport(failure=str(error))
 
@@ -116,7 +127,7 @@ def predict_scan(job: ScanJob, read: Read | None = None) -> ScanReport:
         return found
     try:
         predictor = _loaded(job.model, job.assignments)
-        prediction = predict_image(predictor, *found)
+        prediction = with_notes(predict_image(predictor, *found), found[0].notes)
     except InputError as error:
         return ScanReport(failure=str(error))
     write_volume(f"{job.stem}.nii.gz", prediction.mask)
@@ -124,7 +135,13 @@ def predict_scan(job: ScanJob, read: Read | None = None) -> ScanReport:
         values = prediction.mask.array
         labels = predictor.model.labels
         write_segmentation(
-            f"{job.stem}.dcm", values, job.scan, labels=labels, series=job.series, version=version("renalnet")
+            f"{job.stem}.dcm",
+            values,
+            job.scan,
+            labels=labels,
+            series=job.series,
+            phase=job.phase,
+            version=version("renalnet"),
         )
     storage.write_json(f"{job.stem}.json", prediction.to_json())
     # A scan that is already cut to an ROI has no confidence; an empty mask of it is a warning, not a failure.

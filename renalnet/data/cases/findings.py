@@ -13,6 +13,7 @@ Code: TypeAlias = Literal[
     "layout",
     "passed-over",
     "unreadable",
+    "dicom-series",
     "spacing-range",
     "spacing-anisotropic",
     "spacing-pixels",

@@ -3,6 +3,8 @@
 KiTS               SRC/<case>/imaging.*, SRC/<case>/segmentation.* (aggregated_MAJ_seg.* in KiTS21)
 Decathlon, nnU-Net SRC/imagesTr/<case>.* or <case>_0000.*, SRC/labelsTr/<case>.*, names of labels in dataset.json
 DICOM              SRC/<case>/ with the slices of a CT (in subfolders or not) and one label file or DICOM-SEG
+
+Links to folders are followed.
 """
 
 import json
@@ -15,7 +17,8 @@ from typing import Any, Final, TypeAlias
 from renalnet.config import KIDNEY_TUMOR, LabelSet
 from renalnet.data.cases.findings import Code, Finding
 from renalnet.data.dicom.file import is_dicom
-from renalnet.data.dicom.series import contains_dicom, list_images
+from renalnet.data.dicom.folders import files_below
+from renalnet.data.dicom.headers import contains_dicom, list_images
 from renalnet.data.images.label_values import classes_of_segments
 from renalnet.data.images.volume import image_stem
 from renalnet.errors import ConfigError, InputError
@@ -51,6 +54,8 @@ class ScanCase:
     # Not in the text, by which a store recognises the files of earlier versions.
     labels: LabelSet = field(default=KIDNEY_TUMOR, repr=False)
     """The label set."""
+    phase: str | None = field(default=None, repr=False)
+    """Number or time of an acquisition, if the series contains several phases."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,12 @@ _Entry: TypeAlias = ScanCase | Finding
 
 
 def find_cases(
-    src: str | Path, labels: LabelSet, *, series: str | None = None, label_map: Mapping[int, int] | None = None
+    src: str | Path,
+    labels: LabelSet,
+    *,
+    series: str | None = None,
+    phase: str | None = None,
+    label_map: Mapping[int, int] | None = None,
 ) -> FoundCases:
     """Return the labelled cases of a folder.
 
@@ -77,11 +87,12 @@ def find_cases(
         src: the folder, in one of the layouts above.
         labels: the label set.
         series: number or UID of the DICOM series to read, for folders that contain several.
+        phase: number or time of the acquisition to read, for series that contain several phases.
         label_map: classes of labels in the files. It takes precedence over the names in dataset.json.
 
     Raises:
         InputError: the folder is missing, or has no known layout or several.
-        ConfigError: `series` is given, but no scan is DICOM.
+        ConfigError: `series` or `phase` is given, but no scan is DICOM.
     """
     folder = Path(src)
     if not folder.is_dir():
@@ -90,14 +101,13 @@ def find_cases(
         # All layouts are tried, because a folder that matches two of them is probably a mistake.
         name, found = _single_layout(folder, {name: layout(folder) for name, layout in _LAYOUTS.items()})
         named = _named_labels(folder, labels, label_map or {}) if name == "Decathlon" else {}
-    if series is not None and found.cases and not any(scan.image.is_dir() for scan in found.cases):
-        raise ConfigError(f"series '{series}': {folder} holds no DICOM series; leave the option out")
+    for option, value in (("series", series), ("phase", phase)):
+        if value is not None and found.cases and not any(scan.image.is_dir() for scan in found.cases):
+            raise ConfigError(f"{option} '{value}': {folder} holds no DICOM series; leave the option out")
     pairs = tuple(sorted({**named, **(label_map or {})}.items()))
-    cases = [
-        replace(scan, series=series if scan.image.is_dir() else None, label_map=pairs, labels=labels)
-        for scan in found.cases
-    ]
-    return replace(found, cases=tuple(cases))
+    cases = [replace(scan, label_map=pairs, labels=labels) for scan in found.cases]
+    chosen = [replace(scan, series=series, phase=phase) if scan.image.is_dir() else scan for scan in cases]
+    return replace(found, cases=tuple(chosen))
 
 
 def find_scans(path: Path, *, series: str | None = None) -> list[Path]:
@@ -164,7 +174,7 @@ def _dicom_case(folder: Path) -> _Entry | None:
         or not contains_dicom(folder)
     ):
         return None
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and image_stem(path.name)]
+    files = [path for path in files_below(folder) if image_stem(path.name)]
     # Only without a label file, because this reads the header of every slice.
     return _pair(folder.name, [folder], files or list_images(folder).segmentations)
 

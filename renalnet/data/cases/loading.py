@@ -3,6 +3,7 @@
 Nothing is resized, and only the geometry is read from headers.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import numpy as np
 from renalnet.config import LabelSet
 from renalnet.data.cases.layouts import ScanCase, find_cases
 from renalnet.data.dicom.file import is_dicom
-from renalnet.data.dicom.segmentation import read_segmentation
-from renalnet.data.dicom.series import read_series
+from renalnet.data.dicom.segmentation import read_segmentation, referenced_uids
+from renalnet.data.dicom.series import SeriesVolume, read_series
 from renalnet.data.images.hounsfield import AIR_HU, to_hounsfield
 from renalnet.data.images.label_values import parse_label_map, to_classes
 from renalnet.data.images.volume import Grid, Volume, canonical, grid_difference, image_stem, read_volume
@@ -45,6 +46,8 @@ class LoadedCase:
     """Grid of the image's file."""
     labels: LabelSet
     """Meaning of the labels."""
+    notes: tuple[str, ...] = ()
+    """What is unusual about the scan's DICOM series, one line each."""
 
     @property
     def body(self) -> Volume:
@@ -65,32 +68,43 @@ def load_case(scan: ScanCase) -> LoadedCase:
         InputError: a file cannot be read; image and label map are on different grids; the image has values that are
             not finite; or a label is neither in the case's label set nor in its `label_map`.
     """
+    with reading(scan.label):
+        # A segmentation names the series and the phase on which it was drawn.
+        uids = referenced_uids(scan.label) if scan.image.is_dir() and _is_segmentation(scan.label) else frozenset()
     with reading(scan.image):
-        image = _read_scan(scan.image, scan.series)
+        image = _read_scan(scan.image, scan.series, scan.phase, uids)
     # Labels are compared with the grid of the file, before an oblique image gets another grid in `canonical`.
     with reading(scan.label):
-        label = _read_label(scan, image.grid)
+        label = _read_label(scan, image)
     return LoadedCase(
-        scan.case, canonical(image, is_label=False), canonical(label, is_label=True), image.grid, scan.labels
+        scan.case,
+        canonical(image, is_label=False),
+        canonical(label, is_label=True),
+        image.grid,
+        scan.labels,
+        image.notes,
     )
 
 
-def load_scan(path: str | Path, *, series: str | None = None) -> tuple[Volume, Grid]:
+def load_scan(path: str | Path, *, series: str | None = None, phase: str | None = None) -> tuple[SeriesVolume, Grid]:
     """Read a scan without a label map.
 
     Args:
         path: image file, folder with a DICOM series, or one file of such a series.
         series: number or UID of the series, if a DICOM folder contains several.
+        phase: number or time of an acquisition, if the series contains several phases.
 
     Returns:
-        The canonical scan, int16 HU (z, y, x), and the grid of its file.
+        The canonical scan, int16 HU (z, y, x), with notes of what is unusual about its series, and the grid of its
+        file.
 
     Raises:
-        InputError: the scan cannot be read, or `series` is given for an image file.
+        InputError: the scan cannot be read, or `series` or `phase` is given for an image file.
     """
     with reading(path):
-        image = _read_scan(Path(path), series)
-    return canonical(image, is_label=False), image.grid
+        image = _read_scan(Path(path), series, phase)
+    upright = canonical(image, is_label=False)
+    return SeriesVolume(upright.array, upright.grid, notes=image.notes), image.grid
 
 
 def is_series(path: Path) -> bool:
@@ -98,24 +112,31 @@ def is_series(path: Path) -> bool:
     return path.is_dir() or (path.is_file() and image_stem(path.name) is None and is_dicom(path))
 
 
-def _read_scan(path: Path, series: str | None) -> Volume:
+def _is_segmentation(path: Path) -> bool:
+    return path.is_file() and image_stem(path.name) is None and is_dicom(path)
+
+
+def _read_scan(path: Path, series: str | None, phase: str | None, uids: Collection[str] = ()) -> SeriesVolume:
     """Return int16 HU on the grid of the file or series."""
     if is_series(path):
-        return read_series(path, series)
-    if series is not None:
-        raise InputError(f"{path}: not a DICOM folder, so series '{series}' cannot be selected; leave the option out")
+        return read_series(path, series, phase=phase, uids=uids)
+    for name, value in (("series", series), ("phase", phase)):
+        if value is not None:
+            raise InputError(f"{path}: not DICOM, so {name} '{value}' cannot be selected; leave the option out")
     image = read_volume(path)
-    return Volume(to_hounsfield(image.array, path), image.grid)
+    return SeriesVolume(to_hounsfield(image.array, path), image.grid)
 
 
-def _read_label(scan: ScanCase, grid: Grid) -> Volume:
-    """Return uint8 classes on `grid`, the grid of the image."""
+def _read_label(scan: ScanCase, image: SeriesVolume) -> Volume:
+    """Return uint8 classes on the grid of the image."""
+    grid = image.grid
     label_map = dict(scan.label_map)
-    if scan.label.is_file() and image_stem(scan.label.name) is None and is_dicom(scan.label):
-        return Volume(read_segmentation(scan.label, grid, scan.labels, label_map), grid)
+    if _is_segmentation(scan.label):
+        array = read_segmentation(scan.label, grid, scan.labels, label_map, image.direction_error)
+        return Volume(array, grid)
     label = read_volume(scan.label)
     # Resampling would hide a label map that belongs to another scan, so a difference is an error.
-    difference = grid_difference(label.grid, grid)
+    difference = grid_difference(label.grid, grid, image.direction_error)
     if difference:
         raise InputError(
             f"{scan.label}: label is on another grid than its image {scan.image.name} ({difference}); "

@@ -50,7 +50,9 @@ _DECODED_BY_PYDICOM: Final = frozenset(
 def read_hounsfield(one: Slice) -> HuArray:
     """Return the CT numbers of a slice, int16 HU (rows, columns). Padding becomes air.
 
-    Each slice is rescaled by its own slope and intercept, because they may differ within a series.
+    Each slice is rescaled by its own slope and intercept, because they may differ within a series. The photometric
+    interpretation does not change CT numbers: MONOCHROME1 states that the lowest value is displayed as white
+    (DICOM PS3.3, C.7.6.3.1.2), and the rescaling applies to stored values (C.11.1.1.2).
 
     Raises:
         InputError: the file is damaged, or lacks a field that its pixels need, or its fields contradict its pixels.
@@ -124,6 +126,9 @@ def _pixel_dataset(dataset: "Dataset") -> "Dataset":
     alone.SOPInstanceUID = _ANY_UID
     for name in _PIXEL_FIELDS:
         setattr(alone, name, dataset[name].value)
+    if alone.PhotometricInterpretation == "MONOCHROME1":
+        # GDCM would return -1 - v for a stored value v. In a CT, the field changes the display alone.
+        alone.PhotometricInterpretation = "MONOCHROME2"
     alone.PixelData = encapsulate([get_frame(dataset.PixelData, 0, number_of_frames=1)])
     # DICOM requires an undefined length for encapsulated pixels.
     alone["PixelData"].is_undefined_length = True

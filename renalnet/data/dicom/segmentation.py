@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 _DIRECTION_TOLERANCE: Final = 1e-3
 """Largest difference between two direction cosines that counts as rounding."""
+_REFERENCES: Final = (
+    "ReferencedSeriesSequence",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+)
 _MAX_FRAMES: Final = 1 << 16
 """Limit that keeps a damaged header from allocating memory."""
 
@@ -46,12 +51,39 @@ class _Segmentation:
     """(frames, rows, columns)."""
 
 
-def read_segmentation(path: Path, grid: Grid, labels: LabelSet, label_map: Mapping[int, int]) -> LabelArray:
+def referenced_uids(path: Path) -> frozenset[str]:
+    """Return the UIDs of the series and images that a segmentation object refers to; empty if it states none.
+
+    They are in ReferencedSeriesSequence (DICOM PS3.3, C.12.2.1), or, where a writer left that out, in the derivation of
+    the frames.
+
+    Raises:
+        InputError: the object is damaged.
+    """
+    return read_dicom(path, lambda dataset: frozenset(_referenced(dataset)) - {""}, _REFERENCES)
+
+
+def _referenced(dataset: "Dataset") -> Iterator[str]:
+    for series in dataset.get("ReferencedSeriesSequence") or ():
+        yield str(series.get("SeriesInstanceUID", ""))
+        for image in series.get("ReferencedInstanceSequence") or ():
+            yield str(image.get("ReferencedSOPInstanceUID", ""))
+    if not dataset.get("ReferencedSeriesSequence"):
+        groups = [dataset.get(name) or () for name in _REFERENCES[1:]]
+        derived = [one for group in groups for frame in group for one in frame.get("DerivationImageSequence") or ()]
+        for image in (image for one in derived for image in one.get("SourceImageSequence") or ()):
+            yield str(image.get("ReferencedSOPInstanceUID", ""))
+
+
+def read_segmentation(
+    path: Path, grid: Grid, labels: LabelSet, label_map: Mapping[int, int], direction_error: float = 0.0
+) -> LabelArray:
     """Return the labels of a segmentation object on `grid`, uint8 (z, y, x).
 
     A segment's class is the one in `label_map`, otherwise the one that its name states. Where segments overlap, the
     more important label is kept (`LabelSet.by_rank`), such as the tumor before the kidney. Frames may have any order,
-    and empty frames may be missing.
+    and empty frames may be missing. Directions of frames may differ from those of the grid by `direction_error`, in
+    radians (see `SeriesVolume`).
 
     Raises:
         InputError: the object is damaged or contains probabilities; a segment is not in `label_map` and its name is
@@ -63,7 +95,7 @@ def read_segmentation(path: Path, grid: Grid, labels: LabelSet, label_map: Mappi
     for frame, pixels in zip(found.frames, found.pixels, strict=True):
         if not pixels.any():
             continue  # writers may add empty padding frames, which need no valid position
-        plane = ranks[_slice_index(frame, pixels.shape, grid, path)]
+        plane = ranks[_slice_index(frame, pixels.shape, grid, direction_error, path)]
         for classes in _classes(frame, pixels, meaning, path):
             np.maximum(plane, labels.to_ranks(classes), out=plane)
     return labels.from_ranks(ranks)
@@ -115,13 +147,13 @@ def _frame(own: "Dataset", shared: "Dataset", is_labelmap: bool) -> _Frame:
     )
 
 
-def _slice_index(frame: _Frame, shape: tuple[int, ...], grid: Grid, path: Path) -> int:
+def _slice_index(frame: _Frame, shape: tuple[int, ...], grid: Grid, direction_error: float, path: Path) -> int:
     """Return the index of the grid's slice that contains a frame.
 
     Raises:
         InputError: the frame's pixels are not those of a slice. Labels are never resampled to fit.
     """
-    _check_in_plane_grid(frame, shape, grid, path)
+    _check_in_plane_grid(frame, shape, grid, max(_DIRECTION_TOLERANCE, direction_error), path)
     normal = np.array(grid.direction).reshape(3, 3)[:, 2]
     apart = np.array(frame.position_mm) - grid.origin_xyz_mm
     index = float(apart @ normal) / grid.spacing_xyz_mm[2]
@@ -136,7 +168,9 @@ def _slice_index(frame: _Frame, shape: tuple[int, ...], grid: Grid, path: Path) 
     return nearest
 
 
-def _check_in_plane_grid(frame: _Frame, shape: tuple[int, ...], grid: Grid, path: Path) -> None:
+def _check_in_plane_grid(
+    frame: _Frame, shape: tuple[int, ...], grid: Grid, direction_tolerance: float, path: Path
+) -> None:
     # DICOM states the spacing between rows first, which is that along y; ITK states that along x first.
     spacing = grid.spacing_xyz_mm[1::-1]
     axes = np.array(grid.direction).reshape(3, 3)
@@ -144,7 +178,7 @@ def _check_in_plane_grid(frame: _Frame, shape: tuple[int, ...], grid: Grid, path
     # A difference of the spacing adds up to the last pixel.
     drift_mm = max(shape) * np.abs(np.subtract(frame.spacing_mm, spacing)).max()
     turned = np.abs(np.subtract(frame.orientation, directions)).max()
-    if shape != grid.shape[1:] or not (drift_mm <= GRID_TOLERANCE_MM and turned <= _DIRECTION_TOLERANCE):
+    if shape != grid.shape[1:] or not (drift_mm <= GRID_TOLERANCE_MM and turned <= direction_tolerance):
         raise InputError(
             f"{path}: its frames of {shape[0]}×{shape[1]} pixels are on another grid than the CT's slices of "
             f"{grid.shape[1]}×{grid.shape[2]}; export the segmentation on the CT's grid, labels are never resized"

@@ -36,7 +36,14 @@ _MAX_TEXT: Final = 64
 
 
 def write_segmentation(
-    path: str | Path, values: LabelArray, scan: Path, *, labels: LabelSet, series: str | None = None, version: str
+    path: str | Path,
+    values: LabelArray,
+    scan: Path,
+    *,
+    labels: LabelSet,
+    series: str | None = None,
+    phase: str | None = None,
+    version: str,
 ) -> None:
     """Write labels on a CT's slices as a binary segmentation with a segment for each label, numbered by its value.
 
@@ -49,12 +56,13 @@ def write_segmentation(
         scan: folder of the CT, or one of its files.
         labels: meaning of the values, with the codes of the segments.
         series: number or UID of the series, if the folder contains several.
+        phase: number or time of an acquisition, if the series contains several phases.
         version: version of the program, which the object records.
 
     Raises:
         InputError: the scan is not a CT series, or its slices do not match `values`.
     """
-    slices, grid = series_slices(scan, series)
+    slices, grid = series_slices(scan, series, phase=phase)
     if grid.shape != values.shape:
         rule = f"must have the shape of its slices, {grid.shape}; resample them to its grid"
         raise InputError(f"{scan}: labels of shape {values.shape} {rule}")
@@ -102,7 +110,7 @@ def _header(path: Path) -> "Dataset":
     from pydicom import dcmread
     from pydicom.uid import generate_uid
 
-    dataset = dcmread(path, stop_before_pixels=True)
+    dataset = dcmread(path, stop_before_pixels=True, force=True)
     dataset.SOPClassUID = dataset.get("SOPClassUID") or dataset.file_meta.MediaStorageSOPClassUID
     dataset.SOPInstanceUID = dataset.get("SOPInstanceUID") or dataset.file_meta.MediaStorageSOPInstanceUID
     # The folder stands in for a missing frame of reference: all slices of a series are in one folder.

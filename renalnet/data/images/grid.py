@@ -139,10 +139,11 @@ def _check_right_angles(where: object, direction: NDArray[np.float64]) -> None:
         )
 
 
-def grid_difference(first: Grid, second: Grid) -> str | None:
+def grid_difference(first: Grid, second: Grid, direction_error: float = 0.0) -> str | None:
     """Return a description of the first difference between two grids, or None.
 
     Two grids agree if no voxel of one is more than about `GRID_TOLERANCE_MM` from the same voxel of the other.
+    `direction_error` is an angle in radians by which their directions may differ in addition.
     """
     if first.size_xyz != second.size_xyz:
         return f"size {_format(first.size_xyz)} against {_format(second.size_xyz)}"
@@ -151,7 +152,7 @@ def grid_difference(first: Grid, second: Grid) -> str | None:
     limits = {
         "origin_xyz_mm": GRID_TOLERANCE_MM,
         "spacing_xyz_mm": GRID_TOLERANCE_MM / size.max(),
-        "direction": GRID_TOLERANCE_MM / (size * first.spacing_xyz_mm).max(),
+        "direction": GRID_TOLERANCE_MM / (size * first.spacing_xyz_mm).max() + direction_error,
     }
     for name, limit in limits.items():
         one = getattr(first, name)

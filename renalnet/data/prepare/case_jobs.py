@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from renalnet.config import KIDNEY_TUMOR, PhantomConfig, PrepareConfig, fingerprint
-from renalnet.data.cases.findings import unreadable_case
+from renalnet.data.cases.findings import Finding, unreadable_case
 from renalnet.data.cases.loading import LoadedCase, ScanCase, load_case
 from renalnet.data.cases.roi import cut_roi, is_cut, isolate_kidney
 from renalnet.data.cases.sides import Box, Side
 from renalnet.data.checks.case_checks import check_case
+from renalnet.data.dicom.folders import files_below
 from renalnet.data.localise.atlas import Atlas, describe_candidate, load_atlases, make_atlas
 from renalnet.data.localise.localiser import LOW_CONFIDENCE, Evidence
 from renalnet.data.phantom import paint_abdomen
@@ -55,6 +56,7 @@ def inspect_case(job: InspectJob) -> Inspection:
     except RenalnetError as error:
         return Inspection(job.scan.case, stamp, None, (unreadable_case(job.scan.case, error),))
     facts, findings = check_case(loaded)
+    findings += [Finding(job.scan.case, "warning", "dicom-series", note) for note in loaded.notes]
     if is_cut(loaded.image.grid, job.config):
         return Inspection(job.scan.case, stamp, facts, tuple(findings))
     candidate = describe_candidate(job.scan.case, loaded.image, loaded.body)
@@ -77,7 +79,8 @@ def scan_stamp(scan: ScanCase) -> str:
     files = [(str(path), *_size_and_time(path)) for path in _files(scan)]
     # Stamps of earlier versions, which had the default labels only, stay valid.
     labels = [] if scan.labels == KIDNEY_TUMOR else [fingerprint(scan.labels)]
-    return hashlib.sha256(json.dumps([repr(scan), files, *labels]).encode()).hexdigest()[:16]
+    phase = [f"phase {scan.phase}"] if scan.phase else []
+    return hashlib.sha256(json.dumps([repr(scan), files, *labels, *phase]).encode()).hexdigest()[:16]
 
 
 def _size_and_time(path: Path) -> tuple[int, ...]:
@@ -91,7 +94,7 @@ def _size_and_time(path: Path) -> tuple[int, ...]:
 
 def _files(scan: ScanCase) -> Iterator[Path]:
     for path in (scan.image, scan.label):
-        yield from sorted(inner for inner in path.rglob("*") if inner.is_file()) if path.is_dir() else [path]
+        yield from files_below(path) if path.is_dir() else [path]
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ class Request:
     """Map from the labels in the files to the values of `config.labels`; None where the files use these."""
     series: str | None = None
     """Number or UID of the DICOM series to read where a folder has several."""
+    phase: str | None = None
+    """Number or time of the acquisition to read where a series has several phases."""
     skip_bad: bool = False
     """Whether to leave out scans with errors instead of stopping."""
     refit: bool = False
@@ -47,7 +49,13 @@ def find_all(request: Request) -> tuple[FoundCases, list[str]]:
     Raises:
         InputError: a folder cannot be read, or a case is in both folders.
     """
-    find = partial(find_cases, labels=request.config.labels, label_map=request.label_map, series=request.series)
+    find = partial(
+        find_cases,
+        labels=request.config.labels,
+        label_map=request.label_map,
+        series=request.series,
+        phase=request.phase,
+    )
     first = find(request.src)
     second = find(request.test_src) if request.test_src else FoundCases()
     held_out = [scan.case for scan in second.cases]
