@@ -3,6 +3,8 @@
 KiTS               SRC/<case>/imaging.*, SRC/<case>/segmentation.* (aggregated_MAJ_seg.* in KiTS21)
 Decathlon, nnU-Net SRC/imagesTr/<case>.* or <case>_0000.*, SRC/labelsTr/<case>.*, names of labels in dataset.json
 DICOM              SRC/<case>/ with the slices of a CT (in subfolders or not) and one label file or DICOM-SEG
+
+A label file may be a segmentation of 3D Slicer (.seg.nrrd) in each of them.
 """
 
 import json
@@ -17,6 +19,7 @@ from renalnet.data.cases.findings import Code, Finding
 from renalnet.data.dicom.file import is_dicom
 from renalnet.data.dicom.series import contains_dicom, list_images
 from renalnet.data.images.label_values import classes_of_segments
+from renalnet.data.images.slicer_segmentation import has_segments
 from renalnet.data.images.volume import image_stem
 from renalnet.errors import ConfigError, InputError
 from renalnet.runtime.storage import reading
@@ -77,7 +80,8 @@ def find_cases(
         src: the folder, in one of the layouts above.
         labels: the label set.
         series: number or UID of the DICOM series to read, for folders that contain several.
-        label_map: classes of labels in the files. It takes precedence over the names in dataset.json.
+        label_map: classes of labels in the files. It takes precedence over the names in dataset.json, which do not
+            apply to files that name their segments: segmentations of DICOM and of 3D Slicer.
 
     Raises:
         InputError: the folder is missing, or has no known layout or several.
@@ -92,20 +96,30 @@ def find_cases(
         named = _named_labels(folder, labels, label_map or {}) if name == "Decathlon" else {}
     if series is not None and found.cases and not any(scan.image.is_dir() for scan in found.cases):
         raise ConfigError(f"series '{series}': {folder} holds no DICOM series; leave the option out")
-    pairs = tuple(sorted({**named, **(label_map or {})}.items()))
+    own = dict(label_map or {})
     cases = [
-        replace(scan, series=series if scan.image.is_dir() else None, label_map=pairs, labels=labels)
+        replace(
+            scan,
+            series=series if scan.image.is_dir() else None,
+            label_map=tuple(sorted((own if _names_labels(scan.label) else {**named, **own}).items())),
+            labels=labels,
+        )
         for scan in found.cases
     ]
     return replace(found, cases=tuple(cases))
+
+
+def _names_labels(label: Path) -> bool:
+    """Whether a label file names its segments itself; they are then numbered otherwise than in dataset.json."""
+    return has_segments(label) or (label.is_file() and image_stem(label.name) is None)
 
 
 def find_scans(path: Path, *, series: str | None = None) -> list[Path]:
     """Return the scans without label maps at a path: the path itself, or the scans of a folder.
 
     A folder of scans contains image files, DICOM folders, or folders with `imaging.*` as in KiTS, two or more in all.
-    Files with the name of a KiTS label map are not scans. A folder of DICOM slices, in subfolders or not, is a single
-    scan, and so is any folder if `series` is given.
+    Files with the name of a KiTS label map and segmentations of 3D Slicer are not scans. A folder of DICOM slices, in
+    subfolders or not, is a single scan, and so is any folder if `series` is given.
 
     Raises:
         InputError: the folder contains no scan.
@@ -115,12 +129,16 @@ def find_scans(path: Path, *, series: str | None = None) -> list[Path]:
     with reading(path):
         if any(is_dicom(file) for file in _visible(path) if file.is_file()):
             return [path]
-        images = [file for file in _loose_images(path) if image_stem(file.name) not in _KITS_LABELS]
+        images = [file for file in _loose_images(path) if not _is_label(file)]
         found = [*images, *(scan for folder in _subfolders(path) if (scan := _scan_in(folder)))]
         if not found:
             raise InputError(f"{path}: holds no scan; name an image, a folder of DICOM slices, or a folder of scans")
     # A single DICOM subfolder is the series of one scan, which may have further files around it.
     return [path] if len(found) == 1 and found[0].is_dir() else found
+
+
+def _is_label(file: Path) -> bool:
+    return image_stem(file.name) in _KITS_LABELS or has_segments(file)
 
 
 def _scan_in(folder: Path) -> Path | None:

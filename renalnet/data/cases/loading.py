@@ -10,11 +10,14 @@ import numpy as np
 
 from renalnet.config import LabelSet
 from renalnet.data.cases.layouts import ScanCase, find_cases
+from renalnet.data.cases.placing import placed, turned
 from renalnet.data.dicom.file import is_dicom
 from renalnet.data.dicom.segmentation import read_segmentation
 from renalnet.data.dicom.series import read_series
 from renalnet.data.images.hounsfield import AIR_HU, to_hounsfield
-from renalnet.data.images.label_values import parse_label_map, to_classes
+from renalnet.data.images.label_values import parse_label_map
+from renalnet.data.images.mask_files import read_label_file
+from renalnet.data.images.slicer_segmentation import has_segments
 from renalnet.data.images.volume import Grid, Volume, canonical, grid_difference, image_stem, read_volume
 from renalnet.errors import InputError
 from renalnet.runtime.storage import reading
@@ -104,6 +107,8 @@ def _read_scan(path: Path, series: str | None) -> Volume:
         return read_series(path, series)
     if series is not None:
         raise InputError(f"{path}: not a DICOM folder, so series '{series}' cannot be selected; leave the option out")
+    if has_segments(path):
+        raise InputError(f"{path}: a segmentation of 3D Slicer, which is no scan; name the CT that it belongs to")
     image = read_volume(path)
     return Volume(to_hounsfield(image.array, path), image.grid)
 
@@ -113,7 +118,11 @@ def _read_label(scan: ScanCase, grid: Grid) -> Volume:
     label_map = dict(scan.label_map)
     if scan.label.is_file() and image_stem(scan.label.name) is None and is_dicom(scan.label):
         return Volume(read_segmentation(scan.label, grid, scan.labels, label_map), grid)
-    label = read_volume(scan.label)
+    label = read_label_file(scan.label, scan.labels, label_map)
+    if has_segments(scan.label):
+        # 3D Slicer saves only the part of the scan that its segments extend to.
+        return Volume(placed(label, grid, scan.label), grid)
+    label = turned(label, grid)
     # Resampling would hide a label map that belongs to another scan, so a difference is an error.
     difference = grid_difference(label.grid, grid)
     if difference:
@@ -121,4 +130,4 @@ def _read_label(scan: ScanCase, grid: Grid) -> Volume:
             f"{scan.label}: label is on another grid than its image {scan.image.name} ({difference}); "
             "re-export it on the image's grid, labels are never resized"
         )
-    return Volume(to_classes(label.array, scan.label, scan.labels, label_map), grid)
+    return Volume(label.array, grid)

@@ -54,6 +54,19 @@ def read_nrrd(path: Path) -> Volume:
     return _read_checked(path, nrrd_pixels(path), "NrrdImageIO")
 
 
+def read_nrrd_layers(path: Path) -> Volume:
+    """Read an NRRD image that may have several values per voxel, its layers.
+
+    Returns:
+        The volume, whose array has a further axis: (z, y, x, layers).
+
+    Raises:
+        InputError: as `read_nrrd`, but for several values per voxel.
+    """
+    volume = _read_checked(path, nrrd_pixels(path), "NrrdImageIO", is_layered=True)
+    return Volume(volume.array.reshape(*volume.grid.shape, -1), volume.grid)
+
+
 def read_metaimage(path: Path) -> Volume:
     """Read a MetaImage.
 
@@ -100,10 +113,14 @@ def check_written(path: Path, volume: Volume) -> None:
         os.fsync(file.fileno())
 
 
-def _read_checked(path: Path, storage: PixelStorage, image_io: str) -> Volume:
+def _read_checked(path: Path, storage: PixelStorage, image_io: str, *, is_layered: bool = False) -> Volume:
     reader = _opened(path, path, image_io)
+    num_components = reader.GetNumberOfComponents()
+    if num_components != 1 and not is_layered:
+        raise InputError(f"{path}: {num_components} values per voxel; a scan or label map must have one: extract it")
     grid = _grid(path, reader)
-    check_pixels(path, storage, grid.size_xyz, _voxel_bytes(reader))
+    check_size(path, (*grid.size_xyz, num_components))
+    check_pixels(path, storage, grid.size_xyz, num_components * _component_bytes(reader))
     return _pixels(path, reader, grid)
 
 
@@ -138,10 +155,7 @@ def _opened(path: Path, name: Path, image_io: str) -> Any:
     reader.SetFileName(str(name))
     with _itk_errors_reported(path):
         reader.ReadImageInformation()
-        num_components = reader.GetNumberOfComponents()
         reader.GetPixelID()  # raises an error if SimpleITK has no such pixel type
-    if num_components != 1:
-        raise InputError(f"{path}: {num_components} values per voxel; a scan or label map must have one: extract it")
     return reader
 
 
@@ -164,7 +178,7 @@ def _grid(path: Path, reader: Any) -> Grid:
     return grid_of_axes(path, size, direction * spacing, origin.tolist())
 
 
-def _voxel_bytes(reader: Any) -> int:
+def _component_bytes(reader: Any) -> int:
     import SimpleITK as sitk
 
     return int(sitk.Image([1, 1, 1], reader.GetPixelID()).GetSizeOfPixelComponent())
@@ -175,4 +189,4 @@ def _pixels(path: Path, reader: Any, grid: Grid) -> Volume:
 
     with _itk_errors_reported(path):
         array = sitk.GetArrayFromImage(reader.Execute())
-    return Volume(array.reshape(grid.shape), grid)
+    return Volume(array.reshape(*grid.shape, *array.shape[reader.GetDimension() :]), grid)

@@ -41,12 +41,19 @@ __all__ = [
 
 IMAGE_ENDINGS: Final = tuple(READERS)
 """Endings of the files that `read_volume` reads."""
+_SEGMENTATION: Final = ".seg"
 
 
 def image_stem(name: str) -> str | None:
-    """Return the name of an image file without its ending, or None for other files and for hidden files."""
+    """Return the name of an image file without its ending, or None for other files and for hidden files.
+
+    The `.seg` that 3D Slicer puts before the ending of a segmentation belongs to the ending.
+    """
     ending = next((ending for ending in IMAGE_ENDINGS if name.lower().endswith(ending)), None)
-    return None if ending is None or name.startswith(".") else name[: -len(ending)]
+    if ending is None or name.startswith("."):
+        return None
+    stem = name[: -len(ending)]
+    return stem[: -len(_SEGMENTATION)] if stem.lower().endswith(_SEGMENTATION) else stem
 
 
 def read_volume(path: str | Path) -> Volume:
