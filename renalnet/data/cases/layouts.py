@@ -20,7 +20,7 @@ from renalnet.data.dicom.file import is_dicom
 from renalnet.data.dicom.series import contains_dicom, list_images
 from renalnet.data.images.label_values import classes_of_segments
 from renalnet.data.images.slicer_segmentation import has_segments
-from renalnet.data.images.volume import image_stem
+from renalnet.data.images.volume import DETACHED_HEADERS, image_stem
 from renalnet.errors import ConfigError, InputError
 from renalnet.runtime.storage import reading
 
@@ -31,6 +31,8 @@ _LABELS: Final = "labelsTr"
 _DECATHLON_FOLDERS: Final = (_IMAGES, _LABELS, "imagesTs", "labelsTs")
 _FIRST_CHANNEL: Final = "0000"
 """Number that nnU-Net appends to the name of a case's first (and, for CT, only) image."""
+_DATA_ENDINGS: Final = (".img", ".raw", ".zraw")
+"""Endings of the files that hold the voxels of an image with a detached header."""
 _MAX_NAMED: Final = 4
 _EXPECTED: Final = (
     "expected one of: <case>/imaging.* with <case>/segmentation.* (KiTS); imagesTr/ with labelsTr/ (Decathlon, "
@@ -267,10 +269,17 @@ def _entries(folder: Path, stems: tuple[str, ...] = ()) -> tuple[dict[str, list[
         # The names are compared first, because `_entry_name` may have to open files.
         stem = _entry_name(path) if not stems or path.name.partition(".")[0] in stems else None
         if stem is None:
-            others.append(path)
+            others += [] if _belongs_to_header(path) else [path]
         else:
             found[stem].append(path)
     return dict(found), others
+
+
+def _belongs_to_header(path: Path) -> bool:
+    """Whether a file has the voxels of an image whose header is another file, such as `a.img` beside `a.hdr`."""
+    stem, dot, ending = path.name.partition(".")
+    is_data = dot + ending.lower().removesuffix(".gz") in _DATA_ENDINGS
+    return is_data and any(path.with_name(stem + header).is_file() for header in DETACHED_HEADERS)
 
 
 def _entry_name(path: Path) -> str | None:

@@ -3,6 +3,8 @@
 Nothing is resized, and only the geometry is read from headers.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from renalnet.data.images.slicer_segmentation import has_segments
 from renalnet.data.images.volume import Grid, Volume, canonical, grid_difference, image_stem, read_volume
 from renalnet.errors import InputError
 from renalnet.runtime.storage import reading
+from renalnet.types import BACKGROUND
 
 __all__ = [
     "AIR_HU",
@@ -71,11 +74,27 @@ def load_case(scan: ScanCase) -> LoadedCase:
     with reading(scan.image):
         image = _read_scan(scan.image, scan.series)
     # Labels are compared with the grid of the file, before an oblique image gets another grid in `canonical`.
-    with reading(scan.label):
+    with reading(scan.label), _swap_reported(scan, image):
         label = _read_label(scan, image.grid)
     return LoadedCase(
         scan.case, canonical(image, is_label=False), canonical(label, is_label=True), image.grid, scan.labels
     )
+
+
+@contextmanager
+def _swap_reported(scan: ScanCase, image: Volume) -> Iterator[None]:
+    """Name the cause where a label map cannot be read because image and label map are swapped."""
+    try:
+        yield
+    except InputError as error:
+        low = int(image.array.min())
+        high = int(image.array.max())
+        if low >= BACKGROUND and high <= max(len(scan.labels), *dict(scan.label_map), 0):
+            raise InputError(
+                f"{scan.image}: holds only label values ({low} to {high}), and {scan.label} holds others: image and "
+                "label map seem to be swapped; exchange the two files"
+            ) from error
+        raise
 
 
 def load_scan(path: str | Path, *, series: str | None = None) -> tuple[Volume, Grid]:

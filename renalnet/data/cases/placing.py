@@ -73,7 +73,7 @@ def _offset(part: Grid, grid: Grid, where: object) -> NDArray[np.int_]:
             f"{where}: its voxels are not those of its scan ({difference}); make the scan the source volume of the "
             "segmentation with an oversampling of 1, labels are never resized"
         )
-    return offset[::-1].astype(int)
+    return np.asarray(offset[::-1], int)
 
 
 def _axes(label: Grid, grid: Grid) -> tuple[list[int], list[int]]:

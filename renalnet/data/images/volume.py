@@ -22,6 +22,7 @@ from renalnet.runtime.storage import reading
 from renalnet.types import Shape, Triple
 
 __all__ = [
+    "DETACHED_HEADERS",
     "GRID_TOLERANCE_MM",
     "IDENTITY",
     "IMAGE_ENDINGS",
@@ -41,7 +42,10 @@ __all__ = [
 
 IMAGE_ENDINGS: Final = tuple(READERS)
 """Endings of the files that `read_volume` reads."""
+DETACHED_HEADERS: Final = (".hdr", ".hdr.gz", ".mhd", ".nhdr")
+"""Endings of the headers whose voxels are in another file, of the same name as a rule."""
 _SEGMENTATION: Final = ".seg"
+_PAIR_DATA: Final = (".img", ".img.gz")
 
 
 def image_stem(name: str) -> str | None:
@@ -66,6 +70,8 @@ def read_volume(path: str | Path) -> Volume:
     if not file.is_file():
         raise InputError(f"{path}: no such file; name an existing image")
     reader = next((reader for ending, reader in READERS.items() if file.name.lower().endswith(ending)), None)
+    if reader is None and file.name.lower().endswith(_PAIR_DATA):
+        raise InputError(f"{path}: the voxels of a pair of files; name the header, which ends in .hdr")
     if reader is None:
         raise InputError(f"{path}: not readable as an image; its ending must be one of {', '.join(IMAGE_ENDINGS)}")
     with reading(path):
