@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, TypeAlias
 
 from renalnet.data.cases.findings import Code, Finding, Level
-from renalnet.data.cases.loading import LoadedCase
+from renalnet.data.cases.loading import AIR_HU, LoadedCase
 from renalnet.data.cases.sides import PLAUSIBLE_KIDNEY_ML
 from renalnet.data.checks.case_facts import FAT_HU, FRAGMENT_ML, NOT_TISSUE_HU, measure_case
 from renalnet.data.checks.facts import CaseFacts
@@ -57,6 +57,8 @@ MAX_MIDLINE_OFFSET_MM: Final = 40.0
 NEAR_AIR_HU: Final = -500
 """CT number that separates air and lung from every other tissue."""
 
+_MARGIN_HU: Final = 100.0
+"""Allowance for an intercept of -1000 and for noise."""
 _IS_CT: Final = "check that it is a CT, and not windowed"
 _IS_NOT_CT: Final = "it seems to be an MR image, or windowed; use the CT numbers of a CT"
 _Remark: TypeAlias = tuple[Level, Code, str]
@@ -125,8 +127,8 @@ def _check_scale(facts: CaseFacts) -> Iterator[_Remark]:
         yield "error", "hu-scale", f"values from {low} to {high}, {rule}; export CT numbers, not scaled ones"
     elif low >= 0 and high <= MAX_8BIT:
         yield "error", "hu-8bit", f"values from {low} to {high} are those of an 8-bit picture; export CT numbers"
-    # Enhanced kidneys without the intercept are above 1000, so that those of an MR image are told apart as a rule.
-    elif low > FAT_HU[1] and kidney <= SATURATED_HU and not facts.is_cut:
+    # Without the intercept, a kidney is at 1024 to 1524; one of an MR image may be anywhere.
+    elif low > FAT_HU[1] and not facts.is_cut and not _lacks_intercept(kidney):
         rule = f"but fat is near -100 HU and the air around a patient near -1000 in a CT; {_IS_NOT_CT}"
         yield "error", "not-ct", f"no value below {low}, {rule}"
     # Without the intercept even air is near 0 HU; with a slope applied twice air stays far below.
@@ -141,6 +143,11 @@ def _check_scale(facts: CaseFacts) -> Iterator[_Remark]:
         rule = f"below {LOST_HU:g}, and 99 % of the values are below 0"
         message = f"kidney mean {kidney:.0f} HU {rule}; check whether the intercept was applied twice"
         yield "error", "hu-offset", message
+
+
+def _lacks_intercept(kidney_hu: float) -> bool:
+    low, high = PLAUSIBLE_KIDNEY_HU
+    return low - _MARGIN_HU <= kidney_hu + AIR_HU <= high
 
 
 def _check_intensities(facts: CaseFacts) -> Iterator[_Remark]:

@@ -6,10 +6,12 @@ from typing import Final
 from renalnet.data.cases.findings import Code, Level
 from renalnet.data.checks.facts import CaseFacts
 
-CUT_SHARE: Final = 0.15
+CUT_SHARE: Final = 0.1
 """Share of body in both faces of an axis from which the scan cuts the body there."""
 OPEN_SHARE: Final = 0.05
 """Share of body in the faces along z below which the scan ends in air there."""
+CUT_RATIO: Final = 4.0
+"""Smallest ratio of the two."""
 MIN_LUNG_SHARE: Final = 0.1
 """Share of lung in the lowest slices from which it counts as lung."""
 LUNG_RATIO: Final = 5.0
@@ -27,7 +29,7 @@ def check_axes(facts: CaseFacts) -> Iterator[tuple[Level, Code, str]]:
         return
     shares = {"x": facts.tissue_x or 0.0, "y": facts.tissue_y or 0.0}
     axis = max(shares, key=lambda name: shares[name])
-    if shares[axis] >= CUT_SHARE and facts.tissue_z <= OPEN_SHARE:
+    if shares[axis] >= CUT_SHARE and facts.tissue_z <= min(OPEN_SHARE, shares[axis] / CUT_RATIO):
         rule = f"the body is cut at both ends of the axis {_AXES[axis]} and ends in air towards head and feet"
         remedy = "the slices seem to lie along that axis; correct the orientation in the header"
         yield "error", "wrong-axes", f"{rule}: {remedy}"
@@ -49,11 +51,10 @@ def check_elongation(facts: CaseFacts) -> Iterator[tuple[Level, Code, str]]:
     certain = max(found) < CERTAIN_ELONGATION[0] or min(found) > CERTAIN_ELONGATION[1]
     shape, cause = ("long", "too far apart") if min(found) > high else ("short", "too close together")
     sizes = " and ".join(f"{value:.2g}" for value in found)
-    message = (
-        f"the labelled kidneys are too {shape} for their width (ratio {sizes}, not {low:g} to {high:g}): the slices seem "
-        f"to be {cause}; compare the spacing of {facts.spacing_z_mm:g} mm along z with the original scan"
-    )
-    yield "error" if certain else "warning", "wrong-spacing", message
+    problem = f"the labelled kidneys are too {shape} for their width (ratio {sizes}, not {low:g} to {high:g})"
+    remedy = f"compare the spacing of {facts.spacing_z_mm:g} mm along z with the original scan"
+    level: Level = "error" if certain else "warning"
+    yield level, "wrong-spacing", f"{problem}: the slices seem to be {cause}; {remedy}"
 
 
 def slice_axis(facts: CaseFacts) -> str | None:

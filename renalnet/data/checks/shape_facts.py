@@ -1,4 +1,4 @@
-"""Facts that show a wrong orientation or spacing of a whole scan: where the body is cut, lungs, shape of the kidneys."""
+"""Facts that show a wrong orientation or spacing of a scan: where the body is cut, lungs, shape of the kidneys."""
 
 from typing import Any, Final
 
@@ -59,7 +59,7 @@ def _lung_share(slices: HuArray) -> float:
     body = slices > BODY_HU
     inside = np.logical_or.accumulate(body, axis=2) & np.logical_or.accumulate(body[:, :, ::-1], axis=2)[:, :, ::-1]
     lung = inside & (slices > LUNG_HU[0]) & (slices < LUNG_HU[1])
-    return round(np.count_nonzero(lung) / max(np.count_nonzero(body), 1), 4)
+    return round(float(np.count_nonzero(lung) / max(np.count_nonzero(body), 1)), 4)
 
 
 def elongation(mask: MaskArray, spacing_mm: Triple) -> float | None:
