@@ -65,7 +65,7 @@ IMAGES: list[tuple[Callable[[HuArray], HuArray], list[str]]] = [
     (lambda image: np.maximum(image * 2, -1024), ["warning hu-fat"]),
     (lambda image: np.clip(image, 0, 500), ["error not-ct"]),
     (lambda image: np.clip(image, -49, 500), ["error not-ct"]),
-    (lambda image: np.clip(image, -160, 500), ["warning hu-no-air", "warning hu-fat"]),
+    (lambda image: np.clip(image, -160, 500), ["warning hu-no-air"]),
     (magnetic, ["error not-ct"]),
     (lambda image: 2 * magnetic(image), ["error not-ct"]),
     (lambda image: np.clip(image, -1024, 140), ["warning hu-max"]),

@@ -95,8 +95,8 @@ def test_the_part_of_a_cut_kidney_says_nothing_about_the_spacing() -> None:
 @pytest.mark.parametrize(
     ("spacing_mm", "words"),
     [
-        ((1.8, 1.8, 3.0), "1.8×3 mm are not square: the slices seem to lie along the axis from right to left"),
-        ((1.8, 3.0, 1.8), "3×1.8 mm are not square: the slices seem to lie along the axis from front to back"),
+        ((2.5, 2.5, 3.0), "2.5×3 mm are not square: the slices seem to lie along the axis from right to left"),
+        ((2.5, 3.0, 2.5), "3×2.5 mm are not square: the slices seem to lie along the axis from front to back"),
         ((5.0, 3.0, 1.8), "3×1.8 mm are not square; check the header"),
     ],
 )
@@ -127,7 +127,7 @@ WRONG: dict[str, tuple[Change, Callable[[Triple], Triple], str]] = {
     "axes and spacing as z, y, x": (lambda array: array.swapaxes(0, 2), lambda mm: mm[::-1], "error wrong-axes"),
     "axes as y, z, x": (lambda array: array.swapaxes(0, 1), z_times(1), "error wrong-axes"),
     "six times too thin": (lambda array: array, z_times(1 / 6), "error wrong-spacing"),
-    "three times too thick": (lambda array: array, z_times(3), "error wrong-spacing"),
+    "four times too thick": (lambda array: array, z_times(4), "error wrong-spacing"),
 }
 
 
