@@ -74,7 +74,7 @@ def test_a_wrong_geometry_is_named(changes: dict[str, Any], expected: str, words
 PLAUSIBLE: list[dict[str, Any]] = [
     {"tissue_z": 0.3, "tissue_x": 0.4},
     {"lung_feet": 0.1, "lung_head": 0.05},
-    {"lung_feet": 0.05, "lung_head": 0.0},
+    {"lung_feet": 0.25, "lung_head": 0.0},
     {"elongation_left": 3.7, "elongation_right": 1.9},
     {"elongation_left": 0.4, "elongation_right": None, "is_cut": True},
     {"tissue_z": 0.0, "tissue_x": 0.9, "lung_feet": 1.0, "lung_head": 0.0, "is_cut": True},
