@@ -48,6 +48,9 @@ Code: TypeAlias = Literal[
     "split-empty",
     "split-no-tumor",
     "wrong-axes",
+    "wrong-spacing",
+    "not-ct",
+    "hu-no-air",
 ]
 """Names of findings. They are stable, because other programs read them."""
 

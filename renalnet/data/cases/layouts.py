@@ -4,7 +4,7 @@ KiTS               SRC/<case>/imaging.*, SRC/<case>/segmentation.* (aggregated_M
 Decathlon, nnU-Net SRC/imagesTr/<case>.* or <case>_0000.*, SRC/labelsTr/<case>.*, names of labels in dataset.json
 DICOM              SRC/<case>/ with the slices of a CT (in subfolders or not) and one label file or DICOM-SEG
 
-Links to folders are followed.
+A label file may be a segmentation of 3D Slicer (.seg.nrrd) in each of them. Links to folders are followed.
 """
 
 import json
@@ -20,7 +20,8 @@ from renalnet.data.dicom.file import is_dicom
 from renalnet.data.dicom.folders import files_below
 from renalnet.data.dicom.headers import contains_dicom, list_images
 from renalnet.data.images.label_values import classes_of_segments
-from renalnet.data.images.volume import image_stem
+from renalnet.data.images.slicer_segmentation import has_segments
+from renalnet.data.images.volume import DETACHED_HEADERS, image_stem
 from renalnet.errors import ConfigError, InputError
 from renalnet.runtime.storage import reading
 
@@ -31,6 +32,8 @@ _LABELS: Final = "labelsTr"
 _DECATHLON_FOLDERS: Final = (_IMAGES, _LABELS, "imagesTs", "labelsTs")
 _FIRST_CHANNEL: Final = "0000"
 """Number that nnU-Net appends to the name of a case's first (and, for CT, only) image."""
+_DATA_ENDINGS: Final = (".img", ".raw", ".zraw")
+"""Endings of the files that hold the voxels of an image with a detached header."""
 _MAX_NAMED: Final = 4
 _EXPECTED: Final = (
     "expected one of: <case>/imaging.* with <case>/segmentation.* (KiTS); imagesTr/ with labelsTr/ (Decathlon, "
@@ -88,7 +91,8 @@ def find_cases(
         labels: the label set.
         series: number or UID of the DICOM series to read, for folders that contain several.
         phase: number or time of the acquisition to read, for series that contain several phases.
-        label_map: classes of labels in the files. It takes precedence over the names in dataset.json.
+        label_map: classes of labels in the files. It takes precedence over the names in dataset.json, which do not
+            apply to files that name their segments: segmentations of DICOM and of 3D Slicer.
 
     Raises:
         InputError: the folder is missing, or has no known layout or several.
@@ -104,18 +108,30 @@ def find_cases(
     for option, value in (("series", series), ("phase", phase)):
         if value is not None and found.cases and not any(scan.image.is_dir() for scan in found.cases):
             raise ConfigError(f"{option} '{value}': {folder} holds no DICOM series; leave the option out")
-    pairs = tuple(sorted({**named, **(label_map or {})}.items()))
-    cases = [replace(scan, label_map=pairs, labels=labels) for scan in found.cases]
+    own = dict(label_map or {})
+    cases = [
+        replace(
+            scan,
+            label_map=tuple(sorted((own if _names_labels(scan.label) else {**named, **own}).items())),
+            labels=labels,
+        )
+        for scan in found.cases
+    ]
     chosen = [replace(scan, series=series, phase=phase) if scan.image.is_dir() else scan for scan in cases]
     return replace(found, cases=tuple(chosen))
+
+
+def _names_labels(label: Path) -> bool:
+    """Whether a label file names its segments itself; they are then numbered otherwise than in dataset.json."""
+    return has_segments(label) or (label.is_file() and image_stem(label.name) is None)
 
 
 def find_scans(path: Path, *, series: str | None = None) -> list[Path]:
     """Return the scans without label maps at a path: the path itself, or the scans of a folder.
 
     A folder of scans contains image files, DICOM folders, or folders with `imaging.*` as in KiTS, two or more in all.
-    Files with the name of a KiTS label map are not scans. A folder of DICOM slices, in subfolders or not, is a single
-    scan, and so is any folder if `series` is given.
+    Files with the name of a KiTS label map and segmentations of 3D Slicer are not scans. A folder of DICOM slices, in
+    subfolders or not, is a single scan, and so is any folder if `series` is given.
 
     Raises:
         InputError: the folder contains no scan.
@@ -125,12 +141,16 @@ def find_scans(path: Path, *, series: str | None = None) -> list[Path]:
     with reading(path):
         if any(is_dicom(file) for file in _visible(path) if file.is_file()):
             return [path]
-        images = [file for file in _loose_images(path) if image_stem(file.name) not in _KITS_LABELS]
+        images = [file for file in _loose_images(path) if not _is_label(file)]
         found = [*images, *(scan for folder in _subfolders(path) if (scan := _scan_in(folder)))]
         if not found:
             raise InputError(f"{path}: holds no scan; name an image, a folder of DICOM slices, or a folder of scans")
     # A single DICOM subfolder is the series of one scan, which may have further files around it.
     return [path] if len(found) == 1 and found[0].is_dir() else found
+
+
+def _is_label(file: Path) -> bool:
+    return image_stem(file.name) in _KITS_LABELS or has_segments(file)
 
 
 def _scan_in(folder: Path) -> Path | None:
@@ -259,10 +279,17 @@ def _entries(folder: Path, stems: tuple[str, ...] = ()) -> tuple[dict[str, list[
         # The names are compared first, because `_entry_name` may have to open files.
         stem = _entry_name(path) if not stems or path.name.partition(".")[0] in stems else None
         if stem is None:
-            others.append(path)
+            others += [] if _belongs_to_header(path) else [path]
         else:
             found[stem].append(path)
     return dict(found), others
+
+
+def _belongs_to_header(path: Path) -> bool:
+    """Whether a file has the voxels of an image whose header is another file, such as `a.img` beside `a.hdr`."""
+    stem, dot, ending = path.name.partition(".")
+    is_data = dot + ending.lower().removesuffix(".gz") in _DATA_ENDINGS
+    return is_data and any(path.with_name(stem + header).is_file() for header in DETACHED_HEADERS)
 
 
 def _entry_name(path: Path) -> str | None:

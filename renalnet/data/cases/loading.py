@@ -3,7 +3,8 @@
 Nothing is resized, and only the geometry is read from headers.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,14 +12,18 @@ import numpy as np
 
 from renalnet.config import LabelSet
 from renalnet.data.cases.layouts import ScanCase, find_cases
+from renalnet.data.cases.placing import placed, turned
 from renalnet.data.dicom.file import is_dicom
 from renalnet.data.dicom.segmentation import read_segmentation, referenced_uids
 from renalnet.data.dicom.series import SeriesVolume, read_series
 from renalnet.data.images.hounsfield import AIR_HU, to_hounsfield
-from renalnet.data.images.label_values import parse_label_map, to_classes
+from renalnet.data.images.label_values import parse_label_map
+from renalnet.data.images.mask_files import read_label_file
+from renalnet.data.images.slicer_segmentation import has_segments
 from renalnet.data.images.volume import Grid, Volume, canonical, grid_difference, image_stem, read_volume
 from renalnet.errors import InputError
 from renalnet.runtime.storage import reading
+from renalnet.types import BACKGROUND
 
 __all__ = [
     "AIR_HU",
@@ -74,7 +79,7 @@ def load_case(scan: ScanCase) -> LoadedCase:
     with reading(scan.image):
         image = _read_scan(scan.image, scan.series, scan.phase, uids)
     # Labels are compared with the grid of the file, before an oblique image gets another grid in `canonical`.
-    with reading(scan.label):
+    with reading(scan.label), _swap_reported(scan, image):
         label = _read_label(scan, image)
     return LoadedCase(
         scan.case,
@@ -84,6 +89,22 @@ def load_case(scan: ScanCase) -> LoadedCase:
         scan.labels,
         image.notes,
     )
+
+
+@contextmanager
+def _swap_reported(scan: ScanCase, image: Volume) -> Iterator[None]:
+    """Name the cause where a label map cannot be read because image and label map are swapped."""
+    try:
+        yield
+    except InputError as error:
+        low = int(image.array.min())
+        high = int(image.array.max())
+        if low >= BACKGROUND and high <= max(len(scan.labels), *dict(scan.label_map), 0):
+            raise InputError(
+                f"{scan.image}: holds only label values ({low} to {high}), and {scan.label} holds others: image and "
+                "label map seem to be swapped; exchange the two files"
+            ) from error
+        raise
 
 
 def load_scan(path: str | Path, *, series: str | None = None, phase: str | None = None) -> tuple[SeriesVolume, Grid]:
@@ -123,6 +144,8 @@ def _read_scan(path: Path, series: str | None, phase: str | None, uids: Collecti
     for name, value in (("series", series), ("phase", phase)):
         if value is not None:
             raise InputError(f"{path}: not DICOM, so {name} '{value}' cannot be selected; leave the option out")
+    if has_segments(path):
+        raise InputError(f"{path}: a segmentation of 3D Slicer, which is no scan; name the CT that it belongs to")
     image = read_volume(path)
     return SeriesVolume(to_hounsfield(image.array, path), image.grid)
 
@@ -134,7 +157,11 @@ def _read_label(scan: ScanCase, image: SeriesVolume) -> Volume:
     if _is_segmentation(scan.label):
         array = read_segmentation(scan.label, grid, scan.labels, label_map, image.direction_error)
         return Volume(array, grid)
-    label = read_volume(scan.label)
+    label = read_label_file(scan.label, scan.labels, label_map)
+    if has_segments(scan.label):
+        # 3D Slicer saves only the part of the scan that its segments extend to.
+        return Volume(placed(label, grid, scan.label), grid)
+    label = turned(label, grid)
     # Resampling would hide a label map that belongs to another scan, so a difference is an error.
     difference = grid_difference(label.grid, grid, image.direction_error)
     if difference:
@@ -142,4 +169,4 @@ def _read_label(scan: ScanCase, image: SeriesVolume) -> Volume:
             f"{scan.label}: label is on another grid than its image {scan.image.name} ({difference}); "
             "re-export it on the image's grid, labels are never resized"
         )
-    return Volume(to_classes(label.array, scan.label, scan.labels, label_map), grid)
+    return Volume(label.array, grid)

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Final, TypeAlias
 
 from renalnet.data.cases.findings import Code, Finding, Level
-from renalnet.data.cases.loading import LoadedCase
+from renalnet.data.cases.loading import AIR_HU, LoadedCase
 from renalnet.data.cases.sides import PLAUSIBLE_KIDNEY_ML
-from renalnet.data.checks.case_facts import FRAGMENT_ML, NOT_TISSUE_HU, measure_case
+from renalnet.data.checks.case_facts import FAT_HU, FRAGMENT_ML, NOT_TISSUE_HU, measure_case
 from renalnet.data.checks.facts import CaseFacts
+from renalnet.data.checks.shape_checks import check_axes, check_elongation, slice_axis
 
 MIN_SPACING_MM: Final = 0.1
 MAX_SPACING_MM: Final = 10.0
@@ -53,7 +54,13 @@ MAX_SIDE_RATIO: Final = 4.0
 MAX_MIDLINE_OFFSET_MM: Final = 40.0
 """Largest plausible distance of the kidneys' middle from the body's. Measured: 0-4 mm in painted and real cases."""
 
+NEAR_AIR_HU: Final = -500
+"""CT number that separates air and lung from every other tissue."""
+
+_MARGIN_HU: Final = 100.0
+"""Allowance for an intercept of -1000 and for noise."""
 _IS_CT: Final = "check that it is a CT, and not windowed"
+_IS_NOT_CT: Final = "it seems to be an MR image, or windowed; use the CT numbers of a CT"
 _Remark: TypeAlias = tuple[Level, Code, str]
 """Level, code and message of a finding."""
 
@@ -87,7 +94,9 @@ def _check_spacing(facts: CaseFacts) -> Iterator[_Remark]:
         yield "warning", "spacing-anisotropic", f"spacing {spacing} mm, {rule}; check the header or use thinner slices"
     _, row, column = facts.spacing_mm
     if max(row, column) > MAX_PIXEL_RATIO * min(row, column):
-        yield "warning", "spacing-pixels", f"pixels of {row:g}×{column:g} mm are not square; check the header"
+        axis = slice_axis(facts)
+        cause = f": the slices seem to lie along the axis {axis}; correct" if axis else "; check"
+        yield "warning", "spacing-pixels", f"pixels of {row:g}×{column:g} mm are not square{cause} the header"
 
 
 def _check_length(facts: CaseFacts) -> Iterator[_Remark]:
@@ -118,6 +127,10 @@ def _check_scale(facts: CaseFacts) -> Iterator[_Remark]:
         yield "error", "hu-scale", f"values from {low} to {high}, {rule}; export CT numbers, not scaled ones"
     elif low >= 0 and high <= MAX_8BIT:
         yield "error", "hu-8bit", f"values from {low} to {high} are those of an 8-bit picture; export CT numbers"
+    # Without the intercept, a kidney is at 1024 to 1524; one of an MR image may be anywhere.
+    elif low > FAT_HU[1] and not facts.is_cut and not _lacks_intercept(kidney):
+        rule = f"but fat is near -100 HU and the air around a patient near -1000 in a CT; {_IS_NOT_CT}"
+        yield "error", "not-ct", f"no value below {low}, {rule}"
     # Without the intercept even air is near 0 HU; with a slope applied twice air stays far below.
     elif kidney > SATURATED_HU and low > LOST_HU:
         rule = f"above {SATURATED_HU:g}, and no value is below {low}"
@@ -132,7 +145,15 @@ def _check_scale(facts: CaseFacts) -> Iterator[_Remark]:
         yield "error", "hu-offset", message
 
 
+def _lacks_intercept(kidney_hu: float) -> bool:
+    low, high = PLAUSIBLE_KIDNEY_HU
+    return low - _MARGIN_HU <= kidney_hu + AIR_HU <= high
+
+
 def _check_intensities(facts: CaseFacts) -> Iterator[_Remark]:
+    if facts.hu_min > NEAR_AIR_HU and not facts.is_cut:
+        rule = f"but a CT shows air near -1000 HU; {_IS_NOT_CT}"
+        yield "warning", "hu-no-air", f"no value below {facts.hu_min} HU, {rule}"
     if facts.hu_min >= 0:
         message = f"no value below 0 HU, but fat and air have negative values; {_IS_CT}"
         yield "warning", "hu-nonnegative", message
@@ -230,6 +251,8 @@ def _check_sides(facts: CaseFacts) -> Iterator[_Remark]:
 _CHECKS: Final[tuple[Callable[[CaseFacts], Iterator[_Remark]], ...]] = (
     _check_spacing,
     _check_length,
+    check_axes,
+    check_elongation,
     _check_image,
     _check_labelled,
     _check_volumes,

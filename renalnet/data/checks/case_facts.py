@@ -13,6 +13,7 @@ from renalnet.data.cases.loading import LoadedCase
 from renalnet.data.cases.roi import is_cut, roi_grid
 from renalnet.data.cases.sides import BODY_HU, SIDE_VALUES, SIDES, Box, Side, split_sides
 from renalnet.data.checks.facts import CaseFacts, Phase
+from renalnet.data.checks.shape_facts import shape_facts
 from renalnet.data.checks.signature import coarse_signature
 from renalnet.data.images.resampling import shape_of, triple_of
 from renalnet.data.images.volume import Grid, Volume
@@ -139,6 +140,7 @@ def _label_facts(loaded: LoadedCase) -> dict[str, Any]:
         "midline_offset_mm": _midline_offset_mm(part, loaded.image),
         **_component_facts(label, grid.voxel_ml),
         **_side_facts(part, grid),
+        **shape_facts(loaded.image, Volume(part.sides, part.grid)),
     }
 
 

@@ -83,6 +83,21 @@ class CaseFacts:
     """Hash of the voxels of the label map."""
     signature: str
     """`coarse_signature` of the box around the kidney of the ROI; empty for an empty label map."""
+    # None in files of earlier versions, which did not measure what follows.
+    tissue_z: float | None = None
+    """Share of body in the emptier one of the first and the last slice, 0-1."""
+    tissue_y: float | None = None
+    """Likewise for the faces in front and behind."""
+    tissue_x: float | None = None
+    """Likewise for the faces at both sides."""
+    lung_feet: float | None = None
+    """Volume of lung relative to tissue in the lowest tenth of the slices."""
+    lung_head: float | None = None
+    """Likewise in the highest tenth."""
+    elongation_left: float | None = None
+    """Extent of the left kidney with its lesions along z relative to in-plane; None without kidney."""
+    elongation_right: float | None = None
+    """Likewise for the right kidney."""
 
     @property
     def spacing_mm(self) -> Triple:

@@ -19,6 +19,8 @@ OBLIQUE_TOLERANCE: Final = 1e-4
 """Largest deviation of a direction cosine from 0 or 1 in an axis-aligned grid."""
 SHEAR_TOLERANCE: Final = 1e-3
 """Largest scalar product of two axes of a grid that still counts as a right angle."""
+_EXACT_SHEAR: Final = 1e-6
+"""Scalar product that single precision leaves of a right angle."""
 MAX_VOXELS: Final = 2**31
 """Number of voxels of a scan of 1024×1024×2048. A header that states more voxels is damaged."""
 SPACING_RANGE_MM: Final = (1e-3, 1e3)
@@ -112,7 +114,7 @@ def grid_of_axes(
             raise InputError(f"{where}: voxel spacing {_format(spacing)} mm {rule}")
         direction = axes_mm / spacing
     _check_range(where, spacing, origin_xyz_mm)
-    _check_right_angles(where, direction)
+    direction = _right_angled(where, direction)
     size = int(size_xyz[0]), int(size_xyz[1]), int(size_xyz[2])
     # Adding 0 turns -0 into 0, so that equal directions also compare and print as equal.
     flat = tuple(float(value) + 0.0 for value in direction.ravel())
@@ -130,13 +132,21 @@ def _check_range(where: object, spacing_mm: Sequence[float], origin_mm: Sequence
         raise InputError(f"{where}: origin {_format(origin_mm)} mm {rule}")
 
 
-def _check_right_angles(where: object, direction: NDArray[np.float64]) -> None:
+def _right_angled(where: object, direction: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the directions at right angles, turned as little as possible where they are off by rounding.
+
+    ITK writes images only with axes at right angles, and many programs read no others.
+    """
     skew = np.abs(direction.T @ direction - np.eye(3)).max()
     if skew > SHEAR_TOLERANCE:
         raise InputError(
             f"{where}: its axes are not at right angles (cosine {skew:.2g}, at most {SHEAR_TOLERANCE:g}); "
             "resample it to an unsheared grid"
         )
+    if skew <= _EXACT_SHEAR:
+        return direction
+    left, _, right = np.linalg.svd(direction)
+    return np.asarray(left @ right, np.float64)
 
 
 def grid_difference(first: Grid, second: Grid, direction_error: float = 0.0) -> str | None:

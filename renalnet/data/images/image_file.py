@@ -1,4 +1,4 @@
-"""Readers of image files, and the check of written ones. SimpleITK reads geometry and pixels of sound files.
+"""Readers of image files, and the check of written ones. SimpleITK reads sound files of NRRD and MetaImage.
 
 The ending of a file's name selects its reader; the content is never used to guess the format. Files that SimpleITK
 wrote are checked too: if the disk is full, its NIfTI and MetaImage writers leave an incomplete file and report success.
@@ -6,17 +6,16 @@ wrote are checked too: if the disk is full, its NIfTI and MetaImage writers leav
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from renalnet.data.images.grid import Grid, Volume, grid_of_axes
-from renalnet.data.images.integrity import PixelStorage, check_pixels, check_size, format_size
+from renalnet.data.images.integrity import PixelStorage, check_pixels, check_size, format_size, read_pixels
 from renalnet.data.images.nifti_header import read_nifti_header
 from renalnet.data.images.stderr import quiet_stderr
 from renalnet.data.images.text_header import metaimage_pixels, nrrd_pixels
@@ -24,24 +23,32 @@ from renalnet.errors import InputError
 
 
 def read_nifti(path: Path) -> Volume:
-    """Read a NIfTI-1 image. Values are scaled by the header's slope and intercept, if it has them.
+    """Read a NIfTI image, version 1 or 2, in one file or in two. Values are scaled by the header's slope and intercept.
+
+    Scaled values are float32 or, for stored types that it cannot hold, float64.
 
     Raises:
-        InputError: as `read_nifti_header`; the parts of the header place the volume differently; or the file is
-            damaged or truncated, has values that are not finite, several values per voxel, or several volumes.
+        InputError: as `read_nifti_header` and `NiftiHeader.grid`; or the file is damaged or truncated, has values that
+            are not finite, several values per voxel, or several volumes.
     """
     header = read_nifti_header(path)
     check_size(path, header.size)
-    check_pixels(path, header.storage, header.size, header.dtype.itemsize)
-    with TemporaryDirectory() as folder:
-        # SimpleITK 2.5.7 returns the pixels of a.nii for a.nii.gz in the same folder, so the file is linked into a
-        # folder of its own.
-        alias = Path(folder, "image.nii.gz" if header.storage.container == "gzip" else "image.nii")
-        alias.symlink_to(path.absolute())
-        reader = _opened(path, alias, "NiftiImageIO")
-        grid = _grid(path, reader)
-        header.check_position(grid)
-        return _pixels(path, reader, grid)
+    _check_one_volume(path, header.size)
+    grid = header.grid()
+    stored = read_pixels(path, header.storage, grid.shape, header.dtype)
+    if header.scaling is None:
+        return Volume(stored, grid)
+    return Volume(_scaled(path, stored, *header.scaling), grid)
+
+
+def _scaled(path: Path, stored: NDArray[Any], slope: float, intercept: float) -> NDArray[Any]:
+    scaled = stored.astype(np.result_type(stored.dtype, np.float32), copy=False)
+    with np.errstate(over="ignore", invalid="ignore"):  # a damaged header may have any slope
+        scaled *= slope
+        scaled += intercept
+    if not np.isfinite(scaled).all():
+        raise InputError(f"{path}: scaling slope {slope:g} and intercept {intercept:g} leave no numbers; correct them")
+    return scaled
 
 
 def read_nrrd(path: Path) -> Volume:
@@ -52,6 +59,19 @@ def read_nrrd(path: Path) -> Volume:
             volumes.
     """
     return _read_checked(path, nrrd_pixels(path), "NrrdImageIO")
+
+
+def read_nrrd_layers(path: Path) -> Volume:
+    """Read an NRRD image that may have several values per voxel, its layers.
+
+    Returns:
+        The volume, whose array has a further axis: (z, y, x, layers).
+
+    Raises:
+        InputError: as `read_nrrd`, but for several values per voxel.
+    """
+    volume = _read_checked(path, nrrd_pixels(path), "NrrdImageIO", is_layered=True)
+    return Volume(volume.array.reshape(*volume.grid.shape, -1), volume.grid)
 
 
 def read_metaimage(path: Path) -> Volume:
@@ -67,6 +87,8 @@ def read_metaimage(path: Path) -> Volume:
 READERS: Final[dict[str, Callable[[Path], Volume]]] = {
     ".nii.gz": read_nifti,
     ".nii": read_nifti,
+    ".hdr": read_nifti,
+    ".hdr.gz": read_nifti,
     ".nrrd": read_nrrd,
     ".nhdr": read_nrrd,
     ".mha": read_metaimage,
@@ -93,17 +115,20 @@ def check_written(path: Path, volume: Volume) -> None:
         OSError: the system could not store the file.
     """
     storage = next(find(path) for ending, find in _PIXEL_STORAGE.items() if path.name.lower().endswith(ending))
-    # Without a `float_dtype`, voxels that are not finite are accepted: they may be part of the volume.
-    check_pixels(path, replace(storage, float_dtype=None), volume.grid.size_xyz, volume.array.dtype.itemsize)
+    check_pixels(path, storage, volume.grid.size_xyz, volume.array.dtype.itemsize)
     # The rename that follows may reach the disk before the content, and a crash would then leave an incomplete file.
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
-def _read_checked(path: Path, storage: PixelStorage, image_io: str) -> Volume:
+def _read_checked(path: Path, storage: PixelStorage, image_io: str, *, is_layered: bool = False) -> Volume:
     reader = _opened(path, path, image_io)
+    num_components = reader.GetNumberOfComponents()
+    if num_components != 1 and not is_layered:
+        raise InputError(f"{path}: {num_components} values per voxel; a scan or label map must have one: extract it")
     grid = _grid(path, reader)
-    check_pixels(path, storage, grid.size_xyz, _voxel_bytes(reader))
+    check_size(path, (*grid.size_xyz, num_components))
+    check_pixels(path, storage, grid.size_xyz, num_components * _component_bytes(reader))
     return _pixels(path, reader, grid)
 
 
@@ -120,7 +145,7 @@ def _itk_errors_reported(path: Path) -> Iterator[None]:
 def _reason(error: RuntimeError, path: Path) -> str:
     """Return the last line of SimpleITK's message without memory addresses and folder names.
 
-    An address differs in every run, and the alias of a NIfTI file is in a temporary folder.
+    An address differs in every run.
     """
     line = str(error).strip().rpartition("\n")[2]
     line = re.sub(r"^\s*(sitk::ERROR:|ITK ERROR:)?\s*(\w+\(0x[0-9a-f]+\):)?\s*", "", line)
@@ -138,10 +163,7 @@ def _opened(path: Path, name: Path, image_io: str) -> Any:
     reader.SetFileName(str(name))
     with _itk_errors_reported(path):
         reader.ReadImageInformation()
-        num_components = reader.GetNumberOfComponents()
         reader.GetPixelID()  # raises an error if SimpleITK has no such pixel type
-    if num_components != 1:
-        raise InputError(f"{path}: {num_components} values per voxel; a scan or label map must have one: extract it")
     return reader
 
 
@@ -149,10 +171,7 @@ def _grid(path: Path, reader: Any) -> Grid:
     """Return the grid of the header. Axes beyond the third must have length 1."""
     size = reader.GetSize()
     num_axes = reader.GetDimension()
-    if num_axes < 3 or any(length != 1 for length in size[3:]):
-        raise InputError(
-            f"{path}: size {format_size(size)}; a scan or label map must have three dimensions: extract one volume"
-        )
+    _check_one_volume(path, size)
     check_size(path, size[:3])
     spacing = np.array(reader.GetSpacing())[:3]
     if not (spacing > 0).all():
@@ -164,7 +183,14 @@ def _grid(path: Path, reader: Any) -> Grid:
     return grid_of_axes(path, size, direction * spacing, origin.tolist())
 
 
-def _voxel_bytes(reader: Any) -> int:
+def _check_one_volume(path: Path, size: Sequence[int]) -> None:
+    if len(size) < 3 or any(length != 1 for length in size[3:]):
+        raise InputError(
+            f"{path}: size {format_size(size)}; a scan or label map must have three dimensions: extract one volume"
+        )
+
+
+def _component_bytes(reader: Any) -> int:
     import SimpleITK as sitk
 
     return int(sitk.Image([1, 1, 1], reader.GetPixelID()).GetSizeOfPixelComponent())
@@ -175,4 +201,4 @@ def _pixels(path: Path, reader: Any, grid: Grid) -> Volume:
 
     with _itk_errors_reported(path):
         array = sitk.GetArrayFromImage(reader.Execute())
-    return Volume(array.reshape(grid.shape), grid)
+    return Volume(array.reshape(*grid.shape, *array.shape[reader.GetDimension() :]), grid)

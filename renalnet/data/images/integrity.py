@@ -1,8 +1,8 @@
-"""Checks that a file contains all the pixel data that its header promises, undamaged.
+"""Checks that a file contains all the pixel data that its header promises, undamaged; the pixels of NIfTI files.
 
-SimpleITK does not check this. It returns uninitialised memory for the missing part of a truncated NIfTI file, and
-ignores the checksum and the length of compressed data (observed with SimpleITK 2.5.7). These checks therefore count
-the bytes of a file before SimpleITK reads it. Compressed data are inflated to their end and discarded.
+SimpleITK does not check this. It ignores the checksum and the length of compressed data (observed with SimpleITK
+2.5.7). These checks therefore count the bytes of a file before SimpleITK reads it. Compressed data are inflated to
+their end and discarded.
 """
 
 import gzip
@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from renalnet.data.images.grid import MAX_VOXELS
 from renalnet.errors import InputError
+from renalnet.types import Shape
 
 Container: TypeAlias = Literal["raw", "gzip", "zlib"]
 
-# A power of two, and therefore a multiple of the size of every voxel type.
 _BLOCK_BYTES: Final = 1 << 18
 _MAX_TRAILING_BYTES: Final = 1 << 20
 """Number of bytes that may follow the pixels inside compressed data. It bounds the work for a decompression bomb."""
@@ -38,8 +39,6 @@ class PixelStorage:
     """Offset of the data in the file, in bytes."""
     skip: int = 0
     """Number of bytes of the inflated data that precede the pixels."""
-    float_dtype: "np.dtype[Any] | None" = None
-    """Type of floating-point voxels in a format whose reader silently replaces values that are not finite by 0."""
 
 
 def check_size(where: object, size: Sequence[int]) -> None:
@@ -69,14 +68,48 @@ def check_pixels(where: object, storage: PixelStorage, size: Sequence[int], voxe
 
     Raises:
         InputError: there are fewer bytes than voxels; compressed data are damaged, truncated or far longer than the
-            voxels; or a voxel is not finite and the reader would hide that.
+            voxels.
     """
     num_promised = prod(size) * voxel_bytes
     # Raw data have no checksum. Only their length can be checked, which needs no reading.
-    if storage.container == "raw" and storage.float_dtype is None:
-        num_found = storage.path.stat().st_size - storage.start - storage.skip
+    if storage.container == "raw":
+        num_found = _num_raw(storage)
     else:
-        num_found = _read_through(where, storage, num_promised)
+        num_found = sum(map(len, _checked_blocks(storage, num_promised)))
+    _check_length(where, size, num_found, num_promised)
+
+
+def read_pixels(where: object, storage: PixelStorage, shape: Shape, dtype: "np.dtype[Any]") -> NDArray[Any]:
+    """Return the pixels of a file of raw or gzip data, in the byte order of the machine, (z, y, x).
+
+    Args:
+        where: name of the image in error messages.
+        storage: where and how the pixels are stored.
+        shape: voxels along each axis, (z, y, x).
+        dtype: type and byte order of the stored voxels.
+
+    Raises:
+        InputError: as `check_pixels`, or a voxel is not finite.
+    """
+    num_promised = prod(shape) * dtype.itemsize
+    if storage.container == "raw":
+        # Before memory is allocated. A compressed file may hold a thousand times its own size.
+        _check_length(where, shape[::-1], _num_raw(storage), num_promised)
+    content = bytearray()
+    for block in _checked_blocks(storage, num_promised):
+        content += block[: max(num_promised - len(content), 0)]
+    _check_length(where, shape[::-1], len(content), num_promised)
+    pixels = np.frombuffer(content, dtype).reshape(shape)
+    if dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise InputError(f"{where}: holds values that are not finite; export it again without them")
+    return pixels if dtype.isnative else pixels.astype(dtype.newbyteorder("="))
+
+
+def _num_raw(storage: PixelStorage) -> int:
+    return storage.path.stat().st_size - storage.start - storage.skip
+
+
+def _check_length(where: object, size: Sequence[int], num_found: int, num_promised: int) -> None:
     if num_found < num_promised:
         raise InputError(
             f"{where}: {max(num_found, 0)} bytes of pixels are too few for its size {format_size(size)}; "
@@ -97,37 +130,24 @@ def open_data(storage: PixelStorage) -> Iterator[BinaryIO]:
         yield gzip.GzipFile(fileobj=file) if storage.container == "gzip" else file  # type: ignore[misc]
 
 
-def _read_through(where: object, storage: PixelStorage, num_promised: int) -> int:
-    """Return the number of bytes of pixels.
+def _checked_blocks(storage: PixelStorage, num_promised: int) -> Iterator[bytes]:
+    """Yield the pixels and what follows them.
 
-    Compressed data are read to their end, where zlib and gzip compare the checksum. Reading of raw data may stop
-    once more than `num_promised` bytes were found.
+    Compressed data are read to their end, where zlib and gzip compare the checksum. Reading of raw data stops once
+    more than `num_promised` bytes were found.
     """
     num_found = 0
     for block in _blocks(storage):
-        _check_finite(where, storage, block[: max(num_promised - num_found, 0)])
+        yield block
         num_found += len(block)
+        if storage.container == "raw" and num_found >= num_promised:
+            return
         if num_found > num_promised + _MAX_TRAILING_BYTES:
-            if storage.container == "raw":
-                break
             raise _damaged(storage, "the data continue after the pixels")
-    return num_found
-
-
-def _check_finite(where: object, storage: PixelStorage, pixels: bytes) -> None:
-    dtype = storage.float_dtype
-    if dtype is None:
-        return
-    # A block of a truncated file may end inside a voxel; the incomplete voxel is not checked.
-    if not np.isfinite(np.frombuffer(pixels, dtype, len(pixels) // dtype.itemsize)).all():
-        raise InputError(f"{where}: holds values that are not finite; export it again without them")
 
 
 def _blocks(storage: PixelStorage) -> Iterator[bytes]:
-    """Yield the data from the first pixel, in blocks of at most `_BLOCK_BYTES`.
-
-    All blocks of raw and gzip data but the last have this size, so that no voxel is split between two blocks.
-    """
+    """Yield the data from the first pixel, in blocks of at most `_BLOCK_BYTES`."""
     if storage.container == "zlib":
         yield from _zlib_blocks(storage)
         return

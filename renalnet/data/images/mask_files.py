@@ -1,11 +1,13 @@
 """Files that contain a mask of kidney and tumor."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from renalnet.config import LabelSet
-from renalnet.data.images.label_values import value_rule
+from renalnet.data.images.label_values import to_classes, value_rule
+from renalnet.data.images.slicer_segmentation import has_segments, read_slicer_segmentation
 from renalnet.data.images.volume import IMAGE_ENDINGS, Volume, canonical, image_stem, read_volume
 from renalnet.errors import InputError
 
@@ -36,12 +38,33 @@ def read_mask(path: Path, labels: LabelSet) -> Volume:
 def read_source_mask(path: Path, labels: LabelSet) -> Volume:
     """Return a mask on the grid of its file, uint8 (z, y, x), with the values of `labels`.
 
+    The names of the segments decide in a segmentation of 3D Slicer, and the values in any other file.
+
     Raises:
-        InputError: the file cannot be read, or contains a value that is not 0 and not in `labels`.
+        InputError: the file cannot be read, or contains a value or a segment that is not in `labels`.
     """
+    if has_segments(path):
+        return read_slicer_segmentation(path, labels, {})
     volume = read_volume(path)
     values = np.unique(volume.array)
     foreign = sorted(set(values.tolist()) - set(range(labels.num_classes)))
     if foreign:
         raise InputError(f"{path}: label {foreign[0]:g} must be {value_rule(labels)}; relabel the file")
     return Volume(volume.array.astype(np.uint8), volume.grid)
+
+
+def read_label_file(path: Path, labels: LabelSet, label_map: Mapping[int, int]) -> Volume:
+    """Return the label map of an image file on the grid of the file, uint8 (z, y, x), with the values of `labels`.
+
+    Args:
+        path: the file. The names of the segments decide in a segmentation of 3D Slicer, and the values in any other.
+        labels: the label set.
+        label_map: classes of further values or segments. It takes precedence over the label set.
+
+    Raises:
+        InputError: the file cannot be read, or a value or segment is neither in the label map nor in the label set.
+    """
+    if has_segments(path):
+        return read_slicer_segmentation(path, labels, label_map)
+    volume = read_volume(path)
+    return Volume(to_classes(volume.array, path, labels, label_map), volume.grid)

@@ -1,10 +1,13 @@
-"""Checks of a NIfTI-1 header that SimpleITK does not make (definition of the format: nifti.nimh.nih.gov).
+"""Headers of NIfTI-1 and NIfTI-2, in one file (.nii) or in two (.hdr and .img); definition: nifti.nimh.nih.gov.
 
-SimpleITK replaces a missing orientation by the identity and a voxel size of 0 by 1. If the header contains two
-different orientations, it silently chooses one.
+SimpleITK 2.5.7 reads NIfTI-1 only, replaces a missing orientation by the identity and a voxel size of 0 by 1, and
+refuses axes that are off a right angle by rounding. Of two different orientations it silently chooses one.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -12,40 +15,82 @@ import numpy as np
 from numpy.typing import NDArray
 
 from renalnet.data.images.grid import Grid, grid_of_axes
-from renalnet.data.images.integrity import PixelStorage, open_data
+from renalnet.data.images.integrity import Container, PixelStorage, open_data
 from renalnet.errors import InputError
 
 _BYTE_ORDERS: Final[tuple[Literal["<", ">"], ...]] = ("<", ">")
-_HEADER_BYTES: Final = 348
-_FIRST_VOXEL: Final = 352
-"""Smallest offset of the voxels: the header and four bytes that announce extensions."""
 _MAX_FIRST_VOXEL: Final = 2**24
-# Type and offset in bytes of each field that is read, as in nifti1.h.
-_FIELDS: Final = {
-    "sizeof_hdr": ("i4", 0),
-    "dim": ("(8,)i2", 40),
-    "datatype": ("i2", 70),
-    "bitpix": ("i2", 72),
-    "pixdim": ("(8,)f4", 76),
-    "vox_offset": ("f4", 108),
-    "scl_slope": ("f4", 112),
-    "scl_inter": ("f4", 116),
-    "xyzt_units": ("u1", 123),
-    "qform_code": ("i2", 252),
-    "sform_code": ("i2", 254),
-    "quatern": ("(3,)f4", 256),
-    "qoffset": ("(3,)f4", 268),
-    "srow": ("(3,4)f4", 280),
-    "magic": ("S4", 344),
-}
-_HEADER: Final = np.dtype(
-    {
-        "names": list(_FIELDS),
-        "formats": [kind for kind, _ in _FIELDS.values()],
-        "offsets": [offset for _, offset in _FIELDS.values()],
-        "itemsize": _HEADER_BYTES,
-    }
+
+
+@dataclass(frozen=True)
+class _Version:
+    """A version of the format."""
+
+    num_bytes: int
+    """Size of the header, which its first field states."""
+    magic: bytes
+    """Start of the field `magic` where the voxels follow the header."""
+    pair_magic: bytes
+    """Likewise where they are in a second file."""
+    fields: Mapping[str, tuple[str, int]]
+    """Type and offset in bytes of each field that is read, as in nifti1.h and nifti2.h."""
+
+    @property
+    def dtype(self) -> "np.dtype[Any]":
+        """Type of the whole header."""
+        kinds, offsets = zip(*self.fields.values(), strict=True)
+        names = list(self.fields)
+        return np.dtype({"names": names, "formats": kinds, "offsets": offsets, "itemsize": self.num_bytes})
+
+
+_VERSIONS: Final = (
+    _Version(
+        348,
+        b"n+1",
+        b"ni1",
+        {
+            "sizeof_hdr": ("i4", 0),
+            "dim": ("(8,)i2", 40),
+            "datatype": ("i2", 70),
+            "bitpix": ("i2", 72),
+            "pixdim": ("(8,)f4", 76),
+            "vox_offset": ("f4", 108),
+            "scl_slope": ("f4", 112),
+            "scl_inter": ("f4", 116),
+            "xyzt_units": ("u1", 123),
+            "qform_code": ("i2", 252),
+            "sform_code": ("i2", 254),
+            "quatern": ("(3,)f4", 256),
+            "qoffset": ("(3,)f4", 268),
+            "srow": ("(3,4)f4", 280),
+            "magic": ("S4", 344),
+        },
+    ),
+    _Version(
+        540,
+        b"n+2",
+        b"ni2",
+        {
+            "sizeof_hdr": ("i4", 0),
+            "magic": ("S8", 4),
+            "datatype": ("i2", 12),
+            "bitpix": ("i2", 14),
+            "dim": ("(8,)i8", 16),
+            "pixdim": ("(8,)f8", 104),
+            "vox_offset": ("i8", 168),
+            "scl_slope": ("f8", 176),
+            "scl_inter": ("f8", 184),
+            "qform_code": ("i4", 344),
+            "sform_code": ("i4", 348),
+            "quatern": ("(3,)f8", 352),
+            "qoffset": ("(3,)f8", 376),
+            "srow": ("(3,4)f8", 400),
+            "xyzt_units": ("i4", 500),
+        },
+    ),
 )
+_EXTENSION_BYTES: Final = 4
+"""Bytes after a header that announce extensions; the voxels of a single file follow them at the earliest."""
 # NumPy types by NIfTI's data type codes: integers, then floating-point numbers.
 _DTYPES: Final = {
     **{2: "u1", 256: "i1", 4: "i2", 512: "u2", 8: "i4", 768: "u4", 1024: "i8", 1280: "u8"},
@@ -69,60 +114,106 @@ class NiftiHeader:
     size: tuple[int, ...]
     """Voxels along each axis, x first."""
     dtype: np.dtype[Any]
-    """Type of the stored voxels. SimpleITK reports the type after scaling instead."""
+    """Type of the stored voxels."""
+    scaling: tuple[float, float] | None
+    """Slope and intercept; None where the stored voxels are the values."""
     affines: tuple[NDArray[np.float64], ...]
     """The sform and the qform, if they are set: (3, 4), voxel vectors and origin, in LPS mm."""
 
-    def check_position(self, grid: Grid) -> None:
-        """Compare SimpleITK's grid with each orientation in the header.
+    def grid(self) -> Grid:
+        """Return the grid, by the sform where it is set and else by the qform.
+
+        Programs differ where both are set: nibabel, FSL and dcm2niix take the sform, SimpleITK takes the qform unless
+        the code of the sform is 1. The sform is the more exact one, because a quaternion in single precision is
+        rounded more. Here both place the volume alike within half a voxel, or the file is refused.
 
         Raises:
-            InputError: a corner of the volume differs by more than half a voxel.
+            InputError: a corner of the volume differs by more than half a voxel between the two.
         """
+        steps = self.affines[0]
+        grid = grid_of_axes(self.storage.path, self.size[:3], steps[:, :3], steps[:, 3].tolist())
         size = np.array(grid.size_xyz) - 1
         corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * (*size, 1)
-        vectors = np.array(grid.direction).reshape(3, 3) * grid.spacing_xyz_mm
-        chosen = np.column_stack([vectors, grid.origin_xyz_mm])
-        errors = [float(np.linalg.norm(corners @ (affine - chosen).T, axis=1).max()) for affine in self.affines]
-        apart = max(errors)
+        apart = max(float(np.linalg.norm(corners @ (other - steps).T, axis=1).max()) for other in self.affines)
         if not apart <= _MAX_DISAGREEMENT_VOXELS * min(grid.spacing_xyz_mm):
             raise InputError(
                 f"{self.storage.path}: its sform, qform and voxel sizes place the volume up to {apart:.3g} mm apart; "
                 "keep the right orientation (set the other's code to 0) and write its voxel sizes"
             )
+        return grid
 
 
 def read_nifti_header(path: Path) -> NiftiHeader:
     """Read and check a header.
 
+    Args:
+        path: a single file, or the header of a pair of files.
+
     Raises:
-        InputError: the file is damaged or is not single-file NIfTI-1; its voxels are colours or complex numbers; it
-            contains no orientation; or its voxel sizes, origin or axes are not those of a scan.
+        InputError: the file is damaged or is not NIfTI; its second file is missing; its voxels are colours or complex
+            numbers; it contains no orientation; or its voxel sizes, origin or axes are not those of a scan.
     """
-    storage, header = _read(path)
+    header, version = _read(path)
     dtype = _dtype(header, path)
-    offset = _pixel_offset(header, path)
-    _check_scaling(float(header["scl_slope"]), float(header["scl_inter"]), path)
+    scaling = _scaling(float(header["scl_slope"]), float(header["scl_inter"]), path)
     affines = _affines(header, path)
     size = tuple(header["dim"][1 : header["dim"][0] + 1].tolist())
-    # SimpleITK replaces NaN and infinity in NIfTI files by 0, so they must be found in the stored bytes.
-    float_dtype = dtype if dtype.kind == "f" else None
-    return NiftiHeader(PixelStorage(path, storage.container, 0, offset, float_dtype), size, dtype, affines)
+    return NiftiHeader(_storage(header, version, path), size, dtype, scaling, affines)
 
 
-def _read(path: Path) -> tuple[PixelStorage, Any]:
+def _read(path: Path) -> tuple[Any, _Version]:
+    with open_data(PixelStorage(path, _container(path))) as data:
+        content = data.read(_VERSIONS[-1].num_bytes)
+    # The format has no field for the byte order: it is the one in which the first field reads the size of the header.
+    for version, order in product(_VERSIONS, _BYTE_ORDERS):
+        if len(content) < version.num_bytes:
+            continue
+        header = np.frombuffer(content[: version.num_bytes], version.dtype.newbyteorder(order))[0]
+        if header["sizeof_hdr"] == version.num_bytes and 1 <= header["dim"][0] <= 7:
+            return _checked_kind(header, version, path), version
+    raise InputError(f"{path}: not readable as an image (no header of a NIfTI file); replace or remove it")
+
+
+def _checked_kind(header: Any, version: _Version, path: Path) -> Any:
+    magic = bytes(header["magic"])[:3]
+    expected = version.pair_magic if _is_pair(path) else version.magic
+    if magic == expected:
+        return header
+    if not magic and _is_pair(path):
+        raise InputError(
+            f"{path}: an Analyze header, which contains no orientation, so left and right are unknown; export NIfTI"
+        )
+    raise InputError(f"{path}: not readable as an image (no header of a NIfTI file); replace or remove it")
+
+
+def _is_pair(path: Path) -> bool:
+    return path.name.lower().endswith((".hdr", ".hdr.gz"))
+
+
+def _container(path: Path) -> Container:
     with path.open("rb") as file:
-        compressed = file.read(2) == b"\x1f\x8b" and path.suffix.lower() == ".gz"
-    storage = PixelStorage(path, "gzip" if compressed else "raw")
-    with open_data(storage) as data:
-        content = data.read(_HEADER_BYTES)
-    # The format has no field for the byte order: it is the one in which the size of the header reads 348.
-    if len(content) == _HEADER_BYTES:
-        for order in _BYTE_ORDERS:
-            header = np.frombuffer(content, _HEADER.newbyteorder(order))[0]
-            if header["sizeof_hdr"] == _HEADER_BYTES and header["magic"] == b"n+1" and 1 <= header["dim"][0] <= 7:
-                return storage, header
-    raise InputError(f"{path}: not readable as an image (no header of a NIfTI-1 file); replace or remove it")
+        is_compressed = file.read(2) == b"\x1f\x8b" and path.suffix.lower() == ".gz"
+    return "gzip" if is_compressed else "raw"
+
+
+def _storage(header: Any, version: _Version, path: Path) -> PixelStorage:
+    """Return the storage of the voxels: after the header, or in the second file of a pair."""
+    is_pair = _is_pair(path)
+    offset = float(header["vox_offset"])
+    least = 0 if is_pair else version.num_bytes + _EXTENSION_BYTES
+    if not least <= offset <= _MAX_FIRST_VOXEL:
+        rule = f"must be {least} to {_MAX_FIRST_VOXEL}"
+        raise InputError(f"{path}: damaged header (voxels start at byte {offset:g}, {rule}); export it again")
+    file = _data_file(path) if is_pair else path
+    return PixelStorage(file, _container(file), 0, int(offset))
+
+
+def _data_file(path: Path) -> Path:
+    stem = re.sub(r"\.hdr(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+    for ending in (".img", ".img.gz", ".IMG", ".IMG.GZ"):
+        if (file := path.with_name(stem + ending)).is_file():
+            return file
+    raise InputError(f"{path}: its voxels are missing, in a file {stem}.img; copy both files")
 
 
 def _dtype(header: Any, path: Path) -> np.dtype[Any]:
@@ -136,20 +227,13 @@ def _dtype(header: Any, path: Path) -> np.dtype[Any]:
     return dtype
 
 
-def _pixel_offset(header: Any, path: Path) -> int:
-    offset = float(header["vox_offset"])
-    if not _FIRST_VOXEL <= offset <= _MAX_FIRST_VOXEL:
-        rule = f"must be {_FIRST_VOXEL} to {_MAX_FIRST_VOXEL}"
-        raise InputError(f"{path}: damaged header (voxels start at byte {offset:g}, {rule}); export it again")
-    return int(offset)
-
-
-def _check_scaling(slope: float, intercept: float, path: Path) -> None:
-    """Refuse an intercept without a slope (0 or NaN): the format ignores it, but SimpleITK adds it."""
+def _scaling(slope: float, intercept: float, path: Path) -> tuple[float, float] | None:
+    """Return slope and intercept; refuse an intercept without a slope (0 or NaN), which readers treat differently."""
     is_scaled = bool(np.isfinite(slope)) and slope != 0
     if is_scaled != bool(np.isfinite(intercept)) and (is_scaled or intercept != 0):
         rule = "must be finite, and the slope not 0; export it again"
         raise InputError(f"{path}: scaling slope {slope:g} and intercept {intercept:g} {rule}")
+    return (slope, intercept) if is_scaled and (slope, intercept) != (1.0, 0.0) else None
 
 
 def _affines(header: Any, path: Path) -> tuple[NDArray[np.float64], ...]:

@@ -5,6 +5,7 @@ definition of NRRD (teem.sourceforge.net/nrrd) and the fields that ITK documents
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -186,19 +187,45 @@ def _check_metaimage_geometry(fields: HeaderFields) -> None:
         fields.flag(name)
 
 
+def nrrd_pairs(path: Path) -> dict[str, str]:
+    """Return the key/value pairs (`key:=value`) of an NRRD header, in UTF-8 where it is valid.
+
+    Raises:
+        InputError: the file is not NRRD.
+    """
+    with path.open("rb") as file:
+        found = (line.partition(":=") for line in _nrrd_lines(file, path))
+        return {key: _unescaped(value) for key, separator, value in found if separator}
+
+
+def _unescaped(value: str) -> str:
+    try:
+        text = value.encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        text = value
+    return text.replace("\\n", "\n").replace("\\\\", "\\")
+
+
 def _nrrd_fields(path: Path) -> HeaderFields:
     values: dict[str, str] = {}
     with path.open("rb") as file:
-        if not _NRRD_MAGIC.fullmatch(_line(file)):
-            raise _no_header(path, "an NRRD")
-        for _ in range(_MAX_LINES):
-            if not (line := _line(file)):
-                break
+        for line in _nrrd_lines(file, path):
             # The space after the colon tells a field from a key/value pair (`key:=value`).
             name, colon, value = line.partition(": ")
-            if colon and not line.startswith("#"):
+            if colon and ":=" not in name:
                 values[_ALIASES.get(name.strip().lower(), name.strip().lower())] = value.strip()
         return HeaderFields(path, values, file.tell())
+
+
+def _nrrd_lines(file: BinaryIO, path: Path) -> Iterator[str]:
+    """Yield the lines of a header without comments; the file is then at the first byte after the header."""
+    if not _NRRD_MAGIC.fullmatch(_line(file)):
+        raise _no_header(path, "an NRRD")
+    for _ in range(_MAX_LINES):
+        if not (line := _line(file)):
+            return
+        if not line.startswith("#"):
+            yield line
 
 
 def _metaimage_fields(path: Path) -> HeaderFields:

@@ -22,6 +22,7 @@ from renalnet.runtime.storage import reading
 from renalnet.types import Shape, Triple
 
 __all__ = [
+    "DETACHED_HEADERS",
     "GRID_TOLERANCE_MM",
     "IDENTITY",
     "IMAGE_ENDINGS",
@@ -41,12 +42,22 @@ __all__ = [
 
 IMAGE_ENDINGS: Final = tuple(READERS)
 """Endings of the files that `read_volume` reads."""
+DETACHED_HEADERS: Final = (".hdr", ".hdr.gz", ".mhd", ".nhdr")
+"""Endings of the headers whose voxels are in another file, of the same name as a rule."""
+_SEGMENTATION: Final = ".seg"
+_PAIR_DATA: Final = (".img", ".img.gz")
 
 
 def image_stem(name: str) -> str | None:
-    """Return the name of an image file without its ending, or None for other files and for hidden files."""
+    """Return the name of an image file without its ending, or None for other files and for hidden files.
+
+    The `.seg` that 3D Slicer puts before the ending of a segmentation belongs to the ending.
+    """
     ending = next((ending for ending in IMAGE_ENDINGS if name.lower().endswith(ending)), None)
-    return None if ending is None or name.startswith(".") else name[: -len(ending)]
+    if ending is None or name.startswith("."):
+        return None
+    stem = name[: -len(ending)]
+    return stem[: -len(_SEGMENTATION)] if stem.lower().endswith(_SEGMENTATION) else stem
 
 
 def read_volume(path: str | Path) -> Volume:
@@ -59,6 +70,8 @@ def read_volume(path: str | Path) -> Volume:
     if not file.is_file():
         raise InputError(f"{path}: no such file; name an existing image")
     reader = next((reader for ending, reader in READERS.items() if file.name.lower().endswith(ending)), None)
+    if reader is None and file.name.lower().endswith(_PAIR_DATA):
+        raise InputError(f"{path}: the voxels of a pair of files; name the header, which ends in .hdr")
     if reader is None:
         raise InputError(f"{path}: not readable as an image; its ending must be one of {', '.join(IMAGE_ENDINGS)}")
     with reading(path):

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 from numpy.typing import NDArray
 
 from renalnet.config import LabelSet, PhantomConfig, fingerprint
+from renalnet.data.images.mask_files import read_source_mask
 from renalnet.data.images.volume import read_volume, write_volume
 from renalnet.data.phantom.painter import CaseTruth, PaintedCase, TumorTruth, paint_abdomen, paint_labels
 from renalnet.errors import InputError
@@ -160,7 +161,7 @@ def _paint_case(job: _Job, out: Path, config: PhantomConfig, measure: Measure | 
 def _paint(job: _Job, config: PhantomConfig) -> PaintedCase:
     if job.label_file is None:
         return paint_abdomen(config, job.index)
-    labels = read_volume(job.label_file)
+    labels = read_source_mask(job.label_file, config.labels)
     try:
         return paint_labels(labels, config, job.index)
     except InputError as error:

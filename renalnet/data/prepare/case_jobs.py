@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from glob import escape
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ from renalnet.data.cases.roi import cut_roi, is_cut, isolate_kidney
 from renalnet.data.cases.sides import Box, Side
 from renalnet.data.checks.case_checks import check_case
 from renalnet.data.dicom.folders import files_below
+from renalnet.data.images.volume import DETACHED_HEADERS, image_stem
 from renalnet.data.localise.atlas import Atlas, describe_candidate, load_atlases, make_atlas
 from renalnet.data.localise.localiser import LOW_CONFIDENCE, Evidence
 from renalnet.data.phantom import paint_abdomen
@@ -94,7 +96,12 @@ def _size_and_time(path: Path) -> tuple[int, ...]:
 
 def _files(scan: ScanCase) -> Iterator[Path]:
     for path in (scan.image, scan.label):
-        yield from files_below(path) if path.is_dir() else [path]
+        if path.is_dir():
+            yield from files_below(path)
+        elif path.name.lower().endswith(DETACHED_HEADERS):
+            yield from sorted(path.parent.glob(f"{escape(image_stem(path.name) or path.stem)}.*"))
+        else:
+            yield path
 
 
 @dataclass(frozen=True)

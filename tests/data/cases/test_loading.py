@@ -99,3 +99,15 @@ def test_images_that_are_not_finite_are_refused(tmp_path: Path, ending: str) -> 
     write_volume(tmp_path / f"image{ending}", Volume(np.full(GRID.shape, np.nan, np.float32), GRID))
     with pytest.raises(InputError, match="not finite"):
         load_case(ScanCase("a", tmp_path / f"image{ending}", scan.label))
+
+
+@pytest.mark.parametrize("lowest", [-1000, 0])
+def test_a_swapped_image_and_label_map_are_named(tmp_path: Path, lowest: int) -> None:
+    image = np.full(GRID.shape, lowest, np.int16)
+    image[0, 0] = [7, 900, 40, 1]
+    label = (np.arange(24).reshape(GRID.shape) % 3).astype(np.uint8)
+    scan = scan_of(tmp_path, label, image)
+    with pytest.raises(InputError, match=r"imaging\.nii\.gz: holds only label values \(0 to 2\).*seem to be swapped"):
+        load_case(scan)
+    with pytest.raises(InputError, match=r"label value -?\d+ is none of 0 background"):
+        load_case(scan_of(tmp_path, image, image))

@@ -50,6 +50,11 @@ def eighth_bit(image: HuArray) -> HuArray:
     return np.clip((image + 200) * (255 / 700), 0, 255)
 
 
+def magnetic(image: HuArray) -> HuArray:
+    """An MR image: no signal of air, fat brighter than kidney."""
+    return np.select([image < -500, image < 0, image > 500], [3, 900, 50], 400)
+
+
 IMAGES: list[tuple[Callable[[HuArray], HuArray], list[str]]] = [
     (lambda image: np.full_like(image, 5), ["error image-constant"]),
     (lambda image: np.rint((image + 1000) / 1800), ["error hu-scale"]),
@@ -58,7 +63,11 @@ IMAGES: list[tuple[Callable[[HuArray], HuArray], list[str]]] = [
     (lambda image: np.maximum(image - 1024, -1024), ["error hu-offset"]),
     (lambda image: np.maximum(image * 4, -1024), ["error hu-scale"]),
     (lambda image: np.maximum(image * 2, -1024), ["warning hu-fat"]),
-    (lambda image: np.clip(image, 0, 500), ["warning hu-nonnegative", "warning hu-fat"]),
+    (lambda image: np.clip(image, 0, 500), ["error not-ct"]),
+    (lambda image: np.clip(image, -49, 500), ["error not-ct"]),
+    (lambda image: np.clip(image, -160, 500), ["warning hu-no-air"]),
+    (magnetic, ["error not-ct"]),
+    (lambda image: 2 * magnetic(image), ["error not-ct"]),
     (lambda image: np.clip(image, -1024, 140), ["warning hu-max"]),
 ]
 LABELS: list[tuple[Callable[[LabelArray], LabelArray], list[str]]] = [
