@@ -98,6 +98,7 @@ def test_without_a_pole_the_confidence_is_halved() -> None:
 def test_confidence(certainty: float, volume_ml: float, confidence: float) -> None:
     probability = empty()
     probability[LEFT, 5:11, 8:12, 20:25] = 0.9
-    outline = kidneys_of(probability, GRID)["left"].outline
-    kidney = CoarseKidney(outline, certainty, volume_ml, num_cut_ends=0, is_joined=False)
+    found = kidneys_of(probability, GRID)["left"]
+    kidney = CoarseKidney(found.outline, certainty, volume_ml, num_cut_ends=0, is_joined=False, mask=found.mask)
+    assert found.mask.array.sum() == 6 * 4 * 5
     assert kidney.confidence == pytest.approx(confidence)

@@ -99,7 +99,7 @@ def _swap_reported(scan: ScanCase, image: Volume) -> Iterator[None]:
     except InputError as error:
         low = int(image.array.min())
         high = int(image.array.max())
-        if low >= BACKGROUND and high <= max(len(scan.labels), *dict(scan.label_map), 0):
+        if low == BACKGROUND < high <= max(len(scan.labels), *dict(scan.label_map), 0):
             raise InputError(
                 f"{scan.image}: holds only label values ({low} to {high}), and {scan.label} holds others: image and "
                 "label map seem to be swapped; exchange the two files"

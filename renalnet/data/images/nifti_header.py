@@ -119,22 +119,27 @@ class NiftiHeader:
     """Slope and intercept; None where the stored voxels are the values."""
     affines: tuple[NDArray[np.float64], ...]
     """The sform and the qform, if they are set: (3, 4), voxel vectors and origin, in LPS mm."""
+    voxel_mm: tuple[float, ...]
+    """Voxel sizes along each axis, x first, which programs without orientations read."""
 
     def grid(self) -> Grid:
         """Return the grid, by the sform where it is set and else by the qform.
 
         Programs differ where both are set: nibabel, FSL and dcm2niix take the sform, SimpleITK takes the qform unless
         the code of the sform is 1. The sform is the more exact one, because a quaternion in single precision is
-        rounded more. Here both place the volume alike within half a voxel, or the file is refused.
+        rounded more. Here both, and the voxel sizes, place the volume alike within half a voxel, or the file is
+        refused.
 
         Raises:
-            InputError: a corner of the volume differs by more than half a voxel between the two.
+            InputError: a corner of the volume differs by more than half a voxel between them.
         """
         steps = self.affines[0]
         grid = grid_of_axes(self.storage.path, self.size[:3], steps[:, :3], steps[:, 3].tolist())
         size = np.array(grid.size_xyz) - 1
         corners = np.array([[x, y, z, 1] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * (*size, 1)
-        apart = max(float(np.linalg.norm(corners @ (other - steps).T, axis=1).max()) for other in self.affines)
+        scale = np.array([*np.divide(self.voxel_mm, grid.spacing_xyz_mm), 1.0])
+        others = (*self.affines, steps * scale)
+        apart = max(float(np.linalg.norm(corners @ (other - steps).T, axis=1).max()) for other in others)
         if not apart <= _MAX_DISAGREEMENT_VOXELS * min(grid.spacing_xyz_mm):
             raise InputError(
                 f"{self.storage.path}: its sform, qform and voxel sizes place the volume up to {apart:.3g} mm apart; "
@@ -158,7 +163,8 @@ def read_nifti_header(path: Path) -> NiftiHeader:
     scaling = _scaling(float(header["scl_slope"]), float(header["scl_inter"]), path)
     affines = _affines(header, path)
     size = tuple(header["dim"][1 : header["dim"][0] + 1].tolist())
-    return NiftiHeader(_storage(header, version, path), size, dtype, scaling, affines)
+    voxel_mm = header["pixdim"][1:4].astype(float) * _MM_PER_UNIT[int(header["xyzt_units"]) & 7]
+    return NiftiHeader(_storage(header, version, path), size, dtype, scaling, affines, tuple(voxel_mm.tolist()))
 
 
 def _read(path: Path) -> tuple[Any, _Version]:

@@ -313,7 +313,7 @@ def test_no_memory_is_allocated_for_more_than_a_file_contains(tmp_path: Path, en
 
 def test_other_formats_are_named_and_detached_headers_not_written(tmp_path: Path) -> None:
     (tmp_path / "scan.png").write_bytes(b"picture")
-    with pytest.raises(InputError, match=r"its ending must be one of \.nii\.gz, \.nii, \.nrrd"):
+    with pytest.raises(InputError, match=r"its ending must be one of \.nii\.gz, \.nii, \.hdr"):
         read_volume(tmp_path / "scan.png")
     with pytest.raises(InputError, match=r"a\.mhd: not a single-file image format; choose an ending of \.nii\.gz"):
         write_volume(tmp_path / "a.mhd", Volume(random_array(), oblique_grid()))

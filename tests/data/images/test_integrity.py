@@ -162,7 +162,7 @@ def test_voxels_that_are_not_finite_are_not_read_as_0(tmp_path: Path, name: str,
         ({"quatern_b": np.nan}, "voxel spacing nan"),
         ({"quatern_b": 0.1}, "voxel spacing nan"),
         ({"dim": (3, -5, 6, 7, 1, 1, 1, 1)}, "not readable as an image|is not the size of a scan"),
-        ({"magic": b"ni1"}, "no header of a NIfTI-1 file"),
+        ({"magic": b"ni1"}, "no header of a NIfTI file"),
     ],
 )
 def test_invalid_nifti_headers_are_refused(tmp_path: Path, fields: dict[str, Any], words: str) -> None:
