@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from renalnet.commands.line import run
-from renalnet.commands.options import Bundle, Inference, PredictOut, Scans, Series
+from renalnet.commands.options import Bundle, Formats, Inference, PredictOut, Scans, Series
 from renalnet.commands.predict import print_packaged, print_reports
 from renalnet.config.training import PACKAGED
 from renalnet.nets.packaged import absolute_bundle
+from renalnet.prediction.formats import parse_formats
 from renalnet.prediction.predictor import load_predictor
 from renalnet.prediction.scan_jobs import list_jobs, lost_scan, predict_scan
 from renalnet.runtime import storage
@@ -31,6 +32,7 @@ def predict(
     out: PredictOut,
     model: Bundle = PACKAGED,
     series: Series = None,
+    format_: Formats = None,
     set_: Inference = None,
     cpus: Cpus = 1,
     gpus: Gpus = 1.0,
@@ -45,7 +47,9 @@ def predict(
     # Absolute, because tasks on other nodes have another working directory.
     bundle = absolute_bundle(model)
     target = storage.absolute(out)
-    jobs = list_jobs([scan.absolute() for scan in scans], bundle, target, series=series, assignments=set_ or [])
+    formats = parse_formats(format_)
+    found = [scan.absolute() for scan in scans]
+    jobs = list_jobs(found, bundle, target, series=series, assignments=set_ or [], formats=formats)
     load_predictor(bundle, set_ or [])  # a bundle that cannot be used is refused before any task starts
     print_packaged(model)
     check_address()
