@@ -1,8 +1,6 @@
 """What a DICOM object about a CT series takes from its slices: patient, study, frame of reference and identifiers."""
 
-import logging
 import re
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from renalnet.data.dicom.file import dicom_errors_reported
+from renalnet.data.dicom.file import dicom_errors_reported, quiet_libraries
 from renalnet.data.dicom.series import series_slices
 from renalnet.data.images.grid import Grid
 from renalnet.errors import InputError
@@ -37,7 +35,6 @@ _MAY_BE_EMPTY: Final = (*PATIENT_AND_STUDY, "PositionReferenceIndicator")
 _UIDS: Final = ("FrameOfReferenceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _OF_ALL_SLICES: Final = (*_MAY_BE_EMPTY, "SpecificCharacterSet", "ImageOrientationPatient", "PixelSpacing")
 """Fields that an object has once. Slices may differ in them by rounding or by a careless anonymisation."""
-_LIBRARIES: Final = ("pydicom", "highdicom")
 
 
 @dataclass(frozen=True)
@@ -94,15 +91,13 @@ def read_source(scan: Path, series: str | None = None) -> SourceSeries:
 def refusals_reported(source: SourceSeries, kind: str) -> Iterator[None]:
     """Turn any error while an object is made into an InputError, and suppress warnings and log lines.
 
-    Warnings of pydicom and highdicom quote values such as a patient's name. The message therefore quotes an error of
-    theirs only where it holds none of the patient's fields.
+    The message quotes an error of pydicom or highdicom only where it holds no value of the patient's fields.
 
     Args:
         source: slices of the CT.
         kind: what is made, such as `DICOM segmentation`.
     """
-    with warnings.catch_warnings(), _without_log_lines():
-        warnings.simplefilter("ignore")
+    with quiet_libraries():
         try:
             yield
         except InputError:
@@ -114,19 +109,6 @@ def refusals_reported(source: SourceSeries, kind: str) -> Iterator[None]:
                 f"{source.scan}: no {kind} was written ({told}); use the other files of this mask, or export the "
                 "series again"
             ) from None
-
-
-@contextmanager
-def _without_log_lines() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in _LIBRARIES]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _quotes_patient(header: "Dataset", message: str) -> bool:

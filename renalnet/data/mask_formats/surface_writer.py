@@ -22,7 +22,7 @@ _HEADER_BYTES: Final = 80
 def write_surface(path: str | Path, mask: MaskArray, grid: Grid, name: str) -> None:
     """Write the surface of a mask as binary STL in mm, in the patient coordinates of the scan (LPS).
 
-    3D Slicer reads STL as LPS unless its header states otherwise. This header states LPS in Slicer's words, `SPACE=LPS`.
+    3D Slicer reads STL as LPS unless its header states otherwise. This header states LPS, in Slicer's words.
     An empty mask has no surface: no file is written, and one of an earlier mask is removed.
 
     Args:
