@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _STRUCTURE_SET: Final = "1.2.840.10008.5.1.4.1.1.481.3"
 _STUDY_CLASS: Final = "1.2.840.10008.3.1.2.3.1"
 """Detached Study Management: retired, and still the class by which a structure set names its study (PS3.3, C.8.8.5)."""
+_OF_THE_CT: Final = ("StudyInstanceUID", "FrameOfReferenceUID", "PositionReferenceIndicator")
 _DECIMALS: Final = 5
 """Decimals of coordinates in mm. A decimal string has at most 16 characters."""
 
@@ -71,7 +72,7 @@ def _described(source: SourceSeries, version: str) -> "Dataset":
     # In explicit encoding, the coordinates of a contour may not exceed 64 KiB.
     dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     first, now = source.headers[0], datetime.now()
-    for name in ("SpecificCharacterSet", *PATIENT_AND_STUDY, "StudyInstanceUID"):
+    for name in ("SpecificCharacterSet", *PATIENT_AND_STUDY, *_OF_THE_CT):
         if name in first:
             dataset[name] = first[name]
     dataset.SOPClassUID = _STRUCTURE_SET

@@ -98,6 +98,7 @@ def test_the_object_belongs_to_its_ct(tmp_path: Path) -> None:
     (frame,) = written.ReferencedFrameOfReferenceSequence
     (study,) = frame.RTReferencedStudySequence
     (series,) = study.RTReferencedSeriesSequence
+    assert written.FrameOfReferenceUID == "1.2.9" and not written.PositionReferenceIndicator
     assert frame.FrameOfReferenceUID == "1.2.9" and study.ReferencedSOPInstanceUID == "1.2.3.4"
     assert series.SeriesInstanceUID == "1.2.3.4.1"
     named = [image.ReferencedSOPInstanceUID for image in series.ContourImageSequence]
