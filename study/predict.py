@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from renalnet.commands.line import run
-from renalnet.commands.options import Bundle, Inference, Phase, PredictOut, Scans, Series
+from renalnet.commands.options import Bundle, Formats, Inference, Phase, PredictOut, Scans, Series
 from renalnet.commands.predict import print_packaged, print_reports
 from renalnet.config.training import PACKAGED
 from renalnet.nets.packaged import absolute_bundle
+from renalnet.prediction.formats import parse_formats
 from renalnet.prediction.predictor import load_predictor
 from renalnet.prediction.scan_jobs import list_jobs, lost_scan, predict_scan
 from renalnet.runtime import storage
@@ -32,6 +33,7 @@ def predict(
     model: Bundle = PACKAGED,
     series: Series = None,
     phase: Phase = None,
+    format_: Formats = None,
     set_: Inference = None,
     cpus: Cpus = 1,
     gpus: Gpus = 1.0,
@@ -46,8 +48,9 @@ def predict(
     # Absolute, because tasks on other nodes have another working directory.
     bundle = absolute_bundle(model)
     target = storage.absolute(out)
+    formats = parse_formats(format_)
     paths = [scan.absolute() for scan in scans]
-    jobs = list_jobs(paths, bundle, target, series=series, phase=phase, assignments=set_ or [])
+    jobs = list_jobs(paths, bundle, target, series=series, phase=phase, assignments=set_ or [], formats=formats)
     load_predictor(bundle, set_ or [])  # a bundle that cannot be used is refused before any task starts
     print_packaged(model)
     check_address()

@@ -15,6 +15,7 @@ FOLDERS = (
     "renalnet.nets",
     "renalnet.data.images",
     "renalnet.data.dicom",
+    "renalnet.data.mask_formats",
     "renalnet.data.cases",
     "renalnet.data.localise",
     "renalnet.data.checks",
@@ -61,8 +62,9 @@ MAY_IMPORT_ITK = {
     "renalnet.data.localise.outline",
 }
 MAY_IMPORT_PYDICOM = {
-    f"renalnet.data.dicom.{name}" for name in ("file", "pixels", "segmentation", "headers", "segmentation_writer")
-}
+    f"renalnet.data.dicom.{name}"
+    for name in ("file", "pixels", "segmentation", "headers", "segmentation_writer", "source_series")
+} | {"renalnet.data.mask_formats.structure_set_writer"}
 MAY_IMPORT_RAY = {"cluster.submit", "cluster.ray_private"} | {
     f"study.{name}"
     for name in (

@@ -80,6 +80,14 @@ Bundle = Annotated[
     ),
 ]
 BundleArgument = Annotated[str, typer.Argument(help=MODEL_HELP)]
+Formats = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        help="Formats of the masks besides NIfTI, with commas: dicom-seg and rtstruct (DICOM series only), stl. "
+        "Default: dicom-seg for a DICOM series.",
+    ),
+]
 PredictOut = Annotated[str, typer.Option("--out", help="Output folder: a path or a URI.")]
 Inference = Annotated[
     list[str] | None,

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from renalnet.commands.line import USER_ERROR
-from renalnet.commands.options import Bundle, Inference, Phase, PredictOut, Scans, Series
+from renalnet.commands.options import Bundle, Formats, Inference, Phase, PredictOut, Scans, Series
 from renalnet.config.training import PACKAGED
 
 if TYPE_CHECKING:
@@ -22,19 +22,23 @@ def predict(
     model: Bundle = PACKAGED,
     series: Series = None,
     phase: Phase = None,
+    format_: Formats = None,
     set_: Inference = None,
 ) -> None:
     """Segment scans: write a mask on each scan's own grid, and a JSON file of volumes and confidence.
 
     For a DICOM series, a DICOM segmentation (.dcm) is written too. It has the patient and study of the series, so that
-    a PACS can file it. A kidney that is not found with confidence is left out, and a warning names it. A scan that
-    fails does not stop the others. All failures are printed at the end, and the exit code is then 2.
+    a PACS can file it. --format chooses other formats. A kidney that is not found with confidence is left out, and a
+    warning names it. A scan that fails does not stop the others. All failures are printed at the end, and the exit code
+    is then 2.
     """
+    from renalnet.prediction.formats import parse_formats
     from renalnet.prediction.predictor import load_predictor
     from renalnet.prediction.scan_jobs import list_jobs, lost_scan, predict_scan, read_scan
     from renalnet.runtime.workers import Workers
 
-    jobs = list_jobs(scans, model, out, series=series, phase=phase, assignments=set_ or [])
+    formats = parse_formats(format_)
+    jobs = list_jobs(scans, model, out, series=series, phase=phase, assignments=set_ or [], formats=formats)
     load_predictor(model, set_ or [])  # a wrong model bundle is an error before any scan is read
     print_packaged(model)
     with Workers(1) as reader:  # a CT that crashes its reader ends only this process; it also reads the next CT ahead
@@ -63,7 +67,7 @@ def print_reports(reports: "Iterable[ScanReport]") -> None:
     for report in reports:
         if report.failure:
             failures.append(report.failure)
-        else:
+        if report.line:
             console.print(report.line, markup=False)
         for warning in report.warnings:
             errors.print(f"warning: {warning}", markup=False)

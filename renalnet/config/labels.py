@@ -100,6 +100,12 @@ class Label(Section):
         """Name for people: spaces for underscores."""
         return self.name.replace("_", " ")
 
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        """Red, green and blue of `color`, 0 to 255."""
+        red, green, blue = bytes.fromhex(self.color.removeprefix("#"))
+        return red, green, blue
+
     @model_validator(mode="before")
     @classmethod
     def _with_what_is_known(cls, values: Any) -> Any:

@@ -3,23 +3,26 @@
 A scan that fails does not stop the others.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.metadata import version
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from renalnet.data.cases.layouts import find_scans
-from renalnet.data.cases.loading import is_series, load_scan
-from renalnet.data.dicom.segmentation_writer import write_segmentation
+from renalnet.data.cases.loading import load_scan
 from renalnet.data.dicom.series import SeriesVolume
 from renalnet.data.images.volume import Grid, image_stem, write_volume
-from renalnet.errors import InputError
+from renalnet.errors import InputError, RenalnetError
+from renalnet.prediction.formats import formats_of, write_formats
 from renalnet.prediction.outcome import Prediction, with_notes
 from renalnet.prediction.predictor import Predictor, load_predictor, predict_image
 from renalnet.runtime import storage
 from renalnet.runtime.workers import DIED
+
+Result = TypeVar("Result")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class ScanJob:
     """Number or time of the acquisition to read; None where the series holds one phase."""
     assignments: tuple[str, ...] = ()
     """`key.sub=value` that override the bundle's `InferenceConfig`."""
+    formats: tuple[str, ...] | None = None
+    """Formats to write besides NIfTI; None for a DICOM segmentation of a DICOM series."""
 
     def __str__(self) -> str:
         return str(self.scan)
@@ -48,11 +53,11 @@ class ScanReport:
     """Messages about one scan."""
 
     line: str = ""
-    """File and volumes of the mask; empty for a scan that failed."""
+    """File and volumes of the mask; empty for a scan without a mask."""
     warnings: tuple[str, ...] = ()
     """Warnings about the mask."""
     failure: str = ""
-    """Reason why there is no mask or why it is empty; else empty."""
+    """Reason why there is no mask, why it is empty, or why a format was not written; else empty."""
 
 
 Read: TypeAlias = tuple[SeriesVolume, Grid] | ScanReport
@@ -66,12 +71,14 @@ def list_jobs(
     series: str | None = None,
     phase: str | None = None,
     assignments: Sequence[str] = (),
+    formats: tuple[str, ...] | None = None,
 ) -> list[ScanJob]:
     """Return a job for each scan under the paths. Raises InputError for no scan or two scans of one name."""
     scans = [scan for path in paths for scan in find_scans(path, series=series)]
     stems = [storage.join(out, name) for name in scan_names(scans)]
     return [
-        ScanJob(scan, stem, model, series, phase, tuple(assignments)) for scan, stem in zip(scans, stems, strict=True)
+        ScanJob(scan, stem, model, series, phase, tuple(assignments), formats)
+        for scan, stem in zip(scans, stems, strict=True)
     ]
 
 
@@ -102,10 +109,7 @@ def _stem(scan: Path) -> str:
 
 def read_scan(job: ScanJob) -> Read:
     """Read a scan; a report of the failure where it cannot be read."""
-    try:
-        return load_scan(job.scan, series=job.series, phase=job.phase)
-    except InputError as error:
-        return ScanReport(failure=str(error))
+    return _reported(job, partial(load_scan, job.scan, series=job.series, phase=job.phase))
 
 
 def lost_scan(job: ScanJob) -> ScanReport:
@@ -114,42 +118,61 @@ def lost_scan(job: ScanJob) -> ScanReport:
 
 
 def predict_scan(job: ScanJob, read: Read | None = None) -> ScanReport:
-    """Segment a scan and write `<stem>.nii.gz`, `<stem>.json` and, for a DICOM series, `<stem>.dcm`.
+    """Segment a scan and write `<stem>.nii.gz`, `<stem>.json` and the job's formats.
 
-    The model stays loaded in the process for the next scan.
+    The mask and its JSON file are written first, so a format that cannot be written does not take them away. The model
+    stays loaded in the process for the next scan.
 
     Args:
         job: the scan and the files to write.
         read: result of `read_scan`; None to read the scan here.
     """
     found = read_scan(job) if read is None else read
-    if isinstance(found, ScanReport):
-        return found
+    return found if isinstance(found, ScanReport) else _reported(job, partial(_predict, job, *found))
+
+
+def _predict(job: ScanJob, image: SeriesVolume, source: Grid) -> ScanReport:
+    predictor = _loaded(job.model, job.assignments)
+    prediction = with_notes(predict_image(predictor, image, source), image.notes)
+    write_volume(f"{job.stem}.nii.gz", prediction.mask)
+    storage.write_json(f"{job.stem}.json", prediction.to_json())
+    formats = formats_of(job.scan, job.formats)
+    labels = predictor.model.labels
+    remarks = write_formats(
+        job.stem, prediction.mask, labels, job.scan, formats=formats, series=job.series, phase=job.phase
+    )
+    return _report(job, prediction, list(remarks))
+
+
+def _reported(job: ScanJob, work: Callable[[], Result]) -> Result | ScanReport:
+    """Return the result of work on a scan, or a report of its failure, so that no scan stops the others.
+
+    Errors that do not come from the scan are raised: those of the model, and of the files that are written.
+    """
     try:
-        predictor = _loaded(job.model, job.assignments)
-        prediction = with_notes(predict_image(predictor, *found), found[0].notes)
+        return work()
     except InputError as error:
         return ScanReport(failure=str(error))
-    write_volume(f"{job.stem}.nii.gz", prediction.mask)
-    if is_series(job.scan):
-        values = prediction.mask.array
-        labels = predictor.model.labels
-        write_segmentation(
-            f"{job.stem}.dcm",
-            values,
-            job.scan,
-            labels=labels,
-            series=job.series,
-            phase=job.phase,
-            version=version("renalnet"),
-        )
-    storage.write_json(f"{job.stem}.json", prediction.to_json())
+    except (RenalnetError, OSError):
+        raise
+    except Exception as error:  # what a scan can cause in a library has no common base class
+        log.debug("%s: failed", job.scan, exc_info=True)
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return ScanReport(failure=f"{job.scan}: failed with {reason}; repeat it with RENALNET_VERBOSE=1 for details")
+
+
+def _report(job: ScanJob, prediction: Prediction, remarks: Sequence[InputError | str]) -> ScanReport:
     # A scan that is already cut to an ROI has no confidence; an empty mask of it is a warning, not a failure.
-    warnings = tuple(f"{job.scan}: {warning}" for warning in prediction.warnings)
+    warnings = [f"{job.scan}: {warning}" for warning in prediction.warnings]
+    failures = [str(remark) for remark in remarks if isinstance(remark, InputError)]
+    line = ""
     if prediction.confidence and not prediction.segmented:
-        return ScanReport(warnings=warnings[1:], failure=f"{warnings[0]}; the mask that was written is empty")
-    volumes = ", ".join(f"{label} {volume:.1f} ml" for label, volume in prediction.volume_ml.items())
-    return ScanReport(f"{job.stem}.nii.gz: {volumes}{_expected(prediction)}", warnings)
+        failures.insert(0, f"{warnings.pop(0)}; the mask that was written is empty")
+    else:
+        volumes = ", ".join(f"{label} {volume:.1f} ml" for label, volume in prediction.volume_ml.items())
+        line = f"{job.stem}.nii.gz: {volumes}{_expected(prediction)}"
+    warnings += [remark for remark in remarks if isinstance(remark, str)]
+    return ScanReport(line, tuple(warnings), "; ".join(failures))
 
 
 def _expected(prediction: Prediction) -> str:

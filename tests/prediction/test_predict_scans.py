@@ -5,13 +5,17 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
+from pydicom import dcmread
 from support import commands
 from support.dicom_files import write_series
+from typer import Exit
 
+from renalnet.commands.predict import print_reports
 from renalnet.config import KIDNEY_TUMOR, NetConfig, PhantomConfig, PrepareConfig, StitchConfig, TrainConfig
 from renalnet.data.cases.layouts import find_scans
 from renalnet.data.cases.loading import load_scan
@@ -24,6 +28,7 @@ from renalnet.data.store.manifest import Normalisation
 from renalnet.errors import ConfigError, InputError
 from renalnet.nets import build_net
 from renalnet.nets.bundle import save_model
+from renalnet.prediction.formats import FORMATS, parse_formats
 from renalnet.prediction.predictor import load_predictor
 from renalnet.prediction.scan_jobs import ScanJob, ScanReport, list_jobs, predict_scan
 from renalnet.runtime import storage
@@ -137,6 +142,77 @@ def test_the_grid_of_kits_files_is_kept(bundle: str, tmp_path: Path) -> None:
     assert mask.shape == ROI.shape
     np.testing.assert_allclose(mask.affine, affine, atol=1e-5)
     assert np.asarray(mask.dataobj).any()
+
+
+def write_odd_series(folder: Path) -> None:
+    """Write series whose masks must be written all the same, and one that highdicom refuses."""
+    one_word: dict[str, Any] = {"PatientName": "EXAMPLENAME"}
+    write_series(folder / "plain", image(1), ROI, **one_word)
+    write_series(folder / "thickness", image(2), ROI, SliceThickness=None, **one_word)
+    for name in ("turned", "studies", "refused"):
+        for number, path in enumerate(write_series(folder / name, image(3), ROI, **one_word)):
+            dataset = dcmread(path)
+            if name == "turned":
+                dataset.ImageOrientationPatient = [1, number * 1e-6, 0, -number * 1e-6, 1, 0]
+            elif name == "studies":
+                dataset.StudyInstanceUID = f"1.2.3.{number}"
+            else:
+                dataset.AccessionNumber = ["EXAMPLENAME"] * 2
+            dataset.save_as(path)
+
+
+def test_no_odd_series_ends_in_a_traceback_or_shows_a_name(
+    bundle: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_odd_series(tmp_path / "scans")
+    jobs = list_jobs([tmp_path / "scans"], bundle, str(tmp_path / "out"), formats=FORMATS)
+    with pytest.raises(Exit) as code:
+        print_reports([predict_scan(job) for job in jobs])
+    told = capfd.readouterr()
+    (error,) = [line for line in told.err.splitlines() if line.startswith("error:")]
+    assert code.value.exit_code == 2 and "refused: no DICOM segmentation was written" in error
+    assert "EXAMPLENAME" not in told.out + told.err
+    assert "studies: slices have 24 values of StudyInstanceUID" in told.err
+    assert told.out.count(".nii.gz: kidney") == 5
+    for job in jobs:
+        mask = read_volume(f"{job.stem}.nii.gz")
+        assert "volume_ml" in storage.read_json(f"{job.stem}.json") and mask.array.any()
+        assert Path(f"{job.stem}.kidney.stl").exists()
+        if "refused" in job.stem:
+            assert not Path(f"{job.stem}.dcm").exists()
+            continue
+        np.testing.assert_array_equal(
+            read_segmentation(Path(f"{job.stem}.dcm"), mask.grid, KIDNEY_TUMOR, {}), mask.array
+        )
+        assert dcmread(f"{job.stem}.rtstruct.dcm").PatientName == "EXAMPLENAME"
+
+
+def test_formats_of_a_series_are_refused_for_a_file_whose_mask_is_written(bundle: str, tmp_path: Path) -> None:
+    write_volume(tmp_path / "scan.nii.gz", Volume(image(4), ROI))
+    (job,) = list_jobs([tmp_path / "scan.nii.gz"], bundle, str(tmp_path / "out"), formats=("rtstruct", "stl"))
+    told = predict_scan(job)
+    assert "scan.nii.gz: no rtstruct was written" in told.failure and "\n" not in told.failure
+    assert "scan.nii.gz: kidney" in told.line
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"scan.nii.gz", "scan.json", "scan.kidney.stl", "scan.tumor.stl"}
+
+
+def test_formats_are_a_list_with_commas() -> None:
+    assert parse_formats(None) is None
+    assert parse_formats("stl, rtstruct,stl") == ("rtstruct", "stl")
+    assert parse_formats("nifti") == ("nifti",)
+    with pytest.raises(ConfigError, match=r"unknown format 'rtstruckt'; did you mean 'rtstruct'\?"):
+        parse_formats("stl,rtstruckt")
+
+
+def test_an_error_without_a_class_of_its_own_stops_no_other_scan(bundle: str, tmp_path: Path) -> None:
+    """A mask of another size than its image, as of a fault in a library, is an IndexError or a ValueError there."""
+    (tmp_path / "scan.nii.gz").touch()
+    (job,) = list_jobs([tmp_path / "scan.nii.gz"], bundle, str(tmp_path / "out"))
+    damaged = Volume(np.zeros((2, 3), np.int16), ROI)
+    told = predict_scan(job, (damaged, ROI))
+    assert "scan.nii.gz: failed with" in told.failure and not told.line
+    assert not (tmp_path / "out").exists()
 
 
 def test_settings_of_the_bundle_can_be_changed(bundle: str) -> None:

@@ -1,5 +1,6 @@
 """A single DICOM file: its detection and its parsing. Every damage is reported as an InputError."""
 
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ Value = TypeVar("Value")
 
 _PREAMBLE_BYTES: Final = 128
 _MAGIC: Final = b"DICM"
+_LIBRARIES: Final = ("pydicom", "highdicom")
 _HEAD_BYTES: Final = 1024
 _BARE_GROUPS: Final = (2, 8)
 """Groups of the first element of files without the preamble: file meta information, or else identification."""
@@ -111,13 +113,12 @@ def _complete_syntax(path: Path, dataset: "Dataset") -> None:
 
 @contextmanager
 def dicom_errors_reported(path: Path) -> Iterator[None]:
-    """Turn any error inside the block into an InputError, and suppress warnings.
+    """Turn any error inside the block into an InputError, and suppress warnings and log lines.
 
     The warnings and errors of pydicom quote values, which may contain a patient's name. The message therefore states
     only the name of a missing field or the type of the error, and the original error is not chained.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet_libraries():
         try:
             yield
         except InputError:
@@ -132,3 +133,19 @@ def _reason(error: Exception) -> str:
     field = quoted[-2] if len(quoted) > 1 else ""
     # Keywords of DICOM fields consist of letters. Anything else could be a value.
     return f"it lacks {field}" if field.isalpha() else type(error).__name__
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Suppress the warnings and the log lines of pydicom and highdicom, which may quote a patient's name."""
+    loggers = [logging.getLogger(name) for name in _LIBRARIES]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -1,10 +1,11 @@
 """Writing of DICOM segmentations: read back by highdicom and by this package, on the grid of the CT."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from support.dicom_files import Writing, write_series
 from support.label_sets import CYST, VEIN, VESSELS
 
@@ -12,6 +13,7 @@ from renalnet.config import KIDNEY_TUMOR, KITS23
 from renalnet.data.dicom.segmentation import read_segmentation
 from renalnet.data.dicom.segmentation_writer import write_segmentation
 from renalnet.data.dicom.series import read_series
+from renalnet.data.dicom.source_series import read_source
 from renalnet.data.images.grid import Grid
 from renalnet.errors import InputError
 from renalnet.types import LabelArray
@@ -57,7 +59,7 @@ def series(tmp_path: Path) -> Path:
 def test_written_labels_are_read_back(series: Path, tmp_path: Path) -> None:
     grid = read_series(series).grid
     labels = ellipsoids(grid.shape)
-    write_segmentation(tmp_path / "mask.dcm", labels, series, labels=KIDNEY_TUMOR, version="1.2.3")
+    write_segmentation(tmp_path / "mask.dcm", labels, read_source(series), labels=KIDNEY_TUMOR, version="1.2.3")
     np.testing.assert_array_equal(read_segmentation(tmp_path / "mask.dcm", grid, KIDNEY_TUMOR, {}), labels)
     check_with_highdicom(tmp_path / "mask.dcm", labels, grid)
     written, source = dcmread(tmp_path / "mask.dcm"), dcmread(next(series.iterdir()))
@@ -83,7 +85,7 @@ def test_a_cyst_is_a_third_segment_with_its_code(series: Path, tmp_path: Path) -
 
     grid = read_series(series).grid
     labels = with_cyst(ellipsoids(grid.shape))
-    write_segmentation(tmp_path / "mask.dcm", labels, series, labels=KITS23, version="1")
+    write_segmentation(tmp_path / "mask.dcm", labels, read_source(series), labels=KITS23, version="1")
     np.testing.assert_array_equal(read_segmentation(tmp_path / "mask.dcm", grid, KITS23, {}), labels)
     check_with_highdicom(tmp_path / "mask.dcm", labels, grid, ("kidney", "tumor", "cyst"))
     found = highdicom.seg.segread(tmp_path / "mask.dcm")
@@ -100,7 +102,7 @@ def test_a_cyst_is_a_third_segment_with_its_code(series: Path, tmp_path: Path) -
 
 def test_the_default_object_has_the_words_of_the_versions_before(series: Path, tmp_path: Path) -> None:
     labels = ellipsoids(read_series(series).grid.shape)
-    write_segmentation(tmp_path / "mask.dcm", labels, series, labels=KIDNEY_TUMOR, version="1")
+    write_segmentation(tmp_path / "mask.dcm", labels, read_source(series), labels=KIDNEY_TUMOR, version="1")
     written = dcmread(tmp_path / "mask.dcm")
     assert written.SeriesDescription == "kidney and renal tumor, research software"
     concepts = [
@@ -116,7 +118,7 @@ def test_the_default_object_has_the_words_of_the_versions_before(series: Path, t
 def test_labels_of_unknown_names_are_structures_or_lesions(series: Path, tmp_path: Path) -> None:
     labels = np.zeros(read_series(series).grid.shape, np.uint8)
     labels[4, 3, 2] = VEIN
-    write_segmentation(tmp_path / "mask.dcm", labels, series, labels=VESSELS, version="1")
+    write_segmentation(tmp_path / "mask.dcm", labels, read_source(series), labels=VESSELS, version="1")
     written = dcmread(tmp_path / "mask.dcm")
     names = [one.SegmentLabel for one in written.SegmentSequence]
     assert names == ["kidney", "tumor", "cyst", "renal artery", "renal vein"]
@@ -129,15 +131,143 @@ def test_labels_of_unknown_names_are_structures_or_lesions(series: Path, tmp_pat
 
 def test_an_empty_mask_is_a_valid_object(series: Path, tmp_path: Path) -> None:
     grid = read_series(series).grid
-    write_segmentation(tmp_path / "mask.dcm", np.zeros(grid.shape, np.uint8), series, labels=KIDNEY_TUMOR, version="1")
+    write_segmentation(
+        tmp_path / "mask.dcm", np.zeros(grid.shape, np.uint8), read_source(series), labels=KIDNEY_TUMOR, version="1"
+    )
     assert not read_segmentation(tmp_path / "mask.dcm", grid, KIDNEY_TUMOR, {}).any()
     assert dcmread(tmp_path / "mask.dcm").NumberOfFrames == 2 * grid.shape[0]
+
+
+def test_segments_have_the_colors_of_their_labels(series: Path, tmp_path: Path) -> None:
+    """As CIELab, scaled to 16 bits; a reader turns them back to the RGB of the label set, up to rounding."""
+    import highdicom
+
+    labels = ellipsoids(read_series(series).grid.shape)
+    write_segmentation(tmp_path / "mask.dcm", labels, read_source(series), labels=KITS23, version="1")
+    stored = [one.RecommendedDisplayCIELabValue for one in dcmread(tmp_path / "mask.dcm").SegmentSequence]
+    found = [highdicom.color.CIELabColor.from_dicom_value(list(value)).to_rgb() for value in stored]
+    # 2EC4A6, FF4D4D and 4D8DFF.
+    np.testing.assert_allclose(found, [(46, 196, 166), (255, 77, 77), (77, 141, 255)], atol=1)
+
+
+def changed(series: Path, change: Callable[[Dataset, int], None]) -> None:
+    """Apply a change to each slice of a series; the number is that of the slice in the order of the files."""
+    for number, path in enumerate(sorted(series.iterdir())):
+        dataset = dcmread(path)
+        change(dataset, number)
+        dataset.save_as(path)
+
+
+def without_thickness(dataset: Dataset, number: int) -> None:
+    del dataset.SliceThickness
+
+
+def turned_by_rounding(dataset: Dataset, number: int) -> None:
+    dataset.ImageOrientationPatient = [1, number * 1e-6, 0, -number * 1e-6, 1, 0]
+    dataset.PixelSpacing = [0.7 + number * 1e-6, 0.8]
+
+
+def with_own_study(dataset: Dataset, number: int) -> None:
+    dataset.StudyInstanceUID = f"1.2.3.4.{max(number - 2, 0)}"
+
+
+def with_own_frame(dataset: Dataset, number: int) -> None:
+    dataset.FrameOfReferenceUID = f"1.2.9.{max(number - 2, 0)}"
+
+
+def with_fields_that_break_rules(dataset: Dataset, number: int) -> None:
+    dataset.PatientSex = "UNKNOWN"
+    dataset.add_new("PatientBirthDate", "DA", "1950")
+    dataset.add_new("StudyTime", "TM", "noon")
+
+
+def without_patient_and_study(dataset: Dataset, number: int) -> None:
+    for name in ("PatientName", "PatientID", "StudyInstanceUID", "FrameOfReferenceUID", "SeriesNumber"):
+        if name in dataset:
+            delattr(dataset, name)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")  # the test itself writes values that break rules
+@pytest.mark.parametrize(
+    ("change", "remarks"),
+    [
+        (without_thickness, 0),
+        (turned_by_rounding, 0),
+        (with_own_study, 1),
+        (with_own_frame, 1),
+        (with_fields_that_break_rules, 0),
+        (without_patient_and_study, 0),
+    ],
+)
+def test_odd_headers_are_no_reason_to_write_nothing(
+    series: Path, tmp_path: Path, change: Callable[[Dataset, int], None], remarks: int
+) -> None:
+    changed(series, change)
+    source = read_source(series)
+    labels = ellipsoids(source.grid.shape)
+    write_segmentation(tmp_path / "mask.dcm", labels, source, labels=KIDNEY_TUMOR, version="1")
+    np.testing.assert_array_equal(read_segmentation(tmp_path / "mask.dcm", source.grid, KIDNEY_TUMOR, {}), labels)
+    check_with_highdicom(tmp_path / "mask.dcm", labels, source.grid)
+    written = dcmread(tmp_path / "mask.dcm")
+    measures = written.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    # The fixture states 9 mm; where it states nothing, the slices' distance of 2.5 mm stands in.
+    assert measures.SliceThickness == (2.5 if change is without_thickness else 9.0)
+    assert len(source.remarks) == remarks
+    if change is with_own_study:
+        assert written.StudyInstanceUID == "1.2.3.4.0"  # that of three of the nine slices
+    if change is with_own_frame:
+        assert written.FrameOfReferenceUID == "1.2.9.0"
+
+
+def test_what_highdicom_refuses_is_one_line_without_the_patient(series: Path, tmp_path: Path) -> None:
+    source = read_source(series)
+    for header in source.headers:
+        header.PatientSex = "SOMEONE"
+    with pytest.raises(InputError, match=r"no DICOM segmentation was written \(ValueError\); use the other") as told:
+        write_segmentation(
+            tmp_path / "mask.dcm", ellipsoids(source.grid.shape), source, labels=KIDNEY_TUMOR, version="1"
+        )
+    assert "SOMEONE" not in str(told.value)
+    for header in source.headers:
+        header.PatientSex = None
+        header.Rows = "many"
+    with pytest.raises(InputError, match=r"no DICOM segmentation was written \(\w+: ") as told:
+        write_segmentation(
+            tmp_path / "mask.dcm", ellipsoids(source.grid.shape), source, labels=KIDNEY_TUMOR, version="1"
+        )
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "mask.dcm").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "charset"), [("EXAMPLENAME", None), ("Ex\u00e4mple^\u00dcnit", "ISO_IR 100"), ("\u4f8b^\u540d", "GB18030")]
+)
+def test_a_patients_name_is_written_and_not_shown(
+    series: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, charset: str | None
+) -> None:
+    """highdicom warns of names of one word, and quotes them. A warning would also be an error here."""
+
+    def named(dataset: Dataset, number: int) -> None:
+        if charset:
+            dataset.SpecificCharacterSet = charset
+        dataset.PatientName = name
+
+    changed(series, named)
+    source = read_source(series)
+    labels = ellipsoids(source.grid.shape)
+    write_segmentation(tmp_path / "mask.dcm", labels, source, labels=KIDNEY_TUMOR, version="1")
+    assert str(dcmread(tmp_path / "mask.dcm").PatientName) == name
+    assert capfd.readouterr() == ("", "")
 
 
 def test_labels_of_another_grid_are_refused(series: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="must have the shape of its slices"):
         write_segmentation(
-            tmp_path / "mask.dcm", np.zeros((8, 20, 24), np.uint8), series, labels=KIDNEY_TUMOR, version="1"
+            tmp_path / "mask.dcm",
+            np.zeros((8, 20, 24), np.uint8),
+            read_source(series),
+            labels=KIDNEY_TUMOR,
+            version="1",
         )
     assert not (tmp_path / "mask.dcm").exists()
 
@@ -146,6 +276,6 @@ def test_a_real_series_whose_identifiers_were_emptied(real_data: Path, tmp_path:
     folder = real_data / "ct" / "totalsegmentator" / "example_ct_dicom"
     grid = read_series(folder).grid
     labels = ellipsoids(grid.shape)
-    write_segmentation(tmp_path / "mask.dcm", labels, folder, labels=KIDNEY_TUMOR, version="1")
+    write_segmentation(tmp_path / "mask.dcm", labels, read_source(folder), labels=KIDNEY_TUMOR, version="1")
     np.testing.assert_array_equal(read_segmentation(tmp_path / "mask.dcm", grid, KIDNEY_TUMOR, {}), labels)
     check_with_highdicom(tmp_path / "mask.dcm", labels, grid)
