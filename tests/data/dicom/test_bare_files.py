@@ -13,6 +13,7 @@ from renalnet.data.cases.layouts import find_cases, find_scans
 from renalnet.data.cases.loading import load_case, load_scan
 from renalnet.data.dicom.file import is_dicom
 from renalnet.data.dicom.segmentation_writer import write_segmentation as write_mask
+from renalnet.data.dicom.source_series import read_source
 from renalnet.data.images.volume import Grid
 from renalnet.errors import InputError
 
@@ -46,7 +47,8 @@ def test_data_sets_alone_are_read(tmp_path: Path, implicit: bool, little: bool) 
 def test_a_mask_of_data_sets_alone_refers_to_them(tmp_path: Path) -> None:
     for path in write_series(tmp_path / "ct", HU, GRID):
         strip(path)
-    write_mask(tmp_path / "seg.dcm", (HU > 0).astype(np.uint8), tmp_path / "ct", labels=KIDNEY_TUMOR, version="1")
+    source = read_source(tmp_path / "ct")
+    write_mask(tmp_path / "seg.dcm", (HU > 0).astype(np.uint8), source, labels=KIDNEY_TUMOR, version="1")
     (series,) = dcmread(tmp_path / "seg.dcm").ReferencedSeriesSequence
     assert len(series.ReferencedInstanceSequence) == 4
 

@@ -13,6 +13,7 @@ from renalnet.config import KIDNEY_TUMOR
 from renalnet.data.cases.layouts import find_cases
 from renalnet.data.cases.loading import LoadedCase, load_case, load_scan
 from renalnet.data.dicom.segmentation_writer import write_segmentation as write_mask
+from renalnet.data.dicom.source_series import read_source
 from renalnet.data.images.volume import Grid
 from renalnet.errors import ConfigError, InputError
 
@@ -133,7 +134,8 @@ def test_a_file_selects_its_phase(tmp_path: Path) -> None:
 def test_a_mask_refers_to_the_slices_of_its_phase(tmp_path: Path) -> None:
     write_acquisitions(tmp_path / "ct")
     kidney = (LATE > 0).astype(np.uint8)
-    write_mask(tmp_path / "seg.dcm", kidney, tmp_path / "ct", labels=KIDNEY_TUMOR, phase="10", version="1")
+    source = read_source(tmp_path / "ct", phase="10")
+    write_mask(tmp_path / "seg.dcm", kidney, source, labels=KIDNEY_TUMOR, version="1")
     (series,) = dcmread(tmp_path / "seg.dcm").ReferencedSeriesSequence
     own = {image.ReferencedSOPInstanceUID for image in series.ReferencedInstanceSequence}
     assert own

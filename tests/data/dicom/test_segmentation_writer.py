@@ -230,7 +230,7 @@ def test_what_highdicom_refuses_is_one_line_without_the_patient(series: Path, tm
     assert "SOMEONE" not in str(told.value)
     for header in source.headers:
         header.PatientSex = None
-        header.Rows = "many"
+        header.SpecificCharacterSet = "NO SUCH SET"
     with pytest.raises(InputError, match=r"no DICOM segmentation was written \(\w+: ") as told:
         write_segmentation(
             tmp_path / "mask.dcm", ellipsoids(source.grid.shape), source, labels=KIDNEY_TUMOR, version="1"
