@@ -26,6 +26,8 @@ from renalnet.evaluation.pieces import pieces_of
 from renalnet.types import FloatArray, LabelArray, MaskArray, Triple
 
 Values = NDArray[np.float64]
+MAX_DEVIATIONS: Final = 3.0
+"""Standard deviations from the mean of the known cases, up to which a sign changes an estimate."""
 MIN_CASES: Final = 5
 """Least number of cases with a known truth from which an estimate is learned."""
 _PENALTIES: Final = tuple(float(penalty) for penalty in 10.0 ** np.arange(-1, 3.5, 0.5))
@@ -143,8 +145,13 @@ class Calibration:
     """Mean absolute error of `left_out`."""
 
     def estimate(self, signs: Values) -> Values:
-        """Return the estimated Dice (m,), 0 to 1, of masks with signs (m, k) in the order of `calibrate`."""
-        return np.clip(self.mean + (signs - self.centre) / self.scale @ self.weights, 0, 1)
+        """Return the estimated Dice (m,), 0 to 1, of masks with signs (m, k) in the order of `calibrate`.
+
+        A sign further than `MAX_DEVIATIONS` from those of the known cases counts as that far: beyond it nothing is
+        known, and a mask at the end of a scan would else be rated by its border alone.
+        """
+        standard = np.clip((signs - self.centre) / self.scale, -MAX_DEVIATIONS, MAX_DEVIATIONS)
+        return np.clip(self.mean + standard @ self.weights, 0, 1)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain numbers and lists; an infinite scale is None, because JSON has no infinity."""

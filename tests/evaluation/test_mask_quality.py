@@ -149,3 +149,8 @@ def test_json_keeps_a_calibration():
     back = Calibration.from_json(json.loads(text))
     assert back.estimate(np.array([[0.9, 8.0]])) == pytest.approx([0.8])
     assert (back.scale.tolist(), back.left_out.tolist(), back.error) == ([0.4, np.inf], [0.5, 0.7], 0.05)
+
+
+def test_a_sign_beyond_all_known_ones_counts_as_the_most_unusual() -> None:
+    found = Calibration(np.array([0.1]), np.array([0.01]), np.array([0.02]), 0.9, np.full(5, 0.9), 0.0)
+    assert found.estimate(np.array([[0.11], [0.13], [5.0], [-5.0]])) == pytest.approx([0.92, 0.96, 0.96, 0.84])
