@@ -182,7 +182,7 @@ class PointwiseConvolution(nn.Conv3d):
         if not torch.is_grad_enabled():
             return convolve(self, input)
         if _is_small(input):
-            return F.linear(input.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
+            return super().forward(input)
         # PyTorch leaves dilated convolutions to oneDNN. A kernel of one voxel is the same with any dilation.
         return F.conv3d(input, self.weight, self.bias, dilation=2)
 

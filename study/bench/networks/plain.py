@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from renalnet.nets import SegmentationNet
-from renalnet.nets.blocks import ConvNorm, Deconvolution, crop
+from renalnet.nets.blocks import ConvNorm, Deconvolution, PointwiseConvolution, crop
 from renalnet.nets.ppm import PyramidBranch
 
 _CONVOLUTIONS: Final = (nn.Conv2d, nn.Conv3d)
@@ -20,7 +20,9 @@ class PlainConvNorm(nn.Module):
 
     def __init__(self, source: ConvNorm) -> None:
         super().__init__()
-        self.convolution = source.convolution
+        convolution = source.convolution
+        is_pointwise = isinstance(convolution, PointwiseConvolution)
+        self.convolution = _plain_pointwise(convolution) if is_pointwise else convolution
         self.norm = source.norm
         self.rectify = source.rectify
 
@@ -46,6 +48,13 @@ class PlainDeconvolution(nn.ConvTranspose3d):
         return whole if output_size is None else crop(whole, output_size)
 
 
+def _plain_pointwise(source: nn.Module) -> nn.Conv3d:
+    assert isinstance(source, PointwiseConvolution)
+    result = nn.Conv3d(source.in_channels, source.out_channels, 1, bias=source.bias is not None)
+    result.load_state_dict(source.state_dict())
+    return result
+
+
 def plain(net: SegmentationNet, *, is_channels_last: bool = False) -> SegmentationNet:
     """Return a copy of `net` with the same parameters and names, and with the same results up to rounding.
 
@@ -61,6 +70,8 @@ def plain(net: SegmentationNet, *, is_channels_last: bool = False) -> Segmentati
                 setattr(parent, name, PlainConvNorm(child))
             elif isinstance(child, Deconvolution):
                 setattr(parent, name, PlainDeconvolution(child))
+            elif isinstance(child, PointwiseConvolution):
+                setattr(parent, name, _plain_pointwise(child))
     if is_channels_last:
         for parameter in copy.parameters():
             if parameter.ndim in _LAYOUTS:

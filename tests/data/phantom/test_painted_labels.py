@@ -215,5 +215,5 @@ def test_the_truth_of_a_default_cohort_has_the_fields_of_the_versions_before(tmp
 
 def test_a_bad_label_file_of_a_cohort_is_named(tmp_path: Path) -> None:
     write_volume(tmp_path / "maps" / "a.nii.gz", _label_map())
-    with pytest.raises(InputError, match=r"a\.nii\.gz: label value 5 must be .* or 3 cyst; relabel the map$"):
+    with pytest.raises(InputError, match=r"a\.nii\.gz: label 5 must be .* or 3 cyst; relabel the file$"):
         write_cohort(tmp_path / "out", CYSTS, tmp_path / "maps")

@@ -269,5 +269,5 @@ def test_labels_folder_without_maps_is_refused(tmp_path: Path, name: str, messag
 
 def test_bad_label_file_is_named_with_its_value(tmp_path: Path) -> None:
     write_volume(tmp_path / "maps" / "odd.nii.gz", Volume(np.full(ROI_GRID.shape, 7, np.uint8), ROI_GRID))
-    with pytest.raises(InputError, match=r"odd\.nii\.gz: label value 7"):
+    with pytest.raises(InputError, match=r"odd\.nii\.gz: label 7"):
         write_cohort(tmp_path / "out", COARSE, tmp_path / "maps")
