@@ -104,6 +104,8 @@ _RAS_TO_LPS: Final = np.array([[-1.0], [-1.0], [1.0]])
 _MAX_DISAGREEMENT_VOXELS: Final = 0.5
 _QUATERNION_TOLERANCE: Final = 2e-3
 """Excess over 1 of a squared norm that counts as rounding: headers store the quaternion in single precision."""
+_ROUNDING_OF_SQUARES: Final = 3 * float(np.finfo(np.float32).eps)
+"""Rest of a squared norm that is rounding of single precision, as nibabel takes it; the real component is then zero."""
 
 
 @dataclass(frozen=True)
@@ -282,7 +284,10 @@ def _qform(header: Any) -> NDArray[np.float64]:
     if not square <= 1 + _QUATERNION_TOLERANCE:
         return np.full((3, 4), np.nan)
     # The header stores three components of a unit quaternion; the real one is never negative.
-    quaternion = np.array([*vector, np.sqrt(max(1.0 - square, 0.0))])
+    rest = 1.0 - square
+    # Its root would turn a rounding error of 4e-8 into an angle of 4e-4.
+    real = np.sqrt(rest) if rest > _ROUNDING_OF_SQUARES else 0.0
+    quaternion = np.array([*vector, real])
     # A rotation cannot mirror. The sign of pixdim[0] ("qfac") flips the third axis for left-handed grids.
     spacing = np.asarray(header["pixdim"][1:4], np.float64) * (1, 1, -1 if header["pixdim"][0] < 0 else 1)
     return np.column_stack([Rotation.from_quat(quaternion).as_matrix() * spacing, header["qoffset"]])

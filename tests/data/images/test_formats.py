@@ -148,6 +148,17 @@ def test_nifti_has_the_position_that_nibabel_reports(tmp_path: Path, sform: int,
     np.testing.assert_allclose(steps * [[-1], [-1], [1]], found[:3, :3], atol=1e-5)
 
 
+def test_a_quaternion_in_single_precision_turns_no_axis(tmp_path: Path) -> None:
+    """The first axis of KiTS files is z. Two components of their quaternion are the root of 0.5, in single precision."""
+    affine = np.array([[0, 0, -0.7, 0], [0, -0.7, 0, 0], [-3.0, 0, 0, 0], [0, 0, 0, 1]])
+    image = nib.Nifti1Image(random_array().T, affine)
+    image.set_sform(affine, 0)
+    image.set_qform(affine, 1)
+    nib.save(image, tmp_path / "a.nii.gz")
+    grid = read_volume(tmp_path / "a.nii.gz").grid
+    assert np.abs(np.array(grid.direction)).round(7).tolist() == [0, 0, 1, 0, 1, 0, 1, 0, 0]
+
+
 @pytest.mark.slow
 def test_real_kits_labels_have_nibabels_position_and_keep_their_volumes(real_data: Path) -> None:
     paths = sorted((real_data / "kits19_raw").glob("*.nii.gz"))
