@@ -149,7 +149,7 @@ def test_nifti_has_the_position_that_nibabel_reports(tmp_path: Path, sform: int,
 
 
 def test_a_quaternion_in_single_precision_turns_no_axis(tmp_path: Path) -> None:
-    """The first axis of KiTS files is z. Two components of their quaternion are the root of 0.5, in single precision."""
+    """The first axis of KiTS files is z. Two components of their quaternion are the rounded root of 0.5."""
     affine = np.array([[0, 0, -0.7, 0], [0, -0.7, 0, 0], [-3.0, 0, 0, 0], [0, 0, 0, 1]])
     image = nib.Nifti1Image(random_array().T, affine)
     image.set_sform(affine, 0)
