@@ -32,7 +32,7 @@ def hu_figure(histograms: Mapping[str, Histogram], subject: str) -> Figure:
     axes.set_xlim(_SHOWN_HU)
     axes.set_ylim(0)
     axes.set_xlabel("CT number of kidney and tumor (HU)", color=INK)
-    axes.set_ylabel(f"share of the voxels a {_BIN_HU} HU", color=INK)
+    axes.set_ylabel(f"share of the voxels per {_BIN_HU} HU", color=INK)
     axes.set_title(subject, loc="left", fontsize=10, color=INK)
     axes.legend(frameon=False)
     return figure
