@@ -47,6 +47,8 @@ class Segmentation:
     """Labels after all operations of post-processing that are on."""
     probability: FloatArray
     """Mean class probabilities (C, z, y, x) of the vote."""
+    adjusted: LabelArray
+    """The vote after `adjust` of `segment_roi`, from which `final` is made; else that of `network`."""
 
 
 def load_bundle(folder: str) -> Model:
@@ -121,4 +123,4 @@ def segment_roi(
     adjusted = adjust(vote)
     evidence = Evidence(adjusted.probability, image, spacing_mm, model.labels)
     final = post_process(adjusted.labels, evidence, config.operations.values())
-    return Segmentation(vote.labels, final, vote.probability)
+    return Segmentation(vote.labels, final, vote.probability, adjusted.labels)

@@ -139,7 +139,7 @@ def convolve(convolution: nn.Conv3d, x: Tensor, padding: tuple[int, ...] | None 
     times as long. The slabs of a folded network are such maps.
 
     Args:
-        convolution: a convolution without groups.
+        convolution: any convolution in 3D.
         x: maps without gradient.
         padding: zeros on either side of each axis; None for those of `convolution`.
     """
@@ -150,7 +150,7 @@ def convolve(convolution: nn.Conv3d, x: Tensor, padding: tuple[int, ...] | None 
             x, convolution.weight, bias, zeros, convolution.stride, convolution.dilation, convolution.groups
         )
         return y
-    return F.conv3d(x, convolution.weight, bias, convolution.stride, zeros, convolution.dilation)
+    return F.conv3d(x, convolution.weight, bias, convolution.stride, zeros, convolution.dilation, convolution.groups)
 
 
 def _is_for_onednn(x: Tensor) -> bool:

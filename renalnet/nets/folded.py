@@ -185,10 +185,10 @@ def folded(net: Net, dtype: torch.dtype) -> Net:
     """
     copy = deepcopy(net).eval()
     # Convolutions first: the folded blocks and features are made from folded convolutions.
-    _replace(copy, ConvNorm, FoldedConv)
-    _replace(copy, ResidualBlock, FoldedResidual, lambda block: block.projection is None)
-    _replace(copy, GraduallyEnhancedFeature, FoldedFeature)
-    _replace(copy, nn.MaxPool3d, lambda _: FoldedPool(), _halves)
+    replace_modules(copy, ConvNorm, FoldedConv)
+    replace_modules(copy, ResidualBlock, FoldedResidual, lambda block: block.projection is None)
+    replace_modules(copy, GraduallyEnhancedFeature, FoldedFeature)
+    replace_modules(copy, nn.MaxPool3d, lambda _: FoldedPool(), _halves)
     # Not the whole network, because the shifts stay in float32.
     for module in copy.modules():
         if isinstance(module, _CONVOLUTIONS):
@@ -202,7 +202,7 @@ def _halves(pool: nn.MaxPool3d) -> bool:
     return (pool.kernel_size, pool.stride) == (2, 2) and rest == (0, 1, False, False)
 
 
-def _replace(
+def replace_modules(
     net: nn.Module,
     kind: type[Module],
     by: Callable[[Module], nn.Module],

@@ -9,13 +9,12 @@ from typing import Final
 import numpy as np
 
 from renalnet.config import LabelSet
+from renalnet.data.checks.case_checks import NEAR_AIR_HU
 from renalnet.data.checks.case_facts import ENHANCED_HU
 from renalnet.data.images.volume import Volume
 from renalnet.inference.quality_file import TrainingScans
 from renalnet.types import HuArray, LabelArray
 
-NEAR_AIR_HU: Final = -500
-"""CT number that separates air and lung from every other tissue."""
 MARGIN_HU: Final = 20.0
 """Distance from the training range that is still familiar: few training cases do not reach the ends of their range."""
 THICKER: Final = 1.5

@@ -55,7 +55,7 @@ def evidence_of(probability: FloatArray, vote: LabelArray, spacing_mm: Triple, l
 
     Args:
         probability: class probabilities (C, z, y, x) of the vote.
-        vote: labels (z, y, x) before post-processing, which would remove all pieces but the largest.
+        vote: labels (z, y, x) before connectivity, which would remove all pieces but the largest.
         spacing_mm: voxel spacing (z, y, x).
         labels: meaning of the labels.
     """

@@ -209,4 +209,5 @@ def _confidence(kidney: FoundKidney, found: Segmentation, grid: Grid, labels: La
     """Return the confidence of the localiser or, where that is in doubt, of the mask itself."""
     if kidney.confidence >= LOW_CONFIDENCE:
         return kidney.confidence
-    return evidence_of(found.probability, found.network, grid.spacing_mm, labels).confidence
+    # The mask is the one that will be written, and its certainty that of the networks alone.
+    return evidence_of(found.probability, found.adjusted, grid.spacing_mm, labels).confidence

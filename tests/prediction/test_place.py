@@ -6,6 +6,7 @@ import pytest
 from renalnet.config import KIDNEY_TUMOR
 from renalnet.data.images.volume import Grid, Volume
 from renalnet.inference.stitching import Stitched
+from renalnet.prediction.mask_evidence import evidence_of
 from renalnet.prediction.place import prior_of, with_prior
 
 COARSE = Grid.axis_aligned((12, 12, 12), (6.0, 6.0, 6.0))
@@ -46,3 +47,15 @@ def test_a_vote_without_opinion_follows_the_place_and_a_sure_one_does_not_yield_
     odds = np.exp(2.0)
     assert found.probability[1, 0, 0, 2] == pytest.approx(0.2 * odds / (0.7 + 0.3 * odds))
     assert vote.labels[0, 0].tolist() == [1, 1, 0, 0]  # the vote itself is unchanged
+
+
+def test_a_mask_far_from_the_place_is_no_evidence_of_a_kidney() -> None:
+    """The networks are sure of a blob of 64 ml, but it lies where the localiser sees no kidney."""
+    probability = np.zeros((3, 30, 30, 30), np.float32)
+    probability[0] = 1
+    probability[:, 5:25, 5:25, 5:25] = np.array([0.02, 0.96, 0.02], np.float32).reshape(3, 1, 1, 1)
+    vote = Stitched(probability.argmax(axis=0).astype(np.uint8), probability)
+    spacing_mm = (2.0, 2.0, 2.0)
+    moved = with_prior(vote, np.full((30, 30, 30), -12.0, np.float32), KIDNEY_TUMOR)
+    assert evidence_of(probability, vote.labels, spacing_mm, KIDNEY_TUMOR).confidence == pytest.approx(1)
+    assert evidence_of(probability, moved.labels, spacing_mm, KIDNEY_TUMOR).confidence == 0

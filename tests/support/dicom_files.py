@@ -13,6 +13,7 @@ from pydicom.encaps import encapsulate, get_frame
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import (
     CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -25,6 +26,18 @@ from pydicom.uid import (
 )
 
 from renalnet.data.images.volume import Grid
+
+SYNTAXES = {
+    "explicit": ExplicitVRLittleEndian,
+    "implicit": ImplicitVRLittleEndian,
+    "deflated": DeflatedExplicitVRLittleEndian,
+    "big-endian": ExplicitVRBigEndian,
+    "rle": RLELossless,
+    "jpeg-ls": JPEGLSLossless,
+    "jpeg-2000": JPEG2000Lossless,
+    "jpeg-lossless": JPEGLosslessSV1,
+}
+"""Transfer syntaxes of CT slices by a short name."""
 
 STUDY = "1.2.3.4"
 INTERCEPT = -1024

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from renalnet.nets import SegmentationNet
 from renalnet.nets.blocks import ConvNorm, Deconvolution, PointwiseConvolution, crop
+from renalnet.nets.folded import replace_modules
 from renalnet.nets.ppm import PyramidBranch
 
 _CONVOLUTIONS: Final = (nn.Conv2d, nn.Conv3d)
@@ -20,9 +21,7 @@ class PlainConvNorm(nn.Module):
 
     def __init__(self, source: ConvNorm) -> None:
         super().__init__()
-        convolution = source.convolution
-        is_pointwise = isinstance(convolution, PointwiseConvolution)
-        self.convolution = _plain_pointwise(convolution) if is_pointwise else convolution
+        self.convolution = source.convolution
         self.norm = source.norm
         self.rectify = source.rectify
 
@@ -48,8 +47,7 @@ class PlainDeconvolution(nn.ConvTranspose3d):
         return whole if output_size is None else crop(whole, output_size)
 
 
-def _plain_pointwise(source: nn.Module) -> nn.Conv3d:
-    assert isinstance(source, PointwiseConvolution)
+def _plain_pointwise(source: PointwiseConvolution) -> nn.Conv3d:
     result = nn.Conv3d(source.in_channels, source.out_channels, 1, bias=source.bias is not None)
     result.load_state_dict(source.state_dict())
     return result
@@ -63,15 +61,10 @@ def plain(net: SegmentationNet, *, is_channels_last: bool = False) -> Segmentati
         is_channels_last: whether features are in channels-last order; else they are in PyTorch's default order.
     """
     copy = deepcopy(net)
-    # Lists, because the modules are replaced during the iteration.
-    for parent in list(copy.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, ConvNorm):
-                setattr(parent, name, PlainConvNorm(child))
-            elif isinstance(child, Deconvolution):
-                setattr(parent, name, PlainDeconvolution(child))
-            elif isinstance(child, PointwiseConvolution):
-                setattr(parent, name, _plain_pointwise(child))
+    # Pointwise ones first: a `PlainConvNorm` takes over the convolution of its source.
+    replace_modules(copy, PointwiseConvolution, _plain_pointwise)
+    replace_modules(copy, ConvNorm, PlainConvNorm)
+    replace_modules(copy, Deconvolution, PlainDeconvolution)
     if is_channels_last:
         for parameter in copy.parameters():
             if parameter.ndim in _LAYOUTS:

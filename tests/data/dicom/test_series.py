@@ -8,33 +8,16 @@ import pytest
 from numpy.typing import NDArray
 from pydicom import Dataset, FileMetaDataset, dcmread
 from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
     MediaStorageDirectoryStorage,
-    RLELossless,
 )
-from support.dicom_files import Writing, ct_slice, describe_pixels, save, write_series
+from support.dicom_files import SYNTAXES, Writing, ct_slice, describe_pixels, save, write_series
 
 from renalnet.data.cases.loading import load_scan
 from renalnet.data.images.volume import Grid, grid_difference
 from renalnet.errors import InputError
 
 GRID = Grid((36, 40, 5), (0.7, 0.8, 2.0), (-31.5, 12.25, 100.0))
-SYNTAXES = {
-    "explicit": ExplicitVRLittleEndian,
-    "implicit": ImplicitVRLittleEndian,
-    "deflated": DeflatedExplicitVRLittleEndian,
-    "big-endian": ExplicitVRBigEndian,
-    "rle": RLELossless,
-    "jpeg-ls": JPEGLSLossless,
-    "jpeg-2000": JPEG2000Lossless,
-    "jpeg-lossless": JPEGLosslessSV1,
-}
 
 
 @pytest.fixture

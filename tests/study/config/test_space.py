@@ -17,6 +17,17 @@ def test_first_point_is_the_paper() -> None:
     assert configure(TrainConfig(), "fcn_ppm", {16: 16}, point) == TrainConfig()
 
 
+@pytest.mark.parametrize("name", STUDY_PRESETS)
+def test_the_values_of_a_preset_are_a_point_of_its_space(name: str) -> None:
+    """Else the first trial would be drawn, without a word; a study of one trial would not have its own values."""
+    study = study_preset(name)
+    point = first_point(study.train, study.space, study.train.net.name)
+    assert point is not None
+    width = study.train.net.width
+    configured = configure(study.train, study.train.net.name, {width: width}, point)
+    assert configured.loss.weights(study.labels) == study.train.loss.weights(study.labels)
+
+
 def test_first_point_holds_what_is_opted_in() -> None:
     point = first_point(TrainConfig(), EVERYTHING, "fcn_ppm")
     assert (
