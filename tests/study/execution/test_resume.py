@@ -59,22 +59,6 @@ def test_sequential_study_ends_as_the_undisturbed_one(
 
 
 @pytest.mark.slow
-def test_killed_study_completes_with_the_planned_trials(ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
-    arguments = command(ball_store, tiny_file, tmp_path / "r")
-    driver = start(arguments)
-    ended = wait_for_ends(tmp_path / "r", driver, 1)
-    driver.kill()
-    before = {name: (tmp_path / "r" / "trials" / name / "epochs.jsonl").stat().st_mtime_ns for name in ended}
-    done = run(arguments)
-    assert done.returncode == 0, done.stderr
-    trials = rows(tmp_path / "r" / "trials.parquet")
-    assert len(trials) == 6 and {trial["state"] for trial in trials} <= {"complete", "pruned"}
-    for name, written in before.items():
-        assert (tmp_path / "r" / "trials" / name / "epochs.jsonl").stat().st_mtime_ns == written
-    assert (tmp_path / "r" / "report.html").exists()
-
-
-@pytest.mark.slow
 def test_second_driver_is_told_of_the_first(ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
     arguments = command(ball_store, tiny_file, tmp_path / "r", "--set", "train.steps_per_epoch=50")
     driver = start(arguments)
