@@ -125,6 +125,7 @@ def test_waiting_prints_the_number_of_nodes(ray_head: LocalCluster) -> None:
     assert done.returncode == 0 and "1 of 2 nodes" in done.stderr
 
 
+@pytest.mark.slow
 def test_waiting_for_no_cluster_ends_in_one_line() -> None:
     command = [
         sys.executable,

@@ -56,6 +56,7 @@ def check_prepare(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     return code
 
 
+@pytest.mark.slow
 def test_damaged_scans_end_prepare_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -153,6 +153,7 @@ def test_a_run_that_ended_early_keeps_its_best_model_and_says_so_each_time(ball_
     assert "best epoch 1; model in" in done.stdout and "the run ended early: the loss is not finite" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_a_bar_with_loss_and_rate(ball_store: Store, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     arguments = train_command(ball_store, tmp_path / "run", "epochs=1", "steps_per_epoch=30")

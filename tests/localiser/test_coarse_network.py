@@ -53,6 +53,7 @@ def test_a_damaged_file_is_one_clear_error(content: bytes | None, tmp_path: Path
         load_network(path)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_keeps_its_start() -> None:
     start = new_network(0)
     before = {name: tensor.clone() for name, tensor in start.net.state_dict().items()}

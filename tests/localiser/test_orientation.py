@@ -31,6 +31,7 @@ def turned(problem: str, index: int, spacing_mm: tuple[float, float, float] = (3
     return coarse_scan(problem, *(Volume(array, grid) for array in arrays))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [1, 2])
 def test_a_scan_with_right_axes_is_found_as_it_is(network: CoarseNetwork, index: int) -> None:
     scan = turned("right", index)
@@ -40,6 +41,7 @@ def test_a_scan_with_right_axes_is_found_as_it_is(network: CoarseNetwork, index:
     assert not is_mirrored(kidneys, scan)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem", ["back to front", "upside down and back to front", "on its side"])
 def test_wrong_axes_are_named(network: CoarseNetwork, problem: str) -> None:
     scan = turned(problem, 2)

@@ -134,6 +134,7 @@ def test_a_tumor_just_beneath_the_surface(spacing_mm):
     assert tumor.exophytic_points == 3
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(before=st.tuples(*[st.integers(0, 9)] * 3), behind=st.tuples(*[st.integers(0, 9)] * 3))
 def test_the_place_in_the_volume_changes_nothing(before, behind):
@@ -187,6 +188,7 @@ def test_the_index_of_centrality():
     assert (tumor.radius_points, tumor.exophytic_points) == (1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", [1, 2])
 def test_a_mirror_image_measures_the_same(axis):
     kidney = kidney_with(CENTRAL, (2.0, 1.0, 1.0))

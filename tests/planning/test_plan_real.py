@@ -18,6 +18,7 @@ def sheets_of(path: Path) -> list[Sheet]:
     return [measure_kidney(kidney) for kidney in find_kidneys(mask.array, mask.grid.spacing_mm, KIDNEY_TUMOR)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", THIN_TUMORS)
 def test_measures_of_a_real_tumor_agree_with_each_other(real_data, case):
     path = real_data / "kits19_rois" / "test" / f"{case}.nii.gz"

@@ -164,6 +164,7 @@ def write_odd_series(folder: Path) -> None:
                 dataset.save_as(path)
 
 
+@pytest.mark.slow
 def test_no_odd_series_ends_in_a_traceback_or_shows_a_name(
     bundle: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

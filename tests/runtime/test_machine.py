@@ -97,6 +97,7 @@ def faults(kind: str) -> list[int]:
     return [int(word) for word in done.stdout.split()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
 def test_kept_memory_is_not_asked_for_again() -> None:
     """Without `keep_memory`, each step faults on its pages again. With it, five steps fault less than the first one."""

@@ -21,6 +21,7 @@ def with_labels(config: TrainConfig, labels: LabelSet) -> TrainConfig:
     return TrainConfig(**kept, labels=labels, patch=PatchConfig(shape=config.patch.shape))
 
 
+@pytest.mark.slow
 def test_training_learns_the_cyst(tiny_train: TrainConfig, tmp_path: Path) -> None:
     config = with_labels(tiny_train, KITS23).model_copy(update={"epochs": 5, "steps_per_epoch": 20})
     cohort = load_cohort(write_cyst_store(tmp_path / "store", KITS23))

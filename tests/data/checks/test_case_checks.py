@@ -129,6 +129,7 @@ def test_painted_abdomens_are_sound() -> None:
     assert [check_case(one)[1] for one in painted_abdomens()] == [[], [], []]
 
 
+@pytest.mark.slow
 def test_painted_rois_of_real_kidneys_are_sound(real_data: Path) -> None:
     rois = painted_rois(real_data / "kits19_rois" / "test")
     checked = [check_case(one) for one in rois]

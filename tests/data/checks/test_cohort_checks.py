@@ -124,6 +124,7 @@ def noisy(loaded: LoadedCase) -> LoadedCase:
     return replace(loaded, image=Volume(np.rint(loaded.image.array + noise).astype(np.int16), loaded.image.grid))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("export", [flipped, cropped, thick, noisy])
 def test_a_scan_exported_again_is_recognised_among_other_patients(export: Callable[[LoadedCase], LoadedCase]) -> None:
     patients = painted_abdomens()

@@ -91,6 +91,7 @@ def test_a_missing_kidney_is_not_found(phantom: PaintedCase, atlases: list[Atlas
     assert_held(found, "right", kidneys["right"], phantom.label.grid)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["head", "air", "one value", "noise", "lungs", "upside down"])
 def test_images_without_kidneys_are_doubtful(phantom: PaintedCase, atlases: list[Atlas], what: str) -> None:
     shape = phantom.image.array.shape

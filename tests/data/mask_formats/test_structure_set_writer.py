@@ -117,11 +117,13 @@ def test_the_object_belongs_to_its_ct(tmp_path: Path) -> None:
 
 
 def test_a_contour_may_have_more_than_64_kib_of_coordinates(tmp_path: Path) -> None:
-    grid = Grid((200, 120, 2), (0.7, 0.7, 1.0), (-170.25, -160.5, -900.75))
+    grid = Grid((200, 40, 2), (0.7, 0.7, 1.0), (-170.25, -160.5, -900.75))
     source = source_of(tmp_path / "ct", grid)
     labels = np.zeros(grid.shape, np.uint8)
-    labels[0, ::2] = labels[0, :, 0] = 1
-    labels[0, :, 1::4] = 1
+    # A comb whose teeth have teeth: four corners for every other column of every third row.
+    labels[0, ::3] = 1
+    labels[0, :, 0] = 1
+    labels[0, 1::3, 1::2] = 1
     write_structure_set(tmp_path / "a.dcm", labels, source, labels=KIDNEY_TUMOR, version="1")
     written = dcmread(tmp_path / "a.dcm")
     (contour,) = written.ROIContourSequence[0].ContourSequence

@@ -202,6 +202,7 @@ def test_intensity_alone_does_not_segment_a_cohort() -> None:
     assert fit_window_rule(cases, KIDNEY_TUMOR).tumor_dice <= 0.25
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("RENALNET_TEST_DATA" not in os.environ, reason="RENALNET_TEST_DATA names no folder of label maps")
 def test_intensity_alone_does_not_segment_real_kidneys() -> None:
     files = sorted(Path(os.environ["RENALNET_TEST_DATA"], "kits19_rois", "test").glob("*.nii.gz"))[:3]

@@ -33,6 +33,7 @@ def test_a_patient_has_one_anatomy_in_every_phase() -> None:
     assert labels[0].any() and all(np.array_equal(labels[0], other) for other in labels[1:])
 
 
+@pytest.mark.slow
 def test_kidneys_enhance_by_phase() -> None:
     means = {phase: [kidney_hu(in_phase(phase, index)) for index in range(6)] for phase in PHASE_NAMES}
     assert all(5 <= value <= 60 for value in means["unenhanced"])

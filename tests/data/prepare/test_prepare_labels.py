@@ -175,6 +175,7 @@ def whole_scan(folder: Path, labels: LabelSet, *, vein: bool) -> ScanCase:
     return replace(write_case(folder, painted.image, Volume(label, painted.label.grid)), labels=labels)
 
 
+@pytest.mark.slow
 def test_another_structure_changes_neither_checks_nor_atlas_nor_roi(tmp_path: Path) -> None:
     """The case without a vein, and the same one with a vein under a set that has it."""
     plain = whole_scan(tmp_path / "plain" / "a", KIDNEY_TUMOR, vein=False)

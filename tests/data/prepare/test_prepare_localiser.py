@@ -40,6 +40,7 @@ def write_case(folder: Path, index: int, turn: slice = slice(None)) -> None:
         write_volume(folder / f"{name}.nii.gz", Volume(array, volume.grid))
 
 
+@pytest.mark.slow
 def test_a_store_and_its_bundle_have_the_network(tmp_path: Path) -> None:
     for index in (1, 2):
         write_case(tmp_path / "src" / f"c{index}", index)
@@ -54,6 +55,7 @@ def test_a_store_and_its_bundle_have_the_network(tmp_path: Path) -> None:
     assert all("localisation" not in note for case in store.cases() for note in store.entry(case).notes)
 
 
+@pytest.mark.slow
 def test_scans_with_wrong_axes_are_refused_and_others_are_not(tmp_path: Path) -> None:
     write_case(tmp_path / "right", 2)
     write_case(tmp_path / "turned", 2, slice(None, None, -1))
@@ -64,6 +66,7 @@ def test_scans_with_wrong_axes_are_refused_and_others_are_not(tmp_path: Path) ->
     assert finding.message.startswith("the scan is back to front: ")
 
 
+@pytest.mark.slow
 def test_a_label_without_a_kidney_is_a_warning(tmp_path: Path) -> None:
     case = paint_abdomen(PHANTOM, 2)
     label = np.zeros_like(case.label.array)
@@ -90,6 +93,7 @@ def test_painted_scans_are_on_the_coarse_grid(part: str | None) -> None:
     assert scan.sides.array.any() == (part is None)
 
 
+@pytest.mark.slow
 def test_a_network_is_trained_once(tmp_path: Path) -> None:
     key = localiser_key(FIRST, ["a", "b"])
     content = localiser_of(LocaliserJob((a_scan(),), FIRST, key))

@@ -37,6 +37,7 @@ def test_the_figure_shows_each_painter_by_hand() -> None:
     assert values[values > 0].tolist() == [0.5, 0.5]
 
 
+@pytest.mark.slow
 def test_wide_kidneys_vary_more_than_narrow_ones() -> None:
     wide, narrow = (statistics(histogram(contrast, 4, None)) for contrast in ("wide", "narrow"))
     assert wide["standard deviation"] > narrow["standard deviation"] + 4

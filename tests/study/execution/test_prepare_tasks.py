@@ -72,6 +72,7 @@ def pool() -> Iterator[RayPool]:
             yield RayPool(Slots(1, 0.0, 2))
 
 
+@pytest.mark.slow
 def test_results_come_in_order(pool: RayPool) -> None:
     assert list(pool.map(double, range(10))) == [2 * job for job in range(10)]
 

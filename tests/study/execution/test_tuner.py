@@ -27,6 +27,7 @@ def local_ray(monkeypatch: pytest.MonkeyPatch):
     ray.shutdown()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning")  # Ray's own
 def test_a_driver_that_has_lost_its_lease_stops(
     local_ray: None, tiny_study: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -128,6 +128,7 @@ def test_labels_are_those_of_the_joint_vote(
     assert {(row["checkpoint"], row["role"]) for row in measured} == {("fcn_ppm-0000", "winner"), ("", "rule")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("die_after", [1, 2, 3])
 def test_a_killed_stage_resumes_case_by_case(
     config: StudyConfig, tiny_train: TrainConfig, ball_store: Store, ball_cohort: Cohort, tmp_path: Path, die_after: int

@@ -72,6 +72,7 @@ def test_share_of_epochs_by_hand(num_trials: int, epochs: int, rungs: list[int],
     assert halving_share(num_trials, epochs, rungs, factor) == pytest.approx(share)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("epochs", "rungs", "most_below"), [(9, [3], 0.02), (27, [3, 9], 0.1)])
 def test_share_of_epochs_is_that_of_rays_own_halving(epochs: int, rungs: list[int], most_below: float) -> None:
     generator = np.random.default_rng(0)
