@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, Self, TypeAlias
 from pydantic import Field, model_validator
 
 from renalnet.config.labels import KIDNEY_TUMOR, Labels
-from renalnet.config.section import Lengths, Section, Voxels
+from renalnet.config.section import Lengths, Section, Seed, Voxels
 
 ContrastPhase: TypeAlias = Literal["unenhanced", "corticomedullary", "nephrographic", "excretory"]
 """Time of a scan after the injection of the contrast agent."""
@@ -29,7 +29,7 @@ class PhantomConfig(Section):
     """Share of the drawn cases that have each lesion of the set beside the tumor."""
     num_cases: int = Field(24, ge=1)
     """Number of cases to paint. Ignored if label maps are given, because each label map then gives one case."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Seed of all random values. Two cohorts with the same seed are equal in every voxel."""
     shape: Voxels = (96, 200, 200)
     """Voxels of a CT of the whole abdomen (z, y, x)."""
@@ -92,7 +92,7 @@ class PrepareConfig(Section):
     test_share: float = Field(0.25, ge=0, lt=1)
     """Share of all patients in the test split, if neither a test cohort nor a splits file is given (paper: 50 of
     140)."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Seed of the split and of the choice of the patients that become atlases."""
     hu_min: int = -200
     """Lower limit of the intensities, which are clipped and then scaled to 0-1."""

@@ -4,15 +4,18 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from stat import S_ISREG
+from typing import Annotated, Any, ClassVar, Final, TypeAlias, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
+from renalnet.config.yaml_text import MAX_BYTES, parse_yaml
 from renalnet.errors import ConfigError, nearest
 
 Voxels: TypeAlias = tuple[PositiveInt, PositiveInt, PositiveInt]
 Lengths: TypeAlias = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**32)]
+"""Seed of random numbers; the searchers' generator takes no larger one."""
 
 
 class Section(BaseModel):
@@ -31,10 +34,10 @@ class Section(BaseModel):
     does not change a fingerprint while it has this value."""
 
 
-_YAML_ERRORS = (yaml.YAMLError, ValueError, KeyError, AttributeError, RecursionError)
-"""Errors of `yaml.safe_load`. Its constructors of dates, numbers and booleans also raise errors of other types."""
 AnySection = TypeVar("AnySection", bound=Section)
 _NOT_IMPLIED = object()
+_MAX_SHOWN: Final = 200
+"""Characters of the longest value that a message shows whole."""
 
 
 def parse(section: type[AnySection], values: Mapping[str, Any], where: str = "configuration") -> AnySection:
@@ -57,8 +60,14 @@ def _first_problem(section: type[Section], error: ValidationError) -> str:
         return f"unknown key '{key}'; {nearest(location[-1], _keys_at(section, location[:-1]))}"
     message = first["msg"].removeprefix("Value error, ")
     # The input of a rule for a whole section is all of its values; the message names those that matter.
-    value = "" if isinstance(first["input"], Mapping) else f" = {first['input']!r}"
+    value = "" if isinstance(first["input"], Mapping) else f" = {_shown(first['input'])}"
     return f"{key}{value}: {message}" if key else message
+
+
+def _shown(value: object) -> str:
+    """Return a value for a message of one line; the middle of a long one is left out."""
+    text = repr(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN // 2]} … {text[-_MAX_SHOWN // 2 :]}"
 
 
 def _keys_at(section: type[Section], location: Iterable[str]) -> list[str]:
@@ -83,14 +92,14 @@ def override(config: AnySection, assignments: Iterable[str], where: str = "--set
         key, equals, text = assignment.partition("=")
         if not equals or not key:
             raise ConfigError(f"{where} '{assignment}' is not an assignment; write it as key.sub=value")
-        _assign(values, key.split("."), _parse_yaml(text, f"{where} '{assignment}'"))
+        _assign(values, key.split("."), parse_yaml(text, f"{where} '{assignment}'"))
     return parse(type(config), values, where)
 
 
 def assigned(assignments: Iterable[str], key: str, where: str = "--set") -> list[Any]:
     """Return the values that assignments give to `key`, read as YAML. Raises ConfigError where one is not YAML."""
     parts = [assignment.partition("=") for assignment in assignments]
-    return [_parse_yaml(text, f"{where} '{key}={text}'") for name, equals, text in parts if equals and name == key]
+    return [parse_yaml(text, f"{where} '{key}={text}'") for name, equals, text in parts if equals and name == key]
 
 
 def _assign(values: dict[str, Any], path: list[str], value: Any) -> None:
@@ -123,11 +132,8 @@ def read_file(path: str | Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file cannot be read, is not YAML, or does not hold a mapping.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); name an existing YAML file") from error
-    values = _parse_yaml(text, str(path))
+    text = _text_of(Path(path))
+    values = parse_yaml(text, str(path))
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -136,14 +142,20 @@ def read_file(path: str | Path) -> dict[str, Any]:
     return values
 
 
-def _parse_yaml(text: str, where: str) -> Any:
+def _text_of(path: Path) -> str:
+    """Return the text of a configuration file. Raises ConfigError if it is no file or too large to be one."""
     try:
-        return yaml.safe_load(text)
-    except _YAML_ERRORS as error:
-        # In one line, because messages of PyYAML have several.
-        raise ConfigError(
-            f"{where}: not valid YAML ({' '.join(str(error).split())}); correct the value or quote it"
-        ) from error
+        about = path.stat()
+        if not S_ISREG(about.st_mode):
+            # To open a pipe waits for its writer, and a device has no end.
+            raise ConfigError(f"{path}: is no regular file; name a YAML file")
+        if about.st_size > MAX_BYTES:
+            raise ConfigError(
+                f"{path}: has {about.st_size:,} bytes, more than {MAX_BYTES:,}; name a configuration file"
+            )
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); name an existing YAML file") from error
 
 
 def fingerprint(config: Section) -> str:

@@ -11,7 +11,7 @@ from renalnet.config.inference import StitchConfig
 from renalnet.config.labels import KIDNEY_TUMOR, Labels, LabelSet, stated_labels
 from renalnet.config.losses import LossConfig
 from renalnet.config.networks import NetConfig
-from renalnet.config.section import Section, Voxels
+from renalnet.config.section import Section, Seed, Voxels
 from renalnet.errors import nearest
 
 SHARE_SUFFIX: Final = "_share"
@@ -202,7 +202,7 @@ class TrainConfig(Section):
     """Steps per epoch."""
     max_validation_cases: int = Field(0, ge=0)
     """Validation cases that each epoch measures, always the same ones; 0 means all."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Seed of the initial weights, of the order of the crops, and of the flips."""
     init: str | None = None
     """Model bundle with whose weights a run begins: a path or a URI, or `packaged` for the bundle of the package. With

@@ -17,6 +17,7 @@ from renalnet.config import (
 )
 from renalnet.config.labels import Labels, stated_labels
 from renalnet.config.networks import MAIN_NETWORK, PAPER_BASELINES, NetName
+from renalnet.config.section import Seed
 from renalnet.config.training import SHARE_SUFFIX
 from renalnet.errors import nearest
 from study.config.catalogue import PrunerName, SamplerName
@@ -234,7 +235,7 @@ class StudyConfig(Section):
     """The labels of the study: a built-in set, a YAML file, or a mapping of `name` and `labels`."""
     preset: Literal["quick", "anatomy", "paper", "phantom"] = "paper"
     """Name of the preset from which this configuration started."""
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     """Seed of the searcher and of every trial."""
     phantom: PhantomConfig = PhantomConfig()
     """The synthetic cohort, which is used where no store is named."""
