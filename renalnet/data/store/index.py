@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from renalnet.config import LabelSet
+from renalnet.data.cases.names import name_fault
 from renalnet.data.images.volume import Grid
 from renalnet.data.store.columns import Counts, Int32, Int64, Text, Texts, columns_of, record_of, row_of, schema_of
-from renalnet.types import Shape, Split
+from renalnet.types import SPLITS, Shape, Split
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ class CaseIndex:
 
         Raises:
             pyarrow.ArrowException: the content is damaged or no Parquet file.
-            ValueError: the columns are not those of an index.
+            ValueError: the columns are not those of an index, or a name or split cannot be one.
         """
         # Not `read_table`, which imports the whole of arrow's data sets: 40 MB in every process.
         with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
@@ -168,6 +169,7 @@ class CaseIndex:
         pa.default_memory_pool().release_unused()
         if table.schema != schema_of(IndexRow, labels):
             raise ValueError("the columns are not those of an index")
+        _require_safe(table)
         return cls(table, labels)
 
     def to_bytes(self) -> bytes:
@@ -262,3 +264,13 @@ class CaseIndex:
 
     def _entry(self, record: dict[str, Any]) -> CaseEntry:
         return row_of(IndexRow, record, self.labels).entry()
+
+
+def _require_safe(table: pa.Table) -> None:
+    """Refuse the names of a store from elsewhere that would lead out of a folder, and splits that are none."""
+    for case in table.column("case").to_pylist():
+        if fault := name_fault(case):
+            raise ValueError(f"case {case!r}: {fault}")
+    for split in pc.unique(table.column("split")).to_pylist():
+        if split not in SPLITS:
+            raise ValueError(f"split {split!r}: must be one of {', '.join(SPLITS)}")

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from renalnet.config import PrepareConfig, fingerprint, parse
+from renalnet.data.cases.names import name_fault
 from renalnet.types import FloatArray, HuArray, Split
 
 VERSION: Final = 2
@@ -48,6 +49,14 @@ class FileEntry:
         """Return the entry of a file named by its content; two writers thus never write different files of one name."""
         digest = hashlib.sha256(content).hexdigest()
         return cls(f"{prefix}-{digest[:16]}.{ending}", len(content), digest)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "FileEntry":
+        """Return an entry of a manifest. Raises TypeError or ValueError if it is none of a file of the store."""
+        entry = cls(**values)
+        if fault := name_fault(entry.name):
+            raise ValueError(f"file {entry.name!r}: {fault}")
+        return entry
 
 
 @dataclass(frozen=True)
@@ -120,17 +129,17 @@ class Manifest:
         if values["checksum"] != _checksum({name: value for name, value in values.items() if name != "checksum"}):
             raise ValueError("the content differs from its checksum")
         about = Provenance(**values["about"])
-        atlas, facts = (FileEntry(**values[name]) if values[name] else None for name in ("atlas", "facts"))
+        atlas, facts = (FileEntry.from_json(values[name]) if values[name] else None for name in ("atlas", "facts"))
         return cls(
             parse(PrepareConfig, values["config"]),
             Normalisation(**values["normalisation"]),
-            FileEntry(**values["index"]),
-            tuple(FileEntry(**shard) for shard in values["shards"]),
+            FileEntry.from_json(values["index"]),
+            tuple(FileEntry.from_json(shard) for shard in values["shards"]),
             atlas,
             facts,
             tuple(values["notes"]),
             replace(about, complete_splits=tuple(about.complete_splits)),
-            FileEntry(**values["localiser"]) if "localiser" in values else None,
+            FileEntry.from_json(values["localiser"]) if "localiser" in values else None,
         )
 
     @property

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from renalnet.config import PrepareConfig, fingerprint
+from renalnet.data.cases.names import name_fault
 from renalnet.data.store.index import CaseEntry, CaseIndex, Origin
 from renalnet.data.store.manifest import FileEntry, Manifest, Normalisation, Provenance
 from renalnet.data.store.reader import MANIFEST, SHARDS, Roi, Store, read_manifest
@@ -146,6 +147,8 @@ class StoreWriter:
         return [entry.case for entry in entries]
 
     def _check(self, roi: Roi) -> None:
+        if fault := name_fault(roi.case):
+            raise StoreError(f"case {roi.case!r}: {fault}; rename its folder")
         if roi.case in self._names:
             raise StoreError(f"case '{roi.case}' comes twice, but case names must be unique; rename one of them")
         if not roi.image.shape == roi.label.shape == roi.grid.shape:
