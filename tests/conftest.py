@@ -21,6 +21,9 @@ from renalnet.data.store.writer import write_store
 from renalnet.types import Split
 from study.config.presets import quick
 from study.config.sections import StudyConfig
+from study.execution.own_ray import ask_for_token
+
+ask_for_token()  # before any test module imports Ray, which reads the variables once
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,8 +2,9 @@
 
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ import ray
 from ray.exceptions import AuthenticationError, RayError
 
 from renalnet.errors import ClusterError, ConfigError
+from study.execution.own_ray import ask_for_token, short_folder
 
 KNOCK_S: Final = 20.0
 """Time that the head of a cluster has to accept a connection."""
@@ -51,21 +53,35 @@ def connected() -> Iterator[str]:
     Yields the address of Ray's dashboard, such as `http://127.0.0.1:8265`; empty if there is none.
 
     Raises:
-        ClusterError: there is no cluster at RAY_ADDRESS, or it refuses the token.
+        ClusterError: there is no cluster at RAY_ADDRESS, it refuses the token, or no Ray could be started.
     """
     address = os.environ.get("RAY_ADDRESS")
-    if address:
-        context = _join(address)
-    else:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # Without a token: this Ray listens on loopback only and ends with the command.
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        # Ray would otherwise join another cluster that it finds on this machine.
-        context = ray.init("local", include_dashboard=False, logging_level="WARNING", log_to_driver=False)
+    with nullcontext() if address else short_folder() as folder:
+        context = _join(address) if address else _start(folder)
+        try:
+            yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
+        finally:
+            ray.shutdown()
+
+
+def _start(folder: str | None) -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ask_for_token()
     try:
-        yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
-    finally:
-        ray.shutdown()
+        # `local`, because Ray would otherwise join another cluster that it finds on this machine.
+        return ray.init(
+            "local", include_dashboard=False, logging_level="WARNING", log_to_driver=False, _temp_dir=folder
+        )
+    except AuthenticationError as error:
+        raise ClusterError(
+            "Ray was imported before RAY_AUTH_MODE was set, so it cannot ask for a token; import study.execution "
+            "first, or set RAY_AUTH_MODE=token before Python starts"
+        ) from error
+    except (RayError, OSError, RuntimeError, ValueError) as error:
+        raise ClusterError(
+            f"Ray did not start on this machine ({_first_line(error)}); its logs are below "
+            f"{folder or tempfile.gettempdir() + '/ray'}/session_latest/logs"
+        ) from error
 
 
 def _join(address: str) -> Any:
@@ -79,10 +95,13 @@ def _join(address: str) -> Any:
         ) from error
     except (RayError, OSError, RuntimeError, ValueError) as error:
         raise ClusterError(
-            # `chr(10)`, because Python 3.11 allows no backslash in the braces of an f-string.
-            f"RAY_ADDRESS={address}: no cluster joined ({str(error).strip().partition(chr(10))[0]}); name HOST:PORT of "
+            f"RAY_ADDRESS={address}: no cluster joined ({_first_line(error)}); name HOST:PORT of "
             "its head, with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN where it asks for one; unset it for this machine"
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _knock(address: str) -> None:

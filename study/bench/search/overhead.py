@@ -19,6 +19,7 @@ from study.bench.measuring.size import Size
 from study.bench.measuring.table import Row
 from study.config.presets import quick
 from study.config.sections import Slots, StudyConfig
+from study.execution.own_ray import ask_for_token
 from study.records.results import Results
 
 WEIGHTS_KB: Final = 1024
@@ -92,7 +93,8 @@ def _run(results: Results, config: StudyConfig, slots: Slots, seconds: float, we
     from study.search.scheduler import NetworkScheduler
     from study.search.searcher import NetworkSearch
 
-    os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ask_for_token()
     Path(results.folder).mkdir(parents=True)
     ray.init("local", num_cpus=slots.num_slots, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     searcher = NetworkSearch(config, results, open_journal(results), {MAIN_NETWORK: {16: 16}}, slots)

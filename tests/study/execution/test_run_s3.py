@@ -40,7 +40,7 @@ def scratch() -> Iterator[Path]:
 def environment(folder: Path) -> dict[str, str]:
     """Return an environment with its own folder for temporary files."""
     folder.mkdir(exist_ok=True)
-    return {**os.environ, "TMPDIR": str(folder), "RAY_AUTH_MODE": "disabled"}
+    return {**os.environ, "TMPDIR": str(folder)}
 
 
 def run(arguments: list[str], scratch: Path) -> subprocess.CompletedProcess[str]:

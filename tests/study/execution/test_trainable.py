@@ -20,7 +20,6 @@ from study.records.results import Results
 @pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
         ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)

@@ -19,7 +19,6 @@ from study.records.trials import read_records
 
 @pytest.fixture
 def local_ray(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)

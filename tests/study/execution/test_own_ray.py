@@ -1,0 +1,114 @@
+"""A Ray on this machine lets nobody in without the token, and finds room for its sockets."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from study.execution.own_ray import ask_for_token, short_folder
+
+ROOT = Path(__file__).parents[3]
+VARIABLES = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
+START = """
+import importlib, sys, time
+importlib.import_module(sys.argv[1])
+from study.execution.connection import connected
+with connected():
+    import ray
+    print(ray.get_runtime_context().gcs_address, flush=True)
+    sys.stdin.read()
+"""
+JOIN = """
+import ray, sys
+ray.init(sys.argv[1], logging_level="ERROR", log_to_driver=False)
+print(ray.get(ray.remote(lambda: "ran").remote()))
+"""
+
+
+@pytest.fixture(autouse=True)
+def without_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+def variables() -> list[str | None]:
+    return [os.environ.get(name) for name in VARIABLES[1:]]
+
+
+def test_a_token_is_drawn_once() -> None:
+    ask_for_token()
+    mode, token = variables()
+    assert mode == "token" and token and len(token) == 64
+    ask_for_token()
+    assert variables() == [mode, token]
+
+
+def test_what_is_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "a" * 64)
+    ask_for_token()
+    assert variables() == ["token", "a" * 64]
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.delenv("RAY_AUTH_TOKEN")
+    ask_for_token()
+    assert variables() == ["disabled", None]
+
+
+def test_a_named_cluster_has_its_own_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    ask_for_token()
+    assert variables() == [None, None]
+
+
+def test_a_long_temporary_folder_is_replaced_while_ray_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp")
+    with short_folder() as folder:
+        assert folder is None
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * 40)))
+    with short_folder() as folder:
+        assert folder and len(folder) <= 40 and Path(folder).is_dir()
+    assert not Path(folder).exists()
+
+
+def start(module: str, environment: dict[str, str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", START, module],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def joined(address: str, environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-c", JOIN, address],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["study.run", "study.bench.search.overhead"])
+def test_nobody_joins_without_the_token(module: str, tmp_path: Path) -> None:
+    deep = tmp_path / "project_with_a_long_name" / "scratch_folder_of_the_job_1234567890"
+    deep.mkdir(parents=True)
+    with start(module, {"TMPDIR": str(deep), "RAY_AUTH_TOKEN": "a" * 64}) as own:
+        assert own.stdin and own.stdout
+        address = own.stdout.readline().strip()
+        assert address
+        refused = joined(address, {"RAY_AUTH_MODE": "disabled"})
+        assert refused.returncode != 0 and "ran" not in refused.stdout
+        if module == "study.run":
+            other = joined(address, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "b" * 64})
+            assert other.returncode != 0 and "ran" not in other.stdout
+            right = joined(address, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64})
+            assert right.stdout == "ran\n", right.stderr
+        own.stdin.close()
+        assert own.wait(60) == 0
