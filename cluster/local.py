@@ -17,8 +17,8 @@ from typing import Annotated, Final, Self
 
 import typer
 
+from cluster.dashboard import alive_nodes, past_proxies
 from cluster.node import NodeSize, RayNode, spawn
-from cluster.wait import alive_nodes
 from renalnet.commands.line import run
 from renalnet.errors import ClusterError
 from renalnet.runtime.log import get_logger
@@ -126,7 +126,14 @@ class LocalCluster:
             "RAY_ADDRESS": self.address,
             "RAY_API_SERVER_ADDRESS": self.dashboard,
             "RAY_USAGE_STATS_ENABLED": "0",
+            **past_proxies(
+                dict(os.environ), "localhost", *(_ip(number) for number in range(self._num_nodes)), "127.0.0.1"
+            ),
         }
+
+    def _hosts(self) -> list[str]:
+        num_nodes = max(self._num_nodes, len(self._nodes) + 1)  # nodes may be added
+        return ["localhost", "127.0.0.1", *map(_ip, range(num_nodes))]
 
     def _write_environment(self) -> None:
         lines = [f"export {name}={shlex.quote(value)}\n" for name, value in self._own_variables().items()]

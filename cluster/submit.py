@@ -12,8 +12,16 @@ import typer
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
+from cluster.dashboard import (
+    ADDRESS,
+    DEFAULT_ADDRESS,
+    DashboardAddress,
+    host_of,
+    past_proxies,
+    refusal,
+    with_scheme,
+)
 from cluster.upload import MIB, check_upload
-from cluster.wait import ADDRESS, DEFAULT_ADDRESS, DashboardAddress, with_scheme
 from renalnet.commands.line import LOST_RESOURCE, fail, run
 from renalnet.errors import ClusterError
 from renalnet.runtime.log import get_logger
@@ -23,8 +31,6 @@ _log = get_logger("cluster.submit")  # not `__name__`, which is `__main__` here
 
 AGENT_WAIT_S: Final = 60.0
 """Seconds that a head may need after its start until it can run a job."""
-_TOKEN_HOME: Final = "RAY_AUTH_TOKEN, or ~/.ray/auth_token with RAY_AUTH_MODE=token"
-"""Places of the token, for error messages."""
 
 
 # Without interspersed options, those of the command after `--` are left to the command.
@@ -62,10 +68,13 @@ def connect(address: str) -> JobSubmissionClient:
     """
     address = with_scheme(address)
     os.environ[ADDRESS] = address  # Ray prefers this variable to its argument, and it may name another address
+    os.environ.update(past_proxies(dict(os.environ), host_of(address)))  # Ray's client would give a proxy the token
     try:
         return JobSubmissionClient(address)
     except AuthenticationError as error:
-        raise ClusterError(_refusal(address, str(error))) from error
+        # Ray raises one class for a wrong token and for none; only the text differs.
+        has_token = "Invalid authentication token" in str(error)
+        raise ClusterError(refusal(address, has_token=has_token)) from error
     except ConnectionError as error:
         raise ClusterError(
             f"no Ray head answers at {address}; start one, open a tunnel to it, or give its address with --address"
@@ -79,13 +88,6 @@ def connect(address: str) -> JobSubmissionClient:
 def main() -> None:
     """Run the command line `cluster.submit`."""
     run(app)
-
-
-def _refusal(address: str, reason: str) -> str:
-    # Ray raises one class for a wrong token and for none; only the text differs.
-    if "Invalid authentication token" in reason:
-        return f"{address} refuses the token, which is another cluster's; put its own token into {_TOKEN_HOME}"
-    return f"{address} asks for a token and none was found; put the cluster's token into {_TOKEN_HOME}"
 
 
 def _submit_job(client: JobSubmissionClient, entrypoint: str, folder: Path) -> str:

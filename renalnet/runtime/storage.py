@@ -4,8 +4,10 @@ import errno
 import io
 import json
 import os
+import threading
 import uuid
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import fs
 
@@ -116,8 +119,9 @@ def list_names(path: str | Path) -> list[str]:
 def read_bytes(path: str | Path) -> bytes:
     """Return the content of a file. Raises FileNotFoundError if there is none."""
     filesystem, inner = resolve(path)
-    with filesystem.open_input_stream(inner) as stream:
-        return bytes(stream.read())
+    # A stream would read 64 KiB at a time, and an object that is replaced meanwhile would be read half old, half new.
+    with filesystem.open_input_file(inner) as file:
+        return bytes(file.read_at(file.size(), 0))
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -126,7 +130,23 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     if isinstance(filesystem, fs.LocalFileSystem):
         _write_local(Path(inner), content)
         return
-    with filesystem.open_output_stream(inner) as stream:  # an object store shows an object only when it is complete
+    buffer = pa.py_buffer(content)  # raises here where the content is not bytes
+    if threading.current_thread() is threading.main_thread():
+        # Signals raise their exceptions in this thread only. An object that is opened is written at its end, whatever
+        # has become of it, so an exception here would put an empty object in place of a good one.
+        _writer(os.getpid()).submit(_write_object, filesystem, inner, buffer).result()
+    else:
+        _write_object(filesystem, inner, buffer)
+
+
+@lru_cache(1)
+def _writer(process: int) -> ThreadPoolExecutor:
+    """Return the thread that writes objects for the main thread, one for a process, which a fork does not copy."""
+    return ThreadPoolExecutor(1, f"write-{process}")
+
+
+def _write_object(filesystem: fs.FileSystem, inner: str, content: pa.Buffer) -> None:
+    with filesystem.open_output_stream(inner) as stream:  # the store shows the object only when it is complete
         stream.write(content)
 
 

@@ -176,7 +176,7 @@ def _as_png(figure: "Figure") -> bytes:
     stream = io.BytesIO()
     figure.set_dpi(_DOTS_PER_INCH)
     # `Figure.savefig` arranges and draws each figure twice a file, which would take most of a report's time.
-    FigureCanvasAgg(figure).print_png(stream)
+    FigureCanvasAgg(figure).print_png(stream)  # type: ignore[no-untyped-call]
     figure.set_layout_engine("none")  # it is arranged
     return stream.getvalue()
 
@@ -187,5 +187,5 @@ def _as_svg(figure: "Figure") -> bytes:
 
     stream = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": "renalnet"}):  # the same rows give the same file
-        FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None})
+        FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None})  # type: ignore[no-untyped-call]
     return stream.getvalue()
