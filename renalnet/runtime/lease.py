@@ -14,12 +14,11 @@ import threading
 import time
 import uuid
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 from renalnet.errors import BusyError
-from renalnet.runtime import storage
+from renalnet.runtime import process, storage
 from renalnet.runtime.exclusive import create
 from renalnet.runtime.log import get_logger
 
@@ -57,7 +56,8 @@ class Lease:
             "token": uuid.uuid4().hex,
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "pid_space": _pid_namespace(),
+            "pid_space": process.namespace(),
+            "started": process.start_of(os.getpid()),
             "since": time.strftime("%Y-%m-%d %H:%M:%S"),
         }
         self._ended = threading.Event()
@@ -104,12 +104,12 @@ class Lease:
         if not holder["pid"]:  # an incomplete file, see `_read`
             return True
         if all(holder.get(name) == self._about[name] for name in ("host", "pid_space")):
-            if not _is_alive(holder["pid"]):
+            if not process.is_alive(holder["pid"], holder.get("started")):
                 return True
-            # One machine has one clock, so the time of the last beat can be compared.
-            if time.time() - holder["beat"] < SILENT_S:
+            # One machine has one clock, so the time of the last beat can be compared. One in the future tells nothing.
+            if 0 <= time.time() - holder["beat"] < SILENT_S:
                 return False
-        # A process that lives without renewing may be another one that got the same id, so it is watched, too.
+        # A process that lives without renewing may be stopped, or another one with the id of the holder.
         return self._is_silent(holder)
 
     def _is_silent(self, holder: dict[str, Any]) -> bool:
@@ -174,23 +174,6 @@ def _successor(path: str, token: str) -> str:
     """Return the file of the successor of the holder with this token. The query of a URI stays at its end."""
     base, mark, query = path.partition("?") if "://" in path else (path, "", "")
     return f"{base}.{token}{mark}{query}"
-
-
-def _pid_namespace() -> str:
-    """Return the namespace of process ids, empty if unknown. Each container of a host has its own."""
-    with suppress(OSError):
-        return str(Path("/proc/self/ns/pid").readlink())
-    return ""
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it is another user's process
-        return True
-    return pid > 0  # 0 and negative numbers stand for groups of processes
 
 
 def _named(holder: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ import pytest
 from renalnet.errors import BusyError
 from renalnet.runtime import exclusive, storage
 from renalnet.runtime.lease import Lease
+from renalnet.runtime.process import start_of
 
 KILLED_HOLDER = """
 import os
@@ -188,3 +189,42 @@ def test_an_incomplete_lease_belongs_to_nobody(tmp_path: Path) -> None:
     (tmp_path / "lease.json").write_text('{"token": ')
     with Lease(str(tmp_path / "lease.json")):
         pass
+
+
+def lease_of(path: Path, **changes: object) -> None:
+    """Write the lease of this process with other values; a value None leaves a field out."""
+    with Lease(str(path)):
+        own = json.loads(path.read_text())
+    values = {**own, "token": "a" * 32, **changes}
+    path.write_text(json.dumps({name: value for name, value in values.items() if value is not None}))
+
+
+def test_a_holder_with_the_own_id_before_a_restart_is_gone(tmp_path: Path) -> None:
+    """A container that starts again has the same host name and often the same process ids."""
+    for number, started in enumerate(("another-boot/7", None)):
+        path = tmp_path / f"{number}.json"
+        lease_of(path, started=started)
+        began = time.monotonic()
+        with Lease(str(path)):
+            assert time.monotonic() - began < 1
+
+
+def test_a_holder_that_is_a_zombie_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "lease.json"
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        lease_of(path, pid=child.pid, started=start_of(child.pid))
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        began = time.monotonic()
+        with Lease(str(path)):
+            assert time.monotonic() - began < 1
+
+
+def test_a_beat_in_the_future_is_watched(tmp_path: Path) -> None:
+    """The clock was set back, and the id of the holder was given to another process."""
+    path = tmp_path / "lease.json"
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        lease_of(path, pid=child.pid, started=None, beat=time.time() + 86_400)
+        with Lease(str(path), silent_s=1):
+            pass
+        child.kill()
