@@ -26,14 +26,19 @@ def inside_job() -> bool:
 
 
 def check_address() -> None:
-    """Check, before anything is done, that RAY_ADDRESS is not the address for jobs.
+    """Check, before anything is done, that RAY_ADDRESS is not the address for jobs, and that something answers there.
 
     Raises:
-        ConfigError: it is.
+        ConfigError: it is the address for jobs.
+        ClusterError: nothing answers at HOST:PORT.
     """
     address = os.environ.get("RAY_ADDRESS", "")
     if address.startswith("http"):
         raise ConfigError(f"RAY_ADDRESS={address} takes jobs: use `ray job submit`, or unset it to run on this machine")
+    try:
+        _knock(address)
+    except (OSError, ValueError) as error:
+        raise _not_joined(address, error) from error
 
 
 def refuse_relative(path: str) -> None:
@@ -94,10 +99,14 @@ def _join(address: str) -> Any:
             f"RAY_ADDRESS={address} refuses the token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the cluster's own"
         ) from error
     except (RayError, OSError, RuntimeError, ValueError) as error:
-        raise ClusterError(
-            f"RAY_ADDRESS={address}: no cluster joined ({_first_line(error)}); name HOST:PORT of "
-            "its head, with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN where it asks for one; unset it for this machine"
-        ) from error
+        raise _not_joined(address, error) from error
+
+
+def _not_joined(address: str, error: Exception) -> ClusterError:
+    return ClusterError(
+        f"RAY_ADDRESS={address}: no cluster joined ({_first_line(error)}); name HOST:PORT of its head, with "
+        "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN where it asks for one; unset it for this machine"
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -33,7 +33,7 @@ class DataInfo(_Document):
 class Manifest(_Document):
     """`manifest.json`: configuration, data, versions, seeds and durations of a study."""
 
-    study: str = "unnamed"
+    study: str
     """Name of the preset."""
     created: str = "not recorded"
     config: dict[str, Any] = {}
@@ -98,10 +98,16 @@ def read_manifest(folder: str, path: str) -> Manifest:
     """Read the manifest at `path` of a results folder.
 
     Raises:
-        ResultsError: it is missing or damaged.
+        ResultsError: it is missing or damaged, or it is not the manifest of a study.
     """
     try:
-        return Manifest.model_validate(read_json(path))
+        values = read_json(path)
+        if isinstance(values, dict) and "study" not in values:
+            raise ResultsError(
+                f"{folder} is no results folder: its manifest.json names no study, as that of a store; name the folder "
+                "study.run wrote"
+            )
+        return Manifest.model_validate(values)
     except (OSError, InputError) as error:
         raise ResultsError(
             f"{folder} is no results folder: no readable manifest.json in it; name the folder study.run wrote"

@@ -6,7 +6,7 @@ import ray
 from renalnet.config import parse
 from renalnet.errors import ClusterError, ConfigError
 from study.config.sections import ResourceConfig, StudyConfig
-from study.execution.connection import connected
+from study.execution.connection import check_address, connected
 from study.execution.slots import find_slots
 
 
@@ -46,3 +46,11 @@ def test_an_address_without_a_cluster_is_refused(monkeypatch: pytest.MonkeyPatch
         connected(),
     ):
         pass
+
+
+def test_a_silent_address_is_refused_before_anything_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    with pytest.raises(ClusterError, match=r"^RAY_ADDRESS=127\.0\.0\.1:9: no cluster joined"):
+        check_address()
+    monkeypatch.delenv("RAY_ADDRESS")
+    check_address()

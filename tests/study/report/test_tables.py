@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from support.fake_results import CASES, MARKUP_CASE, SHAPE, trial_rows, write_rows
 
+from renalnet.data.store.reader import Store
 from renalnet.errors import ResultsError
 from study.records.content import load_results, load_view
 from study.records.results import Results
@@ -44,8 +45,15 @@ def test_a_folder_without_manifest_is_refused(tmp_path: Path) -> None:
         load_results(Results(str(tmp_path)))
 
 
+def test_a_store_is_no_results_folder(ball_store: Store) -> None:
+    with pytest.raises(
+        ResultsError, match=r"is no results folder: its manifest\.json names no study, as that of a store"
+    ):
+        load_results(Results(ball_store.path))
+
+
 def test_a_manifest_of_wrong_types_names_the_key(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text(json.dumps({"durations_s": {"search": "long"}}))
+    (tmp_path / "manifest.json").write_text(json.dumps({"study": "quick", "durations_s": {"search": "long"}}))
     with pytest.raises(ResultsError, match=r"durations_s\.search"):
         load_results(Results(str(tmp_path)))
 
