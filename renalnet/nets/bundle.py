@@ -1,15 +1,19 @@
 """Model bundles: the weights as safetensors, and beside them a JSON file with the configuration and a checksum."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from renalnet.errors import CheckpointError
+from renalnet.errors import CheckpointError, InputError
 from renalnet.nets.tensor_file import Tensors, decode, digest_of, encode
 from renalnet.runtime import storage
 
 MODEL_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
+CONFIG_DIGEST = "config_sha256"
+"""Key of the checksum of all other values of the configuration."""
 NUM_MEMBERS = "num_members"
 """Key of the number of networks of an ensemble in the configuration of its bundle; absent for a single network."""
 
@@ -18,8 +22,9 @@ def save_model(folder: str | Path, tensors: Tensors, config: dict[str, Any]) -> 
     """Write a model bundle: the weights, and the configuration that is needed to build and use the network."""
     content = encode(tensors)
     storage.write_bytes(storage.join(folder, MODEL_FILE), content)
+    about = {"sha256": digest_of(content), **config}
     # Last, because readers open it first: until then it is missing, or its checksum does not match the weights.
-    storage.write_json(storage.join(folder, CONFIG_FILE), {"sha256": digest_of(content), **config})
+    storage.write_json(storage.join(folder, CONFIG_FILE), {**about, CONFIG_DIGEST: _digest(about)})
 
 
 def load_model(folder: str | Path) -> tuple[Tensors, dict[str, Any]]:
@@ -75,9 +80,22 @@ def _read_config(folder: str | Path) -> dict[str, Any]:
         config: dict[str, Any] = storage.read_json(storage.join(folder, CONFIG_FILE))
     except FileNotFoundError as error:
         raise _no_model(folder) from error
-    if not isinstance(config, dict) or "sha256" not in config:
+    except InputError as error:
+        raise CheckpointError(f"{error}") from error
+    if not isinstance(config, dict) or not isinstance(config.get("sha256"), str):
         raise CheckpointError(f"{folder}/{CONFIG_FILE} states no sha256 of {MODEL_FILE}; name another bundle")
+    # Bundles of earlier versions have no checksum of their configuration.
+    if CONFIG_DIGEST in config and config.pop(CONFIG_DIGEST) != _digest(config):
+        raise CheckpointError(
+            f"{folder}/{CONFIG_FILE} differs from its checksum: it was edited or damaged; restore it, or name another "
+            "bundle"
+        )
     return config
+
+
+def _digest(values: dict[str, Any]) -> str:
+    """Return a hash of JSON values; it does not depend on the order of keys or on white space in a file."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _no_model(folder: str | Path) -> CheckpointError:

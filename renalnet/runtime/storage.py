@@ -183,7 +183,7 @@ def read_json(path: str | Path) -> Any:
     """
     try:
         return json.loads(read_bytes(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not readable JSON ({error}); restore it or start in a new folder") from error
 
 

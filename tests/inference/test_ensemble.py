@@ -12,8 +12,14 @@ from renalnet.data.store.manifest import Normalisation
 from renalnet.errors import CheckpointError
 from renalnet.inference.pipeline import load_bundle, load_ensemble, vote_roi
 from renalnet.nets import build_net
-from renalnet.nets.bundle import CONFIG_FILE, copy_models, load_model, member_folders, model_digest, save_model
-from renalnet.runtime import storage
+from renalnet.nets.bundle import (
+    MODEL_FILE,
+    copy_models,
+    load_model,
+    member_folders,
+    model_digest,
+    save_model,
+)
 from renalnet.types import LabelArray
 
 STITCH = StitchConfig(tile=(8, 16, 16), stride=(4, 8, 8))
@@ -93,7 +99,7 @@ def test_an_ensemble_of_another_label_set_has_its_classes(tiny_train: TrainConfi
 
 
 def test_a_damaged_member_is_not_copied(members: list[str], tmp_path: Path) -> None:
-    config = storage.read_json(Path(members[1]) / CONFIG_FILE)
-    storage.write_json(Path(members[1]) / CONFIG_FILE, {**config, "sha256": "0"})
+    path = Path(members[1]) / MODEL_FILE
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(CheckpointError, match=r"member-1/model\.safetensors does not match its checksum"):
         copy_models(members, tmp_path / "best", {})

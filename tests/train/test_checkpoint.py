@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,36 @@ def test_damaged_model_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(CheckpointError, match="does not match its checksum"):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"epoch": 5}, {"more": 1}])
+def test_an_edited_configuration_is_refused(tmp_path: Path, change: dict[str, int]) -> None:
+    save_model(tmp_path, {"w": torch.arange(3.0)}, {"epoch": 4, "shape": (1, 2), "rate": 0.1})
+    path = tmp_path / "config.json"
+    known = json.loads(path.read_text())
+    path.write_text(json.dumps(dict(reversed(known.items()))))  # order and white space carry no value
+    assert load_model(tmp_path)[1]["shape"] == [1, 2]
+    path.write_text(json.dumps({**known, **change}))
+    with pytest.raises(CheckpointError, match=r"config\.json differs from its checksum: it was edited or damaged"):
+        load_model(tmp_path)
+
+
+def test_a_configuration_of_an_earlier_version_has_no_checksum(tmp_path: Path) -> None:
+    save_model(tmp_path, {"w": torch.arange(3.0)}, {"epoch": 4})
+    path = tmp_path / "config.json"
+    known = json.loads(path.read_text())
+    del known["config_sha256"]
+    path.write_text(json.dumps(known))
+    assert load_model(tmp_path)[1]["epoch"] == 4
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"sha256": 1}', "[" * 100_000, "\0", ""])
+def test_what_is_no_configuration_is_one_error(tmp_path: Path, text: str) -> None:
+    save_model(tmp_path, {"w": torch.arange(3.0)}, {})
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(CheckpointError) as caught:
+        load_model(tmp_path)
+    assert "config.json" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_missing_model_is_named(tmp_path: Path) -> None:
