@@ -22,6 +22,8 @@ MIN_SLICES: Final = 8
 """Fewest slices that a scan is cut to; 48 mm, less than half a kidney."""
 _CUT_SHARE: Final = 0.5
 """Share of examples whose field of view is cut along z, as scans that end at or within a kidney."""
+_AT_KIDNEY_SHARE: Final = 0.5
+"""Share of these examples whose slices are chosen to hold one with a kidney."""
 _NARROW_SHARE: Final = 0.3
 """Share of examples whose field of view is cut in-plane, as reconstructions around the spine."""
 DISORIENTED_SHARE: Final = 0.14
@@ -87,7 +89,7 @@ def _with_other_intensities(image: Tensor, rng: np.random.Generator) -> Tensor:
 def _cut(image: Tensor, labels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Return the example with a smaller field of view in some of the draws; the rest is air."""
     keep = torch.zeros_like(labels, dtype=torch.bool)
-    slices = _range(labels.shape[0], MIN_SLICES, _CUT_SHARE, rng)
+    slices = _slab(labels, rng)
     rows = _range(labels.shape[1], 36, _NARROW_SHARE, rng)
     columns = _range(labels.shape[2], 44, _NARROW_SHARE, rng)
     keep[slices, rows, columns] = True
@@ -121,6 +123,22 @@ def _fitted(image: Tensor) -> Tensor:
     target = tuple(slice((b - n) // 2, (b - n) // 2 + n) for b, n in zip(EXAMPLE_SHAPE, sizes, strict=True))
     fitted[(slice(None), *target)] = image[(slice(None), *source)]
     return fitted
+
+
+def _slab(labels: Tensor, rng: np.random.Generator) -> slice:
+    """Return the slices of a scan that ends at or within a kidney, or all slices."""
+    if rng.random() > _CUT_SHARE:
+        return slice(None)
+    size = labels.shape[0]
+    # Thin slabs are as frequent as thick ones, and half of all hold a slice with a kidney; drawn evenly, hardly any
+    # thin slab would.
+    length = round(math.exp(rng.uniform(math.log(MIN_SLICES), math.log(size))))
+    first = int(rng.integers(0, size - length + 1))
+    kidney = torch.nonzero(labels.any(dim=(1, 2)))[:, 0].tolist()
+    if kidney and rng.random() < _AT_KIDNEY_SHARE:
+        first = int(rng.choice(kidney)) - int(rng.integers(0, length))
+    first = min(max(first, 0), size - length)
+    return slice(first, first + length)
 
 
 def _range(size: int, least: int, share: float, rng: np.random.Generator) -> slice:

@@ -8,7 +8,7 @@ from support.coarse_scans import a_scan
 from renalnet.data.images.volume import Grid, Volume
 from renalnet.localiser import examples
 from renalnet.localiser.coarse_scan import coarse_grid, coarse_scan, scaled
-from renalnet.localiser.examples import EXAMPLE_SHAPE, draw_batch, draw_example
+from renalnet.localiser.examples import EXAMPLE_SHAPE, MIN_SLICES, draw_batch, draw_example
 
 
 def test_scaling_by_hand() -> None:
@@ -68,3 +68,18 @@ def test_a_disoriented_scan_has_no_kidney(monkeypatch: pytest.MonkeyPatch) -> No
     images, labels = draw_batch([a_scan()], 8, np.random.default_rng(0))
     assert not labels.any()
     assert images.shape == (8, 1, *EXAMPLE_SHAPE)
+
+
+def test_thin_slabs_with_a_kidney_are_frequent() -> None:
+    """A scan may have few slices; at 5 mm, eleven of them are nine voxels of 6 mm."""
+    labels = torch.zeros(EXAMPLE_SHAPE, dtype=torch.int64)
+    labels[20:30, 20:30, 20:30] = 1
+    image = torch.zeros(1, *EXAMPLE_SHAPE)
+    generator = np.random.default_rng(0)
+    thin = 0
+    for _ in range(400):
+        cut, rest = examples._cut(image, labels, generator)
+        slices = torch.nonzero((cut[0] > -1).any(dim=2).any(dim=1))[:, 0]
+        assert MIN_SLICES <= len(slices) <= EXAMPLE_SHAPE[0] and slices[-1] - slices[0] == len(slices) - 1
+        thin += len(slices) < 16 and bool(rest.any())
+    assert 40 < thin < 110  # half of the examples are cut, a third of these to so few slices, most with a kidney
