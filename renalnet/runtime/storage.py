@@ -119,7 +119,7 @@ def list_names(path: str | Path) -> list[str]:
 def read_bytes(path: str | Path) -> bytes:
     """Return the content of a file. Raises FileNotFoundError if there is none."""
     filesystem, inner = resolve(path)
-    # A stream would read 64 KiB at a time, and an object that is replaced meanwhile would be read half old, half new.
+    # A stream would send several requests, and an object that is replaced meanwhile would be read half old, half new.
     with filesystem.open_input_file(inner) as file:
         return bytes(file.read_at(file.size(), 0))
 
