@@ -93,7 +93,7 @@ def phantom(labels: LabelSet = KIDNEY_TUMOR) -> StudyConfig:
         prepare=presets.prepare_phantom(labels),
         train=train,
         # The first trial takes the values of `train`, which must be a point of the space.
-        space=SpaceConfig(kernel_sets=(train.net.ppm_kernels,)),
+        space=SpaceConfig(kernel_sets=(train.net.ppm_kernels,), tumor_weight=(0.5, 2.0), background_weight=(0.5, 1.0)),
         search=SearchConfig(num_trials=1, baselines=(), scheduler="none"),
         # The only trial would otherwise leave the second processor idle.
         resources=ResourceConfig(cpus_per_trial=2),
