@@ -92,7 +92,7 @@ def phantom(labels: LabelSet = KIDNEY_TUMOR) -> TrainConfig:
         ),
         stitch=StitchConfig(tile=(32, 50, 50), stride=(16, 25, 25)),
         epochs=9,
-        steps_per_epoch=700,
+        steps_per_epoch=1000,
     )
 
 
@@ -122,7 +122,7 @@ def prepare_phantom(labels: LabelSet = KIDNEY_TUMOR) -> PrepareConfig:
         test_share=0.1,
         localiser_start="random",
         localiser_phantoms=240,
-        localiser_steps=1200,
+        localiser_steps=1600,
     )
 
 
