@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from renalnet.data.dicom.file import dicom_errors_reported, is_dicom, read_dicom
+from renalnet.data.dicom.file import dicom_errors_reported, has_dicom_ending, is_dicom, read_dicom
 from renalnet.data.dicom.folders import files_below
 from renalnet.data.dicom.slices import Slice
 from renalnet.errors import InputError
@@ -124,8 +124,8 @@ class DicomFolder:
 
 
 def contains_dicom(folder: Path) -> bool:
-    """Whether a folder or one of its subfolders contains a DICOM file."""
-    return any(is_dicom(path) for path in files_below(folder))
+    """Whether a folder or one of its subfolders contains a DICOM file, or a file with the ending of one."""
+    return any(has_dicom_ending(path) or is_dicom(path) for path in files_below(folder))
 
 
 def list_images(folder: Path, *, nested: bool = True) -> DicomFolder:
@@ -146,7 +146,7 @@ def read_image(path: Path) -> DicomImage | None:
         InputError: the file starts like a DICOM file or has its ending, but cannot be read.
     """
     if not is_dicom(path):
-        if path.suffix.lower() == ".dcm":
+        if has_dicom_ending(path):
             raise InputError(f"{path}: has the ending of DICOM but not its content; copy it again or remove it")
         return None
     return read_dicom(path, lambda dataset: _described(path, dataset), _HEADER_TAGS)
