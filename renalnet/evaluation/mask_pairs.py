@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
+import numpy as np
+
 from renalnet.config import LabelSet
-from renalnet.data.cases.placing import common_grid, placed
+from renalnet.data.cases.placing import common_grid, placed, turned
 from renalnet.data.images.grid import Grid, Volume, grid_difference
 from renalnet.data.images.mask_files import read_source_mask
 from renalnet.data.images.slicer_segmentation import has_segments
-from renalnet.data.images.volume import canonical
 from renalnet.errors import InputError
 
 
@@ -30,7 +31,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class ReadPair:
-    """The masks of a case in canonical geometry, on one grid, uint8 (z, y, x)."""
+    """The masks of a case on one grid, uint8 (z, y, x) for axes in any order and direction."""
 
     truth: Volume
     pred: Volume
@@ -39,23 +40,27 @@ class ReadPair:
 
 
 def read_pair(pair: Pair) -> ReadPair:
-    """Read the masks of a case. A segmentation that 3D Slicer has cropped is put in its place in the other mask's grid.
+    """Read the masks of a case on the voxels of their files, without resampling.
+
+    A segmentation that 3D Slicer has cropped is put in its place in the other mask's grid.
 
     Raises:
-        InputError: a mask cannot be read; the grids differ, other than by the extent of a segmentation of 3D Slicer; or
-            a cropped segmentation has labelled voxels outside of the other mask's grid.
+        InputError: a mask cannot be read; the grids differ, other than by the extent of a segmentation of 3D Slicer or
+            by the order and direction of the axes; or a cropped segmentation has labelled voxels outside of the other
+            mask's grid.
     """
     truth = read_source_mask(pair.truth, pair.labels)
     pred = read_source_mask(pair.pred, pair.labels)
-    read = _placed(pair, truth, pred) if has_segments(pair.truth) or has_segments(pair.pred) else ReadPair(truth, pred)
-    read = ReadPair(canonical(read.truth, is_label=True), canonical(read.pred, is_label=True), read.is_placed)
-    difference = grid_difference(read.pred.grid, read.truth.grid)
-    # Masks are never resampled here, since that would change what is measured.
+    if has_segments(pair.truth) or has_segments(pair.pred):
+        return _placed(pair, truth, pred)
+    pred = turned(pred, truth.grid)
+    difference = grid_difference(pred.grid, truth.grid)
+    # Resampling would change what is measured.
     if difference:
         raise InputError(
             f"{pair.pred}: grid differs from that of {pair.truth} ({difference}); resample it onto that grid"
         )
-    return read
+    return ReadPair(truth, Volume(np.ascontiguousarray(pred.array), pred.grid))
 
 
 def _placed(pair: Pair, truth: Volume, pred: Volume) -> ReadPair:
