@@ -70,7 +70,7 @@ def test_what_cannot_be_read_is_listed_and_stops_no_other(bundle: str, tmp_path:
     """
     scans = tmp_path / "scans"
     write_folder(scans)
-    for name in ("loose.dcm", "folder/notes.DCM", "bert/ct/more.dcm"):
+    for name in ("content.dcm", "folder/notes.DCM", "bert/ct/more.dcm"):
         (scans / name).parent.mkdir(exist_ok=True)
         (scans / name).write_text("no DICOM")
     (scans / "unreadable").mkdir()
@@ -81,7 +81,7 @@ def test_what_cannot_be_read_is_listed_and_stops_no_other(bundle: str, tmp_path:
     failures = {job.scan.relative_to(tmp_path).as_posix(): predict_scan(job).failure for job in jobs}
     expected = {
         "empty": "holds no CT slices (no DICOM image",
-        "scans/loose.dcm": "loose.dcm: has the ending of DICOM but not its content; copy it again or remove it",
+        "scans/content.dcm": "content.dcm: has the ending of DICOM but not its content; copy it again or remove it",
         "scans/loose.nrrd": "",
         "scans/unreadable.nii": "unreadable.nii: not readable",
         "scans/anna": "",
