@@ -1,7 +1,7 @@
 """`renalnet evaluate`: the measures of predicted masks against true ones."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.console import Console
@@ -12,6 +12,9 @@ from renalnet.config import KIDNEY_TUMOR, label_set
 
 if TYPE_CHECKING:
     from renalnet.evaluation.table import Evaluation
+
+_MAX_NAMED: Final = 5
+"""Cases that a warning names."""
 
 
 def evaluate(
@@ -41,6 +44,20 @@ def evaluate(
     write_json(out, result)
     write_bytes(out.with_suffix(".csv"), as_csv(result))
     Console().print(_summary_table(result))
+    _print_placed(result)
+
+
+def _print_placed(result: "Evaluation") -> None:
+    placed = result.get("compared_in_place", [])
+    if placed:
+        named = ", ".join(placed[:_MAX_NAMED]) + (", …" if len(placed) > _MAX_NAMED else "")
+        line = (
+            f"{len(placed)} of {len(result['cases'])} cases ({named}): one mask covers a part of the other one's grid"
+        )
+        # The name of a case may hold square brackets, which rich reads as markup.
+        Console(stderr=True, soft_wrap=True, highlight=False).print(
+            f"warning: {line}, as 3D Slicer saves it; it was compared in place, with background around it", markup=False
+        )
 
 
 def _summary_table(result: "Evaluation") -> Table:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from renalnet.config import KIDNEY_TUMOR, LabelSet
-from renalnet.data.images.mask_files import find_masks, read_mask
-from renalnet.data.images.volume import grid_difference
+from renalnet.data.images.mask_files import find_masks
 from renalnet.errors import InputError
+from renalnet.evaluation.mask_pairs import Pair, read_pair
 from renalnet.evaluation.rows import LabelMeasures
 from renalnet.evaluation.table import Evaluation, evaluation, measure
 from renalnet.runtime.csv_text import to_csv
@@ -19,24 +19,20 @@ _MAX_NAMED: Final = 5
 
 
 @dataclass(frozen=True)
-class Pair:
-    """The mask files of a case."""
+class MeasuredPair:
+    """The measures of a case."""
 
-    truth: Path
-    """File of the true mask."""
-    pred: Path
-    """File of the predicted mask."""
-    labels: LabelSet
-    """Meaning of the masks' values."""
-
-    def __str__(self) -> str:
-        return str(self.pred)
+    rows: list[LabelMeasures]
+    is_placed: bool
+    """Whether one mask covers only a part of the other one's grid."""
 
 
 def evaluate_folders(
     truth: str | Path, pred: str | Path, pool: JobPool | None = None, *, labels: LabelSet = KIDNEY_TUMOR
 ) -> Evaluation:
     """Measure each mask of `pred` against the mask of the same name in `truth`.
+
+    A segmentation that 3D Slicer has cropped is compared in its place, with background around it.
 
     Args:
         truth: folder of true masks.
@@ -55,8 +51,12 @@ def evaluate_folders(
     _require_partners(pred_masks.keys(), truth, true_masks.keys())
     cases = sorted(true_masks)
     pairs = [Pair(true_masks[case], pred_masks[case], labels) for case in cases]
-    measured = pool.map(measure_pair, pairs) if pool else map(measure_pair, pairs)
-    return evaluation(dict(zip(cases, measured, strict=True)), labels)
+    measured = dict(zip(cases, pool.map(measure_pair, pairs) if pool else map(measure_pair, pairs), strict=True))
+    found = evaluation({case: one.rows for case, one in measured.items()}, labels)
+    compared = [case for case, one in measured.items() if one.is_placed]
+    if compared:
+        found["compared_in_place"] = compared
+    return found
 
 
 def _require_partners(wanted: Set[str], folder: Path, there: Set[str]) -> None:
@@ -78,14 +78,8 @@ def as_csv(result: Evaluation) -> bytes:
     return to_csv(rows)
 
 
-def measure_pair(pair: Pair) -> list[LabelMeasures]:
+def measure_pair(pair: Pair) -> MeasuredPair:
     """Read and measure a case. Raises InputError where its masks cannot be read or compared."""
-    true_mask = read_mask(pair.truth, pair.labels)
-    pred_mask = read_mask(pair.pred, pair.labels)
-    difference = grid_difference(pred_mask.grid, true_mask.grid)
-    # Masks are never resampled here, since that would change what is measured.
-    if difference:
-        raise InputError(
-            f"{pair.pred}: grid differs from that of {pair.truth} ({difference}); resample it onto that grid"
-        )
-    return measure(true_mask.array, pred_mask.array, true_mask.grid.spacing_mm, pair.labels)
+    read = read_pair(pair)
+    rows = measure(read.truth.array, read.pred.array, read.truth.grid.spacing_mm, pair.labels)
+    return MeasuredPair(rows, read.is_placed)

@@ -142,6 +142,8 @@ class Evaluation(TypedDict):
     """Tumor detection over all cases."""
     other_lesions: NotRequired[dict[str, DetectionEntry]]
     """Detection of each other lesion by its name; only where the label set has one."""
+    compared_in_place: NotRequired[list[str]]
+    """Cases in which one mask covers only a part of the other one's grid; only where there are any."""
 
 
 def evaluation(cases: Mapping[str, Sequence[LabelMeasures]], labels: LabelSet, *, seed: int = 0) -> Evaluation:

@@ -73,13 +73,21 @@ def list_jobs(
     assignments: Sequence[str] = (),
     formats: tuple[str, ...] | None = None,
 ) -> list[ScanJob]:
-    """Return a job for each scan under the paths. Raises InputError for no scan or two scans of one name."""
-    scans = [scan for path in paths for scan in find_scans(path, series=series)]
+    """Return a job for each scan under the paths. Raises InputError for two scans of one name."""
+    scans = [scan for path in paths for scan in _scans_at(path, series)]
     stems = [storage.join(out, name) for name in scan_names(scans)]
     return [
         ScanJob(scan, stem, model, series, phase, tuple(assignments), formats)
         for scan, stem in zip(scans, stems, strict=True)
     ]
+
+
+def _scans_at(path: Path, series: str | None) -> list[Path]:
+    """Return the scans at a path. A folder without a scan counts as one, whose job reports that."""
+    try:
+        return find_scans(path, series=series)
+    except InputError:
+        return [path]
 
 
 def scan_names(scans: Sequence[Path]) -> list[str]:

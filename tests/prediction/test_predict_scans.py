@@ -3,8 +3,6 @@
 import subprocess
 import sys
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,52 +11,30 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 from support import commands
+from support.bundles import ROI, make_bundle
 from support.dicom_files import write_series
 from typer import Exit
 
 from renalnet.commands.predict import print_reports
-from renalnet.config import KIDNEY_TUMOR, NetConfig, PhantomConfig, PrepareConfig, StitchConfig, TrainConfig
+from renalnet.config import KIDNEY_TUMOR, PhantomConfig, PrepareConfig
 from renalnet.data.cases.layouts import find_scans
 from renalnet.data.cases.loading import load_scan
 from renalnet.data.dicom.segmentation import read_segmentation
-from renalnet.data.images.grid import Grid
 from renalnet.data.images.volume import Volume, grid_difference, read_volume, write_volume
-from renalnet.data.localise.atlas import ATLAS_FILE, Atlas, atlases_to_bytes, make_atlas
+from renalnet.data.localise.atlas import make_atlas
 from renalnet.data.phantom import paint_abdomen
-from renalnet.data.store.manifest import Normalisation
 from renalnet.errors import ConfigError, InputError
-from renalnet.nets import build_net
-from renalnet.nets.bundle import save_model
 from renalnet.prediction.formats import FORMATS, parse_formats
 from renalnet.prediction.predictor import load_predictor
 from renalnet.prediction.scan_jobs import ScanJob, ScanReport, list_jobs, predict_scan
 from renalnet.runtime import storage
 from renalnet.types import HuArray
 
-ROI = Grid.axis_aligned((24, 40, 44), (3.0, 2.0, 2.0))
-"""As small as an ROI that is already cut, so that no kidney is searched for."""
-
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
     """For ROIs that are already cut."""
     return make_bundle(tmp_path_factory.mktemp("bundle"), [])
-
-
-def make_bundle(folder: Path, atlases: Sequence[Atlas]) -> str:
-    """Return an untrained network that labels some voxels kidney and some tumor."""
-    stitch = StitchConfig(tile=(16, 32, 32), stride=(8, 16, 16))
-    train = TrainConfig(net=NetConfig(width=4, ppm_kernels=(1, 2)), stitch=stitch, precision="float32")
-    final = {"crf": {"iterations": 0}, "stitch": stitch.model_dump(mode="json")}
-    config = {
-        "train": train.model_dump(mode="json"),
-        "normalisation": asdict(Normalisation(-200, 500, 0.3)),
-        "roi": PrepareConfig(spacing_mm=(3.0, 2.0, 2.0)).model_dump(mode="json"),
-        "final": final,
-    }
-    save_model(folder, dict(build_net(train.net, train.labels).state_dict()), config)
-    storage.write_bytes(storage.join(folder, ATLAS_FILE), atlases_to_bytes(atlases))
-    return str(folder)
 
 
 def image(seed: int = 0) -> HuArray:
@@ -85,6 +61,39 @@ def test_the_scans_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty: holds no scan"):
         find_scans(tmp_path / "empty")
+
+
+def test_what_cannot_be_read_is_listed_and_stops_no_other(bundle: str, tmp_path: Path) -> None:
+    """A `.dcm` file without DICOM content, alone, in a folder of its own and among slices; and files that no one reads.
+
+    Reading of /proc/self/mem fails from its first byte on.
+    """
+    scans = tmp_path / "scans"
+    write_folder(scans)
+    for name in ("content.dcm", "folder/notes.DCM", "bert/ct/more.dcm"):
+        (scans / name).parent.mkdir(exist_ok=True)
+        (scans / name).write_text("no DICOM")
+    (scans / "unreadable").mkdir()
+    (scans / "unreadable" / "IM0001").symlink_to("/proc/self/mem")
+    (scans / "unreadable.nii").symlink_to("/proc/self/mem")
+    (tmp_path / "empty").mkdir()
+    jobs = list_jobs([tmp_path / "empty", scans, tmp_path / "none.nii"], bundle, str(tmp_path / "out"))
+    failures = {job.scan.relative_to(tmp_path).as_posix(): predict_scan(job).failure for job in jobs}
+    expected = {
+        "empty": "holds no CT slices (no DICOM image",
+        "scans/content.dcm": "content.dcm: has the ending of DICOM but not its content; copy it again or remove it",
+        "scans/loose.nrrd": "",
+        "scans/unreadable.nii": "unreadable.nii: not readable",
+        "scans/anna": "",
+        "scans/bert": "more.dcm: has the ending of DICOM but not its content",
+        "scans/case_7/imaging.nii.gz": "",
+        "scans/folder": "notes.DCM: has the ending of DICOM but not its content",
+        "scans/unreadable": "IM0001: not readable (Input/output error)",
+        "none.nii": "no such file",
+    }
+    assert list(failures) == list(expected)
+    for scan, words in expected.items():
+        assert words in failures[scan] and "\n" not in failures[scan] and bool(failures[scan]) == bool(words), scan
 
 
 def run(module: str, *words: str) -> subprocess.CompletedProcess[str]:

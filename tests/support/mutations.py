@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.random import Generator
 
-from renalnet.config import PrepareConfig, TrainConfig, parse, read_file
+from renalnet.config import KIDNEY_TUMOR, PrepareConfig, TrainConfig, parse, read_file
 from renalnet.data.cases.loading import ScanCase, load_case, load_scan
 from renalnet.data.cases.splits import read_splits_file
-from renalnet.data.images.volume import Volume
+from renalnet.data.images.mask_files import read_source_mask
+from renalnet.data.images.volume import Grid, Volume, canonical
 from renalnet.data.store.reader import open_store
 from renalnet.errors import RenalnetError, StoreError
 
@@ -38,6 +39,8 @@ class Damaged:
 
     kind: str
     path: Path
+    grid: Grid | None = None
+    """Grid of the sound file, where damage must not change it in silence."""
 
 
 def truncate(content: bytes, rng: Generator) -> bytes:
@@ -102,7 +105,8 @@ def damaged_copy(good: Path, folder: Path, seed: int) -> bool:
     """Copy a file or folder and damage one of its files; return whether any bytes changed."""
     if good.is_file():
         shutil.copy(good, folder / good.name)
-        partners = [folder / partner.name for partner in good.parent.glob(f"{good.stem}.*raw*")]
+        found = [*good.parent.glob(f"{good.stem}.*raw*"), *good.parent.glob(f"{good.stem}.img")]
+        partners = [folder / partner.name for partner in found]
         for partner in partners:
             shutil.copy(good.parent / partner.name, partner)
         return mutate([folder / good.name, *partners][seed // 7 % (1 + len(partners))], seed)
@@ -114,7 +118,7 @@ def damaged_copy(good: Path, folder: Path, seed: int) -> bool:
 def outcome(damaged: Damaged) -> str:
     """Read a damaged file; return `refused: …`, `read`, or `fault: …` for anything else."""
     try:
-        return _READERS[damaged.kind](damaged.path) or "read"
+        return _READERS[damaged.kind](damaged.path) or _moved(damaged) or "read"
     except StoreError as error:
         return _refusal(error)
     except RenalnetError as error:
@@ -135,6 +139,29 @@ def _read_image(path: Path) -> str | None:
     if not (np.isfinite(source.spacing_xyz_mm).all() and min(source.spacing_xyz_mm) > 0):
         return f"fault: grid {source}"
     return _fault_of(volume, np.int16)
+
+
+def _moved(damaged: Damaged) -> str | None:
+    """Return a fault where a voxel is more than half a voxel from its place, or voxels are missing, without a note."""
+    if damaged.grid is None:
+        return None
+    volume, grid = load_scan(damaged.path)
+    same = grid.size_xyz == damaged.grid.size_xyz and distance_mm(grid, damaged.grid) <= 0.51 * min(grid.spacing_xyz_mm)
+    return None if same or volume.notes else f"fault: {grid} in silence"
+
+
+def distance_mm(one: Grid, other: Grid) -> float:
+    """Return how far the corners of two grids of one size are apart at most."""
+    corners = np.stack(np.meshgrid(*[(0, size - 1) for size in one.size_xyz]), axis=-1).reshape(-1, 3)
+    first, second = (
+        corners @ (np.array(grid.direction).reshape(3, 3) * grid.spacing_xyz_mm).T + grid.origin_xyz_mm
+        for grid in (one, other)
+    )
+    return float(np.linalg.norm(first - second, axis=1).max())
+
+
+def _read_label(path: Path) -> str | None:
+    return _fault_of(canonical(read_source_mask(path, KIDNEY_TUMOR), is_label=True), np.uint8)
 
 
 def _read_case(path: Path) -> str | None:
@@ -171,6 +198,7 @@ def _read_store(path: Path) -> None:
 _READERS: dict[str, Callable[[Path], str | None]] = {
     "image": _read_image,
     "case": _read_case,
+    "label": _read_label,
     "prepare": _read_prepare_config,
     "train": _read_train_config,
     "splits": _read_splits,

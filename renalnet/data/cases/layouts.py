@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 from renalnet.config import KIDNEY_TUMOR, LabelSet
 from renalnet.data.cases.findings import Code, Finding
-from renalnet.data.dicom.file import is_dicom
+from renalnet.data.dicom.file import has_dicom_ending, is_dicom
 from renalnet.data.dicom.folders import files_below
 from renalnet.data.dicom.headers import contains_dicom, list_images
 from renalnet.data.images.label_values import classes_of_segments
@@ -131,7 +131,8 @@ def find_scans(path: Path, *, series: str | None = None) -> list[Path]:
 
     A folder of scans contains image files, DICOM folders, or folders with `imaging.*` as in KiTS, two or more in all.
     Files with the name of a KiTS label map and segmentations of 3D Slicer are not scans. A folder of DICOM slices, in
-    subfolders or not, is a single scan, and so is any folder if `series` is given.
+    subfolders or not, is a single scan, and so is any folder if `series` is given. What looks like a scan but cannot be
+    read, such as a `.dcm` file without DICOM content, is listed, so that reading it reports that.
 
     Raises:
         InputError: the folder contains no scan.
@@ -139,9 +140,10 @@ def find_scans(path: Path, *, series: str | None = None) -> list[Path]:
     if not path.is_dir() or series is not None:
         return [path]
     with reading(path):
-        if any(is_dicom(file) for file in _visible(path) if file.is_file()):
+        files = [file for file in _visible(path) if file.is_file()]
+        if any(map(_is_readable_dicom, files)):
             return [path]
-        images = [file for file in _loose_images(path) if not _is_label(file)]
+        images = [file for file in files if _is_image(file)]
         found = [*images, *(scan for folder in _subfolders(path) if (scan := _scan_in(folder)))]
         if not found:
             raise InputError(f"{path}: holds no scan; name an image, a folder of DICOM slices, or a folder of scans")
@@ -149,15 +151,31 @@ def find_scans(path: Path, *, series: str | None = None) -> list[Path]:
     return [path] if len(found) == 1 and found[0].is_dir() else found
 
 
-def _is_label(file: Path) -> bool:
-    return image_stem(file.name) in _KITS_LABELS or has_segments(file)
+def _is_readable_dicom(file: Path) -> bool:
+    try:
+        return is_dicom(file)
+    except InputError:
+        return False
+
+
+def _is_image(file: Path) -> bool:
+    """Whether a file is an image by its name, and no label map."""
+    if has_dicom_ending(file):
+        return True
+    stem = image_stem(file.name)
+    return stem is not None and stem not in _KITS_LABELS and not has_segments(file)
 
 
 def _scan_in(folder: Path) -> Path | None:
-    images = _entries(folder, ("imaging",))[0].get("imaging", [])
-    if images:
-        return images[0]
-    return folder if contains_dicom(folder) else None
+    """Return the scan in a subfolder: an image, or the folder itself for a series and where it cannot be read."""
+    try:
+        with reading(folder):
+            images = _entries(folder, ("imaging",))[0].get("imaging", [])
+            if images:
+                return images[0]
+            return folder if contains_dicom(folder) else None
+    except InputError:
+        return folder
 
 
 def _single_layout(folder: Path, layouts: Mapping[str, FoundCases]) -> tuple[str, FoundCases]:

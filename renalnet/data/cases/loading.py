@@ -13,7 +13,7 @@ import numpy as np
 from renalnet.config import LabelSet
 from renalnet.data.cases.layouts import ScanCase, find_cases
 from renalnet.data.cases.placing import placed, turned
-from renalnet.data.dicom.file import is_dicom
+from renalnet.data.dicom.file import has_dicom_ending, is_dicom
 from renalnet.data.dicom.segmentation import read_segmentation, referenced_uids
 from renalnet.data.dicom.series import SeriesVolume, read_series
 from renalnet.data.images.hounsfield import AIR_HU, to_hounsfield
@@ -129,8 +129,9 @@ def load_scan(path: str | Path, *, series: str | None = None, phase: str | None 
 
 
 def is_series(path: Path) -> bool:
-    """Whether a scan is read as a DICOM series: it is a folder or a DICOM file."""
-    return path.is_dir() or (path.is_file() and image_stem(path.name) is None and is_dicom(path))
+    """Whether a scan is read as a DICOM series: it is a folder, or a DICOM file by its content or its ending."""
+    is_file = path.is_file() and image_stem(path.name) is None
+    return path.is_dir() or (is_file and (has_dicom_ending(path) or is_dicom(path)))
 
 
 def _is_segmentation(path: Path) -> bool:

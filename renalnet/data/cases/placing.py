@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from renalnet.data.images.grid import Grid, Volume, grid_difference
+from renalnet.data.images.grid import MAX_VOXELS, Grid, Volume, grid_difference
 from renalnet.data.images.resampling import shape_of, triple_of
 from renalnet.errors import InputError
 from renalnet.types import LabelArray
@@ -59,6 +59,29 @@ def placed(label: Volume, grid: Grid, where: object) -> LabelArray:
         )
     whole[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = inside
     return whole
+
+
+def common_grid(first: Grid, second: Grid, where: object) -> Grid:
+    """Return the smallest grid of the voxels of `first` that covers both grids.
+
+    Args:
+        first: a grid; the result has its voxels, and more of them where `second` extends beyond it.
+        second: a grid with axes in any order and direction.
+        where: name of the second grid's file in error messages.
+
+    Raises:
+        InputError: both together are larger than any scan.
+    """
+    ends = np.array([np.zeros(3), np.array(second.size_xyz) - 1])
+    corners = np.stack(np.meshgrid(*ends.T, indexing="ij"), axis=-1).reshape(-1, 3)
+    places_mm = np.array(second.origin_xyz_mm) + corners @ _steps(second).T
+    indices = np.rint(np.linalg.solve(_steps(first), (places_mm - first.origin_xyz_mm).T).T)
+    low = np.minimum(indices.min(axis=0), 0)
+    size = np.maximum(indices.max(axis=0), np.array(first.size_xyz) - 1) - low + 1
+    if size.prod() > MAX_VOXELS:
+        raise InputError(f"{where}: lies too far from the mask that it is compared with; name masks of one scan")
+    origin = np.array(first.origin_xyz_mm) + _steps(first) @ low
+    return Grid(shape_of(size), first.spacing_xyz_mm, triple_of(origin), first.direction)
 
 
 def _offset(part: Grid, grid: Grid, where: object) -> NDArray[np.int_]:

@@ -18,6 +18,7 @@ Value = TypeVar("Value")
 _PREAMBLE_BYTES: Final = 128
 _MAGIC: Final = b"DICM"
 _LIBRARIES: Final = ("pydicom", "highdicom")
+_ENDING: Final = ".dcm"
 _HEAD_BYTES: Final = 1024
 _BARE_GROUPS: Final = (2, 8)
 """Groups of the first element of files without the preamble: file meta information, or else identification."""
@@ -39,6 +40,11 @@ def is_dicom(path: Path) -> bool:
     with reading(path), path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     return head[_PREAMBLE_BYTES : _PREAMBLE_BYTES + len(_MAGIC)] == _MAGIC or _starts_with_elements(head)
+
+
+def has_dicom_ending(path: Path) -> bool:
+    """Whether a file is DICOM by its name, whatever it contains."""
+    return path.suffix.lower() == _ENDING
 
 
 def _starts_with_elements(head: bytes) -> bool:

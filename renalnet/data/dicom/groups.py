@@ -87,12 +87,25 @@ def choose_series(listing: DicomFolder, series: str | None, uids: Collection[str
     selected = next((chosen for chosen in (named, referred, volumes) if chosen), [])
     if len(selected) == 1:
         left_out = [one for one in found if selected == volumes and one not in volumes]
-        return _noted(selected[0], [f"series {one} was left out as a localizer" for one in left_out])
+        notes = [f"series {one} was left out as a localizer" for one in left_out]
+        return _noted(selected[0], [*notes, *_of_other_kinds(listing, selected[0])])
     listed = "; ".join(map(str, found[:_MAX_LISTED]))
     wanted = "" if series is None else f" and series '{series}' names {'several' if named else 'none'} of them"
     raise InputError(
         f"{listing.folder}: holds {len(found)} CT series{wanted}; choose one with --series NUMBER or UID: {listed}"
     )
+
+
+def _of_other_kinds(listing: DicomFolder, series: Series) -> list[str]:
+    """Return a note of the images that state the UID of a series and are no CT slices, such as a damaged slice."""
+    others = [
+        image
+        for image in listing.images
+        if image.series_uid == series.uid != "" and not (image.is_ct or image.is_localizer or image.is_segmentation)
+    ]
+    modalities = ", ".join(sorted({image.modality or "unknown" for image in others}))
+    images = "1 image" if len(others) == 1 else f"{len(others)} images"
+    return [f"{images} of its series left out, which are no CT slices (modality {modalities})"] if others else []
 
 
 def without_localizers(series: Series) -> Series:

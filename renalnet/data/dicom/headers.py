@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from renalnet.data.dicom.file import dicom_errors_reported, is_dicom, read_dicom
+from renalnet.data.dicom.file import dicom_errors_reported, has_dicom_ending, is_dicom, read_dicom
 from renalnet.data.dicom.folders import files_below
 from renalnet.data.dicom.slices import Slice
 from renalnet.errors import InputError
@@ -16,8 +16,9 @@ from renalnet.errors import InputError
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-# SOP classes (DICOM PS3.4): screenshots and scanned documents; binary segmentations and label maps.
+# SOP classes (DICOM PS3.4): screenshots and scanned documents; single CT slices; binary segmentations and label maps.
 _SECONDARY_CAPTURE: Final = "1.2.840.10008.5.1.4.1.1.7"
+_CT: Final = "1.2.840.10008.5.1.4.1.1.2"
 _SEGMENTATION: Final = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 _HEADER_TAGS: Final = [
     "SOPClassUID",
@@ -59,7 +60,13 @@ class DicomImage:
     @property
     def is_ct(self) -> bool:
         """Whether the image is a CT slice, and not a localizer, a screenshot or an image of another modality."""
-        return self.modality == "CT" and not self.is_localizer and not self.sop_class.startswith(_SECONDARY_CAPTURE)
+        is_slice = self.modality == "CT" or (not self.modality and self.sop_class == _CT)
+        return is_slice and not self.is_localizer and not self.sop_class.startswith(_SECONDARY_CAPTURE)
+
+    @property
+    def is_segmentation(self) -> bool:
+        """Whether the object is a DICOM segmentation."""
+        return self.sop_class in _SEGMENTATION
 
     @property
     def acquisition(self) -> str:
@@ -120,12 +127,12 @@ class DicomFolder:
     @property
     def segmentations(self) -> list[Path]:
         """Files that contain a DICOM segmentation object."""
-        return [image.path for image in self.images if image.sop_class in _SEGMENTATION]
+        return [image.path for image in self.images if image.is_segmentation]
 
 
 def contains_dicom(folder: Path) -> bool:
-    """Whether a folder or one of its subfolders contains a DICOM file."""
-    return any(is_dicom(path) for path in files_below(folder))
+    """Whether a folder or one of its subfolders contains a DICOM file, or a file with the ending of one."""
+    return any(has_dicom_ending(path) or is_dicom(path) for path in files_below(folder))
 
 
 def list_images(folder: Path, *, nested: bool = True) -> DicomFolder:
@@ -146,24 +153,30 @@ def read_image(path: Path) -> DicomImage | None:
         InputError: the file starts like a DICOM file or has its ending, but cannot be read.
     """
     if not is_dicom(path):
-        if path.suffix.lower() == ".dcm":
+        if has_dicom_ending(path):
             raise InputError(f"{path}: has the ending of DICOM but not its content; copy it again or remove it")
         return None
     return read_dicom(path, lambda dataset: _described(path, dataset), _HEADER_TAGS)
 
 
 def _described(path: Path, dataset: "Dataset") -> DicomImage | None:
-    if dataset.get("Modality") is None and dataset.get("SOPClassUID") is None:
+    modality = dataset.get("Modality")
+    sop_class = dataset.get("SOPClassUID")
+    if modality is None and sop_class is None:
+        if has_dicom_ending(path):
+            raise InputError(
+                f"{path}: damaged DICOM file (neither its kind nor its modality); copy it again or remove it"
+            )
         return None  # a DICOMDIR, the index of a disk
     # A CT without "Rows" is damaged and must be reported; other objects without pixels (reports, plans) are ignored.
-    if "Rows" not in dataset and dataset.get("Modality") != "CT":
+    if "Rows" not in dataset and modality != "CT" and sop_class != _CT:
         return None
     kinds = dataset.get("ImageType") or ()
     return DicomImage(
         path,
-        sop_class=str(dataset.get("SOPClassUID", "")),
+        sop_class=str(sop_class or ""),
         instance_uid=str(dataset.get("SOPInstanceUID") or ""),
-        modality=str(dataset.get("Modality", "")),
+        modality=str(modality or ""),
         is_localizer="LOCALIZER" in ([kinds] if isinstance(kinds, str) else list(kinds)),
         series_uid=str(dataset.get("SeriesInstanceUID") or ""),
         series_number="" if dataset.get("SeriesNumber") is None else str(dataset.SeriesNumber),

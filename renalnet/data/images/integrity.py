@@ -24,8 +24,11 @@ from renalnet.types import Shape
 Container: TypeAlias = Literal["raw", "gzip", "zlib"]
 
 _BLOCK_BYTES: Final = 1 << 18
-_MAX_TRAILING_BYTES: Final = 1 << 20
-"""Number of bytes that may follow the pixels inside compressed data. It bounds the work for a decompression bomb."""
+_MAX_TRAILING_BYTES: Final = 1 << 12
+"""Number of bytes that may follow the pixels, as padding. More are pixels of a size that the header does not state.
+
+It also bounds the work for a decompression bomb.
+"""
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,7 @@ def check_pixels(where: object, storage: PixelStorage, size: Sequence[int], voxe
         voxel_bytes: size of a voxel in bytes.
 
     Raises:
-        InputError: there are fewer bytes than voxels; compressed data are damaged, truncated or far longer than the
-            voxels.
+        InputError: there are fewer bytes than voxels, or far more; or compressed data are damaged or truncated.
     """
     num_promised = prod(size) * voxel_bytes
     # Raw data have no checksum. Only their length can be checked, which needs no reading.
@@ -114,6 +116,12 @@ def _check_length(where: object, size: Sequence[int], num_found: int, num_promis
         raise InputError(
             f"{where}: {max(num_found, 0)} bytes of pixels are too few for its size {format_size(size)}; "
             "copy or export it again"
+        )
+    if num_found > num_promised + _MAX_TRAILING_BYTES:
+        surplus = num_found - num_promised
+        raise InputError(
+            f"{where}: {surplus} bytes follow the pixels of its size {format_size(size)}, so its header states too few "
+            "voxels; copy or export it again"
         )
 
 

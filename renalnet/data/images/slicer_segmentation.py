@@ -19,11 +19,12 @@ from renalnet.config import LabelSet
 from renalnet.data.images.grid import Volume
 from renalnet.data.images.image_file import read_nrrd_layers
 from renalnet.data.images.label_values import class_of_segment_name, classes_of_segments
-from renalnet.data.images.text_header import nrrd_pairs
+from renalnet.data.images.text_header import nrrd_pairs, repeated_nrrd_keys
 from renalnet.errors import InputError
 
 _ENDINGS: Final = (".nrrd", ".nhdr")
 _KEY: Final = re.compile(r"Segment(\d{1,6})_ID")
+_ANY_KEY: Final = re.compile(r"Segment\d{1,6}_(ID|Name|LabelValue|Layer)")
 _UNNAMED: Final = re.compile(r"segment[ _]?\d*", re.IGNORECASE)
 """Names that Slicer gives to new segments."""
 _TERMINOLOGY: Final = "TerminologyEntry:"
@@ -56,7 +57,9 @@ def has_segments(path: Path) -> bool:
     False for a file that cannot be read, because reading it reports that.
     """
     try:
-        return path.name.lower().endswith(_ENDINGS) and path.is_file() and any(map(_KEY.fullmatch, nrrd_pairs(path)))
+        return (
+            path.name.lower().endswith(_ENDINGS) and path.is_file() and any(map(_ANY_KEY.fullmatch, nrrd_pairs(path)))
+        )
     except (InputError, OSError):
         return False
 
@@ -70,8 +73,8 @@ def read_slicer_segmentation(path: Path, labels: LabelSet, label_map: Mapping[in
     single voxel is an empty segmentation.
 
     Raises:
-        InputError: as `read_nrrd`; the file stores no label map; a segment is not in `label_map` and its name is not
-            that of a label; or a value belongs to no segment.
+        InputError: as `read_nrrd`; the file stores no label map, or a key twice; a segment is not in `label_map` and
+            its name is not that of a label; or a value belongs to no segment.
     """
     pairs = nrrd_pairs(path)
     _check_format(path, pairs)
@@ -92,6 +95,9 @@ def read_slicer_segmentation(path: Path, labels: LabelSet, label_map: Mapping[in
 
 
 def _check_format(path: Path, pairs: Mapping[str, str]) -> None:
+    repeated = repeated_nrrd_keys(path)
+    if repeated:
+        raise InputError(f"{path}: damaged segmentation (its header states '{repeated[0]:.40}' twice); save it again")
     if _LEGACY in pairs:
         raise InputError(f"{path}: segmentation of a version of 3D Slicer before 4.11; open it and save it again")
     stored = next((pairs[key] for key in _REPRESENTATIONS if key in pairs), "Binary labelmap")

@@ -5,6 +5,7 @@ definition of NRRD (teem.sourceforge.net/nrrd) and the fields that ITK documents
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isfinite
@@ -190,12 +191,24 @@ def _check_metaimage_geometry(fields: HeaderFields) -> None:
 def nrrd_pairs(path: Path) -> dict[str, str]:
     """Return the key/value pairs (`key:=value`) of an NRRD header, in UTF-8 where it is valid.
 
+    The last value counts where a key is repeated.
+
     Raises:
         InputError: the file is not NRRD.
     """
+    return dict(_nrrd_pairs(path))
+
+
+def repeated_nrrd_keys(path: Path) -> list[str]:
+    """Return the keys of the pairs that an NRRD header states more than once. Raises InputError as `nrrd_pairs`."""
+    counts = Counter(key for key, _ in _nrrd_pairs(path))
+    return [key for key, count in counts.items() if count > 1]
+
+
+def _nrrd_pairs(path: Path) -> list[tuple[str, str]]:
     with path.open("rb") as file:
         found = (line.partition(":=") for line in _nrrd_lines(file, path))
-        return {key: _unescaped(value) for key, separator, value in found if separator}
+        return [(key, _unescaped(value)) for key, separator, value in found if separator]
 
 
 def _unescaped(value: str) -> str:

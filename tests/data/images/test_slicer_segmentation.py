@@ -118,6 +118,19 @@ def test_files_that_contradict_themselves_are_refused(
         read_slicer_segmentation(path, KIDNEY_TUMOR, {})
 
 
+def test_a_damaged_key_changes_no_class_in_silence(tmp_path: Path) -> None:
+    """The value of the kidney stands in the place of that of the tumor, and the key by which a segment is known."""
+    path = write(tmp_path / "a.seg.nrrd", ("tumor", 1, 0), ("kidney", 2, 0))
+    path.write_bytes(path.read_bytes().replace(b"Segment1_LabelValue", b"Segment0_LabelValue"))
+    with pytest.raises(InputError, match="states 'Segment0_LabelValue' twice"):
+        read_slicer_segmentation(path, KIDNEY_TUMOR, {})
+    mask = [(values() == 1).astype(np.uint8)]
+    path = write_seg_nrrd(tmp_path / "one.seg.nrrd", mask, GRID, segment_pairs(("tumor", 1, 0)))
+    path.write_bytes(path.read_bytes().replace(b"Segment0_ID", b"Segment0_IE"))
+    with pytest.raises(InputError, match="value 1 of layer 0 belongs to no segment"):
+        read_source_mask(path, KIDNEY_TUMOR)
+
+
 def test_truncated_layers_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.seg.nrrd", ("tumor", 1, 0), ("kidney", 2, 1), layers=[values(), values()])
     path.write_bytes(path.read_bytes()[:-9])
