@@ -313,7 +313,7 @@ def _belongs_to_header(path: Path) -> bool:
 def _entry_name(path: Path) -> str | None:
     if path.is_dir():
         return path.name if contains_dicom(path) else None
-    if path.suffix.lower() == ".dcm" and is_dicom(path):
+    if has_dicom_ending(path) and is_dicom(path):
         return path.stem
     return image_stem(path.name)
 

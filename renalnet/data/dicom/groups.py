@@ -104,8 +104,8 @@ def _of_other_kinds(listing: DicomFolder, series: Series) -> list[str]:
         if image.series_uid == series.uid != "" and not (image.is_ct or image.is_localizer or image.is_segmentation)
     ]
     modalities = ", ".join(sorted({image.modality or "unknown" for image in others}))
-    images = "1 image" if len(others) == 1 else f"{len(others)} images"
-    return [f"{images} of its series left out, which are no CT slices (modality {modalities})"] if others else []
+    images = "1 image was" if len(others) == 1 else f"{len(others)} images were"
+    return [f"{images} left out of the series: no CT slice (modality {modalities})"] if others else []
 
 
 def without_localizers(series: Series) -> Series:

@@ -160,28 +160,33 @@ def read_image(path: Path) -> DicomImage | None:
 
 
 def _described(path: Path, dataset: "Dataset") -> DicomImage | None:
-    modality = dataset.get("Modality")
-    sop_class = dataset.get("SOPClassUID")
-    if modality is None and sop_class is None:
-        if has_dicom_ending(path):
-            raise InputError(
-                f"{path}: damaged DICOM file (neither its kind nor its modality); copy it again or remove it"
-            )
-        return None  # a DICOMDIR, the index of a disk
-    # A CT without "Rows" is damaged and must be reported; other objects without pixels (reports, plans) are ignored.
-    if "Rows" not in dataset and modality != "CT" and sop_class != _CT:
+    if not _has_image(path, dataset):
         return None
     kinds = dataset.get("ImageType") or ()
     return DicomImage(
         path,
-        sop_class=str(sop_class or ""),
+        sop_class=str(dataset.get("SOPClassUID") or ""),
         instance_uid=str(dataset.get("SOPInstanceUID") or ""),
-        modality=str(modality or ""),
+        modality=str(dataset.get("Modality") or ""),
         is_localizer="LOCALIZER" in ([kinds] if isinstance(kinds, str) else list(kinds)),
         series_uid=str(dataset.get("SeriesInstanceUID") or ""),
         series_number="" if dataset.get("SeriesNumber") is None else str(dataset.SeriesNumber),
         header=dataset,
     )
+
+
+def _has_image(path: Path, dataset: "Dataset") -> bool:
+    """Whether a file has, or should have, pixels. Raises InputError for a slice that lost its kind and modality."""
+    modality = dataset.get("Modality")
+    sop_class = dataset.get("SOPClassUID")
+    if modality is None and sop_class is None:
+        if has_dicom_ending(path):
+            raise InputError(
+                f"{path}: damaged DICOM file (it lacks SOPClassUID and Modality); copy it again or remove it"
+            )
+        return False  # a DICOMDIR, the index of a disk
+    # A CT without "Rows" is damaged and must be reported; other objects without pixels (reports, plans) are ignored.
+    return "Rows" in dataset or modality == "CT" or sop_class == _CT
 
 
 def _number(text: str) -> str:

@@ -104,6 +104,27 @@ def test_localizers_screenshots_and_other_files_are_ignored(tmp_path: Path, houn
     np.testing.assert_array_equal(load_scan(tmp_path)[0].array, hounsfield)
 
 
+def test_a_slice_that_lost_its_kind_is_not_left_out_in_silence(tmp_path: Path, hounsfield: NDArray[np.int16]) -> None:
+    last = write_series(tmp_path, hounsfield, GRID)[-1]
+    dataset = dcmread(last)
+    dataset.Modality = "OT"
+    dataset.save_as(last)
+    volume, _ = load_scan(tmp_path)
+    np.testing.assert_array_equal(volume.array, hounsfield[:-1])
+    assert volume.notes == ("1 image was left out of the series: no CT slice (modality OT)",)
+    del dataset.Modality
+    dataset.save_as(last)
+    np.testing.assert_array_equal(load_scan(tmp_path)[0].array, hounsfield)
+    del dataset.Rows
+    dataset.save_as(last)
+    with pytest.raises(InputError, match="it lacks Rows"):
+        load_scan(tmp_path)
+    del dataset.SOPClassUID
+    dataset.save_as(last)
+    with pytest.raises(InputError, match="it lacks SOPClassUID and Modality"):
+        load_scan(tmp_path)
+
+
 def test_folders_without_a_ct_are_refused(tmp_path: Path, hounsfield: NDArray[np.int16]) -> None:
     (tmp_path / "notes.txt").write_text("nothing here")
     with pytest.raises(InputError, match=r"no CT slices \(no DICOM image, 1 other files ignored\)"):
