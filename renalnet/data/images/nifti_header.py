@@ -280,7 +280,8 @@ def _qform(header: Any) -> NDArray[np.float64]:
     from scipy.spatial.transform import Rotation
 
     vector = np.asarray(header["quatern"], np.float64)
-    square = float(vector @ vector)
+    # A component of a damaged header may be so large that its square overflows.
+    square = float(vector @ vector) if np.all(np.abs(vector) <= 2) else np.inf
     if not square <= 1 + _QUATERNION_TOLERANCE:
         return np.full((3, 4), np.nan)
     # The header stores three components of a unit quaternion; the real one is never negative.
