@@ -32,7 +32,8 @@ class Prediction:
     """One line for each kidney that was left out, for an empty mask, for what the model was not trained for, and for
     what is unusual about the scan's DICOM series."""
     side_quality: dict[Side, MaskQuality] = field(default_factory=dict)
-    """Estimated quality by segmented side; empty where the bundle has no calibration, and for an ROI already cut."""
+    """Estimated quality by segmented side. A kidney of which the scan shows only a part has none. Empty where the
+    bundle has no calibration, and for an ROI already cut."""
     roi_quality: MaskQuality | None = None
     """Estimated quality for a scan that is already cut to an ROI; else None."""
 
@@ -79,7 +80,7 @@ class SegmentedBox:
     kidney_hu: float | None
     """Mean CT number of the kidney; None without a voxel of it."""
     quality: MaskQuality | None
-    """Estimated quality; None where the bundle has no calibration."""
+    """Estimated quality; None where the bundle has no calibration or the scan shows only a part of the kidney."""
 
 
 def _no_kidney(confidence: Mapping[Side, float], prepare: PrepareConfig) -> str:

@@ -186,7 +186,13 @@ def _segment_box(predictor: Predictor, image: Volume, kidney: FoundKidney | None
     on_source: LabelArray = to_source(Volume(found.final, roi.grid), source).array
     confidence = _confidence(kidney, found, roi.grid, predictor.model.labels) if kidney else 1.0
     kidney_hu = mean_kidney_hu(array, found.final, predictor.model.labels)
-    return SegmentedBox(kidney, confidence, on_source, kidney_hu, _estimate(predictor, found, roi.grid.spacing_mm))
+    quality = None if kidney and _is_partial(kidney) else _estimate(predictor, found, roi.grid.spacing_mm)
+    return SegmentedBox(kidney, confidence, on_source, kidney_hu, quality)
+
+
+def _is_partial(kidney: FoundKidney) -> bool:
+    """Return whether the scan ends within the kidney. A calibration is learned from kidneys that are shown whole."""
+    return isinstance(kidney.evidence, CoarseKidney) and kidney.evidence.num_cut_ends > 0
 
 
 def _adjustment(predictor: Predictor, kidney: FoundKidney | None, grid: Grid) -> Callable[[Stitched], Stitched]:

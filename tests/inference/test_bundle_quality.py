@@ -38,7 +38,7 @@ from renalnet.inference.quality_file import (
     write_quality,
 )
 from renalnet.localiser.finder import KidneyFinder
-from renalnet.localiser.network import LOCALISER_FILE, network_to_bytes, new_network
+from renalnet.localiser.network import LOCALISER_FILE, network_to_bytes, new_network, packaged_network
 from renalnet.nets import build_net
 from renalnet.nets.bundle import save_model
 from renalnet.nets.tensor_file import digest_of
@@ -273,6 +273,19 @@ def test_each_side_has_an_estimate(abdominal: Predictor) -> None:
     left, right = (told["kidneys"][side]["quality"] for side in found.segmented)
     assert left != right and left["calibrated_on"] == right["calibrated_on"]
     assert all(0 <= each[name] <= 1 for each in (left, right) for name in ("dice_kidney", "dice_tumor"))
+
+
+def test_a_kidney_that_the_scan_cuts_has_no_estimate(abdominal: Predictor) -> None:
+    painted = paint_abdomen(COARSE.model_copy(update={"seed": 5}), 0)
+    slices = np.flatnonzero(painted.label.array.any(axis=(1, 2)))
+    middle = int(slices.mean())
+    array = painted.image.array[middle:]
+    upper = Volume(array, Grid.axis_aligned(array.shape, COARSE.spacing_mm))
+    predictor = replace(abdominal, finder=KidneyFinder(packaged_network(), [], abdominal.prepare))
+    found = predict_image(predictor, upper, upper.grid)
+    partial = [side for side in found.segmented if f"{side} kidney: the scan shows only a part of it" in found.warnings]
+    assert partial and not set(partial) & set(found.side_quality)
+    assert all(found.to_json()["kidneys"][side]["quality"] is None for side in partial)
 
 
 def test_remarks_on_a_scan_without_kidneys_follow_the_reason(abdominal: Predictor) -> None:
