@@ -21,13 +21,13 @@ PROXIES = ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy")
 
 
 @contextmanager
-def server(status: int, answer: str = "") -> Iterator[tuple[str, list[str | None]]]:
-    """Yield the address of a server that always gives one answer, and the tokens that it was sent."""
-    seen: list[str | None] = []
+def server(status: int, answer: str = "") -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
+    """Yield the address of a server that always gives one answer, and what it was asked for with which token."""
+    seen: list[tuple[str, str | None]] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            seen.append(self.headers.get("Authorization"))
+            seen.append((self.path, self.headers.get("Authorization")))
             self.send_response(status)
             self.end_headers()
             self.wfile.write(answer.encode())
@@ -56,7 +56,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_alive_nodes_of_an_answer() -> None:
     with server(200, NODE) as (address, seen):
         assert alive_nodes(address, "t") == {"a": "10.0.0.1"}
-    assert seen == ["Bearer t"]
+    assert [token for _, token in seen] == ["Bearer t"]
 
 
 @pytest.mark.parametrize("answer", ["[]", '{"data": []}', '{"data": {"result": {"result": ["a"]}}}', "no JSON"])
@@ -122,4 +122,5 @@ def test_a_local_cluster_starts_beside_a_proxy(monkeypatch: pytest.MonkeyPatch) 
             command = [sys.executable, "-m", "cluster.submit", "--working-dir", "cluster", "--", "echo", "ran"]
             done = commands.run(command, env=cluster.environment)
     assert done.returncode == 0 and "ran" in done.stdout, done.stderr
-    assert not seen
+    # At its start, Ray asks clouds for the kind of machine. These requests have no token.
+    assert not any(token or "127.0.0" in target for target, token in seen)
