@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from renalnet.config import KIDNEY_TUMOR, LabelSet
+from renalnet.config.label_columns import flat
 from renalnet.data.images.mask_files import find_masks, read_mask
 from renalnet.data.images.volume import Grid, Volume, grid_difference
 from renalnet.errors import InputError
 from renalnet.planning.kidneys import find_kidneys
 from renalnet.planning.rows import measures_of, spread_of
 from renalnet.planning.sheet import MARGIN_MM, Sheet, measure_kidney
-from renalnet.runtime.label_columns import flat
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Final
 
+from renalnet.config.label_columns import by_label, flat
 from renalnet.planning.sheet import Sheet, Tumor
-from renalnet.runtime.label_columns import by_label, flat
 
 
 def _of_sheet(compute: Callable[[Sheet], Any], default: Any = MISSING) -> Any:

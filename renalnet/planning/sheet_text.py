@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
+from renalnet.config.label_columns import flat
 from renalnet.planning.rows import Line, SheetMeasures
-from renalnet.runtime.label_columns import flat
 
 STATEMENT: Final = "Research software, not a medical device: no measure here may guide the care of a patient."
 _NONE: Final = "–"

@@ -33,7 +33,7 @@ class DataInfo(_Document):
 class Manifest(_Document):
     """`manifest.json`: configuration, data, versions, seeds and durations of a study."""
 
-    study: str
+    study: str = "unnamed"
     """Name of the preset."""
     created: str = "not recorded"
     config: dict[str, Any] = {}

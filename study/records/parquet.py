@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from renalnet.config.label_columns import flat, gathered
 from renalnet.errors import ResultsError
 from renalnet.runtime import storage
-from renalnet.runtime.label_columns import flat, gathered
 
 if TYPE_CHECKING:
     # `_typeshed` exists for type checkers only, so annotations that use it are strings.

@@ -8,10 +8,10 @@ import json
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
+from renalnet.config.label_columns import by_label
 from renalnet.evaluation.mask_quality import Signs
 from renalnet.evaluation.rows import LabelMeasures
 from renalnet.planning.rows import SheetMeasures
-from renalnet.runtime.label_columns import by_label
 from study.records.parquet import MAY_BE_ABSENT
 
 Role: TypeAlias = Literal["winner", "baseline", "appendix", "rule", "added"]

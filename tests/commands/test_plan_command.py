@@ -18,12 +18,12 @@ from renalnet.commands.app import app
 from renalnet.commands.line import USER_ERROR
 from renalnet.commands.plan import plan
 from renalnet.config import KIDNEY_TUMOR
+from renalnet.config.label_columns import flat
 from renalnet.data.images.grid import Grid, Volume
 from renalnet.data.images.volume import write_volume
 from renalnet.errors import InputError
 from renalnet.planning import MARGIN_MM, find_kidneys, measure_kidney, measures_of
 from renalnet.planning.files import plan_mask
-from renalnet.runtime.label_columns import flat
 
 SPACING_MM = (3.0, 1.5, 1.5)
 BALL = Ball((5.0, -26.0, 4.0), 12.0)

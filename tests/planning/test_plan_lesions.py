@@ -5,8 +5,8 @@ import pytest
 from support.label_sets import ARTERY, CYST, VEIN, VESSELS
 
 from renalnet.config import KIDNEY_TUMOR, KITS23
+from renalnet.config.label_columns import flat
 from renalnet.planning import find_kidneys, lines_of, measure_kidney, measures_of, spread_of, value_text
-from renalnet.runtime.label_columns import flat
 
 CUBE_MM = (1.0, 1.0, 1.0)
 

@@ -75,15 +75,15 @@ def test_what_cannot_be_read_is_listed_and_stops_no_other(bundle: str, tmp_path:
         (scans / name).write_text("no DICOM")
     (scans / "unreadable").mkdir()
     (scans / "unreadable" / "IM0001").symlink_to("/proc/self/mem")
-    (scans / "unreadable.nii").symlink_to("/proc/self/mem")
+    (scans / "locked.nii").symlink_to("/proc/self/mem")
     (tmp_path / "empty").mkdir()
     jobs = list_jobs([tmp_path / "empty", scans, tmp_path / "none.nii"], bundle, str(tmp_path / "out"))
     failures = {job.scan.relative_to(tmp_path).as_posix(): predict_scan(job).failure for job in jobs}
     expected = {
         "empty": "holds no CT slices (no DICOM image",
         "scans/content.dcm": "content.dcm: has the ending of DICOM but not its content; copy it again or remove it",
+        "scans/locked.nii": "locked.nii: not readable",
         "scans/loose.nrrd": "",
-        "scans/unreadable.nii": "unreadable.nii: not readable",
         "scans/anna": "",
         "scans/bert": "more.dcm: has the ending of DICOM but not its content",
         "scans/case_7/imaging.nii.gz": "",

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from renalnet.config import KIDNEY_TUMOR, LabelSet
+from renalnet.config.label_columns import flat
 from renalnet.evaluation.mask_quality import Signs
 from renalnet.planning import find_kidneys, measure_kidney, measures_of
-from renalnet.runtime.label_columns import flat
 
 MARKUP_CASE = "case_<b>bold"
 CASES = [

@@ -5,9 +5,9 @@ from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Final
 
 from renalnet.config import LabelSet
+from renalnet.config.label_columns import flat
 from renalnet.config.labels import TUMOR
 from renalnet.evaluation.rows import SHOWN_WITHOUT_VOLUMES
-from renalnet.runtime.label_columns import flat
 from study.records.documents import FinalistEntry
 from study.records.tables import Epoch, Importance, PlanningSheet, Quality, Trial
 from study.report.analysis.contents import Report

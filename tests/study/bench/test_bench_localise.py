@@ -70,8 +70,8 @@ def test_kidneys_of_narrow_abdomens_are_held(way: Way) -> None:
 @pytest.mark.slow
 def test_kidneys_of_wide_abdomens_are_held_or_flagged() -> None:
     figures = summarise(measure(Setting("wide", "network", 44), 30, 2, num_others=2))
-    assert figures.share_held >= 0.92
-    assert figures.share_within_size >= 0.92
-    assert (figures.num_wrong_unflagged, figures.others_flagged) == (0, 1.0)
-    # One kidney is found on the empty side of an abdomen with a single kidney (renalnet/bundles/README.md).
-    assert figures.num_false <= 1
+    # What the packaged localiser reaches is told in renalnet/bundles/README.md.
+    assert figures.share_held >= 0.94 and figures.least_held >= 0.97
+    assert figures.share_within_size >= 0.7
+    assert figures.num_wrong_unflagged == 0 and figures.num_false <= 2
+    assert figures.others_flagged is not None and figures.others_flagged >= 0.85

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from renalnet.runtime.label_columns import by_label, flat, gathered
+from renalnet.config.label_columns import by_label, flat, gathered
 
 
 @dataclass(frozen=True, kw_only=True)
