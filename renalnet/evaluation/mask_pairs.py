@@ -4,14 +4,11 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-import numpy as np
-
 from renalnet.config import LabelSet
-from renalnet.data.cases.placing import common_grid, placed, turned
-from renalnet.data.images.grid import Grid, Volume, grid_difference
+from renalnet.data.cases.placing import common_grid, on_grid, placed
+from renalnet.data.images.grid import Grid, Volume
 from renalnet.data.images.mask_files import read_source_mask
 from renalnet.data.images.slicer_segmentation import has_segments
-from renalnet.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -53,14 +50,8 @@ def read_pair(pair: Pair) -> ReadPair:
     pred = read_source_mask(pair.pred, pair.labels)
     if has_segments(pair.truth) or has_segments(pair.pred):
         return _placed(pair, truth, pred)
-    pred = turned(pred, truth.grid)
-    difference = grid_difference(pred.grid, truth.grid)
-    # Resampling would change what is measured.
-    if difference:
-        raise InputError(
-            f"{pair.pred}: grid differs from that of {pair.truth} ({difference}); resample it onto that grid"
-        )
-    return ReadPair(truth, Volume(np.ascontiguousarray(pred.array), pred.grid))
+    remedy = "name masks of one scan, or resample it onto that grid"
+    return ReadPair(truth, on_grid(pred, truth.grid, pair.pred, than=str(pair.truth), remedy=remedy))
 
 
 def _placed(pair: Pair, truth: Volume, pred: Volume) -> ReadPair:

@@ -8,8 +8,9 @@ from typing import Any
 from renalnet.config import KIDNEY_TUMOR, LabelSet
 from renalnet.config.label_columns import flat
 from renalnet.data.images.mask_files import find_masks, read_mask
-from renalnet.data.images.volume import Grid, Volume, grid_difference
+from renalnet.data.images.volume import Volume, canonical
 from renalnet.errors import InputError
+from renalnet.evaluation.mask_pairs import Pair, read_pair
 from renalnet.planning.kidneys import find_kidneys
 from renalnet.planning.rows import measures_of, spread_of
 from renalnet.planning.sheet import MARGIN_MM, Sheet, measure_kidney
@@ -59,14 +60,15 @@ def plan_mask(
         labels: meaning of the masks' values.
 
     Raises:
-        InputError: a mask cannot be read or holds other labels, or another mask has another grid or other kidneys.
+        InputError: a mask cannot be read or holds other labels, or another mask has other kidneys or
+            another grid. A segmentation of 3D Slicer may cover only a part of the other mask's grid.
     """
     path = Path(path)
     mask = read_mask(path, labels)
     sheets = _sheets(mask, margin_mm, labels)
     if not others:
         return Plan(path, sheets, [{} for _ in sheets])
-    alike = [sheets, *(_sheets_like(path, mask.grid, Path(other), margin_mm, sheets, labels) for other in others)]
+    alike = [sheets, *(_sheets_like(path, Path(other), margin_mm, sheets, labels) for other in others)]
     return Plan(path, sheets, [spread_of(of_kidney) for of_kidney in zip(*alike, strict=True)])
 
 
@@ -74,14 +76,9 @@ def _sheets(mask: Volume, margin_mm: float, labels: LabelSet) -> list[Sheet]:
     return [measure_kidney(kidney, margin_mm) for kidney in find_kidneys(mask.array, mask.grid.spacing_mm, labels)]
 
 
-def _sheets_like(
-    path: Path, grid: Grid, other: Path, margin_mm: float, sheets: Sequence[Sheet], labels: LabelSet
-) -> list[Sheet]:
-    mask = read_mask(other, labels)
-    difference = grid_difference(mask.grid, grid)
-    if difference:
-        raise InputError(f"{other}: on another grid than {path} ({difference}); name masks of one scan")
-    found = _sheets(mask, margin_mm, labels)
+def _sheets_like(path: Path, other: Path, margin_mm: float, sheets: Sequence[Sheet], labels: LabelSet) -> list[Sheet]:
+    mask = read_pair(Pair(path, other, labels)).pred
+    found = _sheets(canonical(mask, is_label=True), margin_mm, labels)
     # Sheets are paired by their order, which is that of the sides.
     if [sheet.side for sheet in found] != [sheet.side for sheet in sheets]:
         raise InputError(f"{other}: shows {len(found)} kidneys, {path} {len(sheets)}; name masks of one scan")

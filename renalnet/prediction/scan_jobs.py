@@ -4,6 +4,8 @@ A scan that fails does not stop the others.
 """
 
 import logging
+import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -73,8 +75,13 @@ def list_jobs(
     assignments: Sequence[str] = (),
     formats: tuple[str, ...] | None = None,
 ) -> list[ScanJob]:
-    """Return a job for each scan under the paths. Raises InputError for two scans of one name."""
-    scans = [scan for path in paths for scan in _scans_at(path, series)]
+    """Return a job for each scan under the paths; a scan that is named twice gets one.
+
+    Raises:
+        InputError: no names tell the masks of two scans apart.
+    """
+    found = (scan for path in paths for scan in _scans_at(path, series))
+    scans = list({_absolute(scan): scan for scan in found}.values())
     stems = [storage.join(out, name) for name in scan_names(scans)]
     return [
         ScanJob(scan, stem, model, series, phase, tuple(assignments), formats)
@@ -91,27 +98,51 @@ def _scans_at(path: Path, series: str | None) -> list[Path]:
 
 
 def scan_names(scans: Sequence[Path]) -> list[str]:
-    """Return a name for the mask of each scan.
+    """Return a name for the mask of each of different scans.
 
-    The name is that of the file or DICOM folder. Scans of the same name get the name of the folder around them.
+    The name is that of the file or DICOM folder. Scans of the same name get the name of the folder around them, and
+    where that is the same, too, the names of as many folders as tell them apart: `patient-1_study` and
+    `patient-2_study`. Files of one folder that differ in their ending alone keep the ending in the name.
 
     Raises:
         InputError: two scans still have the same name.
     """
-    stems = [_stem(scan) for scan in scans]
-    # `Path("ct.nii.gz").parent` has no name unless the path is absolute.
-    names = [
-        scan.absolute().parent.name if stems.count(stem) > 1 else stem for scan, stem in zip(scans, stems, strict=True)
+    stems = _stems(scans)
+    num_folders = Counter(dict.fromkeys(stems, 0))
+    shared = set(stems)
+    deepest = max((len(scan.absolute().parts) for scan in scans), default=0)
+    for _ in range(deepest + 1):
+        names = [_name(scan, stem, num_folders[stem]) for scan, stem in zip(scans, stems, strict=True)]
+        uses = Counter(names)
+        shared = {stem for name, stem in zip(names, stems, strict=True) if uses[name] > 1}
+        if not shared:
+            return names
+        num_folders.update(shared)
+    raise InputError(f"two scans would write the mask '{min(shared)}'; predict them into different folders")
+
+
+def _absolute(scan: Path) -> Path:
+    """Return an absolute path without `..`, in which symbolic links keep their names."""
+    return Path(os.path.normpath(scan.absolute()))
+
+
+def _stems(scans: Sequence[Path]) -> list[str]:
+    """Return the name of each file without its ending, or with it where another file of the folder has that name."""
+    uses = Counter(_absolute(scan).parent / _stem(scan) for scan in scans)
+    return [
+        scan.name.replace(".", "_") if uses[_absolute(scan).parent / _stem(scan)] > 1 else _stem(scan) for scan in scans
     ]
-    repeated = next((name for name in names if names.count(name) > 1), None)
-    if repeated:
-        raise InputError(f"two scans would write the mask '{repeated}'; predict them into different folders")
-    return names
+
+
+def _name(scan: Path, stem: str, num_folders: int) -> str:
+    """Return the name of a scan by the innermost folders around it; its stem for none."""
+    # `Path("ct.nii.gz").parent` has no name unless the path is absolute.
+    return "_".join(_absolute(scan).parent.parts[1:][-num_folders:]) if num_folders else stem
 
 
 def _stem(scan: Path) -> str:
     if scan.is_dir():
-        return scan.absolute().name
+        return _absolute(scan).name
     return image_stem(scan.name) or scan.name.removesuffix(".dcm")
 
 

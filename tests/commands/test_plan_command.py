@@ -3,6 +3,7 @@
 import csv
 import inspect
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from support.bodies import HALF_AXES_MM, Ball, kidney_with
 from support.label_sets import ARTERY, CYST, VESSELS_YAML
+from support.slicer_files import segment_pairs, write_cropped
 from typer.testing import CliRunner
 
 from renalnet.commands.app import app
@@ -122,6 +124,18 @@ def test_members_give_a_spread(tmp_path):
     assert low < high == pytest.approx(found.sheets[0].tumor_ml)
     code, output = run(mask, "--member", tmp_path / "member.nii.gz")
     assert code == 0 and " to " in output
+
+
+def test_a_cropped_segmentation_of_slicer_is_a_member(tmp_path):
+    grid = Grid.axis_aligned(two_kidneys().shape, SPACING_MM)
+    names = segment_pairs(("tumor", 2, 0), ("kidney", 1, 0))
+    whole = write_mask(tmp_path / "mask.nii.gz", two_kidneys())
+    cropped = write_cropped(tmp_path / "member.seg.nrrd", two_kidneys(), grid, names)
+    for mask, member in ((whole, cropped), (cropped, whole)):
+        for spread, sheet in zip(plan_mask(mask, [member]).spreads, plan_mask(whole).sheets, strict=True):
+            assert spread["kidney_ml"] == (sheet.kidney_ml, sheet.kidney_ml)
+    beside = write_cropped(tmp_path / "beside.seg.nrrd", two_kidneys(), replace(grid, origin_xyz_mm=(9.0, 0, 0)), names)
+    assert "lie outside of its scan" in run(whole, "--member", beside)[1]
 
 
 def test_a_mask_named_by_text_and_the_default_margin(tmp_path):

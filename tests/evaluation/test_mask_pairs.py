@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from support.grids import oblique_grid
-from support.slicer_files import segment_pairs, write_seg_nrrd
+from support.slicer_files import segment_pairs, write_cropped, write_seg_nrrd
 
 from renalnet.commands.evaluate import evaluate
 from renalnet.config import KIDNEY_TUMOR
@@ -34,14 +34,8 @@ def whole(path: Path, array: NDArray[np.uint8], grid: Grid = GRID) -> Path:
     return path
 
 
-def cropped(path: Path, array: NDArray[np.uint8], grid: Grid = GRID, *, border: int = 0) -> Path:
-    """Write the extent of the labels, as 3D Slicer does, with a border around it."""
-    box = [(index.min() - border, index.max() + 1 + border) for index in array.nonzero()]
-    part = array[tuple(slice(*ends) for ends in box)]
-    steps = np.array(grid.direction).reshape(3, 3) * grid.spacing_xyz_mm
-    origin = np.array(grid.origin_xyz_mm) + steps @ [low for low, _ in reversed(box)]
-    own = Grid(part.shape[::-1], grid.spacing_xyz_mm, tuple(origin.tolist()), grid.direction)
-    return write_seg_nrrd(path, [part], own, NAMES)
+def cropped(path: Path, array: NDArray[np.uint8], grid: Grid = GRID) -> Path:
+    return write_cropped(path, array, grid, NAMES)
 
 
 WRITERS = {"cropped truth": (cropped, whole), "cropped prediction": (whole, cropped), "both": (cropped, cropped)}
@@ -131,7 +125,7 @@ def test_masks_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
         read_pair(Pair(near, cropped(tmp_path / "far.seg.nrrd", mask(PRED), far), KIDNEY_TUMOR))
     # A plain file states no extent, so a smaller one is a mask of another scan.
     small = Grid((9, 8, 5), GRID.spacing_xyz_mm, GRID.origin_xyz_mm)
-    with pytest.raises(InputError, match="grid differs"):
+    with pytest.raises(InputError, match="on another grid than"):
         read_pair(Pair(whole(tmp_path / "small.nii", mask(TRUTH)[:5], small), pred, KIDNEY_TUMOR))
 
 

@@ -33,7 +33,7 @@ from renalnet.nets.bundle import save_model
 from renalnet.prediction import predictor as predictor_module
 from renalnet.prediction.outcome import Prediction
 from renalnet.prediction.predictor import Predictor, load_predictor, predict_image
-from renalnet.prediction.scan_jobs import scan_names
+from renalnet.prediction.scan_jobs import list_jobs, scan_names
 from renalnet.runtime.device import pick_device
 
 
@@ -53,9 +53,27 @@ def test_repeated_names_take_their_folders() -> None:
     assert scan_names(scans) == ["case_1", "case_2", "other"]
 
 
+def test_as_many_folders_as_tell_scans_apart() -> None:
+    scans = [Path(f"{patient}/{study}/CT") for patient, study in (("p1", "a"), ("p1", "b"), ("p2", "a"))]
+    assert scan_names(scans) == ["p1_a", "p1_b", "p2_a"]
+    # The folder of one scan may have the name of another scan.
+    assert scan_names([Path("/a/1/ct.nii"), Path("/a/2/ct.nii"), Path("/b/1.nii")]) == ["a_1", "a_2", "b"]
+    assert scan_names([Path("/a/b/ct.nii"), Path("/a/b/../ct.nii.gz")]) == ["b", "a"]
+
+
+def test_an_ending_tells_files_of_one_folder_apart() -> None:
+    assert scan_names([Path("a/ct.nii"), Path("a/ct.nii.gz"), Path("b/ct.mha")]) == ["ct_nii", "ct_nii_gz", "ct"]
+
+
+def test_a_scan_that_is_named_twice_is_one_job(tmp_path: Path) -> None:
+    (tmp_path / "ct.nii.gz").touch()
+    (job,) = list_jobs([tmp_path / "ct.nii.gz", tmp_path], "model", "out")
+    assert job.stem == "out/ct"
+
+
 def test_names_that_stay_the_same_are_refused() -> None:
-    with pytest.raises(InputError, match="two scans would write the mask 'a'"):
-        scan_names([Path("x/a/imaging.nii.gz"), Path("y/a/imaging.nii.gz")])
+    with pytest.raises(InputError, match="two scans would write the mask 'imaging_nii_gz'"):
+        scan_names([Path("a/imaging.nii.gz"), Path("a/imaging.nii.gz")])
 
 
 def test_folder_without_a_model(tmp_path: Path) -> None:

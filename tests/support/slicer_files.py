@@ -32,6 +32,18 @@ def write_seg_nrrd(path: Path, layers: Sequence[NDArray[np.uint8]], grid: Grid, 
     return path
 
 
+def write_cropped(path: Path, array: NDArray[np.uint8], grid: Grid, pairs: Mapping[str, str | int]) -> Path:
+    """Write the extent of the labels alone, as 3D Slicer does."""
+    box = [(index.min(), index.max() + 1) for index in array.nonzero()]
+    part = array[tuple(slice(*ends) for ends in box)]
+    steps = np.array(grid.direction).reshape(3, 3) * grid.spacing_xyz_mm
+    origin = np.array(grid.origin_xyz_mm) + steps @ [low for low, _ in reversed(box)]
+    x, y, z = origin.tolist()
+    depth, height, width = part.shape
+    own = Grid((width, height, depth), grid.spacing_xyz_mm, (x, y, z), grid.direction)
+    return write_seg_nrrd(path, [part], own, pairs)
+
+
 def segment_pairs(*segments: tuple[str, int, int]) -> dict[str, str | int]:
     """Return the pairs of segments, each given by its name, its value and its layer."""
     pairs: dict[str, str | int] = {"Segmentation_MasterRepresentation": "Binary labelmap"}

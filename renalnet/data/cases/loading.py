@@ -12,7 +12,7 @@ import numpy as np
 
 from renalnet.config import LabelSet
 from renalnet.data.cases.layouts import ScanCase, find_cases
-from renalnet.data.cases.placing import placed, turned
+from renalnet.data.cases.placing import on_grid
 from renalnet.data.dicom.file import has_dicom_ending, is_dicom
 from renalnet.data.dicom.segmentation import read_segmentation, referenced_uids
 from renalnet.data.dicom.series import SeriesVolume, read_series
@@ -20,7 +20,7 @@ from renalnet.data.images.hounsfield import AIR_HU, to_hounsfield
 from renalnet.data.images.label_values import parse_label_map
 from renalnet.data.images.mask_files import read_label_file
 from renalnet.data.images.slicer_segmentation import has_segments
-from renalnet.data.images.volume import Grid, Volume, canonical, grid_difference, image_stem, read_volume
+from renalnet.data.images.volume import Grid, Volume, canonical, image_stem, read_volume
 from renalnet.errors import InputError
 from renalnet.runtime.storage import reading
 from renalnet.types import BACKGROUND
@@ -159,15 +159,11 @@ def _read_label(scan: ScanCase, image: SeriesVolume) -> Volume:
         array = read_segmentation(scan.label, grid, scan.labels, label_map, image.direction_error)
         return Volume(array, grid)
     label = read_label_file(scan.label, scan.labels, label_map)
-    if has_segments(scan.label):
-        # 3D Slicer saves only the part of the scan that its segments extend to.
-        return Volume(placed(label, grid, scan.label), grid)
-    label = turned(label, grid)
-    # Resampling would hide a label map that belongs to another scan, so a difference is an error.
-    difference = grid_difference(label.grid, grid, image.direction_error)
-    if difference:
-        raise InputError(
-            f"{scan.label}: label is on another grid than its image {scan.image.name} ({difference}); "
-            "re-export it on the image's grid, labels are never resized"
-        )
-    return Volume(label.array, grid)
+    return on_grid(
+        label,
+        grid,
+        scan.label,
+        than=f"its image {scan.image.name}",
+        remedy="re-export it on the image's grid, labels are never resized",
+        direction_error=image.direction_error,
+    )

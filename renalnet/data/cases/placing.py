@@ -1,12 +1,40 @@
 """Label maps on the grid of their scan, without resampling: axes turned, and cropped maps put in their place."""
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
 from renalnet.data.images.grid import MAX_VOXELS, Grid, Volume, grid_difference
 from renalnet.data.images.resampling import shape_of, triple_of
+from renalnet.data.images.slicer_segmentation import has_segments
 from renalnet.errors import InputError
 from renalnet.types import LabelArray
+
+
+def on_grid(label: Volume, grid: Grid, path: Path, *, than: str, remedy: str, direction_error: float = 0.0) -> Volume:
+    """Return the label map of a file on the grid of its scan.
+
+    Resampling would hide a label map that belongs to another scan, so a difference is an error.
+
+    Args:
+        label: classes on the grid of the file.
+        grid: grid of the scan.
+        path: the file. 3D Slicer saves only the part of a scan that its segments extend to; any other file covers all.
+        than: name of the scan in the error.
+        remedy: what to do about a difference, in the error.
+        direction_error: largest difference of the scan's axes, as cosines, that is due to rounding.
+
+    Raises:
+        InputError: the label map has other voxels than the scan, or labelled ones outside of it.
+    """
+    if has_segments(path):
+        return Volume(placed(label, grid, path), grid)
+    label = turned(label, grid)
+    difference = grid_difference(label.grid, grid, direction_error)
+    if difference:
+        raise InputError(f"{path}: on another grid than {than} ({difference}); {remedy}")
+    return Volume(np.ascontiguousarray(label.array), grid)
 
 
 def turned(label: Volume, grid: Grid) -> Volume:

@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from renalnet.config import LabelSet
+from renalnet.data.cases.placing import on_grid
 from renalnet.data.images.mask_files import find_masks, read_source_mask
 from renalnet.data.images.resampling import regrid_label
-from renalnet.data.images.volume import canonical, grid_difference
+from renalnet.data.images.volume import canonical
 from renalnet.data.store.reader import Roi, Store, open_store
 from renalnet.errors import ConfigError, InputError, ResultsError, StoreError
 from renalnet.evaluation.table import measure
@@ -102,12 +103,8 @@ def measure_added(name: str, folder: Path, store: Store) -> Added:
 
 def _on_roi(path: Path, roi: Roi, labels: LabelSet) -> LabelArray:
     mask = read_source_mask(path, labels)
-    difference = grid_difference(mask.grid, roi.source)
-    if difference:
-        raise InputError(
-            f"{path}: the mask has another grid than the scan of {roi.case} ({difference}); resample it to the grid of "
-            "the scan"
-        )
+    remedy = "resample it to the grid of the scan"
+    mask = on_grid(mask, roi.source, path, than=f"the scan of {roi.case}", remedy=remedy)
     # ROIs are cut from canonical scans, so the mask is turned the same way first.
     return regrid_label(canonical(mask, is_label=True), roi.grid).array
 

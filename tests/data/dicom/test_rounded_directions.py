@@ -102,7 +102,7 @@ def test_a_label_turned_by_more_than_the_rounding_is_refused(tmp_path: Path) -> 
     turned = TURN @ Rotation.from_euler("z", 0.5, degrees=True).as_matrix()
     label = to_itk(Volume(KIDNEY.astype(np.uint8), replace(GRID, direction=tuple(turned.ravel().tolist()))))
     sitk.WriteImage(label, str(tmp_path / "label.nii.gz"))
-    with pytest.raises(InputError, match="label is on another grid"):
+    with pytest.raises(InputError, match="on another grid than its image"):
         load_case(ScanCase("a", tmp_path / "ct", tmp_path / "label.nii.gz"))
 
 

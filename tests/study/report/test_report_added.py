@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from support.balls import ball_roi
 from support.fake_results import metric_row, trial_rows, write_manifest, write_rows
+from support.slicer_files import segment_pairs, write_cropped
 
 from renalnet.config import KITS23, PrepareConfig
 from renalnet.data.images.grid import Grid
@@ -46,6 +47,16 @@ def test_the_truth_is_measured_as_right(ball_store: Store, tmp_path: Path) -> No
     assert found.missing == []
     assert {row.dice for row in found.measurements} == {1.0}
     assert {row.label for row in found.measurements} >= {"kidney", "tumor"}
+
+
+def test_cropped_segmentations_of_slicer_are_put_in_their_place(ball_store: Store, tmp_path: Path) -> None:
+    names = segment_pairs(("tumor", 2, 0), ("kidney", 1, 0))
+    for case in ball_store.cases("test"):
+        roi = ball_store.read(case)
+        whole = to_source(Volume(roi.label, roi.grid), roi.source)
+        write_cropped(tmp_path / f"{case}.seg.nrrd", whole.array, roi.source, names)
+    found = measure_added("reader", tmp_path, ball_store)
+    assert found.missing == [] and {row.dice for row in found.measurements} == {1.0}
 
 
 def test_they_are_in_every_table(ball_store: Store, tmp_path: Path) -> None:
