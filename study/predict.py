@@ -9,15 +9,9 @@ from renalnet.commands.line import run
 from renalnet.commands.options import Bundle, Formats, Inference, Phase, PredictOut, Scans, Series
 from renalnet.commands.predict import print_packaged, print_reports
 from renalnet.config.training import PACKAGED
-from renalnet.nets.packaged import absolute_bundle
-from renalnet.prediction.formats import parse_formats
-from renalnet.prediction.predictor import load_predictor
-from renalnet.prediction.scan_jobs import list_jobs, lost_scan, predict_scan
 from renalnet.runtime import storage
 from study.config.sections import ResourceConfig
 from study.execution.connection import check_address, connected, refuse_relative
-from study.execution.slots import find_slots
-from study.execution.tasks import RayPool, use_threads
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 Cpus = Annotated[int, typer.Option(min=1, help="Processor slots and threads for each scan.")]
@@ -43,6 +37,14 @@ def predict(
     Every node must see the scans, --model and --out under the same path, as on a network file system. --out may be a
     URI.
     """
+    # Imports PyTorch, for which `--help` need not wait.
+    from renalnet.nets.packaged import absolute_bundle
+    from renalnet.prediction.formats import parse_formats
+    from renalnet.prediction.predictor import load_predictor
+    from renalnet.prediction.scan_jobs import list_jobs, lost_scan, predict_scan
+    from study.execution.slots import find_slots
+    from study.execution.tasks import RayPool, use_threads
+
     for path in (*map(str, scans), *([] if model == PACKAGED else [model]), out):
         refuse_relative(path)
     # Absolute, because tasks on other nodes have another working directory.

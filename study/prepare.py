@@ -19,10 +19,7 @@ from renalnet.commands.options import (
     TestSource,
 )
 from renalnet.commands.prepare import prepare_request, run_prepare
-from renalnet.data.images.volume import use_threads
 from study.execution.connection import check_address, connected, refuse_relative
-from study.execution.slots import processor_slots
-from study.execution.tasks import RayPool
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -51,6 +48,11 @@ def prepare(
         src, out, test, splits, preset, set_, label_map, series=series, phase=phase, skip_bad=skip_bad, refit=refit
     )
     check_address()
+    # Imports PyTorch, for which `--help` and a refused command need not wait.
+    from renalnet.data.images.volume import use_threads
+    from study.execution.slots import processor_slots
+    from study.execution.tasks import RayPool
+
     with connected():
         # One thread of SimpleITK, because there is a task for each processor.
         run_prepare(request, RayPool(processor_slots(), partial(use_threads, 1)))

@@ -16,7 +16,6 @@ from study.config.presets import STUDY_PRESETS, study_preset
 from study.config.sections import StudyConfig
 from study.execution.cohort import check_store
 from study.execution.connection import check_address, inside_job
-from study.execution.driver import forecast_study, run_study, storage_may_fail
 from study.execution.init_bundle import pin_init
 from study.records.results import Results
 
@@ -44,9 +43,6 @@ def study(
     ] = False,
 ) -> None:
     """Run a study: search, final stage and report. After an interruption, the same command resumes it."""
-    # Imports matplotlib, for which `--help` and a refused command need not wait.
-    from study.report import print_report, write_report
-
     settings = pin_init(_settings(preset, config, set_ or []))
     folder = Results(_results_folder(results, settings.preset))
     store_path = storage.absolute(data) if data else None
@@ -54,10 +50,15 @@ def study(
     if store_path:
         # Before the lease, which creates the results folder: a store that cannot be used leaves nothing behind.
         check_store(open_store(store_path), settings)
+    # Imports PyTorch and Ray Tune, for which `--help` and a refused command need not wait.
+    from study.execution.driver import forecast_study, run_study, storage_may_fail
+
     if dry_run:
         for line in forecast_study(settings, store_path):
             typer.echo(line)
         return
+    from study.report import print_report, write_report
+
     with Lease(folder.lease_path) as lease:
         run_study(settings, folder, store_path, lease.check)
         with storage_may_fail(folder):

@@ -4,9 +4,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from renalnet.config.labels import require_same_labels
-from renalnet.data.phantom import write_cohort
-from renalnet.data.prepare.preparation import local_pool, prepare
-from renalnet.data.prepare.request import Request
 from renalnet.data.store.reader import MANIFEST as STORE_MANIFEST
 from renalnet.data.store.reader import Store, open_store
 from renalnet.errors import ConfigError, StoreError
@@ -15,7 +12,6 @@ from renalnet.runtime.log import get_logger
 from renalnet.runtime.machine import num_cores
 from renalnet.types import SPLITS
 from study.config.sections import StudyConfig
-from study.finalists.repeats import check_folds
 from study.records.manifest import StudyManifest
 from study.records.results import Results
 
@@ -42,6 +38,21 @@ def check_store(store: Store, config: StudyConfig) -> None:
             f"{config.prepare.spacing_mm} mm; choose the preset of the store, or set prepare.spacing_mm"
         )
     check_folds(config, store)
+
+
+def check_folds(config: StudyConfig, store: Store) -> None:
+    """Check before the search that the cases can be dealt to folds, and that each fold fits into memory.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    # Imports PyTorch, for which a command whose store is refused need not wait.
+    from renalnet.data.batches.cohort import load_cohort
+    from renalnet.data.batches.folds import Fold
+
+    for number in range(config.final.folds):
+        # This decodes no case: it deals the cases and compares their sizes with the memory budget.
+        load_cohort(store, config.train.loader, Fold(number, config.final.folds, config.seed)).close()
 
 
 def given_store(manifest: StudyManifest, path: str) -> Store:
@@ -72,6 +83,11 @@ def embedded_store(manifest: StudyManifest, config: StudyConfig, results: Result
 
 def _paint_and_prepare(manifest: StudyManifest, config: StudyConfig, cohort: Path, store: str) -> None:
     """Do the parts that an earlier call has not done."""
+    # Imports PyTorch, for which a command whose store is refused need not wait.
+    from renalnet.data.phantom import write_cohort
+    from renalnet.data.prepare.preparation import local_pool, prepare
+    from renalnet.data.prepare.request import Request
+
     workers = num_cores()
     with manifest.timed("phantom"):
         _log.info("painting %d synthetic cases", config.phantom.num_cases)

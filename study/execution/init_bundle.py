@@ -1,7 +1,6 @@
 """The model bundle with whose weights the trials of a study begin (`train.init`)."""
 
 from renalnet.config.training import PACKAGED
-from renalnet.train.initial_weights import pinned
 from study.config.sections import StudyConfig
 from study.execution.connection import refuse_relative
 
@@ -19,6 +18,9 @@ def pin_init(config: StudyConfig) -> StudyConfig:
     train = config.train
     if train.init is None:
         return config
+    # Imports PyTorch, for which a study with random weights need not wait here.
+    from renalnet.train.initial_weights import pinned
+
     if train.init != PACKAGED:
         refuse_relative(train.init)
     for width in config.space.width or ():

@@ -8,9 +8,6 @@ never pruned, and the searcher does not learn from it.
 
 from itertools import zip_longest
 
-from renalnet.data.batches.cohort import load_cohort
-from renalnet.data.batches.folds import Fold
-from renalnet.data.store.reader import Store
 from study.config.sections import StudyConfig
 from study.finalists.finalists import find_finalists, repeats_of
 from study.records.results import Results
@@ -37,14 +34,3 @@ def left_of(planned: list[TrialRecord], results: Results) -> list[TrialRecord]:
 
 def _is_left(planned: TrialRecord, known: TrialRecord | None) -> bool:
     return known is None or known.state == "running" or known.train != planned.train
-
-
-def check_folds(config: StudyConfig, store: Store) -> None:
-    """Check before the search that the cases can be dealt to folds, and that each fold fits into memory.
-
-    Raises:
-        ConfigError: they cannot.
-    """
-    for number in range(config.final.folds):
-        # This decodes no case: it deals the cases and compares their sizes with the memory budget.
-        load_cohort(store, config.train.loader, Fold(number, config.final.folds, config.seed)).close()

@@ -5,11 +5,9 @@ from pathlib import Path
 import pytest
 from support.study_records import keep_epochs, keep_repeat, keep_trial
 
-from renalnet.data.store.reader import Store
-from renalnet.errors import ConfigError
 from study.config.sections import FinalConfig, Slots, StudyConfig
 from study.execution.repeat_searcher import RepeatSearch
-from study.finalists.repeats import check_folds, left_of, list_repeats
+from study.finalists.repeats import left_of, list_repeats
 from study.records.results import Results
 from study.records.trials import find_record, write_record
 from study.search.trial_counts import count_repeats as numbers_of_repeats
@@ -51,13 +49,6 @@ def test_every_finalists_first_repeat_comes_first(config: StudyConfig, results: 
 def test_one_fold_is_refused() -> None:
     with pytest.raises(ValueError, match="folds 1: no case would be left for training"):
         FinalConfig(folds=1)
-
-
-def test_more_folds_than_cases_are_refused_before_the_search(config: StudyConfig, ball_store: Store) -> None:
-    check_folds(config, ball_store)
-    final = config.final.model_copy(update={"folds": 7})
-    with pytest.raises(ConfigError, match="7 folds of 6 training and validation cases"):
-        check_folds(config.model_copy(update={"final": final}), ball_store)
 
 
 def test_ended_repeats_are_not_left(config: StudyConfig, results: Path) -> None:
