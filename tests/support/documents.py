@@ -54,6 +54,7 @@ SHORT: Final = {
     "train": {"net": {"width": 4}, "epochs": 2, "steps_per_epoch": 4, "optim": {"batch_size": 2}},
     "search": {"num_trials": 2, "baselines": ["unet3d"]},
     "final": {"tuning_trials": 2},
+    "resources": {"max_concurrent": 1},  # another process of a trial would start for longer than it trains
 }
 """Settings that make a study short; everything else is run as it is written."""
 VALUES: Final = {

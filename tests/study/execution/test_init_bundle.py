@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.study_command import command, run
+from support.study_command import ONE_AT_A_TIME, command, run
 
 from renalnet.config import TrainConfig, override
 from renalnet.data.store.reader import Store
@@ -84,7 +84,11 @@ def test_the_trials_of_a_study_begin_with_it(
     shorter = ["train.epochs=1", "train.optim.base_rate=1e-12", "search.num_trials=1", "search.baselines=[unet3d]"]
     settings = [f"train.init={bundle}", "final.num_finalists=1", *shorter]
     results = tmp_path / "r"
-    done = run(command(ball_store, tiny_file, results, *(word for each in settings for word in ("--set", each))))
+    done = run(
+        command(
+            ball_store, tiny_file, results, *(word for each in settings for word in ("--set", each)), *ONE_AT_A_TIME
+        )
+    )
     assert done.returncode == 0, done.stderr
     given, _ = load_model(bundle)
     weights, about = load_model(results / "best")

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from support.balls import ball_roi
-from support.study_command import command, run
+from support.study_command import ONE_AT_A_TIME, command, run
 from support.tiny import TINY
 
 from renalnet.config import PrepareConfig, label_set
@@ -69,7 +69,7 @@ def test_five_labels_reach_every_table(five_store: Store, tmp_path: Path) -> Non
     shorter = ["train.epochs=2", "search.num_trials=2", "search.baselines=[]", "final.num_finalists=1"]
     more = [word for assignment in shorter for word in ("--set", assignment)]
     results = tmp_path / "results"
-    done = run(command(five_store, tmp_path / "study.yaml", results, *more))
+    done = run(command(five_store, tmp_path / "study.yaml", results, *more, *ONE_AT_A_TIME))
     assert done.returncode == 0, done.stderr
     assert all(name.replace("_", " ") in done.stdout for name in NAMES)
     trials = pq.read_schema(results / "trials.parquet").names

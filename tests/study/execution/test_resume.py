@@ -77,7 +77,7 @@ def test_second_driver_is_told_of_the_first(ball_store: Store, tiny_file: Path, 
 def test_finished_study_is_extended_and_narrowed(
     finished: Path, ball_store: Store, tiny_file: Path, tmp_path: Path
 ) -> None:
-    first = command(ball_store, tiny_file, copy_study(finished, tmp_path / "r"))
+    first = command(ball_store, tiny_file, copy_study(finished, tmp_path / "r"), *ONE_AT_A_TIME)
     before = {row["name"]: row for row in rows(tmp_path / "r" / "trials.parquet")}
     more = ["search.num_trials=6", "train.epochs=7", "space.tumor_weight=[1, 3]", "space.kernel_sets=[[1, 2], [1]]"]
     done = run([*first, *(word for assignment in more for word in ("--set", assignment))])

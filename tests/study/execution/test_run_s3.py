@@ -13,6 +13,7 @@ import optuna
 import pytest
 from pyarrow import fs
 from support import commands
+from support.study_command import ONE_AT_A_TIME
 
 from renalnet.data.store.reader import Store, open_store
 from renalnet.runtime import storage
@@ -26,7 +27,7 @@ from study.search.journal import read_journal
 
 
 def command(store: Store, config: Path, results: str) -> list[str]:
-    options = ["--preset", "quick", "--config", str(config), "--data", store.path, "--results", results]
+    options = ["--preset", "quick", "--config", str(config), "--data", store.path, "--results", results, *ONE_AT_A_TIME]
     return [sys.executable, "-m", "study.run", *options]
 
 
