@@ -12,6 +12,7 @@ FOLDERS = (
     "renalnet",
     "renalnet.runtime",
     "renalnet.config",
+    "renalnet.bundles",
     "renalnet.nets",
     "renalnet.data.images",
     "renalnet.data.dicom",
@@ -156,6 +157,8 @@ def test_heavy_libraries_are_imported_only_where_they_may(path: Path) -> None:
     ("module", "unwanted"),
     [
         ("renalnet", ("torch", "ray", "optuna", "matplotlib", "SimpleITK", "pydicom", "pydensecrf")),
+        ("renalnet.data.prepare.preparation", ("torch", "ray", "optuna", "matplotlib")),
+        ("study.run", ("torch", "ray.tune", "optuna", "matplotlib", "SimpleITK")),
         ("renalnet.train.run", ("ray", "optuna", "matplotlib", "SimpleITK", "pydensecrf", "cc3d")),
         ("renalnet.evaluation.table", ("torch", "ray", "optuna", "pyarrow", "SimpleITK")),
         ("renalnet.planning", ("torch", "ray", "optuna", "pyarrow", "SimpleITK")),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from renalnet.config import PrepareConfig
 from renalnet.data.cases.sides import SIDES, Side
@@ -11,7 +11,9 @@ from renalnet.data.localise.atlas import Atlas
 from renalnet.data.localise.localiser import LOW_CONFIDENCE, FoundKidney, Localisation, localise
 from renalnet.localiser.coarse_scan import coarse_image
 from renalnet.localiser.kidneys import CoarseKidney, kidneys_of
-from renalnet.localiser.network import CoarseNetwork
+
+if TYPE_CHECKING:
+    from renalnet.localiser.network import CoarseNetwork
 
 SURE_CONFIDENCE: Final = 0.8
 """Confidence of the network from which the atlases are not asked."""
@@ -26,7 +28,7 @@ JOINED: Final = "it is joined to the other kidney"
 class KidneyFinder:
     """The coarse network and the atlases by which the kidneys of scans are found."""
 
-    network: CoarseNetwork | None
+    network: "CoarseNetwork | None"
     """None for a store or a bundle of an older version, which has atlases only."""
     atlases: Sequence[Atlas]
     config: PrepareConfig

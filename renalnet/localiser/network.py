@@ -13,17 +13,15 @@ from safetensors.torch import load, save
 from renalnet.config import NetConfig, parse
 from renalnet.data.images.volume import Volume
 from renalnet.errors import CheckpointError
+from renalnet.localiser.bundle_files import packaged_localiser
 from renalnet.localiser.coarse_scan import scaled
 from renalnet.localiser.examples import EXAMPLE_SHAPE
 from renalnet.nets.blocks import SegmentationNet
 from renalnet.nets.build import build_net_of_classes
-from renalnet.nets.packaged import packaged_folder
 from renalnet.runtime import storage
 from renalnet.runtime.safetensors_header import metadata_of
 from renalnet.types import FloatArray
 
-LOCALISER_FILE: Final = "localiser.safetensors"
-"""Name of the file in a store and in a model bundle."""
 NET: Final = NetConfig(width=16, ppm_kernels=(1, 2, 4, 8))
 """Architecture: 3D_FCN_PPM, whose pyramid sees the whole body at a quarter of the coarse resolution."""
 CLASS_SHARES: Final = (0.97, 0.015, 0.015)
@@ -87,7 +85,7 @@ def packaged_network() -> CoarseNetwork:
     Raises:
         CheckpointError: the package was built without it.
     """
-    return load_network(storage.join(packaged_folder(), LOCALISER_FILE))
+    return load_network(packaged_localiser())
 
 
 def network_to_bytes(network: CoarseNetwork) -> bytes:

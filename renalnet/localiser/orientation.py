@@ -6,7 +6,7 @@ to find nothing there. Where a correction brings the labelled kidneys to light, 
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,9 @@ from renalnet.data.images.volume import Grid, Volume
 from renalnet.data.localise.localiser import LOW_CONFIDENCE
 from renalnet.localiser.coarse_scan import COARSE_MM, CoarseScan
 from renalnet.localiser.kidneys import CoarseKidney, kidneys_of
-from renalnet.localiser.network import CoarseNetwork
+
+if TYPE_CHECKING:
+    from renalnet.localiser.network import CoarseNetwork
 
 HELD_SHARE: Final = 0.5
 """Share of the labelled voxels in boxes of found kidneys from which the label counts as found."""
@@ -50,7 +52,7 @@ STRETCHES: Final[Mapping[str, float]] = MappingProxyType(
 """Ways in which the spacing along z may be wrong, each with the factor that corrects it."""
 
 
-def find_in(network: CoarseNetwork, scan: CoarseScan) -> dict[Side, CoarseKidney]:
+def find_in(network: "CoarseNetwork", scan: CoarseScan) -> dict[Side, CoarseKidney]:
     """Return the kidneys that are found with confidence in a coarse scan."""
     kidneys = kidneys_of(network.kidneys(scan.image), scan.image.grid)
     return {side: kidney for side, kidney in kidneys.items() if kidney.confidence >= LOW_CONFIDENCE}
@@ -66,7 +68,7 @@ def labelled_share(kidneys: Mapping[Side, CoarseKidney], scan: CoarseScan) -> fl
     return held / total if total else 0.0
 
 
-def wrong_axes(network: CoarseNetwork, scan: CoarseScan, share: float) -> str | None:
+def wrong_axes(network: "CoarseNetwork", scan: CoarseScan, share: float) -> str | None:
     """Return how the axes or the spacing of a labelled scan are wrong, or None where no correction helps.
 
     Args:

@@ -1,24 +1,12 @@
 """The model bundle that ships with the package."""
 
-from importlib.resources import files
 from pathlib import Path
 
+from renalnet.bundles import packaged_folder
 from renalnet.config.training import PACKAGED
 from renalnet.errors import CheckpointError
 from renalnet.nets.bundle import CONFIG_FILE
 from renalnet.runtime import storage
-
-
-def packaged_folder() -> str:
-    """Return the folder of what ships with the package: the localiser's network, and a model bundle if it was made.
-
-    Raises:
-        CheckpointError: the package was built without it.
-    """
-    folder = Path(str(files("renalnet"))) / "bundles" / "phantom"
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder}: the bundle of the package is missing; install renalnet again")
-    return str(folder)
 
 
 def packaged_bundle() -> str:

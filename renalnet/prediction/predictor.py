@@ -20,9 +20,10 @@ from renalnet.evaluation.mask_quality import signs_of
 from renalnet.inference.pipeline import Model, Segmentation, inference_config, load_bundle, segment_roi
 from renalnet.inference.quality_file import BundleQuality, MaskQuality, read_quality
 from renalnet.inference.stitching import Stitched
+from renalnet.localiser.bundle_files import LOCALISER_FILE
 from renalnet.localiser.finder import KidneyFinder
 from renalnet.localiser.kidneys import CoarseKidney
-from renalnet.localiser.network import LOCALISER_FILE, load_network, packaged_network
+from renalnet.localiser.network import load_network, packaged_network
 from renalnet.nets.packaged import bundle_folder
 from renalnet.prediction.familiarity import mean_kidney_hu
 from renalnet.prediction.mask_evidence import evidence_of

@@ -37,8 +37,9 @@ from renalnet.inference.quality_file import (
     training_scans,
     write_quality,
 )
+from renalnet.localiser.bundle_files import LOCALISER_FILE
 from renalnet.localiser.finder import KidneyFinder
-from renalnet.localiser.network import LOCALISER_FILE, network_to_bytes, new_network, packaged_network
+from renalnet.localiser.network import network_to_bytes, new_network, packaged_network
 from renalnet.nets import build_net
 from renalnet.nets.bundle import save_model
 from renalnet.nets.tensor_file import digest_of

@@ -17,7 +17,8 @@ from renalnet.data.localise.atlas import ATLAS_FILE, atlases_to_bytes
 from renalnet.data.store.manifest import Normalisation
 from renalnet.errors import CheckpointError
 from renalnet.inference.pipeline import load_bundle
-from renalnet.localiser.network import LOCALISER_FILE, network_to_bytes, new_network
+from renalnet.localiser.bundle_files import LOCALISER_FILE
+from renalnet.localiser.network import network_to_bytes, new_network
 from renalnet.nets import build_net
 from renalnet.nets.bundle import CONFIG_FILE, save_model
 from renalnet.nets.packaged import absolute_bundle, bundle_folder, packaged_bundle
@@ -47,7 +48,7 @@ def write_bundle(folder: Path) -> None:
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in place of the package, still without a bundle."""
-    monkeypatch.setattr("renalnet.nets.packaged.files", lambda _: tmp_path / "package")
+    monkeypatch.setattr("renalnet.bundles.files", lambda _: tmp_path / "package")
     return tmp_path / "package"
 
 

@@ -26,7 +26,6 @@ from renalnet.data.store.index import Origin
 from renalnet.data.store.reader import Roi
 from renalnet.errors import InputError, RenalnetError
 from renalnet.localiser.finder import KidneyFinder
-from renalnet.localiser.network import load_network
 from renalnet.runtime.workers import DIED
 from renalnet.types import Split
 
@@ -178,4 +177,7 @@ def _locate(loaded: LoadedCase, side: Side, job: CutJob) -> tuple[Box | None, li
 # One is enough, because the workers of a preparation use the files of one store.
 @lru_cache(maxsize=1)
 def _finder(atlases: str, localiser: str | None, config: PrepareConfig) -> KidneyFinder:
+    # Imports PyTorch, which cases that are already cut to their ROI do not need.
+    from renalnet.localiser.network import load_network
+
     return KidneyFinder(load_network(localiser) if localiser else None, load_atlases(atlases), config)

@@ -14,9 +14,8 @@ from renalnet.data.cases.loading import ScanCase, load_case
 from renalnet.data.images.volume import Volume
 from renalnet.data.phantom import OtherPart, paint_abdomen, paint_other_part
 from renalnet.errors import CheckpointError
+from renalnet.localiser.bundle_files import packaged_localiser
 from renalnet.localiser.coarse_scan import CoarseScan, coarse_scan
-from renalnet.localiser.network import load_network, network_to_bytes, new_network, packaged_network
-from renalnet.localiser.training import FIRST_RATE, FURTHER_RATE, train_network
 from renalnet.runtime import storage
 from renalnet.runtime.machine import keep_memory, num_cores
 
@@ -86,6 +85,12 @@ def localiser_of(job: LocaliserJob) -> bytes:
     """Return the file of the network, trained on the scans of the job."""
     config = job.config
     is_first = config.localiser_start == "random"
+    if not (job.scans or is_first):
+        return storage.read_bytes(packaged_localiser())
+    # Imports PyTorch, for which the jobs that read and cut scans need not wait.
+    from renalnet.localiser.network import network_to_bytes, new_network, packaged_network
+    from renalnet.localiser.training import FIRST_RATE, FURTHER_RATE, train_network
+
     start = new_network(config.seed) if is_first else packaged_network()
     if not job.scans:
         return network_to_bytes(start)
@@ -106,6 +111,8 @@ def localiser_key(config: PrepareConfig, stamps: Sequence[str]) -> str:
 def trained_before(store: str, key: str) -> bytes | None:
     """Return the file of a network that an interrupted preparation has trained, or None."""
     for name in filter(_NAME.fullmatch, storage.list_names(store)):
+        from renalnet.localiser.network import load_network
+
         path = storage.join(store, name)
         try:
             if load_network(path).about.get(_KEY) == key:

@@ -1,13 +1,15 @@
 """Checks of a labelled whole CT by the localiser: wrong axes, a wrong spacing, and labels where no kidney is."""
 
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from renalnet.data.cases.findings import Finding
 from renalnet.data.cases.loading import LoadedCase
 from renalnet.localiser.coarse_scan import coarse_scan
-from renalnet.localiser.network import CoarseNetwork, packaged_network
 from renalnet.localiser.orientation import HELD_SHARE, find_in, is_mirrored, labelled_share, wrong_axes
+
+if TYPE_CHECKING:
+    from renalnet.localiser.network import CoarseNetwork
 
 _MIRRORED: Final = (
     "the liver seems to be on the left: more soft tissue above the left kidney than above the right one; check the "
@@ -38,5 +40,8 @@ def check_place(loaded: LoadedCase) -> list[Finding]:
 
 # The one that ships with the package, because the store's own is not trained before all scans are checked.
 @lru_cache(maxsize=1)
-def _network() -> CoarseNetwork:
+def _network() -> "CoarseNetwork":
+    # Imports PyTorch, which cases that are already cut to their ROI do not need.
+    from renalnet.localiser.network import packaged_network
+
     return packaged_network()

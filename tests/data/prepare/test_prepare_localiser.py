@@ -24,8 +24,8 @@ from renalnet.data.prepare.place_checks import check_place
 from renalnet.data.prepare.preparation import local_pool, prepare
 from renalnet.data.prepare.request import Request
 from renalnet.data.store.reader import open_store
-from renalnet.localiser.bundle_files import write_finder_files
-from renalnet.localiser.network import LOCALISER_FILE, load_network, network_to_bytes, packaged_network
+from renalnet.localiser.bundle_files import LOCALISER_FILE, write_finder_files
+from renalnet.localiser.network import load_network, network_to_bytes, packaged_network
 
 PHANTOM = PhantomConfig(shape=(100, 124, 124), spacing_mm=(3.0, 3.0, 3.0), seed=77)
 CONFIG = PrepareConfig(spacing_mm=(4.0, 3.0, 3.0), num_atlases=1, localiser_steps=0)
