@@ -64,6 +64,7 @@ def test_boxes_hold_both_kidneys_and_little_else(phantom: PaintedCase, atlases: 
         assert_held(found, side, mask, phantom.label.grid)
 
 
+@pytest.mark.slow
 def test_a_scan_that_ends_at_the_kidneys_suffices(phantom: PaintedCase, atlases: list[Atlas]) -> None:
     filled = np.flatnonzero(phantom.label.array.any(axis=(1, 2)))
     image, label = (part_of(v, filled[0] - 4, filled[-1] + 5) for v in (phantom.image, phantom.label))
@@ -72,6 +73,7 @@ def test_a_scan_that_ends_at_the_kidneys_suffices(phantom: PaintedCase, atlases:
         assert_held(found, side, mask, label.grid)
 
 
+@pytest.mark.slow
 def test_a_long_scan_is_searched_from_end_to_end(phantom: PaintedCase, atlases: list[Atlas]) -> None:
     head = paint_other_part("head", COARSE, 0)
     z, y, x = phantom.image.grid.origin_mm
@@ -182,6 +184,7 @@ def test_both_kidneys_of_a_real_patient_are_found(real_data: Path) -> None:
         assert_held(found, side, truth.array > 0, truth.grid, share=0.99)
 
 
+@pytest.mark.slow
 def test_thick_slices_suffice(phantom: PaintedCase, atlases: list[Atlas]) -> None:
     shape = (30, *phantom.image.grid.shape[1:])
     z, y, x = phantom.image.grid.origin_mm

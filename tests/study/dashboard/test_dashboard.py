@@ -184,6 +184,7 @@ def test_a_port_that_is_taken_is_refused(study: Study) -> None:
 
 
 @pytest.mark.skipif(BROWSER is None, reason="needs Chromium to open the page")
+@pytest.mark.slow
 def test_a_finished_study_in_a_browser(study: Study, tmp_path: Path) -> None:
     study.finish()
 
@@ -203,6 +204,7 @@ def test_a_finished_study_in_a_browser(study: Study, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(BROWSER is None, reason="needs Chromium to open the page")
+@pytest.mark.slow
 def test_a_running_study_in_a_browser(study: Study, tmp_path: Path) -> None:
     first = study.begin(0)
 

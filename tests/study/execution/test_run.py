@@ -19,6 +19,8 @@ from study.config.sections import StudyConfig
 from study.progress.forecast import disk_bytes
 from study.progress.trial_cost import MeasureJob, measure_study
 
+pytestmark = pytest.mark.slow  # the study that they share takes about a minute
+
 
 def test_every_trial_is_accounted_for(finished: Path) -> None:
     trials = rows(finished / "trials.parquet")
@@ -105,7 +107,6 @@ def test_report_is_shown_and_written(finished: Path) -> None:
     assert "<html" in (finished / "report.html").read_text()
 
 
-@pytest.mark.slow
 def test_same_command_again_trains_nothing(finished: Path, ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
     results = copy_study(finished, tmp_path / "results")
     before = (results / "optuna.journal").read_bytes()
@@ -138,7 +139,6 @@ def num_bytes(folder: Path, *patterns: str) -> int:
     return sum(path.stat().st_size for pattern in patterns for path in folder.glob(pattern) if path.is_file())
 
 
-@pytest.mark.slow
 def test_a_dry_run_forecasts_and_writes_nothing(ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
     done = run([*command(ball_store, tiny_file, tmp_path / "results"), "--dry-run"])
     assert done.returncode == 0, done.stderr

@@ -16,6 +16,7 @@ from study.report import write_report
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
+pytestmark = pytest.mark.slow  # each page is opened in a browser of its own
 DRIVE = """<script>
 const heads = [...document.querySelectorAll("#case-table th button")];
 heads.find(head => head.textContent.startsWith("Dice tumor")).click();
