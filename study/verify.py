@@ -9,6 +9,7 @@ import typer
 from renalnet.commands.line import USER_ERROR, run
 from renalnet.errors import ResultsError
 from renalnet.runtime.lease import Lease
+from study.integrity.completion import keep_texts
 from study.integrity.inspection import Inspection, inspect
 from study.integrity.mending import Mended, mend, restore_manifest, with_restored
 from study.records.ledger import Ledger
@@ -74,6 +75,7 @@ def _write_ledger(results: Results, found: Inspection, mended: Sequence[Mended],
     kept = {name: entry for name, entry in content.files.items() if name not in gone}
     if mended or found.is_adopted:
         Ledger(results).write(replace(content, files=kept))
+        keep_texts(results)
 
 
 def _require_study(results: Results) -> None:

@@ -29,7 +29,7 @@ from study.final.stage import Outcome, run_final
 from study.finalists.finalists import damaged_models
 from study.finalists.selection import earlier_readings
 from study.integrity.completion import enter_tables, keep_texts
-from study.integrity.mending import mend_study, restore_manifest
+from study.integrity.mending import mend_manifest, mend_study
 from study.progress.forecast_text import forecast_lines
 from study.progress.trial_cost import MeasureJob
 from study.records.ledger import Ledger
@@ -76,7 +76,7 @@ def run_study(config: StudyConfig, results: Results, store_path: str | None, che
         LostError: the object store with the results failed.
     """
     # Before Ray: a folder that holds another study, or another store, is refused without waiting for a cluster.
-    restore_manifest(results)
+    mend_manifest(results)
     known_study(results, config, store_path)
     # Before the manifest, which is written then: where a file has no other copy, nothing may be overwritten.
     mend_study(results)

@@ -37,8 +37,8 @@ def replace_best(results: Results, build: Callable[[str], None]) -> None:
             build(folder)
             _put(results, folder, _upload)
     else:
-        staged = results.path(_STAGED)
-        for leftover in (staged, results.path(_BEFORE)):
+        staged, before = (storage.absolute(results.path(name)) for name in (_STAGED, _BEFORE))
+        for leftover in (staged, before):  # of a killed driver
             shutil.rmtree(leftover, ignore_errors=True)
         build(staged)
         _put(results, staged, _swap)
@@ -76,7 +76,7 @@ def _swap(results: Results, staged: str) -> None:
     if not best.exists():
         Path(staged).rename(best)
     elif not _exchange(staged, str(best)):
-        before = Path(results.path(_BEFORE))
+        before = Path(storage.absolute(results.path(_BEFORE)))
         best.rename(before)
         Path(staged).rename(best)
         shutil.rmtree(before)

@@ -6,7 +6,7 @@ witnesses of what it held: the table of trials, the choice of the winner and the
 """
 
 import hashlib
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -72,11 +72,18 @@ def inspect(results: Results, *, is_full: bool = False) -> Inspection:
     faults += _faults_of(results, content.files, is_full=is_full)
     is_finished = bool((find_manifest(results) or {}).get("finished"))
     found, unread = _unnamed(results, content.files, is_finished=is_finished)
-    faults += [*unread, *_journal_faults(results, content.files.get(JOURNAL))]
+    of_journal = _journal_faults(results, content.files.get(JOURNAL))
+    faults += [*unread, *of_journal]
+    if is_finished and JOURNAL not in content.files and not of_journal:
+        found |= entries_of(results, [JOURNAL])
     if known is None:
-        names = {*found, *(fault.name for fault in faults)}
-        implied = {name for name in _implied(results, is_finished=is_finished) if name not in names}
-        faults += [Fault(name, LOST) for name in implied]
+        seen = {*found, *(fault.name for fault in faults)}
+        implied = {name for name in _implied(results, is_finished=is_finished) if name not in seen}
+        # Those that exist belong to a trial whose record is lost.
+        present = [name for name in implied if storage.exists(results.path(name))]
+        of_lost, unread = _read(results, present)
+        found |= of_lost
+        faults += [*unread, *(Fault(name, LOST) for name in implied - set(present))]
     whole = replace(content, files={**content.files, **found})
     return Inspection(whole, tuple(sorted(faults, key=lambda fault: fault.name)), known is None)
 
@@ -126,9 +133,15 @@ def _unnamed(results: Results, known: Container[str], *, is_finished: bool) -> t
     ended = [name for name, reason in trials if not reason and _has_ended(results, name)]
     names = [file for name in ended for file in _whole_files(results, name) if file not in known]
     names += [name for name in _final_files(results, is_finished=is_finished) if name not in known]
+    found, unread = _read(results, names)
+    return found, [*faults, *unread]
+
+
+def _read(results: Results, names: Sequence[str]) -> tuple[dict[str, Entry], list[Fault]]:
+    """Return the entries of the files that can be read, and the faults of the others."""
     with ThreadPoolExecutor(NUM_READERS) as pool:
         reasons = dict(zip(names, pool.map(partial(unreadable, results), names), strict=True))
-    faults += [Fault(name, _damage(reason)) for name, reason in reasons.items() if reason]
+    faults = [Fault(name, _damage(reason)) for name, reason in reasons.items() if reason]
     return entries_of(results, (name for name, reason in reasons.items() if not reason)), faults
 
 

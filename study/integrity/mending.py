@@ -11,9 +11,10 @@ from typing import Final, Literal, TypeAlias
 from renalnet.errors import ResultsError
 from renalnet.runtime import storage
 from renalnet.runtime.log import get_logger
+from study.integrity.completion import keep_texts
 from study.integrity.copies import find_copy, members_of_finalists, order_of
 from study.integrity.inspection import Fault, Inspection, inspect
-from study.integrity.kinds import BEST, PRODUCT, STEPS, WEIGHTS, case_of, is_derived
+from study.integrity.kinds import BEST, PRODUCT, SELECTION, STEPS, WEIGHTS, case_of, is_derived
 from study.records.ledger import LEDGER, Ledger, LedgerContent, entries_of
 from study.records.manifest import find_manifest
 from study.records.results import JOURNAL, MANIFEST, Results
@@ -48,6 +49,13 @@ _WORDS: Final[dict[Remedy, str]] = {
 }
 
 
+def mend_manifest(results: Results) -> None:
+    """Restore a lost or damaged manifest as `restore_manifest` does, and say so."""
+    mended = restore_manifest(results)
+    for line in _lines(results, [mended] if mended else []):
+        _log.warning("%s", line)
+
+
 def restore_manifest(results: Results) -> Mended | None:
     """Restore a lost or damaged manifest from the ledger; return None where there is nothing to restore.
 
@@ -65,7 +73,10 @@ def restore_manifest(results: Results) -> Mended | None:
         fault = Fault(MANIFEST, "damaged")
         known = _ledger(results)
         if known is None or MANIFEST not in known.copies:
-            raise ResultsError(f"{error}; there is no other copy of it") from error
+            what = f"{error}".split("; ")[0]
+            raise ResultsError(
+                f"{what}, and there is no other copy; restore it from a backup, or choose another folder with --results"
+            ) from error
     storage.write_bytes(results.manifest_path, known.copies[MANIFEST].encode())
     return Mended(fault, "restored", "the copy in the ledger")
 
@@ -95,6 +106,8 @@ def mend_study(results: Results) -> None:
         _log.warning("%s", line)
     _require(results, mended)
     _write_ledger(results, inspection, mended)
+    if inspection.is_adopted:
+        keep_texts(results)
 
 
 def mend(results: Results, inspection: Inspection, *, gives_up: bool = False) -> list[Mended]:
@@ -127,6 +140,8 @@ def _remedy(results: Results, name: str, *, gives_up: bool) -> Remedy:
         return "restored"
     if is_derived(name) or any(kind.fullmatch(name) for kind in (PRODUCT, STEPS, BEST)):
         return "to make again"
+    if gives_up and SELECTION.fullmatch(name):
+        return "left out"
     weights = WEIGHTS.fullmatch(name)
     is_spare = weights is not None and (gives_up or weights["trial"] not in members_of_finalists(results))
     return "left out" if is_spare else "none"
@@ -137,10 +152,10 @@ def _clear_cases(results: Results, inspection: Inspection, mended: Iterable[Mend
     again = [each.fault.name for each in mended if each.remedy == "to make again"]
     for name in _measurements_of(inspection.ledger.files, again):
         storage.delete(results.path(name))
-    for name in again:
-        # A post-processing that is there is not chosen again.
-        if STEPS.fullmatch(name):
-            storage.delete(results.path(name))
+    left_out = [each.fault.name for each in mended if each.remedy == "left out"]
+    # A choice that is there is not made again.
+    for name in (*filter(STEPS.fullmatch, again), *filter(SELECTION.fullmatch, left_out)):
+        storage.delete(results.path(name))
 
 
 def _measurements_of(files: Iterable[str], products: Iterable[str]) -> list[str]:
@@ -156,10 +171,8 @@ def _require(results: Results, mended: Sequence[Mended]) -> None:
     if not lost:
         return
     more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
-    weights = all(WEIGHTS.fullmatch(fault.name) for fault in lost)
-    otherwise = (
-        f", or run python -m study.verify {results} --repair to go on with the next best trial" if weights else ""
-    )
+    can_do_without = all(WEIGHTS.fullmatch(fault.name) or SELECTION.fullmatch(fault.name) for fault in lost)
+    otherwise = f", or run python -m study.verify {results} --repair to go on without it" if can_do_without else ""
     raise ResultsError(
         f"{results.path(lost[0].name)}: {lost[0].what}, and there is no other copy{more}; restore it from a "
         f"backup{otherwise}; nothing was overwritten"

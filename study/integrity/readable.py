@@ -43,12 +43,22 @@ def unreadable(results: Results, name: str) -> str:
             try:
                 read(results, found)
             except (RenalnetError, KeyError, TypeError, AttributeError) as error:
-                return f"{error}"
+                return _reason(results.path(name), error)
     return ""
 
 
+def _reason(path: str, error: Exception) -> str:
+    """Return what is wrong with a file, without its path and the remedy of the reader's message."""
+    if not isinstance(error, RenalnetError):
+        return f"no value of {error}" if isinstance(error, KeyError) else f"{error}"
+    what = f"{error}".split("; ")[0].removeprefix(path).lstrip(": ")
+    return what.removeprefix("is damaged (").removesuffix(")") if what.startswith("is damaged (") else what
+
+
 def _record(results: Results, found: re.Match[str]) -> None:
-    find_record(results, found[1])
+    record = find_record(results, found[1])
+    if record is not None and record.name != found[1]:
+        raise damaged(results.path(found[0]), f"it is the record of {record.name}")
 
 
 def _log(results: Results, found: re.Match[str]) -> None:

@@ -88,6 +88,7 @@ def rebuild_journal(results: Results, config: StudyConfig) -> bytes | None:
     """
     if config.search.sampler == "grid":
         return None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # Optuna logs each study that it creates
     try:
         records = read_records(results)
         curves = read_curves(results, records)

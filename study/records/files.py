@@ -86,4 +86,4 @@ def read_named_arrays(path: str, names: tuple[str, ...]) -> dict[str, NDArray[An
 
 def damaged(path: str, what: str) -> ResultsError:
     """Return the error of a file that is damaged."""
-    return ResultsError(f"{path} is damaged ({what}); restore it, or repeat the study's command, which does if it can")
+    return ResultsError(f"{path} is damaged ({what}); restore it, or repeat the study's command")

@@ -126,7 +126,7 @@ def find_manifest(results: Results) -> dict[str, Any] | None:
         return None
     wrong = [name for name, kind in _TYPES.items() if not isinstance(values.get(name), kind)]
     if wrong:
-        raise damaged(results.manifest_path, f"{', '.join(wrong)} missing or of another type")
+        raise damaged(results.manifest_path, f"not that of a study: {', '.join(wrong)} missing or of another type")
     return values
 
 
