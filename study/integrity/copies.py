@@ -8,7 +8,7 @@ records make the journal again. The ledger keeps the text of the manifest and of
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
 from renalnet.config import parse
@@ -17,7 +17,7 @@ from renalnet.nets.bundle import CONFIG_FILE, MODEL_FILE, NUM_MEMBERS, config_co
 from renalnet.nets.tensor_file import digest_of, encode
 from renalnet.runtime import storage
 from renalnet.train.checkpoint import load_checkpoint
-from renalnet.train.epochs import EpochRecord, log_content
+from renalnet.train.epochs import DICE, EpochRecord, log_content
 from renalnet.train.state import weights_in
 from study.config.sections import StudyConfig
 from study.final.model_card import FINAL_SETTINGS
@@ -27,7 +27,7 @@ from study.records.files import read_object
 from study.records.ledger import Entry, LedgerContent
 from study.records.manifest import find_manifest
 from study.records.results import CURVES_TABLE, JOURNAL, TRIALS_TABLE, Results
-from study.records.tables import Trial
+from study.records.tables import Epoch, Trial
 from study.records.trials import TrialRecord, find_record
 
 _ENDS: Final = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
@@ -81,23 +81,28 @@ def _kept_text(wanted: Wanted, _: re.Match[str]) -> Iterator[Copy]:
 def _record(wanted: Wanted, found: re.Match[str]) -> Iterator[Copy]:
     """Yield a trial's record from its row in the table of trials; its point is in the journal."""
     row = _row(wanted.results, found[1])
-    if row is None:
+    known = _known_of(wanted.results, row) if row else None
+    if row is None or known is None:
         return
-    train: dict[str, Any] = json.loads(row.config or "{}")
-    of_finalist = _point_of_finalist(wanted.results, row)
-    trial = find_trial(wanted.results, row.network, row.trial, train["epochs"])
-    point = of_finalist if row.repeat_of else (trial.params if trial else None)
-    state = row.state if row.state != "running" else _ENDS.get(trial.state.name, "") if trial else ""
-    if point is None or not state:
-        return
-    hours = row.seconds / 3600
-    devices = (_per_hour(row.cpu_hours, hours), _per_hour(row.gpu_hours, hours))
-    values = {"trial": row.trial, "network": row.network, "state": state, "point": point, "train": train}
+    values = {**known, "trial": row.trial, "network": row.network, "train": json.loads(row.config)}
     values |= {"reason": row.reason, "repeat_of": row.repeat_of, "fold": row.fold, "num_folds": _num_folds(row)}
+    cpus, gpus = _devices(row)
     # The table does not tell 1 from 1.0.
-    for cpus, gpus in ((int(devices[0]), devices[1]), devices):
-        record = TrialRecord.from_json(wanted.name, {**values, "cpus": cpus, "gpus": gpus})
+    for number in (int(cpus), cpus):
+        record = TrialRecord.from_json(wanted.name, {**values, "cpus": number, "gpus": gpus})
         yield Copy(storage.json_content(asdict(record)), f"{TRIALS_TABLE} and {JOURNAL}")
+
+
+def _known_of(results: Results, row: Trial) -> dict[str, Any] | None:
+    """Return point and state of a trial or repeat that has ended; None where nothing else knows them."""
+    if row.repeat_of:
+        finalist = _find_record(results, row.repeat_of)
+        has_ended = row.state != "running"
+        return {"point": finalist.point, "state": row.state} if finalist and has_ended else None
+    trial = find_trial(results, row.network, row.trial, row.planned_epochs)
+    # The table may be older than the end of the trial.
+    state = row.state if row.state != "running" else _ENDS.get(trial.state.name if trial else "")
+    return {"point": trial.params, "state": state} if trial and state else None
 
 
 def _row(results: Results, name: str) -> Trial | None:
@@ -107,16 +112,17 @@ def _row(results: Results, name: str) -> Trial | None:
         return None
 
 
-def _point_of_finalist(results: Results, row: Trial) -> dict[str, Any] | None:
+def _find_record(results: Results, name: str) -> TrialRecord | None:
     try:
-        record = find_record(results, row.repeat_of) if row.repeat_of else None
+        return find_record(results, name)
     except ResultsError:
         return None
-    return record.point if record else None
 
 
-def _per_hour(device_hours: float, hours: float) -> float:
-    return round(device_hours / hours, 3) if hours else 0.0
+def _devices(row: Trial) -> tuple[float, float]:
+    """Return the processors and GPUs of a trial's slot, from its hours; 0 for a trial without an epoch."""
+    hours = row.seconds / 3600
+    return (round(row.cpu_hours / hours, 3), round(row.gpu_hours / hours, 3)) if hours else (0.0, 0.0)
 
 
 def _num_folds(row: Trial) -> int:
@@ -143,23 +149,16 @@ def _log(wanted: Wanted, found: re.Match[str]) -> Iterator[Copy]:
 def _curve(results: Results, name: str) -> list[EpochRecord]:
     try:
         rows = [row for row in results.epochs() or [] if row.name == name]
-        return [
-            EpochRecord.from_json(
-                {
-                    "epoch": row.epoch,
-                    "loss": row.loss,
-                    **{f"dice_{label}": dice for label, dice in row.dice.items()},
-                    "objective": row.objective,
-                    "learning_rate": row.learning_rate,
-                    "seconds": row.seconds,
-                    "data_wait_share": row.data_wait_share,
-                    "voxels_per_s": row.voxels_per_s,
-                }
-            )
-            for row in sorted(rows, key=lambda row: row.epoch)
-        ]
-    except (ResultsError, KeyError, TypeError):
+        return [EpochRecord.from_json(_logged(row)) for row in sorted(rows, key=lambda row: row.epoch)]
+    except (ResultsError, TypeError):
         return []
+
+
+def _logged(row: Epoch) -> dict[str, Any]:
+    """Return the values of an epoch in a log."""
+    names = {each.name for each in fields(EpochRecord)} - {"dice", "failure"}
+    dice = {f"{DICE}{label}": value for label, value in row.dice.items()}
+    return {**{name: getattr(row, name) for name in names}, **dice}
 
 
 def _weights(wanted: Wanted, found: re.Match[str]) -> Iterator[Copy]:
