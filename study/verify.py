@@ -11,7 +11,7 @@ from renalnet.errors import ResultsError
 from renalnet.runtime.lease import Lease
 from study.integrity.completion import keep_texts
 from study.integrity.inspection import Inspection, inspect
-from study.integrity.mending import Mended, mend, restore_manifest, with_restored
+from study.integrity.mending import Mended, clear, mend, restore_manifest, with_restored
 from study.records.ledger import Ledger
 from study.records.manifest import find_manifest
 from study.records.results import MANIFEST, Results
@@ -57,6 +57,7 @@ def _repair(results: Results) -> bool:
     _require_study(results)
     found = inspect(results, is_full=True)
     mended = mend(results, found, gives_up=True)
+    clear(results, found, mended, gives_up=True)
     for each in [*([manifest] if manifest else []), *mended]:
         typer.echo(f"{each.fault}; {each.words}")
     left = [each for each in mended if each.remedy in ("to make again", "none")]

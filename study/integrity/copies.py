@@ -7,7 +7,7 @@ records make the journal again. The ledger keeps the text of the manifest and of
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
@@ -177,20 +177,27 @@ def _member_number(results: Results, trial: str) -> int:
 
 
 def _members(results: Results) -> list[str]:
-    try:
-        selection = read_object(results.selection_path)
-        return list(selection["candidates"][selection["winner"]]["members"])
-    except (FileNotFoundError, ResultsError, AttributeError, KeyError, TypeError):
-        return []
+    """Return the names of the winner's runs; empty before it was chosen."""
+    selection = _selection(results)
+    finalists = _runs_of_finalists(selection)
+    return finalists.get(str(selection.get("winner")), [])
 
 
 def members_of_finalists(results: Results) -> set[str]:
     """Return the names of the runs whose networks vote in the final stage; empty before the winner was chosen."""
+    return {member for members in _runs_of_finalists(_selection(results)).values() for member in members}
+
+
+def _runs_of_finalists(selection: Mapping[str, Any]) -> dict[str, list[str]]:
+    # In the files of earlier versions, a finalist has one network, which they do not name.
+    return {name: about.get("members") or [name] for name, about in selection.get("candidates", {}).items()}
+
+
+def _selection(results: Results) -> dict[str, Any]:
     try:
-        finalists = read_object(results.selection_path)["candidates"].values()
-        return {member for finalist in finalists for member in finalist["members"]}
-    except (FileNotFoundError, ResultsError, AttributeError, KeyError, TypeError):
-        return set()
+        return read_object(results.selection_path)
+    except (FileNotFoundError, ResultsError):
+        return {}
 
 
 def _from_best(results: Results, number: int, file: str) -> Iterator[Copy]:

@@ -62,30 +62,36 @@ def inspect(results: Results, *, is_full: bool = False) -> Inspection:
         results: the results folder, with a readable manifest.
         is_full: compare the checksums of all files, not only of small ones.
     """
-    faults = []
-    try:
-        known = Ledger(results).find()
-    except ResultsError as error:
-        known = None
-        faults.append(Fault(LEDGER, f"{error}"))
+    known, faults = _ledger(results)
     content = known or LedgerContent()
-    faults += _faults_of(results, content.files, is_full=is_full)
     is_finished = bool((find_manifest(results) or {}).get("finished"))
     found, unread = _unnamed(results, content.files, is_finished=is_finished)
     of_journal = _journal_faults(results, content.files.get(JOURNAL))
-    faults += [*unread, *of_journal]
+    faults += [*_faults_of(results, content.files, is_full=is_full), *unread, *of_journal]
     if is_finished and JOURNAL not in content.files and not of_journal:
         found |= entries_of(results, [JOURNAL])
     if known is None:
         seen = {*found, *(fault.name for fault in faults)}
-        implied = {name for name in _implied(results, is_finished=is_finished) if name not in seen}
-        # Those that exist belong to a trial whose record is lost.
-        present = [name for name in implied if storage.exists(results.path(name))]
-        of_lost, unread = _read(results, present)
-        found |= of_lost
-        faults += [*unread, *(Fault(name, LOST) for name in implied - set(present))]
+        of_others, lost = _unseen(results, {*_implied(results, is_finished=is_finished)} - seen)
+        found |= of_others
+        faults += lost
     whole = replace(content, files={**content.files, **found})
     return Inspection(whole, tuple(sorted(faults, key=lambda fault: fault.name)), known is None)
+
+
+def _ledger(results: Results) -> tuple[LedgerContent | None, list[Fault]]:
+    try:
+        return Ledger(results).find(), []
+    except ResultsError as error:
+        return None, [Fault(LEDGER, f"{error}".split("; ")[0].removeprefix(f"{Ledger(results).path} is "))]
+
+
+def _unseen(results: Results, names: set[str]) -> tuple[dict[str, Entry], list[Fault]]:
+    """Return entries and faults of files of which only other files speak."""
+    # Those that exist belong to a trial whose record is lost.
+    present = [name for name in names if storage.exists(results.path(name))]
+    found, unread = _read(results, present)
+    return found, [*unread, *(Fault(name, LOST) for name in names - set(present))]
 
 
 def _faults_of(results: Results, files: Mapping[str, Entry], *, is_full: bool) -> list[Fault]:

@@ -13,7 +13,7 @@ from renalnet.runtime import storage
 from renalnet.runtime.log import get_logger
 from study.integrity.completion import keep_texts
 from study.integrity.copies import find_copy, members_of_finalists, order_of
-from study.integrity.inspection import Fault, Inspection, inspect
+from study.integrity.inspection import LOST, Fault, Inspection, inspect
 from study.integrity.kinds import BEST, PRODUCT, SELECTION, STEPS, WEIGHTS, case_of, is_derived
 from study.records.ledger import LEDGER, Ledger, LedgerContent, entries_of
 from study.records.manifest import find_manifest
@@ -62,30 +62,30 @@ def restore_manifest(results: Results) -> Mended | None:
     Raises:
         ResultsError: it is damaged, and the ledger has no copy of it.
     """
+    damage = None
     try:
         if find_manifest(results) is not None:
             return None
-        fault = Fault(MANIFEST, "lost")
-        known = _ledger(results)
-        if known is None or MANIFEST not in known.copies:
-            return None  # no results folder, or none with a ledger: the caller says so
     except ResultsError as error:
-        fault = Fault(MANIFEST, "damaged")
-        known = _ledger(results)
-        if known is None or MANIFEST not in known.copies:
-            what = f"{error}".split("; ")[0]
-            raise ResultsError(
-                f"{what}, and there is no other copy; restore it from a backup, or choose another folder with --results"
-            ) from error
-    storage.write_bytes(results.manifest_path, known.copies[MANIFEST].encode())
-    return Mended(fault, "restored", "the copy in the ledger")
+        damage = error
+    text = _kept_manifest(results)
+    if text is not None:
+        storage.write_bytes(results.manifest_path, text.encode())
+        return Mended(Fault(MANIFEST, "damaged" if damage else LOST), "restored", "the copy in the ledger")
+    if damage is not None:
+        raise ResultsError(
+            f"{damage}".split("; ")[0]
+            + ", and there is no other copy; restore it from a backup, or choose another folder with --results"
+        ) from damage
+    return None  # no results folder, or none with a ledger: the caller says so
 
 
-def _ledger(results: Results) -> LedgerContent | None:
+def _kept_manifest(results: Results) -> str | None:
     try:
-        return Ledger(results).find()
+        known = Ledger(results).find()
     except ResultsError:
         return None
+    return known.copies.get(MANIFEST) if known else None
 
 
 def mend_study(results: Results) -> None:
@@ -102,16 +102,17 @@ def mend_study(results: Results) -> None:
     if inspection.is_adopted and inspection.ledger.files:
         _log.info("%s has no ledger of its finished work; it is made of the files that can be read", results)
     mended = mend(results, inspection)
-    for line in _lines(results, mended):
+    for line in _lines(results, [each for each in mended if each.remedy != "none"]):
         _log.warning("%s", line)
     _require(results, mended)
+    clear(results, inspection, mended)
     _write_ledger(results, inspection, mended)
     if inspection.is_adopted:
         keep_texts(results)
 
 
 def mend(results: Results, inspection: Inspection, *, gives_up: bool = False) -> list[Mended]:
-    """Restore what has another copy, and delete what must be made again together; the ledger is not changed.
+    """Restore what has another copy. The ledger is not changed, and nothing is deleted.
 
     Args:
         results: the results folder.
@@ -122,9 +123,7 @@ def mend(results: Results, inspection: Inspection, *, gives_up: bool = False) ->
         What becomes of each fault.
     """
     faults = sorted(inspection.faults, key=lambda fault: (order_of(fault.name), fault.name))
-    mended = [_mend(results, fault, inspection.ledger, gives_up=gives_up) for fault in faults]
-    _clear_cases(results, inspection, mended)
-    return mended
+    return [_mend(results, fault, inspection.ledger, gives_up=gives_up) for fault in faults]
 
 
 def _mend(results: Results, fault: Fault, ledger: LedgerContent, *, gives_up: bool) -> Mended:
@@ -147,14 +146,19 @@ def _remedy(results: Results, name: str, *, gives_up: bool) -> Remedy:
     return "left out" if is_spare else "none"
 
 
-def _clear_cases(results: Results, inspection: Inspection, mended: Iterable[Mended]) -> None:
-    """Delete what marks a case as measured, where a file of the case must be made again."""
+def clear(results: Results, inspection: Inspection, mended: Iterable[Mended], *, gives_up: bool = False) -> None:
+    """Delete what would keep the study from making files again, or from going on without them.
+
+    Args:
+        results: the results folder.
+        inspection: its faults.
+        mended: what becomes of them.
+        gives_up: delete what is left of the files that are left out, too.
+    """
     again = [each.fault.name for each in mended if each.remedy == "to make again"]
-    for name in _measurements_of(inspection.ledger.files, again):
-        storage.delete(results.path(name))
-    left_out = [each.fault.name for each in mended if each.remedy == "left out"]
-    # A choice that is there is not made again.
-    for name in (*filter(STEPS.fullmatch, again), *filter(SELECTION.fullmatch, left_out)):
+    left_out = [each.fault.name for each in mended if each.remedy == "left out"] if gives_up else []
+    # A case with measurements is not measured again, and a choice that is there is not made again.
+    for name in (*_measurements_of(inspection.ledger.files, again), *filter(STEPS.fullmatch, again), *left_out):
         storage.delete(results.path(name))
 
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -231,7 +230,6 @@ def test_a_damaged_ledger_is_made_again(
 
 def lose_a_finalist(results: Path) -> str:
     """Lose the weights of the baseline `unet3d`, checkpoints included."""
-    shutil.copytree(results / "best", results.parent / "best")
     for path in (results / "trials" / "unet3d-0000").glob("*.safetensors"):
         path.unlink()
     return "trials/unet3d-0000/model.safetensors"
@@ -245,13 +243,20 @@ def test_lost_weights_of_a_finalist_stop_the_study(results: Path) -> None:
     assert {path: path.read_bytes() for path in results.rglob("*") if path.is_file()} == before
 
 
-def test_verify_gives_up_weights_when_it_is_asked_to(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("is_there", "what"), [(False, "lost"), (True, "damaged (2 instead of")])
+def test_verify_gives_up_weights_when_it_is_asked_to(
+    is_there: bool, what: str, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     name = lose_a_finalist(results)
+    if is_there:
+        (results / name).write_text("{}")
     with pytest.raises(typer.Exit) as found:
         verify(str(results))
-    assert found.value.exit_code == 2 and capsys.readouterr().out.splitlines()[0] == f"{name}: lost"
+    assert found.value.exit_code == 2 and capsys.readouterr().out.startswith(f"{name}: {what}")
     verify(str(results), repair=True)
-    assert f"{name}: lost; there is no other copy, and the study goes on without it" in capsys.readouterr().out
+    (line, _) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{name}: {what}")
+    assert line.endswith("; there is no other copy, and the study goes on without it")
     verify(str(results))
     mend_study(Results(str(results)))
 
