@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,12 @@ def save_model(folder: str | Path, tensors: Tensors, config: dict[str, Any]) -> 
     storage.write_bytes(storage.join(folder, MODEL_FILE), content)
     about = {"sha256": digest_of(content), **config}
     # Last, because readers open it first: until then it is missing, or its checksum does not match the weights.
-    storage.write_json(storage.join(folder, CONFIG_FILE), {**about, CONFIG_DIGEST: _digest(about)})
+    storage.write_bytes(storage.join(folder, CONFIG_FILE), config_content(about))
+
+
+def config_content(values: Mapping[str, Any]) -> bytes:
+    """Return the content of a bundle's configuration file: `values`, which include `sha256`, and their checksum."""
+    return storage.json_content({**values, CONFIG_DIGEST: _digest(values)})
 
 
 def load_model(folder: str | Path) -> tuple[Tensors, dict[str, Any]]:
@@ -93,9 +98,9 @@ def _read_config(folder: str | Path) -> dict[str, Any]:
     return config
 
 
-def _digest(values: dict[str, Any]) -> str:
+def _digest(values: Mapping[str, Any]) -> str:
     """Return a hash of JSON values; it does not depend on the order of keys or on white space in a file."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(dict(values), sort_keys=True).encode()).hexdigest()
 
 
 def _no_model(folder: str | Path) -> CheckpointError:

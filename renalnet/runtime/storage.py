@@ -6,6 +6,8 @@ import json
 import os
 import threading
 import uuid
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -23,6 +25,8 @@ from renalnet.errors import InputError
 
 FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a full disk, an exhausted quota, and a file at its size limit."""
+MAX_ARRAY_BYTES: Final = 1 << 36
+"""Largest arrays that a file may unpack to: 64 GiB, several times those of the largest ROI."""
 
 
 @contextmanager
@@ -116,11 +120,25 @@ def list_names(path: str | Path) -> list[str]:
     return list(list_sizes(path))
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """Return the content of a file. Raises FileNotFoundError if there is none."""
+def list_files(path: str | Path) -> list[str]:
+    """Return the sorted paths of all files in a folder and its folders, relative to it; empty where it is missing."""
+    filesystem, inner = resolve(path)
+    entries = filesystem.get_file_info(fs.FileSelector(inner, allow_not_found=True, recursive=True))
+    return sorted(str(entry.path)[len(inner) + 1 :] for entry in entries if entry.type == fs.FileType.File)
+
+
+def read_bytes(path: str | Path, *, max_bytes: int | None = None) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: it has more than `max_bytes`.
+    """
     filesystem, inner = resolve(path)
     # A stream would send several requests, and an object that is replaced meanwhile would be read half old, half new.
     with filesystem.open_input_file(inner) as file:
+        if max_bytes is not None and file.size() > max_bytes:
+            raise InputError(f"{path}: {file.size()} bytes, at most {max_bytes} are read; replace or remove it")
         return bytes(file.read_at(file.size(), 0))
 
 
@@ -189,7 +207,12 @@ def read_json(path: str | Path) -> Any:
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write indented JSON as `write_bytes` does. Keys keep their order."""
-    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+    write_bytes(path, json_content(value))
+
+
+def json_content(value: Any) -> bytes:
+    """Return indented JSON with a line break at its end."""
+    return (json.dumps(value, indent=2) + "\n").encode()
 
 
 def delete(path: str | Path) -> None:
@@ -213,6 +236,21 @@ def write_arrays(path: str | Path, arrays: Mapping[str, NDArray[Any]], *, is_com
 
 
 def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
-    """Return the arrays of an `.npz` file. Raises ValueError if it holds pickled objects, which could run code."""
-    with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as arrays:
-        return dict(arrays)
+    """Return the arrays of an `.npz` file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        InputError: it is empty, cut or another kind of file, holds pickled objects, which could run code, or unpacks to
+            more than `MAX_ARRAY_BYTES`.
+    """
+    content = read_bytes(path)
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            num_bytes = sum(part.file_size for part in archive.infolist())
+        if num_bytes > MAX_ARRAY_BYTES:
+            raise ValueError(f"{num_bytes} bytes of arrays")
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return dict(arrays)
+    # Of the damaged files that NumPy meets, each kind raises another one of these.
+    except (EOFError, KeyError, NotImplementedError, OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path} is no readable .npz file ({error}); replace or remove it") from error

@@ -101,8 +101,12 @@ def best_of(records: Iterable[EpochRecord]) -> EpochRecord | None:
 
 def write_log(folder: str, records: Sequence[EpochRecord]) -> None:
     """Write the log: one line of JSON per epoch. The file is replaced as a whole."""
-    lines = "".join(f"{storage.json_line(entry.to_json())}\n" for entry in records)
-    storage.write_bytes(storage.join(folder, LOG_FILE), lines.encode())
+    storage.write_bytes(storage.join(folder, LOG_FILE), log_content(records))
+
+
+def log_content(records: Sequence[EpochRecord]) -> bytes:
+    """Return the content of the log."""
+    return "".join(f"{storage.json_line(entry.to_json())}\n" for entry in records).encode()
 
 
 def _share(part: float, whole: float) -> float:

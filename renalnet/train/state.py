@@ -25,10 +25,14 @@ def tensors_of(stepper: Stepper) -> dict[str, Tensor]:
 
 def put_tensors(stepper: Stepper, tensors: Mapping[str, Tensor]) -> None:
     """Restore the weights and the state of the optimiser that `tensors_of` returned."""
-    weights = {name.removeprefix(_MODEL): tensor for name, tensor in tensors.items() if name.startswith(_MODEL)}
-    stepper.net.load_state_dict(weights)
+    stepper.net.load_state_dict(weights_in(tensors))
     for name, tensor in _optimizer_state(stepper).items():
         tensor.copy_(tensors[name])
+
+
+def weights_in(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights among the tensors that `tensors_of` returned, by their names in the network."""
+    return {name.removeprefix(_MODEL): tensor for name, tensor in tensors.items() if name.startswith(_MODEL)}
 
 
 def environment(stepper: Stepper, device: Device) -> dict[str, str | int | bool]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 from renalnet.config import MAIN_NETWORK, InferenceConfig, NetName
@@ -21,15 +22,19 @@ from study.execution.repeat_searcher import run_repeats
 from study.execution.slots import find_cluster, find_slots, total_resources
 from study.execution.tasks import FinalWork, measure_on_slot
 from study.execution.tuner import fit
-from study.final.model_card import model_card
+from study.final.best import replace_best
+from study.final.model_card import FINAL_SETTINGS, model_card
 from study.final.quality import learned_quality
 from study.final.stage import Outcome, run_final
 from study.finalists.finalists import damaged_models
 from study.finalists.selection import earlier_readings
+from study.integrity.completion import enter_tables, keep_texts
+from study.integrity.mending import mend_manifest, mend_study
 from study.progress.forecast_text import forecast_lines
 from study.progress.trial_cost import MeasureJob
-from study.records.manifest import StudyManifest
-from study.records.results import Results
+from study.records.ledger import Ledger
+from study.records.manifest import StudyManifest, known_study
+from study.records.results import JOURNAL, Results
 from study.records.trials import write_tables
 from study.search.importance import write_importances
 from study.search.journal import open_journal
@@ -71,6 +76,10 @@ def run_study(config: StudyConfig, results: Results, store_path: str | None, che
         LostError: the object store with the results failed.
     """
     # Before Ray: a folder that holds another study, or another store, is refused without waiting for a cluster.
+    mend_manifest(results)
+    known_study(results, config, store_path)
+    # Before the manifest, which is written then: where a file has no other copy, nothing may be overwritten.
+    mend_study(results)
     manifest = StudyManifest(results, config, store_path)
     store = given_store(manifest, store_path) if store_path else embedded_store(manifest, config, results)
     with connected() as dashboard, storage_may_fail(results):
@@ -111,6 +120,7 @@ class _Stages:
         self.manifest.update(machine=machine, widths=_own_widths(self.config, widths))
         with self.manifest.timed("search"):
             self._search(widths)
+        Ledger(self.results).add([JOURNAL])
         # The searcher writes the tables at intervals, and not at all where no trial is left.
         write_tables(self.results)
         write_importances(self.results, self.config.train.epochs)
@@ -141,19 +151,20 @@ class _Stages:
             _log.info("final stage: full inference on validation, then on test cases")
             self.manifest.warn(damaged_models(self.results, self.config))
             outcome = run_final(self.config, self.results, self.store, FinalWork(self.slots, self.check))
-            self._write_best(outcome)
+            replace_best(self.results, partial(self._build_best, outcome))
         self.manifest.warn([*outcome.warnings, *earlier_readings(self.results)])
         return outcome
 
-    def _write_best(self, outcome: Outcome) -> None:
-        """Write the winner's bundle: its members, their post-processing, what finds kidneys, and its quality."""
-        best = self.results.best_folder
+    def _build_best(self, outcome: Outcome, folder: str) -> None:
+        """Write the winner's bundle: its members, their post-processing, what finds kidneys, its quality, its card."""
         members = [self.results.trial_folder(name) for name in outcome.winner.members]
         # The bundle predicts in the way in which the winner was measured.
         used = {"stitch": self.config.final.stitch, **outcome.post_processing.used_sections}
-        copy_models(members, best, {"final": InferenceConfig.model_validate(used).model_dump(mode="json")})
-        write_finder_files(self.store, best)
-        write_quality(best, self.store, self._learned_quality(outcome))
+        copy_models(members, folder, {FINAL_SETTINGS: InferenceConfig.model_validate(used).model_dump(mode="json")})
+        write_finder_files(self.store, folder)
+        write_quality(folder, self.store, self._learned_quality(outcome))
+        card = model_card(self.results, folder, outcome.winner.name)
+        storage.write_bytes(storage.join(folder, "README.md"), card.encode())
 
     def _learned_quality(self, outcome: Outcome) -> LearnedQuality | None:
         measured = self.results.measurements() or []
@@ -162,11 +173,11 @@ class _Stages:
         return learned_quality(self.results, outcome.winner, measured, study=study, synthetic=synthetic)
 
     def _finish(self, outcome: Outcome, machine: dict[str, Any]) -> None:
-        """Mark the study as finished, then write the model card, which reads the manifest."""
-        best = self.results.best_folder
-        device = storage.read_json(storage.join(best, CONFIG_FILE))["device"]
+        """Enter the tables into the ledger, then mark the study as finished."""
+        enter_tables(self.results, outcome.chosen)
+        device = storage.read_json(storage.join(self.results.best_folder, CONFIG_FILE))["device"]
         self.manifest.update(finished=True, winner=outcome.winner.name, machine={**machine, "device": device})
-        storage.write_bytes(storage.join(best, "README.md"), model_card(self.results).encode())
+        keep_texts(self.results)
 
 
 def network_widths(config: StudyConfig) -> Widths:

@@ -13,6 +13,7 @@ from renalnet.train.epochs import EpochRecord, best_of
 from study.config.sections import Slots, StudyConfig
 from study.execution.tuner import fit
 from study.finalists.repeats import left_of, list_repeats
+from study.records.ledger import Ledger
 from study.records.results import Results
 from study.records.trials import State, Tables, TrialRecord, read_epochs, write_record
 from study.search.outcome import SecondStarts, outcome
@@ -38,6 +39,7 @@ class RepeatSearch(Searcher):
         self._num_planned = len(planned)
         self._slots = slots
         self._waiting = left_of(planned, results)
+        self._ledger = Ledger(results)
         self._tables = Tables(results)
         self._running: dict[str, TrialRecord] = {}
         self._again = SecondStarts()
@@ -57,6 +59,7 @@ class RepeatSearch(Searcher):
         # Planned records know no slot, and a study may be resumed with other resources.
         record = replace(self._waiting.pop(0), cpus=self._slots.cpus, gpus=self._slots.gpus)
         self._running[trial_id] = record
+        self._ledger.drop_trial(record.name)
         write_record(self._results, record)
         fold = {"fold": record.fold, "num_folds": record.num_folds}
         return {"name": record.name, "network": record.network, "train": record.train, **fold}
@@ -75,6 +78,7 @@ class RepeatSearch(Searcher):
             return
         ended = record.ended(*outcome(self._results, record, epochs, was_lost=was_lost, short=_CUT_SHORT))
         write_record(self._results, ended)
+        self._ledger.add_trial(ended.name)
         self._log_end(ended, best_of(epochs))
         self._tables.write()
 

@@ -24,6 +24,7 @@ from renalnet.inference.stitching import Stitched
 from renalnet.runtime import storage
 from renalnet.types import LabelArray
 from study.finalists.finalists import Finalist
+from study.records.files import read_named_arrays
 from study.records.parquet import write_rows
 from study.records.results import Results
 from study.records.tables import StageMeasurement
@@ -60,6 +61,12 @@ class FinalCase:
     def part_path(self, split: str) -> str:
         """Return the path of the file with the measurements."""
         return self.results.part_path(self.part_name(split))
+
+    def file_names(self, split: str) -> tuple[str, ...]:
+        """Return the names of the masks, their signs and the measurements, relative to the results folder."""
+        place = f"{self.finalist.name}/{self.case}"
+        masks = (f"final/masks/{place}.nii.gz", f"final/roi_labels/{place}.npz")
+        return (*masks, f"final/signs/{place}.json", f"final/parts/{self.part_name(split)}")
 
     @property
     def vote_name(self) -> str:
@@ -139,8 +146,9 @@ def write_vote(case: FinalCase, vote: CompactVote) -> None:
 
 
 def read_vote(case: FinalCase) -> CompactVote:
-    """Read the vote that `write_vote` wrote."""
-    return CompactVote(**storage.read_arrays(case.vote_path))
+    """Read the vote that `write_vote` wrote. Raises ResultsError if it is damaged."""
+    arrays = read_named_arrays(case.vote_path, ("labels", "probability"))
+    return CompactVote(arrays["labels"], arrays["probability"])
 
 
 def finish_kept(case: FinalCase, post_processing: PostProcessing) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import yaml
@@ -16,17 +16,25 @@ from renalnet.runtime import storage
 from study.records.results import Results
 from study.records.tables import Measurement
 
+FINAL_SETTINGS: Final = "final"
+"""Key of the inference settings in the configuration of the winner's bundle, which that of its trial lacks."""
 
-def model_card(results: Results) -> str:
-    """Return the card in Markdown, from the results folder of a finished study."""
+
+def model_card(results: Results, bundle: str, winner: str) -> str:
+    """Return the card in Markdown.
+
+    Args:
+        results: the results folder of a study whose test cases are measured.
+        bundle: folder of the winner's bundle.
+        winner: name of the winner.
+    """
     manifest = storage.read_json(results.manifest_path)
-    winner = manifest["winner"]
     measurements = results.measurements() or []
     labels = label_set(manifest["config"].get("labels", KIDNEY_TUMOR))
     test = [row for row in measurements if (row.checkpoint, row.split, row.stage) == (winner, "test", FINAL)]
     return "\n".join(
         [
-            *_front_matter(manifest, test, labels),
+            *_front_matter(manifest, winner, test, labels),
             f"# 3D_FCN_PPM, {winner} of study '{manifest['study']}'",
             "",
             f"Segments {_valued(labels)} in a region of interest of a contrast CT.",
@@ -34,14 +42,14 @@ def model_card(results: Results) -> str:
             "",
             *_uses(labels),
             *_limitations(test, labels),
-            *_data(manifest["data"], _atlas_origin(results)),
-            *_results(test, _used_operations(results), labels),
-            *_training(results),
+            *_data(manifest["data"], _atlas_origin(bundle)),
+            *_results(test, _used_operations(bundle), labels),
+            *_training(bundle),
         ]
     )
 
 
-def _front_matter(manifest: dict[str, Any], test: Sequence[Measurement], labels: LabelSet) -> list[str]:
+def _front_matter(manifest: dict[str, Any], winner: str, test: Sequence[Measurement], labels: LabelSet) -> list[str]:
     """Return the metadata that the Hugging Face hub reads (see its model-card specification)."""
     metrics = [
         {"type": "dice", "name": f"Dice {label}", "value": round(_mean(test, label, "dice"), 4)}
@@ -56,7 +64,7 @@ def _front_matter(manifest: dict[str, Any], test: Sequence[Measurement], labels:
         "library_name": "renalnet",
         "pipeline_tag": "image-segmentation",
         "tags": ["medical", "ct", "kidney", "kidney-tumor", "3d-segmentation"],
-        "model-index": [{"name": f"3D_FCN_PPM {manifest['winner']}", "results": [result]}],
+        "model-index": [{"name": f"3D_FCN_PPM {winner}", "results": [result]}],
     }
     return ["---", yaml.safe_dump(content, sort_keys=False, allow_unicode=True).rstrip(), "---", ""]
 
@@ -121,10 +129,10 @@ def _results(test: Sequence[Measurement], operations: str, labels: LabelSet) -> 
     ]
 
 
-def _used_operations(results: Results) -> str:
+def _used_operations(bundle: str) -> str:
     """Return the titles of the operations that the model bundle states as used."""
-    config = storage.read_json(storage.join(results.best_folder, CONFIG_FILE))
-    operations = parse(InferenceConfig, config["final"]).operations.values()
+    config = storage.read_json(storage.join(bundle, CONFIG_FILE))
+    operations = parse(InferenceConfig, config[FINAL_SETTINGS]).operations.values()
     return ", ".join(each.title for each in operations if each.is_on) or "none"
 
 
@@ -138,10 +146,10 @@ def _mean(rows: Sequence[Measurement], label: str, name: str) -> float:
     return float(np.mean([getattr(row, name) for row in rows if row.label == label]))
 
 
-def _training(results: Results) -> list[str]:
-    config = storage.read_json(storage.join(results.best_folder, CONFIG_FILE))
+def _training(bundle: str) -> list[str]:
+    config = storage.read_json(storage.join(bundle, CONFIG_FILE))
     train = config["train"]
-    members = member_folders(results.best_folder)
+    members = member_folders(bundle)
     return [
         "## Training",
         "",
@@ -168,8 +176,8 @@ def _ensemble(members: Sequence[str]) -> list[str]:
     return [together] if len(members) > 1 else []
 
 
-def _atlas_origin(results: Results) -> str:
-    path = storage.join(results.best_folder, ATLAS_FILE)
+def _atlas_origin(bundle: str) -> str:
+    path = storage.join(bundle, ATLAS_FILE)
     if not storage.exists(path):
         return "none; the model works on ROIs already cut"
     atlases = load_atlases(path)

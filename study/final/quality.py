@@ -6,7 +6,7 @@ bundle holds the winner alone, so its estimates do without this sign.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, fields
 from statistics import fmean
 from typing import Any
 
@@ -19,10 +19,10 @@ from renalnet.evaluation.mask_quality import Calibration, Signs, calibrate
 from renalnet.evaluation.overlap import dice
 from renalnet.inference.post_processing import FINAL
 from renalnet.inference.quality_file import LearnedQuality
-from renalnet.runtime import storage
 from renalnet.types import MaskArray
 from study.final.views import read_labels
 from study.finalists.finalists import Finalist
+from study.records.files import damaged, read_object
 from study.records.results import Results
 from study.records.tables import Measurement, Quality
 
@@ -91,8 +91,17 @@ def _calibration(
     rows = [row for row in validation if _is_final(row, winner, label)]
     if not rows:
         return None
-    signs = [Signs(**storage.read_json(results.signs_path(winner.name, row.case))) for row in rows]
+    signs = [Signs(**read_signs(results.signs_path(winner.name, row.case))) for row in rows]
     return calibrate(np.array([astuple(each) for each in signs]), np.array([row.dice for row in rows]))
+
+
+def read_signs(path: str) -> dict[str, Any]:
+    """Read the signs of one mask, by the fields of `Signs` in their order. Raises ResultsError if damaged."""
+    values = read_object(path)
+    names = [each.name for each in fields(Signs)]
+    if list(values) != names or not all(isinstance(value, int | float) for value in values.values()):
+        raise damaged(path, "not the signs of a mask")
+    return values
 
 
 def _is_final(row: Measurement, winner: Finalist, label: str) -> bool:
@@ -102,7 +111,7 @@ def _is_final(row: Measurement, winner: Finalist, label: str) -> bool:
 def _signs(
     results: Results, winner: Finalist, others: Sequence[Finalist], case: str, labels: LabelSet
 ) -> dict[str, Any]:
-    signs: dict[str, Any] = storage.read_json(results.signs_path(winner.name, case))
+    signs = read_signs(results.signs_path(winner.name, case))
     if not others:
         return signs
     # On the validation cases of the anatomy study this sign told most: rank correlation 0.80 (results/LOG.md).

@@ -35,6 +35,8 @@ from study.final.quality import quality_rows
 from study.final.views import write_view
 from study.finalists.finalists import Finalist, load_finalists
 from study.finalists.selection import fix_winner
+from study.records.files import read_object
+from study.records.ledger import Ledger
 from study.records.parquet import read_rows, write_rows
 from study.records.results import Results
 from study.records.tables import APPENDIX, BASELINE, WINNER, Measurement, Role, StageMeasurement
@@ -122,6 +124,7 @@ class _Stage:
         cases = self._cases("validation", finalist)
         chosen = self._chosen(finalist, cases)
         left = self._left("validation", cases)
+        self._reopen("validation", left)
         # `_chosen` casts no vote where the choice was written before, and the votes of then may be deleted.
         self._vote(left)
         for _ in self.work.apply(partial(finish_kept, post_processing=chosen.post_processing), left):
@@ -129,20 +132,24 @@ class _Stage:
         # Only now, because a killed stage continues from the votes; they are far larger than the masks.
         for case in cases:
             storage.delete(case.vote_path)
+        self._close("validation", cases)
         return chosen, self._rows("validation", cases)
 
     def test(self, finalist: Finalist, chosen: ChosenPostProcessing) -> list[StageMeasurement]:
         """Measure the finalist on the test cases."""
         cases = self._cases("test", finalist)
         ending = partial(finish, post_processing=chosen.post_processing)
-        for _ in self.work.vote(self._left("test", cases), self.config.final.stitch, ending):
+        left = self._left("test", cases)
+        self._reopen("test", left)
+        for _ in self.work.vote(left, self.config.final.stitch, ending):
             pass
+        self._close("test", cases)
         return self._rows("test", cases)
 
     def _chosen(self, finalist: Finalist, cases: Sequence[FinalCase]) -> ChosenPostProcessing:
         path = self.results.post_processing_path(finalist.name, finalist.digest)
         if storage.exists(path):
-            return chosen_from(storage.read_json(path))
+            return chosen_from(read_object(path))
         self._vote(cases)
         chosen = choose_post_processing(cases, self.config.final, self.config.seed, self.work)
         storage.write_json(path, chosen.to_json())
@@ -163,9 +170,21 @@ class _Stage:
         cases = self.store.cases(split)
         if not cases:
             raise ResultsError(f"{self.store.path}: no {split} cases; prepare a store with some")
-        for name in _outdated_parts(storage.list_names(self.results.parts_folder), split, finalist):
+        outdated = _outdated_parts(storage.list_names(self.results.parts_folder), split, finalist)
+        Ledger(self.results).drop(f"final/parts/{name}" for name in outdated)
+        for name in outdated:
             storage.delete(self.results.part_path(name))
         return [FinalCase(self.results, self.store.path, case, finalist, self.store.labels) for case in cases]
+
+    def _reopen(self, split: Split, cases: Sequence[FinalCase]) -> None:
+        """Take the cases that are about to be measured out of the ledger."""
+        Ledger(self.results).drop(name for case in cases for name in case.file_names(split))
+
+    def _close(self, split: Split, cases: Sequence[FinalCase]) -> None:
+        """Enter the masks and measurements of a finalist, and the choice of its post-processing."""
+        finalist = cases[0].finalist
+        chosen = f"final/steps/{finalist.name}-{finalist.digest}.json"
+        Ledger(self.results).add_new([chosen, *(name for case in cases for name in case.file_names(split))])
 
     def _left(self, split: Split, cases: Sequence[FinalCase]) -> list[FinalCase]:
         """Return the cases without measurements, or without signs, which an earlier version did not write."""

@@ -8,12 +8,13 @@ from renalnet.data.store.reader import Store
 from renalnet.runtime import storage
 from renalnet.types import LabelArray
 from study.finalists.finalists import Finalist
+from study.records.files import read_named_arrays
 from study.records.results import Results
 
 
 def read_labels(results: Results, finalist: str, case: str) -> LabelArray:
-    """Read the final label map of a finalist on the grid of the ROI (z, y, x)."""
-    labels: LabelArray = storage.read_arrays(results.roi_labels_path(finalist, case))["labels"]
+    """Read the final label map of a finalist on the grid of the ROI (z, y, x). Raises ResultsError if damaged."""
+    labels: LabelArray = read_named_arrays(results.roi_labels_path(finalist, case), ("labels",))["labels"]
     return labels
 
 

@@ -12,9 +12,12 @@ from renalnet.config import MAIN_NETWORK, LabelSet
 from renalnet.config.labels import listed
 from renalnet.runtime import storage
 from study.finalists.finalists import Finalist
+from study.records.files import read_object
+from study.records.ledger import Ledger
 from study.records.results import Results
 
 _EARLIER: Final = re.compile(r"selection-(\d+)\.json")
+_SELECTION: Final = "final/selection.json"
 _RULE: Final = "mean validation Dice of {}, of each configuration's ensemble by full inference"
 
 
@@ -30,7 +33,7 @@ def fix_winner(results: Results, finalists: Sequence[Finalist], scores: Mapping[
         scores: mean validation Dice by finalist, 0 to 1.
     """
     path = results.selection_path
-    before = storage.read_json(path) if storage.exists(path) else None
+    before = read_object(path) if storage.exists(path) else None
     if before is not None:
         if _digests(before) == {finalist.name: finalist.digest for finalist in finalists}:
             return str(before["winner"])
@@ -40,7 +43,12 @@ def fix_winner(results: Results, finalists: Sequence[Finalist], scores: Mapping[
     winner = max(ours, key=lambda name: scores[name])
     rule = _RULE.format(listed([label.title for label in labels.labels]))
     entries = {finalist.name: finalist.to_json() for finalist in finalists}
+    ledger = Ledger(results)
+    ledger.drop([_SELECTION])
     storage.write_json(path, {"winner": winner, "rule": rule, "scores": scores, "candidates": entries})
+    names = [_SELECTION, *(f"final/{name}" for name in _earlier(results))]
+    ledger.add(names)
+    ledger.keep_copies(names)
     return winner
 
 

@@ -1,6 +1,5 @@
 """All tables of a results folder at one moment, and the arrays of test cases for display."""
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,9 +8,10 @@ import numpy as np
 
 from renalnet.config import LabelSet
 from renalnet.errors import ResultsError
-from renalnet.runtime.storage import list_names, read_bytes
+from renalnet.runtime.storage import list_names
 from renalnet.types import LabelArray
 from study.records.documents import Manifest, Selection
+from study.records.files import read_named_arrays
 from study.records.results import Results
 from study.records.tables import Epoch, Importance, Measurement, PlanningSheet, Quality, Trial
 
@@ -111,10 +111,8 @@ def load_view(content: ResultsContent, case: str) -> View:
 
 def _read_view(path: str, case: str) -> View:
     try:
-        # Without pickle, because a results folder may come from someone else and unpickling runs code.
-        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as arrays:
-            return _view(case, {name: np.asarray(arrays[name]) for name in arrays.files})
-    except (OSError, ValueError, KeyError) as error:
+        return _view(case, read_named_arrays(path, ("image", "truth", "spacing_mm")))
+    except (OSError, ValueError) as error:
         raise ResultsError(f"{path} cannot be read ({error}); run the study's final stage again") from error
 
 

@@ -4,10 +4,10 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, Final
 
 import renalnet
 from renalnet.config import fingerprint
@@ -17,8 +17,11 @@ from renalnet.runtime import storage
 from renalnet.types import SPLITS
 from study.config.changes import changes, refused_changes
 from study.config.sections import StudyConfig
+from study.records.files import damaged, read_object
 from study.records.results import Results
 
+_TYPES: Final[Mapping[str, type]] = {"study": str, "config": dict, "durations_s": dict, "warnings": list}
+"""Values that the manifest of every version has."""
 # Names of distributions, not of imports: pydensecrf2 is imported as `pydensecrf`.
 REPORTED_PACKAGES = ("torch", "ray", "optuna", "numpy", "pyarrow", "SimpleITK", "pydensecrf2")
 
@@ -38,14 +41,8 @@ class StudyManifest:
             ResultsError: the folder holds another study, or files that belong to no study.
         """
         self._path = results.manifest_path
-        if storage.exists(self._path):
-            self._values = storage.read_json(self._path)
-            self._resume(results, config, data)
-        # The driver holds its lease, a hidden file, before it writes the manifest.
-        elif [name for name in storage.list_names(results.folder) if not name.startswith(".")]:
-            raise ResultsError(f"{results} is not empty and holds no study; choose an empty folder with --results")
-        else:
-            self._values = _first_values(config, data)
+        before = known_study(results, config, data)
+        self._values = _first_values(config, data) if before is None else _resumed(before, config)
         # A finished study that is started again, perhaps with more trials, is unfinished until its final stage has run.
         self.update(finished=False)
 
@@ -96,25 +93,65 @@ class StudyManifest:
         # Drops the warnings of an earlier driver: the final stage runs after every resume and adds its own again.
         self.update(data=data, warnings=notes)
 
-    def _resume(self, results: Results, config: StudyConfig, data: str | None) -> None:
-        """Take over the changes of the configuration that a study may make on resume; refuse the others."""
-        before = self._values.get("config", {})
-        changed = changes(before, config.model_dump(mode="json"))
-        refused = refused_changes(before, config)
-        # The path of the store is no part of the configuration, so it is compared by itself.
-        if self._values.get("data_path") != data:
-            refused.insert(0, f"data {self._values.get('data_path')} → {data}")
-        if refused:
-            # Another preset differs in many keys, and the message is one line.
-            more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
-            raise ResultsError(
-                f"{results} holds another study, in which {', '.join(refused[:3])}{more} cannot change; choose another "
-                f"folder with --results, or repeat that study's command: {self._values.get('command', 'unknown')}"
-            )
-        if changed:
-            entry = {"when": _now(), "changed": changed}
-            self._values["changes"] = [*self._values.get("changes", []), entry]
-            self._values |= _config_values(config)
+
+def known_study(results: Results, config: StudyConfig, data: str | None) -> dict[str, Any] | None:
+    """Return the manifest of the study that a command may resume; None for an empty folder. Nothing is written.
+
+    Args:
+        results: the results folder.
+        config: the study's configuration.
+        data: the store that the user named; None for the synthetic cohort.
+
+    Raises:
+        ResultsError: the folder holds another study, a damaged manifest, or files that belong to no study.
+    """
+    values = find_manifest(results)
+    if values is not None:
+        _refuse_changes(results, values, config, data)
+    # The driver holds its lease, a hidden file, before it writes the manifest.
+    elif [name for name in storage.list_names(results.folder) if not name.startswith(".")]:
+        raise ResultsError(f"{results} is not empty and holds no study; choose an empty folder with --results")
+    return values
+
+
+def find_manifest(results: Results) -> dict[str, Any] | None:
+    """Read the manifest with all of its values; None where there is none.
+
+    Raises:
+        ResultsError: it is damaged, or not that of a study.
+    """
+    try:
+        values = read_object(results.manifest_path)
+    except FileNotFoundError:
+        return None
+    wrong = [name for name, kind in _TYPES.items() if not isinstance(values.get(name), kind)]
+    if wrong:
+        raise damaged(results.manifest_path, f"not that of a study: {', '.join(wrong)} missing or of another type")
+    return values
+
+
+def _refuse_changes(results: Results, values: Mapping[str, Any], config: StudyConfig, data: str | None) -> None:
+    """Raise ResultsError for changes of the configuration that a study may not make on resume."""
+    refused = refused_changes(values["config"], config)
+    # The path of the store is no part of the configuration, so it is compared by itself.
+    if values.get("data_path") != data:
+        refused.insert(0, f"data {values.get('data_path')} → {data}")
+    if refused:
+        # Another preset differs in many keys, and the message is one line.
+        more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
+        raise ResultsError(
+            f"{results} holds another study, in which {', '.join(refused[:3])}{more} cannot change; choose another "
+            f"folder with --results, or repeat that study's command: {values.get('command', 'unknown')}"
+        )
+
+
+def _resumed(values: dict[str, Any], config: StudyConfig) -> dict[str, Any]:
+    """Return the values of a manifest with the changes of the configuration that are made on resume."""
+    changed = changes(values["config"], config.model_dump(mode="json"))
+    if not changed:
+        return values
+    entry = {"when": _now(), "changed": changed}
+    return {**values, "changes": [*values.get("changes", []), entry], **_config_values(config)}
 
 
 def _first_values(config: StudyConfig, data: str | None) -> dict[str, Any]:

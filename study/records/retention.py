@@ -7,6 +7,7 @@ from typing import Final
 from renalnet.nets.bundle import CONFIG_FILE, MODEL_FILE
 from renalnet.runtime import storage
 from renalnet.train.epochs import EpochRecord
+from study.records.ledger import Ledger
 from study.records.results import Results
 from study.records.trials import TrialRecord, survives
 
@@ -47,5 +48,7 @@ class Retention:
 
     def _delete(self, name: str) -> None:
         folder = self._results.trial_folder(name)
-        for file in filter(_WEIGHTS.fullmatch, storage.list_names(folder)):
+        files = list(filter(_WEIGHTS.fullmatch, storage.list_names(folder)))
+        Ledger(self._results).drop(f"trials/{name}/{file}" for file in files)
+        for file in files:
             storage.delete(storage.join(folder, file))

@@ -1,15 +1,16 @@
 """The records that trials and repeats leave in their folders, and the two tables made of them."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar, get_args
 
 from renalnet.config import KIDNEY_TUMOR, LossConfig, OptimConfig, TrainConfig, label_set
 from renalnet.runtime import storage
 from renalnet.train.epochs import LOG_FILE, EpochRecord, best_of
+from study.records.files import damaged, read_lines, read_object
 from study.records.names import fold_repeat_name, seed_repeat_name, trial_name
 from study.records.parquet import write_rows
 from study.records.results import Results
@@ -49,6 +50,19 @@ class TrialRecord:
     num_folds: int = 0
     """Number of folds; 0 for a run on the store's own splits."""
 
+    @classmethod
+    def from_json(cls, path: str, values: Mapping[str, Any]) -> "TrialRecord":
+        """Return the record in the file `path`. Raises ResultsError where a field is missing or has another type."""
+        try:
+            record = cls(**values)
+        except TypeError as error:
+            raise damaged(path, f"not the record of a trial: {error}") from error
+        wrong = [name for name, kinds in _FIELD_TYPES.items() if not isinstance(getattr(record, name), kinds)]
+        wrong += [f"train.{name}" for name in ("epochs", "seed", "loss", "optim") if name not in (record.train or ())]
+        if wrong or record.state not in get_args(State):
+            raise damaged(path, f"not the record of a trial: {', '.join(wrong) or 'state'} is missing or wrong")
+        return record
+
     @property
     def name(self) -> str:
         """Name of its folder: `fcn_ppm-0003`, or `fcn_ppm-0003-seed-1` or `fcn_ppm-0003-fold-0-of-5` for a repeat."""
@@ -68,6 +82,21 @@ class TrialRecord:
         return replace(self, state=state, reason=reason)
 
 
+_FIELD_TYPES: Final[Mapping[str, Any]] = {
+    "trial": int,
+    "network": str,
+    "state": str,
+    "point": dict,
+    "train": dict,
+    "reason": str,
+    "cpus": int | float,
+    "gpus": int | float,
+    "repeat_of": str,
+    "fold": int | None,
+    "num_folds": int,
+}
+
+
 def write_record(results: Results, record: TrialRecord) -> None:
     """Write a record into the trial's folder, whole or not at all."""
     storage.write_json(results.trial_record_path(record.name), asdict(record))
@@ -84,20 +113,35 @@ def read_all_records(results: Results) -> list[TrialRecord]:
 
 
 def find_record(results: Results, name: str) -> TrialRecord | None:
-    """Read a trial's record; None where the trial has not started."""
+    """Read a trial's record; None where the trial has not started. Raises ResultsError where it is damaged."""
+    path = results.trial_record_path(name)
     try:
-        return TrialRecord(**storage.read_json(results.trial_record_path(name)))
+        return TrialRecord.from_json(path, read_object(path))
     except FileNotFoundError:
         return None
 
 
 def read_epochs(results: Results, name: str) -> list[EpochRecord]:
-    """Read the epochs that a trial has finished; empty where it has not finished one."""
+    """Read the epochs that a trial has finished; empty where it has not finished one.
+
+    Raises:
+        ResultsError: the log is damaged.
+    """
+    path = storage.join(results.trial_folder(name), LOG_FILE)
     try:
-        lines = storage.read_bytes(storage.join(results.trial_folder(name), LOG_FILE)).splitlines()
+        epochs = [EpochRecord.from_json(values) for values in read_lines(path)]
     except FileNotFoundError:
         return []
-    return [EpochRecord.from_json(json.loads(line)) for line in lines]
+    except (KeyError, TypeError) as error:
+        raise damaged(path, f"a line is no epoch: {error}") from error
+    if not all(_is_epoch(epoch, number) for number, epoch in enumerate(epochs, start=1)):
+        raise damaged(path, "an epoch is missing, or a value of it is no number")
+    return epochs
+
+
+def _is_epoch(epoch: EpochRecord, number: int) -> bool:
+    numbers = (epoch.loss, epoch.objective, epoch.learning_rate, epoch.seconds, *epoch.dice.values())
+    return epoch.epoch == number and all(isinstance(value, int | float) for value in numbers)
 
 
 def read_curves(results: Results, records: Iterable[TrialRecord]) -> dict[str, list[EpochRecord]]:

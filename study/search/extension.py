@@ -18,6 +18,7 @@ from renalnet.config import NetName
 from renalnet.train.checkpoint import has_checkpoint
 from study.config.sections import StudyConfig
 from study.config.space import Domain, first_point
+from study.records.ledger import Ledger
 from study.records.names import trial_name
 from study.records.results import Results
 from study.records.trials import State, TrialRecord, find_record, write_record
@@ -25,7 +26,7 @@ from study.search.sampler import CHOICES, first_choices
 
 EPOCHS: Final = "epochs"
 """Attribute of an Optuna study: the length of its trials."""
-_WHOLE: Final = "whole"
+WHOLE: Final = "whole"
 """Attribute of an Optuna study that has received all trials it starts with."""
 _STATES: Final[dict[State, TrialState]] = {
     "running": TrialState.RUNNING,
@@ -51,11 +52,11 @@ def open_study(
     """
     earlier = _studies_of(storage, network)
     found = next((study for study in earlier if study.user_attrs[EPOCHS] == config.train.epochs), None)
-    if found is not None and found.user_attrs.get(_WHOLE):
+    if found is not None and found.user_attrs.get(WHOLE):
         return found
-    study = found or _create(storage, config, network, is_first=not earlier)
+    study = found or create_study(storage, config, network, is_first=not earlier)
     # A study that is not whole is skipped: its driver was killed while it took trials over.
-    whole = [other for other in earlier if other.user_attrs.get(_WHOLE)]
+    whole = [other for other in earlier if other.user_attrs.get(WHOLE)]
     shorter = [other for other in whole if other.user_attrs[EPOCHS] < config.train.epochs]
     if shorter:
         longest = max(shorter, key=lambda other: int(other.user_attrs[EPOCHS]))
@@ -68,7 +69,7 @@ def open_study(
         if point is not None:
             # A driver that was killed before the study was whole may have enqueued the point already.
             study.enqueue_trial(point, skip_if_exists=True)
-    study.set_user_attr(_WHOLE, True)  # last: a driver that is killed above leaves a study that is not whole
+    study.set_user_attr(WHOLE, True)  # last: a driver that is killed above leaves a study that is not whole
     return study
 
 
@@ -81,11 +82,19 @@ def _studies_of(storage: BaseStorage, network: NetName) -> list[optuna.Study]:
     names = optuna.get_all_study_names(storage)
     own = [name for name in names if name == network or name.startswith(f"{network}-")]
     found = [optuna.load_study(study_name=name, storage=storage) for name in own]
-    # A driver that was killed within `_create` leaves a study without this attribute; `_create` then takes it up.
+    # A driver that was killed within `create_study` leaves a study without this attribute, which it then takes up.
     return [study for study in found if EPOCHS in study.user_attrs]
 
 
-def _create(storage: BaseStorage, config: StudyConfig, network: NetName, *, is_first: bool) -> optuna.Study:
+def create_study(storage: BaseStorage, config: StudyConfig, network: NetName, *, is_first: bool) -> optuna.Study:
+    """Return a network's Optuna study for trials of `config.train.epochs`, created unless it exists.
+
+    Args:
+        storage: Optuna's storage.
+        config: the whole study.
+        network: name of the network.
+        is_first: whether the storage has no study of the network for trials of another length.
+    """
     study = optuna.create_study(
         study_name=network if is_first else f"{network}-{config.train.epochs}-epochs",
         storage=storage,
@@ -98,6 +107,7 @@ def _create(storage: BaseStorage, config: StudyConfig, network: NetName, *, is_f
 
 def _take_over(shorter: optuna.Study, study: optuna.Study, results: Results, epochs: int) -> None:
     """Add the trials of the shorter study that are still missing, in their order, and lengthen their records."""
+    ledger = Ledger(results)
     # Trials keep their numbers, so the number of those taken over says where a killed driver stopped.
     for frozen in shorter.get_trials(deepcopy=False)[len(study.get_trials(deepcopy=False)) :]:
         record = find_record(results, trial_name(network_of(study), frozen.number))
@@ -105,6 +115,7 @@ def _take_over(shorter: optuna.Study, study: optuna.Study, results: Results, epo
             study.add_trial(_copy(frozen, frozen.state))
         else:
             longer = _lengthened(record, results, epochs)
+            ledger.drop_trial(record.name)
             # Before the trial: a driver that is killed in between finds the record lengthened, and adds the trial.
             write_record(results, longer)
             study.add_trial(_copy(frozen, _STATES[longer.state]))

@@ -21,6 +21,7 @@ from renalnet.runtime.log import get_logger
 from renalnet.train.epochs import EpochRecord
 from study.config import space
 from study.config.sections import Slots, StudyConfig
+from study.records.ledger import Ledger
 from study.records.names import trial_name
 from study.records.results import Results
 from study.records.retention import Retention
@@ -73,6 +74,7 @@ class NetworkSearch(Searcher):
         self._studies = {
             network: open_study(journal, config, results, network, self._domains[network]) for network in self._networks
         }
+        self._ledger = Ledger(results)
         self._retention = Retention(results, config.search.kept_models)
         self._unfinished = self._reconcile()
         self._tables = Tables(results)
@@ -102,6 +104,7 @@ class NetworkSearch(Searcher):
         record = self._record(trial, network)
         self._running[trial_id] = trial, record
         self._journal.flush()  # before the record: the stored journal must know every trial that has one
+        self._ledger.drop_trial(record.name)
         write_record(self._results, record)
         heard = self._heard(trial)
         return {"name": record.name, "network": network, "train": record.train, HEARD: heard, **record.point}
@@ -138,6 +141,7 @@ class NetworkSearch(Searcher):
         write_record(self._results, ended)
         self._tell(trial, ended, epochs)
         self._retention.add(ended, epochs)
+        self._ledger.add_trial(ended.name)
         self._log_end(ended, epochs)
         self._refresh_tables()
 
@@ -195,6 +199,8 @@ class NetworkSearch(Searcher):
         ended = {record.name: record for record in read_records(self._results) if record.state != "running"}
         curves = read_curves(self._results, ended.values())
         self._retention.find((ended[name], epochs) for name, epochs in curves.items())
+        # Those whose driver was killed before it entered them, and those whose records were lengthened.
+        self._ledger.add_new_trials(ended)
         unfinished = []
         for network, study in self._studies.items():
             for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
