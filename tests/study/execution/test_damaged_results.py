@@ -266,7 +266,7 @@ def test_weights_in_reserve_are_left_out(results: Path, caplog: pytest.LogCaptur
     for path in folder.glob("*.safetensors"):
         path.unlink()
     mend_study(Results(str(results)))
-    (line,) = caplog.messages
+    line = caplog.messages[-1]  # after those of the checkpoints that are lost, too
     assert f"trials/{folder.name}/model.safetensors" in line and "goes on without it" in line
 
 
@@ -315,13 +315,13 @@ def test_the_command_keeps_the_winner_and_names_every_file(
         "trials/WINNER/config.json": change_type,
         f"final/masks/WINNER/{CASE}.nii.gz": lose,
         f"final/roi_labels/unet3d-0000/{CASE}.npz": empty,
-        "best/config.json": lose,
     }
     second = {
         "trials/WINNER/trial.json": change_type,
         "trials/WINNER/epochs.jsonl": cut,
         "manifest.json": change_type,
         "final/steps.json": change_type,
+        "best/config.json": lose,
         "final/selection.json": lose,
         f"final/signs/WINNER/{CASE}.json": change_type,
     }
