@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -23,6 +24,8 @@ from renalnet.errors import InputError
 
 FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a full disk, an exhausted quota, and a file at its size limit."""
+MAX_DEPTH: Final = 30
+"""Levels of nesting that a file of JSON or YAML may have."""
 
 
 @contextmanager
@@ -116,12 +119,29 @@ def list_names(path: str | Path) -> list[str]:
     return list(list_sizes(path))
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """Return the content of a file. Raises FileNotFoundError if there is none."""
+def read_bytes(path: str | Path, *, max_bytes: int | None = None) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        InputError: the file has more than `max_bytes` bytes, or is a pipe or a device.
+    """
     filesystem, inner = resolve(path)
+    if isinstance(filesystem, fs.LocalFileSystem):
+        _require_end(inner)
     # A stream would send several requests, and an object that is replaced meanwhile would be read half old, half new.
     with filesystem.open_input_file(inner) as file:
-        return bytes(file.read_at(file.size(), 0))
+        size = file.size()
+        if max_bytes is not None and size > max_bytes:
+            raise InputError(f"{path}: has {size:,} bytes, more than {max_bytes:,}; restore the file")
+        return bytes(file.read_at(size, 0))
+
+
+def _require_end(path: str) -> None:
+    """Refuse a pipe, which waits for its writer, and a device, which has no end."""
+    mode = os.stat(path).st_mode  # noqa: PTH116 - `Path.stat` takes a third longer, and every small file is read here
+    if not (S_ISREG(mode) or S_ISDIR(mode)):
+        raise InputError(f"{path}: is no regular file; replace it by one")
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -174,17 +194,49 @@ def write_through(path: Path, content: bytes) -> None:
         os.fsync(stream.fileno())  # a power loss after the rename could otherwise leave an empty file
 
 
-def read_json(path: str | Path) -> Any:
+def read_json(path: str | Path, *, max_bytes: int | None = None) -> Any:
     """Return the content of a JSON file.
 
     Raises:
         FileNotFoundError: there is no such file.
-        InputError: the file is not JSON.
+        InputError: the file is not JSON, has a key twice, is nested more than `MAX_DEPTH` levels deep, or has more than
+            `max_bytes` bytes.
     """
+    content = read_bytes(path, max_bytes=max_bytes)
     try:
-        return json.loads(read_bytes(path))
-    except (ValueError, RecursionError) as error:
+        return parse_json(content)
+    except ValueError as error:
         raise InputError(f"{path} is not readable JSON ({error}); restore it or start in a new folder") from error
+
+
+def parse_json(content: str | bytes) -> Any:
+    """Return the value of JSON text.
+
+    Raises:
+        ValueError: it is not JSON, has a key twice, or is nested more than `MAX_DEPTH` levels deep.
+    """
+    deeper = f"nested more than {MAX_DEPTH} levels deep"
+    try:
+        value = json.loads(content, object_pairs_hook=_with_single_keys)
+    except RecursionError as error:
+        raise ValueError(deeper) from error
+    if _is_deeper(value, MAX_DEPTH):
+        raise ValueError(deeper)
+    return value
+
+
+def _with_single_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"key {twice!r:.80} is given twice")
+    return values
+
+
+def _is_deeper(value: Any, depth: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return depth < 0 or any(_is_deeper(each, depth - 1) for each in inner)
 
 
 def write_json(path: str | Path, value: Any) -> None:

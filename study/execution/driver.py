@@ -10,7 +10,7 @@ from renalnet.data.store.reader import Store
 from renalnet.errors import LostError
 from renalnet.inference.quality_file import LearnedQuality, write_quality
 from renalnet.localiser.bundle_files import write_finder_files
-from renalnet.nets.bundle import CONFIG_FILE, copy_models
+from renalnet.nets.bundle import copy_models, read_config
 from renalnet.nets.describe import equal_cost_width
 from renalnet.runtime import storage
 from renalnet.runtime.log import get_logger
@@ -151,7 +151,7 @@ class _Stages:
         members = [self.results.trial_folder(name) for name in outcome.winner.members]
         # The bundle predicts in the way in which the winner was measured.
         used = {"stitch": self.config.final.stitch, **outcome.post_processing.used_sections}
-        copy_models(members, best, {"final": InferenceConfig.model_validate(used).model_dump(mode="json")})
+        copy_models(members, best, InferenceConfig.model_validate(used))
         write_finder_files(self.store, best)
         write_quality(best, self.store, self._learned_quality(outcome))
 
@@ -164,7 +164,7 @@ class _Stages:
     def _finish(self, outcome: Outcome, machine: dict[str, Any]) -> None:
         """Mark the study as finished, then write the model card, which reads the manifest."""
         best = self.results.best_folder
-        device = storage.read_json(storage.join(best, CONFIG_FILE))["device"]
+        device = read_config(best).device
         self.manifest.update(finished=True, winner=outcome.winner.name, machine={**machine, "device": device})
         storage.write_bytes(storage.join(best, "README.md"), model_card(self.results).encode())
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from support import commands
+from support.bundles import bundle_config
 
 from renalnet.config import KITS23, LabelSet, TrainConfig, fingerprint, override
 from renalnet.data.batches.cohort import Cohort
@@ -25,7 +26,7 @@ def write_bundle(folder: Path, config: TrainConfig, seed: int = 7) -> str:
     """Write a bundle of a network whose weights and running means no fresh network has."""
     tensors = dict(build_net(config.net, config.labels, seed).state_dict())
     tensors = {name: tensor + 0.5 if tensor.is_floating_point() else tensor + 9 for name, tensor in tensors.items()}
-    save_model(folder, tensors, {"train": config.model_dump(mode="json")})
+    save_model(folder, tensors, bundle_config(config))
     return str(folder)
 
 

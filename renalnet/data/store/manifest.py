@@ -5,35 +5,12 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
-import numpy as np
-
-from renalnet.config import PrepareConfig, fingerprint, parse
+from renalnet.config import Normalisation, PrepareConfig, fingerprint, parse
 from renalnet.data.cases.names import name_fault
-from renalnet.types import FloatArray, HuArray, Split
+from renalnet.types import Split
 
 VERSION: Final = 2
 """Version of the format of a store, which a reader compares with its own."""
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """Conversion of CT numbers to network input: clip, scale to 0-1, subtract the training mean (paper, III.B.1)."""
-
-    hu_min: int
-    """Lower bound of clipping, which becomes 0."""
-    hu_max: int
-    """Upper bound of clipping, which becomes 1."""
-    mean: float
-    """Mean of the clipped and scaled training ROIs, 0-1."""
-
-    def apply(self, image: HuArray) -> FloatArray:
-        """Return HU of any shape as float32 of the same shape, in [-mean, 1 - mean]."""
-        # In place: temporary arrays of an ROI would take three times its memory.
-        scaled = np.clip(image, self.hu_min, self.hu_max).astype(np.float32)
-        scaled -= np.float32(self.hu_min)
-        scaled /= np.float32(self.hu_max - self.hu_min)
-        scaled -= np.float32(self.mean)
-        return scaled
 
 
 @dataclass(frozen=True)

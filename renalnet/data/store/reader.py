@@ -23,11 +23,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from renalnet.config import LabelSet
+from renalnet.config import LabelSet, Normalisation
 from renalnet.data.images.volume import Grid
 from renalnet.data.store.class_locations import ClassLocations
 from renalnet.data.store.index import CaseEntry, CaseIndex
-from renalnet.data.store.manifest import VERSION, FileEntry, Manifest, Normalisation
+from renalnet.data.store.manifest import VERSION, FileEntry, Manifest
 from renalnet.data.store.shards import read_class_locations, read_slabs
 from renalnet.errors import ConfigError, InputError, StoreError, nearest
 from renalnet.runtime import storage

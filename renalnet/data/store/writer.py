@@ -9,10 +9,10 @@ from typing import Final, Literal
 import numpy as np
 import pyarrow as pa
 
-from renalnet.config import PrepareConfig, fingerprint
+from renalnet.config import Normalisation, PrepareConfig, fingerprint
 from renalnet.data.cases.names import name_fault
 from renalnet.data.store.index import CaseEntry, CaseIndex, Origin
-from renalnet.data.store.manifest import FileEntry, Manifest, Normalisation, Provenance
+from renalnet.data.store.manifest import FileEntry, Manifest, Provenance
 from renalnet.data.store.reader import MANIFEST, SHARDS, Roi, Store, read_manifest
 from renalnet.data.store.shards import ShardBuilder, read_footer, slab_rows
 from renalnet.errors import BusyError, StoreError
