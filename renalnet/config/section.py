@@ -80,6 +80,13 @@ def _first_problem(section: type[Section], error: ValidationError) -> str:
     return f"{key}{value}: {message}" if key else message
 
 
+def problem_of(error: ValidationError) -> str:
+    """Return the first problem of values as one line, which names the field."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    return f"{key} = {_shown(first['input'])}: {first['msg'].removeprefix('Value error, ')}"
+
+
 def _shown(value: object) -> str:
     """Return a value for a message of one line; the middle of a long one is left out."""
     text = repr(value)

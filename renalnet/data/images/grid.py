@@ -27,6 +27,17 @@ SPACING_RANGE_MM: Final = (1e-3, 1e3)
 MAX_ORIGIN_MM: Final = 1e6
 
 
+def _require_numbers(grid: "Grid") -> None:
+    """Refuse a grid from a file that has other fields than numbers, or other numbers than those of a volume."""
+    # Converted one by one, because NumPy would read the text of a number as a number.
+    numbers = [float(each) for each in (*grid.spacing_xyz_mm, *grid.origin_xyz_mm, *grid.direction) if each + 0 == each]
+    is_whole = all(type(size) is int and size > 0 for size in grid.size_xyz)
+    if len(grid.size_xyz) != 3 or len(numbers) != 15 or not is_whole or not np.isfinite(numbers).all():
+        raise ValueError(f"{grid!s:.200} is no grid of a volume")
+    if min(grid.spacing_xyz_mm) <= 0:
+        raise ValueError(f"spacing {grid.spacing_xyz_mm} mm must be positive")
+
+
 def voxel_ml(spacing_mm: Triple) -> float:
     """Return the volume of a voxel of this spacing, in millilitres (1 ml = 1000 mm³)."""
     return float(np.prod(spacing_mm)) / 1000.0
@@ -50,9 +61,11 @@ class Grid:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """Return the grid that `to_json` wrote."""
+        """Return the grid that `to_json` wrote. Raises AttributeError, TypeError or ValueError for other values."""
         # JSON returns lists, which never compare equal to the tuples of another grid.
-        return cls(**{name: tuple(value) for name, value in values.items()})
+        grid = cls(**{name: tuple(value) for name, value in values.items()})
+        _require_numbers(grid)
+        return grid
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain lists. JSON keeps their values exactly."""

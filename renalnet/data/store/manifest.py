@@ -2,10 +2,14 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Final
+from dataclasses import asdict
+from typing import Annotated, Any, Final
+
+from pydantic import Field, ValidationError
+from pydantic.dataclasses import dataclass
 
 from renalnet.config import Normalisation, PrepareConfig, fingerprint, parse
+from renalnet.config.section import problem_of
 from renalnet.data.cases.names import name_fault
 from renalnet.types import Split
 
@@ -18,8 +22,8 @@ class FileEntry:
     """A file of a store with its size and checksum."""
 
     name: str
-    num_bytes: int
-    sha256: str
+    num_bytes: Annotated[int, Field(ge=0)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
     @classmethod
     def of(cls, prefix: str, content: bytes, ending: str = "parquet") -> "FileEntry":
@@ -30,7 +34,7 @@ class FileEntry:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "FileEntry":
         """Return an entry of a manifest. Raises TypeError or ValueError if it is none of a file of the store."""
-        entry = cls(**values)
+        entry: FileEntry = cls(**values)
         if fault := name_fault(entry.name):
             raise ValueError(f"file {entry.name!r}: {fault}")
         return entry
@@ -103,6 +107,13 @@ class Manifest:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Manifest":
         """Return the manifest that `to_json` wrote. Raises KeyError, TypeError, ValueError or ConfigError otherwise."""
+        try:
+            return cls._of_values(values)
+        except ValidationError as error:
+            raise ValueError(problem_of(error)) from error
+
+    @classmethod
+    def _of_values(cls, values: dict[str, Any]) -> "Manifest":
         if values["checksum"] != _checksum({name: value for name, value in values.items() if name != "checksum"}):
             raise ValueError("the content differs from its checksum")
         about = Provenance(**values["about"])
@@ -114,8 +125,8 @@ class Manifest:
             tuple(FileEntry.from_json(shard) for shard in values["shards"]),
             atlas,
             facts,
-            tuple(values["notes"]),
-            replace(about, complete_splits=tuple(about.complete_splits)),
+            values["notes"],
+            about,
             FileEntry.from_json(values["localiser"]) if "localiser" in values else None,
         )
 
