@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, 
 
 from renalnet.config.yaml_text import MAX_BYTES, parse_yaml
 from renalnet.errors import ConfigError, nearest
-from renalnet.runtime.storage import parse_json
+from renalnet.json_text import parse_json
 
 Voxels: TypeAlias = tuple[PositiveInt, PositiveInt, PositiveInt]
 _SPACING_RANGE_MM: Final = (0.1, 20.0)

@@ -12,7 +12,7 @@ from typing import Any, Final
 import yaml
 
 from renalnet.errors import ConfigError
-from renalnet.runtime.storage import MAX_DEPTH
+from renalnet.json_text import MAX_DEPTH
 
 MAX_BYTES: Final = 1_000_000
 """Size of the longest YAML text that is read. A list of 10 000 cases has a third of it."""

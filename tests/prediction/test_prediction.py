@@ -65,6 +65,13 @@ def test_an_ending_tells_files_of_one_folder_apart() -> None:
     assert scan_names([Path("a/ct.nii"), Path("a/ct.nii.gz"), Path("b/ct.mha")]) == ["ct_nii", "ct_nii_gz", "ct"]
 
 
+def test_long_names_are_cut_and_still_differ() -> None:
+    one, other = scan_names([Path(f"{'ä' * 120}{end}.nii.gz") for end in ("1", "2")])
+    assert one != other and one.startswith("ä" * 80)
+    assert all(len(name.encode()) <= 180 for name in (one, other))
+    assert scan_names([Path(f"{'x' * 180}.nii.gz")]) == ["x" * 180]
+
+
 def test_a_scan_that_is_named_twice_is_one_job(tmp_path: Path) -> None:
     (tmp_path / "ct.nii.gz").touch()
     (job,) = list_jobs([tmp_path / "ct.nii.gz", tmp_path], "model", "out")

@@ -89,7 +89,7 @@ def test_the_bundle_of_a_run_states_with_what_it_began(
     monkeypatch.chdir(tmp_path)
     list(TrainingRun(beginning_with("bundle", tiny_train), ball_cohort, str(tmp_path / "run")))
     _, about = load_model(tmp_path / "run")
-    assert (about["train"]["init"], about["train"]["init_sha256"]) == (bundle, model_digest(bundle))
+    assert (about.train.init, about.train.init_sha256) == (bundle, model_digest(bundle))
 
 
 def test_a_run_does_not_go_on_with_another_bundle_of_that_path(

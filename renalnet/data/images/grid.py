@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any, Final, Self, TypeVar
 
 import numpy as np
@@ -29,10 +30,11 @@ MAX_ORIGIN_MM: Final = 1e6
 
 def _require_numbers(grid: "Grid") -> None:
     """Refuse a grid from a file that has other fields than numbers, or other numbers than those of a volume."""
-    # Converted one by one, because NumPy would read the text of a number as a number.
-    numbers = [float(each) for each in (*grid.spacing_xyz_mm, *grid.origin_xyz_mm, *grid.direction) if each + 0 == each]
-    is_whole = all(type(size) is int and size > 0 for size in grid.size_xyz)
-    if len(grid.size_xyz) != 3 or len(numbers) != 15 or not is_whole or not np.isfinite(numbers).all():
+    lengths = [len(part) for part in (grid.size_xyz, grid.spacing_xyz_mm, grid.origin_xyz_mm, grid.direction)]
+    # `isfinite` raises TypeError for text.
+    is_finite = all(map(isfinite, (*grid.spacing_xyz_mm, *grid.origin_xyz_mm, *grid.direction)))
+    is_size = all(type(size) is int and size > 0 for size in grid.size_xyz)
+    if lengths != [3, 3, 3, 9] or not is_finite or not is_size:
         raise ValueError(f"{grid!s:.200} is no grid of a volume")
     if min(grid.spacing_xyz_mm) <= 0:
         raise ValueError(f"spacing {grid.spacing_xyz_mm} mm must be positive")

@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict
 from typing import Annotated, Any, Final
 
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from renalnet.config import Normalisation, PrepareConfig, fingerprint, parse
@@ -15,9 +15,11 @@ from renalnet.types import Split
 
 VERSION: Final = 2
 """Version of the format of a store, which a reader compares with its own."""
+_NO_OTHERS: Final = ConfigDict(extra="forbid")
+"""No fields but those of the class."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_NO_OTHERS)
 class FileEntry:
     """A file of a store with its size and checksum."""
 
@@ -40,7 +42,7 @@ class FileEntry:
         return entry
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_NO_OTHERS)
 class Provenance:
     """Origin of the cases of a store."""
 

@@ -19,7 +19,7 @@ from renalnet.data.images.volume import Grid
 from renalnet.data.store.class_locations import ClassLocations, draw_anchors
 from renalnet.data.store.columns import Anchors, Binary, Counts, Float64, Int32, Text, columns_of, record_of, schema_of
 from renalnet.errors import StoreError
-from renalnet.runtime.storage import parse_json
+from renalnet.json_text import parse_json
 from renalnet.types import HuArray, LabelArray
 
 PIXEL_COLUMNS: Final = ("image", "label")
