@@ -41,8 +41,11 @@ def test_a_block_of_yaml(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("a.yaml", "test: [a]\ntest: [b]\n"), ("a.yaml", '{"test": ["a"], "test": ["b"]}')]
-    + [("a.json", '{"test": ["a"], "test": ["b"]}')],
+    [
+        ("a.yaml", "test: [a]\ntest: [b]\n"),
+        ("a.yaml", '{"test": ["a"], "test": ["b"]}'),
+        ("a.json", '{"test": ["a"], "test": ["b"]}'),
+    ],
 )
 def test_a_split_is_given_once(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)

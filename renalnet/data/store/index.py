@@ -191,8 +191,9 @@ class CaseIndex:
         pa.default_memory_pool().release_unused()
         if table.schema != schema_of(IndexRow, labels):
             raise ValueError("the columns are not those of an index")
-        _require_safe(table)
-        return cls(table, labels)
+        index = cls(table, labels)
+        require_possible(index)
+        return index
 
     def to_bytes(self) -> bytes:
         """Return the content of a Parquet file."""
@@ -292,11 +293,16 @@ class CaseIndex:
             raise StoreError(f"index: not understood ({reason}); restore the store or prepare it again") from error
 
 
-def _require_safe(table: pa.Table) -> None:
-    """Refuse the names of a store from elsewhere that would lead out of a folder, and splits that are none."""
+def require_possible(index: CaseIndex) -> None:
+    """Check an index from elsewhere.
+
+    Raises:
+        ValueError: a name would lead out of a folder, or is given twice; a split is none; or a number is negative.
+    """
+    table = index.table
     for case in table.column("case").to_pylist():
         if fault := name_fault(case):
-            raise ValueError(f"case {case!r}: {fault}")
+            raise ValueError(f"case {case!r:.200}: {fault}")
     for name in table.column_names:
         if table.column(name).null_count:
             raise ValueError(f"column {name} lacks values")
@@ -308,4 +314,4 @@ def _require_safe(table: pa.Table) -> None:
         raise ValueError("a case is listed twice")
     for split in pc.unique(table.column("split")).to_pylist():
         if split not in SPLITS:
-            raise ValueError(f"split {split!r}: must be one of {', '.join(SPLITS)}")
+            raise ValueError(f"split {split!r:.200}: must be one of {', '.join(SPLITS)}")

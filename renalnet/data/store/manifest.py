@@ -38,7 +38,7 @@ class FileEntry:
         """Return an entry of a manifest. Raises TypeError or ValueError if it is none of a file of the store."""
         entry: FileEntry = cls(**values)
         if fault := name_fault(entry.name):
-            raise ValueError(f"file {entry.name!r}: {fault}")
+            raise ValueError(f"file {entry.name!r:.200}: {fault}")
         return entry
 
 

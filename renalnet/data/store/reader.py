@@ -219,7 +219,7 @@ class Store:
             ):
                 yield file
         # A Parquet file of another program may lack columns (KeyError) or values (IndexError).
-        except (pa.ArrowException, OSError, KeyError, IndexError, TypeError, ValueError) as error:
+        except (pa.ArrowException, OSError, KeyError, IndexError, OverflowError, TypeError, ValueError) as error:
             # A StoreError of `_checked` names the file already; one of `read_slabs` names only a row.
             names_file = isinstance(error, StoreError) and path in str(error)
             raise StoreError(str(error) if names_file else _damaged(path, str(error))) from error

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from renalnet.config import Normalisation, PrepareConfig, fingerprint
 from renalnet.data.cases.names import name_fault
-from renalnet.data.store.index import WRONG_VALUES, CaseEntry, CaseIndex, Origin
+from renalnet.data.store.index import WRONG_VALUES, CaseEntry, CaseIndex, Origin, require_possible
 from renalnet.data.store.manifest import FileEntry, Manifest, Provenance
 from renalnet.data.store.reader import MANIFEST, SHARDS, Roi, Store, read_manifest
 from renalnet.data.store.shards import ShardBuilder, read_footer, slab_rows
@@ -137,6 +137,7 @@ class StoreWriter:
         try:
             run, about = read_footer(content)
             entries = [replace(CaseEntry.from_json(values), shard=name) for values in about.values()]
+            require_possible(CaseIndex.of(entries, self._config.labels))
         except (pa.ArrowException, *WRONG_VALUES):
             return []
         # All or none, because single rows cannot be removed from a shard.
