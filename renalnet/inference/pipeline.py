@@ -4,10 +4,8 @@ A model is one network or an ensemble. All networks of an ensemble are in memory
 activations at a time. The memory that an ROI needs does not depend on the number of networks.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-
-from torch import Tensor
 
 from renalnet.config import InferenceConfig, LabelSet, Normalisation, StitchConfig, TrainConfig
 from renalnet.config.labels import require_same_labels
@@ -16,7 +14,7 @@ from renalnet.inference.post_processing import Evidence, post_process
 from renalnet.inference.segmentation import segment
 from renalnet.inference.stitching import Stitched
 from renalnet.nets import SegmentationNet, build_net, bundle
-from renalnet.nets.describe import meta_net
+from renalnet.nets.describe import unlike_weights
 from renalnet.nets.folded import folded
 from renalnet.nets.tensor_file import Tensors
 from renalnet.runtime.device import Device, pick_device
@@ -94,25 +92,16 @@ def network_of(folder: str, weights: Tensors, train: TrainConfig) -> Segmentatio
     Raises:
         CheckpointError: the weights are those of another network.
     """
-    _require_fit(folder, weights, train)
-    net = build_net(train.net, train.labels)
-    net.load_state_dict(weights)
-    return net
-
-
-def _require_fit(folder: str, weights: Tensors, train: TrainConfig) -> None:
-    """Refuse weights of another network before memory is allocated for the stated one, which may be of any size."""
-    stated = meta_net(train.net, train.labels).state_dict()
-    unlike = [name for name in {**stated, **weights} if _shape(stated, name) != _shape(weights, name)]
+    # Before memory is allocated for the stated network.
+    unlike = unlike_weights(train.net, train.labels.num_classes, weights)
     if unlike:
         raise CheckpointError(
             f"{folder}: its weights are not those of the network in {bundle.CONFIG_FILE} ({unlike[0]} and "
             f"{len(unlike) - 1} others differ); restore the bundle, or name another one"
         )
-
-
-def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
-    return tuple(tensors[name].shape) if name in tensors else None
+    net = build_net(train.net, train.labels)
+    net.load_state_dict(weights)
+    return net
 
 
 def vote_roi(model: Model, image: HuArray, stitch: StitchConfig) -> Stitched:

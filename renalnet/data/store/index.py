@@ -20,6 +20,7 @@ from renalnet.data.images.grid import MAX_VOXELS
 from renalnet.data.images.volume import Grid
 from renalnet.data.store.columns import Counts, Int32, Int64, Text, Texts, columns_of, record_of, row_of, schema_of
 from renalnet.errors import StoreError
+from renalnet.json_text import parse_json
 from renalnet.types import SPLITS, Shape, Split
 
 WRONG_VALUES: Final = (AttributeError, KeyError, TypeError, ValueError, OverflowError)
@@ -140,8 +141,8 @@ class IndexRow:
             shape=(self.depth, self.height, self.width),
             counts=tuple(self.counts.values()),
             clipped_sum=self.clipped_sum,
-            grid=Grid.from_json(json.loads(self.grid)),
-            source=Grid.from_json(json.loads(self.source)),
+            grid=Grid.from_json(parse_json(self.grid)),
+            source=Grid.from_json(parse_json(self.source)),
             notes=tuple(self.notes),
             origin=Origin(self.stamp, self.image_digest, self.label_digest),
         )
