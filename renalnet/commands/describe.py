@@ -20,7 +20,7 @@ def describe(preset: TrainPreset = "paper", set_: Set = None) -> None:
 
     config = override(train_preset(preset, chosen_labels(set_ or [])), set_ or [])
     network = describe_net(config.net, config.labels, config.patch.shape)
-    console = Console()
+    console = Console(markup=False)
     console.print(_layer_table(network))
     for name, value in _facts(config, network).items():
         console.print(f"{name}: {value}")

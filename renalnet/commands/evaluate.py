@@ -43,7 +43,7 @@ def evaluate(
         result = evaluate_folders(truth, pred, pool, labels=meaning)
     write_json(out, result)
     write_bytes(out.with_suffix(".csv"), as_csv(result))
-    Console().print(_summary_table(result))
+    Console(markup=False).print(_summary_table(result))
     _print_placed(result)
 
 

@@ -40,7 +40,8 @@ def phantom(
             measure=hu_counts,
             progress=lambda done, total: show("paint", done, total),
         )
-    console = Console()
+    # A path may hold square brackets, which rich reads as markup, and a wrapped path cannot be copied.
+    console = Console(markup=False, soft_wrap=True, highlight=False)
     console.print(f"{len(summary.cases)} cases ({summary.source}) in {summary.path}")
     _print_thresholds(console, summary)
 

@@ -48,7 +48,8 @@ def train(
     # Before the lease, which creates the folder of the run.
     require_same_labels(prepared.labels, config.labels, store, "the configuration", ConfigError)
     config = pinned(config)
-    console = Console()
+    # A path may hold square brackets, which rich reads as markup, and a wrapped path cannot be copied.
+    console = Console(markup=False, soft_wrap=True, highlight=False)
     run, exit_code = _train(config, prepared, absolute(out), stop_after, console)
     if not run.is_finished:
         raise typer.Exit(exit_code)

@@ -4,15 +4,22 @@ Defaults are the paper's (Yang et al., ICPR 2018). Where the paper does not give
 reconstruction, and the field says "reconstruction". Lengths are in mm, triples are in (z, y, x) order.
 """
 
-from renalnet.config.data import Build, ContrastPhase, PhantomConfig, PrepareConfig, ReconstructionKernel
+from renalnet.config.data import (
+    Build,
+    ContrastPhase,
+    Normalisation,
+    PhantomConfig,
+    PrepareConfig,
+    ReconstructionKernel,
+)
 from renalnet.config.inference import ComponentsConfig, CrfConfig, InferenceConfig, StitchConfig
 from renalnet.config.labels import KIDNEY_TUMOR, KITS23, Label, LabelSet, chosen_labels, label_set
 from renalnet.config.losses import LossConfig
 from renalnet.config.networks import BASELINES, MAIN_NETWORK, NETWORKS, NetConfig, NetName
 from renalnet.config.section import (
     AnySection,
-    Lengths,
     Section,
+    Spacing,
     Voxels,
     fingerprint,
     merge,
@@ -38,17 +45,18 @@ __all__ = [
     "InferenceConfig",
     "Label",
     "LabelSet",
-    "Lengths",
     "LoaderConfig",
     "LossConfig",
     "NetConfig",
     "NetName",
+    "Normalisation",
     "OptimConfig",
     "PatchConfig",
     "PhantomConfig",
     "PrepareConfig",
     "ReconstructionKernel",
     "Section",
+    "Spacing",
     "StitchConfig",
     "TrainConfig",
     "Voxels",

@@ -1,12 +1,15 @@
 """Configuration of synthetic cohorts and of the preparation of scans."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import Field, model_validator
+import numpy as np
+from pydantic import ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
 
 from renalnet.config.labels import KIDNEY_TUMOR, Labels
-from renalnet.config.section import Lengths, Section, Seed, Voxels
+from renalnet.config.section import Section, Seed, Spacing, SpacingMm, Voxels
+from renalnet.types import FloatArray, HuArray
 
 ContrastPhase: TypeAlias = Literal["unenhanced", "corticomedullary", "nephrographic", "excretory"]
 """Time of a scan after the injection of the contrast agent."""
@@ -14,6 +17,8 @@ ReconstructionKernel: TypeAlias = Literal["smooth", "standard", "sharp"]
 """Reconstruction kernel of a scan, which decides its sharpness and the texture of its noise."""
 Build: TypeAlias = Literal["slim", "medium", "broad"]
 """Build of a patient."""
+CtNumber: TypeAlias = Annotated[int, Field(ge=-(2**15), lt=2**15)]
+"""CT number in HU, as images store it."""
 
 
 class PhantomConfig(Section):
@@ -33,7 +38,7 @@ class PhantomConfig(Section):
     """Seed of all random values. Two cohorts with the same seed are equal in every voxel."""
     shape: Voxels = (96, 200, 200)
     """Voxels of a CT of the whole abdomen (z, y, x)."""
-    spacing_mm: Lengths = (3.0, 1.8, 1.8)
+    spacing_mm: Spacing = (3.0, 1.8, 1.8)
     """Voxel spacing of a CT of the whole abdomen (z, y, x)."""
     healthy_share: float = Field(0.15, ge=0, le=1)
     """Share of cases whose kidneys have no tumor."""
@@ -65,11 +70,11 @@ class PrepareConfig(Section):
 
     labels: Labels = KIDNEY_TUMOR
     """The labels of the label maps."""
-    spacing_mm: Lengths | None = (1.0, 0.65, 0.65)
+    spacing_mm: Spacing | None = (1.0, 0.65, 0.65)
     """Voxel spacing of the ROIs. With null, each scan keeps its own spacing and is not resampled."""
-    window_mm: float = Field(97.5, gt=0)
+    window_mm: float = Field(97.5, gt=0, le=1000)
     """Side of an ROI in-plane, 150 pixels of 0.65 mm in the paper. It grows if a kidney does not fit."""
-    margin_mm: float = Field(10.0, ge=0)
+    margin_mm: float = Field(10.0, ge=0, le=1000)
     """Margin around the kidney along z, and in-plane where the ROI grows."""
     localise: Literal["auto", "network", "atlas", "cut"] = "auto"
     """How kidneys are found. `network` uses a coarse network, with the atlases as a second opinion. `atlas` registers
@@ -85,7 +90,7 @@ class PrepareConfig(Section):
     every six of them a head, a chest and legs, which have no kidneys."""
     num_atlases: int = Field(8, ge=1)
     """Number of atlases; eight in the paper."""
-    atlas_spacing_mm: float = Field(6.0, gt=0)
+    atlas_spacing_mm: SpacingMm = 6.0
     """Isotropic voxel spacing of the atlases (reconstruction)."""
     validation_share: float = Field(0.2, ge=0, lt=1)
     """Share of the training patients that is used for validation, to select the model. Never a test patient."""
@@ -94,17 +99,47 @@ class PrepareConfig(Section):
     140)."""
     seed: Seed = 0
     """Seed of the split and of the choice of the patients that become atlases."""
-    hu_min: int = -200
+    hu_min: CtNumber = -200
     """Lower limit of the intensities, which are clipped and then scaled to 0-1."""
-    hu_max: int = 500
+    hu_max: CtNumber = 500
     """Upper limit of the intensities."""
-    slab_slices: int = Field(8, ge=1)
+    slab_slices: int = Field(8, ge=1, le=1024)
     """Slices of a slab, which is one row of the store. A crop reads only the slabs that it overlaps."""
-    shard_mb: int = Field(64, ge=1)
+    shard_mb: int = Field(64, ge=1, le=2**16)
     """Target size of a shard, in MiB. A case is never split over two shards."""
 
     @model_validator(mode="after")
     def _window_is_a_range(self) -> Self:
-        if self.hu_min >= self.hu_max:
-            raise ValueError(f"hu_min {self.hu_min} must be below hu_max {self.hu_max}; lower one or raise the other")
+        _require_window(self.hu_min, self.hu_max)
         return self
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False))
+class Normalisation:
+    """Conversion of CT numbers to network input: clip, scale to 0-1, subtract the training mean (paper, III.B.1)."""
+
+    hu_min: CtNumber
+    """Lower bound of clipping, which becomes 0."""
+    hu_max: CtNumber
+    """Upper bound of clipping, which becomes 1."""
+    mean: Annotated[float, Field(ge=0, le=1)]
+    """Mean of the clipped and scaled training ROIs, 0-1."""
+
+    def apply(self, image: HuArray) -> FloatArray:
+        """Return HU of any shape as float32 of the same shape, in [-mean, 1 - mean]."""
+        # In place: temporary arrays of an ROI would take three times its memory.
+        scaled = np.clip(image, self.hu_min, self.hu_max).astype(np.float32)
+        scaled -= np.float32(self.hu_min)
+        scaled /= np.float32(self.hu_max - self.hu_min)
+        scaled -= np.float32(self.mean)
+        return scaled
+
+    @model_validator(mode="after")
+    def _window_is_a_range(self) -> Self:
+        _require_window(self.hu_min, self.hu_max)
+        return self
+
+
+def _require_window(hu_min: int, hu_max: int) -> None:
+    if hu_min >= hu_max:
+        raise ValueError(f"hu_min {hu_min} must be below hu_max {hu_max}; lower one or raise the other")

@@ -1,21 +1,25 @@
 """Configuration of inference, from the output of a network to a mask."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
-from renalnet.config.section import Section, Voxels
+from renalnet.config.section import Section
+
+_AxisVoxels = Annotated[int, Field(ge=1, le=1024)]
+SubVolume: TypeAlias = tuple[_AxisVoxels, _AxisVoxels, _AxisVoxels]
+"""Voxels (z, y, x) of a sub-volume, at most the size of a large CT along each axis."""
 
 
 class StitchConfig(Section):
     """Overlapping sub-volumes, combined by majority vote (paper, II.B)."""
 
-    tile: Voxels = (64, 150, 150)
+    tile: SubVolume = (64, 150, 150)
     """Voxels of a sub-volume (z, y, x); 64 slices in the paper."""
     # Half the slices would give inner voxels two votes; with ties decided by probability, that is just the mean.
     # In-plane, the stride matters only where an ROI has grown beyond 150×150 pixels.
-    stride: Voxels = (16, 75, 75)
+    stride: SubVolume = (16, 75, 75)
     """Voxels from one sub-volume to the next (z, y, x). With 16 slices, inner voxels get 4 votes (reconstruction)."""
     combine: Literal["vote", "mean", "gaussian"] = "vote"
     """How overlapping sub-volumes are combined. `vote` is the paper's majority vote, `mean` the mean of the
@@ -91,7 +95,7 @@ class CrfConfig(OperationConfig):
 
     # The weights and widths come from painted label maps with synthetic errors. A bilateral weight of 3 gained more
     # where contrast was sure, but cost up to 7 points of Dice on small isodense tumors (results/LOG.md).
-    iterations: int = Field(5, ge=0)
+    iterations: int = Field(5, ge=0, le=100)
     """Mean-field iterations. With 0, the mask is the vote."""
     smooth_weight: float = Field(0.5, ge=0, le=10)
     """Weight of the Gaussian kernel on position."""

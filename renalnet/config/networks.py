@@ -99,18 +99,24 @@ def entry_of(name: str) -> NetworkEntry:
     return NETWORKS[name]
 
 
+_NumBlocks = Annotated[int, Field(ge=0, le=64)]
+# A kernel may be larger than the feature map, and averages all of it then.
+_Reach = Annotated[int, Field(ge=1, le=512)]
+"""Size of a kernel, or a dilation, in voxels of the features."""
+
+
 class NetConfig(Section):
     """Architecture of a network. The defaults give the paper's 3D_FCN_PPM."""
 
     name: NetName = MAIN_NETWORK
     """A name in `NETWORKS`."""
-    width: int = Field(16, ge=4)
+    width: int = Field(16, ge=4, le=1024)
     """Channels at full resolution. Each pooling doubles them (reconstruction)."""
-    encoder_blocks: tuple[int, int, int] = (2, 3, 6)
+    encoder_blocks: tuple[_NumBlocks, _NumBlocks, _NumBlocks] = (2, 3, 6)
     """Residual blocks at full, half and quarter resolution. Two more are in the decoder, 13 in all (reconstruction)."""
-    dilations: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
+    dilations: tuple[_Reach, ...] = (1, 1, 2, 2, 4, 4)
     """Dilation of each residual block at quarter resolution (reconstruction)."""
-    ppm_kernels: tuple[int, ...] = (2, 4, 8, 16)
+    ppm_kernels: tuple[_Reach, ...] = Field((2, 4, 8, 16), max_length=16)
     """Kernel size of the pooling and of the deconvolution in each branch of the pyramid pooling module. An empty tuple
     leaves the module out."""
     deep_supervision: bool = False
@@ -123,7 +129,4 @@ class NetConfig(Section):
                 f"dilations {self.dilations} must give one dilation for each of the {self.encoder_blocks[2]} blocks at "
                 "quarter resolution; change dilations or encoder_blocks"
             )
-        # Kernels have no upper bound: one larger than the feature map averages all of it.
-        if any(kernel < 1 for kernel in self.ppm_kernels) or any(dilation < 1 for dilation in self.dilations):
-            raise ValueError(f"ppm_kernels {self.ppm_kernels} and dilations {self.dilations} must all be 1 or more")
         return self

@@ -7,13 +7,29 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Annotated, Any, ClassVar, Final, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from renalnet.config.yaml_text import MAX_BYTES, parse_yaml
 from renalnet.errors import ConfigError, nearest
+from renalnet.json_text import parse_json
 
 Voxels: TypeAlias = tuple[PositiveInt, PositiveInt, PositiveInt]
-Lengths: TypeAlias = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+_SPACING_RANGE_MM: Final = (0.1, 20.0)
+"""Finest and coarsest voxel spacing. A finer one needs more memory than a node has; in a coarser one, a kidney is a few
+voxels."""
+
+
+def _possible_spacing(spacing_mm: float) -> float:
+    low, high = _SPACING_RANGE_MM
+    if not low <= spacing_mm <= high:
+        raise ValueError(f"a voxel spacing must be between {low:g} and {high:g} mm; give one near that of the scans")
+    return spacing_mm
+
+
+SpacingMm = Annotated[float, AfterValidator(_possible_spacing)]
+"""Voxel spacing along one axis, in mm."""
+Spacing: TypeAlias = tuple[SpacingMm, SpacingMm, SpacingMm]
+"""Voxel spacing (z, y, x) in mm."""
 Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**32)]
 """Seed of random numbers; the searchers' generator takes no larger one."""
 
@@ -62,6 +78,13 @@ def _first_problem(section: type[Section], error: ValidationError) -> str:
     # The input of a rule for a whole section is all of its values; the message names those that matter.
     value = "" if isinstance(first["input"], Mapping) else f" = {_shown(first['input'])}"
     return f"{key}{value}: {message}" if key else message
+
+
+def problem_of(error: ValidationError) -> str:
+    """Return the first problem of values as one line, which names the field."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    return f"{key} = {_shown(first['input'])}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def _shown(value: object) -> str:
@@ -127,19 +150,30 @@ def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_file(path: str | Path) -> dict[str, Any]:
-    """Return the content of a YAML configuration file. An empty file gives an empty mapping.
+    """Return the content of a configuration file in YAML or, where its name ends in .json, in JSON.
+
+    An empty file gives an empty mapping.
 
     Raises:
-        ConfigError: the file cannot be read, is not YAML, or does not hold a mapping.
+        ConfigError: the file cannot be read, is neither YAML nor JSON, has a key twice, or does not hold a mapping.
     """
     text = _text_of(Path(path))
-    values = parse_yaml(text, str(path))
+    # YAML does not allow the tabs of JSON.
+    read = _parse_json if Path(path).suffix.lower() == ".json" else parse_yaml
+    values = read(text, str(path))
     if values is None:
         return {}
     if not isinstance(values, dict):
         found = type(values).__name__
         raise ConfigError(f"{path}: holds a {found}, not a mapping of keys to values; write it as `key: value` lines")
     return values
+
+
+def _parse_json(text: str, where: str) -> Any:
+    try:
+        return parse_json(text) if text.strip() else None
+    except ValueError as error:
+        raise ConfigError(f"{where}: not valid JSON ({error}); correct the file") from error
 
 
 def _text_of(path: Path) -> str:

@@ -12,12 +12,12 @@ from typing import Any, Final
 import yaml
 
 from renalnet.errors import ConfigError
+from renalnet.json_text import MAX_DEPTH
 
 MAX_BYTES: Final = 1_000_000
 """Size of the longest YAML text that is read. A list of 10 000 cases has a third of it."""
 _MAX_VALUES: Final = 100_000
 """Number of values of the largest document. Aliases count as what they stand for."""
-_MAX_DEPTH: Final = 30
 _ERRORS: Final = (yaml.YAMLError, ValueError, KeyError, AttributeError, RecursionError)
 """Errors of PyYAML. Its constructors of dates, numbers and booleans also raise errors of other types."""
 _BOOL: Final = "tag:yaml.org,2002:bool"
@@ -75,8 +75,8 @@ class _Check:
 
     def values(self, node: yaml.Node, depth: int) -> int:
         """Return the number of values of a node with its aliases written out. Raises ConfigError."""
-        if depth > _MAX_DEPTH:
-            raise ConfigError(f"{self._where}: nested more than {_MAX_DEPTH} levels deep; remove levels")
+        if depth > MAX_DEPTH:
+            raise ConfigError(f"{self._where}: nested more than {MAX_DEPTH} levels deep; remove levels")
         # An alias is the node that it stands for, so each node is counted once and the document's time stays linear.
         if id(node) not in self._known:
             self._known[id(node)] = 1 + sum(self.values(part, depth + 1) for part in self._parts(node))

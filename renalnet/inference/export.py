@@ -5,6 +5,7 @@ parameters are written into the model's metadata and into a JSON file beside it.
 """
 
 import json
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,11 +14,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from renalnet.config import TrainConfig, parse
 from renalnet.errors import ConfigError
-from renalnet.inference.pipeline import inference_config
-from renalnet.nets import build_net
-from renalnet.nets.bundle import load_model, member_folders
+from renalnet.inference.pipeline import network_of
+from renalnet.nets.bundle import BundleConfig, load_model, member_folders, read_config
 from renalnet.runtime import storage
 from renalnet.types import Shape
 
@@ -66,17 +65,14 @@ def export_bundle(folder: str | Path, out: str | Path) -> list[str]:
         path = f"{out}.onnx" if number == 1 else f"{out}-{number}.onnx"
         storage.write_bytes(path, _exported(member, len(members)))
         written.append(path)
-    about = _about(load_model(members[0])[1], len(members))
+    about = _about(read_config(members[0]), len(members))
     storage.write_json(f"{out}.json", about)
     return [*written, f"{out}.json"]
 
 
 def _exported(folder: str, num_members: int) -> bytes:
     weights, config = load_model(folder)
-    train = parse(TrainConfig, config["train"], folder)
-    net = build_net(train.net, train.labels)
-    net.load_state_dict(weights)
-    content = to_onnx(net, inference_config(config).stitch.tile)
+    content = to_onnx(network_of(folder, weights, config.train), config.inference.stitch.tile)
     import onnx
 
     model = onnx.load_from_string(content)
@@ -109,15 +105,14 @@ def to_onnx(net: nn.Module, tile: Shape) -> bytes:
         return path.read_bytes()
 
 
-def _about(config: dict[str, Any], num_members: int) -> dict[str, Any]:
+def _about(config: BundleConfig, num_members: int) -> dict[str, Any]:
     """Return all parameters that the use of the networks needs."""
-    labels = parse(TrainConfig, config["train"]).labels
     return {
-        "network": config["train"]["net"]["name"],
+        "network": config.train.net.name,
         "num_members": num_members,
-        "labels": {str(value): name for value, name in enumerate(labels.class_names)},
-        "normalisation": config["normalisation"],
-        "roi": config.get("roi"),
-        "inference": inference_config(config).model_dump(mode="json"),
+        "labels": {str(value): name for value, name in enumerate(config.train.labels.class_names)},
+        "normalisation": asdict(config.normalisation),
+        "roi": config.roi.model_dump(mode="json") if config.roi else None,
+        "inference": config.inference.model_dump(mode="json"),
         "use": "clip HU to hu_min..hu_max, scale to 0..1, subtract mean; research software, not a medical device",
     }

@@ -4,19 +4,19 @@ A model is one network or an ensemble. All networks of an ensemble are in memory
 activations at a time. The memory that an ROI needs does not depend on the number of networks.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from renalnet.config import InferenceConfig, LabelSet, StitchConfig, TrainConfig, parse
+from renalnet.config import InferenceConfig, LabelSet, Normalisation, StitchConfig, TrainConfig
 from renalnet.config.labels import require_same_labels
-from renalnet.data.store.manifest import Normalisation
 from renalnet.errors import CheckpointError
 from renalnet.inference.post_processing import Evidence, post_process
 from renalnet.inference.segmentation import segment
 from renalnet.inference.stitching import Stitched
 from renalnet.nets import SegmentationNet, build_net, bundle
+from renalnet.nets.describe import unlike_weights
 from renalnet.nets.folded import folded
+from renalnet.nets.tensor_file import Tensors
 from renalnet.runtime.device import Device, pick_device
 from renalnet.types import FloatArray, HuArray, LabelArray, Triple
 
@@ -33,7 +33,7 @@ class Model:
     """Labels that all networks distinguish."""
     device: Device
     """Device of the networks."""
-    config: dict[str, Any]
+    config: bundle.BundleConfig
     """Content of the bundle's `config.json`; that of the first member for an ensemble."""
 
 
@@ -80,19 +80,28 @@ def load_ensemble(folders: Sequence[str]) -> Model:
 
 def _load_member(folder: str) -> Model:
     weights, config = bundle.load_model(folder)
-    train = parse(TrainConfig, config["train"], f"{folder}/{bundle.CONFIG_FILE}")
-    net = build_net(train.net, train.labels)
     # Before folding, which merges BatchNorm's statistics into the weights of the convolutions.
+    net = network_of(folder, weights, config.train)
+    device = pick_device(config.train.precision)
+    return Model((folded(device.place(net), device.dtype),), config.normalisation, config.train.labels, device, config)
+
+
+def network_of(folder: str, weights: Tensors, train: TrainConfig) -> SegmentationNet:
+    """Return the network that a model bundle states, with its weights.
+
+    Raises:
+        CheckpointError: the weights are those of another network.
+    """
+    # Before memory is allocated for the stated network.
+    unlike = unlike_weights(train.net, train.labels.num_classes, weights)
+    if unlike:
+        raise CheckpointError(
+            f"{folder}: its weights are not those of the network in {bundle.CONFIG_FILE} ({unlike[0]} and "
+            f"{len(unlike) - 1} others differ); restore the bundle, or name another one"
+        )
+    net = build_net(train.net, train.labels)
     net.load_state_dict(weights)
-    device = pick_device(train.precision)
-    normalisation = Normalisation(**config["normalisation"])
-    return Model((folded(device.place(net), device.dtype),), normalisation, train.labels, device, config)
-
-
-def inference_config(config: Mapping[str, Any]) -> InferenceConfig:
-    """Return how a model bundle with the `config.json` of this content segments. Raises ConfigError as `parse`."""
-    # The bundle of a single training run has no final stage, so its stitching is that of the training.
-    return parse(InferenceConfig, config.get("final", {"stitch": config["train"]["stitch"]}))
+    return net
 
 
 def vote_roi(model: Model, image: HuArray, stitch: StitchConfig) -> Stitched:

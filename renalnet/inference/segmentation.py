@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from renalnet.config import StitchConfig
-from renalnet.data.store.manifest import Normalisation
+from renalnet.config import Normalisation, StitchConfig
 from renalnet.inference.stitching import Forward, Stitched, stitch
 from renalnet.nets import SegmentationNet
 from renalnet.runtime.device import Device

@@ -13,11 +13,13 @@ from safetensors.torch import load, save
 from renalnet.config import NetConfig, parse
 from renalnet.data.images.volume import Volume
 from renalnet.errors import CheckpointError
+from renalnet.json_text import parse_json
 from renalnet.localiser.bundle_files import packaged_localiser
 from renalnet.localiser.coarse_scan import scaled
 from renalnet.localiser.examples import EXAMPLE_SHAPE
 from renalnet.nets.blocks import SegmentationNet
 from renalnet.nets.build import build_net_of_classes
+from renalnet.nets.describe import unlike_weights
 from renalnet.runtime import storage
 from renalnet.runtime.safetensors_header import metadata_of
 from renalnet.types import FloatArray
@@ -103,9 +105,14 @@ def load_network(path: str | Path) -> CoarseNetwork:
     """
     try:
         content = storage.read_bytes(path)
-        about = json.loads(metadata_of(content)[_METADATA_KEY])
-        net = build_net_of_classes(parse(NetConfig, about["net"], str(path)), CLASS_SHARES, 0)
-        net.load_state_dict(load(content))
+        about = parse_json(metadata_of(content)[_METADATA_KEY])
+        config = parse(NetConfig, about["net"], str(path))
+        weights = load(content)
+        # Before memory is allocated for the stated network.
+        if unlike := unlike_weights(config, len(CLASS_SHARES), weights):
+            raise ValueError(f"{unlike[0]} is not that of the network")
+        net = build_net_of_classes(config, CLASS_SHARES, 0)
+        net.load_state_dict(weights)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{path}: holds no network of a localiser ({error}); prepare the store again") from error
     return CoarseNetwork(net, about["about"])

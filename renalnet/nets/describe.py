@@ -1,6 +1,6 @@
 """Layers, receptive field and cost of a network. No voxels are computed, because PyTorch's meta device is used."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, lcm, prod, sqrt
 
@@ -152,8 +152,25 @@ def _field(name: NetName, path: Sequence[PathLayer], shape: Shape) -> Shape:
 
 def meta_net(config: NetConfig, labels: LabelSet) -> SegmentationNet:
     """Return the network of `config` without values of its weights, which have shapes only."""
+    return _meta_net(config, labels.num_classes)
+
+
+def unlike_weights(config: NetConfig, num_classes: int, weights: Mapping[str, Tensor]) -> list[str]:
+    """Return the names of the weights that are not those of a network in name or shape; empty where all are.
+
+    Nothing is allocated, so that a configuration from elsewhere may state a network of any size.
+    """
+    stated = _meta_net(config, num_classes).state_dict()
+    return [name for name in {**stated, **weights} if _shape(stated, name) != _shape(weights, name)]
+
+
+def _meta_net(config: NetConfig, num_classes: int) -> SegmentationNet:
     with torch.device("meta"):
-        return builder_of(config.name)(config, labels.num_classes)
+        return builder_of(config.name)(config, num_classes)
+
+
+def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
+    return tuple(tensors[name].shape) if name in tensors else None
 
 
 def _trace(net: SegmentationNet, shape: Shape) -> tuple[list[LayerRow], int]:

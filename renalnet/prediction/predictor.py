@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from renalnet.config import InferenceConfig, LabelSet, PrepareConfig, override, parse
+from renalnet.config import InferenceConfig, LabelSet, PrepareConfig, override
 from renalnet.data.cases.loading import load_scan
 from renalnet.data.cases.roi import cut_scan, is_cut
 from renalnet.data.cases.sides import SIDES, Side
@@ -17,7 +17,7 @@ from renalnet.data.localise.atlas import ATLAS_FILE, load_atlases
 from renalnet.data.localise.localiser import LOW_CONFIDENCE, FoundKidney
 from renalnet.errors import CheckpointError, InputError
 from renalnet.evaluation.mask_quality import signs_of
-from renalnet.inference.pipeline import Model, Segmentation, inference_config, load_bundle, segment_roi
+from renalnet.inference.pipeline import Model, Segmentation, load_bundle, segment_roi
 from renalnet.inference.quality_file import BundleQuality, MaskQuality, read_quality
 from renalnet.inference.stitching import Stitched
 from renalnet.localiser.bundle_files import LOCALISER_FILE
@@ -103,13 +103,13 @@ def load_predictor(folder: str | Path, assignments: Sequence[str] = ()) -> Predi
     """
     folder = storage.absolute(bundle_folder(folder))
     model = load_bundle(folder)
-    if "roi" not in model.config or not storage.exists(storage.join(folder, ATLAS_FILE)):
+    prepare = model.config.roi
+    if prepare is None or not storage.exists(storage.join(folder, ATLAS_FILE)):
         raise CheckpointError(
             f"{folder}: states no ROI configuration or lacks {ATLAS_FILE}; name the `best` folder of a study, or the "
             "folder of a finished `renalnet train`"
         )
-    prepare = parse(PrepareConfig, model.config["roi"])
-    inference = override(inference_config(model.config), assignments)
+    inference = override(model.config.inference, assignments)
     return Predictor(model, _finder(folder, prepare), prepare, inference, read_quality(folder))
 
 

@@ -3,6 +3,7 @@
 A scan that fails does not stop the others.
 """
 
+import hashlib
 import logging
 import os
 from collections import Counter
@@ -10,10 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from renalnet.data.cases.layouts import find_scans
 from renalnet.data.cases.loading import load_scan
+from renalnet.data.cases.names import MAX_BYTES
 from renalnet.data.dicom.series import SeriesVolume
 from renalnet.data.images.volume import Grid, image_stem, write_volume
 from renalnet.errors import InputError, RenalnetError
@@ -25,6 +27,7 @@ from renalnet.runtime.workers import DIED
 
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
+_HASH_DIGITS: Final = 8
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,8 @@ def scan_names(scans: Sequence[Path]) -> list[str]:
 
     The name is that of the file or DICOM folder. Scans of the same name get the name of the folder around them, and
     where that is the same, too, the names of as many folders as tell them apart: `patient-1_study` and
-    `patient-2_study`. Files of one folder that differ in their ending alone keep the ending in the name.
+    `patient-2_study`. Files of one folder that differ in their ending alone keep the ending in the name. A name of more
+    than `MAX_BYTES` bytes is cut, and a hash of the whole name follows.
 
     Raises:
         InputError: two scans still have the same name.
@@ -116,9 +120,18 @@ def scan_names(scans: Sequence[Path]) -> list[str]:
         uses = Counter(names)
         shared = {stem for name, stem in zip(names, stems, strict=True) if uses[name] > 1}
         if not shared:
-            return names
+            return [_short(name) for name in names]
         num_folders.update(shared)
     raise InputError(f"two scans would write the mask '{min(shared)}'; predict them into different folders")
+
+
+def _short(name: str) -> str:
+    """Return a name to which all endings of our files can be added."""
+    content = name.encode("utf-8", "surrogateescape")
+    if len(content) <= MAX_BYTES:
+        return name
+    end = f"-{hashlib.sha256(content).hexdigest()[:_HASH_DIGITS]}"
+    return content[: MAX_BYTES - len(end)].decode("utf-8", "ignore") + end
 
 
 def _absolute(scan: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -21,11 +22,14 @@ def memory_bytes(root: Path = Path("/")) -> int:
     """Return the bytes of memory that this process may use.
 
     That is the memory of the node, or the lowest limit of the control groups of this process if it is smaller. A
-    container, a batch job (Slurm) and a service or user (systemd) have such groups, which may be nested.
+    container, a batch job (Slurm) and a service or user (systemd) have such groups, which may be nested. A limit of the
+    address space (`ulimit -v`) counts, too.
     """
     node = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     # Version 1 of control groups expresses no limit by a number that is larger than any memory.
-    return min([node, *_group_limits(root)])
+    address_space, _ = resource.getrlimit(resource.RLIMIT_AS)
+    own = [address_space] if address_space != resource.RLIM_INFINITY else []
+    return min([node, *own, *_group_limits(root)])
 
 
 def release_memory() -> None:

@@ -111,7 +111,7 @@ class _StageLines:
         rate = (done - done_before) / (now - began) if now > began else 0.0
         left = f", {timedelta(seconds=round((total - done) / rate))} left" if rate and done < total else ""
         text = ", ".join(filter(None, [f"{stage} {done} of {total}", _rate_text(rate)]))
-        self.console.print(text + left, highlight=False)
+        self.console.print(text + left, highlight=False, markup=False)
 
 
 def _rate_text(rate: float) -> str:

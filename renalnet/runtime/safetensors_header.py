@@ -1,7 +1,8 @@
 """The metadata of safetensors files, which the library reads from local paths only, not from bytes."""
 
-import json
 from typing import Final
+
+from renalnet.json_text import parse_json
 
 _LENGTH_BYTES: Final = 8
 
@@ -16,4 +17,4 @@ def metadata_of(content: bytes) -> dict[str, str]:
         ValueError: the header is not JSON.
     """
     length = int.from_bytes(content[:_LENGTH_BYTES], "little")
-    return dict(json.loads(content[_LENGTH_BYTES : _LENGTH_BYTES + length])["__metadata__"])
+    return dict(parse_json(content[_LENGTH_BYTES : _LENGTH_BYTES + length])["__metadata__"])

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from pyarrow import fs
 
 from renalnet.errors import InputError
+from renalnet.json_text import parse_json
 
 FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a full disk, an exhausted quota, and a file at its size limit."""
@@ -131,15 +133,25 @@ def read_bytes(path: str | Path, *, max_bytes: int | None = None) -> bytes:
     """Return the content of a file.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        InputError: it has more than `max_bytes`.
+        FileNotFoundError: there is none.
+        InputError: the file has more than `max_bytes` bytes, or is a pipe or a device.
     """
     filesystem, inner = resolve(path)
+    if isinstance(filesystem, fs.LocalFileSystem):
+        _require_end(inner)
     # A stream would send several requests, and an object that is replaced meanwhile would be read half old, half new.
     with filesystem.open_input_file(inner) as file:
-        if max_bytes is not None and file.size() > max_bytes:
-            raise InputError(f"{path}: {file.size()} bytes, at most {max_bytes} are read; replace or remove it")
-        return bytes(file.read_at(file.size(), 0))
+        size = file.size()
+        if max_bytes is not None and size > max_bytes:
+            raise InputError(f"{path}: has {size:,} bytes, more than {max_bytes:,}; restore the file")
+        return bytes(file.read_at(size, 0))
+
+
+def _require_end(path: str) -> None:
+    """Refuse a pipe, which waits for its writer, and a device, which has no end."""
+    mode = os.stat(path).st_mode  # noqa: PTH116 - `Path.stat` takes a third longer, and every small file is read here
+    if not (S_ISREG(mode) or S_ISDIR(mode)):
+        raise InputError(f"{path}: is no regular file; replace it by one")
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
@@ -192,16 +204,18 @@ def write_through(path: Path, content: bytes) -> None:
         os.fsync(stream.fileno())  # a power loss after the rename could otherwise leave an empty file
 
 
-def read_json(path: str | Path) -> Any:
+def read_json(path: str | Path, *, max_bytes: int | None = None) -> Any:
     """Return the content of a JSON file.
 
     Raises:
         FileNotFoundError: there is no such file.
-        InputError: the file is not JSON.
+        InputError: the file is not JSON, has a key twice, is nested more than `MAX_DEPTH` levels deep, or has more than
+            `max_bytes` bytes.
     """
+    content = read_bytes(path, max_bytes=max_bytes)
     try:
-        return json.loads(read_bytes(path))
-    except (ValueError, RecursionError) as error:
+        return parse_json(content)
+    except ValueError as error:
         raise InputError(f"{path} is not readable JSON ({error}); restore it or start in a new folder") from error
 
 

@@ -5,13 +5,13 @@ a head of another number of classes.
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any, Final
+from typing import Final
 
 from torch import Tensor, nn
 
 from renalnet.config import TrainConfig
 from renalnet.errors import ConfigError
-from renalnet.nets.bundle import load_model
+from renalnet.nets.bundle import BundleConfig, load_model
 from renalnet.nets.describe import meta_net
 from renalnet.nets.packaged import absolute_bundle, bundle_folder
 from renalnet.nets.ppm import PyramidPooling
@@ -43,7 +43,7 @@ def pinned(config: TrainConfig) -> TrainConfig:
             f"({_differences(about, config)}), but {MIN_SHARE:.0%} must; name a bundle of the same network, or change "
             "net"
         )
-    return named.model_copy(update={"init_sha256": about["sha256"]})
+    return named.model_copy(update={"init_sha256": about.sha256})
 
 
 def begin_with_bundle(net: nn.Module, config: TrainConfig) -> None:
@@ -63,12 +63,12 @@ def begin_with_bundle(net: nn.Module, config: TrainConfig) -> None:
     _log.info("the run begins with %.0f %% of its weights from %s", 100 * share, config.init)
 
 
-def _load(config: TrainConfig) -> tuple[Tensors, dict[str, Any]]:
+def _load(config: TrainConfig) -> tuple[Tensors, BundleConfig]:
     """Return the weights and the configuration of the bundle; of an ensemble, those of its first network."""
     weights, about = load_model(bundle_folder(str(config.init)))
-    if config.init_sha256 not in (None, about["sha256"]):
+    if config.init_sha256 not in (None, about.sha256):
         raise ConfigError(
-            f"init {config.init}: its weights have the sha256 {about['sha256']}, not {config.init_sha256} as "
+            f"init {config.init}: its weights have the sha256 {about.sha256}, not {config.init_sha256} as "
             "init_sha256 states; restore that bundle, or begin another run"
         )
     return weights, about
@@ -89,9 +89,11 @@ def _num_values(own: Mapping[str, Tensor], names: Collection[str]) -> int:
     return sum(own[name].numel() for name in names)
 
 
-def _differences(about: Mapping[str, Any], config: TrainConfig) -> str:
+def _differences(about: BundleConfig, config: TrainConfig) -> str:
     """Return the fields of the network that differ, as text."""
-    before = about.get("train", {}).get("net", {})
+    before = about.train.net.model_dump(mode="json")
     now = config.net.model_dump(mode="json")
-    changed = [name for name in now if before.get(name, now[name]) != now[name]]
-    return ", ".join(f"{name} {before[name]} there, {now[name]} here" for name in changed) or "its net is not stated"
+    changed = [name for name in now if before[name] != now[name]]
+    return (
+        ", ".join(f"{name} {before[name]} there, {now[name]} here" for name in changed) or "though its net is the same"
+    )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from renalnet.config import LoaderConfig, Section, TrainConfig, fingerprint
+from renalnet.config import LoaderConfig, Section, TrainConfig, fingerprint, parse
 from renalnet.config.labels import require_same_labels
 from renalnet.data.batches.augmentation import Augmenter
 from renalnet.data.batches.cohort import Cohort
@@ -18,7 +18,7 @@ from renalnet.data.batches.loader import BatchLoader
 from renalnet.data.batches.tensors import TensorMaker
 from renalnet.errors import CheckpointError, ConfigError, StoreError
 from renalnet.nets import SegmentationNet, build_net
-from renalnet.nets.bundle import MODEL_FILE, save_model
+from renalnet.nets.bundle import MODEL_FILE, BundleConfig, save_model
 from renalnet.nets.folded import folded
 from renalnet.runtime import storage
 from renalnet.runtime.device import is_out_of_memory, pick_device
@@ -271,15 +271,16 @@ class TrainingRun:
             "records": [record.to_json() for record in self.records],
         }
 
-    def _bundle_config(self, record: EpochRecord) -> dict[str, Any]:
-        return {
-            "train": self.config.model_dump(mode="json"),
-            "normalisation": asdict(self._cohort.normalisation),
+    def _bundle_config(self, record: EpochRecord) -> BundleConfig:
+        values = {
+            "train": self.config,
+            "normalisation": self._cohort.normalisation,
             "device": str(self.device),
             "epoch": record.epoch,
             "validation": {DICE + name: dice for name, dice in record.dice.items()},
             **self._describe,
         }
+        return parse(BundleConfig, values)
 
     def _run_fingerprint(self) -> str:
         """Return the fingerprint of everything that decides the weights, up to the rounding of the environment.

@@ -2,9 +2,8 @@
 
 import math
 
-from renalnet.config import LabelSet, StitchConfig
+from renalnet.config import LabelSet, Normalisation, StitchConfig
 from renalnet.data.batches.decoded_cases import DecodedCases
-from renalnet.data.store.manifest import Normalisation
 from renalnet.errors import InputError
 from renalnet.evaluation.overlap import dice
 from renalnet.inference.segmentation import segment

@@ -77,7 +77,7 @@ def bench(
     """
     size = override(Size(), set_ or [])
     rows = [row for name in names or BENCHES for row in _rows(name, size, out)]
-    print_table(rows, Console(width=max(Console().width, _TABLE_WIDTH)))
+    print_table(rows, Console(width=max(Console().width, _TABLE_WIDTH), markup=False))
     if out:
         storage.write_json(out, as_json(rows, size.model_dump(mode="json")))
 

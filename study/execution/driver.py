@@ -11,7 +11,7 @@ from renalnet.data.store.reader import Store
 from renalnet.errors import LostError
 from renalnet.inference.quality_file import LearnedQuality, write_quality
 from renalnet.localiser.bundle_files import write_finder_files
-from renalnet.nets.bundle import CONFIG_FILE, copy_models
+from renalnet.nets.bundle import copy_models, read_config
 from renalnet.nets.describe import equal_cost_width
 from renalnet.runtime import storage
 from renalnet.runtime.log import get_logger
@@ -23,7 +23,7 @@ from study.execution.slots import find_cluster, find_slots, total_resources
 from study.execution.tasks import FinalWork, measure_on_slot
 from study.execution.tuner import fit
 from study.final.best import replace_best
-from study.final.model_card import FINAL_SETTINGS, model_card
+from study.final.model_card import model_card
 from study.final.quality import learned_quality
 from study.final.stage import Outcome, run_final
 from study.finalists.finalists import damaged_models
@@ -160,7 +160,7 @@ class _Stages:
         members = [self.results.trial_folder(name) for name in outcome.winner.members]
         # The bundle predicts in the way in which the winner was measured.
         used = {"stitch": self.config.final.stitch, **outcome.post_processing.used_sections}
-        copy_models(members, folder, {FINAL_SETTINGS: InferenceConfig.model_validate(used).model_dump(mode="json")})
+        copy_models(members, folder, InferenceConfig.model_validate(used))
         write_finder_files(self.store, folder)
         write_quality(folder, self.store, self._learned_quality(outcome))
         card = model_card(self.results, folder, outcome.winner.name)
@@ -175,7 +175,7 @@ class _Stages:
     def _finish(self, outcome: Outcome, machine: dict[str, Any]) -> None:
         """Enter the tables into the ledger, then mark the study as finished."""
         enter_tables(self.results, outcome.chosen)
-        device = storage.read_json(storage.join(self.results.best_folder, CONFIG_FILE))["device"]
+        device = read_config(self.results.best_folder).device
         self.manifest.update(finished=True, winner=outcome.winner.name, machine={**machine, "device": device})
         keep_texts(self.results)
 

@@ -2,22 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import yaml
 
-from renalnet.config import KIDNEY_TUMOR, InferenceConfig, Label, LabelSet, label_set, parse
+from renalnet.config import KIDNEY_TUMOR, Label, LabelSet, TrainConfig, label_set
 from renalnet.config.labels import TUMOR, listed
 from renalnet.data.localise.atlas import ATLAS_FILE, load_atlases
 from renalnet.inference.post_processing import FINAL
-from renalnet.nets.bundle import CONFIG_FILE, member_folders, model_digest
+from renalnet.nets.bundle import member_folders, model_digest, read_config
 from renalnet.runtime import storage
 from study.records.results import Results
 from study.records.tables import Measurement
-
-FINAL_SETTINGS: Final = "final"
-"""Key of the inference settings in the configuration of the winner's bundle, which that of its trial lacks."""
 
 
 def model_card(results: Results, bundle: str, winner: str) -> str:
@@ -131,8 +128,7 @@ def _results(test: Sequence[Measurement], operations: str, labels: LabelSet) -> 
 
 def _used_operations(bundle: str) -> str:
     """Return the titles of the operations that the model bundle states as used."""
-    config = storage.read_json(storage.join(bundle, CONFIG_FILE))
-    operations = parse(InferenceConfig, config[FINAL_SETTINGS]).operations.values()
+    operations = read_config(bundle).inference.operations.values()
     return ", ".join(each.title for each in operations if each.is_on) or "none"
 
 
@@ -147,31 +143,29 @@ def _mean(rows: Sequence[Measurement], label: str, name: str) -> float:
 
 
 def _training(bundle: str) -> list[str]:
-    config = storage.read_json(storage.join(bundle, CONFIG_FILE))
-    train = config["train"]
+    config = read_config(bundle)
+    train = config.train
     members = member_folders(bundle)
     return [
         "## Training",
         "",
         *_ensemble(members),
-        f"- pooling kernels {train['net']['ppm_kernels']}, class weights {train['loss']}",
-        f"- milestones {train['optim']['milestones']}, best epoch {config['epoch']}",
+        f"- pooling kernels {list(train.net.ppm_kernels)}, class weights {train.loss.model_dump(mode='json')}",
+        f"- milestones {list(train.optim.milestones)}, best epoch {config.epoch}",
         *_init(train),
         f"- weights sha256 {', '.join(model_digest(member) for member in members)}",
         "",
     ]
 
 
-def _init(train: dict[str, Any]) -> list[str]:
+def _init(train: TrainConfig) -> list[str]:
     """Return one line if the training began with the weights of a bundle; empty otherwise."""
-    # A bundle of an older version has no such key.
-    init = train.get("init")
-    return [f"- began with the weights of {init}, sha256 {train['init_sha256']}"] if init else []
+    return [f"- began with the weights of {train.init}, sha256 {train.init_sha256}"] if train.init else []
 
 
 def _ensemble(members: Sequence[str]) -> list[str]:
     """Return one line if more than one network votes; empty otherwise."""
-    seeds = [storage.read_json(storage.join(member, CONFIG_FILE))["train"]["seed"] for member in members]
+    seeds = [read_config(member).train.seed for member in members]
     together = f"- {len(members)} networks of the seeds {', '.join(map(str, seeds))} vote together; the first one:"
     return [together] if len(members) > 1 else []
 

@@ -13,14 +13,13 @@ from typing import Any, Final
 
 from renalnet.config import parse
 from renalnet.errors import RenalnetError, ResultsError
-from renalnet.nets.bundle import CONFIG_FILE, MODEL_FILE, NUM_MEMBERS, config_content, load_model, member_folder
+from renalnet.nets.bundle import CONFIG_FILE, MODEL_FILE, config_content, load_model, member_folder
 from renalnet.nets.tensor_file import digest_of, encode
 from renalnet.runtime import storage
 from renalnet.train.checkpoint import load_checkpoint
 from renalnet.train.epochs import DICE, EpochRecord, log_content
 from renalnet.train.state import weights_in
 from study.config.sections import StudyConfig
-from study.final.model_card import FINAL_SETTINGS
 from study.integrity.kinds import BEST, SELECTION, STEPS, WEIGHTS
 from study.integrity.rebuilt_journal import find_trial, rebuild_journal
 from study.records.files import read_object
@@ -208,9 +207,8 @@ def _from_best(results: Results, number: int, file: str) -> Iterator[Copy]:
         return
     if file == MODEL_FILE:
         yield Copy(storage.read_bytes(storage.join(folder, MODEL_FILE)), "best/")
-    own = {name: value for name, value in config.items() if name not in (FINAL_SETTINGS, NUM_MEMBERS)}
     if file == CONFIG_FILE:
-        yield Copy(config_content(own), "best/")
+        yield Copy(config_content(config.model_copy(update={"final": None, "num_members": 1})), "best/")
 
 
 def _from_checkpoint(wanted: Wanted, trial: str) -> Iterator[Copy]:

@@ -24,6 +24,7 @@ from renalnet.data.prepare.request import Request
 from renalnet.data.store.reader import Roi, Store, open_store
 from renalnet.inference.crf import refine
 from renalnet.inference.pipeline import Model, segment_roi, vote_roi
+from renalnet.nets.bundle import BundleConfig
 from renalnet.nets.folded import folded
 from renalnet.runtime import storage
 from renalnet.runtime.machine import keep_memory
@@ -154,7 +155,8 @@ class _Bench:
         self.device = str(run.device)
         # Inference uses the folded form, as the final stage does; it is faster than the training form.
         net = folded(run.net, run.device.dtype)
-        model = Model((net,), self.cohort.normalisation, self.train.labels, run.device, {})
+        about = BundleConfig(train=run.config, normalisation=self.cohort.normalisation)
+        model = Model((net,), about.normalisation, self.train.labels, run.device, about)
         case_s = _quickest(lambda: run.validation.score(0, net, run.device))
         final_s, crf_s = self._final_seconds(model)
         return NetworkCost(

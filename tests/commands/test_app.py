@@ -100,13 +100,14 @@ def test_a_full_disk_is_one_line_and_leaves_no_cut_image(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_phantom_prepare_train_describe(tmp_path: Path) -> None:
     small = ["--set", "num_cases=6", "--set", "shape=[40,96,96]", "--set", "spacing_mm=[6,3.6,3.6]"]
-    painted = run("renalnet", "phantom", "--out", str(tmp_path / "cohort"), *small)
+    # Rich would read the brackets of the folder as the end of a style.
+    cohort = str(tmp_path / "old[/cohort]")
+    painted = run("renalnet", "phantom", "--out", cohort, *small)
     assert painted.returncode == 0, painted.stderr
+    assert f"6 cases (drawn) in {cohort}\n" in painted.stdout
     assert "inside the true kidney-and-tumor region" in painted.stdout
     store = str(tmp_path / "store")
-    prepared = run(
-        "renalnet", "prepare", str(tmp_path / "cohort"), "--out", store, "--preset", "quick", "--set", "num_atlases=2"
-    )
+    prepared = run("renalnet", "prepare", cohort, "--out", store, "--preset", "quick", "--set", "num_atlases=2")
     assert prepared.returncode == 0, prepared.stderr
     assert run("renalnet", "store", "verify", store).returncode == 0
     tiny = ["net.width=4", "epochs=1", "steps_per_epoch=2", "optim.batch_size=1"]

@@ -13,15 +13,25 @@ import pytest
 import torch
 from support import commands
 from support.balls import ball_roi
+from support.bundles import bundle_config
 
-from renalnet.config import KIDNEY_TUMOR, NetConfig, PhantomConfig, PrepareConfig, StitchConfig, TrainConfig
+from renalnet.config import (
+    KIDNEY_TUMOR,
+    CrfConfig,
+    InferenceConfig,
+    NetConfig,
+    PhantomConfig,
+    PrepareConfig,
+    StitchConfig,
+    TrainConfig,
+)
 from renalnet.data.checks.facts import CaseFacts
 from renalnet.data.checks.facts_file import facts_to_bytes
 from renalnet.data.images.grid import Grid
 from renalnet.data.images.volume import Volume, write_volume
 from renalnet.data.localise.atlas import ATLAS_FILE, Atlas, atlases_to_bytes, make_atlas
 from renalnet.data.phantom import paint_abdomen
-from renalnet.data.store.manifest import FileEntry, Normalisation
+from renalnet.data.store.manifest import FileEntry
 from renalnet.data.store.reader import MANIFEST, Store
 from renalnet.data.store.writer import write_store
 from renalnet.errors import CheckpointError
@@ -135,12 +145,11 @@ def make_bundle(folder: Path, *, kidney_bias: float = 0.0, atlases: Sequence[Atl
     torch.manual_seed(0)
     weights = dict(build_net(train.net, train.labels).state_dict())
     weights["head.bias"][KIDNEY_TUMOR.kidney.value] += kidney_bias
-    config = {
-        "train": train.model_dump(mode="json"),
-        "normalisation": asdict(Normalisation(-200, 500, 0.3)),
-        "roi": PrepareConfig(spacing_mm=(3.0, 2.0, 2.0)).model_dump(mode="json"),
-        "final": {"crf": {"iterations": 0}, "stitch": stitch.model_dump(mode="json")},
-    }
+    config = bundle_config(
+        train,
+        roi=PrepareConfig(spacing_mm=(3.0, 2.0, 2.0)),
+        final=InferenceConfig(crf=CrfConfig(iterations=0), stitch=stitch),
+    )
     save_model(folder, weights, config)
     storage.write_bytes(storage.join(folder, ATLAS_FILE), atlases_to_bytes(atlases))
     storage.write_bytes(storage.join(folder, LOCALISER_FILE), network_to_bytes(new_network(0)))

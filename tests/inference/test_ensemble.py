@@ -1,19 +1,18 @@
 """Bundles of an ensemble: their files, and the vote of every member."""
 
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from renalnet.config import KITS23, StitchConfig, TrainConfig
-from renalnet.data.store.manifest import Normalisation
+from renalnet.config import KITS23, InferenceConfig, Normalisation, StitchConfig, TrainConfig
 from renalnet.errors import CheckpointError
 from renalnet.inference.pipeline import load_bundle, load_ensemble, vote_roi
 from renalnet.nets import build_net
 from renalnet.nets.bundle import (
     MODEL_FILE,
+    BundleConfig,
     copy_models,
     load_model,
     member_folders,
@@ -23,12 +22,13 @@ from renalnet.nets.bundle import (
 from renalnet.types import LabelArray
 
 STITCH = StitchConfig(tile=(8, 16, 16), stride=(4, 8, 8))
+FINAL = InferenceConfig(stitch=STITCH)
 NORMALISATION = Normalisation(-200, 500, 0.3)
 
 
 def save_member(folder: Path, train: TrainConfig, seed: int, normalisation: Normalisation = NORMALISATION) -> str:
     """Write the bundle of an untrained network."""
-    config = {"train": train.model_dump(mode="json"), "normalisation": asdict(normalisation), "seed": seed}
+    config = BundleConfig(train=train.model_copy(update={"seed": seed}), normalisation=normalisation)
     save_model(folder, dict(build_net(train.net, train.labels, seed).state_dict()), config)
     return str(folder)
 
@@ -44,13 +44,13 @@ def labels_of(*folders: str) -> LabelArray:
 
 
 def test_a_bundle_of_members_votes_as_they_do(members: list[str], tmp_path: Path) -> None:
-    copy_models(members, tmp_path / "best", {"final": {"x": 1}})
+    copy_models(members, tmp_path / "best", FINAL)
     folders = member_folders(tmp_path / "best")
     assert folders == [f"{tmp_path}/best", f"{tmp_path}/best/members/2", f"{tmp_path}/best/members/3"]
     assert [model_digest(folder) for folder in folders] == [model_digest(folder) for folder in members]
-    assert [load_model(folder)[1]["seed"] for folder in folders] == [0, 1, 2]
+    assert [load_model(folder)[1].train.seed for folder in folders] == [0, 1, 2]
     model = load_bundle(str(tmp_path / "best"))
-    assert len(model.nets) == 3 and model.config["final"] == {"x": 1}
+    assert len(model.nets) == 3 and model.config.inference == FINAL
     joint = labels_of(*members)
     np.testing.assert_array_equal(labels_of(*folders), joint)
     assert all((labels_of(member) != joint).any() for member in members)
@@ -62,13 +62,13 @@ def test_a_bundle_without_members_is_one_network(members: list[str]) -> None:
 
 
 def test_fewer_members_than_before_are_what_is_there(members: list[str], tmp_path: Path) -> None:
-    copy_models(members, tmp_path / "best", {})
-    copy_models(members[:1], tmp_path / "best", {})
+    copy_models(members, tmp_path / "best")
+    copy_models(members[:1], tmp_path / "best")
     assert len(load_bundle(str(tmp_path / "best")).nets) == 1
 
 
 def test_a_missing_member_is_refused(members: list[str], tmp_path: Path) -> None:
-    copy_models(members, tmp_path / "best", {})
+    copy_models(members, tmp_path / "best")
     shutil.rmtree(tmp_path / "best" / "members" / "2")
     with pytest.raises(CheckpointError, match=r"best/members/2 holds no model"):
         load_bundle(str(tmp_path / "best"))
@@ -85,7 +85,7 @@ def test_members_of_other_labels_are_refused(members: list[str], tiny_train: Tra
     rule = r"foreign: .*kits23 \(1 kidney, 2 tumor, 3 cyst\), .*member-0 .*kidney_tumor \(1 kidney, 2 tumor\)"
     with pytest.raises(CheckpointError, match=rule):
         load_ensemble([*members, foreign])
-    copy_models([*members, foreign], tmp_path / "best", {})
+    copy_models([*members, foreign], tmp_path / "best")
     with pytest.raises(CheckpointError, match=r"best/members/4: .*kits23"):
         load_bundle(str(tmp_path / "best"))
 
@@ -102,4 +102,4 @@ def test_a_damaged_member_is_not_copied(members: list[str], tmp_path: Path) -> N
     path = Path(members[1]) / MODEL_FILE
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(CheckpointError, match=r"member-1/model\.safetensors does not match its checksum"):
-        copy_models(members, tmp_path / "best", {})
+        copy_models(members, tmp_path / "best")

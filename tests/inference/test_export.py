@@ -2,17 +2,16 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from support.bundles import bundle_config
 from support.label_sets import VESSELS
 
 from renalnet.config import KIDNEY_TUMOR, LabelSet, NetConfig, NetName, StitchConfig, TrainConfig
-from renalnet.data.store.manifest import Normalisation
 from renalnet.errors import CheckpointError, ConfigError
 from renalnet.inference.export import export_bundle
 from renalnet.inference.stitching import stitch
@@ -37,8 +36,7 @@ def save_bundle(folder: Path, name: NetName = "fcn_ppm", seed: int = 0, labels: 
     with torch.no_grad():
         net(torch.rand(2, 1, 12, 20, 20))  # statistics that are not the first ones
         net.head.bias -= net.eval()(torch.rand(2, 1, 12, 20, 20)).mean((0, 2, 3, 4))  # no class is ahead everywhere
-    config = {"train": train.model_dump(mode="json"), "normalisation": asdict(Normalisation(-200, 500, 0.3))}
-    save_model(folder, dict(net.state_dict()), config)
+    save_model(folder, dict(net.state_dict()), bundle_config(train))
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +68,7 @@ def by_onnxruntime(path: Path):
 def test_labels_are_the_same_under_onnxruntime(name: NetName, exported: Callable[[NetName], Path]) -> None:
     folder = exported(name)
     weights, config = load_model(folder)
-    train = TrainConfig.model_validate(config["train"])
+    train = config.train
     net = build_net(train.net, train.labels)
     net.load_state_dict(weights)
     net.eval()
@@ -120,7 +118,7 @@ def test_an_ensemble_is_a_file_a_member(tmp_path: Path) -> None:
     members = [str(tmp_path / f"member-{seed}") for seed in range(2)]
     for seed, member in enumerate(members):
         save_bundle(Path(member), seed=seed)
-    copy_models(members, tmp_path / "best", {})
+    copy_models(members, tmp_path / "best")
     names = [Path(path).name for path in export_bundle(tmp_path / "best", tmp_path / "best" / "model")]
     assert names == ["model.onnx", "model-2.onnx", "model.json"]
     tiles = torch.rand(1, 1, *STITCH.tile)

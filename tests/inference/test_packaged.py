@@ -1,20 +1,26 @@
 """The model bundle that ships with the package, and commands that name no other one."""
 
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.bundles import bundle_config
 
 import renalnet
 from renalnet.__main__ import main
-from renalnet.config import NetConfig, PrepareConfig, StitchConfig, TrainConfig
+from renalnet.config import (
+    CrfConfig,
+    InferenceConfig,
+    NetConfig,
+    PrepareConfig,
+    StitchConfig,
+    TrainConfig,
+)
 from renalnet.config.training import PACKAGED
 from renalnet.data.images.grid import Grid
 from renalnet.data.images.volume import Volume, read_volume, write_volume
 from renalnet.data.localise.atlas import ATLAS_FILE, atlases_to_bytes
-from renalnet.data.store.manifest import Normalisation
 from renalnet.errors import CheckpointError
 from renalnet.inference.pipeline import load_bundle
 from renalnet.localiser.bundle_files import LOCALISER_FILE
@@ -34,12 +40,11 @@ def write_bundle(folder: Path) -> None:
     """Write an untrained network with all that `predict` needs."""
     stitch = StitchConfig(tile=(16, 32, 32), stride=(8, 16, 16))
     train = TrainConfig(net=NetConfig(width=4, ppm_kernels=(1, 2)), stitch=stitch, precision="float32")
-    config = {
-        "train": train.model_dump(mode="json"),
-        "normalisation": asdict(Normalisation(-200, 500, 0.3)),
-        "roi": PrepareConfig(spacing_mm=(3.0, 2.0, 2.0)).model_dump(mode="json"),
-        "final": {"crf": {"iterations": 0}, "stitch": stitch.model_dump(mode="json")},
-    }
+    config = bundle_config(
+        train,
+        roi=PrepareConfig(spacing_mm=(3.0, 2.0, 2.0)),
+        final=InferenceConfig(crf=CrfConfig(iterations=0), stitch=stitch),
+    )
     save_model(folder, dict(build_net(train.net, train.labels).state_dict()), config)
     (folder / ATLAS_FILE).write_bytes(atlases_to_bytes([]))
     (folder / LOCALISER_FILE).write_bytes(network_to_bytes(new_network(0)))
@@ -131,5 +136,5 @@ def test_the_packaged_bundle_is_small_and_whole() -> None:
     assert sum(path.stat().st_size for path in files) <= MAX_MB * 2**20
     assert {path.suffix for path in files} == {".safetensors", ".json", ".md"}
     assert (Path(packaged_bundle()) / LOCALISER_FILE).exists()
-    assert load_bundle(packaged_bundle()).config["train"]["labels"]["name"] == "kidney_tumor"
+    assert load_bundle(packaged_bundle()).config.train.labels.name == "kidney_tumor"
     assert load_predictor(PACKAGED).prepare.spacing_mm == (2.0, 1.95, 1.95)

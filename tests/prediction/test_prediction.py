@@ -1,11 +1,11 @@
 """Prediction on one scan: names, kidneys that are found, and kidneys that are left out."""
 
 import re
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.bundles import bundle_config
 from support.label_sets import ARTERY, CYST, VEIN, VESSELS
 
 from renalnet.config import (
@@ -13,6 +13,7 @@ from renalnet.config import (
     InferenceConfig,
     LabelSet,
     NetConfig,
+    Normalisation,
     PhantomConfig,
     PrepareConfig,
     StitchConfig,
@@ -24,7 +25,6 @@ from renalnet.data.images.volume import Grid, Volume, write_volume
 from renalnet.data.localise.atlas import make_atlas
 from renalnet.data.localise.localiser import LOW_CONFIDENCE
 from renalnet.data.phantom import paint_abdomen, paint_other_part
-from renalnet.data.store.manifest import Normalisation
 from renalnet.errors import CheckpointError, InputError
 from renalnet.inference.pipeline import Model, load_ensemble
 from renalnet.localiser.finder import KidneyFinder
@@ -65,6 +65,13 @@ def test_an_ending_tells_files_of_one_folder_apart() -> None:
     assert scan_names([Path("a/ct.nii"), Path("a/ct.nii.gz"), Path("b/ct.mha")]) == ["ct_nii", "ct_nii_gz", "ct"]
 
 
+def test_long_names_are_cut_and_still_differ() -> None:
+    one, other = scan_names([Path(f"{'ä' * 120}{end}.nii.gz") for end in ("1", "2")])
+    assert one != other and one.startswith("ä" * 80)
+    assert all(len(name.encode()) <= 180 for name in (one, other))
+    assert scan_names([Path(f"{'x' * 180}.nii.gz")]) == ["x" * 180]
+
+
 def test_a_scan_that_is_named_twice_is_one_job(tmp_path: Path) -> None:
     (tmp_path / "ct.nii.gz").touch()
     (job,) = list_jobs([tmp_path / "ct.nii.gz", tmp_path], "model", "out")
@@ -83,7 +90,7 @@ def test_folder_without_a_model(tmp_path: Path) -> None:
 
 def test_a_model_without_atlases_names_the_folders_that_have_them(tmp_path: Path) -> None:
     train = TrainConfig(net=NetConfig(width=4, ppm_kernels=(1, 2)), precision="float32")
-    config = {"train": train.model_dump(mode="json"), "normalisation": asdict(Normalisation(-200, 500, 0.3)), "roi": {}}
+    config = bundle_config(train, roi=PrepareConfig())
     save_model(tmp_path, dict(build_net(train.net, train.labels).state_dict()), config)
     rule = r"lacks .*; name the `best` folder of a study, or the folder of a finished `renalnet train`"
     with pytest.raises(CheckpointError, match=rule):
@@ -98,7 +105,7 @@ def predictor() -> Predictor:
     atlases = [make_atlas(f"p{i}", p.image, p.label, prepare, synthetic=True) for i, p in enumerate(painted)]
     device = pick_device("float32")
     net = device.place(build_net(NetConfig(width=4, ppm_kernels=(1, 2)), KIDNEY_TUMOR)).eval()
-    model = Model((net,), Normalisation(-200, 500, 0.3), KIDNEY_TUMOR, device, {})
+    model = Model((net,), Normalisation(-200, 500, 0.3), KIDNEY_TUMOR, device, bundle_config())
     stitch = StitchConfig(tile=(16, 32, 32), stride=(16, 32, 32))
     return Predictor(model, KidneyFinder(None, atlases, prepare), prepare, InferenceConfig(stitch=stitch))
 
@@ -146,8 +153,7 @@ def test_a_prediction_has_the_volume_of_each_label(tmp_path: Path) -> None:
 def save_untrained(folder: Path, labels: LabelSet) -> str:
     """Write the bundle of an untrained network."""
     train = TrainConfig(labels=labels, net=NetConfig(width=4, ppm_kernels=(1, 2)), precision="float32")
-    config = {"train": train.model_dump(mode="json"), "normalisation": asdict(Normalisation(-200, 500, 0.3))}
-    save_model(folder, dict(build_net(train.net, labels).state_dict()), config)
+    save_model(folder, dict(build_net(train.net, labels).state_dict()), bundle_config(train))
     return str(folder)
 
 

@@ -99,6 +99,11 @@ def faults(kind: str) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
+def test_a_limit_of_the_address_space_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda kind: (64 * MB, 128 * MB))
+    assert memory_bytes(tmp_path) == 64 * MB
+
+
 def test_kept_memory_is_not_asked_for_again() -> None:
     """Without `keep_memory`, each step faults on its pages again. With it, five steps fault less than the first one."""
     first, _, last = faults("given back")

@@ -1,11 +1,14 @@
 """Copies of files with random damage, and the allowed outcomes of reading them."""
 
+import copy
+import json
 import re
 import shutil
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 from numpy.random import Generator
@@ -31,6 +34,12 @@ NASTY_NUMBERS = [
     b"\xff" * 8,
 ]
 NASTY_WORDS = [b"0", b"-1", b"nan", b"inf", b"1e999", b"9" * 15, b"", b"x", b"(0,0,0)", b"[", b"2 2 2 2", b"\xff"]
+
+REMOVED: Final = "(removed)"
+ODD_VALUES: Final = (None, "", "../x", "9" * 300, -1, 10**18, 1e308, float("nan"), True, [], {}, [[]])
+"""Values of another type, missing, huge or negative."""
+Mutation = tuple[str, bytes]
+"""What was changed, and the content of the file."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +122,62 @@ def damaged_copy(good: Path, folder: Path, seed: int) -> bool:
     shutil.copytree(good, folder / good.name)
     files = sorted(path for path in (folder / good.name).rglob("*") if path.is_file())
     return mutate(files[seed % len(files)], seed)
+
+
+def json_mutations(
+    content: bytes, change_json: Callable[[Any], Any] = lambda values: values, every: int = 1
+) -> Iterator[Mutation]:
+    """Yield the damaged forms of a JSON file: as bytes, then with each field changed.
+
+    Args:
+        content: of the sound file.
+        change_json: makes the changed values consistent again, such as their checksum, so that the checks behind it
+            are reached.
+        every: only each so many of the changed values, where all take too long.
+    """
+    yield from text_mutations(content)
+    sound = json.loads(content)
+    changes = [(path, value) for path in _paths_of(sound) for value in (*ODD_VALUES, REMOVED)]
+    for path, value in changes[::every]:
+        changed = json.dumps(_with(sound, path, value))
+        if changed != json.dumps(sound):
+            yield f"{'.'.join(map(str, path))} = {value!r:.40}", json.dumps(change_json(json.loads(changed))).encode()
+
+
+def text_mutations(content: bytes) -> Iterator[Mutation]:
+    """Yield the damaged forms of a text file that do not depend on its format."""
+    yield "empty", b""
+    yield "deep", b"[" * 200_000
+    yield "list", b"[]"
+    for share in range(1, 10):
+        yield f"cut at {share}0 %", content[: len(content) * share // 10]
+    rng = np.random.default_rng(len(content))
+    for place in rng.integers(0, len(content), 20):
+        yield (
+            f"byte {place}",
+            content[:place] + bytes([content[place] ^ 1 << rng.integers(0, 8)]) + content[place + 1 :],
+        )
+
+
+def _paths_of(value: Any) -> Iterator[tuple[str | int, ...]]:
+    """Yield the place of each value inside of lists and mappings."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in inner:
+        yield (key,)
+        yield from ((key, *path) for path in _paths_of(part))
+
+
+def _with(value: Any, path: tuple[str | int, ...], new: Any) -> Any:
+    """Return a copy of nested values in which one is replaced or removed."""
+    copied = copy.deepcopy(value)
+    place = copied
+    for key in path[:-1]:
+        place = place[key]
+    if new is REMOVED:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = new
+    return copied
 
 
 def outcome(damaged: Damaged) -> str:

@@ -14,6 +14,7 @@ from study.records.results import Results
 from study.records.trials import TrialRecord, write_record
 from study.search.journal import open_journal
 from study.search.searcher import NetworkSearch
+from support.bundles import bundle_config
 
 TRAIN = {
     "epochs": 5,
@@ -34,7 +35,7 @@ def keep_epochs(results: Path, name: str, objectives: list[float], failure: str 
 
 def keep_model(results: Path, name: str, weight: float = 0.0) -> None:
     """Write a model bundle of one weight."""
-    save_model(Results(str(results)).trial_folder(name), {"w": torch.tensor([weight])}, {})
+    save_model(Results(str(results)).trial_folder(name), {"w": torch.tensor([weight])}, bundle_config())
 
 
 def keep_trial(

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.bundles import bundle_config
 
 from renalnet.errors import CheckpointError
 from renalnet.nets.bundle import load_model, save_model
@@ -94,13 +95,13 @@ def test_no_checkpoint(tmp_path: Path) -> None:
 
 
 def test_model_round_trip(tmp_path: Path) -> None:
-    save_model(tmp_path, {"w": torch.arange(3.0)}, {"epoch": 4})
+    save_model(tmp_path, {"w": torch.arange(3.0)}, bundle_config(epoch=4))
     tensors, config = load_model(tmp_path)
-    assert tensors["w"].tolist() == [0.0, 1.0, 2.0] and config["epoch"] == 4
+    assert tensors["w"].tolist() == [0.0, 1.0, 2.0] and config.epoch == 4
 
 
 def test_damaged_model_is_refused(tmp_path: Path) -> None:
-    save_model(tmp_path, {"w": torch.arange(3.0)}, {})
+    save_model(tmp_path, {"w": torch.arange(3.0)}, bundle_config())
     path = tmp_path / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(CheckpointError, match="does not match its checksum"):
@@ -109,28 +110,28 @@ def test_damaged_model_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", [{"epoch": 5}, {"more": 1}])
 def test_an_edited_configuration_is_refused(tmp_path: Path, change: dict[str, int]) -> None:
-    save_model(tmp_path, {"w": torch.arange(3.0)}, {"epoch": 4, "shape": (1, 2), "rate": 0.1})
+    save_model(tmp_path, {"w": torch.arange(3.0)}, bundle_config(epoch=4, data="balls"))
     path = tmp_path / "config.json"
     known = json.loads(path.read_text())
     path.write_text(json.dumps(dict(reversed(known.items()))))  # order and white space carry no value
-    assert load_model(tmp_path)[1]["shape"] == [1, 2]
+    assert load_model(tmp_path)[1].data == "balls"
     path.write_text(json.dumps({**known, **change}))
     with pytest.raises(CheckpointError, match=r"config\.json differs from its checksum: it was edited or damaged"):
         load_model(tmp_path)
 
 
 def test_a_configuration_of_an_earlier_version_has_no_checksum(tmp_path: Path) -> None:
-    save_model(tmp_path, {"w": torch.arange(3.0)}, {"epoch": 4})
+    save_model(tmp_path, {"w": torch.arange(3.0)}, bundle_config(epoch=4))
     path = tmp_path / "config.json"
     known = json.loads(path.read_text())
     del known["config_sha256"]
     path.write_text(json.dumps(known))
-    assert load_model(tmp_path)[1]["epoch"] == 4
+    assert load_model(tmp_path)[1].epoch == 4
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"sha256": 1}', "[" * 100_000, "\0", ""])
 def test_what_is_no_configuration_is_one_error(tmp_path: Path, text: str) -> None:
-    save_model(tmp_path, {"w": torch.arange(3.0)}, {})
+    save_model(tmp_path, {"w": torch.arange(3.0)}, bundle_config())
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(CheckpointError) as caught:
         load_model(tmp_path)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from support import commands
+from support.bundles import bundle_config
 
 from renalnet.config import KITS23, LabelSet, TrainConfig, fingerprint, override
 from renalnet.data.batches.cohort import Cohort
@@ -25,7 +26,7 @@ def write_bundle(folder: Path, config: TrainConfig, seed: int = 7) -> str:
     """Write a bundle of a network whose weights and running means no fresh network has."""
     tensors = dict(build_net(config.net, config.labels, seed).state_dict())
     tensors = {name: tensor + 0.5 if tensor.is_floating_point() else tensor + 9 for name, tensor in tensors.items()}
-    save_model(folder, tensors, {"train": config.model_dump(mode="json")})
+    save_model(folder, tensors, bundle_config(config))
     return str(folder)
 
 
@@ -88,7 +89,7 @@ def test_the_bundle_of_a_run_states_with_what_it_began(
     monkeypatch.chdir(tmp_path)
     list(TrainingRun(beginning_with("bundle", tiny_train), ball_cohort, str(tmp_path / "run")))
     _, about = load_model(tmp_path / "run")
-    assert (about["train"]["init"], about["train"]["init_sha256"]) == (bundle, model_digest(bundle))
+    assert (about.train.init, about.train.init_sha256) == (bundle, model_digest(bundle))
 
 
 def test_a_run_does_not_go_on_with_another_bundle_of_that_path(

@@ -8,11 +8,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from renalnet.config import NETWORKS, AugmentConfig, LoaderConfig, TrainConfig, override
+from renalnet.config import NETWORKS, AugmentConfig, LoaderConfig, Normalisation, TrainConfig, override
 from renalnet.config.losses import LOSSES
 from renalnet.data.batches.cohort import Cohort
 from renalnet.data.batches.decoded_cases import DecodedCases, StoreSource
-from renalnet.data.store.manifest import Normalisation
 from renalnet.data.store.reader import Store
 from renalnet.errors import CheckpointError, StoreError
 from renalnet.inference.pipeline import load_bundle
@@ -66,7 +65,7 @@ def test_best_epoch_is_the_bundle(tiny_train: TrainConfig, ball_cohort: Cohort, 
     best = max(records, key=lambda record: record.objective)
     model = load_bundle(str(tmp_path))
     assert run.best == best
-    assert model.config["epoch"] == best.epoch and model.config["data"] == "balls"
+    assert model.config.epoch == best.epoch and model.config.data == "balls"
     assert model.normalisation == ball_cohort.normalisation
 
 

@@ -11,12 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from renalnet.config import OptimConfig, TrainConfig
+from renalnet.config import Normalisation, OptimConfig, TrainConfig
 from renalnet.data.batches.augmentation import Augmenter
 from renalnet.data.batches.cohort import Cohort
 from renalnet.data.batches.loader import BatchLoader
 from renalnet.data.batches.tensors import TensorMaker
-from renalnet.data.store.manifest import Normalisation
 from renalnet.data.store.reader import Store
 from renalnet.nets import SegmentationNet, build_net
 from renalnet.runtime.device import is_out_of_memory, pick_device

@@ -35,7 +35,7 @@ def test_training_learns_the_cyst(tiny_train: TrainConfig, tmp_path: Path) -> No
     assert (line["dice_cyst"], line["objective"]) == (records[-1].dice["cyst"], records[-1].objective)
     model = load_bundle(str(tmp_path / "run"))
     assert (model.labels, model.nets[0].num_classes) == (KITS23, 4)
-    assert set(model.config["validation"]) == {"dice_kidney", "dice_tumor", "dice_cyst"}
+    assert set(model.config.validation) == {"dice_kidney", "dice_tumor", "dice_cyst"}
 
 
 def test_a_resumed_run_has_the_records_of_its_labels(tiny_train: TrainConfig, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.bundles import bundle_config
 
 from renalnet.config import TrainConfig
 from renalnet.data.batches.cohort import Cohort
@@ -100,7 +101,7 @@ def test_a_kill_between_checkpoint_and_best_model_is_mended(
     (tmp_path / lost).write_bytes(b"of another epoch")
     TrainingRun(tiny_train, ball_cohort, str(tmp_path))
     assert (tmp_path / lost).read_bytes() == whole
-    assert load_model(tmp_path)[1]["epoch"] == 1
+    assert load_model(tmp_path)[1].epoch == 1
 
 
 def test_a_run_within_an_epoch_leaves_the_best_model_alone(
@@ -111,7 +112,7 @@ def test_a_run_within_an_epoch_leaves_the_best_model_alone(
     assert found is not None and found.step == 4
     weights, config = load_model(tmp_path)
     TrainingRun(tiny_train, ball_cohort, str(tmp_path))
-    assert config["epoch"] == 1
+    assert config.epoch == 1
     assert all(torch.equal(load_model(tmp_path)[0][name], weights[name]) for name in weights)
 
 
@@ -154,6 +155,6 @@ def test_a_checkpoint_tells_where_it_is(tiny_train: TrainConfig, ball_cohort: Co
 def test_a_model_without_checkpoints_is_not_overwritten(
     tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path
 ) -> None:
-    save_model(tmp_path, {"w": torch.arange(3.0)}, {"epoch": 4})
+    save_model(tmp_path, {"w": torch.arange(3.0)}, bundle_config(epoch=4))
     with pytest.raises(CheckpointError, match=r"holds a model \(model.safetensors\) but no checkpoint"):
         TrainingRun(tiny_train, ball_cohort, str(tmp_path))

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from renalnet.config import AugmentConfig, Chance
+from renalnet.config import AugmentConfig, Chance, Normalisation
 from renalnet.data.batches.random_streams import Purpose, stream
-from renalnet.data.store.manifest import Normalisation
 from renalnet.types import IGNORE_LABEL
 
 

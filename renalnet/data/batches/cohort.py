@@ -10,13 +10,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from renalnet.config import LabelSet, LoaderConfig
+from renalnet.config import LabelSet, LoaderConfig, Normalisation
 from renalnet.data.batches.decoded_cases import CaseSource, DecodedCases, RenumberedSource, StoreSource
 from renalnet.data.batches.folds import FOLD_SPLITS, Fold, in_fold
 from renalnet.data.batches.node_copy import LAYOUT, NodeCopy, copy_bytes, find_room
 from renalnet.data.batches.node_folder import NodeFolder
 from renalnet.data.batches.sampler import ENTER_AHEAD
-from renalnet.data.store.manifest import Normalisation
 from renalnet.data.store.reader import Store
 from renalnet.errors import ConfigError
 from renalnet.runtime.log import get_logger

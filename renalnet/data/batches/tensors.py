@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from renalnet.config import Normalisation
 from renalnet.data.batches.augmentation import Augmenter
 from renalnet.data.batches.loader import Batch
-from renalnet.data.store.manifest import Normalisation
 from renalnet.runtime.device import Device
 
 _CHUNK_SLICES: Final = 8

@@ -7,7 +7,6 @@ DICOM              SRC/<case>/ with the slices of a CT (in subfolders or not) an
 A label file may be a segmentation of 3D Slicer (.seg.nrrd) in each of them. Links to folders are followed.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -23,6 +22,7 @@ from renalnet.data.images.label_values import classes_of_segments
 from renalnet.data.images.slicer_segmentation import has_segments
 from renalnet.data.images.volume import DETACHED_HEADERS, image_stem
 from renalnet.errors import ConfigError, InputError
+from renalnet.runtime import storage
 from renalnet.runtime.storage import reading
 
 _KITS_LABELS: Final = ("segmentation", "aggregated_MAJ_seg")
@@ -30,6 +30,8 @@ _KITS_LABELS: Final = ("segmentation", "aggregated_MAJ_seg")
 _IMAGES: Final = "imagesTr"
 _LABELS: Final = "labelsTr"
 _DECATHLON_FOLDERS: Final = (_IMAGES, _LABELS, "imagesTs", "labelsTs")
+_MAX_BYTES: Final = 2**26
+"""Size of the largest `dataset.json` that is read; it may list every scan."""
 _FIRST_CHANNEL: Final = "0000"
 """Number that nnU-Net appends to the name of a case's first (and, for CT, only) image."""
 _DATA_ENDINGS: Final = (".img", ".raw", ".zraw")
@@ -344,11 +346,10 @@ def _named_labels(folder: Path, labels: LabelSet, label_map: Mapping[int, int]) 
     if not path.is_file():
         return {}
     try:
-        stated = json.loads(path.read_text(encoding="utf-8")).get("labels", {})
+        stated = storage.read_json(path, max_bytes=_MAX_BYTES).get("labels", {})
         # 0 is the background or a region, neither of which needs a class.
         names = {number: name for number, name in map(_numbered, stated.items()) if number}
-    # Python's parser raises RecursionError for deeply nested JSON.
-    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+    except (ValueError, AttributeError, TypeError) as error:
         raise InputError(
             f"{path}: not the description of a data set ({type(error).__name__}); correct or remove it"
         ) from error

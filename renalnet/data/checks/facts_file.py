@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from renalnet.data.checks.facts import CaseFacts
+from renalnet.json_text import parse_json
 
 _SCHEMA: Final = pa.schema([("facts", pa.string())])
 """One JSON object per case, so that the columns need not repeat the fields of `CaseFacts`."""
@@ -36,4 +37,4 @@ def facts_from_bytes(content: bytes) -> Iterator[CaseFacts]:
     """
     with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
         for batch in file.iter_batches(_CASES_PER_GROUP):
-            yield from (CaseFacts(**json.loads(row)) for row in batch.column("facts").to_pylist())
+            yield from (CaseFacts(**parse_json(row)) for row in batch.column("facts").to_pylist())

@@ -11,7 +11,8 @@ from renalnet.data.dicom.headers import list_images, read_image
 from renalnet.data.dicom.phases import choose_phase
 from renalnet.data.dicom.pixels import read_hounsfield
 from renalnet.data.dicom.slices import Slice, direction_error, ordered_slices
-from renalnet.data.images.grid import MAX_VOXELS, Grid, Volume
+from renalnet.data.images.grid import Grid, Volume
+from renalnet.data.images.integrity import check_memory, check_size
 from renalnet.errors import InputError
 
 
@@ -48,9 +49,10 @@ def read_series(
 
     Raises:
         InputError: there is no CT series; there are several series or phases and none of them is chosen; the slices do
-            not form a volume (see `ordered_slices`); or a file cannot be decoded.
+            not form a volume (see `ordered_slices`); a file cannot be decoded; or the volume does not fit into memory.
     """
     found = _find(path, series, phase, uids)
+    check_memory(path, found.grid.size_xyz, np.dtype(np.int16).itemsize)
     array = np.empty(found.grid.shape, np.int16)
     for index, one in enumerate(found.slices):
         array[index] = read_hounsfield(one)
@@ -75,9 +77,7 @@ def _find(path: Path, series: str | None, phase: str | None, uids: Collection[st
         named = [image for image in chosen.images if image.path == path]
     images = choose_phase(chosen.images, phase, named, path)
     slices, grid = ordered_slices([image.slice() for image in images], path)
-    if np.prod(grid.shape, dtype=np.float64) > MAX_VOXELS:
-        size = f"{len(slices)} slices of {grid.shape[1]}×{grid.shape[2]} pixels"
-        raise InputError(f"{path}: {size} exceed {MAX_VOXELS} voxels; copy or export the series again")
+    check_size(path, grid.size_xyz)
     return _Found(slices, grid, chosen.notes)
 
 

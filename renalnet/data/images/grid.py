@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any, Final, Self, TypeVar
 
 import numpy as np
@@ -27,6 +28,18 @@ SPACING_RANGE_MM: Final = (1e-3, 1e3)
 MAX_ORIGIN_MM: Final = 1e6
 
 
+def _require_numbers(grid: "Grid") -> None:
+    """Refuse a grid from a file that has other fields than numbers, or other numbers than those of a volume."""
+    lengths = [len(part) for part in (grid.size_xyz, grid.spacing_xyz_mm, grid.origin_xyz_mm, grid.direction)]
+    # `isfinite` raises TypeError for text.
+    is_finite = all(map(isfinite, (*grid.spacing_xyz_mm, *grid.origin_xyz_mm, *grid.direction)))
+    is_size = all(type(size) is int and size > 0 for size in grid.size_xyz)
+    if lengths != [3, 3, 3, 9] or not is_finite or not is_size:
+        raise ValueError(f"{grid!s:.200} is no grid of a volume")
+    if min(grid.spacing_xyz_mm) <= 0:
+        raise ValueError(f"spacing {grid.spacing_xyz_mm} mm must be positive")
+
+
 def voxel_ml(spacing_mm: Triple) -> float:
     """Return the volume of a voxel of this spacing, in millilitres (1 ml = 1000 mm³)."""
     return float(np.prod(spacing_mm)) / 1000.0
@@ -50,9 +63,11 @@ class Grid:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """Return the grid that `to_json` wrote."""
+        """Return the grid that `to_json` wrote. Raises AttributeError, TypeError or ValueError for other values."""
         # JSON returns lists, which never compare equal to the tuples of another grid.
-        return cls(**{name: tuple(value) for name, value in values.items()})
+        grid = cls(**{name: tuple(value) for name, value in values.items()})
+        _require_numbers(grid)
+        return grid
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain lists. JSON keeps their values exactly."""

@@ -15,7 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from renalnet.data.images.grid import Grid, Volume, grid_of_axes
-from renalnet.data.images.integrity import PixelStorage, check_pixels, check_size, format_size, read_pixels
+from renalnet.data.images.integrity import (
+    PixelStorage,
+    check_memory,
+    check_pixels,
+    check_size,
+    format_size,
+    read_pixels,
+)
 from renalnet.data.images.nifti_header import read_nifti_header
 from renalnet.data.images.stderr import quiet_stderr
 from renalnet.data.images.text_header import metaimage_pixels, nrrd_pixels
@@ -28,12 +35,13 @@ def read_nifti(path: Path) -> Volume:
     Scaled values are float32 or, for stored types that it cannot hold, float64.
 
     Raises:
-        InputError: as `read_nifti_header` and `NiftiHeader.grid`; or the file is damaged or truncated, has values that
-            are not finite, several values per voxel, or several volumes.
+        InputError: as `read_nifti_header`, `NiftiHeader.grid` and `check_memory`; or the file is damaged or truncated,
+            has values that are not finite, several values per voxel, or several volumes.
     """
     header = read_nifti_header(path)
     check_size(path, header.size)
     _check_one_volume(path, header.size)
+    check_memory(path, header.size, header.dtype.itemsize)
     grid = header.grid()
     stored = read_pixels(path, header.storage, grid.shape, header.dtype)
     if header.scaling is None:
@@ -55,8 +63,8 @@ def read_nrrd(path: Path) -> Volume:
     """Read an NRRD image.
 
     Raises:
-        InputError: as `nrrd_pixels`; or the file is damaged or truncated, has several values per voxel, or several
-            volumes.
+        InputError: as `nrrd_pixels` and `check_memory`; or the file is damaged or truncated, has several values per
+            voxel, or several volumes.
     """
     return _read_checked(path, nrrd_pixels(path), "NrrdImageIO")
 
@@ -78,8 +86,8 @@ def read_metaimage(path: Path) -> Volume:
     """Read a MetaImage.
 
     Raises:
-        InputError: as `metaimage_pixels`; or the file is damaged or truncated, has several values per voxel, or
-            several volumes.
+        InputError: as `metaimage_pixels` and `check_memory`; or the file is damaged or truncated, has several values
+            per voxel, or several volumes.
     """
     return _read_checked(path, metaimage_pixels(path), "MetaImageIO")
 
@@ -128,7 +136,9 @@ def _read_checked(path: Path, storage: PixelStorage, image_io: str, *, is_layere
         raise InputError(f"{path}: {num_components} values per voxel; a scan or label map must have one: extract it")
     grid = _grid(path, reader)
     check_size(path, (*grid.size_xyz, num_components))
-    check_pixels(path, storage, grid.size_xyz, num_components * _component_bytes(reader))
+    voxel_bytes = num_components * _component_bytes(reader)
+    check_memory(path, grid.size_xyz, voxel_bytes)
+    check_pixels(path, storage, grid.size_xyz, voxel_bytes)
     return _pixels(path, reader, grid)
 
 

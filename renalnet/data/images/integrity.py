@@ -19,11 +19,15 @@ from numpy.typing import NDArray
 
 from renalnet.data.images.grid import MAX_VOXELS
 from renalnet.errors import InputError
+from renalnet.runtime.machine import memory_bytes
 from renalnet.types import Shape
 
 Container: TypeAlias = Literal["raw", "gzip", "zlib"]
 
 _BLOCK_BYTES: Final = 1 << 18
+_GB: Final = 1 << 30
+_HU_BYTES: Final = 2
+"""Bytes of a voxel of int16 HU."""
 _MAX_TRAILING_BYTES: Final = 1 << 12
 """Number of bytes that may follow the pixels, as padding. More are pixels of a size that the header does not state.
 
@@ -53,6 +57,27 @@ def check_size(where: object, size: Sequence[int]) -> None:
     if min(size) < 1 or prod(size) > MAX_VOXELS:
         rule = f"is not the size of a scan (1 to {MAX_VOXELS} voxels)"
         raise InputError(f"{where}: size {format_size(size)} {rule}; copy or export it again")
+
+
+def check_memory(where: object, size: Sequence[int], voxel_bytes: int) -> None:
+    """Check that an image fits into memory, before any of it is read.
+
+    Args:
+        where: name of the image in error messages.
+        size: number of voxels along each axis.
+        voxel_bytes: size of a stored voxel in bytes.
+
+    Raises:
+        InputError: the image needs more memory than this process may use.
+    """
+    # The stored voxels, a copy of them that is scaled or clipped, and the CT numbers.
+    needed_gb = prod(size) * (2 * voxel_bytes + _HU_BYTES) / _GB
+    limit_gb = memory_bytes() / _GB
+    if needed_gb > limit_gb:
+        raise InputError(
+            f"{where}: size {format_size(size)} needs about {needed_gb:.1f} GiB of memory, more than the "
+            f"{limit_gb:.1f} GiB of this process; crop or resample the image, or use a node with more memory"
+        )
 
 
 def format_size(size: Sequence[int]) -> str:

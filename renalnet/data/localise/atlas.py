@@ -19,6 +19,7 @@ from renalnet.data.cases.sides import PLAUSIBLE_KIDNEY_ML, SIDE_VALUES, SIDES, b
 from renalnet.data.images.resampling import covering_grid, regrid_image, regrid_label
 from renalnet.data.images.volume import Grid, Volume
 from renalnet.errors import InputError
+from renalnet.json_text import parse_json
 from renalnet.runtime import storage
 from renalnet.runtime.safetensors_header import metadata_of
 
@@ -123,11 +124,11 @@ def load_atlases(path: str | Path) -> list[Atlas]:
     try:
         content = storage.read_bytes(path)
         tensors = load(content)
-        about = json.loads(metadata_of(content)[_METADATA_KEY])
+        about = parse_json(metadata_of(content)[_METADATA_KEY])
         return [_loaded(tensors, number, entry) for number, entry in enumerate(about)]
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file of atlases; prepare the store again") from error
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, AttributeError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not a file of atlases ({error}); prepare the store again") from error
 
 

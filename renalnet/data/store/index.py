@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from math import prod
 from typing import Annotated, Any, Final
 
 import numpy as np
@@ -15,9 +16,15 @@ from numpy.typing import NDArray
 
 from renalnet.config import LabelSet
 from renalnet.data.cases.names import name_fault
+from renalnet.data.images.grid import MAX_VOXELS
 from renalnet.data.images.volume import Grid
 from renalnet.data.store.columns import Counts, Int32, Int64, Text, Texts, columns_of, record_of, row_of, schema_of
+from renalnet.errors import StoreError
+from renalnet.json_text import parse_json
 from renalnet.types import SPLITS, Shape, Split
+
+WRONG_VALUES: Final = (AttributeError, KeyError, TypeError, ValueError, OverflowError)
+"""Errors of values that are not those of a case."""
 
 
 @dataclass(frozen=True)
@@ -57,16 +64,32 @@ class CaseEntry:
     """Deviations of the preparation, e.g. that the ROI was enlarged."""
     origin: Origin = Origin()
 
+    def __post_init__(self) -> None:
+        if fault := _fault_of(self):
+            raise ValueError(f"case {self.case!r:.200}: {fault}")
+
     def to_json(self) -> dict[str, Any]:
         """Return plain lists and dictionaries, for the footer of a shard."""
         return {**asdict(self), "grid": self.grid.to_json(), "source": self.source.to_json()}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "CaseEntry":
-        """Return the entry that `to_json` wrote. Raises KeyError or TypeError for other values."""
+        """Return the entry that `to_json` wrote. Raises one of `WRONG_VALUES` for other values."""
         tuples = {name: tuple(values[name]) for name in ("shape", "counts", "notes")}
         grids = {name: Grid.from_json(values[name]) for name in ("grid", "source")}
         return cls(**{**values, **tuples, **grids, "origin": Origin(**values["origin"])})
+
+
+def _fault_of(entry: CaseEntry) -> str:
+    """Return what is impossible about an entry, which may come from elsewhere; empty if nothing is."""
+    voxels = prod(entry.shape)
+    if min(entry.shape) < 1 or voxels > MAX_VOXELS or entry.grid.shape != entry.shape:
+        return f"shape {entry.shape} is not the size of an ROI on a grid of {entry.grid.shape}"
+    if entry.first_row < 0 or entry.num_rows < 1:
+        return f"{entry.num_rows} rows from row {entry.first_row} on hold no ROI"
+    if min(entry.counts) < 0 or sum(entry.counts) != voxels:
+        return f"counts {entry.counts} are not those of {voxels} voxels"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -118,8 +141,8 @@ class IndexRow:
             shape=(self.depth, self.height, self.width),
             counts=tuple(self.counts.values()),
             clipped_sum=self.clipped_sum,
-            grid=Grid.from_json(json.loads(self.grid)),
-            source=Grid.from_json(json.loads(self.source)),
+            grid=Grid.from_json(parse_json(self.grid)),
+            source=Grid.from_json(parse_json(self.source)),
             notes=tuple(self.notes),
             origin=Origin(self.stamp, self.image_digest, self.label_digest),
         )
@@ -169,8 +192,9 @@ class CaseIndex:
         pa.default_memory_pool().release_unused()
         if table.schema != schema_of(IndexRow, labels):
             raise ValueError("the columns are not those of an index")
-        _require_safe(table)
-        return cls(table, labels)
+        index = cls(table, labels)
+        require_possible(index)
+        return index
 
     def to_bytes(self) -> bytes:
         """Return the content of a Parquet file."""
@@ -263,14 +287,32 @@ class CaseIndex:
         return int(pc.sum(self._part(split).column(name)).as_py() or 0)
 
     def _entry(self, record: dict[str, Any]) -> CaseEntry:
-        return row_of(IndexRow, record, self.labels).entry()
+        try:
+            return row_of(IndexRow, record, self.labels).entry()
+        except WRONG_VALUES as error:
+            reason = " ".join(str(error).split())
+            raise StoreError(f"index: not understood ({reason}); restore the store or prepare it again") from error
 
 
-def _require_safe(table: pa.Table) -> None:
-    """Refuse the names of a store from elsewhere that would lead out of a folder, and splits that are none."""
+def require_possible(index: CaseIndex) -> None:
+    """Check an index from elsewhere.
+
+    Raises:
+        ValueError: a name would lead out of a folder, or is given twice; a split is none; or a number is negative.
+    """
+    table = index.table
     for case in table.column("case").to_pylist():
         if fault := name_fault(case):
-            raise ValueError(f"case {case!r}: {fault}")
+            raise ValueError(f"case {case!r:.200}: {fault}")
+    for name in table.column_names:
+        if table.column(name).null_count:
+            raise ValueError(f"column {name} lacks values")
+        # Sums of CT numbers may be negative.
+        is_count = name != "clipped_sum" and pa.types.is_integer(table.schema.field(name).type)
+        if is_count and (pc.min(table.column(name)).as_py() or 0) < 0:
+            raise ValueError(f"column {name} holds a negative number")
+    if len(pc.unique(table.column("case"))) < table.num_rows:
+        raise ValueError("a case is listed twice")
     for split in pc.unique(table.column("split")).to_pylist():
         if split not in SPLITS:
-            raise ValueError(f"split {split!r}: must be one of {', '.join(SPLITS)}")
+            raise ValueError(f"split {split!r:.200}: must be one of {', '.join(SPLITS)}")

@@ -2,47 +2,30 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Final
+from dataclasses import asdict
+from typing import Annotated, Any, Final
 
-import numpy as np
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass
 
-from renalnet.config import PrepareConfig, fingerprint, parse
+from renalnet.config import Normalisation, PrepareConfig, fingerprint, parse
+from renalnet.config.section import problem_of
 from renalnet.data.cases.names import name_fault
-from renalnet.types import FloatArray, HuArray, Split
+from renalnet.types import Split
 
 VERSION: Final = 2
 """Version of the format of a store, which a reader compares with its own."""
+_NO_OTHERS: Final = ConfigDict(extra="forbid")
+"""No fields but those of the class."""
 
 
-@dataclass(frozen=True)
-class Normalisation:
-    """Conversion of CT numbers to network input: clip, scale to 0-1, subtract the training mean (paper, III.B.1)."""
-
-    hu_min: int
-    """Lower bound of clipping, which becomes 0."""
-    hu_max: int
-    """Upper bound of clipping, which becomes 1."""
-    mean: float
-    """Mean of the clipped and scaled training ROIs, 0-1."""
-
-    def apply(self, image: HuArray) -> FloatArray:
-        """Return HU of any shape as float32 of the same shape, in [-mean, 1 - mean]."""
-        # In place: temporary arrays of an ROI would take three times its memory.
-        scaled = np.clip(image, self.hu_min, self.hu_max).astype(np.float32)
-        scaled -= np.float32(self.hu_min)
-        scaled /= np.float32(self.hu_max - self.hu_min)
-        scaled -= np.float32(self.mean)
-        return scaled
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_NO_OTHERS)
 class FileEntry:
     """A file of a store with its size and checksum."""
 
     name: str
-    num_bytes: int
-    sha256: str
+    num_bytes: Annotated[int, Field(ge=0)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
     @classmethod
     def of(cls, prefix: str, content: bytes, ending: str = "parquet") -> "FileEntry":
@@ -53,13 +36,13 @@ class FileEntry:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "FileEntry":
         """Return an entry of a manifest. Raises TypeError or ValueError if it is none of a file of the store."""
-        entry = cls(**values)
+        entry: FileEntry = cls(**values)
         if fault := name_fault(entry.name):
-            raise ValueError(f"file {entry.name!r}: {fault}")
+            raise ValueError(f"file {entry.name!r:.200}: {fault}")
         return entry
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_NO_OTHERS)
 class Provenance:
     """Origin of the cases of a store."""
 
@@ -126,6 +109,13 @@ class Manifest:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Manifest":
         """Return the manifest that `to_json` wrote. Raises KeyError, TypeError, ValueError or ConfigError otherwise."""
+        try:
+            return cls._of_values(values)
+        except ValidationError as error:
+            raise ValueError(problem_of(error)) from error
+
+    @classmethod
+    def _of_values(cls, values: dict[str, Any]) -> "Manifest":
         if values["checksum"] != _checksum({name: value for name, value in values.items() if name != "checksum"}):
             raise ValueError("the content differs from its checksum")
         about = Provenance(**values["about"])
@@ -137,8 +127,8 @@ class Manifest:
             tuple(FileEntry.from_json(shard) for shard in values["shards"]),
             atlas,
             facts,
-            tuple(values["notes"]),
-            replace(about, complete_splits=tuple(about.complete_splits)),
+            values["notes"],
+            about,
             FileEntry.from_json(values["localiser"]) if "localiser" in values else None,
         )
 

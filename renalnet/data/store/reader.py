@@ -23,11 +23,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from renalnet.config import LabelSet
+from renalnet.config import LabelSet, Normalisation
 from renalnet.data.images.volume import Grid
 from renalnet.data.store.class_locations import ClassLocations
 from renalnet.data.store.index import CaseEntry, CaseIndex
-from renalnet.data.store.manifest import VERSION, FileEntry, Manifest, Normalisation
+from renalnet.data.store.manifest import VERSION, FileEntry, Manifest
 from renalnet.data.store.shards import read_class_locations, read_slabs
 from renalnet.errors import ConfigError, InputError, StoreError, nearest
 from renalnet.runtime import storage
@@ -37,6 +37,8 @@ MANIFEST: Final = "manifest.json"
 SHARDS: Final = "shards"
 # Checksums are computed in parts, so that no shard has to fit in memory.
 _CHUNK_BYTES: Final = 2**22
+_MAX_MANIFEST_BYTES: Final = 2**28
+"""Size of the largest manifest that is read. One of 100,000 shards has less than a tenth of it."""
 _OTHER_CHECKSUM: Final = "checksum differs from the manifest"
 
 
@@ -91,11 +93,17 @@ class Store:
         return self.index.cases(split)
 
     def entry(self, case: str) -> CaseEntry:
-        """Return the index entry of a case. Raises StoreError for an unknown one."""
+        """Return the index entry of a case. Raises StoreError for an unknown or impossible one."""
         try:
-            return self.index.entry(case)
+            entry = self.index.entry(case)
         except KeyError as error:
             raise StoreError(f"{self.path}: no case '{case}'; {nearest(case, self.cases())}") from error
+        if entry.num_rows != -(-entry.shape[0] // self.manifest.config.slab_slices):
+            raise StoreError(
+                f"{self.path}: case '{case}' of {entry.shape[0]} slices does not have {entry.num_rows} rows of "
+                f"{self.manifest.config.slab_slices} slices; restore the store or prepare it again"
+            )
+        return entry
 
     def read(self, case: str) -> Roi:
         """Return the ROI of a case; only its rows are read.
@@ -182,7 +190,10 @@ class Store:
         slab = self.manifest.config.slab_slices
         # All slabs but the last have `slab_slices` slices, so row numbers follow from slices. The division rounds up.
         rows = range(entry.first_row + start // slab, entry.first_row + -(-stop // slab))
-        for z_start, pixels, classes in read_slabs(file, entry.case, rows):
+        for row, (z_start, pixels, classes) in zip(rows, read_slabs(file, entry.case, rows), strict=True):
+            first = (row - entry.first_row) * slab
+            if z_start != first or pixels.shape != (min(slab, entry.shape[0] - first), *entry.shape[1:]):
+                raise StoreError(f"row {row} holds {pixels.shape} voxels from slice {z_start} on, unlike the index")
             low = max(start, z_start)
             high = min(stop, z_start + len(pixels))
             image[low - start : high - start] = pixels[low - z_start : high - z_start]
@@ -195,11 +206,12 @@ class Store:
     @contextmanager
     def _shard(self, name: str) -> Iterator[pq.ParquetFile]:
         """Open a shard; its content is compared with its checksum once in this process."""
+        entry = self._file_entry(name)
         path = self._path(name)
         filesystem, inner = storage.resolve(path)
         try:
             info = filesystem.get_file_info(inner)
-            _checked(path, self._file_entry(name), (info.size, info.mtime_ns))
+            _checked(path, entry, (info.size, info.mtime_ns))
             # Pages are also compared with their own checksums, because a disk may fail later and this costs little.
             with (
                 filesystem.open_input_file(inner) as stream,
@@ -207,13 +219,16 @@ class Store:
             ):
                 yield file
         # A Parquet file of another program may lack columns (KeyError) or values (IndexError).
-        except (pa.ArrowException, OSError, KeyError, IndexError, ValueError) as error:
+        except (pa.ArrowException, OSError, KeyError, IndexError, OverflowError, TypeError, ValueError) as error:
             # A StoreError of `_checked` names the file already; one of `read_slabs` names only a row.
             names_file = isinstance(error, StoreError) and path in str(error)
             raise StoreError(str(error) if names_file else _damaged(path, str(error))) from error
 
     def _file_entry(self, name: str) -> FileEntry:
-        return next(shard for shard in self.manifest.shards if shard.name == name)
+        found = next((shard for shard in self.manifest.shards if shard.name == name), None)
+        if found is None:
+            raise StoreError(f"{self.path}: the index names a shard {name!r:.200}, which the manifest does not list")
+        return found
 
 
 def _rows(entry: CaseEntry) -> range:
@@ -272,7 +287,7 @@ def read_manifest(path: str | Path) -> Manifest:
     """Return the manifest of a store. Raises StoreError where it is missing or not understood."""
     where = storage.join(path, MANIFEST)
     try:
-        values = storage.read_json(where)
+        values = storage.read_json(where, max_bytes=_MAX_MANIFEST_BYTES)
     except FileNotFoundError as error:
         raise StoreError(
             f"{path}: no store here ({MANIFEST} is missing); choose a store, or finish `python -m renalnet prepare`"
@@ -299,8 +314,8 @@ def _read_index(path: str, entry: FileEntry, labels: LabelSet) -> CaseIndex:
 
 def _read_checked(path: str, entry: FileEntry) -> bytes:
     try:
-        content = storage.read_bytes(path)
-    except OSError as error:
+        content = storage.read_bytes(path, max_bytes=entry.num_bytes)
+    except (OSError, InputError) as error:
         raise StoreError(_damaged(path, str(error))) from error
     if hashlib.sha256(content).hexdigest() != entry.sha256:
         raise StoreError(_damaged(path, _OTHER_CHECKSUM))

@@ -19,6 +19,7 @@ from renalnet.data.images.volume import Grid
 from renalnet.data.store.class_locations import ClassLocations, draw_anchors
 from renalnet.data.store.columns import Anchors, Binary, Counts, Float64, Int32, Text, columns_of, record_of, schema_of
 from renalnet.errors import StoreError
+from renalnet.json_text import parse_json
 from renalnet.types import HuArray, LabelArray
 
 PIXEL_COLUMNS: Final = ("image", "label")
@@ -106,10 +107,10 @@ def read_footer(content: bytes) -> tuple[str, dict[str, dict[str, Any]]]:
 
     Raises:
         pyarrow.ArrowException: the content is damaged or no Parquet file.
-        KeyError, ValueError: the footer is not that of a shard.
+        KeyError, TypeError, ValueError: the footer is not that of a shard.
     """
     with pq.ParquetFile(pa.BufferReader(content)) as file:
-        values = json.loads(file.metadata.metadata[FOOTER_KEY])
+        values = parse_json(file.metadata.metadata[FOOTER_KEY])
     return str(values["run"]), dict(values["cases"])
 
 

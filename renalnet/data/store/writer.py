@@ -9,10 +9,10 @@ from typing import Final, Literal
 import numpy as np
 import pyarrow as pa
 
-from renalnet.config import PrepareConfig, fingerprint
+from renalnet.config import Normalisation, PrepareConfig, fingerprint
 from renalnet.data.cases.names import name_fault
-from renalnet.data.store.index import CaseEntry, CaseIndex, Origin
-from renalnet.data.store.manifest import FileEntry, Manifest, Normalisation, Provenance
+from renalnet.data.store.index import WRONG_VALUES, CaseEntry, CaseIndex, Origin, require_possible
+from renalnet.data.store.manifest import FileEntry, Manifest, Provenance
 from renalnet.data.store.reader import MANIFEST, SHARDS, Roi, Store, read_manifest
 from renalnet.data.store.shards import ShardBuilder, read_footer, slab_rows
 from renalnet.errors import BusyError, StoreError
@@ -137,7 +137,8 @@ class StoreWriter:
         try:
             run, about = read_footer(content)
             entries = [replace(CaseEntry.from_json(values), shard=name) for values in about.values()]
-        except (pa.ArrowException, KeyError, TypeError, ValueError):
+            require_possible(CaseIndex.of(entries, self._config.labels))
+        except (pa.ArrowException, *WRONG_VALUES):
             return []
         # All or none, because single rows cannot be removed from a shard.
         if run != self._run or not all(wanted(entry) and entry.case not in self._names for entry in entries):

@@ -9,9 +9,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from renalnet.config import KIDNEY_TUMOR, PrepareConfig
+from renalnet.config import KIDNEY_TUMOR, Normalisation, PrepareConfig
 from renalnet.data.images.volume import Grid
-from renalnet.data.store.manifest import Normalisation
 from renalnet.data.store.reader import Roi, Store
 from renalnet.data.store.writer import write_store
 from renalnet.types import HuArray, LabelArray, MaskArray, Shape

@@ -18,8 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from renalnet.config import KIDNEY_TUMOR, NetConfig, PrepareConfig, StitchConfig
-from renalnet.data.store.manifest import Normalisation
+from renalnet.config import KIDNEY_TUMOR, NetConfig, Normalisation, PrepareConfig, StitchConfig
 from renalnet.inference.segmentation import segment
 from renalnet.nets import SegmentationNet, build_net
 from renalnet.nets.folded import folded

@@ -20,8 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from renalnet.config import KIDNEY_TUMOR, LossConfig, NetConfig, OptimConfig, PrepareConfig
-from renalnet.data.store.manifest import Normalisation
+from renalnet.config import KIDNEY_TUMOR, LossConfig, NetConfig, Normalisation, OptimConfig, PrepareConfig
 from renalnet.nets import SegmentationNet, build_net
 from renalnet.nets.folded import folded
 from renalnet.runtime.device import Device, pick_device

@@ -1,17 +1,20 @@
 """A trial that sleeps instead of training, and leaves the files of a trial: its log, and weights of a given size."""
 
 import time
-from typing import Any
+from typing import Any, Final
 
 import torch
 from ray import tune
 
-from renalnet.config import KIDNEY_TUMOR
-from renalnet.nets.bundle import save_model
+from renalnet.config import KIDNEY_TUMOR, Normalisation, TrainConfig
+from renalnet.nets.bundle import BundleConfig, save_model
 from renalnet.train.checkpoint import Checkpoint, save_checkpoint
 from renalnet.train.epochs import EpochRecord, write_log
 from study.records.results import Results
 from study.search.pruner import BEST, FAILURE, OBJECTIVE
+
+_CONFIG: Final = BundleConfig(train=TrainConfig(), normalisation=Normalisation(-200, 500, 0.3))
+"""A configuration beside weights that no network reads."""
 
 
 class Sleeper(tune.Trainable):
@@ -60,5 +63,5 @@ class Sleeper(tune.Trainable):
         if self._weights_kb:
             weights = {"weights": torch.zeros(256 * self._weights_kb)}  # 256 numbers of 4 bytes are a KiB
             save_checkpoint(folder, Checkpoint(epoch, weights, {}))
-            save_model(folder, weights, {})
+            save_model(folder, weights, _CONFIG)
         write_log(folder, self._records)

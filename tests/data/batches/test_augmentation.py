@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from renalnet.config import AugmentConfig, Chance
+from renalnet.config import AugmentConfig, Chance, Normalisation
 from renalnet.data.batches.augmentation import Augmentation, Augmenter, Blur, Contrast, Gamma, Noise, Placement, Shift
-from renalnet.data.store.manifest import Normalisation
 from renalnet.types import IGNORE_LABEL
 
 SCALE = Normalisation(-200, 500, 0.25)

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from support.grids import SIZE, SPACING, oblique_grid
 
-from renalnet.data.images.integrity import Container, PixelStorage, check_pixels, check_size
+from renalnet.data.images.integrity import Container, PixelStorage, check_memory, check_pixels, check_size
 from renalnet.data.images.stderr import quiet_stderr
 from renalnet.data.images.volume import Grid, Volume, read_volume, to_itk, write_volume
 from renalnet.errors import InputError
@@ -95,6 +95,24 @@ def test_sizes_that_no_scan_has(size: tuple[int, ...]) -> None:
 
 def test_the_largest_size_is_allowed() -> None:
     check_size("a", (2**11, 2**11, 2**9))
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".nrrd", ".mha", ".nhdr", ".mhd"])
+def test_an_image_that_does_not_fit_into_memory_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    path = write(tmp_path / f"a{ending}", compress=False)
+    monkeypatch.setattr("renalnet.data.images.integrity.memory_bytes", lambda: 100)
+    refused(path, r"needs about 0\.0 GiB of memory, more than the 0\.0 GiB of this process; crop or resample")
+
+
+def test_the_memory_is_that_of_the_stored_voxels_a_copy_and_the_ct_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1000³ voxels of 2 bytes: 2 + 2 + 2 bytes each are 6e9 bytes, or 5.59 GiB."""
+    monkeypatch.setattr("renalnet.data.images.integrity.memory_bytes", lambda: 6 * 10**9)
+    check_memory("a", (1000, 1000, 1000), 2)
+    monkeypatch.setattr("renalnet.data.images.integrity.memory_bytes", lambda: 5 * 10**9)
+    with pytest.raises(InputError, match=r"^a: size 1000×1000×1000 needs about 5\.6 GiB .* more than the 4\.7 GiB"):
+        check_memory("a", (1000, 1000, 1000), 2)
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha", ".nhdr", ".mhd"])

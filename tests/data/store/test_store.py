@@ -9,9 +9,8 @@ import pytest
 from pyarrow import fs
 from support.label_values import KIDNEY, TUMOR
 
-from renalnet.config import PrepareConfig
+from renalnet.config import Normalisation, PrepareConfig
 from renalnet.data.images.volume import Grid
-from renalnet.data.store.manifest import Normalisation
 from renalnet.data.store.reader import Roi, Store, open_store
 from renalnet.data.store.writer import StoreWriter, write_store
 from renalnet.errors import BusyError, StoreError

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from support.bundles import bundle_config
 from support.study_command import ONE_AT_A_TIME, command, run
 
 from renalnet.config import TrainConfig, override
@@ -21,7 +22,7 @@ from study.execution.init_bundle import pin_init
 
 def write_bundle(folder: Path, train: TrainConfig, seed: int = 7) -> Path:
     net = build_net(train.net, train.labels, seed)
-    save_model(folder, dict(net.state_dict()), {"train": train.model_dump(mode="json")})
+    save_model(folder, dict(net.state_dict()), bundle_config(train))
     return folder
 
 
@@ -93,7 +94,7 @@ def test_the_trials_of_a_study_begin_with_it(
     given, _ = load_model(bundle)
     weights, about = load_model(results / "best")
     assert all(torch.allclose(weights[name], given[name], atol=1e-6) for name in given if name.endswith(".weight"))
-    assert about["train"]["init_sha256"] == model_digest(bundle)
+    assert about.train.init_sha256 == model_digest(bundle)
     assert (
         f"began with the weights of {bundle}, sha256 {model_digest(bundle)}"
         in (results / "best" / "README.md").read_text()

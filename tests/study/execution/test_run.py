@@ -82,7 +82,7 @@ def test_best_folder_is_a_model(finished: Path) -> None:
     model = load_bundle(str(finished / "best"))
     # Too few validation cases to learn from, and a store without facts of its cases.
     assert (finished / "best" / QUALITY_FILE).exists() and read_quality(finished / "best") == BundleQuality()
-    assert model.config["train"]["net"]["name"] == "fcn_ppm"
+    assert model.config.train.net.name == "fcn_ppm"
     card = (finished / "best" / "README.md").read_text()
     assert "Research software, not a" in card
     assert "\n## Test cases, after the whole inference\n\n- post-processing: " in card
