@@ -149,6 +149,7 @@ class IndexRow:
 
 
 _SHAPE: Final = ("depth", "height", "width")
+_DIGESTS: Final = ("image_digest", "label_digest")
 
 
 class CaseIndex:
@@ -261,8 +262,23 @@ class CaseIndex:
 
     def digest(self) -> str:
         """Return sixteen hexadecimal digits; equal only for the same images, label maps, names and splits."""
+        return self._digest(("case", "split", *_DIGESTS))
+
+    def content_digest(self) -> str:
+        """Return sixteen hexadecimal digits; equal only for the same scans, cut and labelled in the same way.
+
+        They do not depend on the folder of the scans, the times of their files, or the shards. Empty where a case has
+        no hashes of its scan, because then nothing here stands for its voxels.
+        """
+        if any(pc.any(pc.equal(self.table.column(name), "")).as_py() for name in _DIGESTS):
+            return ""
+        # The counts and the sum also tell apart ROIs that another version cut differently from the same voxels.
+        return self._digest(
+            ("case", "split", *_SHAPE, *self._count_columns, "clipped_sum", "grid", "source", *_DIGESTS)
+        )
+
+    def _digest(self, names: Sequence[str]) -> str:
         digest = hashlib.sha256()
-        names = ("case", "split", "image_digest", "label_digest")
         for row in zip(*(self.table.column(name).to_pylist() for name in names), strict=True):
             # JSON marks where each value ends; joined values of different rows could be equal.
             digest.update(json.dumps(row).encode())

@@ -72,6 +72,9 @@ class Manifest:
     about: Provenance = Provenance()
     localiser: FileEntry | None = None
     """File of the coarse network by which kidneys were found; None in stores of older versions."""
+    content: str = ""
+    """Hash of the cases (`CaseIndex.content_digest`). Empty in stores of older versions, and where a case was not
+    prepared from files."""
 
     @property
     def synthetic(self) -> bool:
@@ -80,12 +83,16 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that depend on the shards, the configuration and the normalisation."""
+        """Sixteen hexadecimal digits that depend on the cases, the configuration and the normalisation.
+
+        The same scans give the same digits wherever they are. A store without `content` is identified by its shards,
+        which hold the paths and times of the scans.
+        """
         # Notes, facts, atlases and the localiser are left out, because a training run does not see them.
         parts = [
             fingerprint(self.config),
             asdict(self.normalisation),
-            [asdict(shard) for shard in self.shards],
+            self.content or [asdict(shard) for shard in self.shards],
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
@@ -103,6 +110,7 @@ class Manifest:
             "atlas": asdict(self.atlas) if self.atlas else None,
             "facts": asdict(self.facts) if self.facts else None,
             **({"localiser": asdict(self.localiser)} if self.localiser else {}),
+            **({"content": self.content} if self.content else {}),
         }
         return {**values, "checksum": _checksum(values)}
 
@@ -130,6 +138,7 @@ class Manifest:
             values["notes"],
             about,
             FileEntry.from_json(values["localiser"]) if "localiser" in values else None,
+            str(values.get("content", "")),
         )
 
     @property

@@ -85,7 +85,7 @@ class Store:
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits that depend on the shards, the configuration and the normalisation."""
+        """Sixteen hexadecimal digits that depend on the cases, the configuration and the normalisation."""
         return self.manifest.fingerprint
 
     def cases(self, split: Split | None = None) -> list[str]:

@@ -48,6 +48,8 @@ class StoreWriter:
         self._fingerprint = fingerprint(config)
         # Kept to notice at the end that another writer has committed meanwhile.
         self._before = base.manifest if base else None
+        # A store of an older version keeps its kind of fingerprint.
+        self._has_content = base is None or bool(base.manifest.content)
         self._parts = [base.index] if base else []
         self._shards = {shard.name: shard for shard in base.manifest.shards} if base else {}
         self._names = set(base.cases()) if base else set[str]()
@@ -119,7 +121,10 @@ class StoreWriter:
         shards = tuple(self._shards[name] for name in sorted(self._shards))
         entry = self.write_beside("index", index.to_bytes())
         about = replace(about, digest=index.digest())
-        manifest = Manifest(self._config, normalisation, entry, shards, atlas, facts, tuple(notes), about, localiser)
+        manifest = Manifest(
+            *(self._config, normalisation, entry, shards, atlas, facts, tuple(notes), about, localiser),
+            content=index.content_digest() if self._has_content else "",
+        )
         # Checked as late as possible, because another writer may commit until the next line.
         self._refuse_other_writer()
         storage.write_json(storage.join(self._path, MANIFEST), manifest.to_json())
