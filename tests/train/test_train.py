@@ -1,14 +1,14 @@
 import itertools
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from support.broken_cohort import without_numbers
 
-from renalnet.config import NETWORKS, AugmentConfig, LoaderConfig, Normalisation, TrainConfig, override
+from renalnet.config import NETWORKS, AugmentConfig, LoaderConfig, TrainConfig, override
 from renalnet.config.losses import LOSSES
 from renalnet.data.batches.cohort import Cohort
 from renalnet.data.batches.decoded_cases import DecodedCases, StoreSource
@@ -139,7 +139,7 @@ def test_waiting_for_data_is_a_share_of_the_training_steps(
         json.loads(line)["data_wait_share"] for line in (tmp_path / "a" / "epochs.jsonl").read_text().splitlines()
     ]
     assert logged == [3 / 9] * 3
-    broken = replace(ball_cohort, normalisation=Normalisation(-200, 500, math.nan))
+    broken = without_numbers(ball_cohort)
     (failed,) = TrainingRun(config, broken, str(tmp_path / "b"))
     assert failed.failure and failed.data_wait_share == 1 / 3
 

@@ -4,14 +4,14 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from support.broken_cohort import without_numbers
 from torch import Tensor
 
-from renalnet.config import Normalisation, OptimConfig, TrainConfig
+from renalnet.config import OptimConfig, TrainConfig
 from renalnet.data.batches.augmentation import Augmenter
 from renalnet.data.batches.cohort import Cohort
 from renalnet.data.batches.loader import BatchLoader
@@ -188,7 +188,7 @@ def test_a_network_that_diverged_in_the_last_step_fails_in_its_validation(
 def test_a_broken_normalisation_is_a_failure_at_the_first_step(
     tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path
 ) -> None:
-    broken = replace(ball_cohort, normalisation=Normalisation(-200, 500, math.nan))
+    broken = without_numbers(ball_cohort)
     (record,) = TrainingRun(tiny_train, broken, str(tmp_path))
     assert record.failure == "the loss is not finite in epoch 1, step 1; lower optim.base_rate"
 
