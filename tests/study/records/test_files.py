@@ -36,7 +36,7 @@ def test_what_is_no_object_is_refused(content: bytes, what: str, tmp_path: Path)
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MAX_TEXT_BYTES", 10)
     (tmp_path / "x.json").write_text('{"a": 12345}')
-    with pytest.raises(ResultsError, match="12 bytes, at most 10 are read"):
+    with pytest.raises(ResultsError, match="has 12 bytes, more than 10"):
         read_object(str(tmp_path / "x.json"))
 
 

@@ -2,14 +2,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from support.study_records import keep_epochs
+from support.study_records import TRAIN, keep_epochs
 
 from study.config.sections import StudyConfig
 from study.records.results import Results
 from study.records.trials import TrialRecord, write_record
 from study.search.scheduler import NetworkScheduler
 
-STEP_AT_1 = {"optim": {"milestones": [1, 2, 3]}}
+STEP_AT_1 = {**TRAIN, "optim": {"milestones": [1, 2, 3]}}
 """A training configuration with which a trial has the age of one epoch after its second epoch."""
 
 
