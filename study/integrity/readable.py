@@ -62,7 +62,10 @@ def _record(results: Results, found: re.Match[str]) -> None:
 
 
 def _log(results: Results, found: re.Match[str]) -> None:
-    read_epochs(results, found[1])
+    record = find_record(results, found[1])
+    # A run that has not ended an epoch has an empty log.
+    if not read_epochs(results, found[1]) and record is not None and record.state in ("complete", "pruned"):
+        raise damaged(results.path(found[0]), "it is empty")
 
 
 def _bundle(results: Results, found: re.Match[str]) -> None:

@@ -17,15 +17,12 @@ def read_text(path: str) -> bytes:
 
     Raises:
         FileNotFoundError: it is missing.
-        ResultsError: it is a folder, empty, or larger than any such file of a study.
+        ResultsError: it is a folder, or larger than any such file of a study.
     """
     try:
-        content = storage.read_bytes(path, max_bytes=MAX_TEXT_BYTES)
+        return storage.read_bytes(path, max_bytes=MAX_TEXT_BYTES)
     except (InputError, IsADirectoryError) as error:
         raise ResultsError(f"{path} cannot be read ({error}); restore it") from error
-    if not content:
-        raise damaged(path, "it is empty")
-    return content
 
 
 def read_object(path: str) -> dict[str, Any]:
@@ -36,6 +33,8 @@ def read_object(path: str) -> dict[str, Any]:
         ResultsError: it is cut, or holds something else.
     """
     content = read_text(path)
+    if not content:
+        raise damaged(path, "it is empty")
     try:
         values = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -46,7 +45,7 @@ def read_object(path: str) -> dict[str, Any]:
 
 
 def read_lines(path: str) -> list[dict[str, Any]]:
-    """Return the content of a log that holds one JSON object a line.
+    """Return the content of a log that holds one JSON object a line; empty before the first line.
 
     Raises:
         FileNotFoundError: it is missing.

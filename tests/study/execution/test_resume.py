@@ -11,6 +11,8 @@ from support.commands import Command, start
 from support.study_command import ONE_AT_A_TIME, command, copy_study, rows, run
 
 from renalnet.data.store.reader import Store
+from study.integrity.inspection import inspect
+from study.records.results import Results
 
 EXACT = ("name", "state", "objective", "best_epoch", "epochs", "config", "reason")
 
@@ -56,6 +58,7 @@ def test_sequential_study_ends_as_the_undisturbed_one(
     done = run(arguments)
     assert done.returncode == 0, done.stderr
     assert outcome(tmp_path / "killed") == outcome(finished)
+    assert inspect(Results(str(tmp_path / "killed")), is_full=True).faults == ()
 
 
 @pytest.mark.slow
@@ -95,3 +98,4 @@ def test_finished_study_is_extended_and_narrowed(
     manifest = json.loads((tmp_path / "r" / "manifest.json").read_text())
     assert manifest["changes"][0]["changed"]["train.epochs"] == [5, 7]
     assert manifest["config"]["search"]["num_trials"] == 6
+    assert inspect(Results(str(tmp_path / "r")), is_full=True).faults == ()

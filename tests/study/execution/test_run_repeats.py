@@ -14,6 +14,8 @@ from support.study_command import ONE_AT_A_TIME, command, rows, run
 from renalnet.data.store.reader import Store
 from renalnet.inference.pipeline import load_bundle
 from renalnet.nets.bundle import model_digest
+from study.integrity.inspection import inspect
+from study.records.results import Results
 
 VALUES = (
     "search.num_trials=2",
@@ -146,4 +148,5 @@ def test_an_extended_study_chooses_anew_and_says_so(
     (warning,) = warnings_but_of_steps(results)
     assert "had been read once before this study was extended (final/selection-1.json)" in warning
     parts = [path.name for path in (results / "final" / "parts").iterdir()]
+    assert inspect(Results(str(results)), is_full=True).faults == ()
     assert len(parts) == 2 * 2 * 3, "a part for each candidate and patient, two a split, of today's weights alone"

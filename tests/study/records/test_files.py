@@ -40,7 +40,7 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytes
         read_object(str(tmp_path / "x.json"))
 
 
-@pytest.mark.parametrize("content", [b"", b'{"a": 1}\n{"b', b"1\n2\n"])
+@pytest.mark.parametrize("content", [b'{"a": 1}\n{"b', b"1\n2\n"])
 def test_what_is_no_log_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_bytes(content)
     with pytest.raises(ResultsError, match=r"x\.jsonl is damaged"):
