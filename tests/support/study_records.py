@@ -25,15 +25,10 @@ TRAIN = {
 
 
 def keep_epochs(results: Path, name: str, objectives: list[float], failure: str = "") -> None:
-    """Write the log of a run: one epoch of half an hour for each objective, then a failed epoch if asked for.
-
-    A run without an epoch has no log.
-    """
+    """Write the log of a run: one epoch of half an hour for each objective, then a failed epoch if asked for."""
     epochs = [EpochRecord(n, 1.0, {"kidney": v, "tumor": v}, v, 0.1, 1800.0) for n, v in enumerate(objectives, start=1)]
     if failure:
         epochs.append(EpochRecord(len(epochs) + 1, 0.0, {"kidney": 0.0, "tumor": 0.0}, 0.0, 0.1, 1.0, failure))
-    if not epochs:
-        return
     lines = "".join(storage.json_line(epoch.to_json()) + "\n" for epoch in epochs)
     storage.write_bytes(storage.join(Results(str(results)).trial_folder(name), LOG_FILE), lines.encode())
 
