@@ -69,7 +69,7 @@ def test_kidneys_of_narrow_abdomens_are_held(way: Way) -> None:
 
 @pytest.mark.slow
 def test_kidneys_of_wide_abdomens_are_held_or_flagged() -> None:
-    figures = summarise(measure(Setting("wide", "network", 44), 12, 2, num_others=1))
+    figures = summarise(measure(Setting("wide", "network", 44), 30, 2, num_others=2))
     # What the packaged localiser reaches is told in renalnet/bundles/README.md.
     assert figures.share_held >= 0.94 and figures.least_held >= 0.97
     assert figures.share_within_size >= 0.7
