@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,8 @@ def swap(path: Path) -> None:
 
 
 DAMAGES = (lose, empty, cut, change_type, swap)
+SEEN_WITHOUT_LEDGER = (lose, empty, cut, change_type)
+"""Without a ledger, a file of another trial is not told apart from the right one."""
 RESTORED = (
     "trials/WINNER/trial.json",
     "trials/WINNER/epochs.jsonl",
@@ -99,6 +101,21 @@ OF_EVERY_RUN = (
 )
 
 
+def damaged(results: Path, name: str, damages: Sequence[Callable[[Path], None]]) -> Iterator[tuple[str, Path]]:
+    """Damage a file in one way after the other, and yield the damage and the file.
+
+    Before the next damage, the file, the ledger and the measurements of `CASE` are as they were.
+    """
+    path = located(results, name)
+    paths = (path, results / LEDGER, located(results, OF_A_CASE[0]))
+    before = {each: each.read_bytes() for each in paths}
+    for damage in damages:
+        damage(path)
+        yield damage.__name__, path
+        for each, content in before.items():
+            each.write_bytes(content)
+
+
 @pytest.fixture
 def results(finished: Path, tmp_path: Path) -> Path:
     return copy_study(finished, tmp_path / "r")
@@ -123,41 +140,34 @@ def test_the_ledger_names_all_finished_work(results: Path) -> None:
     assert set(content.copies) == {"manifest.json", "final/selection.json"}
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", RESTORED)
-def test_what_has_another_copy_is_restored_exactly(
-    name: str, damage: Callable[[Path], None], results: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = located(results, name)
-    before = path.read_bytes()
-    damage(path)
-    mend_study(Results(str(results)))
-    assert path.read_bytes() == before
-    (line,) = caplog.messages
-    assert str(path.relative_to(results)) in line and "restored from" in line
-    assert inspect(Results(str(results)), is_full=True).faults == ()
+def test_what_has_another_copy_is_restored_exactly(name: str, results: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = located(results, name).read_bytes()
+    for damage, path in damaged(results, name, DAMAGES):
+        caplog.clear()
+        mend_study(Results(str(results)))
+        assert path.read_bytes() == before, damage
+        (line,) = caplog.messages
+        assert str(path.relative_to(results)) in line and "restored from" in line, damage
+        assert inspect(Results(str(results)), is_full=True).faults == (), damage
 
 
-@pytest.mark.parametrize("damage", [lose, empty, cut, change_type])
 @pytest.mark.parametrize("name", RESTORED[:6])
-def test_it_is_restored_without_a_ledger_too(
-    name: str, damage: Callable[[Path], None], results: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = located(results, name)
-    before = path.read_bytes()
-    (results / LEDGER).unlink()
-    damage(path)
-    mend_study(Results(str(results)))
-    assert path.read_bytes() == before
-    assert str(path.relative_to(results)) in caplog.text and (results / LEDGER).exists()
+def test_it_is_restored_without_a_ledger_too(name: str, results: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = located(results, name).read_bytes()
+    for damage, path in damaged(results, name, SEEN_WITHOUT_LEDGER):
+        (results / LEDGER).unlink()
+        caplog.clear()
+        mend_study(Results(str(results)))
+        assert path.read_bytes() == before, damage
+        assert str(path.relative_to(results)) in caplog.text and (results / LEDGER).exists(), damage
 
 
-@pytest.mark.parametrize("damage", [lose, empty, cut, change_type])
-def test_a_journal_is_made_again_of_the_records(damage: Callable[[Path], None], results: Path) -> None:
+def test_a_journal_is_made_again_of_the_records(results: Path) -> None:
     before = trials_in_journal(results)
-    damage(results / "optuna.journal")
-    mend_study(Results(str(results)))
-    assert trials_in_journal(results) == before
+    for damage, _ in damaged(results, "optuna.journal", SEEN_WITHOUT_LEDGER):
+        mend_study(Results(str(results)))
+        assert trials_in_journal(results) == before, damage
 
 
 def trials_in_journal(results: Path) -> dict[str, list[Any]]:
@@ -170,42 +180,37 @@ def trials_in_journal(results: Path) -> dict[str, list[Any]]:
     } | {f"{name}: attributes": [study.user_attrs] for name, study in studies.items()}
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", OF_A_CASE)
-def test_a_case_with_a_lost_mask_is_measured_again(
-    name: str, damage: Callable[[Path], None], results: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = located(results, name)
-    damage(path)
-    mend_study(Results(str(results)))
-    (line,) = caplog.messages
-    assert str(path.relative_to(results)) in line and "makes it again" in line
-    # The final stage measures the cases that have no measurements.
-    assert not located(results, OF_A_CASE[0]).exists()
-    content = Ledger(Results(str(results))).find()
-    assert content is not None and not [file for file in content.files if f"WINNER/{CASE}" in file]
+def test_a_case_with_a_lost_mask_is_measured_again(name: str, results: Path, caplog: pytest.LogCaptureFixture) -> None:
+    winner = selection_of(results)["winner"]
+    for damage, path in damaged(results, name, DAMAGES):
+        caplog.clear()
+        mend_study(Results(str(results)))
+        (line,) = caplog.messages
+        assert str(path.relative_to(results)) in line and "makes it again" in line, damage
+        # The final stage measures the cases that have no measurements.
+        assert not located(results, OF_A_CASE[0]).exists(), damage
+        content = Ledger(Results(str(results))).find()
+        assert content is not None
+        assert not [file for file in content.files if winner in file and CASE in file], damage
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", OF_EVERY_RUN)
-def test_what_every_run_writes_is_named(
-    name: str, damage: Callable[[Path], None], results: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    damage(located(results, name))
-    mend_study(Results(str(results)))
-    (line,) = caplog.messages
-    assert name in line and "makes it again" in line
+def test_what_every_run_writes_is_named(name: str, results: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for damage, _ in damaged(results, name, DAMAGES):
+        caplog.clear()
+        mend_study(Results(str(results)))
+        (line,) = caplog.messages
+        assert name in line and "makes it again" in line, damage
 
 
-@pytest.mark.parametrize("damage", [lose, empty, cut, change_type])
-def test_a_manifest_is_restored_from_the_ledger(damage: Callable[[Path], None], results: Path) -> None:
-    path = results / "manifest.json"
-    before = path.read_bytes()
-    damage(path)
-    mended = restore_manifest(Results(str(results)))
-    assert mended is not None and mended.fault.name == "manifest.json"
-    assert path.read_bytes() == before
-    assert restore_manifest(Results(str(results))) is None
+def test_a_manifest_is_restored_from_the_ledger(results: Path) -> None:
+    before = (results / "manifest.json").read_bytes()
+    for damage, path in damaged(results, "manifest.json", SEEN_WITHOUT_LEDGER):
+        mended = restore_manifest(Results(str(results)))
+        assert mended is not None and mended.fault.name == "manifest.json", damage
+        assert path.read_bytes() == before, damage
+        assert restore_manifest(Results(str(results))) is None, damage
 
 
 def test_a_manifest_without_a_copy_stops_the_study(results: Path) -> None:
