@@ -126,9 +126,7 @@ class LocalCluster:
             "RAY_ADDRESS": self.address,
             "RAY_API_SERVER_ADDRESS": self.dashboard,
             "RAY_USAGE_STATS_ENABLED": "0",
-            **past_proxies(
-                dict(os.environ), "localhost", *(_ip(number) for number in range(self._num_nodes)), "127.0.0.1"
-            ),
+            **past_proxies(dict(os.environ), *self._hosts()),
         }
 
     def _hosts(self) -> list[str]:

@@ -1,11 +1,11 @@
 """Typed readers of the small files of a results folder. A damaged file is one line that names it."""
 
-import json
 from typing import Any, Final
 
 from numpy.typing import NDArray
 
 from renalnet.errors import InputError, ResultsError
+from renalnet.json_text import parse_json
 from renalnet.runtime import storage
 
 MAX_TEXT_BYTES: Final = 1 << 28
@@ -36,8 +36,8 @@ def read_object(path: str) -> dict[str, Any]:
     if not content:
         raise damaged(path, "it is empty")
     try:
-        values = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        values = parse_json(content)
+    except ValueError as error:
         raise damaged(path, f"not JSON: {error}") from error
     if not isinstance(values, dict):
         raise damaged(path, f"a JSON {type(values).__name__} instead of an object")
@@ -51,11 +51,10 @@ def read_lines(path: str) -> list[dict[str, Any]]:
         FileNotFoundError: it is missing.
         ResultsError: a line is cut, or holds something else.
     """
+    lines = read_text(path).splitlines()
     try:
-        found = [json.loads(line) for line in read_text(path).splitlines()]
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, ResultsError):
-            raise
+        found = [parse_json(line) for line in lines]
+    except ValueError as error:
         raise damaged(path, f"a line is not JSON: {error}") from error
     if not all(isinstance(values, dict) for values in found):
         raise damaged(path, "a line is no JSON object")

@@ -58,6 +58,7 @@ def test_nodes_share_the_tasks_and_outlive_a_killed_one() -> None:
         cluster.kill_node(1)
         assert set(nodes_of_tasks(cluster, 2)) == {"127.0.0.4"}
         assert cluster.add_node() == 3
+        assert "127.0.0.5" in cluster.environment["no_proxy"].split(",")
         assert set(nodes_of_tasks(cluster, 6)) == {"127.0.0.4", "127.0.0.5"}
         assert processes_naming(folder)
     assert not processes_naming(folder)
