@@ -104,7 +104,7 @@ def test_phantom_prepare_train_describe(tmp_path: Path) -> None:
     cohort = str(tmp_path / "old[/cohort]")
     painted = run("renalnet", "phantom", "--out", cohort, *small)
     assert painted.returncode == 0, painted.stderr
-    assert f"6 cases (drawn) in {cohort}\n" in painted.stdout
+    assert f"6 cases (synthetic) in {cohort}\n" in painted.stdout
     assert "inside the true kidney-and-tumor region" in painted.stdout
     store = str(tmp_path / "store")
     prepared = run("renalnet", "prepare", cohort, "--out", store, "--preset", "quick", "--set", "num_atlases=2")
