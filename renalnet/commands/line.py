@@ -14,7 +14,7 @@ from typing import Final, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from renalnet.errors import LostError, RenalnetError
+from renalnet.errors import LostError, RenalnetError, StoppedError
 from renalnet.runtime import log
 from renalnet.runtime.storage import FULL
 
@@ -39,6 +39,8 @@ def run(app: typer.Typer) -> NoReturn:
         sys.exit(app(standalone_mode=False) or 0)  # in standalone mode, typer prints its own errors on several lines
     except LostError as error:  # before RenalnetError, of which it is a subclass
         fail(str(error), LOST_RESOURCE)
+    except StoppedError as error:
+        fail(str(error), 128 + error.signal_number)
     except RenalnetError as error:
         fail(str(error))
     except OSError as error:
