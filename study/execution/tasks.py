@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 NODE_LOSSES: Final = 2
 """Number of times that Ray repeats a task whose node or process is lost."""
-_MEMORY: Final = re.compile(r"was (\S+ ?GB / \S+ ?GB)")
-"""The memory of a node in the message of Ray's error: `was 7.5GB / 8.0GB (0.94), which exceeds the memory usage`."""
+_NODE_MEMORY: Final = re.compile(r" was (\S+)GB used / (\S+)GB limit")
+_TASK_MEMORY: Final = re.compile(r"actual memory used=(\S+)GB")
+"""The memory of the node and of each process that Ray ended, in the message of its error, which has no fields."""
 _AHEAD: Final = 2
 """Tasks per slot that are submitted before the first result is read. More would hold results in memory."""
 
@@ -114,12 +115,19 @@ def _reason(error: RayError) -> str:
     """Return why a task has no result."""
     if not isinstance(error, OutOfMemoryError):
         return DIED
-    memory = _MEMORY.search(str(error))
-    used = f" with {memory[1].replace(' / ', ' of ')} in use" if memory else ""
     return (
-        f"Ray ended its process {MEMORY_LOSSES + 1} times, because the memory of its node ran out{used}; use fewer "
-        "processes or a node with more memory, then repeat the command"
+        f"its process was ended {MEMORY_LOSSES + 1} times, because its node ran out of memory{_memory(str(error))}; "
+        "run fewer tasks at a time or use nodes with more memory, then repeat the command"
     )
+
+
+def _memory(message: str) -> str:
+    """Return the memory in Ray's message in parentheses; empty where the message states none."""
+    node = _NODE_MEMORY.search(message)
+    ended = _TASK_MEMORY.findall(message)
+    # Of several processes that were ended together, the message does not tell which one ran this task.
+    own = [f"{ended[0]} GB by this task"] if len(ended) == 1 else []
+    return f" ({', '.join([f'{node[1]} of {node[2]} GB in use', *own])})" if node else ""
 
 
 def _damaged(job: Any, reason: str) -> InputError:

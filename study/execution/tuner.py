@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from ray import tune
 from ray.tune import TuneError
+from ray.tune.logger import TBXLoggerCallback
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
@@ -81,6 +82,7 @@ def run_trials(
     # Tune would end the run as if it were done, and advise `Tuner.restore`.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     # Never `Tuner.restore`: the journal and the records say what is left, and Tune's own snapshots are older.
+    board = _Board()
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": slots.cpus, "gpu": slots.gpus}),
         tune_config=tune.TuneConfig(
@@ -98,7 +100,7 @@ def run_trials(
             failure_config=tune.FailureConfig(max_failures=max_failures),
             # A run writes its own checkpoints.
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-            callbacks=[_Losses(max_failures), _Live(StudyFollower(config, results, slots), check)],
+            callbacks=[board, _Losses(max_failures), _Live(StudyFollower(config, results, slots), check)],
             verbose=0,
         ),
     )
@@ -111,6 +113,34 @@ def run_trials(
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise
+    finally:
+        board.close()
+
+
+class _Board(TBXLoggerCallback):
+    """Writes TensorBoard's files, as Tune does by default, and closes them also where the run is left early.
+
+    The threads of open files print their end when the process ends.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._open: dict[str, Any] = {}
+
+    def log_trial_start(self, trial: Any) -> None:
+        """Open the file of a trial."""
+        self._open[trial.trial_id] = trial
+        super().log_trial_start(trial)
+
+    def log_trial_end(self, trial: Any, failed: bool = False) -> None:
+        """Close the file of a trial."""
+        super().log_trial_end(trial, failed)
+        self._open.pop(trial.trial_id, None)
+
+    def close(self) -> None:
+        """Close the files of all trials."""
+        for trial in list(self._open.values()):
+            self.log_trial_end(trial)
 
 
 class _Losses(tune.Callback):
