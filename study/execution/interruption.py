@@ -5,24 +5,29 @@ or a stack. Here each of them is an error of this project, so that a command end
 """
 
 import logging
+import os
 import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Final
 
 import ray
 
+from renalnet.commands.line import fail_at_once
 from renalnet.errors import ClusterError, StoppedError
+from renalnet.runtime import process
 
 OWN_PATIENCE_S: Final = 3.0
 """Time that a part of Ray on this machine may be silent. It does not come back."""
 HEAD_PATIENCE_S: Final = 40.0
 """Time that the head of a cluster may be silent, which may restart. Ray 2.60 ends the process after 60 s."""
+LEAVE_S: Final = 25.0
+"""Time that the main thread has to leave after a loss. Calls of Ray that wait for a lost GCS cannot be interrupted."""
 _LOOK_EVERY_S: Final = 0.5
 """Seconds between two looks at the parts of Ray."""
 _KNOCK_S: Final = 5.0
@@ -70,6 +75,8 @@ class _Watch:
         self._thread = threading.Thread(target=self._look_regularly, name="watch-ray", daemon=True)
         self.fault = ""
         """Which part is lost, and why; empty if none is."""
+        self.has_left = False
+        """Whether the main thread has left the block; from then on it is not interrupted."""
 
     def start(self) -> None:
         """Begin to look."""
@@ -98,11 +105,24 @@ class _Watch:
                 reason = part.knock()
                 if reason and part.is_lost:
                     self.fault = f"its {part.name} at {part.host}:{part.port} does not answer: {reason}"
-            if self.fault:
-                # What Ray says about a loss, it says for each trial and task.
-                logging.getLogger("ray").setLevel(logging.CRITICAL)
-                # Again at each look, because Ray may drop an exception that is raised within its own code.
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+                    self._interrupt()
+                    return
+
+    def _interrupt(self) -> None:
+        """Make the main thread leave the block, or end the process."""
+        # What Ray says about a loss, it says for each trial and task.
+        logging.getLogger("ray").setLevel(logging.CRITICAL)
+        until = time.monotonic() + LEAVE_S
+        while time.monotonic() < until:
+            # Again and again, because Ray may drop an exception that is raised within its own code.
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+            if self._ended.wait(_LOOK_EVERY_S) or self.has_left:
+                return
+        # A Ray on this machine ends with this process, but its agents would look for its GCS for a minute.
+        for pid in process.descendants(os.getpid()):
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        fail_at_once(str(self.error()))
 
 
 @contextmanager
@@ -120,6 +140,8 @@ def ends_in_one_line(address: str) -> Iterator[None]:
     stopped_by: list[int] = []
 
     def end(number: int, _: FrameType | None) -> None:
+        if watch.has_left:
+            return
         if not watch.fault:
             stopped_by.append(number)
         raise _EndNow
@@ -129,6 +151,7 @@ def ends_in_one_line(address: str) -> Iterator[None]:
     try:
         yield
     except (_EndNow, Exception) as error:
+        watch.has_left = True
         if stopped_by:
             raise StoppedError(
                 f"stopped by {signal.Signals(stopped_by[0]).name}; what is finished is kept; repeat the command to "
@@ -139,6 +162,7 @@ def ends_in_one_line(address: str) -> Iterator[None]:
             raise watch.error() from error
         raise
     finally:
+        watch.has_left = True
         watch.stop()
         for number, handler in before.items():
             signal.signal(number, handler)

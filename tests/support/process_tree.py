@@ -32,11 +32,7 @@ class Port:
 
 def descendants(root: int) -> dict[int, str]:
     """Return the words of each process that a process has started, directly or not, by process id."""
-    parents = {pid: parent for path in Path("/proc").glob("[0-9]*") if (parent := _parent(pid := int(path.name)))}
-    found: dict[int, str] = {}
-    while new := {pid for pid, parent in parents.items() if (parent == root or parent in found) and pid not in found}:
-        found |= {pid: words(pid) for pid in new}
-    return found
+    return {pid: words(pid) for pid in process.descendants(root)}
 
 
 def words(pid: int) -> str:
@@ -61,13 +57,6 @@ def listening(pids: dict[int, str]) -> list[Port]:
         for inode in sorted(_inodes(pid))
         if inode in sockets
     ]
-
-
-def _parent(pid: int) -> int:
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[1])
-    except OSError:  # it has ended meanwhile
-        return 0
 
 
 def _inodes(pid: int) -> set[str]:

@@ -26,8 +26,9 @@ from study.records.results import Results
 FULL = {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "100"}
 """Variables with which the memory of the machine is full for Ray, whatever runs on it."""
 REASON = (
-    rf"its process was ended {MEMORY_LOSSES + 1} times, because its node ran out of memory \(\d+\.\d+ of \d+\.\d+ GB in "
-    r"use, \d+\.\d+ GB by this task\); run fewer tasks at a time or use nodes with more memory, then repeat the command"
+    rf"its process was ended {MEMORY_LOSSES + 1} times, because its node ran out of memory \(\d+\.\d+ of \d+\.\d+ GB "
+    r"in use, \d+\.\d+ GB by this task\); run fewer tasks at a time or use nodes with more memory, then repeat the "
+    "command"
 )
 
 
