@@ -1,21 +1,18 @@
-"""The parts of Ray that `cluster` and `study` need and that Ray does not publish. A new version may change them."""
+"""The parts of Ray that `cluster` needs and that Ray does not publish. A new version of Ray may change them."""
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from ray._private import ray_constants, worker
+from ray._private import ray_constants
 from ray._private.runtime_env import packaging
-
-from renalnet.runtime.log import get_logger
 
 UPLOAD_LIMIT_BYTES: Final[int] = ray_constants.DASHBOARD_CLIENT_MAX_SIZE
 """The largest upload that the job interface accepts. It answers a larger one with a traceback."""
 # Ray's walk would log each ignore file that it reads.
 _QUIET: Final = logging.Logger("quiet", logging.ERROR)
-_log = get_logger(__name__)
 
 
 def visit_packed(folder: Path, visit: Callable[[Path], None]) -> None:
@@ -28,16 +25,3 @@ def visit_packed(folder: Path, visit: Callable[[Path], None]) -> None:
     left_out = packaging._get_excludes(folder, ray_constants.get_runtime_env_default_excludes())
     reads_gitignore = os.environ.get(ray_constants.RAY_RUNTIME_ENV_IGNORE_GITIGNORE, "0") != "1"
     packaging._dir_travel(folder, [left_out], visit, include_gitignore=reads_gitignore, logger=_QUIET)
-
-
-def log_messages() -> None:
-    """Log what Ray publishes about its nodes, where the log is verbose, instead of printing it to stdout.
-
-    Ray prints it whatever `log_to_driver` is. The end of a node alone takes 50 lines.
-    """
-    worker.print_to_stdstream = _log_message
-
-
-def _log_message(data: Mapping[str, Any], ignore_prefix: bool = False) -> None:  # noqa: ARG001
-    for line in data["lines"]:
-        _log.debug("Ray: %s", line)

@@ -83,6 +83,7 @@ MAY_IMPORT_RAY = {"cluster.submit", "cluster.ray_private"} | {
         "integrity.rebuilt_journal",
         "execution.connection",
         "execution.interruption",
+        "execution.ray_private",
         "execution.repeat_searcher",
         "execution.slots",
         "execution.tasks",

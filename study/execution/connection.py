@@ -11,10 +11,10 @@ from typing import Any, Final
 import ray
 from ray.exceptions import AuthenticationError, RayError
 
-from cluster.ray_private import log_messages
 from renalnet.errors import ClusterError, ConfigError
 from study.execution.interruption import ends_in_one_line
 from study.execution.own_ray import ask_for_token, short_folder
+from study.execution.ray_private import log_messages
 
 KNOCK_S: Final = 20.0
 """Time that the head of a cluster has to accept a connection."""

@@ -11,10 +11,10 @@ when it drains a node, the run first writes a checkpoint; Ray leaves a few secon
 import math
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import torch
 from ray import tune
@@ -30,6 +30,7 @@ from renalnet.train.run import TrainingRun
 from study.records.results import Results
 from study.search.pruner import BEST, FAILURE, FAULT, HEARD, OBJECTIVE
 
+Done = TypeVar("Done")
 _NO_EPOCH: Final = {"epoch": 0, OBJECTIVE: 0.0, BEST: 0.0, FAILURE: "", "done": False}
 """What Tune and the scheduler read of a result, for one that is not judged: epoch 0 comes before the first one."""
 
@@ -38,7 +39,7 @@ class Trial(tune.Trainable):
     """Trains one epoch per call of `step`, and reports finite numbers under the same keys each time."""
 
     def setup(self, config: dict[str, Any], *, store: Store, results: Results, describe: dict[str, Any]) -> None:
-        """Open the decoded cases, one copy per node.
+        """Open the decoded cases, one copy per node, and start or resume the trial's run.
 
         Args:
             config: configuration of the trial, as a searcher suggests it.
@@ -78,17 +79,10 @@ class Trial(tune.Trainable):
         Where the run cannot write, report the fault of the disk instead. An exception would be a failure of the trial,
         which Tune repeats at once.
         """
-        try:
-            return self._next_report()
-        except OSError as error:
-            fault = storage.disk_fault(error)
-            if not fault:
-                raise
-            where = f"{self._config['name']} on {socket.gethostname()}"
-            return {**_NO_EPOCH, FAULT: f"{where}: what is finished is kept, but the trial cannot go on: {fault}"}
+        report = None if self._fault else self._noting_faults(self._next_report)
+        return report or {**_NO_EPOCH, FAULT: self._fault}
 
     def _next_report(self) -> dict[str, Any]:
-        run = self._opened()
         self._is_stepping = True
         try:
             record = next(self._epochs, None)
@@ -96,13 +90,13 @@ class Trial(tune.Trainable):
             self._is_stepping = False
         if self._is_to_leave:
             self._leave()
-        records = run.records
+        records = self._run.records
         record = record or records[-1]
         # Up to this epoch only: an epoch that is reported late is judged by what was reached then.
         best = best_of(records[: record.epoch])
         reached = best.objective if best else 0.0
         # A finished run may still have epochs to report.
-        is_last = run.is_finished and record is records[-1]
+        is_last = self._run.is_finished and record is records[-1]
         return {**record.to_json(), FAILURE: record.failure, BEST: reached, "done": is_last}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -116,24 +110,32 @@ class Trial(tune.Trainable):
         self._cohort.close()
 
     def _start(self, config: dict[str, Any]) -> None:
-        """Begin with a configuration. Its run is opened by the next step, which can report a fault of the disk."""
         self._config = config
-        self._run: TrainingRun | None = None
-        self._epochs: Iterator[EpochRecord] = iter(())
+        self._fault = ""
+        self._noting_faults(self._open)
 
-    def _opened(self) -> TrainingRun:
-        """Return the run, started or resumed by the first call."""
-        if self._run is None:
-            self._run = TrainingRun(
-                _train_config(self._config),
-                self._cohort,
-                self._results.trial_folder(self._config["name"]),
-                describe=self._describe | ({"fold": str(self._fold)} if self._fold else {}),
-                should_stop=lambda: self._is_to_leave,
-            )
-            unheard = self._run.records[self._config.get(HEARD, 0) :]
-            self._epochs = chain(unheard, self._run)
-        return self._run
+    def _open(self) -> None:
+        self._run = TrainingRun(
+            _train_config(self._config),
+            self._cohort,
+            self._results.trial_folder(self._config["name"]),
+            describe=self._describe | ({"fold": str(self._fold)} if self._fold else {}),
+            should_stop=lambda: self._is_to_leave,
+        )
+        unheard = self._run.records[self._config.get(HEARD, 0) :]
+        self._epochs: Iterator[EpochRecord] = chain(unheard, self._run)
+
+    def _noting_faults(self, act: Callable[[], Done]) -> Done | None:
+        """Return what `act` returns; None where the disk cannot be written, which the next report then states."""
+        try:
+            return act()
+        except OSError as error:
+            fault = storage.disk_fault(error)
+            if not fault:
+                raise
+            where = f"{self._config['name']} on {socket.gethostname()}"
+            self._fault = f"{where}: what is finished is kept, but the trial cannot go on: {fault}"
+            return None
 
     def _on_sigterm(self, _: int, __: FrameType | None) -> None:
         self._is_to_leave = True

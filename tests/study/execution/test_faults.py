@@ -54,6 +54,13 @@ def limit_files(driver: Command) -> None:
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))
 
 
+def limit_driver(driver: Command) -> None:
+    """Let the driver write no file that is larger than its journal is now: it cannot tell Optuna the next epoch."""
+    results = Path(driver.args[driver.args.index("--results") + 1])
+    size = (results / "optuna.journal").stat().st_size
+    resource.prlimit(driver.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
 FAULTS: list[tuple[Callable[[Command], None], int, str]] = [
     (send(signal.SIGTERM), 143, "error: stopped by SIGTERM; what is finished is kept; repeat the command to go on"),
     (send(signal.SIGINT), 130, "error: stopped by SIGINT; what is finished is kept; repeat the command to go on"),
@@ -62,6 +69,12 @@ FAULTS: list[tuple[Callable[[Command], None], int, str]] = [
         2,
         r"error: fcn_ppm-000\d on \S+: what is finished is kept, but the trial cannot go on: \[Errno 27\] File too "
         r"large: '\S+/trials/fcn_ppm-000\d/\S+'; make room, or raise the quota, then repeat the command to go on",
+    ),
+    (
+        limit_driver,
+        2,
+        r"error: \S+/r: what is finished is kept, but the study cannot go on: \[Errno 27\] File too large(: '\S+')?; make "
+        "room, or raise the quota, then repeat the command to go on",
     ),
     (
         kill("raylet"),
