@@ -16,7 +16,8 @@ from support.study_command import ONE_AT_A_TIME, command, outcome
 
 from renalnet.data.store.reader import Store
 
-LOG_LINE = re.compile(r"\d\d:\d\d:\d\d ")
+LOG_LINE = re.compile(r"\d\d:\d\d:\d\d |\[\*\*\* LOG ERROR #")
+"""Lines of the study's own log, and of Ray's log, to which the limit of `limit_driver` applies, too."""
 
 
 def epochs_of(results: Path) -> int:
@@ -73,8 +74,8 @@ FAULTS: list[tuple[Callable[[Command], None], int, str]] = [
     (
         limit_driver,
         2,
-        r"error: \S+/r: what is finished is kept, but the study cannot go on: \[Errno 27\] File too large(: '\S+')?; make "
-        "room, or raise the quota, then repeat the command to go on",
+        r"error: \S+/r: what is finished is kept, but the study cannot go on: \[Errno 27\] File too large(: '\S+')?; "
+        "make room, or raise the quota, then repeat the command to go on",
     ),
     (
         kill("raylet"),
