@@ -46,6 +46,19 @@ class LostError(RenalnetError, RuntimeError):
     """
 
 
+class DiskError(RenalnetError, RuntimeError):
+    """A disk that cannot be written for now: full, read-only or failing. Later, the same command goes on."""
+
+
+class StoppedError(RenalnetError, RuntimeError):
+    """The end of a command that a signal asked to stop. Command lines exit with 128 plus the signal's number."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        """State what stopped the command and what the user may do; `signal_number` is the number of the signal."""
+        super().__init__(message)
+        self.signal_number = signal_number
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a hint that names the known word nearest to `name`, or lists the known words if none is similar."""
     options = sorted(known)

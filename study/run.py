@@ -59,10 +59,9 @@ def study(
         return
     from study.report import print_report, write_report
 
-    with Lease(folder.lease_path) as lease:
+    with storage_may_fail(folder), Lease(folder.lease_path) as lease:
         run_study(settings, folder, store_path, lease.check)
-        with storage_may_fail(folder):
-            report = write_report(folder)
+        report = write_report(folder)
     print_report(report, Console())
 
 

@@ -82,6 +82,8 @@ MAY_IMPORT_RAY = {"cluster.submit", "cluster.ray_private"} | {
         "final.post_processing",
         "integrity.rebuilt_journal",
         "execution.connection",
+        "execution.interruption",
+        "execution.ray_private",
         "execution.repeat_searcher",
         "execution.slots",
         "execution.tasks",

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ADAPTERS = {"study/search/ray_private.py", "study/search/optuna_private.py", "cluster/ray_private.py"}
+ADAPTERS = {"study/search/ray_private.py", "study/search/optuna_private.py", "cluster/ray_private.py"} | {
+    "study/execution/ray_private.py"
+}
 """Modules that need more of Ray and Optuna than these publish; a test beside each names the attributes."""
 DOCUMENTED = {"_replace", "_asdict", "_exit", "_typeshed", "_foreach_copy_"}
 """Names that Python or PyTorch documents in spite of the underscore."""

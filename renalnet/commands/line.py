@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Final, NoReturn
@@ -14,7 +14,7 @@ from typing import Final, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from renalnet.errors import LostError, RenalnetError
+from renalnet.errors import LostError, RenalnetError, StoppedError
 from renalnet.runtime import log
 from renalnet.runtime.storage import FULL
 
@@ -39,6 +39,8 @@ def run(app: typer.Typer) -> NoReturn:
         sys.exit(app(standalone_mode=False) or 0)  # in standalone mode, typer prints its own errors on several lines
     except LostError as error:  # before RenalnetError, of which it is a subclass
         fail(str(error), LOST_RESOURCE)
+    except StoppedError as error:
+        fail(str(error), 128 + error.signal_number)
     except RenalnetError as error:
         fail(str(error))
     except OSError as error:
@@ -66,6 +68,18 @@ def fail(message: str, code: int = USER_ERROR) -> NoReturn:
     """Print `error: message` as one line and exit."""
     sys.stderr.write(f"error: {' '.join(message.split())}\n")
     sys.exit(code)
+
+
+def fail_at_once(message: str, code: int = USER_ERROR) -> NoReturn:
+    """Print as `fail` does and end the process from any thread, where the main thread cannot be reached.
+
+    Nothing is tidied up. Files are whole at any time, and the lease of a process that has ended is taken over.
+    """
+    with suppress(SystemExit):
+        fail(message, code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 @dataclass

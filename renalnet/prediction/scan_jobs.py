@@ -23,7 +23,6 @@ from renalnet.prediction.formats import formats_of, write_formats
 from renalnet.prediction.outcome import Prediction, with_notes
 from renalnet.prediction.predictor import Predictor, load_predictor, predict_image
 from renalnet.runtime import storage
-from renalnet.runtime.workers import DIED
 
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
@@ -164,9 +163,9 @@ def read_scan(job: ScanJob) -> Read:
     return _reported(job, partial(load_scan, job.scan, series=job.series, phase=job.phase))
 
 
-def lost_scan(job: ScanJob) -> ScanReport:
-    """Return the report of a scan whose process died."""
-    return ScanReport(failure=f"{job.scan}: {DIED}")
+def lost_scan(job: ScanJob, reason: str) -> ScanReport:
+    """Return the report of a scan whose process died for a reason."""
+    return ScanReport(failure=f"{job.scan}: {reason}")
 
 
 def predict_scan(job: ScanJob, read: Read | None = None) -> ScanReport:

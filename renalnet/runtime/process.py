@@ -8,6 +8,7 @@ from typing import Final
 _ENDED: Final = ("Z", "X", "x")
 """States of a process that has ended, whether or not its parent has asked for its exit code (proc(5))."""
 _STATE: Final = 0
+_PARENT: Final = 1
 _START: Final = 19
 """Places in `/proc/PID/stat`, counted from the state, which follows the name in parentheses (proc(5))."""
 
@@ -25,7 +26,7 @@ def start_of(pid: int) -> str:
     The text has the boot of the machine and the time since then, so no other process of the same id has the same one.
     """
     with suppress(OSError, IndexError):
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        fields = _fields(pid)
         if fields[_STATE] not in _ENDED:
             boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
             return f"{boot}/{fields[_START]}"
@@ -50,3 +51,20 @@ def is_alive(pid: int, started: str | None) -> bool:
     except PermissionError:  # it is another user's process
         return True
     return not Path("/proc/self/stat").exists() or start_of(pid) != ""
+
+
+def descendants(pid: int) -> set[int]:
+    """Return the processes that a process has started, directly or not; empty where the system does not tell."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, IndexError):  # it has ended meanwhile
+            parents[int(path.name)] = int(_fields(int(path.name))[_PARENT])
+    found: set[int] = set()
+    while new := {child for child, parent in parents.items() if parent in {pid, *found}} - found:
+        found |= new
+    return found
+
+
+def _fields(pid: int) -> list[str]:
+    """Return what `/proc/PID/stat` says after the name, which may hold spaces and parentheses itself."""
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()

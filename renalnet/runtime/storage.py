@@ -30,6 +30,19 @@ FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MAX_ARRAY_BYTES: Final = 1 << 36
 """Largest arrays that a file may unpack to: 64 GiB, several times those of the largest ROI."""
 
+_REMEDIES: Final = {
+    **dict.fromkeys(FULL, "make room, or raise the quota"),
+    errno.EROFS: "mount it for writing",
+    errno.EIO: "check or replace the disk",
+}
+"""By error number of a disk that cannot be written for now, what the user may do."""
+
+
+def disk_fault(error: OSError) -> str:
+    """Return what is wrong with a disk that cannot be written for now, and the remedy; empty for other errors."""
+    remedy = _REMEDIES.get(error.errno or 0)
+    return f"{error}; {remedy}, then repeat the command to go on" if remedy else ""
+
 
 @contextmanager
 def reading(where: object) -> Iterator[None]:
@@ -197,11 +210,15 @@ def temporary_name(path: Path) -> Path:
 
 
 def write_through(path: Path, content: bytes) -> None:
-    """Write a local file and flush it to the disk."""
-    with path.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())  # a power loss after the rename could otherwise leave an empty file
+    """Write a local file and flush it to the disk. An OSError names the file."""
+    try:
+        with path.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())  # a power loss after the rename could otherwise leave an empty file
+    except OSError as error:
+        error.filename = error.filename or str(path)  # Python names it only if the file cannot be opened
+        raise
 
 
 def read_json(path: str | Path, *, max_bytes: int | None = None) -> Any:

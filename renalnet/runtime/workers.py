@@ -17,7 +17,7 @@ from renalnet.errors import InputError
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 DIED: Final = "the process that read it died, because the file is damaged or memory ran out; replace or remove the file"
-"""Error message of a job whose process died."""
+"""Reason why a job has no result, where its process died."""
 
 
 class JobPool(Protocol):
@@ -27,14 +27,15 @@ class JobPool(Protocol):
         self,
         function: Callable[[Job], Result],
         jobs: Iterable[Job],
-        died: Callable[[Job], Result] | None = None,
+        died: Callable[[Job, str], Result] | None = None,
     ) -> Iterator[Result]:
         """Yield the results in the order of the jobs. Only a few results wait to be taken.
 
         Args:
             function: a function of a module, which other processes can import.
             jobs: picklable values, each taken when it is needed.
-            died: makes the result of a job whose process died. Without it, such a job raises.
+            died: makes the result of a job whose process died, from the job and the reason. Without it, such a job
+                raises.
 
         Raises:
             InputError: the process of a job died, and `died` is not given. The message names the job.
@@ -63,7 +64,7 @@ class Workers:
         self,
         function: Callable[[Job], Result],
         jobs: Iterable[Job],
-        died: Callable[[Job], Result] | None = None,
+        died: Callable[[Job, str], Result] | None = None,
     ) -> Iterator[Result]:
         """See `JobPool.map`."""
         pending: deque[tuple[Job, Future[Result]]] = deque()
@@ -78,7 +79,7 @@ class Workers:
         self,
         function: Callable[[Job], Result],
         pending: deque[tuple[Job, Future[Result]]],
-        died: Callable[[Job], Result] | None,
+        died: Callable[[Job, str], Result] | None,
     ) -> Result:
         job, future = pending.popleft()
         try:
@@ -92,7 +93,7 @@ class Workers:
         pending.extend(again)
         return result
 
-    def _alone(self, function: Callable[[Job], Result], job: Job, died: Callable[[Job], Result] | None) -> Result:
+    def _alone(self, function: Callable[[Job], Result], job: Job, died: Callable[[Job, str], Result] | None) -> Result:
         """Run a job again in a process of its own.
 
         When a process dies, all running jobs fail. Only the one that fails again here caused it.
@@ -102,7 +103,7 @@ class Workers:
                 return pool.submit(function, job).result()
             except BrokenProcessPool as error:
                 if died:
-                    return died(job)
+                    return died(job, DIED)
                 raise InputError(f"{job}: {DIED}") from error
 
     def _submit(self, function: Callable[[Job], Result], job: Job) -> Future[Result]:

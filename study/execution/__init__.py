@@ -2,7 +2,8 @@
 
 import sys
 
-from study.execution.own_ray import ask_for_token
+from study.execution.own_ray import ask_for_token, bound_memory_losses
 
 if "ray" not in sys.modules:  # an imported Ray has read its variables
     ask_for_token()
+    bound_memory_losses()

@@ -12,7 +12,9 @@ import ray
 from ray.exceptions import AuthenticationError, RayError
 
 from renalnet.errors import ClusterError, ConfigError
+from study.execution.interruption import ends_in_one_line
 from study.execution.own_ray import ask_for_token, short_folder
+from study.execution.ray_private import log_messages
 
 KNOCK_S: Final = 20.0
 """Time that the head of a cluster has to accept a connection."""
@@ -58,15 +60,20 @@ def connected() -> Iterator[str]:
     Yields the address of Ray's dashboard, such as `http://127.0.0.1:8265`; empty if there is none.
 
     Raises:
-        ClusterError: there is no cluster at RAY_ADDRESS, it refuses the token, or no Ray could be started.
+        ClusterError: there is no cluster at RAY_ADDRESS, it refuses the token, no Ray could be started, or the cluster
+            was lost during the block.
+        StoppedError: SIGTERM or Ctrl-C arrived during the block.
     """
-    address = os.environ.get("RAY_ADDRESS")
+    address = os.environ.get("RAY_ADDRESS", "")
     with nullcontext() if address else short_folder() as folder:
         context = _join(address) if address else _start(folder)
+        log_messages()
         try:
-            yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
+            with ends_in_one_line(address):
+                yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
         finally:
-            ray.shutdown()
+            # Waited for, because a trial that is still running could write into a folder that another driver holds.
+            ray.shutdown(wait_for_processes=True)
 
 
 def _start(folder: str | None) -> Any:

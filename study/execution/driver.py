@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from renalnet.config import MAIN_NETWORK, InferenceConfig, NetName
 from renalnet.data.store.reader import Store
-from renalnet.errors import LostError
+from renalnet.errors import DiskError, LostError
 from renalnet.inference.quality_file import LearnedQuality, write_quality
 from renalnet.localiser.bundle_files import write_finder_files
 from renalnet.nets.bundle import copy_models, read_config
@@ -63,7 +63,7 @@ def forecast_study(config: StudyConfig, store_path: str | None) -> Iterator[str]
 
 
 def run_study(config: StudyConfig, results: Results, store_path: str | None, check: Callable[[], None]) -> None:
-    """Run a study up to its report; a study that was interrupted goes on.
+    """Run a study up to its report, within `storage_may_fail`; a study that was interrupted goes on.
 
     Args:
         config: the whole study.
@@ -73,7 +73,6 @@ def run_study(config: StudyConfig, results: Results, store_path: str | None, che
 
     Raises:
         ResultsError: the folder holds another study, or no trial of 3D_FCN_PPM has a trained network.
-        LostError: the object store with the results failed.
     """
     # Before Ray: a folder that holds another study, or another store, is refused without waiting for a cluster.
     mend_manifest(results)
@@ -82,18 +81,25 @@ def run_study(config: StudyConfig, results: Results, store_path: str | None, che
     mend_study(results)
     manifest = StudyManifest(results, config, store_path)
     store = given_store(manifest, store_path) if store_path else embedded_store(manifest, config, results)
-    with connected() as dashboard, storage_may_fail(results):
+    with connected() as dashboard:
         manifest.update(ray_dashboard=dashboard)
         _Stages(config, results, store, find_slots(config.resources), manifest, check).run()
 
 
 @contextmanager
 def storage_may_fail(results: Results) -> Iterator[None]:
-    """Within the block, raise LostError where an object store stops answering."""
+    """Within the block, turn errors of the storage into those of this project.
+
+    Raises:
+        LostError: an object store stopped answering.
+        DiskError: a disk is full, read-only or failing.
+    """
     try:
         yield
     except OSError as error:
-        # Errors of the local system have a number, which the command line translates.
+        if fault := storage.disk_fault(error):
+            raise DiskError(f"{results}: what is finished is kept, but the study cannot go on: {fault}") from error
+        # Other errors of the local system have a number, too, and the command line translates them.
         if error.errno is not None or not storage.is_remote(results.folder):
             raise
         raise LostError(
@@ -140,7 +146,7 @@ class _Stages:
             scheduler = NetworkScheduler(self.config, self.results, searcher.heard(), searcher.on_prune)
             fit(searcher, scheduler, self.config, self.results, self.store, self.slots, self.check)
             if searcher.num_left:
-                # After Ctrl-C, Tune returns as if all trials were done. The test cases must not be read then.
+                # After SIGUSR1, Tune returns as if all trials were done. The test cases must not be read then.
                 raise KeyboardInterrupt
 
     def _final(self) -> Outcome:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+MEMORY_LOSSES: Final = 2
+"""Number of times that Ray repeats a task whose process it ended because the memory of the node ran out."""
 _TOKEN: Final = secrets.token_hex(32)
 _MAX_FOLDER_LENGTH: Final = 40
 """Characters of the longest folder in which Ray can make its sockets. The name of a socket has 107 bytes at most, and
@@ -29,6 +31,15 @@ def ask_for_token() -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     if os.environ["RAY_AUTH_MODE"] == "token":
         os.environ.setdefault("RAY_AUTH_TOKEN", _TOKEN)
+
+
+def bound_memory_losses() -> None:
+    """Make Ray give up a task for which the memory of a node does not suffice.
+
+    By default, Ray 2.60 repeats it for ever: `max_retries` of a task does not count these losses.
+    """
+    # The process that submits tasks counts. Each process of Ray reads these variables when it starts.
+    os.environ.setdefault("RAY_task_oom_retries", str(MEMORY_LOSSES))
 
 
 @contextmanager

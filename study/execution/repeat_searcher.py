@@ -16,7 +16,7 @@ from study.finalists.repeats import left_of, list_repeats
 from study.records.ledger import Ledger
 from study.records.results import Results
 from study.records.trials import State, Tables, TrialRecord, read_epochs, write_record
-from study.search.outcome import SecondStarts, outcome
+from study.search.outcome import SecondStarts, leaves_tune, outcome, refuse_fault
 from study.search.pruner import OBJECTIVE
 
 _CUT_SHORT: Final[tuple[State, str]] = ("failed", "ended before its last epoch, though nobody prunes a repeat")
@@ -49,6 +49,7 @@ class RepeatSearch(Searcher):
         """Number of runs that have not ended."""
         return len(self._waiting) + len(self._running)
 
+    @leaves_tune
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next run's configuration.
 
@@ -64,9 +65,11 @@ class RepeatSearch(Searcher):
         fold = {"fold": record.fold, "num_folds": record.num_folds}
         return {"name": record.name, "network": record.network, "train": record.train, **fold}
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Do nothing: the run's own log says what it reached."""
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:  # noqa: ARG002
+        """Report nothing: the run's own log says what it reached."""
+        refuse_fault(result)
 
+    @leaves_tune
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Write into the run's record how it ended."""
         record = self._running.pop(trial_id)
@@ -116,5 +119,5 @@ def run_repeats(config: StudyConfig, results: Results, store: Store, slots: Slot
     _log.info("%d of %d repeats of the finalists to run", searcher.num_left, len(planned))
     fit(searcher, FIFOScheduler(), config, results, store, slots, check)
     if searcher.num_left:
-        # After Ctrl-C, Tune returns as if all runs were done. The test cases must not be read then.
+        # After SIGUSR1, Tune returns as if all runs were done. The test cases must not be read then.
         raise KeyboardInterrupt

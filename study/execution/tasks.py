@@ -1,18 +1,20 @@
 """Work that runs as Ray tasks, one per case: preparation, prediction, measurements of a forecast, the final stage."""
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
 from renalnet.config import StitchConfig
 from renalnet.errors import InputError, LostError, RenalnetError
 from renalnet.runtime.machine import keep_memory
 from renalnet.runtime.workers import DIED, Job, Result
 from study.config.sections import Slots
+from study.execution.own_ray import MEMORY_LOSSES
 from study.execution.slots import processor_slots
 from study.final.case_jobs import CompactVote, FinalCase, cast_vote
 
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 NODE_LOSSES: Final = 2
 """Number of times that Ray repeats a task whose node or process is lost."""
+_NODE_MEMORY: Final = re.compile(r" was (\S+)GB used / (\S+)GB limit")
+_TASK_MEMORY: Final = re.compile(r"actual memory used=(\S+)GB")
+"""The memory of the node and of each process that Ray ended, in the message of its error, which has no fields."""
 _AHEAD: Final = 2
 """Tasks per slot that are submitted before the first result is read. More would hold results in memory."""
 
@@ -32,14 +37,15 @@ class RayPool:
         self,
         slots: Slots,
         start: Callable[[], None] | None = None,
-        lost: Callable[[Any], RenalnetError] | None = None,
+        lost: Callable[[Any, str], RenalnetError] | None = None,
     ) -> None:
         """Start no task yet.
 
         Args:
             slots: processors and GPUs of a job, and how many jobs run at once.
             start: called in the task's process before each job.
-            lost: returns the error for a job whose processes died; by default the error blames the job's file.
+            lost: returns the error for a job whose processes died, from the job and the reason; by default, the error
+                is one of the job's file.
         """
         self._slots = slots
         self._start = start
@@ -50,7 +56,7 @@ class RayPool:
         self,
         function: Callable[[Job], Result],
         jobs: Iterable[Job],
-        died: Callable[[Job], Result] | None = None,
+        died: Callable[[Job, str], Result] | None = None,
     ) -> Iterator[Result]:
         """Yield the result of each job in order, as `JobPool.map` does."""
         return self.gather(((job, self.submit(function, job)) for job in jobs), died)
@@ -59,12 +65,15 @@ class RayPool:
         """Start a task and return its future; arguments may be futures of other tasks."""
         return self._task.remote(function, self._start, *arguments)
 
-    def gather(self, tasks: Iterable[tuple[Job, Any]], died: Callable[[Job], Result] | None = None) -> Iterator[Result]:
+    def gather(
+        self, tasks: Iterable[tuple[Job, Any]], died: Callable[[Job, str], Result] | None = None
+    ) -> Iterator[Result]:
         """Yield the results of tasks in order, and submit few tasks ahead.
 
         Args:
             tasks: pairs of job and future; the next pair is drawn when its task should be submitted.
-            died: returns the result of a job whose processes died; by default the pool's `lost` is raised.
+            died: returns the result of a job whose processes died, from the job and the reason; by default, the
+                pool's `lost` is raised.
         """
         pending: deque[tuple[Job, Any]] = deque()
         for task in tasks:
@@ -74,8 +83,8 @@ class RayPool:
         while pending:
             yield _result(*pending.popleft(), died or self._raise_lost)
 
-    def _raise_lost(self, job: Any) -> NoReturn:
-        raise self._lost(job)
+    def _raise_lost(self, job: Any, reason: str) -> NoReturn:
+        raise self._lost(job, reason)
 
 
 @ray.remote
@@ -86,7 +95,7 @@ def _apply(function: Callable[..., Result], start: Callable[[], None] | None, *a
     return function(*arguments)
 
 
-def _result(job: Job, task: Any, died: Callable[[Job], Result]) -> Result:
+def _result(job: Job, task: Any, died: Callable[[Job, str], Result]) -> Result:
     try:
         value: Result = ray.get(task)
     # This branch comes first, because RayTaskError is a RayError too.
@@ -95,26 +104,47 @@ def _result(job: Job, task: Any, died: Callable[[Job], Result]) -> Result:
         if isinstance(error.cause, RenalnetError | OSError):
             raise error.cause from None
         if isinstance(error.cause, RayError):  # the task whose result this one needs is lost
-            return died(job)
+            return died(job, _reason(error.cause))
         raise
-    except RayError:  # the process, the node or the result of the task is lost
-        return died(job)
+    except RayError as error:  # the process, the node or the result of the task is lost
+        return died(job, _reason(error))
     return value
 
 
-def _damaged(job: Any) -> InputError:
-    return InputError(f"{job}: {DIED}")
+def _reason(error: RayError) -> str:
+    """Return why a task has no result."""
+    if not isinstance(error, OutOfMemoryError):
+        return DIED
+    return (
+        f"its process was ended {MEMORY_LOSSES + 1} times, because its node ran out of memory{_memory(str(error))}; "
+        "run fewer tasks at a time or use nodes with more memory, then repeat the command"
+    )
 
 
-def _lost_work(what: object) -> LostError:
+def _memory(message: str) -> str:
+    """Return the memory in Ray's message in parentheses; empty where the message states none."""
+    node = _NODE_MEMORY.search(message)
+    ended = _TASK_MEMORY.findall(message)
+    # Of several processes that were ended together, the message does not tell which one ran this task.
+    own = [f"{ended[0]} GB by this task"] if len(ended) == 1 else []
+    return f" ({', '.join([f'{node[1]} of {node[2]} GB in use', *own])})" if node else ""
+
+
+def _damaged(job: Any, reason: str) -> InputError:
+    return InputError(f"{job}: {reason}")
+
+
+def _lost_work(what: object, reason: str) -> LostError:
+    if reason != DIED:
+        return LostError(f"{what}: {reason}")
     return LostError(
         f"{what}: lost with its process or node, {NODE_LOSSES + 1} times at most; check the nodes and their memory, "
         "then repeat the command"
     )
 
 
-def _lost_measure(job: "MeasureJob") -> LostError:
-    return _lost_work(f"measuring {', '.join(job.widths)}")
+def _lost_measure(job: "MeasureJob", reason: str) -> LostError:
+    return _lost_work(f"measuring {', '.join(job.widths)}", reason)
 
 
 def measure_on_slot(job: "MeasureJob", slots: Slots) -> "Measured":

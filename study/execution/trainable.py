@@ -10,10 +10,11 @@ when it drains a node, the run first writes a checkpoint; Ray leaves a few secon
 
 import math
 import signal
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from itertools import chain
 from types import FrameType
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import torch
 from ray import tune
@@ -22,12 +23,16 @@ from renalnet.config import TrainConfig, parse
 from renalnet.data.batches.cohort import load_cohort
 from renalnet.data.batches.folds import Fold
 from renalnet.data.store.reader import Store
-from renalnet.runtime import log
+from renalnet.runtime import log, storage
 from renalnet.runtime.machine import keep_memory
 from renalnet.train.epochs import EpochRecord, best_of
 from renalnet.train.run import TrainingRun
 from study.records.results import Results
-from study.search.pruner import BEST, FAILURE, HEARD
+from study.search.pruner import BEST, FAILURE, FAULT, HEARD, OBJECTIVE
+
+Done = TypeVar("Done")
+_NO_EPOCH: Final = {"epoch": 0, OBJECTIVE: 0.0, BEST: 0.0, FAILURE: "", "done": False}
+"""What Tune and the scheduler read of a result, for one that is not judged: epoch 0 comes before the first one."""
 
 
 class Trial(tune.Trainable):
@@ -69,10 +74,20 @@ class Trial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Report the next epoch, trained now or before; a run without a next epoch reports its last one again."""
+        """Report the next epoch, trained now or before; a run without a next epoch reports its last one again.
+
+        Where the run cannot write, report the fault of the disk instead. An exception would be a failure of the trial,
+        which Tune repeats at once.
+        """
+        report = None if self._fault else self._noting_faults(self._next_report)
+        return report or {**_NO_EPOCH, FAULT: self._fault}
+
+    def _next_report(self) -> dict[str, Any]:
         self._is_stepping = True
-        record = next(self._epochs, None)
-        self._is_stepping = False
+        try:
+            record = next(self._epochs, None)
+        finally:
+            self._is_stepping = False
         if self._is_to_leave:
             self._leave()
         records = self._run.records
@@ -95,15 +110,32 @@ class Trial(tune.Trainable):
         self._cohort.close()
 
     def _start(self, config: dict[str, Any]) -> None:
+        self._config = config
+        self._fault = ""
+        self._noting_faults(self._open)
+
+    def _open(self) -> None:
         self._run = TrainingRun(
-            _train_config(config),
+            _train_config(self._config),
             self._cohort,
-            self._results.trial_folder(config["name"]),
+            self._results.trial_folder(self._config["name"]),
             describe=self._describe | ({"fold": str(self._fold)} if self._fold else {}),
             should_stop=lambda: self._is_to_leave,
         )
-        unheard = self._run.records[config.get(HEARD, 0) :]
+        unheard = self._run.records[self._config.get(HEARD, 0) :]
         self._epochs: Iterator[EpochRecord] = chain(unheard, self._run)
+
+    def _noting_faults(self, act: Callable[[], Done]) -> Done | None:
+        """Return what `act` returns; None where the disk cannot be written, which the next report then states."""
+        try:
+            return act()
+        except OSError as error:
+            fault = storage.disk_fault(error)
+            if not fault:
+                raise
+            where = f"{self._config['name']} on {socket.gethostname()}"
+            self._fault = f"{where}: what is finished is kept, but the trial cannot go on: {fault}"
+            return None
 
     def _on_sigterm(self, _: int, __: FrameType | None) -> None:
         self._is_to_leave = True

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ray import tune
+from ray.tune import TuneError
+from ray.tune.logger import TBXLoggerCallback
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
@@ -18,6 +20,7 @@ from study.config.sections import Slots, StudyConfig
 from study.execution.trainable import Trial
 from study.progress.progress import StudyFollower, progress_line
 from study.records.results import Results
+from study.search.outcome import LeaveTune
 from study.search.ray_private import CONTROLLER_LOGGER
 
 LINE_EVERY_S: Final = 60.0
@@ -47,6 +50,8 @@ def fit(
 
     Raises:
         ConfigError: the cases do not fit into memory.
+        DiskError: a trial cannot write; it goes on when it is run again.
+        OSError: the searcher cannot write.
     """
     describe = {"roi": store.manifest.config.model_dump(mode="json"), "data": store.fingerprint}
     load_cohort(store, config.train.loader).close()  # cases that do not fit are refused once, not by every trial
@@ -63,14 +68,22 @@ def run_trials(
     slots: Slots,
     check: Callable[[], None],
 ) -> None:
-    """Run any trainable at each point that the searcher suggests; see `fit` for the other arguments."""
+    """Run any trainable at each point that the searcher suggests; see `fit` for the other arguments.
+
+    Raises:
+        DiskError: a trial cannot write.
+        OSError: the searcher cannot write.
+    """
     max_failures = config.resources.max_failures
     # Tune's new output prints tables that cut off the trials; the searcher logs the end of each trial.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     # TensorBoard's files reach the results folder with Tune's snapshots only.
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "60")
+    # Tune would end the run as if it were done, and advise `Tuner.restore`.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     # Never `Tuner.restore`: the journal and the records say what is left, and Tune's own snapshots are older.
-    tune.Tuner(
+    board = _Board()
+    tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": slots.cpus, "gpu": slots.gpus}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
@@ -87,10 +100,47 @@ def run_trials(
             failure_config=tune.FailureConfig(max_failures=max_failures),
             # A run writes its own checkpoints.
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-            callbacks=[_Losses(max_failures), _Live(StudyFollower(config, results, slots), check)],
+            callbacks=[board, _Losses(max_failures), _Live(StudyFollower(config, results, slots), check)],
             verbose=0,
         ),
-    ).fit()
+    )
+    try:
+        tuner.fit()
+    except LeaveTune as left:
+        raise left.error from left
+    except TuneError as error:
+        # What Tune itself could not write stands in the text only, and in the context.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
+    finally:
+        board.close()
+
+
+class _Board(TBXLoggerCallback):
+    """Writes TensorBoard's files, as Tune does by default, and closes them also where the run is left early.
+
+    The threads of open files print their end when the process ends.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._open: dict[str, Any] = {}
+
+    def log_trial_start(self, trial: Any) -> None:
+        """Open the file of a trial."""
+        self._open[trial.trial_id] = trial
+        super().log_trial_start(trial)
+
+    def log_trial_end(self, trial: Any, failed: bool = False) -> None:
+        """Close the file of a trial."""
+        super().log_trial_end(trial, failed)
+        self._open.pop(trial.trial_id, None)
+
+    def close(self) -> None:
+        """Close the files of all trials."""
+        for trial in list(self._open.values()):
+            self.log_trial_end(trial)
 
 
 class _Losses(tune.Callback):

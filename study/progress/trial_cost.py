@@ -222,7 +222,7 @@ class _InThisProcess:
         self,
         function: Callable[[Job], Result],
         jobs: Iterable[Job],
-        died: Callable[[Job], Result] | None = None,  # noqa: ARG002
+        died: Callable[[Job, str], Result] | None = None,  # noqa: ARG002
     ) -> Iterator[Result]:
         """Apply the function to each job, in order."""
         return map(function, jobs)

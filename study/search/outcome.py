@@ -1,13 +1,51 @@
-"""How a trial ended, as its files show."""
+"""How a trial ended, as its files show, and what ends all trials."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
+from renalnet.errors import DiskError
 from renalnet.runtime.log import get_logger
 from renalnet.train.epochs import EpochRecord
 from study.records.results import Results
 from study.records.trials import State, TrialRecord
+from study.search.pruner import FAULT
 
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 _log = get_logger(__name__)
+
+
+class LeaveTune(BaseException):
+    """Ends a run of Ray Tune with an error. It is no Exception, because Tune takes those for failures of a trial."""
+
+    def __init__(self, error: Exception) -> None:
+        """Carry the error that the caller of Tune raises."""
+        super().__init__(str(error))
+        self.error = error
+
+
+def leaves_tune(method: Callable[Given, Result]) -> Callable[Given, Result]:
+    """Make a method that Ray Tune calls end the run where a file cannot be written."""
+
+    @wraps(method)
+    def call(*arguments: Given.args, **keywords: Given.kwargs) -> Result:
+        try:
+            return method(*arguments, **keywords)
+        except OSError as error:
+            raise LeaveTune(error) from error
+
+    return call
+
+
+def refuse_fault(result: Mapping[str, Any]) -> None:
+    """End the run of Ray Tune if a trial reports that it cannot write: the trial goes on when the command is repeated.
+
+    Raises:
+        LeaveTune: with a DiskError.
+    """
+    if fault := result.get(FAULT):
+        raise LeaveTune(DiskError(fault))
 
 
 class SecondStarts:

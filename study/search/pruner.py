@@ -19,6 +19,8 @@ BEST: Final = "best_objective"
 """Key of a result: the highest objective after any epoch so far."""
 FAILURE: Final = "failure"
 """Key of a result: why the epoch failed; empty if it did not."""
+FAULT: Final = "fault"
+"""Key of a result: what is wrong with the disk to which a trial writes. Only results without an epoch have it."""
 HEARD: Final = "heard"
 """Key of a trial's configuration: the number of its epochs that were reported before its driver was lost."""
 

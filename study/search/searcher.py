@@ -29,7 +29,7 @@ from study.records.trials import Tables, TrialRecord, find_record, read_curves, 
 from study.search.extension import open_study
 from study.search.journal import StudyJournal
 from study.search.optuna_private import resumed_trial
-from study.search.outcome import SecondStarts, outcome
+from study.search.outcome import SecondStarts, leaves_tune, outcome, refuse_fault
 from study.search.pruner import HEARD, OBJECTIVE, make_pruner
 from study.search.sampler import draw, make_sampler
 from study.search.trial_counts import count_trials
@@ -92,6 +92,7 @@ class NetworkSearch(Searcher):
         """Number of trials that have not ended."""
         return self.num_planned - self._num_ended()
 
+    @leaves_tune
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the configuration of the next trial.
 
@@ -116,16 +117,20 @@ class NetworkSearch(Searcher):
             for network, number in self._unfinished
         }
 
+    @leaves_tune
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Report an epoch's objective to Optuna as an intermediate value."""
+        refuse_fault(result)
         trial, _ = self._running[trial_id]
         self._report(trial, {result["epoch"]: result[OBJECTIVE]})
 
+    @leaves_tune
     def on_prune(self, name: str, epoch: int) -> None:
         """Write into a trial's record that it is pruned, before Ray ends it."""
         record = next(record for _, record in self._running.values() if record.name == name)
         write_record(self._results, record.ended("pruned", self._pruner.reason(epoch)))
 
+    @leaves_tune
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Write into a trial's record how it ended, then tell Optuna. The trial's own log says what it reached."""
         trial, record = self._running.pop(trial_id)

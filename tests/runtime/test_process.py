@@ -1,6 +1,7 @@
 """Processes are told from later ones that have the same id."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -44,3 +45,16 @@ def test_a_name_with_parentheses_and_spaces(tmp_path_factory: pytest.TempPathFac
     with subprocess.Popen([program, "-c", "input()"], stdin=subprocess.PIPE) as child:
         assert process.is_alive(child.pid, process.start_of(child.pid))
         child.kill()
+
+
+def test_descendants_are_children_and_theirs() -> None:
+    script = "import subprocess; subprocess.Popen(['sleep', '60']); print('ready', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdin and child.stdout and child.stdout.readline() == "ready\n"
+        (sleeper,) = process.descendants(child.pid)
+        assert {child.pid, sleeper} <= process.descendants(os.getpid())
+        assert process.descendants(sleeper) == set()
+        os.kill(sleeper, signal.SIGKILL)
+        child.stdin.close()

@@ -1,5 +1,9 @@
 """Files on local paths, URIs and an object store."""
 
+import errno
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -68,3 +72,22 @@ def test_two_holders_of_a_lease_on_an_object_store(s3_uri: str) -> None:
     with Lease(path), pytest.raises(BusyError, match="is writing here"), Lease(path):
         pass
     assert not storage.exists(path)
+
+
+def test_a_disk_that_cannot_be_written_is_named_with_its_remedy(tmp_path: Path) -> None:
+    """The limit of the kernel on the size of files stands for a full disk; it binds other processes only."""
+    script = (
+        "import resource, sys\nfrom renalnet.runtime import storage\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))\n"
+        "storage.write_bytes(sys.argv[1], b'x' * 1024)\n"
+        "try:\n    storage.write_bytes(sys.argv[1], b'y' * 1025)\n"
+        "except OSError as error:\n    print(storage.disk_fault(error))"
+    )
+    target = tmp_path / "file"
+    done = subprocess.run([sys.executable, "-c", script, str(target)], capture_output=True, text=True, check=True)
+    fault = (
+        r"\[Errno 27\] File too large: '\S+/\.file\.[0-9a-f]{8}\.tmp'; make room, or raise the quota, then repeat .*\n"
+    )
+    assert re.fullmatch(fault, done.stdout), done.stdout
+    assert target.read_bytes() == b"x" * 1024 and list(tmp_path.iterdir()) == [target]
+    assert storage.disk_fault(PermissionError(errno.EACCES, "denied")) == ""

@@ -44,7 +44,7 @@ def test_jobs_are_taken_as_they_are_needed() -> None:
 @pytest.mark.parametrize("count", [1, 2])
 def test_only_the_job_that_kills_its_process_is_lost(count: int) -> None:
     with Workers(count) as pool:
-        assert list(pool.map(crash_on_three, range(8), died=lambda job: -job)) == [0, 1, 2, -3, 4, 5, 6, 7]
+        assert list(pool.map(crash_on_three, range(8), died=lambda job, reason: -job)) == [0, 1, 2, -3, 4, 5, 6, 7]
         assert list(pool.map(double, [1])) == [2]
 
 

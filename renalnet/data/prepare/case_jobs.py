@@ -26,7 +26,6 @@ from renalnet.data.store.index import Origin
 from renalnet.data.store.reader import Roi
 from renalnet.errors import InputError, RenalnetError
 from renalnet.localiser.finder import KidneyFinder
-from renalnet.runtime.workers import DIED
 from renalnet.types import Split
 
 # Stores keep these two notes, and summaries count them, so their wording must not change.
@@ -69,9 +68,9 @@ def inspect_case(job: InspectJob) -> Inspection:
     return Inspection(job.scan.case, stamp, facts, tuple(findings), candidate)
 
 
-def inspection_died(job: InspectJob) -> Inspection:
+def inspection_died(job: InspectJob, reason: str) -> Inspection:
     """Return the inspection of a scan whose reader ended its process, for instance by lack of memory."""
-    error = InputError(f"{job.scan.image}: {DIED}")
+    error = InputError(f"{job.scan.image}: {reason}")
     return Inspection(job.scan.case, scan_stamp(job.scan), None, (unreadable_case(job.scan.case, error),))
 
 

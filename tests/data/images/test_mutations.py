@@ -108,7 +108,7 @@ def test_yaml_that_no_bit_flip_makes_is_refused(tmp_path: Path, text: str) -> No
     assert outcome(Damaged("prepare", tmp_path / "odd.yaml")).startswith("refused: ")
 
 
-def died(damaged: Damaged) -> str:
+def died(damaged: Damaged, reason: str) -> str:
     return f"fault: the process died of {damaged.path}"
 
 

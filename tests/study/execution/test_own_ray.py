@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from support.ray_driver import joined
 
 from study.execution.own_ray import ask_for_token, short_folder
 
@@ -20,11 +21,6 @@ with connected():
     import ray
     print(ray.get_runtime_context().gcs_address, flush=True)
     sys.stdin.read()
-"""
-JOIN = """
-import ray, sys
-ray.init(sys.argv[1], logging_level="ERROR", log_to_driver=False)
-print(ray.get(ray.remote(lambda: "ran").remote()))
 """
 
 
@@ -80,17 +76,6 @@ def start(module: str, environment: dict[str, str]) -> "subprocess.Popen[str]":
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    )
-
-
-def joined(address: str, environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-c", JOIN, address],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
     )
 
 

@@ -79,7 +79,7 @@ def test_results_come_in_order(pool: RayPool) -> None:
 
 @pytest.mark.slow
 def test_a_task_whose_process_dies_is_a_result_and_errors_travel(pool: RayPool) -> None:
-    assert list(pool.map(fail_on_two, [1, 2], died=lambda job: -job)) == [1, -2]
+    assert list(pool.map(fail_on_two, [1, 2], died=lambda job, reason: -job)) == [1, -2]
     with pytest.raises(InputError, match="2: the process that read it died"):
         list(pool.map(fail_on_two, [2]))
     with pytest.raises(InputError, match="3 is refused"):

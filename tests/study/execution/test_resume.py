@@ -3,18 +3,14 @@
 import json
 import time
 from pathlib import Path
-from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 from support.commands import Command, start
-from support.study_command import ONE_AT_A_TIME, command, copy_study, rows, run
+from support.study_command import ONE_AT_A_TIME, command, copy_study, outcome, rows, run
 
 from renalnet.data.store.reader import Store
 from study.integrity.inspection import inspect
 from study.records.results import Results
-
-EXACT = ("name", "state", "objective", "best_epoch", "epochs", "config", "reason")
 
 
 def wait_for_ends(results: Path, driver: Command, number: int) -> list[str]:
@@ -35,14 +31,6 @@ def wait_for_next(results: Path, driver: Command, number: int) -> None:
     while len(list(results.glob("trials/*/epochs.jsonl"))) <= number:
         assert driver.poll() is None, f"the study ended before it could be killed: {driver.communicate()}"
         time.sleep(0.05)
-
-
-def outcome(results: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return the trials without their durations, and the winner with its measures."""
-    trials = [{name: row[name] for name in EXACT} for row in rows(results / "trials.parquet")]
-    metrics = pq.read_table(results / "final" / "metrics.parquet").to_pylist()
-    best = json.loads((results / "best" / "config.json").read_text())
-    return sorted(trials, key=lambda row: row["name"]), {"metrics": metrics, "sha256": best["sha256"]}
 
 
 @pytest.mark.slow

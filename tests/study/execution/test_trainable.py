@@ -1,7 +1,9 @@
 """A trial in a real actor of a real local Ray."""
 
+import errno
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +56,52 @@ def test_a_trial_that_is_terminated_writes_a_checkpoint_first(
         ray.get(step)
     found = load_checkpoint(Results(str(tmp_path)).trial_folder("fcn_ppm-0000"))
     assert found is not None and 0 < found.step < 1000
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::ResourceWarning")  # Ray's own
+def test_a_trial_that_cannot_write_reports_it_and_goes_on_later(
+    local_ray: None, tiny_train: TrainConfig, ball_store: Store, tmp_path: Path
+) -> None:
+    """The errors are raised where a file is written: a disk in such a state cannot be made without being root."""
+    config = {"name": "fcn_ppm-0000", "train": tiny_train.model_dump(mode="json")}
+    trial = tune.with_parameters(Trial, store=ball_store, results=Results(str(tmp_path)), describe={})
+
+    class Limited(trial):  # type: ignore[misc, valid-type]
+        """A trial whose disk has a fault; resources are set here, because Tune does not run it."""
+
+        trial_resources = tune.PlacementGroupFactory([{"CPU": 1}])
+
+        def train_with(self, number: int) -> dict[str, object]:
+            def refuse(descriptor: int) -> None:
+                raise OSError(number, os.strerror(number))
+
+            sync, os.fsync = os.fsync, refuse
+            try:
+                return dict(self.train())
+            finally:
+                os.fsync = sync
+
+    actor = ray.remote(num_cpus=1)(Limited).remote(config)
+    folder = f"{tmp_path}/trials/fcn_ppm-0000"
+    remedies = {
+        errno.ENOSPC: "make room, or raise the quota",
+        errno.EDQUOT: "make room, or raise the quota",
+        errno.EROFS: "mount it for writing",
+        errno.EIO: "check or replace the disk",
+    }
+    for number, remedy in remedies.items():
+        result = ray.get(actor.train_with.remote(number))
+        assert (result["epoch"], result["done"]) == (0, False)
+        start = f"fcn_ppm-0000 on {socket.gethostname()}: what is finished is kept, but the trial cannot go on: "
+        assert result["fault"].startswith(f"{start}[Errno {number}] {os.strerror(number)}: '{folder}/"), result["fault"]
+        assert result["fault"].endswith(f"'; {remedy}, then repeat the command to go on")
+        # Only what is on disk counts: a new process begins there.
+        ray.get(actor.reset.remote(config))
+    with pytest.raises(ray.exceptions.RayTaskError, match="Bad address"):
+        ray.get(actor.train_with.remote(errno.EFAULT))
+    ray.get(actor.reset.remote(config))
+    assert ray.get(actor.train.remote())["epoch"] == 1
 
 
 @pytest.mark.slow

@@ -10,10 +10,12 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from support.study_records import end, keep_checkpoint, keep_epochs, searcher
 
+from renalnet.errors import DiskError
 from study.config.sections import StudyConfig
 from study.config.space import kernel_name
 from study.records.results import Results
 from study.records.trials import read_records, write_record
+from study.search.outcome import LeaveTune
 
 
 def study_of(folder: Path, network: str) -> optuna.Study:
@@ -39,6 +41,26 @@ def test_budget_is_kept_for_each_network(tiny_study: StudyConfig, tmp_path: Path
         "unet3d-0000",
         "pspnet2d-0000",
     ]
+
+
+def test_a_trial_that_cannot_write_ends_the_run_and_stays_unfinished(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    search = searcher(tiny_study, tmp_path)
+    search.suggest("a")
+    with pytest.raises(LeaveTune) as left:
+        search.on_trial_result("a", {"epoch": 0, "objective": 0.0, "fault": "disk full"})
+    assert isinstance(left.value.error, DiskError) and str(left.value.error) == "disk full"
+    again = searcher(tiny_study, tmp_path).suggest("a")
+    assert isinstance(again, dict) and again["name"] == "fcn_ppm-0000"
+    (record,) = read_records(Results(str(tmp_path)))
+    assert record.state == "running"
+
+
+def test_a_record_that_cannot_be_written_ends_the_run(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    search = searcher(tiny_study, tmp_path)
+    (tmp_path / "trials").write_text("a file where the folder of the trials should be")
+    with pytest.raises(LeaveTune) as left:
+        search.suggest("a")
+    assert isinstance(left.value.error, OSError)
 
 
 @pytest.mark.parametrize(
