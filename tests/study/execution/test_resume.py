@@ -1,52 +1,16 @@
-"""Studies whose driver is killed, and studies that are extended, started from the command line."""
+"""Studies that a second driver meets, and studies that are extended, started from the command line."""
 
 import json
 import time
 from pathlib import Path
 
 import pytest
-from support.commands import Command, start
-from support.study_command import ONE_AT_A_TIME, command, copy_study, outcome, rows, run
+from support.commands import start
+from support.study_command import ONE_AT_A_TIME, command, copy_study, rows, run
 
 from renalnet.data.store.reader import Store
 from study.integrity.inspection import inspect
 from study.records.results import Results
-
-
-def wait_for_ends(results: Path, driver: Command, number: int) -> list[str]:
-    """Return the names of the trials that have ended, once `number` of them have."""
-    for _ in range(900):
-        assert driver.poll() is None, f"the study ended before it could be killed: {driver.communicate()}"
-        records = [json.loads(path.read_text()) for path in results.glob("trials/*/trial.json")]
-        ended = [f"{r['network']}-{r['trial']:04d}" for r in records if r["state"] in ("complete", "pruned")]
-        if len(ended) >= number:
-            return ended
-        time.sleep(0.2)
-    raise AssertionError(f"{number} trials did not end in three minutes")
-
-
-def wait_for_next(results: Path, driver: Command, number: int) -> None:
-    """Wait until `number` trials have ended and another one has trained an epoch."""
-    wait_for_ends(results, driver, number)
-    while len(list(results.glob("trials/*/epochs.jsonl"))) <= number:
-        assert driver.poll() is None, f"the study ended before it could be killed: {driver.communicate()}"
-        time.sleep(0.05)
-
-
-@pytest.mark.slow
-def test_sequential_study_ends_as_the_undisturbed_one(
-    finished: Path, ball_store: Store, tiny_file: Path, tmp_path: Path
-) -> None:
-    """With one trial at a time and two kills: same points, prunings, values, winner, weights and measures."""
-    arguments = command(ball_store, tiny_file, tmp_path / "killed", *ONE_AT_A_TIME)
-    for number in (1, 3):
-        driver = start(arguments)
-        wait_for_next(tmp_path / "killed", driver, number)
-        driver.kill()
-    done = run(arguments)
-    assert done.returncode == 0, done.stderr
-    assert outcome(tmp_path / "killed") == outcome(finished)
-    assert inspect(Results(str(tmp_path / "killed")), is_full=True).faults == ()
 
 
 @pytest.mark.slow
