@@ -53,6 +53,7 @@ FOLDERS = (
     "study.bench.data",
     "study.bench.networks",
     "study.bench.search",
+    "study.bench.faults",
     "study.bench",
     "study",
 )

@@ -22,10 +22,16 @@ from study.bench.search import overhead
 
 
 def _replayed(size: Size, folder: Path) -> Iterator[Row]:
-    # Imported when it is run, since it needs Optuna and Ray.
+    # Imported when it is run, since it needs Optuna and Ray, as does the next one.
     from study.bench.search import replay
 
     return replay.rows(size, folder)
+
+
+def _faults(size: Size, folder: Path) -> Iterator[Row]:
+    from study.bench.faults import campaign
+
+    return campaign.rows(size, folder)
 
 
 BENCHES: Final[dict[str, Callable[[Size, Path], Iterator[Row]]]] = {
@@ -41,6 +47,7 @@ BENCHES: Final[dict[str, Callable[[Size, Path], Iterator[Row]]]] = {
     "post": post_processing.rows,
     "study": overhead.rows,
     "search": _replayed,
+    "faults": _faults,
 }
 """Function that yields the rows of each benchmark, by its name on the command line."""
 _TABLE_WIDTH: Final = 150
@@ -68,12 +75,13 @@ def bench(
         ),
     ] = None,
 ) -> None:
-    """Measure on seeded synthetic images in a temporary folder (TMPDIR). This takes about an hour on two cores.
+    """Measure on seeded synthetic images in a temporary folder (TMPDIR). This takes about two hours on two cores.
 
     `network` takes five minutes: training steps and inferences beside plain PyTorch and MONAI's SegResNet.
     `inference` and `post` take five minutes: stitched inference beside MONAI's, and post-processing beside the usual
     tools. `study` runs sleeping trials for fifteen minutes. `search` replays searches on the curves in
-    results/evidence/search.
+    results/evidence/search. `faults` takes forty minutes: kills, full disks and damaged files over the life of tiny
+    studies, of which it counts what was survived, named and lost.
     """
     size = override(Size(), set_ or [])
     rows = [row for name in names or BENCHES for row in _rows(name, size, out)]

@@ -100,7 +100,7 @@ def mend_study(results: Results) -> None:
         return
     inspection = inspect(results)
     if inspection.is_adopted and inspection.ledger.files:
-        _log.info("%s has no ledger of its finished work; it is made of the files that can be read", results)
+        _log.info("%s has no %s; it is made of the files that can be read", results, LEDGER)
     mended = mend(results, inspection)
     for line in _lines(results, [each for each in mended if each.remedy != "none"]):
         _log.warning("%s", line)

@@ -33,7 +33,8 @@ def write_rows(path: str, rows: "Sequence[DataclassInstance]") -> None:
     table = pa.Table.from_pylist(records)
     # In memory first: a reader never sees a part of the file, and the path may be on an object store.
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
+    # Without checksums, a changed bit may be another value.
+    pq.write_table(table, sink, write_page_checksum=True)
     storage.write_bytes(path, sink.getvalue().to_pybytes())
 
 
@@ -59,8 +60,9 @@ def read_rows(path: str, row_type: "type[Row]") -> "list[Row]":
     content = storage.read_bytes(path)
     try:
         records = _records_of(content)
-    except (pa.ArrowException, OSError) as error:
-        raise ResultsError(f"{path} is not readable Parquet ({error}); run the study's command again") from error
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(f"{error}".split())
+        raise ResultsError(f"{path} is not readable Parquet ({reason}); run the study's command again") from error
     return [row_of(path, row_type, record) for record in records]
 
 
@@ -70,7 +72,8 @@ def read_parquet(path: str) -> list[dict[str, Any]]:
 
 
 def _records_of(content: bytes) -> list[dict[str, Any]]:
-    records: list[dict[str, Any]] = pq.read_table(pa.BufferReader(content)).to_pylist()
+    table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+    records: list[dict[str, Any]] = table.to_pylist()
     return records
 
 

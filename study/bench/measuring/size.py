@@ -1,6 +1,6 @@
 """Sizes of the benchmarks."""
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from renalnet.config import Section, Voxels
 
@@ -73,3 +73,11 @@ class Size(Section):
     """Number of seeds of each search that is replayed on recorded curves."""
     replay_slots: PositiveInt = 4
     """Number of trials at the same time in a replayed search."""
+    kills: NonNegativeInt = 20
+    """Number of kills and full disks that strike tiny studies."""
+    damages: NonNegativeInt = 40
+    """Number of copies of a finished tiny study of which a file is damaged."""
+    damages_by_command: NonNegativeInt = 4
+    """Number of these copies that the study's command resumes; the others are mended in the process."""
+    seed: NonNegativeInt = 0
+    """Seed of the faults."""
