@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from renalnet.commands.line import run
-from renalnet.commands.options import Bundle, Formats, Inference, Phase, PredictOut, Scans, Series
+from renalnet.commands.options import BackendOption, Bundle, Formats, Inference, Phase, PredictOut, Scans, Series
 from renalnet.commands.predict import print_packaged, print_reports
 from renalnet.config.training import PACKAGED
 from renalnet.runtime import storage
@@ -29,6 +29,7 @@ def predict(
     phase: Phase = None,
     format_: Formats = None,
     set_: Inference = None,
+    backend: BackendOption = "auto",
     cpus: Cpus = 1,
     gpus: Gpus = 1.0,
 ) -> None:
@@ -40,20 +41,19 @@ def predict(
     # Imports PyTorch, for which `--help` need not wait.
     from renalnet.nets.packaged import absolute_bundle
     from renalnet.prediction.formats import parse_formats
-    from renalnet.prediction.predictor import load_predictor
-    from renalnet.prediction.scan_jobs import list_jobs, lost_scan, predict_scan
+    from renalnet.prediction.scan_jobs import ModelUse, list_jobs, lost_scan, predict_scan
     from study.execution.slots import find_slots
     from study.execution.tasks import RayPool, use_threads
 
     for path in (*map(str, scans), *([] if model == PACKAGED else [model]), out):
         refuse_relative(path)
     # Absolute, because tasks on other nodes have another working directory.
-    bundle = absolute_bundle(model)
+    use = ModelUse(absolute_bundle(model), tuple(set_ or []), backend)
     target = storage.absolute(out)
     formats = parse_formats(format_)
     paths = [scan.absolute() for scan in scans]
-    jobs = list_jobs(paths, bundle, target, series=series, phase=phase, assignments=set_ or [], formats=formats)
-    load_predictor(bundle, set_ or [])  # a bundle that cannot be used is refused before any task starts
+    jobs = list_jobs(paths, use, target, series=series, phase=phase, formats=formats)
+    use.load()  # a bundle that cannot be used is refused before any task starts
     print_packaged(model)
     check_address()
     with connected():

@@ -28,6 +28,7 @@ FOLDERS = (
     "renalnet.localiser",
     "renalnet.data.prepare",
     "renalnet.evaluation",
+    "renalnet.inference.backends",
     "renalnet.inference",
     "renalnet.prediction",
     "renalnet.train",

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from renalnet.config import InferenceConfig
+from renalnet.config.inference import BackendName
 from renalnet.config.labels import LABEL_SETS
 from renalnet.config.presets import PREPARE_PRESETS, TRAIN_PRESETS
 from renalnet.config.training import PACKAGED
@@ -86,6 +87,14 @@ Formats = Annotated[
         "--format",
         help="Formats of the masks besides NIfTI, with commas: dicom-seg and rtstruct (DICOM series only), stl. "
         "Default: dicom-seg for a DICOM series.",
+    ),
+]
+BackendOption = Annotated[
+    BackendName,
+    typer.Option(
+        "--backend",
+        help="Library that computes the networks. `auto` takes OpenVINO where it is installed, there is no GPU, and it "
+        "is measured to be faster than PyTorch.",
     ),
 ]
 PredictOut = Annotated[str, typer.Option("--out", help="Output folder: a path or a URI.")]

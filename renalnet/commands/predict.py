@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from renalnet.commands.line import USER_ERROR
-from renalnet.commands.options import Bundle, Formats, Inference, Phase, PredictOut, Scans, Series
+from renalnet.commands.options import BackendOption, Bundle, Formats, Inference, Phase, PredictOut, Scans, Series
 from renalnet.config.training import PACKAGED
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def predict(
     phase: Phase = None,
     format_: Formats = None,
     set_: Inference = None,
+    backend: BackendOption = "auto",
 ) -> None:
     """Segment scans: write a mask on each scan's own grid, and a JSON file of volumes and confidence.
 
@@ -33,13 +34,13 @@ def predict(
     is then 2.
     """
     from renalnet.prediction.formats import parse_formats
-    from renalnet.prediction.predictor import load_predictor
-    from renalnet.prediction.scan_jobs import list_jobs, lost_scan, predict_scan, read_scan
+    from renalnet.prediction.scan_jobs import ModelUse, list_jobs, lost_scan, predict_scan, read_scan
     from renalnet.runtime.workers import Workers
 
     formats = parse_formats(format_)
-    jobs = list_jobs(scans, model, out, series=series, phase=phase, assignments=set_ or [], formats=formats)
-    load_predictor(model, set_ or [])  # a wrong model bundle is an error before any scan is read
+    use = ModelUse(model, tuple(set_ or []), backend)
+    jobs = list_jobs(scans, use, out, series=series, phase=phase, formats=formats)
+    use.load()  # a wrong model bundle is an error before any scan is read
     print_packaged(model)
     with Workers(1) as reader:  # a CT that crashes its reader ends only this process; it also reads the next CT ahead
         print_reports(map(predict_scan, jobs, reader.map(read_scan, jobs, lost_scan)))

@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 
 from renalnet.config.section import Section
 
+BackendName: TypeAlias = Literal["auto", "torch", "openvino"]
+"""Library that computes the networks in `predict`; `auto` is the faster one on this machine."""
 _AxisVoxels = Annotated[int, Field(ge=1, le=1024)]
 SubVolume: TypeAlias = tuple[_AxisVoxels, _AxisVoxels, _AxisVoxels]
 """Voxels (z, y, x) of a sub-volume, at most the size of a large CT along each axis."""

@@ -10,8 +10,11 @@ from dataclasses import dataclass, replace
 from renalnet.config import InferenceConfig, LabelSet, Normalisation, StitchConfig, TrainConfig
 from renalnet.config.labels import require_same_labels
 from renalnet.errors import CheckpointError
+from renalnet.inference.backends.backend import Backend
+from renalnet.inference.backends.choice import backend_of
+from renalnet.inference.backends.torch_backend import TorchBackend
 from renalnet.inference.post_processing import Evidence, post_process
-from renalnet.inference.segmentation import segment
+from renalnet.inference.segmentation import segment_by
 from renalnet.inference.stitching import Stitched
 from renalnet.nets import SegmentationNet, build_net, bundle
 from renalnet.nets.describe import unlike_weights
@@ -35,6 +38,13 @@ class Model:
     """Device of the networks."""
     config: bundle.BundleConfig
     """Content of the bundle's `config.json`; that of the first member for an ensemble."""
+    chosen: Backend | None = None
+    """Computes the networks; None for PyTorch."""
+
+    @property
+    def backend(self) -> Backend:
+        """What computes the networks."""
+        return self.chosen or TorchBackend(self.nets, self.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,25 +59,38 @@ class Segmentation:
     """Mean class probabilities (C, z, y, x) of the vote."""
     adjusted: LabelArray
     """The vote after `adjust` of `segment_roi`, from which `final` is made; else that of `network`."""
+    backend: str
+    """Library, its version and its number format, as `torch 2.13.0, float32`."""
 
 
-def load_bundle(folder: str) -> Model:
+def load_bundle(folder: str, backend: str = "torch") -> Model:
     """Rebuild the network of a model bundle, or all networks of its ensemble.
+
+    Args:
+        folder: folder of the bundle.
+        backend: what computes the networks: `torch`, `openvino`, or `auto` for the faster one.
 
     Raises:
         CheckpointError: the folder is not a bundle or is damaged.
+        ConfigError: the backend is unknown, not installed, or does not compute on the device.
     """
-    return load_ensemble(bundle.member_folders(folder))
+    return load_ensemble(bundle.member_folders(folder), backend)
 
 
-def load_ensemble(folders: Sequence[str]) -> Model:
+def load_ensemble(folders: Sequence[str], backend: str = "torch") -> Model:
     """Load an ensemble of the networks in some folders. The first folder states how the ensemble is used.
+
+    Args:
+        folders: bundles of one network each.
+        backend: see `load_bundle`.
 
     Raises:
         CheckpointError: a folder is not a bundle or is damaged, or a member has other labels or expects another
             normalisation.
+        ConfigError: see `load_bundle`.
     """
-    first, *others = (_load_member(folder) for folder in folders)
+    loaded = [_load_member(folder) for folder in folders]
+    first, *others = (model for model, _ in loaded)
     for folder, other in zip(folders[1:], others, strict=True):
         require_same_labels(other.labels, first.labels, folder, folders[0], CheckpointError)
         if other.normalisation != first.normalisation:
@@ -75,15 +98,18 @@ def load_ensemble(folders: Sequence[str]) -> Model:
                 f"{folder}: expects {other.normalisation} but {folders[0]} expects {first.normalisation}; name members "
                 "that were trained on the same store"
             )
-    return replace(first, nets=tuple(net for member in (first, *others) for net in member.nets))
+    nets = tuple(net for member in (first, *others) for net in member.nets)
+    return replace(first, nets=nets, chosen=backend_of(backend, nets, [plain for _, plain in loaded], first.device))
 
 
-def _load_member(folder: str) -> Model:
+def _load_member(folder: str) -> tuple[Model, SegmentationNet]:
+    """Return a model of one network, and the network as it is trained."""
     weights, config = bundle.load_model(folder)
     # Before folding, which merges BatchNorm's statistics into the weights of the convolutions.
-    net = network_of(folder, weights, config.train)
+    net = network_of(folder, weights, config.train).eval()
     device = pick_device(config.train.precision)
-    return Model((folded(device.place(net), device.dtype),), config.normalisation, config.train.labels, device, config)
+    nets = (folded(device.place(net), device.dtype),)
+    return Model(nets, config.normalisation, config.train.labels, device, config), net
 
 
 def network_of(folder: str, weights: Tensors, train: TrainConfig) -> SegmentationNet:
@@ -106,7 +132,12 @@ def network_of(folder: str, weights: Tensors, train: TrainConfig) -> Segmentatio
 
 def vote_roi(model: Model, image: HuArray, stitch: StitchConfig) -> Stitched:
     """Return the vote of the networks on an ROI (z, y, x) in HU, on the grid that the model was trained on."""
-    return segment(model.nets, image, model.normalisation, stitch, model.device)
+    vote, _ = _voted(model, image, stitch)
+    return vote
+
+
+def _voted(model: Model, image: HuArray, stitch: StitchConfig) -> tuple[Stitched, str]:
+    return segment_by(model.backend, image, model.normalisation, stitch, model.labels.num_classes)
 
 
 def segment_roi(
@@ -128,8 +159,8 @@ def segment_roi(
     Returns:
         The vote of the networks alone, and the labels after post-processing of the adjusted vote.
     """
-    vote = vote_roi(model, image, config.stitch)
+    vote, backend = _voted(model, image, config.stitch)
     adjusted = adjust(vote)
     evidence = Evidence(adjusted.probability, image, spacing_mm, model.labels)
     final = post_process(adjusted.labels, evidence, config.operations.values())
-    return Segmentation(vote.labels, final, vote.probability, adjusted.labels)
+    return Segmentation(vote.labels, final, vote.probability, adjusted.labels, backend)

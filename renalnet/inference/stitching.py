@@ -24,11 +24,10 @@ from torch import Tensor
 
 from renalnet.config import StitchConfig
 from renalnet.errors import InputError
+from renalnet.inference.backends.backend import Forward
 from renalnet.inference.batch_size import BatchSizer
 from renalnet.types import FloatArray, LabelArray
 
-Forward = Callable[[Tensor], Tensor]
-"""From sub-volumes (B, 1, d, h, w) float32 to logits (B, C, d, h, w)."""
 Normalise = Callable[[Any], FloatArray]
 """From some slices (d, y, x) of the image to the float32 intensities that the network expects."""
 Region = tuple[slice, slice, slice]
@@ -75,6 +74,12 @@ def sub_volume_starts(length: int, size: int, stride: int) -> tuple[int, ...]:
     """
     last = max(0, length - size)
     return (*range(0, last, stride), last)
+
+
+def num_sub_volumes(shape: Sequence[int], config: StitchConfig) -> int:
+    """Return the number of sub-volumes of an ROI (z, y, x), without their mirror images."""
+    axes = zip(shape, config.tile, config.stride, strict=True)
+    return math.prod(len(sub_volume_starts(length, tile, step)) for length, tile, step in axes)
 
 
 def stitch(

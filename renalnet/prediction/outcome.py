@@ -36,6 +36,8 @@ class Prediction:
     bundle has no calibration, and for an ROI already cut."""
     roi_quality: MaskQuality | None = None
     """Estimated quality for a scan that is already cut to an ROI; else None."""
+    backends: tuple[str, ...] = ()
+    """What computed the networks, as `torch 2.13.0, float32`; empty where no box was segmented."""
 
     def to_json(self) -> dict[str, Any]:
         """Return everything but the mask; `confidence` is the lowest of the segmented sides, null without one."""
@@ -55,6 +57,7 @@ class Prediction:
             "kidneys": kidneys,
             "quality": _quality_json(self.roi_quality),
             "warnings": list(self.warnings),
+            "backends": list(self.backends),
         }
 
 
@@ -81,6 +84,8 @@ class SegmentedBox:
     """Mean CT number of the kidney; None without a voxel of it."""
     quality: MaskQuality | None
     """Estimated quality; None where the bundle has no calibration or the scan shows only a part of the kidney."""
+    backend: str
+    """What computed the networks, as `torch 2.13.0, float32`."""
 
 
 def _no_kidney(confidence: Mapping[Side, float], prepare: PrepareConfig) -> str:

@@ -88,7 +88,7 @@ class Predictor:
         return predict_image(self, Volume(to_hounsfield(hu, "the array"), grid), grid)
 
 
-def load_predictor(folder: str | Path, assignments: Sequence[str] = ()) -> Predictor:
+def load_predictor(folder: str | Path, assignments: Sequence[str] = (), *, backend: str = "auto") -> Predictor:
     """Load the `best` folder of a study, the folder of a finished `renalnet train`, or the packaged bundle.
 
     The bundle of `renalnet train` is used with the default post-processing.
@@ -96,13 +96,15 @@ def load_predictor(folder: str | Path, assignments: Sequence[str] = ()) -> Predi
     Args:
         folder: folder of the bundle; `packaged` for the bundle of the package.
         assignments: `key.sub=value` that override the bundle's `InferenceConfig`.
+        backend: what computes the networks: `torch`; `openvino`; or `auto` for OpenVINO where it is installed, the
+            device is a processor, and it is measured to be faster than PyTorch.
 
     Raises:
         CheckpointError: the folder is none of these, or is damaged.
-        ConfigError: an assignment is wrong.
+        ConfigError: an assignment is wrong, or the backend is unknown or cannot be used here.
     """
     folder = storage.absolute(bundle_folder(folder))
-    model = load_bundle(folder)
+    model = load_bundle(folder, backend)
     prepare = model.config.roi
     if prepare is None or not storage.exists(storage.join(folder, ATLAS_FILE)):
         raise CheckpointError(
@@ -150,6 +152,7 @@ def predict_image(predictor: Predictor, image: Volume, source: Grid) -> Predicti
         warnings=(*warnings, *remarks_of(image, predictor.quality.training, kept, roi)),
         side_quality={side: each.quality for side, each in kept.items() if each.quality},
         roi_quality=roi.quality if roi else None,
+        backends=tuple(dict.fromkeys(each.backend for each in [*tried.values(), *([roi] if roi else [])])),
     )
 
 
@@ -188,7 +191,7 @@ def _segment_box(predictor: Predictor, image: Volume, kidney: FoundKidney | None
     confidence = _confidence(kidney, found, roi.grid, predictor.model.labels) if kidney else 1.0
     kidney_hu = mean_kidney_hu(array, found.final, predictor.model.labels)
     quality = None if kidney and _is_partial(kidney) else _estimate(predictor, found, roi.grid.spacing_mm)
-    return SegmentedBox(kidney, confidence, on_source, kidney_hu, quality)
+    return SegmentedBox(kidney, confidence, on_source, kidney_hu, quality, found.backend)
 
 
 def _is_partial(kidney: FoundKidney) -> bool:

@@ -30,6 +30,22 @@ _HASH_DIGITS: Final = 8
 
 
 @dataclass(frozen=True)
+class ModelUse:
+    """A model bundle, and how it is used: the arguments of `load_predictor`."""
+
+    folder: str
+    """Folder of the bundle."""
+    assignments: tuple[str, ...] = ()
+    """`key.sub=value` that override the bundle's `InferenceConfig`."""
+    backend: str = "auto"
+    """What computes the networks."""
+
+    def load(self) -> Predictor:
+        """Return the predictor. The one that was loaded last in this process stays there."""
+        return _loaded(self)
+
+
+@dataclass(frozen=True)
 class ScanJob:
     """A scan to predict on."""
 
@@ -37,14 +53,12 @@ class ScanJob:
     """File or folder of the scan."""
     stem: str
     """Path or URI of the files to write, without their endings."""
-    model: str
-    """Folder of the bundle."""
+    model: ModelUse
+    """The bundle to predict with."""
     series: str | None = None
     """Number or UID of the DICOM series to read; None where the folder holds one series."""
     phase: str | None = None
     """Number or time of the acquisition to read; None where the series holds one phase."""
-    assignments: tuple[str, ...] = ()
-    """`key.sub=value` that override the bundle's `InferenceConfig`."""
     formats: tuple[str, ...] | None = None
     """Formats to write besides NIfTI; None for a DICOM segmentation of a DICOM series."""
 
@@ -69,12 +83,11 @@ Read: TypeAlias = tuple[SeriesVolume, Grid] | ScanReport
 
 def list_jobs(
     paths: Sequence[Path],
-    model: str,
+    model: ModelUse,
     out: str,
     *,
     series: str | None = None,
     phase: str | None = None,
-    assignments: Sequence[str] = (),
     formats: tuple[str, ...] | None = None,
 ) -> list[ScanJob]:
     """Return a job for each scan under the paths; a scan that is named twice gets one.
@@ -85,10 +98,7 @@ def list_jobs(
     found = (scan for path in paths for scan in _scans_at(path, series))
     scans = list({_absolute(scan): scan for scan in found}.values())
     stems = [storage.join(out, name) for name in scan_names(scans)]
-    return [
-        ScanJob(scan, stem, model, series, phase, tuple(assignments), formats)
-        for scan, stem in zip(scans, stems, strict=True)
-    ]
+    return [ScanJob(scan, stem, model, series, phase, formats) for scan, stem in zip(scans, stems, strict=True)]
 
 
 def _scans_at(path: Path, series: str | None) -> list[Path]:
@@ -183,7 +193,7 @@ def predict_scan(job: ScanJob, read: Read | None = None) -> ScanReport:
 
 
 def _predict(job: ScanJob, image: SeriesVolume, source: Grid) -> ScanReport:
-    predictor = _loaded(job.model, job.assignments)
+    predictor = job.model.load()
     prediction = with_notes(predict_image(predictor, image, source), image.notes)
     write_volume(f"{job.stem}.nii.gz", prediction.mask)
     storage.write_json(f"{job.stem}.json", prediction.to_json())
@@ -236,5 +246,5 @@ def _expected(prediction: Prediction) -> str:
 
 # One model only, because its networks may fill the memory of a GPU.
 @lru_cache(maxsize=1)
-def _loaded(model: str, assignments: tuple[str, ...]) -> Predictor:
-    return load_predictor(model, assignments)
+def _loaded(use: ModelUse) -> Predictor:
+    return load_predictor(use.folder, use.assignments, backend=use.backend)

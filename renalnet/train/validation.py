@@ -1,13 +1,11 @@
 """Validation during training, by the same stitched inference as in the final stage."""
 
-import math
-
 from renalnet.config import LabelSet, Normalisation, StitchConfig
 from renalnet.data.batches.decoded_cases import DecodedCases
 from renalnet.errors import InputError
 from renalnet.evaluation.overlap import dice
 from renalnet.inference.segmentation import segment
-from renalnet.inference.stitching import sub_volume_starts
+from renalnet.inference.stitching import num_sub_volumes
 from renalnet.nets import SegmentationNet
 from renalnet.runtime.device import Device
 
@@ -34,7 +32,7 @@ class Validation:
     def num_sub_volumes(self) -> int:
         """Number of sub-volumes that go through the network in each epoch."""
         shapes = self._cases.shapes[: self.num_cases].tolist()
-        return sum(_num_sub_volumes(shape, self._config) for shape in shapes)
+        return sum(num_sub_volumes(shape, self._config) for shape in shapes)
 
     def score(self, number: int, net: SegmentationNet, device: Device) -> tuple[float, ...] | None:
         """Return the Dice of each label of a case, by value; None if the network's probabilities are not finite.
@@ -53,8 +51,3 @@ class Validation:
         """Return the amount of validation for a message."""
         tile = "×".join(map(str, self._config.tile))
         return f"{self.num_cases} of {len(self._cases)} cases, {self.num_sub_volumes} sub-volumes of {tile}"
-
-
-def _num_sub_volumes(shape: list[int], config: StitchConfig) -> int:
-    axes = zip(shape, config.tile, config.stride, strict=True)
-    return math.prod(len(sub_volume_starts(length, tile, step)) for length, tile, step in axes)

@@ -55,7 +55,7 @@ from renalnet.nets.bundle import save_model
 from renalnet.nets.tensor_file import digest_of
 from renalnet.prediction.familiarity import kidney_remarks, scan_remarks
 from renalnet.prediction.predictor import Predictor, load_predictor, predict_image
-from renalnet.prediction.scan_jobs import list_jobs, predict_scan
+from renalnet.prediction.scan_jobs import ModelUse, list_jobs, predict_scan
 from renalnet.runtime import storage
 from renalnet.types import HuArray
 
@@ -163,7 +163,7 @@ def noise(seed: int = 0) -> HuArray:
 def predicted(bundle: str, image: HuArray, folder: Path) -> tuple[str, dict[str, Any]]:
     """Return the printed line and the JSON file of a prediction on an ROI."""
     write_volume(folder / "roi.nii.gz", Volume(image, ROI))
-    (job,) = list_jobs([folder / "roi.nii.gz"], bundle, str(folder / "out"))
+    (job,) = list_jobs([folder / "roi.nii.gz"], ModelUse(bundle), str(folder / "out"))
     report = predict_scan(job)
     assert not report.failure
     return report.line, storage.read_json(f"{job.stem}.json")

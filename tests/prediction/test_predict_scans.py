@@ -26,7 +26,7 @@ from renalnet.data.phantom import paint_abdomen
 from renalnet.errors import ConfigError, InputError
 from renalnet.prediction.formats import FORMATS, parse_formats
 from renalnet.prediction.predictor import load_predictor
-from renalnet.prediction.scan_jobs import ScanJob, ScanReport, list_jobs, predict_scan
+from renalnet.prediction.scan_jobs import ModelUse, ScanJob, ScanReport, list_jobs, predict_scan
 from renalnet.runtime import storage
 from renalnet.types import HuArray
 
@@ -77,7 +77,7 @@ def test_what_cannot_be_read_is_listed_and_stops_no_other(bundle: str, tmp_path:
     (scans / "unreadable" / "IM0001").symlink_to("/proc/self/mem")
     (scans / "locked.nii").symlink_to("/proc/self/mem")
     (tmp_path / "empty").mkdir()
-    jobs = list_jobs([tmp_path / "empty", scans, tmp_path / "none.nii"], bundle, str(tmp_path / "out"))
+    jobs = list_jobs([tmp_path / "empty", scans, tmp_path / "none.nii"], ModelUse(bundle), str(tmp_path / "out"))
     failures = {job.scan.relative_to(tmp_path).as_posix(): predict_scan(job).failure for job in jobs}
     expected = {
         "empty": "holds no CT slices (no DICOM image",
@@ -146,7 +146,7 @@ def test_the_grid_of_kits_files_is_kept(bundle: str, tmp_path: Path) -> None:
     """The first axis of such files is z, and the affine is anti-diagonal."""
     affine = np.array([[0, 0, -2.0, 40], [0, -2.0, 0, 30], [-3.0, 0, 0, 20], [0, 0, 0, 1]])
     nibabel.save(nibabel.Nifti1Image(image(4), affine), tmp_path / "imaging.nii.gz")
-    (job,) = list_jobs([tmp_path / "imaging.nii.gz"], bundle, str(tmp_path / "out"))
+    (job,) = list_jobs([tmp_path / "imaging.nii.gz"], ModelUse(bundle), str(tmp_path / "out"))
     assert not predict_scan(job).failure
     mask = nibabel.load(tmp_path / "out" / "imaging.nii.gz")
     assert mask.shape == ROI.shape
@@ -178,7 +178,7 @@ def test_no_odd_series_ends_in_a_traceback_or_shows_a_name(
     bundle: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     write_odd_series(tmp_path / "scans")
-    jobs = list_jobs([tmp_path / "scans"], bundle, str(tmp_path / "out"), formats=FORMATS)
+    jobs = list_jobs([tmp_path / "scans"], ModelUse(bundle), str(tmp_path / "out"), formats=FORMATS)
     with pytest.raises(Exit) as code:
         print_reports([predict_scan(job) for job in jobs])
     told = capfd.readouterr()
@@ -202,7 +202,7 @@ def test_no_odd_series_ends_in_a_traceback_or_shows_a_name(
 
 def test_formats_of_a_series_are_refused_for_a_file_whose_mask_is_written(bundle: str, tmp_path: Path) -> None:
     write_volume(tmp_path / "scan.nii.gz", Volume(image(4), ROI))
-    (job,) = list_jobs([tmp_path / "scan.nii.gz"], bundle, str(tmp_path / "out"), formats=("rtstruct", "stl"))
+    (job,) = list_jobs([tmp_path / "scan.nii.gz"], ModelUse(bundle), str(tmp_path / "out"), formats=("rtstruct", "stl"))
     told = predict_scan(job)
     assert "scan.nii.gz: no rtstruct was written" in told.failure and "\n" not in told.failure
     assert "scan.nii.gz: kidney" in told.line
@@ -223,7 +223,7 @@ def test_formats_are_a_list_with_commas() -> None:
 def test_an_error_without_a_class_of_its_own_stops_no_other_scan(bundle: str, tmp_path: Path) -> None:
     """A mask of another size than its image, as of a fault in a library, is an IndexError or a ValueError there."""
     (tmp_path / "scan.nii.gz").touch()
-    (job,) = list_jobs([tmp_path / "scan.nii.gz"], bundle, str(tmp_path / "out"))
+    (job,) = list_jobs([tmp_path / "scan.nii.gz"], ModelUse(bundle), str(tmp_path / "out"))
     damaged = Volume(np.zeros((2, 3), np.int16), ROI)
     told = predict_scan(job, (damaged, ROI))
     assert "scan.nii.gz: failed with" in told.failure and not told.line
@@ -249,7 +249,7 @@ def abdominal(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def predicted(scan: Path, bundle: str, out: Path) -> tuple[ScanReport, ScanJob]:
-    (job,) = list_jobs([scan], bundle, str(out))
+    (job,) = list_jobs([scan], ModelUse(bundle), str(out))
     return predict_scan(job), job
 
 

@@ -33,7 +33,7 @@ from renalnet.nets.bundle import save_model
 from renalnet.prediction import predictor as predictor_module
 from renalnet.prediction.outcome import Prediction
 from renalnet.prediction.predictor import Predictor, load_predictor, predict_image
-from renalnet.prediction.scan_jobs import list_jobs, scan_names
+from renalnet.prediction.scan_jobs import ModelUse, list_jobs, scan_names
 from renalnet.runtime.device import pick_device
 
 
@@ -74,7 +74,7 @@ def test_long_names_are_cut_and_still_differ() -> None:
 
 def test_a_scan_that_is_named_twice_is_one_job(tmp_path: Path) -> None:
     (tmp_path / "ct.nii.gz").touch()
-    (job,) = list_jobs([tmp_path / "ct.nii.gz", tmp_path], "model", "out")
+    (job,) = list_jobs([tmp_path / "ct.nii.gz", tmp_path], ModelUse("model"), "out")
     assert job.stem == "out/ct"
 
 
@@ -170,4 +170,5 @@ def test_a_scan_cut_to_a_kidney_is_not_searched(predictor: Predictor, tmp_path: 
     write_volume(tmp_path / "roi.nii.gz", Volume(np.full(grid.shape, 40, np.int16), grid))
     told = predict(predictor, tmp_path / "roi.nii.gz").to_json()
     assert told["confidence"] is None
+    assert [name.split()[0] for name in told["backends"]] == ["torch"]
     assert told["kidneys"] == {}
