@@ -35,6 +35,8 @@ class Model:
     """Device of the networks."""
     config: bundle.BundleConfig
     """Content of the bundle's `config.json`; that of the first member for an ensemble."""
+    sha256: tuple[str, ...] = ()
+    """Checksum of the weights of each network; empty for networks that come from no bundle."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +77,12 @@ def load_ensemble(folders: Sequence[str]) -> Model:
                 f"{folder}: expects {other.normalisation} but {folders[0]} expects {first.normalisation}; name members "
                 "that were trained on the same store"
             )
-    return replace(first, nets=tuple(net for member in (first, *others) for net in member.nets))
+    members = (first, *others)
+    return replace(
+        first,
+        nets=tuple(net for member in members for net in member.nets),
+        sha256=tuple(digest for member in members for digest in member.sha256),
+    )
 
 
 def _load_member(folder: str) -> Model:
@@ -83,7 +90,8 @@ def _load_member(folder: str) -> Model:
     # Before folding, which merges BatchNorm's statistics into the weights of the convolutions.
     net = network_of(folder, weights, config.train)
     device = pick_device(config.train.precision)
-    return Model((folded(device.place(net), device.dtype),), config.normalisation, config.train.labels, device, config)
+    nets = (folded(device.place(net), device.dtype),)
+    return Model(nets, config.normalisation, config.train.labels, device, config, (config.sha256,))
 
 
 def network_of(folder: str, weights: Tensors, train: TrainConfig) -> SegmentationNet:
