@@ -33,7 +33,7 @@ def predict(
     cpus: Cpus = 1,
     gpus: Gpus = 1.0,
 ) -> None:
-    """Segment scans as Ray tasks: write a mask on each scan's own grid, and a JSON file of volumes and confidence.
+    """Segment scans as Ray tasks: write a mask on each scan's own grid, and a JSON file about it.
 
     Every node must see the scans, --model and --out under the same path, as on a network file system. --out may be a
     URI.

@@ -30,7 +30,7 @@ def prepare(
     out: StoreOut,
     test: TestSource = None,
     splits: SplitsFile = None,
-    preset: GridPreset = "paper",
+    preset: GridPreset = None,
     set_: Set = None,
     label_map: LabelMap = None,
     series: Series = None,

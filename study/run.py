@@ -7,8 +7,10 @@ import typer
 from rich.console import Console
 
 from renalnet.commands.line import run
+from renalnet.commands.options import PRESET_DEFAULT
 from renalnet.config import chosen_labels, merge, override, read_file
-from renalnet.data.store.reader import open_store
+from renalnet.config.presets import DEFAULT_PRESET, presets_of
+from renalnet.data.store.reader import Store, open_store
 from renalnet.errors import ConfigError
 from renalnet.runtime import storage
 from renalnet.runtime.lease import Lease
@@ -24,7 +26,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 @app.command()
 def study(
-    preset: Annotated[str, typer.Option(help=f"Preset to start from: {', '.join(STUDY_PRESETS)}.")] = "quick",
+    preset: Annotated[
+        str | None, typer.Option(help=f"Preset to start from: {', '.join(STUDY_PRESETS)}. {PRESET_DEFAULT}")
+    ] = None,
     config: Annotated[
         str | None, typer.Option(help="YAML file of configuration values that replace the preset's.")
     ] = None,
@@ -43,13 +47,14 @@ def study(
     ] = False,
 ) -> None:
     """Run a study: search, final stage and report. After an interruption, the same command resumes it."""
-    settings = pin_init(_settings(preset, config, set_ or []))
-    folder = Results(_results_folder(results, settings.preset))
     store_path = storage.absolute(data) if data else None
+    store = open_store(store_path) if store_path else None
+    settings = pin_init(_settings(preset or _preset_for(store), config, set_ or []))
+    folder = Results(_results_folder(results, settings.preset))
     check_address()
-    if store_path:
+    if store:
         # Before the lease, which creates the results folder: a store that cannot be used leaves nothing behind.
-        check_store(open_store(store_path), settings)
+        check_store(store, settings)
     # Imports PyTorch and Ray Tune, for which `--help` and a refused command need not wait.
     from study.execution.driver import forecast_study, run_study, storage_may_fail
 
@@ -68,6 +73,11 @@ def study(
 def main() -> None:
     """Run the command line."""
     run(app)
+
+
+def _preset_for(store: Store | None) -> str:
+    # A store with a grid of its own is used with `prepare.spacing_mm`, which `check_store` compares with it.
+    return next(iter(presets_of(store.manifest.config)), DEFAULT_PRESET) if store else DEFAULT_PRESET
 
 
 def _settings(preset: str, config: str | None, assignments: list[str]) -> StudyConfig:

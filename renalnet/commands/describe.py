@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from renalnet.nets.describe import NetDescription
 
 
-def describe(preset: TrainPreset = "paper", set_: Set = None) -> None:
+def describe(preset: TrainPreset = None, set_: Set = None) -> None:
     """Show a network's layers, parameters, receptive field and cost, and which of its parts are reconstruction."""
     from renalnet.config import chosen_labels, override
-    from renalnet.config.presets import train_preset
+    from renalnet.config.presets import chosen_preset, train_preset
     from renalnet.nets.describe import describe as describe_net
 
-    config = override(train_preset(preset, chosen_labels(set_ or [])), set_ or [])
+    config = override(train_preset(chosen_preset(preset), chosen_labels(set_ or [])), set_ or [])
     network = describe_net(config.net, config.labels, config.patch.shape)
     console = Console(markup=False)
     console.print(_layer_table(network))

@@ -8,16 +8,25 @@ import typer
 from renalnet.config import InferenceConfig
 from renalnet.config.inference import BackendName
 from renalnet.config.labels import LABEL_SETS
-from renalnet.config.presets import PREPARE_PRESETS, TRAIN_PRESETS
+from renalnet.config.presets import DEFAULT_PRESET, PREPARE_PRESETS, TRAIN_PRESETS
 from renalnet.config.training import PACKAGED
 from renalnet.runtime.machine import num_cores
 
 Out = Annotated[Path, typer.Option(help="Output folder.")]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Configuration value to change, as key.sub=value. Can be repeated."),
+    typer.Option(
+        "--set",
+        help="Configuration value to change, as key.sub=value. The key may be written as for a study, such as "
+        "train.epochs. Can be repeated.",
+    ),
 ]
-TrainPreset = Annotated[str, typer.Option("--preset", help=f"Preset to start from: {', '.join(TRAIN_PRESETS)}.")]
+PRESET_DEFAULT = f"The default is that of the store, or {DEFAULT_PRESET} without a store."
+"""What all commands do without `--preset`."""
+TrainPreset = Annotated[
+    str | None,
+    typer.Option("--preset", help=f"Preset to start from: {', '.join(TRAIN_PRESETS)}. {PRESET_DEFAULT}"),
+]
 NumWorkers = Annotated[int, typer.Option(min=1, help="Number of worker processes.")]
 NUM_WORKERS = num_cores()
 """Default number of worker processes and threads: one per processor core."""
@@ -40,7 +49,10 @@ SplitsFile = Annotated[
     typer.Option("--splits", help="YAML or JSON file with a list of cases for each of train, validation and test."),
 ]
 GridPreset = Annotated[
-    str, typer.Option("--preset", help=f"Preset to start from, which sets the grid: {', '.join(PREPARE_PRESETS)}.")
+    str | None,
+    typer.Option(
+        "--preset", help=f"Preset to start from, which sets the grid: {', '.join(PREPARE_PRESETS)}. {PRESET_DEFAULT}"
+    ),
 ]
 LabelMap = Annotated[
     str | None,

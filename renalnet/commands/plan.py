@@ -47,6 +47,11 @@ def plan(
     for one in plans:
         console.print(_plan_table(one))
     console.print(STATEMENT)
+    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    for one in plans:
+        for warning in (warning for of_kidney in one.warnings for warning in of_kidney):
+            # A path may hold square brackets, which rich reads as markup.
+            errors.print(f"warning: {one.mask}: {warning}", markup=False)
     if out:
         _write(out, plans)
 

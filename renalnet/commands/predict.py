@@ -26,8 +26,9 @@ def predict(
     set_: Inference = None,
     backend: BackendOption = "auto",
 ) -> None:
-    """Segment scans: write a mask on each scan's own grid, and a JSON file of volumes and confidence.
+    """Segment scans: write a mask on each scan's own grid, and a JSON file about it.
 
+    The JSON file has the volumes, the confidence that each kidney was found, the expected quality, and the provenance.
     For a DICOM series, a DICOM segmentation (.dcm) is written too. It has the patient and study of the series, so that
     a PACS can file it. --format chooses other formats. A kidney that is not found with confidence is left out, and a
     warning names it. A scan that fails does not stop the others. All failures are printed at the end, and the exit code

@@ -25,6 +25,7 @@ from renalnet.commands.store import describe_store
 from renalnet.runtime.progress_bars import stage_progress
 
 if TYPE_CHECKING:
+    from renalnet.config import PrepareConfig
     from renalnet.data.prepare.preparation import Checked
     from renalnet.data.prepare.request import Request
     from renalnet.runtime.workers import JobPool
@@ -35,7 +36,7 @@ def prepare(
     out: StoreOut,
     test: TestSource = None,
     splits: SplitsFile = None,
-    preset: GridPreset = "paper",
+    preset: GridPreset = None,
     set_: Set = None,
     label_map: LabelMap = None,
     series: Series = None,
@@ -64,7 +65,7 @@ def prepare_request(
     out: str,
     test: Path | None,
     splits: Path | None,
-    preset: str,
+    preset: str | None,
     assignments: list[str] | None,
     label_map: str | None,
     *,
@@ -74,25 +75,36 @@ def prepare_request(
     refit: bool,
 ) -> "Request":
     """Return the request that the options of `prepare` describe. Raises ConfigError if an option is wrong."""
-    from renalnet.config import chosen_labels, override
-    from renalnet.config.presets import prepare_preset
+    from renalnet.config import override
     from renalnet.data.cases.loading import parse_label_map
     from renalnet.data.cases.splits import read_splits_file
     from renalnet.data.prepare.request import Request
 
-    labels = chosen_labels(assignments or [])
+    config = override(_base_config(out, preset, assignments or []), assignments or [])
     return Request(
         src=src,
         out=out,
-        config=override(prepare_preset(preset, labels), assignments or []),
+        config=config,
         test_src=test,
         splits=read_splits_file(splits) if splits else None,
-        label_map=parse_label_map(label_map, labels) if label_map else None,
+        label_map=parse_label_map(label_map, config.labels) if label_map else None,
         series=series,
         phase=phase,
         skip_bad=skip_bad,
         refit=refit,
     )
+
+
+def _base_config(out: str, preset: str | None, assignments: list[str]) -> "PrepareConfig":
+    """Return the configuration that the assignments change: that of the preset, else that of the store."""
+    from renalnet.config import chosen_labels
+    from renalnet.config.presets import DEFAULT_PRESET, prepare_preset
+    from renalnet.data.store.reader import MANIFEST, open_store
+    from renalnet.runtime import storage
+
+    if preset is None and storage.exists(storage.join(out, MANIFEST)):
+        return open_store(out).manifest.config
+    return prepare_preset(preset or DEFAULT_PRESET, chosen_labels(assignments))
 
 
 def run_prepare(request: "Request", pool: "JobPool") -> None:

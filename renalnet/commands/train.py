@@ -9,7 +9,7 @@ from renalnet.commands.line import LOST_RESOURCE, stop_signals
 from renalnet.commands.options import NUM_WORKERS, Set, StorePath, TrainPreset
 from renalnet.config import TrainConfig, chosen_labels, override
 from renalnet.config.labels import require_same_labels
-from renalnet.config.presets import train_preset
+from renalnet.config.presets import chosen_preset, train_preset
 from renalnet.errors import ConfigError
 from renalnet.runtime.lease import Lease
 from renalnet.runtime.machine import keep_memory
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def train(
     store: StorePath,
     out: Annotated[str, typer.Option(help="Folder of the run. The same command again resumes it.")],
-    preset: TrainPreset = "paper",
+    preset: TrainPreset = None,
     set_: Set = None,
     threads: Annotated[int, typer.Option(min=1, help="Number of processor threads.")] = NUM_WORKERS,
     stop_after: Annotated[
@@ -44,12 +44,16 @@ def train(
     torch.set_num_threads(threads)
     keep_memory()  # before the first tensors, because blocks that are mapped already stay so
     prepared = open_store(store)
-    config = override(train_preset(preset, chosen_labels(set_ or [])), set_ or [])
+    labels = chosen_labels(set_ or [])
+    chosen = chosen_preset(preset, prepared.manifest.config, store)
+    config = override(train_preset(chosen, labels), set_ or [])
     # Before the lease, which creates the folder of the run.
     require_same_labels(prepared.labels, config.labels, store, "the configuration", ConfigError)
     config = pinned(config)
     # A path may hold square brackets, which rich reads as markup, and a wrapped path cannot be copied.
     console = Console(markup=False, soft_wrap=True, highlight=False)
+    if preset is None:
+        console.print(f"preset {chosen}, which has the grid of {store}")
     run, exit_code = _train(config, prepared, absolute(out), stop_after, console)
     if not run.is_finished:
         raise typer.Exit(exit_code)

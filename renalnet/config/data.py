@@ -24,6 +24,7 @@ CtNumber: TypeAlias = Annotated[int, Field(ge=-(2**15), lt=2**15)]
 class PhantomConfig(Section):
     """Configuration of a synthetic cohort."""
 
+    study_key: ClassVar[str] = "phantom"
     added: ClassVar[frozenset[str]] = frozenset({"labels", "other_lesion_share", "phases", "kernels", "builds"})
     before: ClassVar[Mapping[str, Any]] = {"contrast": "narrow"}
 
@@ -66,6 +67,7 @@ class PhantomConfig(Section):
 class PrepareConfig(Section):
     """Configuration of the preparation, from scans to a store of regions of interest (ROIs)."""
 
+    study_key: ClassVar[str] = "prepare"
     added: ClassVar[frozenset[str]] = frozenset({"labels", "localiser_steps", "localiser_start", "localiser_phantoms"})
 
     labels: Labels = KIDNEY_TUMOR

@@ -133,6 +133,8 @@ class ComponentsConfig(OperationConfig):
 class InferenceConfig(Section):
     """Configuration of the stages from a network's output to a mask."""
 
+    study_key: ClassVar[str] = "final"
+
     stitch: StitchConfig = StitchConfig()
     """Sub-volumes and their overlap."""
     crf: CrfConfig = CrfConfig()

@@ -6,7 +6,7 @@ kernel covers about the same tissue.
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from renalnet.config import (
     KIDNEY_TUMOR,
@@ -109,7 +109,7 @@ def prepare_anatomy(labels: LabelSet = KIDNEY_TUMOR) -> PrepareConfig:
 
 def prepare_quick(labels: LabelSet = KIDNEY_TUMOR) -> PrepareConfig:
     """Return a grid of 39×39 pixels of 2.5 mm and slices of 3 mm, with ROIs of the same size in mm."""
-    # With this seed the 40 patients of the quick study split 26 : 7 : 7. Most seeds split small cohorts unevenly.
+    # The seed stays, so that stores of earlier versions can be added to.
     return PrepareConfig(labels=labels, spacing_mm=(3.0, 2.5, 2.5), seed=2)
 
 
@@ -126,6 +126,8 @@ def prepare_phantom(labels: LabelSet = KIDNEY_TUMOR) -> PrepareConfig:
     )
 
 
+DEFAULT_PRESET: Final = "quick"
+"""The preset of a command that neither names one nor uses a store."""
 TRAIN_PRESETS: dict[str, Callable[[LabelSet], TrainConfig]] = {
     "paper": paper,
     "anatomy": anatomy,
@@ -148,6 +150,40 @@ def train_preset(name: str, labels: LabelSet = KIDNEY_TUMOR) -> TrainConfig:
 def prepare_preset(name: str, labels: LabelSet = KIDNEY_TUMOR) -> PrepareConfig:
     """Return the preset of a preparation. Raises ConfigError, which names the nearest preset, if there is none."""
     return _pick(PREPARE_PRESETS, name)(labels)
+
+
+def chosen_preset(named: str | None, store: PrepareConfig | None = None, where: str = "the store") -> str:
+    """Return the preset of a command: the named one, else that of the store, else `DEFAULT_PRESET`.
+
+    Args:
+        named: value of `--preset`; None where it is not given.
+        store: configuration of the store that the command uses; None without one.
+        where: name of the store in messages.
+
+    Raises:
+        ConfigError: there is no such preset, the store has the grid of another one, or no preset is named and the store
+            has the grid of none.
+    """
+    if named is not None:
+        prepare_preset(named)  # refuses an unknown name
+    if store is None:
+        return named or DEFAULT_PRESET
+    alike = presets_of(store)
+    spacing = f"{where} was prepared at {store.spacing_mm} mm"
+    if named is None and not alike:
+        raise ConfigError(f"{spacing}, the grid of no preset; name one with --preset: {', '.join(PREPARE_PRESETS)}")
+    if named is not None and alike and named not in alike:
+        raise ConfigError(
+            f"{spacing}, the grid of preset '{alike[0]}', but '{named}' uses {prepare_preset(named).spacing_mm} mm; "
+            "leave --preset out, or prepare another store"
+        )
+    return named or alike[0]
+
+
+def presets_of(store: PrepareConfig) -> list[str]:
+    """Return the presets with the voxel spacing of a store. One whose other values are equal, too, is first."""
+    alike = [name for name in PREPARE_PRESETS if prepare_preset(name).spacing_mm == store.spacing_mm]
+    return sorted(alike, key=lambda name: prepare_preset(name, store.labels) != store)
 
 
 def _pick(presets: dict[str, Preset], name: str) -> Preset:

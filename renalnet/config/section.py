@@ -42,6 +42,9 @@ class Section(BaseModel):
         frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
     )
 
+    study_key: ClassVar[str] = ""
+    """Key of this section in the configuration of a study, such as `train`. `override` takes keys with it, so that a
+    key has one spelling in all commands."""
     added: ClassVar[frozenset[str]] = frozenset()
     """Names of fields that older versions did not have. Such a field does not change a fingerprint while it has its
     default, which is what the older versions did, so that runs and studies of those versions can be resumed."""
@@ -73,11 +76,19 @@ def _first_problem(section: type[Section], error: ValidationError) -> str:
     location = [str(part) for part in first["loc"]]
     key = ".".join(location)
     if first["type"] == "extra_forbidden":
-        return f"unknown key '{key}'; {nearest(location[-1], _keys_at(section, location[:-1]))}"
+        hint = _inner_key(section, key) or nearest(location[-1], _keys_at(section, location[:-1]))
+        return f"unknown key '{key}'; {hint}"
     message = first["msg"].removeprefix("Value error, ")
     # The input of a rule for a whole section is all of its values; the message names those that matter.
     value = "" if isinstance(first["input"], Mapping) else f" = {_shown(first['input'])}"
     return f"{key}{value}: {message}" if key else message
+
+
+def _inner_key(section: type[Section], key: str) -> str:
+    """Return a hint where a key is one of an inner section's, which was named without that section; else empty."""
+    inner = {name: _keys_at(section, [name]) for name in section.model_fields}
+    owners = [name for name, keys in inner.items() if keys != list(section.model_fields) and key in keys]
+    return f"write {' or '.join(f'{name}.{key}' for name in owners)}" if owners else ""
 
 
 def problem_of(error: ValidationError) -> str:
@@ -106,6 +117,8 @@ def _keys_at(section: type[Section], location: Iterable[str]) -> list[str]:
 def override(config: AnySection, assignments: Iterable[str], where: str = "--set") -> AnySection:
     """Return `config` with `key.sub=value` assignments applied. Values are read as YAML.
 
+    A key may begin with the section's own name, as in the configuration of a study: `train.epochs` is `epochs`.
+
     Raises:
         ConfigError: an assignment has no key or no '=', or a key or value is invalid.
     """
@@ -115,7 +128,8 @@ def override(config: AnySection, assignments: Iterable[str], where: str = "--set
         key, equals, text = assignment.partition("=")
         if not equals or not key:
             raise ConfigError(f"{where} '{assignment}' is not an assignment; write it as key.sub=value")
-        _assign(values, key.split("."), parse_yaml(text, f"{where} '{assignment}'"))
+        path = key.removeprefix(f"{config.study_key}.").split(".")
+        _assign(values, path, parse_yaml(text, f"{where} '{assignment}'"))
     return parse(type(config), values, where)
 
 

@@ -176,6 +176,7 @@ class TrainConfig(Section):
     `loss` and `patch` have a field for each label of `labels`; those that are not given are filled from the label.
     """
 
+    study_key: ClassVar[str] = "train"
     added: ClassVar[frozenset[str]] = frozenset({"labels", "init", "init_sha256"})
 
     labels: Labels = KIDNEY_TUMOR

@@ -38,6 +38,8 @@ class Model:
     """Device of the networks."""
     config: bundle.BundleConfig
     """Content of the bundle's `config.json`; that of the first member for an ensemble."""
+    sha256: tuple[str, ...] = ()
+    """Checksum of the weights of each network; empty for networks that come from no bundle."""
     chosen: Backend | None = None
     """Computes the networks; None for PyTorch."""
 
@@ -98,8 +100,14 @@ def load_ensemble(folders: Sequence[str], backend: str = "torch") -> Model:
                 f"{folder}: expects {other.normalisation} but {folders[0]} expects {first.normalisation}; name members "
                 "that were trained on the same store"
             )
-    nets = tuple(net for member in (first, *others) for net in member.nets)
-    return replace(first, nets=nets, chosen=backend_of(backend, nets, [plain for _, plain in loaded], first.device))
+    members = (first, *others)
+    nets = tuple(net for member in members for net in member.nets)
+    return replace(
+        first,
+        nets=nets,
+        sha256=tuple(digest for member in members for digest in member.sha256),
+        chosen=backend_of(backend, nets, [plain for _, plain in loaded], first.device),
+    )
 
 
 def _load_member(folder: str) -> tuple[Model, SegmentationNet]:
@@ -109,7 +117,7 @@ def _load_member(folder: str) -> tuple[Model, SegmentationNet]:
     net = network_of(folder, weights, config.train).eval()
     device = pick_device(config.train.precision)
     nets = (folded(device.place(net), device.dtype),)
-    return Model(nets, config.normalisation, config.train.labels, device, config), net
+    return Model(nets, config.normalisation, config.train.labels, device, config, (config.sha256,)), net
 
 
 def network_of(folder: str, weights: Tensors, train: TrainConfig) -> SegmentationNet:

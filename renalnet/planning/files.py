@@ -11,7 +11,8 @@ from renalnet.data.images.mask_files import find_masks, read_mask
 from renalnet.data.images.volume import Volume, canonical
 from renalnet.errors import InputError
 from renalnet.evaluation.mask_pairs import Pair, read_pair
-from renalnet.planning.kidneys import find_kidneys
+from renalnet.evaluation.plausibility import implausible
+from renalnet.planning.kidneys import Kidney, find_kidneys
 from renalnet.planning.rows import measures_of, spread_of
 from renalnet.planning.sheet import MARGIN_MM, Sheet, measure_kidney
 
@@ -27,16 +28,18 @@ class Plan:
     spreads: list[dict[str, tuple[float, float]]]
     """For each sheet, lowest and highest value by measure over this mask and other masks of the scan; empty without
     other masks."""
+    warnings: list[tuple[str, ...]]
+    """For each sheet, a line for each measure that is implausible for a kidney (`evaluation.plausibility`)."""
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield one row per kidney: the mask's path, the measures, and their bounds where there are several masks."""
-        for sheet, spread in zip(self.sheets, self.spreads, strict=True):
+        for sheet, spread, warnings in zip(self.sheets, self.spreads, self.warnings, strict=True):
             bounds = {
                 f"{name}_{end}": value
                 for name, both in spread.items()
                 for end, value in zip(("least", "most"), both, strict=True)
             }
-            yield {"mask": str(self.mask), **flat(measures_of(sheet)), **bounds}
+            yield {"mask": str(self.mask), **flat(measures_of(sheet)), **bounds, "warnings": "; ".join(warnings)}
 
 
 def masks_of(paths: Sequence[Path]) -> list[Path]:
@@ -65,11 +68,18 @@ def plan_mask(
     """
     path = Path(path)
     mask = read_mask(path, labels)
-    sheets = _sheets(mask, margin_mm, labels)
+    kidneys = find_kidneys(mask.array, mask.grid.spacing_mm, labels)
+    sheets = [measure_kidney(kidney, margin_mm) for kidney in kidneys]
+    warnings = [_implausible(kidney) for kidney in kidneys]
     if not others:
-        return Plan(path, sheets, [{} for _ in sheets])
+        return Plan(path, sheets, [{} for _ in sheets], warnings)
     alike = [sheets, *(_sheets_like(path, Path(other), margin_mm, sheets, labels) for other in others)]
-    return Plan(path, sheets, [spread_of(of_kidney) for of_kidney in zip(*alike, strict=True)])
+    return Plan(path, sheets, [spread_of(of_kidney) for of_kidney in zip(*alike, strict=True)], warnings)
+
+
+def _implausible(kidney: Kidney) -> tuple[str, ...]:
+    name = kidney.side if kidney.side == "kidney" else f"{kidney.side} kidney"
+    return tuple(implausible(kidney.labels, kidney.spacing_mm, kidney.label_set, name))
 
 
 def _sheets(mask: Volume, margin_mm: float, labels: LabelSet) -> list[Sheet]:

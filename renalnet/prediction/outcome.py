@@ -25,12 +25,13 @@ class Prediction:
     side_ml: dict[Side, dict[str, float]]
     """Volume of each label by segmented side; empty for a scan that is already cut to an ROI."""
     confidence: dict[Side, float]
-    """Confidence, 0 to 1, that the kidney of each side was found; empty for a scan that is already cut to an ROI."""
+    """Confidence of the localisation, 0 to 1: that there is a kidney on that side. It says nothing of the mask. Empty
+    for a scan that is already cut to an ROI."""
     segmented: tuple[Side, ...]
     """Sides whose kidney was found with enough confidence to be segmented."""
     warnings: tuple[str, ...]
-    """One line for each kidney that was left out, for an empty mask, for what the model was not trained for, and for
-    what is unusual about the scan's DICOM series."""
+    """One line for each kidney that was left out, for an empty mask, for what the model was not trained for, for
+    volumes and numbers of pieces that no kidney has, and for what is unusual about the scan's DICOM series."""
     side_quality: dict[Side, MaskQuality] = field(default_factory=dict)
     """Estimated quality by segmented side. A kidney of which the scan shows only a part has none. Empty where the
     bundle has no calibration, and for an ROI already cut."""

@@ -1,6 +1,6 @@
 """Prediction on one scan: both kidneys are found, cut out, segmented and joined to a mask on the scan's own grid."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -17,6 +17,7 @@ from renalnet.data.localise.atlas import ATLAS_FILE, load_atlases
 from renalnet.data.localise.localiser import LOW_CONFIDENCE, FoundKidney
 from renalnet.errors import CheckpointError, InputError
 from renalnet.evaluation.mask_quality import signs_of
+from renalnet.evaluation.plausibility import implausible
 from renalnet.inference.pipeline import Model, Segmentation, load_bundle, segment_roi
 from renalnet.inference.quality_file import BundleQuality, MaskQuality, read_quality
 from renalnet.inference.stitching import Stitched
@@ -149,11 +150,23 @@ def predict_image(predictor: Predictor, image: Volume, source: Grid) -> Predicti
         side_ml=by_side,
         confidence=confidence,
         segmented=tuple(kept),
-        warnings=(*warnings, *remarks_of(image, predictor.quality.training, kept, roi)),
+        warnings=(
+            *warnings,
+            *remarks_of(image, predictor.quality.training, kept, roi),
+            *_implausible(predictor, kept, roi, source),
+        ),
         side_quality={side: each.quality for side, each in kept.items() if each.quality},
         roi_quality=roi.quality if roi else None,
         backends=tuple(dict.fromkeys(each.backend for each in [*tried.values(), *([roi] if roi else [])])),
     )
+
+
+def _implausible(
+    predictor: Predictor, kept: Mapping[Side, SegmentedBox], roi: SegmentedBox | None, source: Grid
+) -> Iterator[str]:
+    kidneys = {"the kidney": roi} if roi else {f"{side} kidney": each for side, each in kept.items()}
+    for name, each in kidneys.items():
+        yield from implausible(each.labels, source.spacing_mm, predictor.model.labels, name)
 
 
 def _segment_kidneys(predictor: Predictor, image: Volume, source: Grid) -> dict[Side, SegmentedBox]:

@@ -3,30 +3,27 @@
 A scan that fails does not stop the others.
 """
 
-import hashlib
 import logging
-import os
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Final, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 from renalnet.data.cases.layouts import find_scans
 from renalnet.data.cases.loading import load_scan
-from renalnet.data.cases.names import MAX_BYTES
 from renalnet.data.dicom.series import SeriesVolume
-from renalnet.data.images.volume import Grid, image_stem, write_volume
+from renalnet.data.images.volume import Grid, write_volume
 from renalnet.errors import InputError, RenalnetError
 from renalnet.prediction.formats import formats_of, write_formats
 from renalnet.prediction.outcome import Prediction, with_notes
+from renalnet.prediction.output_names import absolute, free_stem, other_names, scan_names
 from renalnet.prediction.predictor import Predictor, load_predictor, predict_image
+from renalnet.prediction.provenance import Provenance, scan_digest
 from renalnet.runtime import storage
 
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
-_HASH_DIGITS: Final = 8
 
 
 @dataclass(frozen=True)
@@ -61,6 +58,8 @@ class ScanJob:
     """Number or time of the acquisition to read; None where the series holds one phase."""
     formats: tuple[str, ...] | None = None
     """Formats to write besides NIfTI; None for a DICOM segmentation of a DICOM series."""
+    other_stems: tuple[str, ...] = ()
+    """Further stems, in their order, for the case that files of another scan have `stem`."""
 
     def __str__(self) -> str:
         return str(self.scan)
@@ -96,9 +95,20 @@ def list_jobs(
         InputError: no names tell the masks of two scans apart.
     """
     found = (scan for path in paths for scan in _scans_at(path, series))
-    scans = list({_absolute(scan): scan for scan in found}.values())
-    stems = [storage.join(out, name) for name in scan_names(scans)]
-    return [ScanJob(scan, stem, model, series, phase, formats) for scan, stem in zip(scans, stems, strict=True)]
+    scans = list({absolute(scan): scan for scan in found}.values())
+    names = scan_names(scans)
+    return [
+        ScanJob(
+            scan,
+            storage.join(out, name),
+            model,
+            series,
+            phase,
+            formats,
+            tuple(storage.join(out, other) for other in others),
+        )
+        for scan, name, others in zip(scans, names, other_names(scans, names), strict=True)
+    ]
 
 
 def _scans_at(path: Path, series: str | None) -> list[Path]:
@@ -107,65 +117,6 @@ def _scans_at(path: Path, series: str | None) -> list[Path]:
         return find_scans(path, series=series)
     except InputError:
         return [path]
-
-
-def scan_names(scans: Sequence[Path]) -> list[str]:
-    """Return a name for the mask of each of different scans.
-
-    The name is that of the file or DICOM folder. Scans of the same name get the name of the folder around them, and
-    where that is the same, too, the names of as many folders as tell them apart: `patient-1_study` and
-    `patient-2_study`. Files of one folder that differ in their ending alone keep the ending in the name. A name of more
-    than `MAX_BYTES` bytes is cut, and a hash of the whole name follows.
-
-    Raises:
-        InputError: two scans still have the same name.
-    """
-    stems = _stems(scans)
-    num_folders = Counter(dict.fromkeys(stems, 0))
-    shared = set(stems)
-    deepest = max((len(scan.absolute().parts) for scan in scans), default=0)
-    for _ in range(deepest + 1):
-        names = [_name(scan, stem, num_folders[stem]) for scan, stem in zip(scans, stems, strict=True)]
-        uses = Counter(names)
-        shared = {stem for name, stem in zip(names, stems, strict=True) if uses[name] > 1}
-        if not shared:
-            return [_short(name) for name in names]
-        num_folders.update(shared)
-    raise InputError(f"two scans would write the mask '{min(shared)}'; predict them into different folders")
-
-
-def _short(name: str) -> str:
-    """Return a name to which all endings of our files can be added."""
-    content = name.encode("utf-8", "surrogateescape")
-    if len(content) <= MAX_BYTES:
-        return name
-    end = f"-{hashlib.sha256(content).hexdigest()[:_HASH_DIGITS]}"
-    return content[: MAX_BYTES - len(end)].decode("utf-8", "ignore") + end
-
-
-def _absolute(scan: Path) -> Path:
-    """Return an absolute path without `..`, in which symbolic links keep their names."""
-    return Path(os.path.normpath(scan.absolute()))
-
-
-def _stems(scans: Sequence[Path]) -> list[str]:
-    """Return the name of each file without its ending, or with it where another file of the folder has that name."""
-    uses = Counter(_absolute(scan).parent / _stem(scan) for scan in scans)
-    return [
-        scan.name.replace(".", "_") if uses[_absolute(scan).parent / _stem(scan)] > 1 else _stem(scan) for scan in scans
-    ]
-
-
-def _name(scan: Path, stem: str, num_folders: int) -> str:
-    """Return the name of a scan by the innermost folders around it; its stem for none."""
-    # `Path("ct.nii.gz").parent` has no name unless the path is absolute.
-    return "_".join(_absolute(scan).parent.parts[1:][-num_folders:]) if num_folders else stem
-
-
-def _stem(scan: Path) -> str:
-    if scan.is_dir():
-        return _absolute(scan).name
-    return image_stem(scan.name) or scan.name.removesuffix(".dcm")
 
 
 def read_scan(job: ScanJob) -> Read:
@@ -194,15 +145,38 @@ def predict_scan(job: ScanJob, read: Read | None = None) -> ScanReport:
 
 def _predict(job: ScanJob, image: SeriesVolume, source: Grid) -> ScanReport:
     predictor = job.model.load()
-    prediction = with_notes(predict_image(predictor, image, source), image.notes)
+    provenance = _provenance(job, image, predictor)
+    job, notes = _named_apart(job, provenance.scan_sha256)  # before the segmentation, because it may be refused
+    prediction = with_notes(predict_image(predictor, image, source), (*image.notes, *notes))
     write_volume(f"{job.stem}.nii.gz", prediction.mask)
-    storage.write_json(f"{job.stem}.json", prediction.to_json())
+    storage.write_json(f"{job.stem}.json", {**prediction.to_json(), "provenance": provenance.to_json()})
     formats = formats_of(job.scan, job.formats)
     labels = predictor.model.labels
     remarks = write_formats(
         job.stem, prediction.mask, labels, job.scan, formats=formats, series=job.series, phase=job.phase
     )
     return _report(job, prediction, list(remarks))
+
+
+def _provenance(job: ScanJob, image: SeriesVolume, predictor: Predictor) -> Provenance:
+    return Provenance(
+        scan=str(absolute(job.scan)),
+        scan_sha256=scan_digest(image.array),
+        series=job.series,
+        phase=job.phase,
+        model=job.model.folder,
+        model_sha256=predictor.model.sha256,
+        inference=predictor.inference,
+    )
+
+
+def _named_apart(job: ScanJob, scan_sha256: str) -> tuple[ScanJob, tuple[str, ...]]:
+    """Return the job with a stem that no other scan has, and a line where that is not its own."""
+    stem = free_stem((job.stem, *job.other_stems), scan_sha256)
+    if stem == job.stem:
+        return job, ()
+    note = f"{job.stem}.nii.gz is not known to be a mask of this scan and was kept; this mask is {stem}.nii.gz"
+    return replace(job, stem=stem), (note,)
 
 
 def _reported(job: ScanJob, work: Callable[[], Result]) -> Result | ScanReport:

@@ -4,6 +4,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from renalnet.config.labels import require_same_labels
+from renalnet.data.cases.splits import MIN_VALIDATION, few_validation
 from renalnet.data.store.reader import MANIFEST as STORE_MANIFEST
 from renalnet.data.store.reader import Store, open_store
 from renalnet.errors import ConfigError, StoreError
@@ -37,6 +38,9 @@ def check_store(store: Store, config: StudyConfig) -> None:
             f"{store.path} was prepared at {spacing} mm, but the preset '{config.preset}' uses "
             f"{config.prepare.spacing_mm} mm; choose the preset of the store, or set prepare.spacing_mm"
         )
+    num_validation = len(store.cases("validation"))
+    if num_validation < MIN_VALIDATION and not config.final.folds:
+        _log.warning("%s: %s", store.path, few_validation(num_validation))
     check_folds(config, store)
 
 

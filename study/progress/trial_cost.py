@@ -247,7 +247,7 @@ def _painted(config: StudyConfig, store: Store, roi: Roi, folder: str) -> DataCo
 
 
 def _split_sizes(num_cases: int, config: PrepareConfig) -> dict[Split, int]:
-    # The names that `write_cohort` gives, so that the splits come out as in the study.
+    # The numbers depend on that of the cases alone.
     assigned = assign_splits([f"case_{number:05d}" for number in range(num_cases)], config=config)
     return {split: list(assigned.values()).count(split) for split in SPLITS}
 

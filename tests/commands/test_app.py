@@ -110,13 +110,17 @@ def test_phantom_prepare_train_describe(tmp_path: Path) -> None:
     prepared = run("renalnet", "prepare", cohort, "--out", store, "--preset", "quick", "--set", "num_atlases=2")
     assert prepared.returncode == 0, prepared.stderr
     assert run("renalnet", "store", "verify", store).returncode == 0
-    tiny = ["net.width=4", "epochs=1", "steps_per_epoch=2", "optim.batch_size=1"]
+    # The same without the options: they are those of the store.
+    again = run("renalnet", "prepare", cohort, "--out", store)
+    assert again.returncode == 0 and "0 cases written, 6 in the store" in again.stdout, again.stderr
+    tiny = ["train.net.width=4", "train.epochs=1", "steps_per_epoch=2", "optim.batch_size=1"]
     options = [word for assignment in tiny for word in ("--set", assignment)]
-    trained = run("renalnet", "train", store, "--out", str(tmp_path / "run"), "--preset", "quick", *options)
+    trained = run("renalnet", "train", store, "--out", str(tmp_path / "run"), *options)
     assert trained.returncode == 0, trained.stderr
+    assert f"preset quick, which has the grid of {store}\n" in trained.stdout
     assert re.search(r"^epoch  1 of 1 .* waiting for data \d+%", trained.stdout, re.MULTILINE)
     assert (tmp_path / "run" / "model.safetensors").exists()
-    scans = [str(tmp_path / "cohort" / f"case_0000{number}" / "imaging.nii.gz") for number in (0, 1)]
+    scans = [str(Path(cohort) / f"case_0000{number}" / "imaging.nii.gz") for number in (0, 1)]
     predicted = run("renalnet", "predict", *scans, "--model", str(tmp_path / "run"), "--out", str(tmp_path / "masks"))
     assert predicted.returncode == 0, predicted.stderr
     mask = read_volume(tmp_path / "masks" / "case_00001.nii.gz")
@@ -218,6 +222,9 @@ def test_damaged_shard_is_named(ball_store: Store, tmp_path: Path) -> None:
 
 
 def test_store_of_another_grid_than_the_preset(ball_store: Store, tmp_path: Path) -> None:
+    trained = run("renalnet", "train", ball_store.path, "--out", str(tmp_path / "run"))
+    assert_refused(trained, "was prepared at (2.0, 2.0, 2.0) mm, the grid of no preset; name one with --preset")
+    assert not (tmp_path / "run").exists()
     done = run("study.run", "--data", ball_store.path, "--results", str(tmp_path / "results"))
     assert_refused(done, "was prepared at (2.0, 2.0, 2.0) mm", "choose the preset")
     assert not (tmp_path / "results").exists()

@@ -138,6 +138,19 @@ def test_a_cropped_segmentation_of_slicer_is_a_member(tmp_path):
     assert "lie outside of its scan" in run(whole, "--member", beside)[1]
 
 
+def test_an_implausible_mask_is_measured_with_a_warning(tmp_path, capfd):
+    labels = two_kidneys()
+    mask = write_mask(tmp_path / "mask.nii.gz", labels)
+    assert run(mask, "--out", tmp_path / "sheet.json")[0] == 0
+    assert [row["warnings"] for row in json.loads((tmp_path / "sheet.json").read_text())["sheets"]] == ["", ""]
+    grid = Grid.axis_aligned(labels.shape, (9.0, 3.0, 3.0))
+    write_volume(mask, Volume(labels, grid))
+    code, output = run(mask, "--out", tmp_path / "sheet.json")
+    rows = json.loads((tmp_path / "sheet.json").read_text())["sheets"]
+    assert code == 0 and rows[1]["warnings"].startswith("left kidney of ") and "30 to 400 ml" in rows[1]["warnings"]
+    assert f"warning: {mask}: {rows[1]['warnings']}" in output
+
+
 def test_a_mask_named_by_text_and_the_default_margin(tmp_path):
     mask = write_mask(tmp_path / "mask.nii.gz", two_kidneys())
     assert plan_mask(str(mask)) == plan_mask(mask, [], MARGIN_MM)

@@ -1,13 +1,32 @@
 """Configuration sections, overrides, files and presets."""
 
+from inspect import signature
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from renalnet.config import KIDNEY_TUMOR, NetConfig, TrainConfig, fingerprint, merge, override, parse, read_file
-from renalnet.config.presets import prepare_preset, train_preset
+from renalnet.commands.describe import describe
+from renalnet.commands.prepare import prepare
+from renalnet.commands.train import train
+from renalnet.config import (
+    KIDNEY_TUMOR,
+    InferenceConfig,
+    NetConfig,
+    PhantomConfig,
+    PrepareConfig,
+    TrainConfig,
+    fingerprint,
+    merge,
+    override,
+    parse,
+    read_file,
+)
+from renalnet.config.presets import DEFAULT_PRESET, PREPARE_PRESETS, chosen_preset, prepare_preset, train_preset
 from renalnet.errors import ConfigError
+from study.config.sections import StudyConfig
+from study.prepare import prepare as study_prepare
+from study.run import _preset_for, _settings, study
 
 
 def test_defaults_are_the_papers() -> None:
@@ -32,6 +51,59 @@ def test_wrong_value_names_key_and_rule() -> None:
 def test_override_reads_yaml_values() -> None:
     config = override(TrainConfig(), ["net.ppm_kernels=[1, 2]", "epochs=2", "optim.base_rate=1e-2"])
     assert (config.net.ppm_kernels, config.epochs, config.optim.base_rate) == ((1, 2), 2, 0.01)
+
+
+def test_a_key_may_be_written_as_in_a_study() -> None:
+    assert override(TrainConfig(), ["train.epochs=2", "optim.batch_size=3"]) == override(
+        TrainConfig(), ["epochs=2", "train.optim.batch_size=3"]
+    )
+    assert override(PrepareConfig(), ["prepare.seed=3"]).seed == override(PhantomConfig(), ["phantom.seed=3"]).seed == 3
+    assert override(InferenceConfig(), ["final.crf.iterations=0"]).crf.iterations == 0
+    with pytest.raises(ConfigError, match=r"unknown key 'prepare'"):
+        override(TrainConfig(), ["prepare.seed=3"])
+
+
+def test_a_key_without_its_section_names_the_sections_that_have_it() -> None:
+    with pytest.raises(ConfigError, match=r"unknown key 'epochs'; write train\.epochs$"):
+        override(StudyConfig(), ["epochs=2"])
+    with pytest.raises(
+        ConfigError, match=r"unknown key 'spacing_mm'; write phantom\.spacing_mm or prepare\.spacing_mm$"
+    ):
+        override(StudyConfig(), ["spacing_mm=null"])
+
+
+STORES = {name: prepare_preset(name) for name in PREPARE_PRESETS}
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_a_store_has_the_preset_by_which_it_was_prepared(name: str) -> None:
+    """Two presets have one grid. A store with other values of its own is taken for the first of them."""
+    assert chosen_preset(None, STORES[name]) == chosen_preset(name, STORES[name]) == name
+    changed = override(STORES[name], ["num_atlases=2"])
+    assert chosen_preset(None, changed) == {"phantom": "anatomy"}.get(name, name)
+    assert chosen_preset("phantom", STORES["anatomy"]) == "phantom"
+
+
+def test_a_preset_of_another_grid_than_the_store_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match=r"S was prepared at \(3.0, 2.5, 2.5\) mm, the grid of preset 'quick', but 'paper'"
+    ):
+        chosen_preset("paper", STORES["quick"], "S")
+    own = override(STORES["quick"], ["spacing_mm=[2, 2, 2]"])
+    with pytest.raises(
+        ConfigError, match="the grid of no preset; name one with --preset: paper, anatomy, quick, phantom"
+    ):
+        chosen_preset(None, own)
+    assert chosen_preset("paper", own) == "paper"
+    with pytest.raises(ConfigError, match="unknown preset 'papre'; did you mean 'paper'"):
+        chosen_preset("papre", own)
+
+
+def test_all_commands_have_the_same_default_without_a_store() -> None:
+    """The preset is an option of five commands, each of which resolves it by the same rule."""
+    assert chosen_preset(None) == DEFAULT_PRESET == _settings(_preset_for(None), None, []).preset
+    commands = (train, describe, prepare, study_prepare, study)
+    assert all(signature(command).parameters["preset"].default is None for command in commands)
 
 
 def test_override_needs_an_assignment() -> None:

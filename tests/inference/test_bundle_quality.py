@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -183,9 +183,14 @@ def test_the_estimate_of_a_mask_is_that_of_its_signs(ball_store: Store, tmp_path
     assert line.endswith(f"; expected Dice: kidney {expected[0]:.2f}, tumor {expected[1]:.2f}")
 
 
+def plausible(warnings: Iterable[str]) -> list[str]:
+    """Leave out the warnings of volumes and pieces, as the masks are those of networks that have learned nothing."""
+    return [warning for warning in warnings if "; check the mask" not in warning]
+
+
 def test_a_bundle_without_the_file_predicts_without_estimates(tmp_path: Path) -> None:
     line, told = predicted(make_bundle(tmp_path / "bundle"), noise(), tmp_path)
-    assert told["quality"] is None and told["warnings"] == [] and "expected" not in line
+    assert told["quality"] is None and plausible(told["warnings"]) == [] and "expected" not in line
 
 
 def without_checksum(text: str) -> str:
@@ -222,8 +227,9 @@ def test_an_unenhanced_scan_is_named(tmp_path: Path) -> None:
     """The network labels every voxel as kidney, so the mean is that of the scan."""
     predictor = replace(load_predictor(make_bundle(tmp_path, kidney_bias=100)), quality=BundleQuality(None, ENHANCED))
     image = np.where(np.indices(ROI.shape).sum(axis=0) % 2, -50, 350).astype(np.int16)
-    assert predict_image(predictor, Volume(image, ROI), ROI).warnings == ()
-    (warning,) = predict_image(predictor, Volume(image - np.int16(120), ROI), ROI).warnings
+    (of_volume,) = predict_image(predictor, Volume(image, ROI), ROI).warnings
+    assert of_volume.startswith("the kidney of 506.9 ml, outside the plausible range of 30 to 400 ml")
+    warning, _ = predict_image(predictor, Volume(image - np.int16(120), ROI), ROI).warnings
     assert warning == (
         "the kidney has a mean of 30 HU, but the kidneys that this model learned from have 120 to 230 HU; "
         "an unenhanced scan?"
@@ -279,7 +285,7 @@ def test_each_side_has_an_estimate(abdominal: Predictor) -> None:
     image = paint_abdomen(COARSE.model_copy(update={"seed": 5}), 0).image
     found = predict_image(abdominal, image, image.grid)
     told = found.to_json()
-    assert found.segmented == ("left", "right") and told["quality"] is None and found.warnings == ()
+    assert found.segmented == ("left", "right") and told["quality"] is None and plausible(found.warnings) == []
     left, right = (told["kidneys"][side]["quality"] for side in found.segmented)
     assert left != right and left["calibrated_on"] == right["calibrated_on"]
     assert all(0 <= each[name] <= 1 for each in (left, right) for name in ("dice_kidney", "dice_tumor"))

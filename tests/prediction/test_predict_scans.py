@@ -1,8 +1,10 @@
 """Prediction on many scans: which scans are found, which files are written, and scans that fail."""
 
+import hashlib
 import subprocess
 import sys
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from renalnet.data.localise.atlas import make_atlas
 from renalnet.data.phantom import paint_abdomen
 from renalnet.errors import ConfigError, InputError
 from renalnet.prediction.formats import FORMATS, parse_formats
+from renalnet.prediction.output_names import free_stem
 from renalnet.prediction.predictor import load_predictor
 from renalnet.prediction.scan_jobs import ModelUse, ScanJob, ScanReport, list_jobs, predict_scan
 from renalnet.runtime import storage
@@ -152,6 +155,74 @@ def test_the_grid_of_kits_files_is_kept(bundle: str, tmp_path: Path) -> None:
     assert mask.shape == ROI.shape
     np.testing.assert_allclose(mask.affine, affine, atol=1e-5)
     assert np.asarray(mask.dataobj).any()
+
+
+def case_file(folder: Path, number: int) -> Path:
+    path = folder / f"case_{number}" / "imaging.nii.gz"
+    write_volume(path, Volume(image(number), ROI))
+    return path
+
+
+def test_no_call_replaces_the_mask_of_another_scan(bundle: str, tmp_path: Path) -> None:
+    """Each scan keeps its name, whatever is predicted between; a copy of it elsewhere is the same scan."""
+    scans = [case_file(tmp_path, number) for number in (1, 2)]
+    names = []
+    for scan in (scans[0], scans[1], scans[0], scans[1]):
+        told, _ = predicted(scan, bundle, tmp_path / "out")
+        assert not told.failure
+        names.append(told.line.split(":")[0].rpartition("/")[2])
+    assert names == ["imaging.nii.gz", "case_2.nii.gz"] * 2
+    (warning,) = (each for each in predicted(scans[1], bundle, tmp_path / "out")[0].warnings if "was kept" in each)
+    assert f"this mask is {tmp_path}/out/case_2.nii.gz" in warning
+    copy = tmp_path / "copy" / "imaging.nii"
+    write_volume(copy, Volume(image(1), ROI))
+    assert predicted(copy, bundle, tmp_path / "out")[0].line.startswith(f"{tmp_path}/out/imaging.nii.gz")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        f"{name}{end}" for name in ("imaging", "case_2") for end in (".nii.gz", ".json")
+    }
+
+
+@pytest.mark.parametrize("about", [None, "no JSON", "[1]", '{"provenance": 3}', '{"volume_ml": {"kidney": 1.0}}'])
+def test_files_without_a_known_scan_are_kept(bundle: str, tmp_path: Path, about: str | None) -> None:
+    """The scan itself, where --out is its folder, and masks of earlier versions, which state no scan."""
+    scan = case_file(tmp_path, 1)
+    before = scan.read_bytes()
+    if about:
+        scan.with_name("imaging.json").write_text(about)
+    assert predicted(scan, bundle, scan.parent)[0].line.startswith(f"{scan.parent}/case_1.nii.gz")
+    assert scan.read_bytes() == before
+    assert not about or scan.with_name("imaging.json").read_text() == about
+
+
+def test_a_mask_states_what_it_was_made_from_and_no_patient(bundle: str, tmp_path: Path) -> None:
+    write_series(tmp_path / "ct", image(3), ROI, PatientName="EXAMPLENAME", PatientID="EXAMPLEID")
+    (job,) = list_jobs([tmp_path / "ct"], bundle, str(tmp_path / "out"), assignments=["components.min_tumor_ml=0.5"])
+    assert not predict_scan(job).failure
+    content = Path(f"{job.stem}.json").read_text()
+    told = storage.read_json(f"{job.stem}.json")["provenance"]
+    inference = told.pop("inference")
+    assert told == {
+        "scan": str(tmp_path / "ct"),
+        "scan_sha256": hashlib.sha256(load_scan(tmp_path / "ct")[0].array.astype("<i2").tobytes()).hexdigest(),
+        "series": None,
+        "phase": None,
+        "model": bundle,
+        "model_sha256": [hashlib.sha256((Path(bundle) / "model.safetensors").read_bytes()).hexdigest()],
+        "renalnet": version("renalnet"),
+    }
+    assert inference["components"]["min_tumor_ml"] == 0.5
+    assert "EXAMPLE" not in content
+
+
+def test_where_all_names_are_of_other_scans_a_part_of_the_checksum_tells_them_apart(tmp_path: Path) -> None:
+    for name in ("ct.nii.gz", "p_ct.rtstruct.dcm"):
+        (tmp_path / name).touch()
+    stems = [str(tmp_path / name) for name in ("ct", "p_ct")]
+    digest = "0123456789abcdef" * 4
+    assert free_stem(stems, digest) == f"{tmp_path}/ct-01234567"
+    (tmp_path / "ct-01234567.dcm").touch()
+    with pytest.raises(InputError, match=r"ct\.nii\.gz: holds the mask of another scan; name another folder"):
+        free_stem(stems, digest)
 
 
 def write_odd_series(folder: Path) -> None:

@@ -32,8 +32,9 @@ from renalnet.nets import build_net
 from renalnet.nets.bundle import save_model
 from renalnet.prediction import predictor as predictor_module
 from renalnet.prediction.outcome import Prediction
+from renalnet.prediction.output_names import other_names, scan_names
 from renalnet.prediction.predictor import Predictor, load_predictor, predict_image
-from renalnet.prediction.scan_jobs import ModelUse, list_jobs, scan_names
+from renalnet.prediction.scan_jobs import ModelUse, list_jobs
 from renalnet.runtime.device import pick_device
 
 
@@ -76,6 +77,15 @@ def test_a_scan_that_is_named_twice_is_one_job(tmp_path: Path) -> None:
     (tmp_path / "ct.nii.gz").touch()
     (job,) = list_jobs([tmp_path / "ct.nii.gz", tmp_path], ModelUse("model"), "out")
     assert job.stem == "out/ct"
+
+
+def test_further_names_are_those_of_more_folders_and_of_one_scan_each() -> None:
+    scans = [Path("/data/1/p/ct.nii"), Path("/data/1/other.nii"), Path("/more/q.nii")]
+    names = scan_names(scans)
+    assert names == ["ct", "other", "q"]
+    assert other_names(scans, names) == [("p", "1_p", "data_1_p"), ("1", "data_1"), ("more",)]
+    # Of both scans, the folder around is `p`; it could replace the mask of neither.
+    assert other_names([Path("/a/p/ct.nii"), Path("/p/q.nii")], ["ct", "q"]) == [("a_p",), ()]
 
 
 def test_names_that_stay_the_same_are_refused() -> None:

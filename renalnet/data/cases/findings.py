@@ -47,6 +47,7 @@ Code: TypeAlias = Literal[
     "phase",
     "split-empty",
     "split-no-tumor",
+    "split-few",
     "wrong-axes",
     "wrong-spacing",
     "not-ct",

@@ -1,20 +1,38 @@
-"""Assignment of cases to training, validation and test by their names and a seed.
+"""Assignment of cases to training, validation and test: exact shares, drawn by a seed, alike in what they show.
 
-A case's split follows from a threshold on a hash of its name, and not from its rank among the cases. Adding cases
-later therefore moves no case to another split. If a split would be empty in a small cohort, it gets the case nearest
-to the threshold. That choice depends on the other cases, so the splits of an earlier store are kept.
+Cases are ordered by what decides how difficult they are: whether they have a tumor, its volume, and the distance of
+slices. A split takes one case from each of as many equal runs of this order as it needs cases. It thus has the share of
+tumors, large tumors and coarse scans of the whole cohort, to within one case. A hash of name and seed chooses within a
+run.
 
-Thresholds meet the shares on average: of 24 cases, a share of 0.25 holds out 6, with a standard deviation of about 2.
+The splits of an earlier store are kept. Later cases are drawn so that the shares hold for all cases together.
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import floor
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from renalnet.config import PrepareConfig, read_file
 from renalnet.errors import ConfigError, nearest
 from renalnet.types import SPLITS, Split
+
+MIN_VALIDATION: Final = 5
+"""Validation cases from which a search can choose. The calibration of a bundle needs as many, too."""
+_VOLUME_CLASSES: Final = 3
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """What a case is drawn by."""
+
+    has_tumor: bool = False
+    volume_ml: float = 0.0
+    """Volume of the tumor; without one, of the kidneys."""
+    spacing_mm: float = 0.0
+    """Distance of slices."""
 
 
 def assign_splits(
@@ -25,6 +43,7 @@ def assign_splits(
     splits: Mapping[str, Split] | None = None,
     kept: Mapping[str, Split] | None = None,
     complete: Collection[Split] = (),
+    strata: Mapping[str, Stratum] | None = None,
 ) -> dict[str, Split]:
     """Return the split of each case, including the cases in `kept`, sorted by name.
 
@@ -36,6 +55,7 @@ def assign_splits(
             validation split, that split is complete, and no other case is drawn into it.
         kept: splits of an earlier store, which do not change.
         complete: splits that were given completely when that store was made.
+        strata: what the cases are drawn by; without it, and for cases that it lacks, by their names alone.
 
     Raises:
         ConfigError: `splits` or `test_cases` contain an unknown case, contradict each other or move a kept case.
@@ -43,19 +63,52 @@ def assign_splits(
     named = _fixed({*cases, *(kept or {})}, test_cases or (), splits or {})
     _refuse_moves(named, kept or {})
     assigned = named | dict(kept or {})
-    free = sorted(set(cases) - set(assigned))
+    free = _in_order(set(cases) - set(assigned), strata or {}, config.seed)
+    # Cases of a split that is given are not counted, because the shares are those of the cases that are drawn.
+    pool = [*free, *(case for case, split in (kept or {}).items() if case not in named and split not in complete)]
     # Test cases are drawn first. The share of validation is that of the cases that are left.
     shares: dict[Split, float] = {"test": config.test_share, "validation": config.validation_share}
     for split, share in shares.items():
-        if split not in named.values() and split not in complete:
-            # A case that fills an empty split must leave one case for each split that follows.
-            is_empty = split not in assigned.values()
-            least = (2 if split == "test" else 1) if not kept else 0
-            drawn = _draw(free, split, share, config.seed, least=least, is_empty=is_empty)
-            assigned |= dict.fromkeys(drawn, split)
-            free = [case for case in free if case not in drawn]
+        if split in named.values() or split in complete:
+            continue
+        # A case that fills an empty split must leave one case for each split that follows.
+        least = (2 if split == "test" else 1) if not kept else 0
+        held = [case for case in pool if assigned.get(case) == split]
+        wanted = _wanted(share, len(pool), is_empty=split not in assigned.values()) - len(held)
+        drawn = _draw(free, split, max(min(wanted, len(free) - least), 0), config.seed)
+        assigned |= dict.fromkeys(drawn, split)
+        free = [case for case in free if case not in assigned]
+        pool = [case for case in pool if assigned.get(case) != split]
     assigned |= dict.fromkeys(free, "train")
     return {case: assigned[case] for case in sorted(assigned)}
+
+
+def _wanted(share: float, num_cases: int, *, is_empty: bool) -> int:
+    """Return the cases of a split, rounded; at least one for a split that has none."""
+    exact = floor(share * num_cases + 0.5)
+    return max(exact, 1) if is_empty and share > 0 else exact
+
+
+def _in_order(cases: Collection[str], strata: Mapping[str, Stratum], seed: int) -> list[str]:
+    """Return cases by tumor, class of volume and distance of slices; cases that agree in all are shuffled."""
+    of_case = {case: strata.get(case, Stratum()) for case in cases}
+    by_volume = sorted(cases, key=lambda case: (of_case[case].has_tumor, of_case[case].volume_ml, case))
+    order: list[str] = []
+    for has_tumor in (False, True):
+        alike = [case for case in by_volume if of_case[case].has_tumor == has_tumor]
+        classes = {case: rank * _VOLUME_CLASSES // len(alike) for rank, case in enumerate(alike)}
+        keys = {case: (classes[case], of_case[case].spacing_mm, unit_hash(case, "order", seed)) for case in alike}
+        order += sorted(alike, key=lambda case: keys[case])
+    return order
+
+
+def few_validation(count: int) -> str:
+    """Return what a search on too few validation cases means, and the remedy, as one line."""
+    cases = "case" if count == 1 else "cases"
+    return (
+        f"{count} validation {cases}, fewer than {MIN_VALIDATION}: the choice of the winner and of its post-processing "
+        "rests on them; add cases, raise validation_share, or repeat the finalists on folds with --set final.folds=5"
+    )
 
 
 def _refuse_moves(named: Mapping[str, Split], kept: Mapping[str, Split]) -> None:
@@ -67,12 +120,11 @@ def _refuse_moves(named: Mapping[str, Split], kept: Mapping[str, Split]) -> None
             )
 
 
-def _draw(cases: list[str], split: Split, share: float, seed: int, *, least: int, is_empty: bool) -> list[str]:
-    """Return the cases below the threshold, at least one for an empty split. At least `least` cases are left."""
-    ranked = sorted(cases, key=lambda case: unit_hash(case, split, seed))
-    below = sum(unit_hash(case, split, seed) < share for case in cases)
-    wanted = max(below, 1) if is_empty and share > 0 else below if share > 0 else 0
-    return ranked[: max(min(wanted, len(cases) - least), 0)]
+def _draw(ordered: Sequence[str], split: Split, count: int, seed: int) -> list[str]:
+    """Return `count` cases, one of each of as many runs of the order. Runs differ in length by one case at most."""
+    total = len(ordered)
+    runs = (ordered[number * total // count : (number + 1) * total // count] for number in range(count))
+    return [min(run, key=lambda case: unit_hash(case, split, seed)) for run in runs]
 
 
 def unit_hash(case: str, purpose: str, seed: int) -> float:

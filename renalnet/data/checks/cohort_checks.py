@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from renalnet.config.paper import PAPER_SHARES
 from renalnet.data.cases.findings import COHORT, Code, Finding, Level
+from renalnet.data.cases.splits import MIN_VALIDATION, few_validation
 from renalnet.data.checks.cohort_facts import CohortFacts, gather
 from renalnet.data.checks.facts import CaseFacts
 from renalnet.data.checks.signature import to_hu
@@ -196,3 +197,6 @@ def _check_splits(cohort: CohortFacts) -> Iterator[Finding]:
         elif not (cohort.column("tumor_ml")[inside] > 0).any():
             message = f"no case of split '{split}' has a tumor, so that its tumor metrics are undefined; add such cases"
             yield Finding(COHORT, "warning", "split-no-tumor", message)
+    num_validation = int(cohort.in_split("validation").sum())
+    if 0 < num_validation < MIN_VALIDATION:
+        yield Finding(COHORT, "warning", "split-few", few_validation(num_validation))

@@ -44,6 +44,7 @@ from renalnet.data.prepare.localiser_jobs import (
     trained_before,
 )
 from renalnet.data.prepare.request import Request, find_all, is_synthetic, passed_over
+from renalnet.data.prepare.splits_file import stratum_of, write_splits
 from renalnet.data.prepare.summary import PrepareSummary, summarise
 from renalnet.data.store.index import CaseEntry
 from renalnet.data.store.manifest import FileEntry, Provenance
@@ -123,6 +124,7 @@ class _Preparation:
         self._notify = notify
         self._found = found
         self._scans = {scan.case: scan for scan in found.cases}
+        self._splits: Mapping[str, Split] = {}
         self._base = _existing(request)
         self._journal = CheckJournal(str(request.out))
 
@@ -141,7 +143,9 @@ class _Preparation:
         new = good - set(self._stored)
         if new or self._request.refit:
             left_out = [f"{case}: left out: {reason}" for case, reason in bad.items() if case not in self._stored]
-            self._write(new, self._assign(good, held_out), [*_warnings(checked.findings), *left_out], lease)
+            # As judged: a copy in another split was an error, so no case may move now that bad ones are left out.
+            assigned = {case: split for case, split in self._splits.items() if case in good or case in self._stored}
+            self._write(new, assigned, [*_warnings(checked.findings), *left_out], lease)
         skipped = tuple(f"{case}: {reason}" for case, reason in sorted(bad.items()))
         return replace(summarise(self._request.out), num_added=len(new), skipped=skipped)
 
@@ -203,13 +207,13 @@ class _Preparation:
         faulty = {finding.case for finding in findings if finding.level == "error"}
         # Faulty scans go first, so that the sound one of two copies is not reported as the duplicate.
         sound = readable - faulty
-        splits = self._assign([*sound, *(case for case in self._scans if case in self._stored)], held_out)
-        findings += check_cohort(self._facts(sound), splits, kept=set(self._stored))
+        self._splits = self._assign([*sound, *(case for case in self._scans if case in self._stored)], held_out)
+        findings += check_cohort(self._facts(sound), self._splits, kept=set(self._stored))
         # `error` precedes `warning` in the alphabet.
         findings.sort(key=lambda finding: (finding.level, finding.case))
         write_validation(self._request.out, self._facts(readable), findings)
         where = storage.join(self._request.out, FACTS_FILE)
-        return Checked(tuple(summarise_facts(self._facts(sound), splits)), tuple(findings), where)
+        return Checked(tuple(summarise_facts(self._facts(sound), self._splits)), tuple(findings), where)
 
     def _facts(self, new: Collection[str]) -> Iterator[CaseFacts]:
         """Yield the facts of the store's cases, then those of the given new ones; few are in memory at a time."""
@@ -237,6 +241,7 @@ class _Preparation:
             splits={case: split for case, split in named.items() if case not in bad},
             kept=self._stored,
             complete=self._provenance().complete_splits,
+            strata={facts.case: stratum_of(facts) for facts in self._facts(set(cases) - set(self._stored))},
         )
 
     def _write(self, new: set[str], assigned: Mapping[str, Split], notes: Sequence[str], lease: Lease) -> None:
@@ -259,6 +264,7 @@ class _Preparation:
         facts = writer.write_beside("facts", facts_to_bytes(self._facts(new)))
         normalisation = manifest.normalisation if manifest and not self._request.refit else None
         all_notes = list(dict.fromkeys([*(manifest.notes if manifest else ()), *notes]))
+        write_splits(self._request.out, self._facts(new), assigned)
         writer.finish(normalisation, all_notes, self._provenance(), atlas=atlas, localiser=localiser, facts=facts)
         # Only now, because an interrupted preparation still needs the journal.
         self._journal.remove()

@@ -20,7 +20,7 @@ from renalnet.data.images.volume import Grid, Volume
 from renalnet.types import SPLITS, Split
 
 SOUND = replace(sound_facts(), roi_ml=500.0, roi_kidney_ml=90.0, roi_tumor_ml=12.0)
-SPLITS_OF_TEN: tuple[Split, ...] = ("train",) * 6 + ("validation",) * 2 + ("test",) * 2
+SPLITS_OF_TEN: tuple[Split, ...] = ("train",) * 3 + ("validation",) * 5 + ("test",) * 2
 
 
 def distinct(number: int, **changes: Any) -> CaseFacts:
@@ -173,7 +173,7 @@ def test_usual_variation_gives_no_finding(changes: dict[str, Any]) -> None:
 
 def test_too_few_cases_have_no_outliers() -> None:
     facts = [distinct(number) for number in range(3)] + [distinct(3, roi_kidney_ml=400.0, roi_tumor_ml=0.0)]
-    assert check(facts, ["train", "train", "validation", "test"]) == []
+    assert cohort_codes(check(facts, ["train", "train", "validation", "test"])) == ["split-few"]
 
 
 def cohort_codes(findings: list[Finding]) -> list[str]:
@@ -198,6 +198,13 @@ def test_splits_without_cases_or_tumors_are_warnings() -> None:
     facts = [distinct(number, tumor_ml=SOUND.tumor_ml if number < 8 else 0.0) for number in range(10)]
     assert cohort_codes(check(facts)) == ["split-no-tumor"]
     assert cohort_codes(check(ten(), ["train"] * 10)) == ["split-empty", "split-empty"]
+
+
+def test_few_validation_cases_are_a_warning_that_names_the_folds() -> None:
+    splits: list[Split] = ["train"] * 4 + ["validation"] * 4 + ["test"] * 2
+    (finding,) = check(ten(), splits)
+    assert (finding.code, finding.level) == ("split-few", "warning")
+    assert "4 validation cases, fewer than 5" in finding.message and "final.folds=5" in finding.message
 
 
 def test_an_empty_cohort_has_empty_splits_only() -> None:

@@ -1,5 +1,6 @@
 """Tests of the preparation of stores from folders of scans."""
 
+import csv
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from renalnet.commands.store import describe_store
 from renalnet.config import PhantomConfig, PrepareConfig
 from renalnet.data.cases.loading import ScanCase
 from renalnet.data.checks.validation_file import FINDINGS_FILE
@@ -206,6 +208,24 @@ def test_another_scan_under_a_known_name_is_refused(tmp_path: Path) -> None:
     (tmp_path / "case_7" / "imaging.nii.gz").replace(src / "case_1" / "imaging.nii.gz")
     with pytest.raises(StoreError, match="case 'case_1' is of another scan or label than in"):
         prepare(src, tmp_path / "store", CUT)
+
+
+def test_splits_of_a_store_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    src = write_rois(tmp_path / "src", 4)
+    prepare(src, tmp_path / "store", CUT)
+    first = open_store(tmp_path / "store")
+    write_rois(src, 2, first=4)
+    prepare(src, tmp_path / "store", CUT)
+    store = open_store(tmp_path / "store")
+    with (tmp_path / "store" / "splits.csv").open() as file:
+        rows = {row["case"]: row for row in csv.DictReader(file)}
+    assert {case: row["split"] for case, row in rows.items()} == store.index.splits()
+    assert {case: rows[case]["split"] for case in first.cases()} == first.index.splits()
+    assert all(float(row["kidney_ml"]) > 0 and float(row["spacing_z_mm"]) > 0 for row in rows.values())
+    describe_store(str(tmp_path / "store"))
+    told = capsys.readouterr().out.splitlines()
+    for split in ("validation", "test"):
+        assert f"{split}: {', '.join(store.cases(split))}" in told  # type: ignore[arg-type]
 
 
 def test_bad_scans_are_left_out_and_listed_on_request(tmp_path: Path) -> None:

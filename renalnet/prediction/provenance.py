@@ -1,0 +1,71 @@
+"""Where a mask comes from: its scan, the model bundle, the version and the configuration.
+
+Nothing of it is read from the fields of a patient in a DICOM header.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any, Final
+
+import numpy as np
+
+from renalnet.config import InferenceConfig
+from renalnet.errors import InputError
+from renalnet.runtime import storage
+from renalnet.types import HuArray
+
+_MAX_BYTES: Final = 1_000_000
+"""Size of the largest JSON file of a mask that is read."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a mask was made from; `provenance` in its JSON file."""
+
+    scan: str
+    """Absolute path of the file or folder of the scan."""
+    scan_sha256: str
+    """Checksum of the scan's CT numbers, from `scan_digest`."""
+    series: str | None
+    """Chosen DICOM series; None without a choice."""
+    phase: str | None
+    """Chosen phase of the series; None without a choice."""
+    model: str
+    """Model bundle as it was named: its folder, or `packaged`."""
+    model_sha256: Sequence[str]
+    """Checksum of the weights of each network of the bundle."""
+    inference: InferenceConfig
+    """Configuration of the inference."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, with the version of renalnet."""
+        return {
+            **asdict(self),
+            "model_sha256": list(self.model_sha256),
+            "inference": self.inference.model_dump(mode="json"),
+            "renalnet": version("renalnet"),
+        }
+
+
+def scan_digest(hu: HuArray) -> str:
+    """Return the sha256 of CT numbers as hexadecimal text.
+
+    A copy of the scan, another compression and another order of its DICOM files give the same checksum.
+
+    Args:
+        hu: canonical CT numbers (z, y, x). They are hashed as little-endian int16, x fastest.
+    """
+    return hashlib.sha256(np.ascontiguousarray(hu, dtype="<i2").data).hexdigest()
+
+
+def stated_scan(path: str) -> str | None:
+    """Return the checksum of the scan in the JSON file of a mask; None where the file states none."""
+    try:
+        values = storage.read_json(path, max_bytes=_MAX_BYTES)
+    except InputError:
+        return None
+    about = values.get("provenance") if isinstance(values, dict) else None
+    digest = about.get("scan_sha256") if isinstance(about, dict) else None
+    return digest if isinstance(digest, str) else None
