@@ -196,7 +196,8 @@ def test_files_without_a_known_scan_are_kept(bundle: str, tmp_path: Path, about:
 
 def test_a_mask_states_what_it_was_made_from_and_no_patient(bundle: str, tmp_path: Path) -> None:
     write_series(tmp_path / "ct", image(3), ROI, PatientName="EXAMPLENAME", PatientID="EXAMPLEID")
-    (job,) = list_jobs([tmp_path / "ct"], bundle, str(tmp_path / "out"), assignments=["components.min_tumor_ml=0.5"])
+    use = ModelUse(bundle, ("components.min_tumor_ml=0.5",))
+    (job,) = list_jobs([tmp_path / "ct"], use, str(tmp_path / "out"))
     assert not predict_scan(job).failure
     content = Path(f"{job.stem}.json").read_text()
     told = storage.read_json(f"{job.stem}.json")["provenance"]
