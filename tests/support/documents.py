@@ -59,7 +59,8 @@ SHORT: Final = {
 """Settings that make a study short; everything else is run as it is written."""
 VALUES: Final = {
     "train": ("net.width=4", "epochs=1", "steps_per_epoch=2"),
-    "phantom": ("shape=[60,110,110]", "spacing_mm=[4.8,3.2,3.2]"),
+    "phantom": ("num_cases=6", "shape=[60,110,110]", "spacing_mm=[4.8,3.2,3.2]"),
+    "prepare": ("num_atlases=2",),  # for more, it would paint abdomens
 }
 """Settings that make a command of `renalnet` short; scans have the usual size in mm, in fewer voxels."""
 
