@@ -5,6 +5,7 @@ ended by then have to be there at the end, and the study has to end as an undist
 """
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -37,6 +38,8 @@ _LEAVE_S: Final = 30.0
 """Time that the processes of a command have to end after it."""
 _MAX_FILE_BYTES: Final = 1024
 """Largest file that a trial may write on a full disk."""
+_NO_WORK: Final = re.compile(r"^ray::(IDLE|\w*Agent\b)")
+"""Names of Ray's processes that neither train nor infer."""
 _log = get_logger(__name__)
 
 
@@ -65,7 +68,7 @@ def _named(word: str) -> Callable[[Driver], list[int]]:
 def _workers(driver: Driver) -> list[int]:
     """Return the processes that train or infer."""
     words = {pid: _words(pid) for pid in process.descendants(driver.pid)}
-    return [pid for pid, each in words.items() if each.startswith("ray::") and not each.startswith("ray::IDLE")]
+    return [pid for pid, each in words.items() if each.startswith("ray::") and not _NO_WORK.search(each)]
 
 
 def _words(pid: int) -> str:
