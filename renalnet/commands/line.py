@@ -47,6 +47,8 @@ def run(app: typer.Typer) -> NoReturn:
         _fail_by_system_error(error)
     except TyperException as error:
         fail(error.format_message() if hasattr(error, "format_message") else str(error))
+    except (MemoryError, RuntimeError) as error:
+        _fail_without_memory(error)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(INTERRUPTED)
 
@@ -62,6 +64,16 @@ def _fail_by_system_error(error: OSError) -> NoReturn:
         raise error  # not the user's to fix, such as a failing disk: the traceback stays
     # Errors of object stores, which pyarrow raises without a number.
     fail(f"{error}; check the address of the storage, and your permission to read and write there")
+
+
+def _fail_without_memory(error: MemoryError | RuntimeError) -> NoReturn:
+    # Imported here, because it imports PyTorch.
+    from renalnet.runtime.device import is_out_of_memory
+
+    if not is_out_of_memory(error):
+        raise error
+    reason = f"{error}".partition("\n")[0] or "no memory is left"
+    fail(f"memory ran out ({reason}); lower the sizes in the configuration, or use a node with more memory")
 
 
 def fail(message: str, code: int = USER_ERROR) -> NoReturn:

@@ -21,6 +21,9 @@ CtNumber: TypeAlias = Annotated[int, Field(ge=-(2**15), lt=2**15)]
 """CT number in HU, as images store it."""
 
 
+_VolumeMl = Annotated[float, Field(le=10_000)]
+
+
 class PhantomConfig(Section):
     """Configuration of a synthetic cohort."""
 
@@ -33,7 +36,7 @@ class PhantomConfig(Section):
     structures, such as vessels, are painted only where given label maps have them."""
     other_lesion_share: float = Field(0.5, ge=0, le=1)
     """Share of the drawn cases that have each lesion of the set beside the tumor."""
-    num_cases: int = Field(24, ge=1)
+    num_cases: int = Field(24, ge=1, le=1_000_000)
     """Number of cases to paint. Ignored if label maps are given, because each label map then gives one case."""
     seed: Seed = 0
     """Seed of all random values. Two cohorts with the same seed are equal in every voxel."""
@@ -43,12 +46,12 @@ class PhantomConfig(Section):
     """Voxel spacing of a CT of the whole abdomen (z, y, x)."""
     healthy_share: float = Field(0.15, ge=0, le=1)
     """Share of cases whose kidneys have no tumor."""
-    tumor_volume_ml: tuple[float, float] = (2.0, 145.0)
+    tumor_volume_ml: tuple[_VolumeMl, _VolumeMl] = (2.0, 145.0)
     """Range of tumor volumes. Those of the paper's cohort are 2.11 to 144.82 ml."""
-    noise_hu: float = Field(14.0, ge=0)
+    noise_hu: float = Field(14.0, ge=0, le=10_000)
     """Standard deviation of the scanner's noise. In liver and spleen of real CTs it is 11-17 HU. In wide cohorts it is
     the mean, from which scans differ."""
-    blur_mm: float = Field(0.8, ge=0)
+    blur_mm: float = Field(0.8, ge=0, le=100)
     """Standard deviation of the scanner's point spread function. In wide cohorts it is the mean."""
     contrast: Literal["wide", "narrow"] = "wide"
     """Variety of the scans. In wide cohorts, each scan has a contrast phase, a reconstruction kernel, a slice
@@ -82,12 +85,12 @@ class PrepareConfig(Section):
     """How kidneys are found. `network` uses a coarse network, with the atlases as a second opinion. `atlas` registers
     the atlases alone, as in the paper. `cut` takes each scan as an ROI. `auto` decides by the scan's field of view
     between `cut` and `network`."""
-    localiser_steps: int = Field(150, ge=0)
+    localiser_steps: int = Field(150, ge=0, le=1_000_000)
     """Steps for which the coarse network is trained further on the training patients' scans. It begins from the one
     that the package ships, which painted phantoms have taught. With 0 that one is used as it is."""
     localiser_start: Literal["packaged", "random"] = "packaged"
     """Weights that the training of the coarse network begins from: those of the package, or random ones."""
-    localiser_phantoms: int = Field(0, ge=0)
+    localiser_phantoms: int = Field(0, ge=0, le=1_000_000)
     """Painted phantoms that the coarse network learns from in addition: whole abdomens with pelvis and chest, and for
     every six of them a head, a chest and legs, which have no kidneys."""
     num_atlases: int = Field(8, ge=1)

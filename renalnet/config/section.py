@@ -7,13 +7,15 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Annotated, Any, ClassVar, Final, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from renalnet.config.yaml_text import MAX_BYTES, parse_yaml
 from renalnet.errors import ConfigError, nearest
 from renalnet.json_text import parse_json
 
-Voxels: TypeAlias = tuple[PositiveInt, PositiveInt, PositiveInt]
+_AxisVoxels = Annotated[int, Field(gt=0, le=4096)]
+Voxels: TypeAlias = tuple[_AxisVoxels, _AxisVoxels, _AxisVoxels]
+"""Voxels (z, y, x) of an image or a part of it; no scan has more along an axis."""
 _SPACING_RANGE_MM: Final = (0.1, 20.0)
 """Finest and coarsest voxel spacing. A finer one needs more memory than a node has; in a coarser one, a kidney is a few
 voxels."""

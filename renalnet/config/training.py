@@ -20,6 +20,8 @@ PACKAGED: Final = "packaged"
 """Word that names the model bundle of the package, where a path of a bundle is expected."""
 
 
+_MAX_BLUR_VOXELS: Final = 100
+"""Largest blur; a crop is not much larger."""
 OPTIMIZERS: Final[Mapping[str, str]] = MappingProxyType(
     {
         # With momentum, the paper's.
@@ -51,7 +53,7 @@ class OptimConfig(Section):
     """Epochs after which the learning rate is multiplied by `rate_decay`."""
     rate_decay: float = Field(0.1, gt=0, lt=1)
     """Factor at each milestone (reconstruction: the paper gives only the milestones)."""
-    batch_size: int = Field(4, ge=1)
+    batch_size: int = Field(4, ge=1, le=4096)
     """Crops per step."""
     micro_batch: int = Field(0, ge=0)
     """Crops that go through the network at once; 0 means the whole batch. Their gradients are summed to the gradient of
@@ -148,6 +150,10 @@ class AugmentConfig(Section):
                 raise ValueError(f"{name}.range {getattr(self, name).range} must be above 0; raise its lower end")
         if self.noise_hu.range[0] < 0:
             raise ValueError(f"noise_hu.range {self.noise_hu.range} must not be negative; raise its lower end")
+        if self.blur_voxels.range[1] > _MAX_BLUR_VOXELS:
+            raise ValueError(
+                f"blur_voxels.range {self.blur_voxels.range} must be at most {_MAX_BLUR_VOXELS}; lower its upper end"
+            )
         return self
 
 
@@ -163,10 +169,10 @@ class LoaderConfig(Section):
     and shared by all runs there. Otherwise each run streams its own window within this budget. The budget times the
     number of runs on a node must then fit into the node's memory."""
     # 0 without a GPU: on a CPU the network takes far longer than assembling a batch.
-    workers: int | None = Field(None, ge=0)
+    workers: int | None = Field(None, ge=0, le=1024)
     """Threads that assemble batches in advance. With 0, a batch is assembled when it is needed. Null means 2 with a GPU
     and 0 without."""
-    decoders: int = Field(2, ge=1)
+    decoders: int = Field(2, ge=1, le=1024)
     """Threads that decode cases in advance."""
 
 

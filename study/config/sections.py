@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import ConfigDict, Field, PositiveInt, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from renalnet.config import (
     KIDNEY_TUMOR,
@@ -23,6 +23,8 @@ from renalnet.errors import nearest
 from study.config.catalogue import PrunerName, SamplerName
 
 Range = tuple[float, float]
+_Kernel = Annotated[int, Field(le=512)]
+_Epochs = Annotated[int, Field(le=1_000_000)]
 WEIGHT_SUFFIX: Final = "_weight"
 """End of the fields of the space that are the range of a label's class weight."""
 
@@ -51,7 +53,7 @@ class SpaceConfig(Section):
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Range]
 
-    kernel_sets: tuple[tuple[int, ...], ...] = (
+    kernel_sets: tuple[tuple[_Kernel, ...], ...] = (
         (2, 4, 8, 16),
         (2, 4, 8),
         (4, 8, 16),
@@ -65,9 +67,9 @@ class SpaceConfig(Section):
     """Range of the tumor's class weight, searched on a log scale."""
     background_weight: tuple[float, float] = (0.05, 0.8)
     """Range of the background's class weight, searched on a log scale."""
-    first_step: tuple[int, int] = (2, 5)
+    first_step: tuple[_Epochs, _Epochs] = (2, 5)
     """Range of the first milestone."""
-    step_gap: tuple[int, int] = (1, 3)
+    step_gap: tuple[_Epochs, _Epochs] = (1, 3)
     """Range of the epochs between two milestones. There are three milestones, as in the paper."""
     base_rate: tuple[float, float] | None = None
     """Range of the learning rate of the first epoch, on a log scale. None, here and below: not searched."""
@@ -77,9 +79,9 @@ class SpaceConfig(Section):
     """Range of the weight decay, on a log scale."""
     tumor_share: tuple[float, float] | None = None
     """Range of the share of crops that are centred near a tumor."""
-    batch_size: tuple[PositiveInt, ...] | None = None
+    batch_size: tuple[Annotated[int, Field(ge=1, le=4096)], ...] | None = None
     """Numbers of crops per step to choose from."""
-    width: tuple[Annotated[int, Field(ge=4)], ...] | None = None
+    width: tuple[Annotated[int, Field(ge=4, le=1024)], ...] | None = None
     """Numbers of channels at full resolution to choose from. A baseline has the width at which it costs the same."""
 
     @property
@@ -124,9 +126,9 @@ class SpaceConfig(Section):
 class SearchConfig(Section):
     """How the space is searched."""
 
-    num_trials: int = Field(64, ge=1)
+    num_trials: int = Field(64, ge=1, le=1_000_000)
     """Trials of 3D_FCN_PPM. The first one always has the values of `train`, by default the paper's."""
-    baseline_trials: int = Field(64, ge=1)
+    baseline_trials: int = Field(64, ge=1, le=1_000_000)
     """Trials of each baseline, in the same space without kernels; with 1, only the values of `train` are run."""
     baselines: tuple[NetName, ...] = PAPER_BASELINES
     """Names of the networks that 3D_FCN_PPM is compared with."""
@@ -138,7 +140,7 @@ class SearchConfig(Section):
     # On recorded curves, 3 to 20 made no difference (results/LOG.md).
     num_startup_trials: int = Field(10, ge=1)
     """Random trials before TPE learns from them."""
-    grid_levels: int = Field(3, ge=1)
+    grid_levels: int = Field(3, ge=1, le=10_000)
     """Values per range in a grid, evenly spaced on the range's scale. A range of integers has all of its values."""
     scheduler: PrunerName = "asha"
     """The pruner: a name in `PRUNERS`."""
@@ -204,10 +206,10 @@ class FinalConfig(InferenceConfig):
     tumor Dice of the validation cases is not used."""
     num_finalists: int = Field(5, ge=1)
     """Number of the best configurations of 3D_FCN_PPM that compete on the validation cases."""
-    seeds: int = Field(1, ge=1)
+    seeds: int = Field(1, ge=1, le=1000)
     """Number of seeds of each finalist: the seed of the search and the following ones. The networks of these runs are
     an ensemble. 1: no repeats."""
-    folds: int = Field(0, ge=0)
+    folds: int = Field(0, ge=0, le=1000)
     """Number of folds of the training and validation cases on which each finalist of 3D_FCN_PPM is repeated, 2 or more;
     0: none."""
 

@@ -15,6 +15,7 @@ from renalnet.config import (
     NetConfig,
     PhantomConfig,
     PrepareConfig,
+    Section,
     TrainConfig,
     fingerprint,
     merge,
@@ -154,3 +155,31 @@ def test_unknown_preset_names_the_nearest() -> None:
         train_preset("quik")
     with pytest.raises(ConfigError, match="unknown preset"):
         prepare_preset("none")
+
+
+@pytest.mark.parametrize(
+    ("section", "assignment"),
+    [
+        (PhantomConfig, "shape=[100000,100000,100000]"),
+        (PhantomConfig, "num_cases=1000000000000"),
+        (PhantomConfig, "blur_mm=1e9"),
+        (PhantomConfig, "noise_hu=1e300"),
+        (PhantomConfig, "tumor_volume_ml=[1.0,1e300]"),
+        (PrepareConfig, "localiser_phantoms=1000000000000"),
+        (TrainConfig, "patch.shape=[8,100000,16]"),
+        (TrainConfig, "optim.batch_size=1000000000"),
+        (TrainConfig, "loader.workers=1000000000"),
+        (TrainConfig, "loader.decoders=1000000000"),
+        (TrainConfig, "augment.blur_voxels={range: [0.5, 1e9]}"),
+        (StudyConfig, "search.num_trials=1000000000000"),
+        (StudyConfig, "search.grid_levels=1000000000"),
+        (StudyConfig, "space.first_step=[1,1000000000000]"),
+        (StudyConfig, "space.kernel_sets=[[1000000000]]"),
+        (StudyConfig, "space.width=[1000000000]"),
+        (StudyConfig, "final.seeds=1000000000"),
+    ],
+)
+def test_sizes_that_no_machine_can_hold_are_refused(section: type[Section], assignment: str) -> None:
+    key = assignment.partition("=")[0]
+    with pytest.raises(ConfigError, match=rf"^--set: {'[.: ]+'.join(key.split('.'))}"):
+        override(section(), [assignment])

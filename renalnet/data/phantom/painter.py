@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 
@@ -24,8 +24,11 @@ from renalnet.data.phantom.other_lesions import add_other_lesions
 from renalnet.data.phantom.surroundings import paint_inside, paint_outside
 from renalnet.data.phantom.variety import Variety, variety_of
 from renalnet.errors import ConfigError, InputError
-from renalnet.types import FloatArray, LabelArray, MaskArray
+from renalnet.runtime.machine import memory_bytes
+from renalnet.types import FloatArray, LabelArray, MaskArray, Shape
 
+_PAINTING_BYTES: Final = 46
+"""Memory that painting takes at its peak, in bytes per voxel (measured at 4 million voxels)."""
 MIN_FIELD_MM = (200.0, 220.0, 280.0)
 """Smallest field of view (z, y, x) that holds the kidneys of every case."""
 
@@ -131,10 +134,22 @@ def _check(config: PhantomConfig) -> None:
     if any(length < least for length, least in zip(field, MIN_FIELD_MM, strict=True)):
         found, least = ("×".join(f"{v:g}" for v in values) for values in (field, MIN_FIELD_MM))
         raise ConfigError(f"phantom field of view {found} mm (z, y, x) must be at least {least} mm; enlarge shape")
+    _check_memory(config.shape)
     low, high = config.tumor_volume_ml
     if not 0 < low <= high:
         raise ConfigError(
             f"tumor_volume_ml = {config.tumor_volume_ml} must be a range of positive volumes; give the lower one first"
+        )
+
+
+def _check_memory(shape: Shape) -> None:
+    needed_gb = math.prod(shape) * _PAINTING_BYTES / 2**30
+    limit_gb = memory_bytes() / 2**30
+    if needed_gb > limit_gb:
+        size = "×".join(map(str, shape))
+        raise ConfigError(
+            f"a phantom of {size} voxels (z, y, x) needs about {needed_gb:.1f} GiB of memory, more than the "
+            f"{limit_gb:.1f} GiB of this process; lower shape, or use a node with more memory"
         )
 
 

@@ -5,13 +5,15 @@ ended by then have to be there at the end, and the study has to end as an undist
 """
 
 import os
+import re
 import resource
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,13 +31,15 @@ from study.records.trials import read_all_records
 Driver = subprocess.Popen[str]
 FAULTS_PER_STUDY: Final = 4
 """Faults that strike one study, one after the other, before it may end."""
-_MOMENTS: Final = (0.15, 0.85)
-"""Bounds of the moment of a fault, as parts of the duration of the undisturbed study."""
+_MAX_DELAY_S: Final = 1.0
+"""Longest time from the moment at which the folder has as many files as drawn to the fault."""
 _LOOK_EVERY_S: Final = 0.05
 _LEAVE_S: Final = 30.0
 """Time that the processes of a command have to end after it."""
 _MAX_FILE_BYTES: Final = 1024
 """Largest file that a trial may write on a full disk."""
+_NO_WORK: Final = re.compile(r"^ray::(IDLE|\w*Agent\b)")
+"""Names of Ray's processes that neither train nor infer."""
 _log = get_logger(__name__)
 
 
@@ -64,7 +68,7 @@ def _named(word: str) -> Callable[[Driver], list[int]]:
 def _workers(driver: Driver) -> list[int]:
     """Return the processes that train or infer."""
     words = {pid: _words(pid) for pid in process.descendants(driver.pid)}
-    return [pid for pid, each in words.items() if each.startswith("ray::") and not each.startswith("ray::IDLE")]
+    return [pid for pid, each in words.items() if each.startswith("ray::") and not _NO_WORK.search(each)]
 
 
 def _words(pid: int) -> str:
@@ -111,6 +115,11 @@ class Undisturbed:
     study: TinyStudy
     results: Path
     duration_s: float
+
+    @cached_property
+    def num_files(self) -> int:
+        """Number of its files."""
+        return _num_files(self.results)
 
     @property
     def timeout_s(self) -> float:
@@ -178,29 +187,27 @@ class _Life:
         return [self._at_the_end(verdict, records, ended) for verdict in verdicts]
 
     def _strike(self, kill: Kill) -> tuple[str, Ended | None]:
-        """Run the command and strike it at a random moment.
+        """Run the command, and strike it once the folder has a random number of files.
 
         Returns:
             The fault in words, empty where the command ended before it; and how it ended, None where it did not.
         """
-        moment = self.generator.uniform(*_MOMENTS) * self.undisturbed.duration_s
-        driver = self.undisturbed.study.start(self.results)
-        began = time.monotonic()
-        while driver.poll() is None:
-            took = time.monotonic() - began
-            targets = kill.targets(driver) if took > moment else []
-            if targets:
-                started = _started_by(driver)
-                for pid in targets:
-                    with suppress(ProcessLookupError):
-                        kill.strike(pid, self.results)
-                return f"{kill.name} after {took:.0f} s", _end(driver, started, self.undisturbed.timeout_s)
-            time.sleep(_LOOK_EVERY_S)
-        return "", wait(driver, self.undisturbed.timeout_s)
+        present = _num_files(self.results)
+        # By files, because the duration depends on what else the machine does.
+        number = int(self.generator.integers(present, max(self.undisturbed.num_files, present + 1)))
+        delay_s = float(self.generator.uniform(0, _MAX_DELAY_S))
+        with _running(self.undisturbed.study.start(self.results)) as driver:
+            targets = _targets(driver, kill, self.results, number, delay_s)
+            started = _started_by(driver)
+            for pid in targets:
+                with suppress(ProcessLookupError):
+                    kill.strike(pid, self.results)
+            words = f"{kill.name} at {number} of {self.undisturbed.num_files} files" if targets else ""
+            return words, _end(driver, started, self.undisturbed.timeout_s)
 
     def _finish(self) -> Ended | None:
-        driver = self.undisturbed.study.start(self.results)
-        return _end(driver, {}, self.undisturbed.timeout_s)
+        with _running(self.undisturbed.study.start(self.results)) as driver:
+            return _end(driver, {}, self.undisturbed.timeout_s)
 
     def _at_the_end(self, verdict: Verdict, records: dict[str, Any], ended: Ended | None) -> Verdict:
         """Return a verdict that the end of the study may have made worse."""
@@ -214,6 +221,37 @@ class _Life:
         differs, is_other_winner = self.undisturbed.difference(self.results)
         why = f"{num_lost} finished trials are lost" if num_lost else differs
         return replace(verdict, why=why, num_lost=num_lost, is_other_winner=is_other_winner)
+
+
+def _targets(driver: Driver, kill: Kill, results: Path, number: int, delay_s: float) -> list[int]:
+    """Wait for the moment of a fault, and return the processes that it strikes; empty where the command has ended."""
+    while driver.poll() is None and _num_files(results) < number:
+        time.sleep(_LOOK_EVERY_S)
+    time.sleep(delay_s)
+    while driver.poll() is None:
+        if targets := kill.targets(driver):
+            return targets
+        time.sleep(_LOOK_EVERY_S)
+    return []
+
+
+def _num_files(results: Path) -> int:
+    """Return the number of files of a study, without those of Ray Tune, which are more after each start."""
+    try:
+        return sum(path.is_file() for path in results.rglob("*") if "tune" not in path.parts)
+    except FileNotFoundError:  # a file was replaced meanwhile
+        return 0
+
+
+@contextmanager
+def _running(driver: Driver) -> Iterator[Driver]:
+    """Kill a command that still runs at the end of the block."""
+    try:
+        yield driver
+    finally:
+        if driver.poll() is None:
+            driver.kill()
+            driver.communicate()
 
 
 def _judged(kill: Kill, struck: str, ended: Ended) -> Verdict:
@@ -247,8 +285,6 @@ def _end(driver: Driver, started: dict[int, str], timeout_s: float) -> Ended | N
         return wait(driver, timeout_s)
     except subprocess.TimeoutExpired:
         started = started | _started_by(driver)
-        driver.kill()
-        driver.communicate()
         return None
     finally:
         until = time.monotonic() + _LEAVE_S

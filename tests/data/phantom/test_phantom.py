@@ -117,6 +117,7 @@ def test_noise_has_the_asked_spread() -> None:
     ("changes", "message"),
     [
         ({"shape": (20, 84, 84)}, "field of view 120×352.8×352.8 mm"),
+        ({"shape": (4000, 4000, 4000)}, "4000×4000×4000 voxels .* needs about 2741.8 GiB of memory, more than the"),
         ({"tumor_volume_ml": (10.0, 5.0)}, "range of positive volumes"),
         ({"tumor_volume_ml": (0.0, 5.0)}, "range of positive volumes"),
     ],
