@@ -20,7 +20,7 @@ Set = Annotated[
 TrainPreset = Annotated[str, typer.Option("--preset", help=f"Preset to start from: {', '.join(TRAIN_PRESETS)}.")]
 NumWorkers = Annotated[int, typer.Option(min=1, help="Number of worker processes.")]
 NUM_WORKERS = num_cores()
-"""Default number of worker processes and threads: one per processor core."""
+"""Default number of worker processes: one per processor core."""
 Source = Annotated[
     Path,
     typer.Argument(
