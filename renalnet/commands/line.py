@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 
 from renalnet.errors import LostError, RenalnetError, StoppedError
 from renalnet.runtime import log
+from renalnet.runtime.machine import sleep_while_waiting
 from renalnet.runtime.storage import FULL
 
 LOST_RESOURCE: Final = 1
@@ -31,6 +32,7 @@ _PATH_ERRNOS: Final = (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 
 def run(app: typer.Typer) -> NoReturn:
     """Run a command line. An error that the user can fix ends in one line on stderr and exit code 2."""
+    sleep_while_waiting()  # before a command imports PyTorch
     log.configure(verbose=bool(os.environ.get("RENALNET_VERBOSE")))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

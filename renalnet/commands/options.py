@@ -29,7 +29,7 @@ TrainPreset = Annotated[
 ]
 NumWorkers = Annotated[int, typer.Option(min=1, help="Number of worker processes.")]
 NUM_WORKERS = num_cores()
-"""Default number of worker processes and threads: one per processor core."""
+"""Default number of worker processes: one per processor core."""
 Source = Annotated[
     Path,
     typer.Argument(

@@ -9,6 +9,7 @@ from rich.console import Console
 from renalnet.commands.line import USER_ERROR
 from renalnet.commands.options import BackendOption, Bundle, Formats, Inference, Phase, PredictOut, Scans, Series
 from renalnet.config.training import PACKAGED
+from renalnet.runtime.machine import num_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,10 +35,13 @@ def predict(
     warning names it. A scan that fails does not stop the others. All failures are printed at the end, and the exit code
     is then 2.
     """
+    import torch
+
     from renalnet.prediction.formats import parse_formats
     from renalnet.prediction.scan_jobs import ModelUse, list_jobs, lost_scan, predict_scan, read_scan
     from renalnet.runtime.workers import Workers
 
+    torch.set_num_threads(num_threads())
     formats = parse_formats(format_)
     use = ModelUse(model, tuple(set_ or []), backend)
     jobs = list_jobs(scans, use, out, series=series, phase=phase, formats=formats)

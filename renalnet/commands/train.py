@@ -6,13 +6,13 @@ import typer
 from rich.console import Console
 
 from renalnet.commands.line import LOST_RESOURCE, stop_signals
-from renalnet.commands.options import NUM_WORKERS, Set, StorePath, TrainPreset
+from renalnet.commands.options import Set, StorePath, TrainPreset
 from renalnet.config import TrainConfig, chosen_labels, override
 from renalnet.config.labels import require_same_labels
 from renalnet.config.presets import chosen_preset, train_preset
 from renalnet.errors import ConfigError
 from renalnet.runtime.lease import Lease
-from renalnet.runtime.machine import keep_memory
+from renalnet.runtime.machine import keep_memory, num_threads
 from renalnet.runtime.progress_bars import step_progress
 from renalnet.runtime.storage import absolute, join
 
@@ -26,7 +26,7 @@ def train(
     out: Annotated[str, typer.Option(help="Folder of the run. The same command again resumes it.")],
     preset: TrainPreset = None,
     set_: Set = None,
-    threads: Annotated[int, typer.Option(min=1, help="Number of processor threads.")] = NUM_WORKERS,
+    threads: Annotated[int, typer.Option(min=1, help="Number of processor threads.")] = num_threads(),
     stop_after: Annotated[
         int | None, typer.Option(min=1, help="Stop after this number of steps, and print how long the rest will take.")
     ] = None,

@@ -2,7 +2,11 @@
 
 import sys
 
+from renalnet.runtime.machine import sleep_while_waiting
 from study.execution.own_ray import ask_for_token, bound_memory_losses
+
+# Processes of a cluster import this package before PyTorch. They do not begin with a command line of this project.
+sleep_while_waiting()
 
 if "ray" not in sys.modules:  # an imported Ray has read its variables
     ask_for_token()

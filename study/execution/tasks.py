@@ -11,7 +11,7 @@ from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
 from renalnet.config import StitchConfig
 from renalnet.errors import InputError, LostError, RenalnetError
-from renalnet.runtime.machine import keep_memory
+from renalnet.runtime.machine import keep_memory, num_threads
 from renalnet.runtime.workers import DIED, Job, Result
 from study.config.sections import Slots
 from study.execution.own_ray import MEMORY_LOSSES
@@ -194,8 +194,8 @@ class FinalWork:
 
 
 def use_threads(number: int) -> None:
-    """Compute with `number` threads in this process, and keep freed memory for the next job."""
+    """Compute with up to `number` threads in this process, and keep freed memory for the next job."""
     import torch
 
     keep_memory()
-    torch.set_num_threads(number)
+    torch.set_num_threads(min(num_threads(), number))

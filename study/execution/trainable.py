@@ -24,7 +24,7 @@ from renalnet.data.batches.cohort import load_cohort
 from renalnet.data.batches.folds import Fold
 from renalnet.data.store.reader import Store
 from renalnet.runtime import log, storage
-from renalnet.runtime.machine import keep_memory
+from renalnet.runtime.machine import keep_memory, num_threads
 from renalnet.train.epochs import EpochRecord, best_of
 from renalnet.train.run import TrainingRun
 from study.records.results import Results
@@ -49,7 +49,8 @@ class Trial(tune.Trainable):
         """
         log.configure()
         keep_memory()
-        torch.set_num_threads(math.ceil(self.trial_resources.required_resources.get("CPU", 1)))
+        cpus = math.ceil(self.trial_resources.required_resources.get("CPU", 1))
+        torch.set_num_threads(min(num_threads(), cpus))  # a node may have fewer cores than Ray was told
         # Before the handler, which reads both flags.
         self._is_stepping = False
         self._is_to_leave = False

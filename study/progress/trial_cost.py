@@ -27,7 +27,7 @@ from renalnet.inference.pipeline import Model, segment_roi, vote_roi
 from renalnet.nets.bundle import BundleConfig
 from renalnet.nets.folded import folded
 from renalnet.runtime import storage
-from renalnet.runtime.machine import keep_memory
+from renalnet.runtime.machine import keep_memory, num_threads
 from renalnet.runtime.workers import Job, Result
 from renalnet.train.run import StepReport, TrainingRun
 from renalnet.train.watch import SLOW_STEPS, step_seconds
@@ -126,7 +126,7 @@ def measure_study(job: MeasureJob) -> Measured:
     """
     # As in the process of a trial, so that a step takes as long as it will there.
     keep_memory()
-    torch.set_num_threads(job.num_threads)
+    torch.set_num_threads(min(num_threads(), job.num_threads))
     with tempfile.TemporaryDirectory(prefix="renalnet-measure-") as folder:
         store = open_store(job.store) if job.store else _paint(job.config, Path(folder))
         with closing(load_cohort(store, job.config.train.loader)) as cohort:

@@ -1,15 +1,18 @@
-"""Memory limits from control groups (man 7 cgroups), in a copy of the kernel's files in a test folder."""
+"""Limits of memory and cores from control groups (man 7 cgroups), in a copy of the kernel's files in a test folder."""
 
+import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from renalnet.runtime.machine import memory_bytes
+from renalnet.runtime.machine import memory_bytes, num_cores, num_threads, sleep_while_waiting
 
 MB = 2**20
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 NONE_V1 = "9223372036854771712"
 """Value of version 1 for no limit."""
 
@@ -110,3 +113,82 @@ def test_kept_memory_is_not_asked_for_again() -> None:
     assert last > 4 * first
     first, _, last = faults("kept")
     assert first > 50 and last < first
+
+
+@pytest.mark.parametrize(
+    ("groups", "limits", "cores"),
+    [
+        pytest.param("0::/", {"cpu.max": "200000 100000"}, 2, id="container"),
+        pytest.param("0::/", {"cpu.max": "350000 100000"}, 3, id="a fraction is left out"),
+        pytest.param("0::/", {"cpu.max": "50000 100000"}, 1, id="half a core"),
+        pytest.param("0::/", {"cpu.max": "max 100000"}, 8, id="no quota"),
+        pytest.param("0::/", {"cpu.max": "1600000 100000"}, 8, id="a quota above the cores"),
+        pytest.param(
+            "0::/kubepods/pod1/c1",
+            {"kubepods/pod1/cpu.max": "30000 10000", "kubepods/pod1/c1/cpu.max": "max 100000"},
+            3,
+            id="quota of a group around it",
+        ),
+        pytest.param(
+            "4:cpuset:/\n3:cpu,cpuacct:/job",
+            {"cpu/job/cpu.cfs_quota_us": "400000", "cpu/job/cpu.cfs_period_us": "100000"},
+            4,
+            id="version 1",
+        ),
+        pytest.param(
+            "3:cpu,cpuacct:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8, id="no quota, v1"
+        ),
+        pytest.param("0::/", {}, 8, id="no file"),
+    ],
+)
+def test_the_cores_of_a_process_are_those_of_its_quota(
+    groups: str, limits: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that may run on 8 cores."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    root = write_groups(tmp_path, groups, limits)
+    assert num_cores(root) == cores
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert num_threads(root) == cores
+
+
+@pytest.mark.parametrize(
+    ("stated", "threads"), [("1", 1), ("12", 12), (" 3 ", 3), ("6,2", 6), ("0", 2), ("", 2), ("many", 2), ("-4", 2)]
+)
+def test_the_number_of_threads_is_the_users(
+    stated: str, threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also above the two cores of the quota."""
+    root = write_groups(tmp_path, "0::/", {"cpu.max": "200000 100000"})
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setenv("OMP_NUM_THREADS", stated)
+    assert num_threads(root) == threads
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="PyTorch computes with GNU's OpenMP on Linux only")
+@pytest.mark.parametrize(("stated", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "active"}, "ACTIVE")])
+def test_threads_of_a_command_sleep_while_they_wait(stated: dict[str, str], policy: str) -> None:
+    """OpenMP itself says how its threads wait, in a command that ends with an error after PyTorch is imported."""
+    own = {name: value for name, value in os.environ.items() if name not in WAITING}
+    done = subprocess.run(
+        [sys.executable, "-m", "renalnet", "export", "no-such-bundle"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**own, **stated, "OMP_DISPLAY_ENV": "verbose"},
+    )
+    assert "error: no-such-bundle" in done.stderr
+    shown = re.search(r"OMP_WAIT_POLICY = '(\w+)'", done.stderr)
+    assert shown and shown.group(1) == policy
+
+
+@pytest.mark.parametrize("stated", [None, *WAITING])
+def test_how_threads_wait_is_the_users_choice(stated: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in WAITING:
+        monkeypatch.setenv(name, "")  # so that the end of the test removes what is set in between
+        monkeypatch.delenv(name)
+    if stated:
+        monkeypatch.setenv(stated, "7")
+    sleep_while_waiting()
+    found = {name: os.environ[name] for name in WAITING if name in os.environ}
+    assert found == ({stated: "7"} if stated else {"OMP_WAIT_POLICY": "passive"})
