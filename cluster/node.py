@@ -1,6 +1,7 @@
 """One Ray node as processes of this machine. They form a session, which can be stopped or killed as a whole."""
 
 import ctypes
+import json
 import os
 import shutil
 import signal
@@ -11,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from cluster.ray_private import num_gpus
 
 STOP_TIMEOUT_S: Final = 15.0
 """Seconds that the processes have to end before they are killed."""
@@ -23,6 +26,10 @@ _PR_SET_PDEATHSIG: Final = 1
 """Option of linux/prctl.h that sets the signal a process gets when its parent ends."""
 # Loaded here, because between fork and exec a child must not load a library.
 _LIBC: Final = ctypes.CDLL(None)
+
+
+FAKE_GPU: Final = "fake_gpu"
+"""Ray's resource by which a node says that its GPUs are only numbers."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,8 @@ class RayNode:
         self._environment = environment
         self._command = [ray_program(), "start", "--block", "--disable-usage-stats", f"--temp-dir={folder}"]
         self._command += [f"--node-ip-address={ip}", f"--num-cpus={size.cpus}", f"--num-gpus={size.gpus}"]
+        if size.gpus and not num_gpus():
+            self._command += [f"--resources={json.dumps({FAKE_GPU: size.gpus})}"]
         self._command += [f"--object-store-memory={size.object_store_mb << 20}", *options]
         self._starts_left = MAX_STARTS
         self._is_gone = False

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from ray._private import ray_constants
+from ray._private import accelerators, ray_constants
 from ray._private.runtime_env import packaging
 
 UPLOAD_LIMIT_BYTES: Final[int] = ray_constants.DASHBOARD_CLIENT_MAX_SIZE
@@ -25,3 +25,8 @@ def visit_packed(folder: Path, visit: Callable[[Path], None]) -> None:
     left_out = packaging._get_excludes(folder, ray_constants.get_runtime_env_default_excludes())
     reads_gitignore = os.environ.get(ray_constants.RAY_RUNTIME_ENV_IGNORE_GITIGNORE, "0") != "1"
     packaging._dir_travel(folder, [left_out], visit, include_gitignore=reads_gitignore, logger=_QUIET)
+
+
+def num_gpus() -> int:
+    """Return the GPUs of this machine, as Ray counts them."""
+    return int(accelerators.get_accelerator_manager_for_resource("GPU").get_current_node_num_accelerators())

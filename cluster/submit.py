@@ -4,6 +4,7 @@ import asyncio
 import os
 import shlex
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -43,16 +44,20 @@ def submit(
 ) -> None:
     """Upload a clone of the project, run a command in it on a Ray cluster, and show the command's output.
 
+    Scans, masks and shards of stores are not uploaded, and a warning names them.
+
     Example: python -m cluster.submit -- python -m study.run --preset paper --data /shared/store --results
     /shared/results
 
     The exit code is 0 if the job succeeded (with --no-wait, if it was accepted), 1 if it failed, and 2 if it was
     refused.
     """
-    size = check_upload(working_dir)
+    upload = check_upload(working_dir)
     client = connect(address)
-    _log.info("uploading %.1f MiB to %s", size / MIB, address)
-    job = _submit_job(client, shlex.join(command), working_dir)
+    if upload.left_out:
+        _log.warning("%s", upload.line)
+    _log.info("uploading %.1f MiB to %s", upload.num_bytes / MIB, address)
+    job = _submit_job(client, shlex.join(command), working_dir, upload.excludes)
     _log.info(
         "job %s is accepted; `ray job logs --follow %s` shows its output, `ray job stop %s` stops it", job, job, job
     )
@@ -90,7 +95,7 @@ def main() -> None:
     run(app)
 
 
-def _submit_job(client: JobSubmissionClient, entrypoint: str, folder: Path) -> str:
+def _submit_job(client: JobSubmissionClient, entrypoint: str, folder: Path, excludes: Sequence[str]) -> str:
     """Submit a job and return its name.
 
     It tries again for `AGENT_WAIT_S` while the head has no agent, as for some seconds after its start.
@@ -98,7 +103,8 @@ def _submit_job(client: JobSubmissionClient, entrypoint: str, folder: Path) -> s
     deadline = time.monotonic() + AGENT_WAIT_S
     while True:
         try:
-            return str(client.submit_job(entrypoint=entrypoint, runtime_env={"working_dir": str(folder)}))
+            environment = {"working_dir": str(folder), "excludes": list(excludes)}
+            return str(client.submit_job(entrypoint=entrypoint, runtime_env=environment))
         except (RuntimeError, requests.RequestException) as error:
             # Ray has no class of its own for this refusal.
             if "No available agent" not in str(error) or time.monotonic() > deadline:

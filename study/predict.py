@@ -16,7 +16,8 @@ from study.execution.connection import check_address, connected, refuse_relative
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 Cpus = Annotated[int, typer.Option(min=1, help="Processor slots and threads for each scan.")]
 Gpus = Annotated[
-    float, typer.Option(min=0.01, help="GPUs for each scan, if there are any. With a fraction, scans share a GPU.")
+    float | None,
+    typer.Option(min=0.01, help="GPUs for each scan. With a fraction, scans share a GPU. Default: 1 if there are any."),
 ]
 
 
@@ -31,7 +32,7 @@ def predict(
     set_: Inference = None,
     backend: BackendOption = "auto",
     cpus: Cpus = 1,
-    gpus: Gpus = 1.0,
+    gpus: Gpus = None,
 ) -> None:
     """Segment scans as Ray tasks: write a mask on each scan's own grid, and a JSON file about it.
 

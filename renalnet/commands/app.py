@@ -15,6 +15,7 @@ from renalnet.commands.train import train
 HELP = """Segment kidneys and renal tumors in contrast CT scans.
 
 The usual order is `prepare`, `train`, `predict` and `evaluate`. Each command has its own --help.
+--version prints the version.
 """
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, help=HELP

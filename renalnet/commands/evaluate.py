@@ -18,8 +18,13 @@ _MAX_NAMED: Final = 5
 
 
 def evaluate(
-    truth: Annotated[Path, typer.Option(help="Folder of true label maps.")],
-    pred: Annotated[Path, typer.Option(help="Folder of predicted masks with the same file names.")],
+    truth: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of true label maps: files, or a folder with a file `segmentation` for each case (KiTS)."
+        ),
+    ],
+    pred: Annotated[Path, typer.Option(help="Folder of predicted masks with the names of the files or cases.")],
     out: Annotated[
         Path,
         typer.Option(help="JSON file to write. A CSV file of the same name, one row per case and label, is added."),

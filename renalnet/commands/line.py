@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from types import FrameType
 from typing import Final, NoReturn
 
@@ -31,7 +32,13 @@ _PATH_ERRNOS: Final = (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def run(app: typer.Typer) -> NoReturn:
-    """Run a command line. An error that the user can fix ends in one line on stderr and exit code 2."""
+    """Run a command line. An error that the user can fix ends in one line on stderr and exit code 2.
+
+    `--version` alone prints the version, in all command lines.
+    """
+    if sys.argv[1:] == ["--version"]:
+        typer.echo(f"renalnet {version('renalnet')}")
+        sys.exit()
     sleep_while_waiting()  # before a command imports PyTorch
     log.configure(verbose=bool(os.environ.get("RENALNET_VERBOSE")))
     for stream in (sys.stdout, sys.stderr):

@@ -34,6 +34,7 @@ class PathLayer:
 
 POOL: Final = PathLayer("window", size=2, stride=2)
 _SMALL_KERNEL: Final = 2
+_GRADIENT_CHANNELS: Final = 16
 _ONEDNN_VALUES: Final = 20480
 """Number of batch · channels · slices · rows up to which PyTorch computes the map of a single image without oneDNN."""
 
@@ -185,6 +186,29 @@ class PointwiseConvolution(nn.Conv3d):
             return super().forward(input)
         # PyTorch leaves dilated convolutions to oneDNN. A kernel of one voxel is the same with any dilation.
         return F.conv3d(input, self.weight, self.bias, dilation=2)
+
+
+class DilatedConvolution(nn.Conv2d):
+    """Dilated convolution in 2D whose gradient is right in bfloat16 on a processor.
+
+    PyTorch 2.13 leaves a part of the gradient of its weights unwritten on processors with bfloat16 instructions, in
+    channels-last order and for numbers of channels that are no multiple of `_GRADIENT_CHANNELS`: seen for 20, 24 and 40
+    channels, dilations 2 and 4, and maps of 32 to 48 pixels. The gradient is then not finite, or finite and wrong. Such
+    a layer is trained in float32.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (B, in, H, W) to (B, out, …), in the number format of autocast."""
+        if not self._has_wrong_gradient(input):
+            return super().forward(input)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(input.float()).to(torch.get_autocast_dtype("cpu"))
+
+    def _has_wrong_gradient(self, input: Tensor) -> bool:
+        if input.device.type != "cpu" or not torch.is_autocast_enabled("cpu") or not torch.is_grad_enabled():
+            return False
+        is_multiple = self.in_channels % _GRADIENT_CHANNELS == self.out_channels % _GRADIENT_CHANNELS == 0
+        return max(self.dilation) > 1 and not is_multiple
 
 
 class ConvNorm(nn.Module):

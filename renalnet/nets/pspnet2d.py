@@ -16,7 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from renalnet.config import NetConfig
-from renalnet.nets.blocks import Bottleneck, ConvNorm, PathLayer, SegmentationNet, channels_last, convolution_layer
+from renalnet.nets.blocks import (
+    Bottleneck,
+    ConvNorm,
+    DilatedConvolution,
+    PathLayer,
+    SegmentationNet,
+    channels_last,
+    convolution_layer,
+)
 from renalnet.nets.fused import normalise
 
 _STAGES = ((3, 1), (4, 1), (6, 2), (3, 4))
@@ -118,5 +126,5 @@ def _conv_norm(
 ) -> ConvNorm:
     """Return a `ConvNorm` in 2D with padding that keeps the size of its map for stride 1."""
     padding = dilation * (kernel // 2)
-    convolution = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, bias=False)
+    convolution = DilatedConvolution(in_channels, out_channels, kernel, stride, padding, dilation, bias=False)
     return ConvNorm(convolution, rectify=rectify)

@@ -174,8 +174,8 @@ class ResourceConfig(Section):
 
     cpus_per_trial: int = Field(1, ge=1)
     """Processors and threads of a trial."""
-    gpus_per_trial: float = Field(1.0, gt=0)
-    """GPUs of a trial if the cluster has any; with a fraction, trials share a GPU."""
+    gpus_per_trial: float | None = Field(None, gt=0)
+    """GPUs of a trial; with a fraction, trials share a GPU. None: one if the cluster has any, else none."""
     max_concurrent: int = Field(0, ge=0)
     """Maximum number of trials at once; 0: as many as the cluster has slots. With 1, a study is reproducible exactly,
     also after interruptions."""
@@ -186,12 +186,17 @@ class ResourceConfig(Section):
 
     @model_validator(mode="after")
     def _gpus_are_whole_above_one(self) -> Self:
-        if self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
+        if self.gpus_per_trial and self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
             raise ValueError(
                 f"gpus_per_trial {self.gpus_per_trial:g}: Ray shares only a single GPU; use a fraction up to 1, or a "
                 "whole number"
             )
         return self
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of a trial on a cluster that has any."""
+        return self.gpus_per_trial or 1.0
 
 
 class FinalConfig(InferenceConfig):
@@ -338,3 +343,10 @@ class Slots:
     """GPUs of a slot; 0 on a cluster without GPUs."""
     num_slots: int
     """Number of trials that run at once."""
+    are_gpus_fake: bool = False
+    """Whether the GPUs are only numbers, by which Ray places trials on a machine that has none."""
+
+    @property
+    def real_gpus(self) -> float:
+        """GPUs of a slot whose hours count; 0 where they are fake."""
+        return 0.0 if self.are_gpus_fake else self.gpus

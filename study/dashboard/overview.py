@@ -108,7 +108,7 @@ def slots_of(manifest: Mapping[str, Any], config: StudyConfig) -> Slots:
     """
     machine = manifest["machine"]
     resources = config.resources
-    gpus = resources.gpus_per_trial if machine.get("num_gpus") else 0.0
+    gpus = resources.gpus if machine.get("num_gpus") else 0.0
     fitting = machine["num_gpus"] / gpus if gpus else machine.get("num_cpus", 1) / resources.cpus_per_trial
     # A study that is starting has not recorded its machine yet.
     return Slots(resources.cpus_per_trial, gpus, max(int(machine.get("num_slots", fitting)), 1))

@@ -58,7 +58,7 @@ class RepeatSearch(Searcher):
         if not self._waiting:
             return None if self._running else str(Searcher.FINISHED)
         # Planned records know no slot, and a study may be resumed with other resources.
-        record = replace(self._waiting.pop(0), cpus=self._slots.cpus, gpus=self._slots.gpus)
+        record = replace(self._waiting.pop(0), cpus=self._slots.cpus, gpus=self._slots.real_gpus)
         self._running[trial_id] = record
         self._ledger.drop_trial(record.name)
         write_record(self._results, record)

@@ -5,6 +5,7 @@ from typing import Final
 
 import ray
 
+from cluster.node import FAKE_GPU
 from renalnet.errors import ConfigError
 from study.config.sections import Cluster, ResourceConfig, Slots
 
@@ -19,17 +20,24 @@ def find_slots(config: ResourceConfig) -> Slots:
     a trial then occupies GPUs although no node has one yet, and there are at least `scale_to` slots.
 
     Raises:
-        ConfigError: no node is large enough for a trial.
+        ConfigError: no node is large enough for a trial, or a number of GPUs is set and no node has one.
     """
     nodes = _node_resources()
-    gpus = config.gpus_per_trial if config.scale_to or any(node.get("GPU") for node in nodes) else 0.0
+    with_gpus = [node for node in nodes if node.get("GPU")]
+    if config.gpus_per_trial and not with_gpus and not config.scale_to:
+        raise ConfigError(
+            f"no node has a GPU, and a trial is to have {config.gpus_per_trial:g}; leave resources.gpus_per_trial (or "
+            "--gpus) out to compute on processors, or set resources.scale_to where nodes start on demand"
+        )
+    gpus = config.gpus if config.scale_to or with_gpus else 0.0
     num_slots = max(sum(_slots_of(node, config.cpus_per_trial, gpus) for node in nodes), config.scale_to)
     if not num_slots:
         raise ConfigError(
             f"no node has the {config.cpus_per_trial} processors and {gpus:g} GPUs of a trial; lower "
             "resources.cpus_per_trial or resources.gpus_per_trial; name resources.scale_to where nodes start on demand"
         )
-    return Slots(config.cpus_per_trial, gpus, min(num_slots, config.max_concurrent or num_slots))
+    are_fake = bool(with_gpus) and all(node.get(FAKE_GPU) for node in with_gpus)
+    return Slots(config.cpus_per_trial, gpus, min(num_slots, config.max_concurrent or num_slots), are_fake)
 
 
 def find_cluster() -> Cluster:

@@ -63,7 +63,7 @@ def forecast(config: StudyConfig, measured: Measured, slots: Slots) -> Forecast:
     most_s = _run_seconds(config, trial_s)
     expected_s = _expected_seconds(config, trial_s)
     final_s, final_wall_s = final_seconds(config, measured, slots.num_slots)
-    hours_per_s = (slots.gpus or slots.cpus) / 3600
+    hours_per_s = (slots.real_gpus or slots.cpus) / 3600
 
     def wall_s(runs_s: float) -> float:
         # A trial is not divided between slots, so a study takes at least as long as its longest trial.

@@ -67,7 +67,8 @@ def _domain_text(name: str, domain: space.Domain) -> str:
 
 def _slot_text(slots: Slots) -> str:
     processors = f"{slots.cpus} processor{'s' if slots.cpus > 1 else ''}"
-    return f"{slots.gpus:g} GPU and {processors}" if slots.gpus else processors
+    fake = "fake " if slots.are_gpus_fake else ""
+    return f"{slots.gpus:g} {fake}GPU and {processors}" if slots.gpus else processors
 
 
 def _measured_lines(measured: Measured) -> Iterator[str]:
@@ -80,7 +81,7 @@ def _measured_lines(measured: Measured) -> Iterator[str]:
 
 def _forecast_lines(found: Forecast, slots: Slots) -> Iterator[str]:
     longest = ", ".join(f"{name} {duration_words(seconds)}" for name, seconds in found.trial_s.items())
-    device = "GPU" if slots.gpus else "processor"
+    device = "GPU" if slots.real_gpus else "processor"
     wall = f"{duration_words(found.most_wall_s)} at most"
     hours = f"{hours_words(found.most_hours)} at most"
     if found.expected_hours is not None and found.expected_wall_s is not None:

@@ -149,7 +149,7 @@ def progress_of(trials: Sequence[TrialFigures], config: StudyConfig, slots: Slot
         num_planned=sum(_num_trials(trials, config).values()) + sum(_num_repeats(trials, config).values()),
         counts=Counter(trial.state for trial in trials),
         best=max(scored, key=_objective, default=None),
-        device="GPU" if slots.gpus else "CPU",
+        device="GPU" if slots.real_gpus else "CPU",
         spent_hours=sum(trial.hours for trial in trials),
         saved_hours=sum(trial.saved_hours for trial in trials),
         wait_share=sum(trial.waited_s for trial in trials) / seconds if seconds else 0.0,

@@ -22,6 +22,7 @@ from renalnet.data.phantom import write_cohort
 from renalnet.data.prepare.preparation import prepare
 from renalnet.data.prepare.request import Request
 from renalnet.data.store.reader import Roi, Store, open_store
+from renalnet.errors import ConfigError
 from renalnet.inference.crf import refine
 from renalnet.inference.pipeline import Model, segment_roi, vote_roi
 from renalnet.nets.bundle import BundleConfig
@@ -152,6 +153,12 @@ class _Bench:
         )
         for _ in run:
             pass
+        if not clock.step_s:
+            reason = run.records[-1].failure if run.records else "no step was done"
+            raise ConfigError(
+                f"{network} of width {width} cannot be measured: {reason}; train it alone with `renalnet train` and "
+                f"--set net.name={network} --set net.width={width} to see why"
+            )
         self.device = str(run.device)
         # Inference uses the folded form, as the final stage does; it is faster than the training form.
         net = folded(run.net, run.device.dtype)

@@ -41,7 +41,7 @@ class TrialRecord:
     cpus: float = 0.0
     """Processors of its slot."""
     gpus: float = 0.0
-    """GPUs of its slot."""
+    """GPUs of its slot; 0 where they are fake."""
     # Records of versions without repeats lack this field and the two below.
     repeat_of: str = ""
     """Name of the finalist that is repeated; empty for a trial of the search."""

@@ -274,7 +274,7 @@ class NetworkSearch(Searcher):
             train=train,
             # Those of this driver, because a study may be resumed with other resources.
             cpus=self._slots.cpus,
-            gpus=self._slots.gpus,
+            gpus=self._slots.real_gpus,
         )
 
     def _train_config(self, network: NetName, point: space.Point) -> TrainConfig:

@@ -14,6 +14,7 @@ import pytest
 
 from cluster.local import LocalCluster
 from cluster.node import NodeSize
+from cluster.ray_private import num_gpus
 from renalnet.errors import ClusterError
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +24,8 @@ ray.init(os.environ["RAY_ADDRESS"], logging_level="ERROR", log_to_driver=False)
 @ray.remote(num_cpus=0, num_gpus=1)
 def where():
     time.sleep(1)
+    own = next(node for node in ray.nodes() if node["NodeID"] == ray.get_runtime_context().get_node_id())
+    assert own["Resources"].get("fake_gpu") == FAKE, own
     return ray.util.get_node_ip_address()
 print(json.dumps(sorted(ray.get([where.remote() for _ in range(int(sys.argv[1]))]))))
 """
@@ -30,7 +33,9 @@ print(json.dumps(sorted(ray.get([where.remote() for _ in range(int(sys.argv[1]))
 
 def nodes_of_tasks(cluster: LocalCluster, num_tasks: int) -> list[str]:
     """Run `num_tasks` tasks of one GPU and one second each, and return the addresses of their nodes."""
-    command = [sys.executable, "-c", TASKS, str(num_tasks)]
+    # The nodes say that their GPUs are fake where this machine has none.
+    fake = None if num_gpus() else 1.0
+    command = [sys.executable, "-c", f"FAKE = {fake}\n{TASKS}", str(num_tasks)]
     done = subprocess.run(command, env=cluster.environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     return list(json.loads(done.stdout.splitlines()[-1]))

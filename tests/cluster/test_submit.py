@@ -1,16 +1,20 @@
 """A submission is checked before the upload, and a refusal is one line."""
 
 import http.server
+import re
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
+from support.dicom_files import write_series
 
 from cluster.local import LocalCluster
 from cluster.upload import check_upload, packed_sizes, upload_bytes
+from renalnet.data.images.grid import Grid
 from renalnet.errors import ClusterError
 
 ROOT = Path(__file__).parents[2]
@@ -93,18 +97,80 @@ def test_gitignore_is_not_read_if_ray_is_configured_so(tree: Path, monkeypatch: 
 
 
 def test_a_clone_of_this_project_is_small() -> None:
-    assert check_upload(ROOT) < 20 << 20
+    upload = check_upload(ROOT)
+    assert upload.num_bytes < 20 << 20 and upload.left_out == ()
+
+
+@pytest.fixture
+def with_patients(project: Path) -> Path:
+    """Return the project with files of patients of all kinds, some of them between other files."""
+    write_series(project / "scans" / "a [1]", np.zeros((3, 8, 8), np.int16), Grid.axis_aligned((3, 8, 8), (1, 1, 1)))
+    (slice_,) = list((project / "scans" / "a [1]").iterdir())[:1]
+    for name in (
+        "cohort/case_0/imaging.nii.gz",
+        "masks/a.nii.gz",
+        "masks/a.kidney.stl",
+        "notes/#1!.MHD",
+        "notes/ä?.raw",
+    ):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text("left out")
+    (project / "notes" / "IM0001").write_bytes(slice_.read_bytes())
+    (project / "store" / "shards").mkdir(parents=True)
+    (project / "store" / "shards" / "train-0.parquet").write_text("left out")
+    for name in ("masks/a.json", "notes/a.txt", "store/manifest.json"):
+        (project / name).write_text("kept")
+    return project
+
+
+def test_files_of_patients_are_not_uploaded(with_patients: Path, tmp_path: Path) -> None:
+    from zipfile import ZipFile
+
+    from ray._private.runtime_env.packaging import create_package
+
+    upload = check_upload(with_patients)
+    target = tmp_path / "package.zip"
+    create_package(str(with_patients), target, include_gitignore=True, excludes=list(upload.excludes))
+    with ZipFile(target) as package:
+        names = {name for name in package.namelist() if not name.endswith("/")}
+    assert names == {"job.py", "masks/a.json", "notes/a.txt", "store/manifest.json"}
+    assert 0 <= target.stat().st_size - upload.num_bytes < 1000  # a folder that is left out may have an empty entry
+    assert set(upload.left_out) == set(packed_sizes(with_patients)) - names
+    # A folder of slices is one pattern.
+    assert {"/cohort/", "/scans/", "/store/shards/", "/masks/a.nii.gz", "/notes/\\#1\\!.MHD"} < set(upload.excludes)
+    assert len(upload.excludes) == 8
+    assert upload.line.startswith("10 files that may show patients are not uploaded: ") and "\n" not in upload.line
+
+
+def test_what_the_documents_write_is_ignored_by_git(tmp_path: Path) -> None:
+    """Each folder and file that a command of the README and of docs/ names, and scans anywhere."""
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    (tmp_path / ".gitignore").write_text((ROOT / ".gitignore").read_text())
+    text = "".join(path.read_text() for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
+    outputs = set(re.findall(r"(?:--out|--results) ([a-z][\w./-]*)", text)) - {"s3"}
+    assert {"cohort", "store", "masks", "masks-mine", "kidney", "run", "results/mine"} <= outputs
+    files = {f"{name}/file" for name in outputs} | {"kidney.onnx", "kidney.json", "metrics.json", "metrics.csv"}
+    files |= {f"anywhere/scan{end}" for end in (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".dcm", ".stl")}
+    assert ignored(tmp_path, files) == files
+    tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=False).stdout
+    assert ignored(tmp_path, set(tracked.split())) == set()
+
+
+def ignored(clone: Path, names: set[str]) -> set[str]:
+    command = ["git", "-C", str(clone), "check-ignore", "--no-index", "--stdin"]
+    told = subprocess.run(command, input="\n".join(names), capture_output=True, text=True, check=False)
+    return set(told.stdout.splitlines())
 
 
 def test_a_large_folder_is_refused_before_anything_is_sent(project: Path) -> None:
-    for name, size in (("weights.bin", 140 << 20), ("scan.nii", 9 << 20), ("small.bin", 1 << 20)):
+    for name, size in (("weights.bin", 140 << 20), ("notes.bin", 9 << 20), ("small.bin", 1 << 20)):
         with (project / name).open("wb") as file:
             file.truncate(size)
     environment = {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9", "PATH": "/usr/bin:/bin"}  # no head is needed
     refusal = one_line(submit(environment, "python", "job.py", options=("--working-dir", str(project))))
     assert "would upload 150.0 MiB, but a Ray head takes at most 100 MiB; move files away" in refusal
     assert "move files away or name them in .rayignore: weights.bin" in refusal
-    assert refusal.endswith(": weights.bin (140.0 MiB), scan.nii (9.0 MiB), small.bin (1.0 MiB), job.py (0.0 MiB)")
+    assert refusal.endswith(": weights.bin (140.0 MiB), notes.bin (9.0 MiB), small.bin (1.0 MiB), job.py (0.0 MiB)")
 
 
 def test_only_the_largest_files_are_named(project: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,12 @@ def assert_refused(done: subprocess.CompletedProcess[str], *expected: str) -> No
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
     assert all(text in lines[0] for text in expected), lines[0]
+
+
+@pytest.mark.parametrize("module", ["renalnet", "study.run", "study.report", "cluster.submit"])
+def test_all_commands_state_the_version(module: str) -> None:
+    done = run(module, "--version")
+    assert (done.returncode, done.stdout) == (0, f"renalnet {version('renalnet')}\n"), done.stderr
 
 
 def test_missing_folder(tmp_path: Path) -> None:

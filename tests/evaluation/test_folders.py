@@ -20,6 +20,17 @@ def write_masks(folder: Path, *, kidney_rows: int) -> None:
         renalnet.write_volume(folder / f"{case}.nii.gz", renalnet.Volume(labels, GRID))
 
 
+def test_a_folder_in_the_layout_of_kits_is_a_truth(tmp_path: Path) -> None:
+    write_masks(tmp_path / "masks", kidney_rows=2)
+    for name, label in (("a", "segmentation"), ("b", "aggregated_MAJ_seg")):
+        mask = renalnet.read_volume(tmp_path / "masks" / f"{name}.nii.gz")
+        renalnet.write_volume(tmp_path / "kits" / name / f"{label}.nii.gz", mask)
+        renalnet.write_volume(tmp_path / "kits" / name / "imaging.nii.gz", mask)
+    found = renalnet.evaluate_folders(tmp_path / "kits", tmp_path / "masks")
+    assert found["cases"].keys() == {"a", "b"}
+    assert found["cases"]["a"]["kidney"]["dice"] == found["cases"]["b"]["kidney"]["dice"] == 1.0
+
+
 def test_folders_are_measured_in_this_process(tmp_path: Path) -> None:
     write_masks(tmp_path / "truth", kidney_rows=2)
     write_masks(tmp_path / "pred", kidney_rows=1)

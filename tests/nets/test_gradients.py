@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from renalnet.config import KIDNEY_TUMOR, NETWORKS, LossConfig, NetConfig, NetName
 from renalnet.nets import SegmentationNet, build_net
+from renalnet.nets.blocks import DilatedConvolution
 from renalnet.train.losses.cross_entropy import weighted_cross_entropy
 
 WEIGHTS = LossConfig().weights(KIDNEY_TUMOR)
@@ -97,3 +98,34 @@ def test_the_bfloat16_gradient_follows_float64(name: NetName) -> None:
     exact = gradient(deepcopy(net).double(), image.double(), label)
     low = gradient(net, image, label, bfloat16=True)
     assert torch.cosine_similarity(low, exact, dim=0) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("channels", "dilation", "is_exact"), [(20, 2, True), (24, 4, True), (20, 1, False), (32, 2, False)]
+)
+def test_dilated_layers_of_odd_width_are_trained_in_float32(channels: int, dilation: int, is_exact: bool) -> None:
+    """bfloat16 would round the weights, whose gradient would then differ by about 1 %."""
+    layer = DilatedConvolution(channels, channels, 3, padding=dilation, dilation=dilation, bias=False)
+    generator = torch.Generator().manual_seed(0)
+    nn.init.normal_(layer.weight, generator=generator)
+    image = torch.randn(2, channels, 32, 32, generator=generator).contiguous(memory_format=torch.channels_last)
+    expected = nn.functional.conv2d(image, layer.weight, padding=dilation, dilation=dilation)
+    (slope,) = torch.autograd.grad(expected.square().sum(), layer.weight)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer(image)
+    assert found.dtype == torch.bfloat16 and found.is_contiguous(memory_format=torch.channels_last)
+    (low,) = torch.autograd.grad(found.float().square().sum(), layer.weight)
+    assert torch.equal(found, expected.to(torch.bfloat16)) == is_exact
+    assert torch.cosine_similarity(low.flatten(), slope.flatten(), dim=0) > 0.999
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert not torch.equal(layer(image), expected.to(torch.bfloat16))
+
+
+def test_a_2d_network_of_odd_width_has_a_finite_gradient_in_bfloat16() -> None:
+    """Widths of equal cost are odd numbers such as 10, whose dilated layers have 20 and 40 channels."""
+    net = build_net(NetConfig(name="pspnet2d", width=10), KIDNEY_TUMOR).train()
+    image, label = sample()
+    image, label = image[:1, :, :2].repeat(1, 1, 1, 8, 8), label[:1, :2].repeat(1, 1, 8, 8)
+    assert torch.isfinite(gradient(net, image, label, bfloat16=True)).all()
+    dilated = [each for each in net.modules() if isinstance(each, DilatedConvolution) and each.dilation[0] > 1]
+    assert {each.in_channels for each in dilated} == {20, 40}

@@ -19,14 +19,13 @@ from renalnet.data.dicom.file import has_dicom_ending, is_dicom
 from renalnet.data.dicom.folders import files_below
 from renalnet.data.dicom.headers import contains_dicom, list_images
 from renalnet.data.images.label_values import classes_of_segments
+from renalnet.data.images.mask_files import KITS_LABELS
 from renalnet.data.images.slicer_segmentation import has_segments
 from renalnet.data.images.volume import DETACHED_HEADERS, image_stem
 from renalnet.errors import ConfigError, InputError
 from renalnet.runtime import storage
 from renalnet.runtime.storage import reading
 
-_KITS_LABELS: Final = ("segmentation", "aggregated_MAJ_seg")
-"""File names of label maps in KiTS19/KiTS23 and in KiTS21 (majority vote of its annotators)."""
 _IMAGES: Final = "imagesTr"
 _LABELS: Final = "labelsTr"
 _DECATHLON_FOLDERS: Final = (_IMAGES, _LABELS, "imagesTs", "labelsTs")
@@ -165,7 +164,7 @@ def _is_image(file: Path) -> bool:
     if has_dicom_ending(file):
         return True
     stem = image_stem(file.name)
-    return stem is not None and stem not in _KITS_LABELS and not has_segments(file)
+    return stem is not None and stem not in KITS_LABELS and not has_segments(file)
 
 
 def _scan_in(folder: Path) -> Path | None:
@@ -195,8 +194,8 @@ def _kits(folder: Path) -> FoundCases:
 
 
 def _kits_case(folder: Path) -> _Entry | None:
-    entries, _ = _entries(folder, ("imaging", *_KITS_LABELS))
-    labels = next((entries[stem] for stem in _KITS_LABELS if stem in entries), [])
+    entries, _ = _entries(folder, ("imaging", *KITS_LABELS))
+    labels = next((entries[stem] for stem in KITS_LABELS if stem in entries), [])
     # A segmentation beside a DICOM series belongs to the DICOM layout, unless there is an `imaging` file or folder.
     is_kits = "imaging" in entries or (labels and not contains_dicom(folder))
     return _pair(folder.name, entries.get("imaging", []), labels) if is_kits else None

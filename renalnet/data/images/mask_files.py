@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -11,19 +12,30 @@ from renalnet.data.images.slicer_segmentation import has_segments, read_slicer_s
 from renalnet.data.images.volume import IMAGE_ENDINGS, Volume, canonical, image_stem, read_volume
 from renalnet.errors import InputError
 
+KITS_LABELS: Final = ("segmentation", "aggregated_MAJ_seg")
+"""File names of label maps in KiTS19/KiTS23 and in KiTS21 (majority vote of its annotators)."""
+
 
 def find_masks(folder: Path) -> dict[str, Path]:
     """Return the image files of a folder by their names without ending.
+
+    In the layout of KiTS, a case is a folder with a file `segmentation`, and the mask has the name of that folder.
 
     Raises:
         InputError: the folder does not exist or contains no image file.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name a folder of masks")
-    found = {stem: path for path in sorted(folder.iterdir()) if (stem := image_stem(path.name))}
+    paths = sorted(folder.iterdir())
+    inner = {each.name: path for each in paths if each.is_dir() for path in _kits_masks(each)}
+    found = inner | {stem: path for path in paths if path.is_file() and (stem := image_stem(path.name))}
     if not found:
         raise InputError(f"{folder}: holds no masks; name a folder with files of type {', '.join(IMAGE_ENDINGS)}")
     return found
+
+
+def _kits_masks(case: Path) -> list[Path]:
+    return [path for path in sorted(case.iterdir()) if image_stem(path.name) in KITS_LABELS]
 
 
 def read_mask(path: Path, labels: LabelSet) -> Volume:

@@ -3,9 +3,10 @@
 import pytest
 import ray
 
+from cluster.node import FAKE_GPU
 from renalnet.config import parse
 from renalnet.errors import ClusterError, ConfigError
-from study.config.sections import ResourceConfig, StudyConfig
+from study.config.sections import ResourceConfig, Slots, StudyConfig
 from study.execution.connection import check_address, connected
 from study.execution.slots import find_slots
 
@@ -36,6 +37,24 @@ def test_a_growing_cluster_is_asked_for_gpus(
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": head}])
     slots = find_slots(ResourceConfig(cpus_per_trial=2, scale_to=scale_to))
     assert (slots.gpus, slots.num_slots) == expected
+
+
+def test_a_number_of_gpus_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 8.0}}])
+    assert find_slots(ResourceConfig()) == Slots(1, 0.0, 8)
+    with pytest.raises(ConfigError, match=r"^no node has a GPU, .* to have 1; leave resources\.gpus_per_trial"):
+        find_slots(ResourceConfig(gpus_per_trial=1))
+
+
+@pytest.mark.parametrize(("of_nodes", "real_gpus"), [((2.0, 2.0), 0.0), ((2.0, 0.0), 1.0), ((0.0, 0.0), 1.0)])
+def test_hours_of_fake_gpus_are_hours_of_processors(
+    monkeypatch: pytest.MonkeyPatch, of_nodes: tuple[float, float], real_gpus: float
+) -> None:
+    """GPUs are real unless every node with one says that its own are fake."""
+    nodes = [{"Alive": True, "Resources": {"CPU": 2.0, "GPU": 2.0, FAKE_GPU: fake}} for fake in of_nodes]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    slots = find_slots(ResourceConfig())
+    assert (slots.gpus, slots.num_slots, slots.real_gpus) == (1.0, 4, real_gpus)
 
 
 @pytest.mark.parametrize("address", ["foo", "127.0.0.1:9", "127.0.0.1:port"])

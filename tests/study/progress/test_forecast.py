@@ -4,10 +4,13 @@ from typing import Any
 
 import pytest
 
+from renalnet.config import override
+from renalnet.data.store.reader import Store
+from renalnet.errors import ConfigError
 from study.config.sections import Cluster, Slots, StudyConfig
 from study.progress.forecast import disk_bytes, forecast
 from study.progress.forecast_text import forecast_lines
-from study.progress.trial_cost import DataCost, Measured, NetworkCost
+from study.progress.trial_cost import DataCost, Measured, MeasureJob, NetworkCost, measure_study
 
 COST = NetworkCost(step_s=2.0, case_s=3.0, final_s=10.0, crf_s=0.5, model_bytes=1000, checkpoint_bytes=2000)
 DATA = DataCost({"train": 4, "validation": 2, "test": 3}, 5_000_000, 0, mask_bytes=100, view_bytes=50)
@@ -89,3 +92,11 @@ def test_the_forecast_as_text(tiny_study: StudyConfig) -> None:
     ):
         assert words in text
     assert all("\n" not in line for line in lines)
+
+
+def test_a_network_that_cannot_be_measured_is_named(tiny_study: StudyConfig, ball_store: Store) -> None:
+    """The weight of a class makes the loss of the first step larger than float32 can hold."""
+    config = override(tiny_study, ["train.loss.tumor=3e38"])
+    rule = r"^fcn_ppm of width 4 cannot be measured: the loss is not finite .*net\.width=4"
+    with pytest.raises(ConfigError, match=rule):
+        measure_study(MeasureJob(config, {"fcn_ppm": 4}, ball_store.path, num_threads=1))
