@@ -8,12 +8,13 @@ from renalnet.config import LabelSet
 from renalnet.config.label_columns import flat
 from renalnet.config.labels import TUMOR
 from renalnet.evaluation.rows import SHOWN_WITHOUT_VOLUMES
+from study.final.headline import Headline
 from study.records.documents import FinalistEntry
 from study.records.tables import Epoch, Importance, PlanningSheet, Quality, Trial
 from study.report.analysis.contents import Report
 from study.report.analysis.measures import LabelMeans, label_means
 from study.report.analysis.statistics import Estimate
-from study.report.analysis.summary import CaseOutcome, Standing, final_test_rows, lesions_of, tumor_first
+from study.report.analysis.summary import CaseOutcome, Margin, Standing, final_test_rows, lesions_of, tumor_first
 
 if TYPE_CHECKING:
     # `_typeshed` exists for type checkers only, so annotations that use it are strings.
@@ -138,6 +139,9 @@ def _standing(row: Standing) -> Cells:
         **{f"dice_{name}": value for name, value in row.dice.items()},
         **{f"surface_distance_{name}_px": value for name, value in row.distance_px.items()},
         **{f"dice_{name}_where_present": value for name, value in row.dice_where_present.items()},
+        **{f"surface_distance_{name}_mm": value for name, value in row.distance_mm.items()},
+        **{f"surface_distance_{name}_px_where_present": value for name, value in row.px_where_present.items()},
+        **{f"surface_distance_{name}_mm_where_present": value for name, value in row.mm_where_present.items()},
     }
     for name, value in estimates.items():
         cells |= _estimate(name, value)
@@ -146,6 +150,17 @@ def _standing(row: Standing) -> Cells:
         "num_empty_predictions": row.num_empty_predictions,
         **{f"num_empty_predictions_{name}": num for name, num in others.items()},
         **_paper(row),
+        **{name: value for headline in row.headlines.values() for name, value in _headline(headline).items()},
+    }
+
+
+def _headline(headline: Headline) -> Cells:
+    name = headline.lesion.name
+    return {
+        f"num_with_{name}": headline.num_with,
+        f"num_found_{name}": headline.num_found,
+        f"num_without_{name}": headline.num_without,
+        f"num_false_alarms_{name}": headline.num_alarms,
     }
 
 
@@ -178,9 +193,13 @@ def _estimate(name: str, value: Estimate | None) -> Cells:
 
 def _differences(report: Report) -> list[Cells]:
     return [
-        {"other": margin.other.network, "label": margin.label, **asdict(margin.difference), "p_holm": margin.p_holm}
+        {"other": margin.other.network, "label": margin.label, **asdict(margin.difference), **_corrected(margin)}
         for margin in report.summary.margins
     ]
+
+
+def _corrected(margin: Margin) -> Cells:
+    return {"p_holm": margin.p_holm, "least_p_holm": margin.least_p_holm, "role": margin.other.role}
 
 
 def _detection(report: Report) -> list[Cells]:
@@ -212,6 +231,7 @@ def _outcome(case: CaseOutcome, labels: LabelSet) -> Cells:
         cells[f"{label.name}_pred_ml"] = case.pred_ml[label.name]
     cells |= {f"dice_{name}": value for name, value in case.dice.items()}
     cells |= {f"distance_{name}_px": value for name, value in case.distance_px.items()}
+    cells |= {f"distance_{name}_mm": value for name, value in case.distance_mm.items()}
     cells |= {"has_tumor": case.has_tumor, "found": case.found}
     for lesion in lesions_of(labels)[1:]:
         cells[f"has_{lesion.name}"] = case.present[lesion.name]

@@ -104,7 +104,7 @@ def test_a_winner_that_the_trials_lack_is_named(tmp_path: Path) -> None:
     write_rows(tmp_path / "final" / "metrics.parquet", metric_rows())
     text = drawn_without_figures(tmp_path)
     assert "does not hold this trial" in text
-    assert "Dice tumor, test cases" in text and "Patient sensitivity" in text
+    assert "Dice tumor, test cases with a tumor" in text and "Patient sensitivity" in text
 
 
 def test_real_images_are_not_called_synthetic(running_study: Path) -> None:
