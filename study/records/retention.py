@@ -1,4 +1,4 @@
-"""The weights that a study keeps: those of the best trials of each network, of the paper's point and of running trials."""
+"""The weights that a study keeps: of the best trials of each network, of the paper's point, and of running trials."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -28,7 +28,8 @@ class Retention:
     def add(self, record: TrialRecord, epochs: Sequence[EpochRecord]) -> None:
         """Rank a trial that has ended, and delete the weights that fall out of the ranking.
 
-        The weights of a trial that failed by itself are deleted; those of the paper's point are not. Of equal trials the one with the lower number stays.
+        The weights of a trial that failed by itself are deleted; those of the paper's point are not. Of equal trials
+        the one with the lower number stays.
         """
         if not survives(epochs):
             self._delete(record.name)
