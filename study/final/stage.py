@@ -1,9 +1,9 @@
 """The final stage: the winner is fixed on the validation cases, then the test cases are read once.
 
-The finalists are the best configurations of 3D_FCN_PPM, the one with the paper's values, and the best of each baseline. Each one is the ensemble of its
-runs over seeds (`study.finalists.finalists`). All finalists segment the validation cases by the paper's full inference,
-on which the post-processing of each is chosen (`study.final.post_processing`). The winner is the finalist of 3D_FCN_PPM
-with the highest mean Dice of the labels there. Then the winner, the baselines, the
+The finalists are the best configurations of 3D_FCN_PPM, the one with the paper's values, and the best of each baseline.
+Each one is the ensemble of its runs over seeds (`study.finalists.finalists`). All finalists segment the validation
+cases by the paper's full inference, on which the post-processing of each is chosen (`study.final.post_processing`). The
+winner is the finalist of 3D_FCN_PPM with the highest mean Dice of the labels there. Then the winner, the baselines, the
 paper's values and, as an appendix, the other finalists segment the test cases.
 
 The work is streamed. While networks vote on one case, processors finish other cases. While the post-processing of one

@@ -1,8 +1,9 @@
 """The tables of a report as CSV: what the page shows and what the figures draw."""
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from renalnet.config import LabelSet
 from renalnet.config.label_columns import flat
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Cells = dict[str, object]
+_DIGITS: Final = 6
+"""Significant digits of the numbers in the tables."""
 
 
 def _columns(row_type: "type[DataclassInstance]", first: Sequence[str], without: Iterable[str] = ()) -> tuple[str, ...]:
@@ -109,18 +112,42 @@ def tables_of(report: Report) -> dict[str, list[Cells]]:
         "rungs": [asdict(row) for row in summary.rungs],
         "importances": [flat(row, _IMPORTANCE_COLUMNS) for row in content.importances],
         "quality": [flat(row, _QUALITY_COLUMNS) for row in content.qualities],
-        "plans": [flat(row, _SHEET_COLUMNS) for row in content.plans],
+        "plans": [_sheet(row) for row in content.plans],
         "trials": [_trial(row, labels) for row in content.trials or []],
         "repeats": [_trial(row, labels) for row in content.repeats],
         "learning_curves": [_epoch(row, labels) for row in content.epochs or []],
     }
-    return {name: rows for name, rows in tables.items() if rows}
+    return {name: [_readable(row) for row in rows] for name, rows in tables.items() if rows}
+
+
+def _readable(row: Cells) -> Cells:
+    """Return the cells of a row, the numbers with as many digits as a reader can use."""
+    return {name: float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value for name, value in row.items()}
 
 
 def _trial(row: Trial, labels: LabelSet) -> Cells:
     # A file has no value of a label in the row of a trial that failed, and old files have no column either.
     weights = {name: row.weights.get(name) for name in reversed(labels.class_names)}
-    return flat(replace(row, dice={name: row.dice.get(name) for name in labels.names}, weights=weights))
+    cells = flat(replace(row, dice={name: row.dice.get(name) for name in labels.names}, weights=weights))
+    return cells | {"config": _settings(row.config)}
+
+
+def _settings(text: str) -> str:
+    """Return a configuration, given as JSON, as `optim.batch_size=2; seed=0`, the form of `--set`."""
+    return "; ".join(_assignments("", json.loads(text))) if text else ""
+
+
+def _assignments(prefix: str, values: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _assignments(f"{prefix}{name}.", value)
+        else:
+            yield f"{prefix}{name}={value}"
+
+
+def _sheet(row: PlanningSheet) -> Cells:
+    bounds = "; ".join(f"{name} {low:.{_DIGITS}g} to {high:.{_DIGITS}g}" for name, (low, high) in row.bounds.items())
+    return flat(row, _SHEET_COLUMNS) | {"spread": bounds}
 
 
 def _epoch(row: Epoch, labels: LabelSet) -> Cells:

@@ -1,5 +1,6 @@
 import csv
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -140,3 +141,13 @@ def test_each_figure_is_written_twice(written: Report) -> None:
         "volume_agreement",
         "worst_case",
     }
+
+
+def test_the_test_cases_are_not_called_read_once_after_an_extension(finished_study: Path) -> None:
+    report = analyse(Results(str(finished_study)), Settings())
+    assert "The test cases were read once, after this choice." in render(report, {}, [], [])
+    for earlier, times in ((1, "once"), (2, "2 times")):
+        extended = replace(report, content=replace(report.content, earlier_choices=earlier))
+        text = render(extended, {}, [], [])
+        assert f"The test cases had been read {times} before this choice" in text
+        assert "read once, after" not in text
