@@ -356,6 +356,11 @@ def require_same_labels(found: LabelSet, expected: LabelSet, where: str, other: 
         )
 
 
+def with_article(noun: str) -> str:
+    """Return `a tumor`, or `an adrenal gland`."""
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
 def listed(names: Sequence[str]) -> str:
     """Return `kidney and tumor`, or `kidney, tumor and cyst`."""
     *first, last = names

@@ -2,8 +2,9 @@
 
 from renalnet.planning.kidneys import Kidney, find_kidneys
 from renalnet.planning.rows import Line, SheetMeasures, lines_of, measures_of, spread_of
-from renalnet.planning.sheet import MARGIN_MM, Polar, Sheet, Tumor, measure_kidney
+from renalnet.planning.sheet import MARGIN_MM, Sheet, measure_kidney
 from renalnet.planning.sheet_text import STATEMENT, value_text
+from renalnet.planning.tumor import Polar, Tumor
 
 __all__ = [
     "MARGIN_MM",

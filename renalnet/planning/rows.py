@@ -7,10 +7,12 @@ read, and add a `Line` where people are to see it.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from renalnet.config.label_columns import by_label, flat
-from renalnet.planning.sheet import Sheet, Tumor
+from renalnet.planning.scores import Span, nearness_points, padua_sum, renal_sum
+from renalnet.planning.sheet import Sheet
+from renalnet.planning.tumor import Tumor
 
 
 def _of_sheet(compute: Callable[[Sheet], Any], default: Any = MISSING) -> Any:
@@ -20,6 +22,13 @@ def _of_sheet(compute: Callable[[Sheet], Any], default: Any = MISSING) -> Any:
 def _of_tumor(compute: Callable[[Tumor], Any]) -> Any:
     """Return a field of the largest piece of tumor; it is None where there is no tumor."""
     return _of_sheet(lambda sheet: compute(sheet.tumor) if sheet.tumor else None, default=None)
+
+
+def _of_score(score: Callable[[Tumor, float | None], Span], end: Literal["low", "high"]) -> Any:
+    """Return a field of the least or the largest sum of a score; it is None where there is no tumor."""
+    return _of_sheet(
+        lambda sheet: getattr(score(sheet.tumor, sheet.nearness_mm), end) if sheet.tumor else None, default=None
+    )
 
 
 # Keywords only, so that a measure with a default may stand before one without.
@@ -77,6 +86,22 @@ class SheetMeasures:
     """E of R.E.N.A.L., 1 to 3."""
     renal_l: int | None = _of_tumor(lambda tumor: tumor.polar.points)
     """L of R.E.N.A.L., 1 to 3, by the polar lines."""
+    resected_ml: float | None = _of_sheet(lambda sheet: sheet.resected_ml, default=None)
+    """Volume of the kidney within the margin, which is resected with the tumor."""
+    medial_mm: float | None = _of_tumor(lambda tumor: tumor.medial_mm)
+    """Distance of the tumor's centre from the kidney's towards the midline; None where the side is not known."""
+    nearness_mm: float | None = _of_sheet(lambda sheet: sheet.nearness_mm, default=None)
+    """Distance of the tumor from the collecting system or sinus, as given by hand."""
+    renal_n: int | None = _of_sheet(lambda sheet: nearness_points(sheet.nearness_mm), default=None)
+    """N of R.E.N.A.L., 1 to 3; None where the distance was not given."""
+    renal_sum_low: int | None = _of_score(renal_sum, "low")
+    """Least sum of R.E.N.A.L., 4 to 12."""
+    renal_sum_high: int | None = _of_score(renal_sum, "high")
+    """Largest sum of R.E.N.A.L.; it is the least one where N was given."""
+    padua_sum_low: int | None = _of_score(padua_sum, "low")
+    """Least sum of PADUA, 6 to 14."""
+    padua_sum_high: int | None = _of_score(padua_sum, "high")
+    """Largest sum of PADUA."""
 
 
 def measures_of(sheet: Sheet) -> SheetMeasures:
@@ -105,7 +130,7 @@ class Line:
     """How a measure is shown."""
 
     name: str
-    """Column of `SheetMeasures`, or `renal_n`, which is not computed."""
+    """Column of `SheetMeasures`."""
     title: str
     """Text at the start of the line."""
     unit: str = ""
@@ -116,6 +141,8 @@ class Line:
     """Factor from the measure's own unit to the one that is shown."""
     definition: str = ""
     """What the value means, for the report."""
+    upto: str = ""
+    """Column with the upper end of a range, whose lower end is `name`; empty for a single value."""
 
 
 _LINES: Final = (
@@ -160,15 +187,38 @@ _LINES: Final = (
         definition="kidney farther from the tumor than the margin",
     ),
     Line("remaining_share", "Parenchyma beyond the margin", "%", 0, 100.0),
+    Line("resected_ml", "Parenchyma within the margin", "ml", definition="kidney that is resected with the tumor"),
     Line("renal_r", "R.E.N.A.L.: R, points", "", 0, definition="diameter (Kutikov and Uzzo, 2009)"),
     Line("renal_e", "R.E.N.A.L.: E, points", "", 0, definition="exophytic share; up to 2 % counts as none"),
-    Line("renal_n", "R.E.N.A.L.: N", definition="nearness to the collecting system, which has no label"),
+    Line(
+        "renal_n",
+        "R.E.N.A.L.: N, points",
+        "",
+        0,
+        definition="nearness to the collecting system, which has no label: given by hand",
+    ),
     Line(
         "renal_l",
         "R.E.N.A.L.: L, points",
         "",
         0,
         definition="by the polar lines above, which stand for those of the hilum",
+    ),
+    Line(
+        "renal_sum_low",
+        "R.E.N.A.L.: sum",
+        "",
+        0,
+        definition="4 to 12; a range where N is not given",
+        upto="renal_sum_high",
+    ),
+    Line(
+        "padua_sum_low",
+        "PADUA: sum",
+        "",
+        0,
+        definition="6 to 14 (Ficarra et al., 2009); a range where sinus, collecting system or side are not known",
+        upto="padua_sum_high",
     ),
 )
 

@@ -3,12 +3,12 @@
 The R.E.N.A.L. score (Kutikov and Uzzo, Journal of Urology, 2009) is computed as far as a mask of kidney and tumor
 allows. R and E are measured. L needs the polar lines, where the vessels and fat of the hilum interrupt the kidney's
 lip. No label shows them, so the ends of the middle third of the kidney's longest axis are used instead. N, the nearness
-to the collecting system, has no label and is not computed, so there is no total.
+to the collecting system, has no label; it can be given by hand. `scores` has the sum, or the range that it can take.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 import numpy as np
 
@@ -19,80 +19,11 @@ from renalnet.planning.area import contact_cm2, surface_cm2
 from renalnet.planning.extent import Points, axial_diameter_mm, covariance, diameter_mm, voxel_centres_mm
 from renalnet.planning.kidneys import Kidney
 from renalnet.planning.outline import exophytic_share
+from renalnet.planning.tumor import Polar, Tumor
 from renalnet.types import MaskArray
 
-Face: TypeAlias = Literal["anterior", "posterior", "neither"]
 MARGIN_MM: Final = 5.0
 """Default margin: parenchyma closer to the tumor than this does not remain."""
-_FACE_MM: Final = 5.0
-"""Least distance, from front to back, between the centres of a kidney and a tumor that is on one of its faces."""
-_OUTLINE_ERROR: Final = 0.02
-"""Largest error of the exophytic share in the tests on bodies of known form."""
-
-
-@dataclass(frozen=True)
-class Polar:
-    """Place of a tumor along the kidney's longest axis, relative to the ends of the axis' middle third."""
-
-    beyond_upper: float
-    """Share of the tumor's volume above the upper line, 0 to 1."""
-    beyond_lower: float
-    """Share of the tumor's volume below the lower line, 0 to 1."""
-    to_upper_mm: float
-    """Distance from the tumor's nearest edge to the upper line; 0 where the tumor crosses it."""
-    to_lower_mm: float
-    """Distance from the tumor's nearest edge to the lower line, likewise."""
-
-    @property
-    def points(self) -> int:
-        """L of R.E.N.A.L.: 1 wholly beyond a line, 2 across a line, 3 more than half or wholly between the lines."""
-        between = 1 - self.beyond_upper - self.beyond_lower
-        # Exact: a tumor wholly beyond one line has the shares 1 and 0.
-        if between == 0:
-            return 1
-        return 3 if between > 0.5 else 2
-
-
-@dataclass(frozen=True)
-class Tumor:
-    """The largest piece of tumor of a kidney."""
-
-    volume_ml: float
-    """Volume."""
-    diameter_3d_mm: float
-    """Largest diameter."""
-    diameter_axial_mm: float
-    """Largest diameter within one axial slice."""
-    surface_cm2: float
-    """Area of the surface."""
-    contact_cm2: float
-    """Area in which it touches the kidney (contact surface area: Leslie et al., European Urology, 2015)."""
-    exophytic_share: float
-    """Share of the volume outside the kidney's continued outline, 0 to 1."""
-    polar: Polar
-    """Place along the kidney's longest axis."""
-    behind_mm: float
-    """Distance of its centre behind that of the kidney, towards the back; negative in front of it."""
-    c_index: float
-    """Distance of its centre from the kidney's over its radius; a smaller value is more central. Simmons et al.
-    (Journal of Urology, 2010) measure from the centre of the sinus instead."""
-
-    @property
-    def face(self) -> Face:
-        """A of R.E.N.A.L.: the face of the kidney on which the tumor is."""
-        if abs(self.behind_mm) < _FACE_MM:
-            return "neither"
-        return "posterior" if self.behind_mm > 0 else "anterior"
-
-    @property
-    def radius_points(self) -> int:
-        """R of R.E.N.A.L.: 1 up to 4 cm, 2 below 7 cm, 3 from 7 cm."""
-        return 1 if self.diameter_3d_mm <= 40 else 2 if self.diameter_3d_mm < 70 else 3
-
-    @property
-    def exophytic_points(self) -> int:
-        """E of R.E.N.A.L.: 1 at least half exophytic, 2 less, 3 endophytic within the error of the outline."""
-        return 1 if self.exophytic_share >= 0.5 else 2 if self.exophytic_share > _OUTLINE_ERROR else 3
 
 
 @dataclass(frozen=True)
@@ -119,6 +50,13 @@ class Sheet:
     """Volume of each lesion that is not the tumor, by its name."""
     num_others: Mapping[str, int]
     """Number of pieces of each of these lesions."""
+    nearness_mm: float | None = None
+    """Distance of the tumor from the collecting system or sinus, as given by hand; None where it was not given."""
+
+    @property
+    def resected_ml(self) -> float:
+        """Volume of the kidney that is resected with the tumor: what is within the margin."""
+        return self.kidney_ml - self.remaining_ml
 
     @property
     def remaining_share(self) -> float | None:
@@ -126,7 +64,7 @@ class Sheet:
         return self.remaining_ml / self.kidney_ml if self.kidney_ml else None
 
 
-def measure_kidney(kidney: Kidney, margin_mm: float = MARGIN_MM) -> Sheet:
+def measure_kidney(kidney: Kidney, margin_mm: float = MARGIN_MM, nearness_mm: float | None = None) -> Sheet:
     """Measure a kidney that `find_kidneys` found.
 
     The accuracy was measured on balls of 2 cm and more and on an ellipsoid of a kidney's form. At 1 × 0.65 × 0.65 mm
@@ -137,6 +75,7 @@ def measure_kidney(kidney: Kidney, margin_mm: float = MARGIN_MM) -> Sheet:
     Args:
         kidney: kidney with its tumors.
         margin_mm: parenchyma closer to the tumor than this does not remain.
+        nearness_mm: distance of the tumor from the collecting system or sinus, where it is known.
     """
     ml = voxel_ml(kidney.spacing_mm)
     tumor, num_tumors = _largest(kidney.tumor)
@@ -154,6 +93,7 @@ def measure_kidney(kidney: Kidney, margin_mm: float = MARGIN_MM) -> Sheet:
         other_ml={name: int(mask.sum()) * ml for name, mask in others.items()},
         # Number 0 is everything outside the lesion.
         num_others={name: len(pieces_of(mask)[1]) - 1 for name, mask in others.items()},
+        nearness_mm=nearness_mm if num_tumors else None,
     )
 
 
@@ -192,8 +132,15 @@ def _measure_tumor(kidney: Kidney, tumor: MaskArray) -> Tumor:
         exophytic_share=exophytic_share(kidney.kidney, tumor, spacing_mm),
         polar=_measure_polar(kidney, tumor),
         behind_mm=float(centre[1] - of_kidney[1]),
+        medial_mm=_medial_mm(kidney.side, float(centre[2] - of_kidney[2])),
         c_index=float(np.linalg.norm(centre - of_kidney)) / max(largest_mm / 2, min(spacing_mm) / 2),
     )
+
+
+def _medial_mm(side: str, left_mm: float) -> float | None:
+    """Return how far a place is towards the midline, from how far it is towards the patient's left."""
+    # x increases towards the patient's left, where the midline is for the right kidney.
+    return {"right": left_mm, "left": -left_mm}.get(side)
 
 
 def _measure_polar(kidney: Kidney, tumor: MaskArray) -> Polar:

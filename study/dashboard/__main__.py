@@ -32,7 +32,7 @@ def dashboard(
     # The page prints commands with this path, which must work in any folder.
     folder = Results(storage.absolute(results))
     window = StudyWindow(folder)
-    views = LiveViews(wsgi(read_journal(folder)), window.look)
+    views = LiveViews(wsgi(read_journal(folder)), window.look, window.report)
     with open_server(views, port) as server:
         url = f"http://{HOST}:{server.server_port}"
         _print_addresses(url, window.look())

@@ -41,6 +41,8 @@ class Overview:
     """Command that opens the curves in TensorBoard."""
     report_command: str
     """Command that writes the report."""
+    has_report: bool = False
+    """Whether the report was written, so that the dashboard shows it."""
 
 
 class StudyWindow:
@@ -66,7 +68,13 @@ class StudyWindow:
             ray_url=ray_dashboard(self._manifest, os.environ),
             tensorboard_command=shlex.join(["tensorboard", "--logdir", self._results.tune_folder]),
             report_command=shlex.join(["python", "-m", "study.report", self._results.folder]),
+            has_report=storage.exists(self._results.page_path),
         )
+
+    def report(self) -> bytes | None:
+        """Return the report as HTML; None where it was not written."""
+        path = self._results.page_path
+        return storage.read_bytes(path) if storage.exists(path) else None
 
     def _reload(self) -> None:
         """Start to follow again if the manifest has changed: a resumed study may have extended its ended trials."""

@@ -15,6 +15,8 @@ from study.dashboard.overview import Overview
 from study.progress.progress import hours_words
 
 HOST: Final = "127.0.0.1"
+REPORT: Final = "/report"
+"""Path of the report."""
 LOCAL_NAMES: Final = ("127.0.0.1", "localhost")
 # The first page has no script; `data:` allows its empty icon.
 PAGE_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -36,6 +38,8 @@ class LiveViews:
     """Optuna Dashboard."""
     look: Callable[[], Overview]
     """Returns the current overview."""
+    report: Callable[[], bytes | None]
+    """Returns the report as HTML; None where it was not written."""
 
     def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
         """Answer one request."""
@@ -52,7 +56,18 @@ class LiveViews:
             page = render(self.look()).encode()
             start("200 OK", [("Content-Type", "text/html; charset=utf-8"), ("Content-Security-Policy", PAGE_POLICY)])
             return [page]
+        if environ["PATH_INFO"] == REPORT:
+            return self._report(start)
         return self.optuna(environ, start)
+
+    def _report(self, start: Start) -> Iterable[bytes]:
+        page = self.report()
+        if page is None:
+            start("404 Not Found", [("Content-Type", "text/plain; charset=utf-8")])
+            return [b"no report was written yet; the first page states the command that writes it\n"]
+        # The report states its own policy for scripts.
+        start("200 OK", [("Content-Type", "text/html; charset=utf-8")])
+        return [page]
 
 
 def render(overview: Overview) -> str:

@@ -23,6 +23,7 @@ from study.execution.slots import find_cluster, find_slots, total_resources
 from study.execution.tasks import FinalWork, measure_on_slot
 from study.execution.tuner import fit
 from study.final.best import replace_best
+from study.final.headline import failures, winner_rows
 from study.final.model_card import model_card
 from study.final.quality import learned_quality
 from study.final.stage import Outcome, run_final
@@ -158,7 +159,8 @@ class _Stages:
             self.manifest.warn(damaged_models(self.results, self.config))
             outcome = run_final(self.config, self.results, self.store, FinalWork(self.slots, self.check))
             replace_best(self.results, partial(self._build_best, outcome))
-        self.manifest.warn([*outcome.warnings, *earlier_readings(self.results)])
+        failed = failures(winner_rows(self.results.measurements() or []), self.config.labels)
+        self.manifest.warn([*failed, *outcome.warnings, *earlier_readings(self.results)])
         return outcome
 
     def _build_best(self, outcome: Outcome, folder: str) -> None:

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import yaml
 
-from renalnet.config import KIDNEY_TUMOR, Label, LabelSet, TrainConfig, label_set
+from renalnet.config import KIDNEY_TUMOR, LabelSet, TrainConfig, label_set
 from renalnet.config.labels import TUMOR, listed
 from renalnet.data.localise.atlas import ATLAS_FILE, load_atlases
 from renalnet.inference.post_processing import FINAL
 from renalnet.nets.bundle import member_folders, model_digest, read_config
 from renalnet.runtime import storage
+from study.final.headline import Headline, failures, headline_of
 from study.records.results import Results
 from study.records.tables import Measurement
 
@@ -37,6 +38,7 @@ def model_card(results: Results, bundle: str, winner: str) -> str:
             f"Segments {_valued(labels)} in a region of interest of a contrast CT.",
             "Research software, not a medical device.",
             "",
+            *_failures(test, labels),
             *_uses(labels),
             *_limitations(test, labels),
             *_data(manifest["data"], _atlas_origin(bundle)),
@@ -48,9 +50,11 @@ def model_card(results: Results, bundle: str, winner: str) -> str:
 
 def _front_matter(manifest: dict[str, Any], winner: str, test: Sequence[Measurement], labels: LabelSet) -> list[str]:
     """Return the metadata that the Hugging Face hub reads (see its model-card specification)."""
+    headlines = [headline_of(test, lesion) for lesion in labels.lesions]
+    names = [label.name for label in labels.labels if label not in labels.lesions]
     metrics = [
-        {"type": "dice", "name": f"Dice {label}", "value": round(_mean(test, label, "dice"), 4)}
-        for label in labels.names
+        *({"type": "dice", "name": f"Dice {name}", "value": round(_mean(test, name, "dice"), 4)} for name in names),
+        *(metric for headline in headlines for metric in _lesion_metrics(headline)),
     ]
     data = manifest["data"]
     dataset = {"type": "synthetic" if data["synthetic"] else "own", "name": PurePosixPath(data["source"]).name}
@@ -64,6 +68,24 @@ def _front_matter(manifest: dict[str, Any], winner: str, test: Sequence[Measurem
         "model-index": [{"name": f"3D_FCN_PPM {winner}", "results": [result]}],
     }
     return ["---", yaml.safe_dump(content, sort_keys=False, allow_unicode=True).rstrip(), "---", ""]
+
+
+def _lesion_metrics(headline: Headline) -> list[dict[str, Any]]:
+    """Return Dice and sensitivity over the cases with the lesion, and the specificity, each where it is defined."""
+    name = headline.lesion.name
+    found: list[dict[str, Any]] = []
+    if headline.dice is not None:
+        share = headline.num_found / headline.num_with
+        found.append({"type": "dice", "name": f"Dice {name}, cases with one", "value": round(headline.dice, 4)})
+        found.append({"type": "recall", "name": f"Sensitivity {name}", "value": round(share, 4)})
+    if headline.num_without:
+        share = 1 - headline.num_alarms / headline.num_without
+        found.append({"type": "specificity", "name": f"Specificity {name}", "value": round(share, 4)})
+    return found
+
+
+def _failures(test: Sequence[Measurement], labels: LabelSet) -> list[str]:
+    return [line for failure in failures(test, labels) for line in (f"**Warning: {failure}.**", "")]
 
 
 def _valued(labels: LabelSet) -> str:
@@ -87,16 +109,10 @@ def _limitations(test: Sequence[Measurement], labels: LabelSet) -> list[str]:
     return [
         "## Limitations",
         "",
-        *(_missed(test, lesion) for lesion in labels.lesions),
+        *(f"- {headline_of(test, lesion).text}" for lesion in labels.lesions),
         "- a kidney that resembles no atlas is left out, and named",
         "",
     ]
-
-
-def _missed(test: Sequence[Measurement], lesion: Label) -> str:
-    diseased = [row for row in test if row.label == lesion.name and not row.truth_empty]
-    num_missed = sum(row.pred_empty for row in diseased)
-    return f"- no {lesion.title} was predicted in {num_missed} of {len(diseased)} test cases with a {lesion.title}"
 
 
 def _data(data: dict[str, Any], atlas_origin: str) -> list[str]:
@@ -121,7 +137,8 @@ def _results(test: Sequence[Measurement], operations: str, labels: LabelSet) -> 
         "",
         "| label | mean Dice | mean surface distance (mm) | cases |",
         "|---|---|---|---|",
-        *(_row(label, test) for label in labels.names),
+        *(_row(label.name, test) for label in labels.labels if label not in labels.lesions),
+        *(_lesion_row(headline_of(test, lesion)) for lesion in labels.lesions),
         "",
     ]
 
@@ -136,6 +153,13 @@ def _row(label: str, test: Sequence[Measurement]) -> str:
     dice = _mean(test, label, "dice")
     distance_mm = _mean(test, label, "surface_distance_mm")
     return f"| {label} | {dice:.3f} | {distance_mm:.2f} | {sum(row.label == label for row in test)} |"
+
+
+def _lesion_row(headline: Headline) -> str:
+    name = f"{headline.lesion.name}, cases with one"
+    if headline.dice is None or headline.distance_mm is None:
+        return f"| {name} | – | – | 0 |"
+    return f"| {name} | {headline.dice:.3f} | {headline.distance_mm:.2f} | {headline.num_with} |"
 
 
 def _mean(rows: Sequence[Measurement], label: str, name: str) -> float:

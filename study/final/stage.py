@@ -1,10 +1,10 @@
 """The final stage: the winner is fixed on the validation cases, then the test cases are read once.
 
-The finalists are the best configurations of 3D_FCN_PPM and the best of each baseline. Each one is the ensemble of its
-runs over seeds (`study.finalists.finalists`). All finalists segment the validation cases by the paper's full inference,
-on which the post-processing of each is chosen (`study.final.post_processing`). The winner is the finalist of 3D_FCN_PPM
-with the highest mean Dice of the labels there. Then the winner, the baselines and, as an appendix, the other
-finalists segment the test cases.
+The finalists are the best configurations of 3D_FCN_PPM, the one with the paper's values, and the best of each baseline.
+Each one is the ensemble of its runs over seeds (`study.finalists.finalists`). All finalists segment the validation
+cases by the paper's full inference, on which the post-processing of each is chosen (`study.final.post_processing`). The
+winner is the finalist of 3D_FCN_PPM with the highest mean Dice of the labels there. Then the winner, the baselines, the
+paper's values and, as an appendix, the other finalists segment the test cases.
 
 The work is streamed. While networks vote on one case, processors finish other cases. While the post-processing of one
 finalist is chosen, the next finalist votes. The rows of each case are kept, so an interrupted stage resumes case by
@@ -39,8 +39,10 @@ from study.records.files import read_object
 from study.records.ledger import Ledger
 from study.records.parquet import read_rows, write_rows
 from study.records.results import Results
-from study.records.tables import APPENDIX, BASELINE, WINNER, Measurement, Role, StageMeasurement
+from study.records.tables import APPENDIX, BASELINE, PAPER, WINNER, Measurement, Role, StageMeasurement
 
+_ORDER: Final = (WINNER, BASELINE, PAPER, APPENDIX)
+"""Order in which finalists segment the test cases, by their role."""
 _IN_FLIGHT: Final = 2
 """Finalists that are validated at once: one votes while the post-processing of the other is chosen."""
 
@@ -83,15 +85,16 @@ def run_final(config: StudyConfig, results: Results, store: Store, work: Work) -
     validation = [row for _, rows in validated for row in rows]
     name = fix_winner(results, finalists, _scores(finalists, validation, store.labels), store.labels)
     winner = next(finalist for finalist in finalists if finalist.name == name)
-    # The winner and the baselines come first, because the appendix is the part that an interrupted study can miss.
-    order = sorted(finalists, key=lambda finalist: (finalist is not winner, finalist.network == MAIN_NETWORK))
-    test = [row for finalist in order for row in stage.test(finalist, chosen[finalist.name])]
     roles = {finalist.name: _role(finalist, winner) for finalist in finalists}
+    # The appendix comes last, because it is the part that an interrupted study can miss.
+    order = sorted(finalists, key=lambda finalist: _ORDER.index(roles[finalist.name]))
+    test = [row for finalist in order for row in stage.test(finalist, chosen[finalist.name])]
     measurements = _with_roles(validation + test, roles)
     write_rows(results.metrics_path, [*measurements, *intensity_measurements(store)])
     _write_judgements(stage, winner, finalists, measurements)
     storage.write_json(results.post_processings_path, {name: each.to_json() for name, each in chosen.items()})
-    shown = [finalist for finalist in order if roles[finalist.name] != APPENDIX]
+    # A view has one mask for each network.
+    shown = [finalist for finalist in order if roles[finalist.name] in (WINNER, BASELINE)]
     for case in store.cases("test"):
         write_view(results, store, case, shown)
     return Outcome(winner, chosen)
@@ -218,4 +221,6 @@ def _scores(
 def _role(finalist: Finalist, winner: Finalist) -> Role:
     if finalist.network != MAIN_NETWORK:
         return BASELINE
-    return WINNER if finalist is winner else APPENDIX
+    if finalist is winner:
+        return WINNER
+    return PAPER if finalist.is_reference else APPENDIX

@@ -20,7 +20,15 @@ from renalnet.runtime import storage
 from renalnet.train.epochs import EpochRecord, best_of
 from study.config.sections import FinalConfig, StudyConfig
 from study.records.results import Results
-from study.records.trials import TrialRecord, find_record, read_curves, read_epochs, read_records, survives
+from study.records.trials import (
+    TrialRecord,
+    find_record,
+    is_reference,
+    read_curves,
+    read_epochs,
+    read_records,
+    survives,
+)
 
 _DIGITS: Final = 8
 """Hexadecimal digits of a digest; it distinguishes a few versions of one finalist, so 32 bits suffice."""
@@ -58,6 +66,8 @@ class Finalist:
     """The run of the search, then the repeats."""
     digest: str
     """Hash of the members' weights and of how the final stage uses them."""
+    is_reference: bool = False
+    """Whether it has the paper's values (`study.records.trials.is_reference`)."""
 
     @property
     def objective(self) -> float:
@@ -100,6 +110,8 @@ def repeats_of(config: StudyConfig, finalist: TrialRecord) -> list[TrialRecord]:
 def find_finalists(results: Results, config: StudyConfig) -> list[TrialRecord]:
     """Return the best `num_finalists` trials of 3D_FCN_PPM and the best one of each baseline, by their best epoch.
 
+    The trial with the paper's values follows those of 3D_FCN_PPM if it is not one of them.
+
     Raises:
         ResultsError: no trial of 3D_FCN_PPM has a trained network.
     """
@@ -109,8 +121,9 @@ def find_finalists(results: Results, config: StudyConfig) -> list[TrialRecord]:
         raise ResultsError(
             f"{results}: no trial of {MAIN_NETWORK} has finished an epoch; see the reason in each trials/*/trial.json"
         )
+    paper = [record for record in ranked if is_reference(record) and record not in ours]
     baselines = (_best_of(results, ranked, network, 1) for network in config.search.baselines)
-    return [*ours, *chain.from_iterable(baselines)]
+    return [*ours, *_best_of(results, paper, MAIN_NETWORK, 1), *chain.from_iterable(baselines)]
 
 
 def load_finalists(results: Results, config: StudyConfig) -> list[Finalist]:
@@ -129,7 +142,7 @@ def _load_finalist(results: Results, config: StudyConfig, record: TrialRecord) -
     runs = tuple(_run_of(results, each) for each in (record, *repeats) if each)
     folders = [results.trial_folder(name) for name in _members_of(runs)]
     digest = _joint_digest(folders, config.final)
-    return Finalist(record.network, record.name, runs, digest)
+    return Finalist(record.network, record.name, runs, digest, is_reference(record))
 
 
 def _members_of(runs: Sequence[Run]) -> tuple[str, ...]:
@@ -152,6 +165,7 @@ def damaged_models(results: Results, config: StudyConfig) -> list[str]:
     ranked = _ranked(results)
     numbers = {MAIN_NETWORK: config.final.num_finalists, **dict.fromkeys(config.search.baselines, 1)}
     before = [record for network, number in numbers.items() for record in _until(results, ranked, network, number)]
+    before += [record for record in ranked if is_reference(record) and record not in before]
     # Not those on folds: their networks never vote, so their damage changes nothing.
     repeats = [repeat for record in before for repeat in repeats_of(config, record) if repeat.fold is None]
     broken = [(record, _damage(results, record)) for record in (*before, *repeats)]
@@ -160,6 +174,8 @@ def damaged_models(results: Results, config: StudyConfig) -> list[str]:
 
 def _damage_warning(record: TrialRecord, damage: str) -> str:
     instead = "the others of its ensemble vote without it" if record.repeat_of else "the next best trial is used"
+    if is_reference(record):
+        instead += ", and the winner is not compared with the paper's values"
     return f"final stage: the model of {record.name} is damaged ({damage}); {instead}"
 
 

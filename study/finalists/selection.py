@@ -4,7 +4,6 @@ A choice holds for the finalists among which it was made. If a study is extended
 winner is chosen again. The earlier choice is kept beside the new one, because the test cases have been read by then.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -16,7 +15,6 @@ from study.records.files import read_object
 from study.records.ledger import Ledger
 from study.records.results import Results
 
-_EARLIER: Final = re.compile(r"selection-(\d+)\.json")
 _SELECTION: Final = "final/selection.json"
 _RULE: Final = "mean validation Dice of {}, of each configuration's ensemble by full inference"
 
@@ -46,7 +44,7 @@ def fix_winner(results: Results, finalists: Sequence[Finalist], scores: Mapping[
     ledger = Ledger(results)
     ledger.drop([_SELECTION])
     storage.write_json(path, {"winner": winner, "rule": rule, "scores": scores, "candidates": entries})
-    names = [_SELECTION, *(f"final/{name}" for name in _earlier(results))]
+    names = [_SELECTION, *(f"final/{name}" for name in results.earlier_selections())]
     ledger.add(names)
     ledger.keep_copies(names)
     return winner
@@ -54,7 +52,7 @@ def fix_winner(results: Results, finalists: Sequence[Finalist], scores: Mapping[
 
 def earlier_readings(results: Results) -> list[str]:
     """Return a warning if the test cases were read for an earlier choice; empty if they were read once."""
-    names = _earlier(results)
+    names = results.earlier_selections()
     if not names:
         return []
     times = "once" if len(names) == 1 else f"{len(names)} times"
@@ -71,13 +69,6 @@ def _digests(selection: Mapping[str, Any]) -> dict[str, str]:
 
 def _put_aside(results: Results, selection: Any) -> None:
     """Write an earlier choice under the next free name, unless it was written before the process was killed."""
-    names = _earlier(results)
+    names = results.earlier_selections()
     if not names or storage.read_json(results.earlier_selection_path(names[-1])) != selection:
         storage.write_json(results.earlier_selection_path(f"selection-{len(names) + 1}.json"), selection)
-
-
-def _earlier(results: Results) -> list[str]:
-    """Return the file names of earlier choices, oldest first."""
-    found = filter(_EARLIER.fullmatch, storage.list_names(results.final_folder))
-    # By number, because as text selection-10 would come before selection-2.
-    return sorted(found, key=lambda name: int(name.removesuffix(".json").split("-")[1]))

@@ -10,7 +10,7 @@ from study.progress.forecast import Disk, Forecast, forecast
 from study.progress.progress import hours_words
 from study.progress.trial_cost import Measured
 from study.search.pruner import make_pruner
-from study.search.trial_counts import count_repeats, count_trials, num_finalists
+from study.search.trial_counts import count_repeats, count_trials, has_reference, num_finalists
 
 
 def forecast_lines(config: StudyConfig, cluster: Cluster, slots: Slots, measured: Measured) -> Iterator[str]:
@@ -47,8 +47,10 @@ def _finalists_text(config: StudyConfig) -> str:
     runs = f", each over {final.seeds} seeds" if final.seeds > 1 else ""
     folds = f" and those of {MAIN_NETWORK} on {final.folds} folds" if final.folds else ""
     more = f" ({num_repeats} further runs)" if num_repeats else ""
+    paper = ", with the paper's values among them," if has_reference(config) else ""
     return (
-        f"{num_finalists(config)} of {MAIN_NETWORK} and the best of each baseline{runs}{folds}{more}, by full inference"
+        f"{num_finalists(config)} of {MAIN_NETWORK}{paper} and the best of each baseline{runs}{folds}{more}, by full "
+        "inference"
     )
 
 

@@ -10,10 +10,11 @@ from renalnet.runtime import storage
 from renalnet.runtime.durations import duration_words
 from renalnet.train.epochs import EpochRecord, best_of
 from study.config.sections import Slots, StudyConfig
+from study.records.names import trial_name
 from study.records.results import Results
 from study.records.trials import State, TrialRecord, find_record, read_epochs
 from study.search.rungs import saved_by_pruning
-from study.search.trial_counts import count_repeats, count_trials
+from study.search.trial_counts import count_repeats, count_trials, num_finalists
 
 ENDED: Final[tuple[State, ...]] = ("complete", "pruned", "failed")
 
@@ -243,8 +244,19 @@ def _num_trials(trials: Sequence[TrialFigures], config: StudyConfig) -> dict[Net
 
 def _num_repeats(trials: Sequence[TrialFigures], config: StudyConfig) -> dict[NetName, int]:
     """Return the number of repeats by network; repeats of earlier finalists count as well."""
+    planned = count_repeats(config, _num_finalists(trials, config))
     known = Counter(trial.network for trial in trials if trial.is_repeat)
-    return {network: max(number, known[network]) for network, number in count_repeats(config).items()}
+    return {network: max(number, known[network]) for network, number in planned.items()}
+
+
+def _num_finalists(trials: Sequence[TrialFigures], config: StudyConfig) -> int:
+    """Return the number of finalists of 3D_FCN_PPM, by the objectives so far."""
+    most = num_finalists(config)
+    ours = [t for t in trials if t.network == MAIN_NETWORK and t.best and not t.is_repeat and t.state != "failed"]
+    best = sorted(ours, key=_objective, reverse=True)[: config.final.num_finalists]
+    # The paper's point is one more, unless it is among the best.
+    is_among = trial_name(MAIN_NETWORK, 0) in [trial.name for trial in best]
+    return min(most, config.final.num_finalists) if is_among else most
 
 
 def _epoch_s(trials: Sequence[TrialFigures]) -> float:

@@ -38,6 +38,8 @@ class ResultsContent:
     """Empty before the final stage has ended, or where validation cases were too few."""
     plans: list[PlanningSheet]
     """Empty before the final stage has ended."""
+    earlier_choices: int = 0
+    """Number of earlier choices of the winner, before the study was extended; each had read the test cases."""
     added_labels: Mapping[str, Mapping[str, LabelArray]] = field(default_factory=dict)
     """Masks of other programs on the grid of the ROI, by the program's name and the case."""
 
@@ -87,6 +89,7 @@ def load_results(results: Results) -> ResultsContent:
         importances=results.importances(),
         qualities=results.quality(),
         plans=results.planning(),
+        earlier_choices=len(results.earlier_selections()),
     )
 
 

@@ -1,13 +1,15 @@
 """A results folder: the path of every file in it, and its tables as typed rows."""
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
-from renalnet.runtime.storage import join
+from renalnet.runtime.storage import join, list_names
 from study.records.documents import Manifest, Selection, read_manifest, read_selection
 from study.records.parquet import find_rows
 from study.records.tables import Epoch, Importance, Measurement, PlanningSheet, Quality, Trial
 
+_EARLIER: Final = re.compile(r"selection-(\d+)\.json")
 MANIFEST: Final = "manifest.json"
 JOURNAL: Final = "optuna.journal"
 TRIALS_TABLE: Final = "trials.parquet"
@@ -125,6 +127,12 @@ class Results:
     def earlier_selection_path(self, name: str) -> str:
         """Return the path of an earlier choice, such as `selection-1.json`."""
         return self.path("final", name)
+
+    def earlier_selections(self) -> list[str]:
+        """Return the file names of earlier choices of the winner, oldest first: each had read the test cases."""
+        found = filter(_EARLIER.fullmatch, list_names(self.final_folder))
+        # By number, because as text selection-10 would come before selection-2.
+        return sorted(found, key=lambda name: int(name.removesuffix(".json").split("-")[1]))
 
     @property
     def metrics_path(self) -> str:

@@ -1,4 +1,4 @@
-"""The weights that a study keeps: those of the best trials of each network, and of all running trials."""
+"""The weights that a study keeps: of the best trials of each network, of the paper's point, and of running trials."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from renalnet.runtime import storage
 from renalnet.train.epochs import EpochRecord
 from study.records.ledger import Ledger
 from study.records.results import Results
-from study.records.trials import TrialRecord, survives
+from study.records.trials import TrialRecord, is_reference, survives
 
 # The record and the log of the epochs stay, because the tables are made of them.
 _WEIGHTS: Final = re.compile(rf"checkpoint-\d+\.(json|safetensors)|{re.escape(MODEL_FILE)}|{re.escape(CONFIG_FILE)}")
@@ -23,20 +23,24 @@ class Retention:
         self._results = results
         self._num_kept = num_kept
         self._kept: dict[str, list[tuple[float, str]]] = {}
+        self._references: set[str] = set()
 
     def add(self, record: TrialRecord, epochs: Sequence[EpochRecord]) -> None:
         """Rank a trial that has ended, and delete the weights that fall out of the ranking.
 
-        The weights of a trial that failed by itself are deleted. Of equal trials the one with the lower number stays.
+        The weights of a trial that failed by itself are deleted; those of the paper's point are not. Of equal trials
+        the one with the lower number stays.
         """
         if not survives(epochs):
             self._delete(record.name)
             return
+        if is_reference(record):
+            self._references.add(record.name)
         best = max(epoch.objective for epoch in epochs)
         # Negated instead of sorted in reverse, which would put the higher number first among equals.
         ranked = sorted([*self._kept.get(record.network, []), (-best, record.name)])
         self._kept[record.network] = ranked[: self._num_kept]
-        for _, loser in ranked[self._num_kept :]:
+        for loser in {name for _, name in ranked[self._num_kept :]} - self._references:
             self._delete(loser)
 
     def find(self, trials: Iterable[tuple[TrialRecord, Sequence[EpochRecord]]]) -> None:

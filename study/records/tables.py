@@ -14,9 +14,11 @@ from renalnet.evaluation.rows import LabelMeasures
 from renalnet.planning.rows import SheetMeasures
 from study.records.parquet import MAY_BE_ABSENT
 
-Role: TypeAlias = Literal["winner", "baseline", "appendix", "rule", "added"]
+Role: TypeAlias = Literal["winner", "paper", "baseline", "appendix", "rule", "added"]
 """What a method is in the report."""
 WINNER: Final = "winner"
+PAPER: Final = "paper"
+"""Role of the finalist with the paper's values, where it is not the winner."""
 BASELINE: Final = "baseline"
 APPENDIX: Final = "appendix"
 """Role of the finalists of the winner's network that were not chosen."""
@@ -148,7 +150,7 @@ class Measurement(StageMeasurement):
     """A row of `metrics.parquet`: a row of `final/parts` and the role of its method."""
 
     role: Role
-    """`winner`, `baseline`, `appendix` (other finalists), `rule` (by intensity) or `added` (another program)."""
+    """`winner`, `paper` (the paper's values), `baseline`, `appendix` (other finalists), `rule` or `added`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Final, Literal, TypeVar, get_args
 
-from renalnet.config import KIDNEY_TUMOR, LossConfig, OptimConfig, TrainConfig, label_set
+from renalnet.config import KIDNEY_TUMOR, MAIN_NETWORK, LossConfig, OptimConfig, TrainConfig, label_set
 from renalnet.runtime import storage
 from renalnet.train.epochs import LOG_FILE, EpochRecord, best_of
 from study.records.files import damaged, read_lines, read_object
@@ -209,7 +209,7 @@ def trial_row(record: TrialRecord, epochs: list[EpochRecord]) -> Trial:
         gpu_hours=hours * record.gpus,
         cpu_hours=hours * record.cpus,
         reason=record.reason,
-        is_paper_point=_is_paper_point(record),
+        is_paper_point=is_paper_point(record.trial, record.train),
         ppm_kernels=record.point.get("ppm_kernels", ""),
         # From the last label to background, the order of the columns in files of earlier versions.
         weights={name: loss[name] for name in reversed(labels.class_names)},
@@ -241,12 +241,26 @@ def epoch_row(record: TrialRecord, epoch: EpochRecord) -> Epoch:
     )
 
 
-def _is_paper_point(record: TrialRecord) -> bool:
-    """Whether it is a first trial with the paper's weights and milestones; a study may start from other values."""
-    milestones = tuple(record.train["optim"]["milestones"])  # a list in JSON
+def is_paper_point(number: int, train: Mapping[str, Any]) -> bool:
+    """Whether it is a first trial with the paper's weights and milestones; a study may start from other values.
+
+    Args:
+        number: number of the trial within its network.
+        train: its training configuration as JSON.
+    """
+    if number or "loss" not in train:
+        return False
+    milestones = tuple(train["optim"]["milestones"])  # a list in JSON
     # The whole section, because another loss with the paper's weights is not the paper's loss.
-    has_paper_loss = LossConfig(**record.train["loss"]) == TrainConfig().loss
-    return record.trial == 0 and has_paper_loss and milestones == OptimConfig().milestones
+    return LossConfig(**train["loss"]) == TrainConfig().loss and milestones == OptimConfig().milestones
+
+
+def is_reference(record: TrialRecord) -> bool:
+    """Whether it is the trial of 3D_FCN_PPM with the paper's values, with which the winner is compared.
+
+    It is trained to its end, keeps its weights, and is a finalist whatever its objective.
+    """
+    return record.network == MAIN_NETWORK and is_paper_point(record.trial, record.train)
 
 
 def _trial_names(results: Results) -> list[str]:

@@ -12,8 +12,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from renalnet.config import MAIN_NETWORK
 from renalnet.train.epochs import EpochRecord
 from study.config.sections import StudyConfig
+from study.records.names import trial_name
 from study.records.results import Results
-from study.records.trials import TrialRecord, read_curves, read_records
+from study.records.trials import TrialRecord, is_paper_point, read_curves, read_records
 from study.search import ray_private
 from study.search.pruner import AGE, BEST, OBJECTIVE, make_pruner
 from study.search.rungs import age_of
@@ -23,7 +24,8 @@ class NetworkScheduler(FIFOScheduler):
     """A scheduler that prunes a trial which is worse than the other trials of the same network.
 
     Trials are compared at the same age, the number of epochs since their own first milestone (`study.search.rungs`).
-    A trial that fails, or that has trained its last epoch, is not judged.
+    A trial that fails, or that has trained its last epoch, is not judged. The trial of 3D_FCN_PPM with the paper's
+    values is judged like the others, but goes on in any case.
     """
 
     def __init__(
@@ -61,8 +63,12 @@ class NetworkScheduler(FIFOScheduler):
             return str(TrialScheduler.CONTINUE)
         rule = self._rule_of(trial.config["network"], name, result["epoch"])
         decision = ray_private.judge(rule, name, _aged(result, trial.config["train"]))
-        if decision == TrialScheduler.STOP:
-            self._on_prune(name, result["epoch"])
+        if decision != TrialScheduler.STOP:
+            return decision
+        if name == trial_name(MAIN_NETWORK, 0) and is_paper_point(0, trial.config["train"]):
+            # A test of the winner against the paper's values needs both trained to their end.
+            return str(TrialScheduler.CONTINUE)
+        self._on_prune(name, result["epoch"])
         return decision
 
     def rungs(self) -> dict[str, dict[int, dict[str, float]]]:

@@ -73,7 +73,7 @@ def test_an_empty_mask_has_no_kidney(tmp_path):
 def test_the_sheet_on_the_terminal_and_as_files(tmp_path):
     code, output = run(write_mask(tmp_path / "mask.nii.gz", two_kidneys()), "--out", tmp_path / "sheet.json")
     assert code == 0
-    for text in ("right", "left", "not computed", "anterior", "not a medical device"):
+    for text in ("right", "left", "not given", "anterior", "not a medical device"):
         assert text in output
     sheet_file = json.loads((tmp_path / "sheet.json").read_text())
     right, left = sheet_file["sheets"]
@@ -195,3 +195,46 @@ def test_any_mask_has_a_sheet(labels):
         values = flat(measures_of(measure_kidney(kidney)))
         numbers = [value for value in values.values() if isinstance(value, float)]
         assert np.isfinite(numbers).all()
+
+
+def test_function_scores_and_lesions_of_one_patient(tmp_path):
+    mask = write_mask(tmp_path / "mask.nii.gz", two_kidneys())
+    code, output = run(mask, "--gfr", 80, "--nearness-mm", 5, "--out", tmp_path / "sheet.json")
+    assert code == 0 and "Takagi" in output and "Tumor 1" in output and "Share of the renal function" in output
+    written = json.loads((tmp_path / "sheet.json").read_text())
+    right, left = written["sheets"]
+    assert right["split_share"] + left["split_share"] == pytest.approx(1)
+    assert right["split_share"] == pytest.approx(right["kidney_ml"] / (right["kidney_ml"] + left["kidney_ml"]))
+    # After the loss of the right kidney, the left one alone; with its median gain of 21.1 % at most.
+    assert right["gfr_radical_low"] == pytest.approx(80 * left["split_share"])
+    assert right["gfr_radical_high"] == pytest.approx(80 * left["split_share"] * 1.211)
+    assert right["gfr_radical_high"] < right["gfr_partial_low"] < right["gfr_partial_high"]
+    assert left["gfr_partial_low"] is None and left["renal_n"] is None
+    assert (right["renal_n"], right["resected_ml"] > 0) == (2, True)
+    assert right["renal_sum_low"] == right["renal_sum_high"] == sum(right[f"renal_{item}"] for item in "renl")
+    (tumor,) = written["lesions"]
+    assert (tumor["side"], tumor["label"], tumor["number"]) == ("right", "tumor", 1)
+    assert tumor["volume_ml"] == pytest.approx(right["tumor_ml"])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--gfr", 0), "GFR 0.0: must be above 0"),
+        (("--nearness-mm", -1), "nearness -1.0 mm: must be 0 to 200"),
+        (("--gfr", 80), "are of one patient, but 2 masks are named"),
+    ],
+)
+def test_impossible_values_of_a_patient_are_refused(tmp_path, options, expected):
+    masks = [write_mask(tmp_path / "a.nii.gz", two_kidneys())]
+    if "masks" in expected:
+        masks.append(write_mask(tmp_path / "b.nii.gz", two_kidneys()))
+    code, output = run(*masks, *options)
+    assert code == USER_ERROR and expected in output
+
+
+def test_the_nearness_is_of_one_tumor(tmp_path):
+    right = kidney_with(BALL, SPACING_MM).labels
+    both = np.concatenate([right, np.zeros((*right.shape[:2], 30), np.uint8), right[:, :, ::-1]], axis=2)
+    code, output = run(write_mask(tmp_path / "both.nii.gz", both), "--nearness-mm", 3)
+    assert code == USER_ERROR and "both kidneys have a tumor" in output

@@ -36,6 +36,11 @@ class Report:
     page: str | None = None
     """Path of `report.html`; None where it was not written."""
 
+    @property
+    def warnings(self) -> list[str]:
+        """Warnings of the study, without the failures, which the report shows apart."""
+        return [text for text in self.content.manifest.warnings if text not in self.summary.failures]
+
 
 def analyse(results: Results, settings: Settings, programs: Programs | None = None) -> Report:
     """Read a results folder and compute the content of its report, with other programs' masks where given.

@@ -15,10 +15,10 @@ from renalnet.config.networks import NETWORKS, NetworkEntry, PaperRow
 from renalnet.evaluation.intensity_rules import THRESHOLD_INSIDE, THRESHOLD_ROI
 from renalnet.inference.post_processing import FINAL, NETWORK, stage_name
 from study.records.content import ResultsContent
-from study.records.tables import ADDED, APPENDIX, BASELINE, RULE, Measurement, Role
+from study.records.tables import ADDED, APPENDIX, BASELINE, PAPER, RULE, WINNER, Measurement, Role
 from study.report.analysis.palette import FREE_COLORS, INSIDE_COLOR, WINDOWS_COLOR
 
-COMPARED: Final = (BASELINE, RULE, ADDED)
+COMPARED: Final = (PAPER, BASELINE, RULE, ADDED)
 """Roles of the methods that the winner is compared with."""
 
 
@@ -81,7 +81,8 @@ class Method(NamedTuple):
     def title(self) -> str:
         """The title for people, with the finalist in the appendix, which shows several of one network."""
         title = title_of(self.network)
-        return f"{title} ({self.checkpoint})" if self.role == APPENDIX else title
+        added = {APPENDIX: f" ({self.checkpoint})", PAPER: " with the paper’s values"}
+        return f"{title}{added.get(self.role, '')}"
 
 
 def method_of(row: Measurement) -> Method:
@@ -89,9 +90,9 @@ def method_of(row: Measurement) -> Method:
     return Method(row.network, row.checkpoint, row.role)
 
 
-def method_place(method: Method) -> tuple[int, str]:
-    """Return the key that sorts methods in tables: networks, rules, then unknown names as they come."""
-    return _place(method.network), method.checkpoint
+def method_place(method: Method) -> tuple[int, bool, str]:
+    """Return the key that sorts methods in tables: networks, the winner last of its own, rules, then unknown names."""
+    return _place(method.network), method.role == WINNER, method.checkpoint
 
 
 def in_order(names: Iterable[str]) -> list[str]:

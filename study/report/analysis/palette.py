@@ -23,10 +23,6 @@ STATE_COLORS: Final[Mapping[str, str]] = MappingProxyType(
     {"complete": "#0B6E4F", "pruned": "#F0E442", "failed": "#A61B1B", "running": "#79B4DC"}
 )
 """States of a trial."""
-DISEASED_COLOR: Final = "#1F77B4"
-"""Cases with a tumor."""
-HEALTHY_COLOR: Final = "#FF7F0E"
-"""Cases without a tumor."""
 WINDOWS_COLOR: Final = "#8A8F98"
 """The intensity windows over the whole ROI."""
 INSIDE_COLOR: Final = "#5B616B"

@@ -5,6 +5,9 @@ The numbers themselves are in `renalnet.config.networks`.
 
 from typing import Final
 
+from renalnet.config import LabelSet
+from renalnet.config.labels import with_article
+
 NOT_COMPARABLE: Final = (
     "The paper's columns are quoted from its Table I and describe its own 50 test patients. "
     "They are shown for orientation only: the data differ, so the numbers cannot be compared."
@@ -15,3 +18,12 @@ FOOTNOTES: Final[tuple[str, ...]] = (
     "The paper's tumor distance of 2D PSPNet is printed “12.0.8 ± 12.82” and is read here as 12.08.",
     "The paper's kidney distances (4.2 px at a Dice of 0.93) are hardly plausible; they are quoted, not reproduced.",
 )
+
+
+def where_present(labels: LabelSet) -> str:
+    """Return the sentences that say over which cases the tables average the lesions of a label set."""
+    lesion = with_article(labels.tumor.title if len(labels.lesions) == 1 else "lesion")
+    return (
+        f"Dice and distance of {lesion} are means over the cases that have one, as in the paper's cohort. Over all "
+        "cases, each healthy one without a false alarm would count as a Dice of 1."
+    )

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
+_MOST_EXACT = 50
+"""Number of cases up to which signed ranks are tested exactly; the sums of more would not fit a float."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,22 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
+def least_p(num_cases: int, num_tests: int) -> float:
+    """Return the least p-value that signed ranks of `num_cases` differences can have after Holm's correction, 0 to 1.
+
+    Of the 2**n equally likely signs of n differences, two are the most extreme: all for one method, or all against it.
+    """
+    return min(1.0, num_tests * 2.0 ** (1 - num_cases))
+
+
+def cases_for(p_value: float, num_tests: int) -> int:
+    """Return the least number of cases with which a p-value below `p_value` is possible after Holm's correction."""
+    num_cases = 1
+    while least_p(num_cases, num_tests) >= p_value:
+        num_cases += 1
+    return num_cases
+
+
 @dataclass(frozen=True)
 class Correlation:
     """Spearman's rank correlation over cases, and its bootstrap interval."""
@@ -168,8 +186,26 @@ def _signed_rank_p(differences: Values) -> float:
     differing = differences[differences != 0]
     if not len(differing):
         return 1.0
-    # With zeros left in, SciPy would not use the exact distribution.
-    return float(stats.wilcoxon(differing).pvalue)
+    if len(differing) > _MOST_EXACT:
+        return float(stats.wilcoxon(differing).pvalue)
+    # With ties SciPy would take the normal distribution, which gives too small values for few cases.
+    ranks = stats.rankdata(np.abs(differing))
+    return _exact_p(np.rint(2 * ranks).astype(np.int64), differing > 0)
+
+
+def _exact_p(doubled_ranks: NDArray[np.int64], is_positive: NDArray[np.bool_]) -> float:
+    """Return the two-sided p of signed ranks over all 2**n signs; ranks are doubled, since ties share half ranks."""
+    total = int(doubled_ranks.sum())
+    # How many choices of signs give each sum of the positive ranks.
+    counts = np.zeros(total + 1)
+    counts[0] = 1
+    for rank in doubled_ranks:
+        shifted = np.zeros_like(counts)
+        shifted[rank:] = counts[: total + 1 - rank]
+        counts = counts + shifted
+    positive = int(doubled_ranks[is_positive].sum())
+    extreme = counts[: min(positive, total - positive) + 1].sum()
+    return min(1.0, 2 * float(extreme) / 2.0 ** len(doubled_ranks))
 
 
 def _rank_correlations(first: Values, second: Values) -> Values:

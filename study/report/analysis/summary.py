@@ -8,8 +8,9 @@ from renalnet.config import LabelSet
 from renalnet.config.labels import KIDNEY, TUMOR, Label
 from renalnet.config.networks import MAIN_NETWORK, PaperRow
 from renalnet.inference.post_processing import FINAL
+from study.final.headline import Headline, failures, headline_of, winner_rows
 from study.records.content import ResultsContent
-from study.records.tables import APPENDIX, RULE, WINNER, Measurement, Quality, Trial
+from study.records.tables import APPENDIX, PAPER, RULE, WINNER, Measurement, Quality, Trial
 from study.report.analysis.methods import COMPARED, Method, method_of, method_place, paper_row, stage_place
 from study.report.analysis.search import Hours, Rung, failed_trials, hours_of, rungs_of
 from study.report.analysis.statistics import (
@@ -20,6 +21,7 @@ from study.report.analysis.statistics import (
     correlation,
     estimate,
     holm,
+    least_p,
     paired_difference,
 )
 
@@ -34,10 +36,16 @@ class Standing:
     """By label, in the order of the study's label set."""
     distance_px: dict[str, Estimate]
     """Mean distance between true and predicted surface by label, in voxels of the ROI."""
+    distance_mm: dict[str, Estimate]
+    """The same in mm."""
     dice_where_present: dict[str, Estimate | None]
     """Dice of each lesion over the cases that have it, as in the paper's cohort; None where no case has it."""
-    empty_predictions: dict[str, int]
-    """Number of cases with a lesion for which none was predicted, by lesion."""
+    px_where_present: dict[str, Estimate | None]
+    """Surface distance of each lesion in voxels of the ROI, likewise."""
+    mm_where_present: dict[str, Estimate | None]
+    """Surface distance of each lesion in mm, likewise."""
+    headlines: dict[str, Headline]
+    """Detection and false alarms of each lesion, by its name."""
 
     @property
     def num_cases(self) -> int:
@@ -45,9 +53,29 @@ class Standing:
         return self.dice[TUMOR].num
 
     @property
+    def shown_dice(self) -> dict[str, Estimate | None]:
+        """Dice by label as tables show it: that of a lesion is over the cases that have it."""
+        return {**self.dice, **self.dice_where_present}
+
+    @property
+    def shown_px(self) -> dict[str, Estimate | None]:
+        """Surface distance by label in voxels of the ROI, likewise."""
+        return {**self.distance_px, **self.px_where_present}
+
+    @property
+    def shown_mm(self) -> dict[str, Estimate | None]:
+        """Surface distance by label in mm, likewise."""
+        return {**self.distance_mm, **self.mm_where_present}
+
+    @property
     def mean_dice(self) -> float:
         """Mean of the labels' mean Dice, by which the winner is chosen."""
         return sum(value.mean for value in self.dice.values()) / len(self.dice)
+
+    @property
+    def empty_predictions(self) -> dict[str, int]:
+        """Number of cases with a lesion for which none was predicted, by lesion."""
+        return {name: headline.num_empty for name, headline in self.headlines.items()}
 
     @property
     def num_empty_predictions(self) -> int:
@@ -69,6 +97,8 @@ class Margin:
     difference: Difference
     p_holm: float
     """p-value corrected for the number of all margins of the report."""
+    least_p_holm: float
+    """Least value that `p_holm` can take with this number of cases and of margins (`least_p`)."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +119,8 @@ class CaseOutcome:
     """Dice of the winner by label."""
     distance_px: dict[str, float]
     """Mean surface distance of the winner by label, in voxels of the ROI."""
+    distance_mm: dict[str, float]
+    """The same in mm."""
     present: dict[str, bool]
     """Whether the truth holds a lesion, by lesion."""
     found_lesions: dict[str, bool | None]
@@ -169,6 +201,8 @@ class Summary:
     hours: Hours
     rungs: list[Rung]
     failed: list[Trial]
+    failures: list[str]
+    """A sentence where the winner finds no tumor or no kidney at all; empty where it finds both."""
     missing: list[str]
     """One sentence for each part of the results that does not exist yet."""
 
@@ -176,6 +210,16 @@ class Summary:
     def winner_standing(self) -> Standing | None:
         """The winner's row on the test cases."""
         return next((row for row in self.standings if row.method.role == WINNER), None)
+
+    @property
+    def is_trust_shown(self) -> bool:
+        """Whether the estimated Dice is shown by case: only where it has been shown to rank the masks rightly."""
+        return self.trust is not None and self.trust.low > 0
+
+    @property
+    def untested_paper(self) -> bool:
+        """Whether there is a winner that could not be tested against the paper's values."""
+        return bool(self.margins) and not any(margin.other.role == PAPER for margin in self.margins)
 
     @property
     def rule_margins(self) -> list[Margin]:
@@ -208,6 +252,7 @@ def summarise(content: ResultsContent, settings: Settings) -> Summary:
         hours=hours_of(content.manifest, [*trials, *content.repeats]),
         rungs=rungs_of(content.manifest, trials, content.epochs or []),
         failed=failed_trials(trials),
+        failures=failures(winner_rows(measurements), labels),
         missing=missing_pieces(content),
     )
 
@@ -263,26 +308,40 @@ def _standing(
     return Standing(
         method=method,
         stage=stage,
-        dice=_estimates({name: [row.dice for row in some] for name, some in own.items()}, settings),
-        distance_px=_estimates(
-            {name: [row.surface_distance_px for row in some] for name, some in own.items()}, settings
-        ),
-        dice_where_present={name: estimate([row.dice for row in some], settings) for name, some in diseased.items()},
-        empty_predictions={name: sum(row.pred_empty for row in some) for name, some in diseased.items()},
+        dice=_estimates(own, "dice", settings),
+        distance_px=_estimates(own, "surface_distance_px", settings),
+        distance_mm=_estimates(own, "surface_distance_mm", settings),
+        dice_where_present=_estimates_where_present(diseased, "dice", settings),
+        px_where_present=_estimates_where_present(diseased, "surface_distance_px", settings),
+        mm_where_present=_estimates_where_present(diseased, "surface_distance_mm", settings),
+        headlines={lesion.name: headline_of(rows, lesion) for lesion in lesions_of(labels)},
     )
 
 
-def _estimates(values: Mapping[str, Sequence[float]], settings: Settings) -> dict[str, Estimate]:
-    """Return the estimate of each label that has values."""
-    found = {name: estimate(some, settings) for name, some in values.items()}
+def _estimates(rows: Mapping[str, Sequence[Measurement]], measure: str, settings: Settings) -> dict[str, Estimate]:
+    """Return the estimate of a measure for each label that has rows."""
+    found = _estimates_where_present(rows, measure, settings)
     return {name: known for name, known in found.items() if known is not None}
 
 
+def _estimates_where_present(
+    rows: Mapping[str, Sequence[Measurement]], measure: str, settings: Settings
+) -> dict[str, Estimate | None]:
+    """Return the estimate of a measure for each label; None for one without rows."""
+    return {name: estimate([getattr(row, measure) for row in some], settings) for name, some in rows.items()}
+
+
 def margins_of(final: Sequence[Measurement], labels: LabelSet, settings: Settings) -> list[Margin]:
-    """Return the margins of the winner over each baseline, rule and program, over the cases that both have."""
+    """Return the margins of the winner over each baseline, rule and program, over the cases that both have.
+
+    The margin of a lesion is over the cases that have it.
+    """
+    lesions = {label.name for label in lesions_of(labels)}
     by_method: dict[Method, dict[tuple[str, str], float]] = {}
     for row in final:
-        by_method.setdefault(method_of(row), {})[row.case, row.label] = row.dice
+        # Without the lesion, Dice is 1 or 0 by a false alarm alone, which detection counts.
+        if row.label not in lesions or not row.truth_empty:
+            by_method.setdefault(method_of(row), {})[row.case, row.label] = row.dice
     winner = next((scores for method, scores in by_method.items() if method.role == WINNER), {})
     found = {
         (method, label.name): difference
@@ -295,7 +354,7 @@ def margins_of(final: Sequence[Measurement], labels: LabelSet, settings: Setting
     }
     corrected = holm([difference.p_value for difference in found.values()])
     return [
-        Margin(method, label, difference, p)
+        Margin(method, label, difference, p, least_p(difference.num, len(found)))
         for ((method, label), difference), p in zip(found.items(), corrected, strict=True)
     ]
 
@@ -345,6 +404,7 @@ def _outcome(
         pred_ml={name: ours[name].volume_pred_ml for name in labels.names},
         dice=_dice(ours, labels),
         distance_px={name: ours[name].surface_distance_px for name in labels.names},
+        distance_mm={name: ours[name].surface_distance_mm for name in labels.names},
         present={label.name: not ours[label.name].truth_empty for label in lesions_of(labels)},
         found_lesions={label.name: ours[label.name].found for label in lesions_of(labels)},
         others={name: _dice(complete[False, name], labels) for is_winner, name in sorted(complete) if not is_winner},
@@ -356,8 +416,8 @@ def _by_method(rows: Iterable[Measurement]) -> dict[tuple[bool, str], dict[str, 
     """Return the rows of a case by label, for each method by whether it is the winner and by its name."""
     found: dict[tuple[bool, str], dict[str, Measurement]] = {}
     for row in rows:
-        # Finalists of the appendix share a network and would replace each other under its name.
-        if row.role != APPENDIX:
+        # Other finalists of the winner's network would replace each other under its name.
+        if row.role not in (APPENDIX, PAPER):
             found.setdefault((row.role == WINNER, row.network), {})[row.label] = row
     return found
 

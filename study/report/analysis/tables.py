@@ -1,25 +1,29 @@
 """The tables of a report as CSV: what the page shows and what the figures draw."""
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from renalnet.config import LabelSet
 from renalnet.config.label_columns import flat
 from renalnet.config.labels import TUMOR
 from renalnet.evaluation.rows import SHOWN_WITHOUT_VOLUMES
+from study.final.headline import Headline
 from study.records.documents import FinalistEntry
 from study.records.tables import Epoch, Importance, PlanningSheet, Quality, Trial
 from study.report.analysis.contents import Report
 from study.report.analysis.measures import LabelMeans, label_means
 from study.report.analysis.statistics import Estimate
-from study.report.analysis.summary import CaseOutcome, Standing, final_test_rows, lesions_of, tumor_first
+from study.report.analysis.summary import CaseOutcome, Margin, Standing, final_test_rows, lesions_of, tumor_first
 
 if TYPE_CHECKING:
     # `_typeshed` exists for type checkers only, so annotations that use it are strings.
     from _typeshed import DataclassInstance
 
 Cells = dict[str, object]
+_DIGITS: Final = 6
+"""Significant digits of the numbers in the tables."""
 
 
 def _columns(row_type: "type[DataclassInstance]", first: Sequence[str], without: Iterable[str] = ()) -> tuple[str, ...]:
@@ -108,18 +112,42 @@ def tables_of(report: Report) -> dict[str, list[Cells]]:
         "rungs": [asdict(row) for row in summary.rungs],
         "importances": [flat(row, _IMPORTANCE_COLUMNS) for row in content.importances],
         "quality": [flat(row, _QUALITY_COLUMNS) for row in content.qualities],
-        "plans": [flat(row, _SHEET_COLUMNS) for row in content.plans],
+        "plans": [_sheet(row) for row in content.plans],
         "trials": [_trial(row, labels) for row in content.trials or []],
         "repeats": [_trial(row, labels) for row in content.repeats],
         "learning_curves": [_epoch(row, labels) for row in content.epochs or []],
     }
-    return {name: rows for name, rows in tables.items() if rows}
+    return {name: [_readable(row) for row in rows] for name, rows in tables.items() if rows}
+
+
+def _readable(row: Cells) -> Cells:
+    """Return the cells of a row, the numbers with as many digits as a reader can use."""
+    return {name: float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value for name, value in row.items()}
 
 
 def _trial(row: Trial, labels: LabelSet) -> Cells:
     # A file has no value of a label in the row of a trial that failed, and old files have no column either.
     weights = {name: row.weights.get(name) for name in reversed(labels.class_names)}
-    return flat(replace(row, dice={name: row.dice.get(name) for name in labels.names}, weights=weights))
+    cells = flat(replace(row, dice={name: row.dice.get(name) for name in labels.names}, weights=weights))
+    return cells | {"config": _settings(row.config)}
+
+
+def _settings(text: str) -> str:
+    """Return a configuration, given as JSON, as `optim.batch_size=2; seed=0`, the form of `--set`."""
+    return "; ".join(_assignments("", json.loads(text))) if text else ""
+
+
+def _assignments(prefix: str, values: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _assignments(f"{prefix}{name}.", value)
+        else:
+            yield f"{prefix}{name}={value}"
+
+
+def _sheet(row: PlanningSheet) -> Cells:
+    bounds = "; ".join(f"{name} {low:.{_DIGITS}g} to {high:.{_DIGITS}g}" for name, (low, high) in row.bounds.items())
+    return flat(row, _SHEET_COLUMNS) | {"spread": bounds}
 
 
 def _epoch(row: Epoch, labels: LabelSet) -> Cells:
@@ -138,6 +166,9 @@ def _standing(row: Standing) -> Cells:
         **{f"dice_{name}": value for name, value in row.dice.items()},
         **{f"surface_distance_{name}_px": value for name, value in row.distance_px.items()},
         **{f"dice_{name}_where_present": value for name, value in row.dice_where_present.items()},
+        **{f"surface_distance_{name}_mm": value for name, value in row.distance_mm.items()},
+        **{f"surface_distance_{name}_px_where_present": value for name, value in row.px_where_present.items()},
+        **{f"surface_distance_{name}_mm_where_present": value for name, value in row.mm_where_present.items()},
     }
     for name, value in estimates.items():
         cells |= _estimate(name, value)
@@ -146,6 +177,17 @@ def _standing(row: Standing) -> Cells:
         "num_empty_predictions": row.num_empty_predictions,
         **{f"num_empty_predictions_{name}": num for name, num in others.items()},
         **_paper(row),
+        **{name: value for headline in row.headlines.values() for name, value in _headline(headline).items()},
+    }
+
+
+def _headline(headline: Headline) -> Cells:
+    name = headline.lesion.name
+    return {
+        f"num_with_{name}": headline.num_with,
+        f"num_found_{name}": headline.num_found,
+        f"num_without_{name}": headline.num_without,
+        f"num_false_alarms_{name}": headline.num_alarms,
     }
 
 
@@ -178,9 +220,13 @@ def _estimate(name: str, value: Estimate | None) -> Cells:
 
 def _differences(report: Report) -> list[Cells]:
     return [
-        {"other": margin.other.network, "label": margin.label, **asdict(margin.difference), "p_holm": margin.p_holm}
+        {"other": margin.other.network, "label": margin.label, **asdict(margin.difference), **_corrected(margin)}
         for margin in report.summary.margins
     ]
+
+
+def _corrected(margin: Margin) -> Cells:
+    return {"p_holm": margin.p_holm, "least_p_holm": margin.least_p_holm, "role": margin.other.role}
 
 
 def _detection(report: Report) -> list[Cells]:
@@ -212,6 +258,7 @@ def _outcome(case: CaseOutcome, labels: LabelSet) -> Cells:
         cells[f"{label.name}_pred_ml"] = case.pred_ml[label.name]
     cells |= {f"dice_{name}": value for name, value in case.dice.items()}
     cells |= {f"distance_{name}_px": value for name, value in case.distance_px.items()}
+    cells |= {f"distance_{name}_mm": value for name, value in case.distance_mm.items()}
     cells |= {"has_tumor": case.has_tumor, "found": case.found}
     for lesion in lesions_of(labels)[1:]:
         cells[f"has_{lesion.name}"] = case.present[lesion.name]

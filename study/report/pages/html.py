@@ -10,14 +10,14 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from renalnet.config import LabelSet
-from renalnet.config.labels import BACKGROUND_NAME, KIDNEY, TUMOR, Label, listed
+from renalnet.config.labels import BACKGROUND_NAME, KIDNEY, TUMOR, Label, listed, with_article
 from renalnet.evaluation.rows import KIDNEY_AND_MASS, MASS, SHOWN
 from renalnet.planning import STATEMENT, lines_of, value_text
-from study.records.tables import PlanningSheet
+from study.records.tables import WINNER, PlanningSheet
 from study.report.analysis.contents import Report
 from study.report.analysis.measures import LabelMeans, compared_means
 from study.report.analysis.methods import in_order, names_in, short_title_of, stage_title, title_of
-from study.report.analysis.paper import FOOTNOTES, NOT_COMPARABLE
+from study.report.analysis.paper import FOOTNOTES, NOT_COMPARABLE, where_present
 from study.report.analysis.summary import CaseOutcome, final_test_rows, lesions_of, tumor_first
 from study.report.pages import number_text
 from study.report.pictures.overlays import MAX_GALLERY, Sprite
@@ -31,9 +31,10 @@ _FILTERS = {
     "paper_dice": number_text.paper_dice,
     "paper_distance": number_text.paper_distance,
     "listed": listed,
-    "with_article": number_text.with_article,
+    "with_article": with_article,
     "signed": number_text.signed,
     "p_value": number_text.p_value,
+    "power": number_text.power,
     "duration": number_text.duration,
     "weights": number_text.weights,
     "counts": number_text.counts,
@@ -106,6 +107,8 @@ def _values(
         "statement": STATEMENT,
         "footnotes": FOOTNOTES,
         "not_comparable": NOT_COMPARABLE,
+        "where_present": where_present(labels),
+        "detections": {found.label: found for found in report.detections if found.method.role == WINNER},
         "verdict_class": lambda verdict: _VERDICT_CLASSES.get(verdict, ""),
     }
 

@@ -1,6 +1,6 @@
 """Numbers, rates and configurations as text; shared by the terminal, the page and the Markdown summary."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from renalnet.config.labels import KIDNEY, TUMOR
@@ -10,8 +10,10 @@ from study.records.documents import Spread
 from study.records.tables import Trial
 from study.report.analysis.methods import title_of
 from study.report.analysis.search import Hours, Rung
-from study.report.analysis.statistics import Difference, Estimate
+from study.report.analysis.statistics import Difference, Estimate, cases_for
+from study.report.analysis.summary import Margin
 
+_SIGNIFICANT = 0.05
 NONE = "–"
 """Stands for a value that does not exist."""
 
@@ -42,6 +44,23 @@ def signed(value: Difference) -> str:
 def p_value(value: float) -> str:
     """Return three digits, or `< 0.001`: the test is not more precise than that."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def power(margins: Sequence[Margin]) -> str:
+    """Return what the tests of these margins can show at all; empty without margins."""
+    if not margins:
+        return ""
+    sizes = sorted({margin.difference.num for margin in margins})
+    cases = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+    least = min(margin.least_p_holm for margin in margins)
+    text = f"With {cases} cases and {len(margins)} comparisons, no p below {least:.2g} is possible after Holm"
+    if least < _SIGNIFICANT:
+        return f"{text}."
+    needed = cases_for(_SIGNIFICANT, len(margins))
+    return (
+        f"{text}, even if one method is better in every case: these tests cannot show a difference. They need at least "
+        f"{needed} cases that have the label."
+    )
 
 
 def rate(value: Rate) -> str:
@@ -88,11 +107,6 @@ def moment(iso: str) -> str:
         return datetime.fromisoformat(iso).strftime("%Y-%m-%d %H:%M %Z").strip()
     except ValueError:
         return iso
-
-
-def with_article(noun: str) -> str:
-    """Return `a tumor`, or `an adrenal gland`."""
-    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
 def weights(trial: Trial) -> str:

@@ -26,5 +26,9 @@ for (const table of document.querySelectorAll("table[data-sortable]")) {
     });
   });
 }
+// On a narrow screen a figure fits the width; a tap shows it at a size that can be read.
+for (const picture of document.querySelectorAll("figure.chart img, figure.overlays img")) {
+  picture.addEventListener("click", () => picture.classList.toggle("large"));
+}
 // A reader of the printed page cannot open the planning sheets.
 addEventListener("beforeprint", () => document.querySelectorAll("details.plan").forEach(plan => { plan.open = true; }));

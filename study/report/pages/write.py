@@ -90,7 +90,7 @@ def _draw_cases(report: Report, looks: Looks) -> dict[str, "Figure"]:
     if cases:
         drawn["volume_agreement"] = figures.volume_agreement(cases, looks, report.content.labels)
     if any(case.expected_dice is not None for case in cases):
-        drawn["trust"] = figures.trust(cases)
+        drawn["trust"] = figures.trust(cases, looks)
     if cases:
         drawn["patient_dice"] = figures.case_dice(cases, looks, report.content.labels)
     if any(any(case.present.values()) for case in cases):

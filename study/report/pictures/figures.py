@@ -18,15 +18,7 @@ from renalnet.config.labels import BACKGROUND_NAME, KIDNEY, TUMOR, Label
 from renalnet.config.networks import MAIN_NETWORK
 from study.records.tables import Epoch, Trial
 from study.report.analysis.methods import LOOKS, Looks, in_order
-from study.report.analysis.palette import (
-    AXIS,
-    DISEASED_COLOR,
-    FAINT,
-    HEALTHY_COLOR,
-    INK,
-    PAPER_COLOR,
-    WINNER_COLOR,
-)
+from study.report.analysis.palette import AXIS, FAINT, INK, PAGE
 from study.report.analysis.summary import CaseOutcome, lesions_of, tumor_first
 
 _MAX_NAMED_CASES: Final = 30
@@ -153,8 +145,8 @@ def _overview_key() -> list[Line2D]:
     return [
         _dot(color, "o", "trial"),
         _dot(color, "o", "stopped early", alpha=0.35),
-        _dot(WINNER_COLOR, "*", "winner"),
-        _dot(PAPER_COLOR, "D", "paper’s point"),
+        Line2D([], [], label="winner", markersize=11, linestyle="none", **_winner_mark()),
+        Line2D([], [], label="paper’s point", markersize=8, linestyle="none", **_paper_mark()),
     ]
 
 
@@ -181,19 +173,40 @@ def _trial_dots(axes: Axes, trials: Sequence[Trial], positions: Sequence[float],
     _dots(axes, trials, positions, complete, marker="o", color=color, s=size, zorder=3)
     # The paper's point and the winner are among these dots as well, so their marks are drawn over them.
     papers = [trial.is_paper_point for trial in trials]
-    _dots(axes, trials, positions, papers, marker="D", color=PAPER_COLOR, s=49.0, zorder=4)
+    _marks(axes, trials, positions, papers, size=8.0, zorder=4, **_paper_mark())
     winners = [trial.name == winner for trial in trials]
-    _dots(axes, trials, positions, winners, marker="*", color=WINNER_COLOR, s=196.0, zorder=5)
+    _marks(axes, trials, positions, winners, size=15.0, zorder=5, **_winner_mark())
+
+
+def _winner_mark() -> dict[str, Any]:
+    # The color is that of the network in all figures; only the form tells the winner from other trials.
+    return {"marker": "*", "color": LOOKS[MAIN_NETWORK].color, "markeredgecolor": INK}
+
+
+def _paper_mark() -> dict[str, Any]:
+    return {"marker": "D", "color": LOOKS[MAIN_NETWORK].color, "markerfacecolor": PAGE}
+
+
+def _marks(
+    axes: Axes, trials: Sequence[Trial], positions: Sequence[float], chosen: Sequence[bool], size: float, **style: Any
+) -> None:
+    """Draw a mark with an edge for each chosen trial at its position and best objective."""
+    places = _places(trials, positions, chosen)
+    axes.plot([x for x, _ in places], [height for _, height in places], linestyle="none", markersize=size, **style)
 
 
 def _dots(
     axes: Axes, trials: Sequence[Trial], positions: Sequence[float], chosen: Sequence[bool], **style: Any
 ) -> None:
     """Draw the chosen trials at their positions and best objectives."""
-    places = [
+    places = _places(trials, positions, chosen)
+    axes.scatter([x for x, _ in places], [height for _, height in places], **style)
+
+
+def _places(trials: Sequence[Trial], positions: Sequence[float], chosen: Sequence[bool]) -> list[tuple[float, float]]:
+    return [
         (x, trial.objective or 0.0) for trial, x, is_chosen in zip(trials, positions, chosen, strict=True) if is_chosen
     ]
-    axes.scatter([x for x, _ in places], [height for _, height in places], **style)
 
 
 def case_dice(cases: Sequence[CaseOutcome], looks: Looks, labels: LabelSet) -> Figure:
@@ -304,18 +317,18 @@ def _agreement_lines(axes: Axes, difference: NDArray[np.float64]) -> None:
         )
 
 
-def trust(cases: Sequence[CaseOutcome]) -> Figure:
+def trust(cases: Sequence[CaseOutcome], looks: Looks) -> Figure:
     """Draw the true tumor Dice of the test cases against the one that was expected without the truth."""
     figure = Figure(figsize=(8.6, 3.6), layout="constrained")
     axes = _axes(figure, "expected tumor Dice (without truth)", "true tumor Dice")
     known = [case for case in cases if case.expected_dice is not None]
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1.5)
-    kinds = ((True, "o", "tumor", DISEASED_COLOR), (False, "s", "no tumor", HEALTHY_COLOR))
-    for has_tumor, marker, name, color in kinds:
+    color = looks[cases[0].network].color
+    for has_tumor, marker, name, face in ((True, "o", "tumor", color), (False, "s", "no tumor", PAGE)):
         some = [case for case in known if case.has_tumor == has_tumor]
         expected = [case.expected_dice or 0.0 for case in some]
         dice = [case.dice_tumor for case in some]
-        axes.scatter(expected, dice, s=36, c=color, marker=marker, alpha=0.8, label=name, zorder=3)
+        axes.scatter(expected, dice, s=36, facecolors=face, edgecolors=color, marker=marker, label=name, zorder=3)
     axes.set_xlim(-0.03, 1.03)
     axes.set_ylim(-0.03, 1.03)
     axes.legend(frameon=False, fontsize=8, loc="upper left")

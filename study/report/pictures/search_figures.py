@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
-from matplotlib.colors import Normalize
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -20,12 +20,13 @@ from renalnet.config.networks import MAIN_NETWORK
 from renalnet.config.training import SHARE_SUFFIX
 from study.config.sections import WEIGHT_SUFFIX
 from study.records.tables import Importance, Trial
-from study.report.analysis.methods import Looks, in_order
-from study.report.analysis.palette import FAINT, INK, PAGE, STATE_COLORS, WINNER_COLOR
+from study.report.analysis.methods import LOOKS, Looks, in_order
+from study.report.analysis.palette import FAINT, INK, PAGE, STATE_COLORS
 from study.report.pictures.figures import further_weights, legend, tidy, weight_title
 from study.search.rungs import saved_by_pruning
 
-_MAP: Final = "viridis"
+# Gray, because the color of a network is left to its winner; the lightest grays are not seen on a white page.
+_MAP: Final = ListedColormap(colormaps["Greys"](np.linspace(0.25, 0.9, 256)))
 _MOST_NAMES: Final = 12
 """Number of names on an axis; of more names only every second, third, … is written."""
 PARAMETERS: Final = {
@@ -77,10 +78,10 @@ def parallel_coordinates(trials: Sequence[Trial], winner: str) -> Figure:
     scale = Normalize(float(objectives.min()), max(float(objectives.max()), float(objectives.min()) + 1e-6))
     _draw_lines(axes, places, objectives, scale)
     for line in (places[index] for index, trial in enumerate(scored) if trial.name == winner):
-        axes.plot(np.arange(len(columns)), line, color=WINNER_COLOR, linewidth=3, zorder=4)
+        axes.plot(np.arange(len(columns)), line, color=LOOKS[MAIN_NETWORK].color, linewidth=3, zorder=4)
     _name_columns(axes, list(columns))
     figure.colorbar(ScalarMappable(scale, _MAP), ax=axes, label="best objective", pad=0.01)
-    legend(figure, [Line2D([], [], color=WINNER_COLOR, linewidth=3, label="winner")])
+    legend(figure, [Line2D([], [], color=LOOKS[MAIN_NETWORK].color, linewidth=3, label="winner")])
     return figure
 
 
@@ -90,7 +91,7 @@ def _draw_lines(axes: Axes, places: np.ndarray, objectives: np.ndarray, scale: N
     lines = [np.column_stack([np.arange(places.shape[1]), places[index]]) for index in order]
     # Together the lines are as dark as 30 opaque ones; the lower bound keeps a single line visible.
     alpha = float(np.clip(30 / len(lines), 0.12, 0.85))
-    axes.add_collection(LineCollection(lines, colors=colormaps[_MAP](scale(objectives[order])), alpha=alpha))
+    axes.add_collection(LineCollection(lines, colors=_MAP(scale(objectives[order])), alpha=alpha))
 
 
 def _name_columns(axes: Axes, titles: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ import json
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from support.study_records import end, keep_epochs, searcher
 
 from renalnet.errors import ConfigError, ResultsError
 from study.config.sections import Slots, StudyConfig
-from study.dashboard.overview import StudyWindow, ray_dashboard, slots_of
+from study.dashboard.overview import Overview, StudyWindow, ray_dashboard, slots_of
 from study.dashboard.server import LiveViews, open_server, render
 from study.records.manifest import StudyManifest
 from study.records.results import Results
@@ -57,7 +57,7 @@ def study(tiny_study: StudyConfig, tmp_path: Path) -> Study:
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    views = LiveViews(wsgi(read_journal(Results(str(folder)))), StudyWindow(Results(str(folder))).look)
+    views = LiveViews(wsgi(read_journal(Results(str(folder)))), *views_of(Results(str(folder))))
     with open_server(views, 0) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -76,6 +76,22 @@ def answer(url: str, method: str = "GET", host: str | None = None) -> tuple[int,
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read().decode()
+
+
+def views_of(results: Results) -> tuple[Callable[[], Overview], Callable[[], bytes | None]]:
+    window = StudyWindow(results)
+    return window.look, window.report
+
+
+def test_the_report_is_linked_once_it_is_written(study: Study) -> None:
+    study.begin(0)
+    with served(study.folder) as url:
+        status, text = answer(f"{url}/report")
+        assert (status, "no report was written yet" in text) == (404, True)
+        assert 'href="/report"' not in answer(f"{url}/")[1]
+        (study.folder / "report.html").write_text("<p>the report</p>")
+        assert answer(f"{url}/report") == (200, "<p>the report</p>")
+        assert 'href="/report"' in answer(f"{url}/")[1]
 
 
 def test_nothing_is_written(study: Study) -> None:
@@ -175,7 +191,7 @@ def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
 
 def test_a_port_that_is_taken_is_refused(study: Study) -> None:
     results = Results(str(study.folder))
-    views = LiveViews(wsgi(read_journal(results)), StudyWindow(results).look)
+    views = LiveViews(wsgi(read_journal(results)), *views_of(results))
     with (
         open_server(views, 0) as server,
         pytest.raises(ConfigError, match=f"--port {server.server_port}.*another port"),

@@ -18,6 +18,9 @@ from renalnet.inference.quality_file import QUALITY_FILE, BundleQuality, read_qu
 from study.config.sections import StudyConfig
 from study.progress.forecast import disk_bytes
 from study.progress.trial_cost import MeasureJob, measure_study
+from study.records.results import Results
+from study.report.analysis.contents import analyse
+from study.report.analysis.statistics import Settings
 
 pytestmark = pytest.mark.slow  # the study that they share takes about a minute
 
@@ -89,7 +92,31 @@ def test_best_folder_is_a_model(finished: Path) -> None:
     _, front, _ = card.split("---\n", 2)
     (model,) = yaml.safe_load(front)["model-index"]
     metrics = {metric["name"]: metric["value"] for metric in model["results"][0]["metrics"]}
-    assert metrics.keys() == {"Dice kidney", "Dice tumor"} and 0 <= metrics["Dice kidney"] <= 1
+    # Both test cases have a tumor.
+    assert metrics.keys() == {"Dice kidney", "Dice tumor, cases with one", "Sensitivity tumor"}
+    assert all(0 <= value <= 1 for value in metrics.values())
+
+
+def test_the_card_and_the_report_have_the_same_headline(finished: Path) -> None:
+    report = analyse(Results(str(finished)), Settings())
+    standing = report.summary.winner_standing
+    assert standing is not None
+    card = (finished / "best" / "README.md").read_text()
+    assert f"- {standing.headlines['tumor'].text}\n" in card
+    assert card.count("**Warning: the study has failed") == len(report.summary.failures)
+    assert set(report.summary.failures) <= set(report.content.manifest.warnings)
+
+
+def test_the_papers_point_is_tested_beside_the_winner(finished: Path) -> None:
+    """The tiny study starts from the paper's weights and milestones."""
+    trials = {row["name"]: row for row in rows(finished / "trials.parquet")}
+    paper = trials["fcn_ppm-0000"]
+    assert (paper["is_paper_point"], paper["state"], paper["epochs"]) == (True, "complete", paper["planned_epochs"])
+    report = analyse(Results(str(finished)), Settings())
+    winner = report.summary.winner
+    assert winner is not None
+    others = {margin.other.role for margin in report.summary.margins}
+    assert ("paper" in others) != winner.is_paper_point
 
 
 def test_planning_sheets_and_importances_are_written(finished: Path) -> None:

@@ -1,16 +1,19 @@
 """The finalists of a study, from records that were written by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.study_records import keep_model, keep_repeat, keep_trial
+from support.study_records import TRAIN, keep_model, keep_repeat, keep_trial
 
 from renalnet.errors import ResultsError
 from study.config.sections import StudyConfig
 from study.finalists.finalists import Finalist, find_finalists, load_finalists, repeats_of
+from study.finalists.repeats import list_repeats
 from study.records.results import Results
-from study.records.trials import TrialRecord
+from study.records.trials import TrialRecord, write_record
+from study.search.trial_counts import count_repeats, num_finalists
 
 
 def repeated(config: StudyConfig, **final: Any) -> StudyConfig:
@@ -32,6 +35,23 @@ def test_finalists_are_the_best_of_each_network(tiny_study: StudyConfig, tmp_pat
         ("fcn_ppm-0002", 0.6, ("fcn_ppm-0002",)),
         ("unet3d-0001", 0.4, ("unet3d-0001",)),
     ]
+
+
+def test_the_papers_point_is_a_finalist_however_bad_it_is(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    for number, objective in enumerate([0.1, 0.5, 0.4, 0.3]):
+        record = keep_trial(tmp_path, "fcn_ppm", number, [objective])
+        write_record(Results(str(tmp_path)), replace(record, train={**TRAIN, "optim": {"milestones": [3, 5, 7]}}))
+    config = repeated(tiny_study, seeds=3, folds=2)
+    found = load_finalists(Results(str(tmp_path)), config)
+    assert [(one.name, one.is_reference) for one in found] == [
+        ("fcn_ppm-0001", False),
+        ("fcn_ppm-0002", False),
+        ("fcn_ppm-0000", True),
+    ]
+    # On equal terms: as many repeats as the winner.
+    names = [record.name for record in list_repeats(config, Results(str(tmp_path)))]
+    assert names[:3] == [f"fcn_ppm-{number:04d}-seed-1" for number in (1, 2, 0)] and len(names) == 3 * (2 + 2)
+    assert (num_finalists(config), count_repeats(config)["fcn_ppm"]) == (3, 12)
 
 
 def test_failed_epochs_do_not_count(tiny_study: StudyConfig, tmp_path: Path) -> None:

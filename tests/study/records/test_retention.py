@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from support.study_records import keep_checkpoint
+from support.study_records import TRAIN, keep_checkpoint
 
 from renalnet.train.epochs import EpochRecord
 from study.records.results import Results
@@ -32,6 +32,17 @@ def test_best_of_each_network_keep_their_weights(tmp_path: Path) -> None:
     assert kept(tmp_path) == {"fcn_ppm-0001", "fcn_ppm-0002", "unet3d-0004", "fcn_ppm-0009"}
     assert (tmp_path / "trials" / "fcn_ppm-0000" / "epochs.jsonl").exists()
     assert not (tmp_path / "trials" / "fcn_ppm-0000" / "model.safetensors").exists()
+
+
+def test_the_papers_point_keeps_its_weights_however_bad_it_is(tmp_path: Path) -> None:
+    paper = {**TRAIN, "optim": {"milestones": [3, 5, 7]}}
+    for order in ((0, 1, 2), (2, 1, 0)):
+        folder = tmp_path / str(order[0])
+        retention = Retention(Results(str(folder)), num_kept=1)
+        for number in order:
+            keep_checkpoint(folder, f"fcn_ppm-{number:04d}")
+            retention.add(TrialRecord(number, "fcn_ppm", "complete", {}, paper), curve(number / 10))
+        assert kept(folder) == {"fcn_ppm-0000", "fcn_ppm-0002"}
 
 
 def test_a_trial_that_failed_by_itself_is_let_go_however_good_it_was(tmp_path: Path) -> None:

@@ -8,25 +8,20 @@ from renalnet.config.labels import LABEL_SETS
 from renalnet.config.networks import MAIN_NETWORK, NETWORKS
 from study.report.analysis.methods import LOOKS, Looks
 from study.report.analysis.palette import (
-    DISEASED_COLOR,
     FAINT,
     FREE_COLORS,
-    HEALTHY_COLOR,
     INK,
-    PAPER_COLOR,
     STATE_COLORS,
-    WINNER_COLOR,
 )
 
 NAMES = [f"program-{number}" for number in range(8)]
 METHODS = [Looks(NAMES)[name].color for name in (*LOOKS, *NAMES)]
 FIGURES = {
     "learning curves": [INK, *METHODS],
-    "trial overview": [LOOKS[MAIN_NETWORK].color, WINNER_COLOR, PAPER_COLOR],
-    "parallel coordinates": [INK, WINNER_COLOR],
+    "parallel coordinates": [INK, LOOKS[MAIN_NETWORK].color],
     "test cases": METHODS,
     "volume agreement": [INK, LOOKS[MAIN_NETWORK].color],
-    "expected Dice": [FAINT, DISEASED_COLOR, HEALTHY_COLOR],
+    "expected Dice": [FAINT, LOOKS[MAIN_NETWORK].color],
     "pruning": [FAINT, *STATE_COLORS.values()],
     **{f"slices of {each.name}": [label.color for label in each.labels] for each in LABEL_SETS.values()},
 }

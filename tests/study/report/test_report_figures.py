@@ -45,6 +45,7 @@ def outcome(case: str, cyst_ml: float, cyst_pred_ml: float, cyst_dice: float) ->
         pred_ml={"kidney": 148.0, "tumor": 6.0, "cyst": cyst_pred_ml},
         dice={"kidney": 0.95, "tumor": 0.8, "cyst": cyst_dice},
         distance_px={"kidney": 0.5, "tumor": 1.0, "cyst": 1.0},
+        distance_mm={"kidney": 0.7, "tumor": 1.4, "cyst": 1.4},
         present={"tumor": True, "cyst": cyst_ml > 0},
         found_lesions={"tumor": True, "cyst": True if cyst_ml > 0 else None},
         others={"threshold_roi": {"kidney": 0.4, "tumor": 0.1, "cyst": 0.0}},

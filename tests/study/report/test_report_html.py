@@ -1,5 +1,6 @@
 import csv
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -104,7 +105,7 @@ def test_a_winner_that_the_trials_lack_is_named(tmp_path: Path) -> None:
     write_rows(tmp_path / "final" / "metrics.parquet", metric_rows())
     text = drawn_without_figures(tmp_path)
     assert "does not hold this trial" in text
-    assert "Dice tumor, test cases" in text and "Patient sensitivity" in text
+    assert "Dice tumor, test cases with a tumor" in text and "Patient sensitivity" in text
 
 
 def test_real_images_are_not_called_synthetic(running_study: Path) -> None:
@@ -140,3 +141,13 @@ def test_each_figure_is_written_twice(written: Report) -> None:
         "volume_agreement",
         "worst_case",
     }
+
+
+def test_the_test_cases_are_not_called_read_once_after_an_extension(finished_study: Path) -> None:
+    report = analyse(Results(str(finished_study)), Settings())
+    assert "The test cases were read once, after this choice." in render(report, {}, [], [])
+    for earlier, times in ((1, "once"), (2, "2 times")):
+        extended = replace(report, content=replace(report.content, earlier_choices=earlier))
+        text = render(extended, {}, [], [])
+        assert f"The test cases had been read {times} before this choice" in text
+        assert "read once, after" not in text

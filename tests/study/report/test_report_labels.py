@@ -13,7 +13,7 @@ from rich.console import Console
 from support.fake_results import CASES, MARKUP_CASE, metric_row, trial_rows, write_manifest, write_rows
 
 from renalnet.config import KIDNEY_TUMOR, KITS23, LabelSet
-from renalnet.config.labels import Label, listed
+from renalnet.config.labels import Label, listed, with_article
 from renalnet.config.networks import NETWORKS
 from study.records.content import load_results
 from study.records.results import Results
@@ -102,6 +102,9 @@ def test_test_cases_have_columns_of_each_label(with_cysts: Report) -> None:
         "distance_kidney_px",
         "distance_tumor_px",
         "distance_cyst_px",
+        "distance_kidney_mm",
+        "distance_tumor_mm",
+        "distance_cyst_mm",
         "has_tumor",
         "found",
         "has_cyst",
@@ -140,7 +143,7 @@ def test_differences_are_listed_by_label(with_cysts: Report) -> None:
     rows = [row for row in table(with_cysts, "differences") if row["other"] == "unet3d"]
     assert [row["label"] for row in rows] == ["tumor", "kidney", "cyst"]
     # 3D U-Net has 0.4 four times and 1 four times.
-    assert float(rows[2]["mean"]) == pytest.approx(5 / 8 - 5.6 / 8)
+    assert float(rows[2]["mean"]) == pytest.approx(2 / 4 - 1.6 / 4)  # over the four cases with a cyst
     assert {row["label"] for row in table(with_cysts, "classes")} == {"kidney", "tumor", "cyst"}
 
 
@@ -164,8 +167,9 @@ def test_trials_epochs_and_sheets_have_columns_of_each_label(with_cysts: Report)
     "words",
     [
         "weights cyst 2.5, tumor 3.1, kidney 1.1, background 0.2",
-        "Dice, network alone: kidney 0.891 ± 0.018, tumor 0.821 ± 0.147, cyst 0.625 ± 0.420",
-        "  cyst Dice minus that of 3D U-Net: -0.075 (",
+        "Dice cyst 0.500 over the 4 test cases with a cyst; found in 3 of 4, none predicted in 1; false alarms in 1 of",
+        "cyst 0.500 ± 0.346",
+        "  cyst Dice minus that of 3D U-Net: +0.100 (",
         "Tumor detection of the winner",
         "Cyst detection of the winner\n  voxels:   sensitivity 0.500 (",
         "  patients: sensitivity 0.750 (0.301 to 0.954), 3 of 4",
@@ -180,7 +184,7 @@ def test_a_terminal_shows_the_numbers_of_each_label_whole(with_cysts: Report, wi
     text = printed(with_cysts, width)
     rows = [line for line in text.splitlines() if line.startswith("  3D_FCN_PPM")]
     assert len(rows) == 2
-    assert "0.625 ± 0.420" in rows[1] and "1.88 ± 2.10" in rows[1]
+    assert "0.500 ± 0.346" in rows[1] and "2.50 ± 1.73" in rows[1]
     # The paper has no numbers of a cyst.
     assert "–" in text.splitlines()[text.splitlines().index(rows[1]) + (width == 80)]
     assert "…" not in text
@@ -190,7 +194,7 @@ def test_markdown_has_each_label(with_cysts: Report) -> None:
     text = as_markdown(with_cysts)
     heads = "Dice kidney | Dice tumor | Dice cyst | distance kidney (px) | distance tumor (px) | distance cyst (px)"
     assert f"| mean ± sd | {heads} |" in text and f"| stage of the winner | {heads} |" in text
-    assert "| 3D U-Net | cyst | -0.075 (" in text
+    assert "| 3D U-Net | cyst | +0.100 (" in text
     assert "| 3D\\_FCN\\_PPM | cyst | 0.500 (" in text and "0.750 (0.301 to 0.954), 3 of 4" in text
 
 
@@ -205,17 +209,19 @@ def test_csv_and_json_have_each_label(with_cysts: Report) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        '<div class="label">Dice cyst, test cases</div><div class="value">0.625</div>',
+        '<div class="label">Dice cyst, test cases with a cyst</div><div class="value">0.500</div>',
+        '<div class="label">Cyst found</div><div class="value">3 of 4</div>',
+        '<div class="label">False alarms, test cases without a cyst</div><div class="value">1 of 4</div>',
         "cyst 2.5, tumor 3.1, kidney 1.1, background 0.2",
-        "<dt>Cases with a cyst only</dt><dd>Dice cyst 0.500 ± 0.346 over 4 cases; for 1 of them no cyst was predicted",
+        '<dt>Cyst, test cases</dt><dd class="headline">Dice cyst 0.500 over the 4 test cases with a cyst; found in 3',
         "<th>Dice cyst</th>",
         "<th>Distance cyst (px)</th>",
-        '<td class="left">cyst</td><td>-0.075</td>',
+        '<td class="left">cyst</td><td>+0.100</td>',
         "<h2>Lesion detection</h2>",
         "the share of patients with a lesion whose lesion was found",
         '<td class="left">cyst</td><td class="left">0.500<small>',
         "Neither rule predicts any other label.",
-        "<th>Cyst (ml)</th><th>Cyst predicted (ml)</th><th>Dice cyst</th><th>Distance cyst (px)</th>",
+        "<th>Cyst (ml)</th><th>Cyst predicted (ml)</th><th>Dice cyst</th><th>Distance cyst (mm)</th>",
         "<th>Dice cyst, 3D U-Net</th>",
         '<th class="left">Tumor detection</th><th class="left">Cyst detection</th>',
         '<span class="badge alarm">false alarm</span>',
@@ -243,19 +249,25 @@ def test_the_default_set_has_the_columns_it_always_had(written: Report) -> None:
     assert columns(written, "detection")[:3] == ["network", "reading", "rate"]
     assert " ".join(columns(written, "patients")) == (
         "case network tumor_ml tumor_pred_ml kidney_ml kidney_pred_ml dice_kidney dice_tumor distance_kidney_px "
-        "distance_tumor_px has_tumor found expected_dice"
+        "distance_tumor_px distance_kidney_mm distance_tumor_mm has_tumor found expected_dice"
     )
     assert " ".join(columns(written, "patient_dice")) == "case network tumor_ml dice_kidney dice_tumor"
     estimates = [name.removesuffix("_mean") for name in columns(written, "table_one") if name.endswith("_mean")]
     assert " ".join(estimates) == (
-        "dice_kidney dice_tumor surface_distance_kidney_px surface_distance_tumor_px dice_tumor_where_present"
+        "dice_kidney dice_tumor surface_distance_kidney_px surface_distance_tumor_px dice_tumor_where_present "
+        "surface_distance_kidney_mm surface_distance_tumor_mm surface_distance_tumor_px_where_present "
+        "surface_distance_tumor_mm_where_present"
     )
-    assert columns(written, "table_one")[-5:] == [
+    assert columns(written, "table_one")[-9:] == [
         "num_empty_predictions",
         "paper_dice_kidney",
         "paper_dice_tumor",
         "paper_distance_kidney_px",
         "paper_distance_tumor_px",
+        "num_with_tumor",
+        "num_found_tumor",
+        "num_without_tumor",
+        "num_false_alarms_tumor",
     ]
     # The file of the trials has no columns of Dice, as in an earlier version.
     assert columns(written, "trials")[4:8] == ["objective", "dice_kidney", "dice_tumor", "best_epoch"]
@@ -358,7 +370,7 @@ def test_verdicts_are_those_of_the_lesion() -> None:
 def test_numbers_and_names_as_text() -> None:
     assert listed(["kidney", "tumor"]) == "kidney and tumor"
     assert listed(["kidney", "tumor", "cyst"]) == "kidney, tumor and cyst"
-    assert [number_text.with_article(name) for name in ("tumor", "abscess")] == ["a tumor", "an abscess"]
+    assert [with_article(name) for name in ("tumor", "abscess")] == ["a tumor", "an abscess"]
     trial = Trial(0, "a", "fcn_ppm", "complete", weights={"renal_vein": 1.25, "tumor": 2.0, "kidney": None})
     assert number_text.weights(trial) == "renal vein 1.25, tumor 2"
     paper = NETWORKS["fcn_ppm"].paper

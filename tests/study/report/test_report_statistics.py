@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from study.report.analysis.statistics import Settings, correlation, estimate, holm, paired_difference
+from study.report.analysis.statistics import (
+    Settings,
+    cases_for,
+    correlation,
+    estimate,
+    holm,
+    least_p,
+    paired_difference,
+)
 
 SETTINGS = Settings(resamples=500)
 
@@ -99,3 +107,28 @@ def test_the_correlation_is_scipys_with_an_interval_around_it() -> None:
     assert found.value == pytest.approx(stats.spearmanr(first, second).statistic)
     assert -1 <= found.low < found.value < found.high <= 1
     assert correlation([1.0, 1.0], [0.2, 0.3], SETTINGS) is None
+
+
+def test_the_least_p_by_hand() -> None:
+    # Seven cases: the most extreme two of 2**7 signs, times eight tests.
+    assert least_p(7, 8) == 0.125
+    assert (least_p(1, 1), least_p(3, 8)) == (1.0, 1.0)
+    assert (cases_for(0.05, 1), cases_for(0.05, 8)) == (6, 9)
+    best = paired_difference([0.1 * n for n in range(1, 8)], [0.0] * 7, SETTINGS)
+    assert holm([best.p_value] * 8)[0] == least_p(7, 8)
+
+
+def test_ties_are_tested_exactly() -> None:
+    # All five ranks are 3: of 2**5 signs, two give a sum as extreme. The normal distribution would give 0.025.
+    tied = paired_difference([0.75] * 5, [0.5] * 5, SETTINGS)
+    assert tied.p_value == 0.0625
+    # Differences 1/4, 1/4, -1/2, ranks 1.5, 1.5, 3: both rank sums are 3, the middle of 8 signs.
+    assert paired_difference([0.75, 0.75, 0.0], [0.5] * 3, SETTINGS).p_value == 1.0
+    # Ranks 1.5, 1.5, 3 with the first against: sums of at most 1.5 are those of the signs ---, +-- and -+-.
+    assert paired_difference([0.25, 0.75, 1.0], [0.5] * 3, SETTINGS).p_value == 6 / 8
+
+
+def test_many_cases_are_tested_as_scipy_does() -> None:
+    ours, theirs = np.random.default_rng(4).uniform(size=(2, 60))
+    found = paired_difference(ours.tolist(), theirs.tolist(), SETTINGS)
+    assert found.p_value == pytest.approx(stats.wilcoxon(ours, theirs).pvalue)

@@ -1,4 +1,6 @@
 import io
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,12 @@ from support.fake_results import write_manifest
 from study.records.results import Results
 from study.report import Report, print_report
 from study.report.analysis.contents import analyse
-from study.report.analysis.statistics import Settings
+from study.report.analysis.statistics import Estimate, Settings
+from study.report.pages.formats import as_json, as_markdown
+from study.report.pages.html import render
+from study.report.pages.number_text import mean_sd
+
+LONG = Estimate(112.08, 112.82, 0.0, 200.0, 6)
 
 
 def printed(report: Report, width: int = 140) -> str:
@@ -23,7 +30,7 @@ def test_table_one_shows_ours_beside_the_papers(written: Report) -> None:
     row = next(line for line in text.splitlines() if "3D_FCN_PPM" in line)
     standing = written.summary.winner_standing
     assert standing is not None
-    for cell in (f"{standing.dice['tumor'].mean:.3f} ±", "0.931", "0.779", "4.24 ± 1.55", "2.65 ± 0.91"):
+    for cell in (mean_sd(standing.shown_dice["tumor"]), "0.931", "0.779", "4.24 ± 1.55", "2.65 ± 0.91"):
         assert cell in row
 
 
@@ -33,6 +40,37 @@ def test_a_narrow_terminal_puts_the_paper_below(written: Report) -> None:
     assert "paper" in lines[place + 1]
     assert "0.779" in lines[place + 1]
     assert all("Intensity windows" not in line or "±" in line for line in lines[: place + 4])
+
+
+@pytest.mark.parametrize("width", [40, 60, 76, 79, 80, 100, 118])
+def test_no_width_cuts_digits_off(written: Report, width: int) -> None:
+    """Distances of two digits before the point, as where tumors are missed, are the widest numbers."""
+    standings = [replace(row, px_where_present={"tumor": LONG}) for row in written.summary.standings]
+    text = printed(replace(written, summary=replace(written.summary, standings=standings)), width)
+    rows = text.partition("The paper's columns")[0]
+    assert rows.count("112.08 ± 112.82") == len(standings)
+    assert rows.count("2.65 ± 0.91") == 1 and rows.count(" 12.08 ± 12.82") == 1
+    for row in standings:
+        assert mean_sd(row.dice["kidney"]) in rows and mean_sd(row.distance_px["kidney"], 2) in rows
+    assert "…" not in rows
+
+
+def test_a_failed_study_is_called_so(written: Report) -> None:
+    failed = replace(written, summary=replace(written.summary, failures=["the study has failed: no tumor"]))
+    assert "FAILED: the study has failed: no tumor" in printed(failed)
+    assert "<b>FAILED STUDY.</b> The study has failed: no tumor." in render(failed, {}, [], [])
+    assert "**FAILED: the study has failed: no tumor**" in as_markdown(failed)
+    assert json.loads(as_json(failed))["failures"] == ["the study has failed: no tumor"]
+    warned = replace(
+        failed,
+        content=replace(
+            failed.content,
+            manifest=failed.content.manifest.model_copy(
+                update={"warnings": ("the study has failed: no tumor", "noise")}
+            ),
+        ),
+    )
+    assert warned.warnings == ["noise"]
 
 
 @pytest.mark.parametrize(

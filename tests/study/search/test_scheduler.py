@@ -42,6 +42,20 @@ def test_worse_trial_stops_at_the_rung(tiny_study: StudyConfig, tmp_path: Path) 
     assert decide(asha, "fcn_ppm-0002", 2, 0.6) == "CONTINUE"
 
 
+def test_the_papers_point_is_judged_but_goes_on(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    """The paper's first milestone is 3, so that its trial is judged at its epoch 4, as the others at their epoch 2."""
+    pruned: dict[str, int] = {}
+    asha = scheduler(tiny_study, tmp_path, pruned)
+    decide(asha, "fcn_ppm-0001", 2, 0.6)
+    values = {"epoch": 4, "objective": 0.1, "best_objective": 0.1, "done": False}
+    for name, decision in (("fcn_ppm-0000", "CONTINUE"), ("fcn_ppm-0002", "STOP")):
+        config = {"name": name, "network": "fcn_ppm", "train": {**TRAIN, "optim": {"milestones": [3, 5, 7]}}}
+        trial: Any = SimpleNamespace(config=config)
+        assert asha.on_trial_result(None, trial, values) == decision
+    assert asha.rungs()["fcn_ppm"][1] == {"fcn_ppm-0001": 0.6, "fcn_ppm-0000": 0.1, "fcn_ppm-0002": 0.1}
+    assert pruned == {"fcn_ppm-0002": 4}
+
+
 def test_networks_do_not_compete(tiny_study: StudyConfig, tmp_path: Path) -> None:
     asha = scheduler(tiny_study, tmp_path)
     decide(asha, "fcn_ppm-0000", 2, 0.9)
