@@ -89,7 +89,7 @@ def _start(folder: str | None) -> Any:
             "Ray was imported before RAY_AUTH_MODE was set, so it cannot ask for a token; import study.execution "
             "first, or set RAY_AUTH_MODE=token before Python starts"
         ) from error
-    except (RayError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # on a machine that is too busy, Ray 2.60 raises this class itself
         raise ClusterError(
             f"Ray did not start on this machine ({_first_line(error)}); its logs are below "
             f"{folder or tempfile.gettempdir() + '/ray'}/session_latest/logs"

@@ -2,6 +2,10 @@
 
 By itself, Ray 2.60 answers SIGTERM with an abort and a stack, and the loss of the cluster after a minute with an exit
 or a stack. Here each of them is an error of this project, so that a command ends in one line.
+
+After the loss of a Ray that ends with the command, the process ends at once. Any further call of Ray, also
+`ray.shutdown`, may end it by a segmentation fault or by an exit with messages of Ray (seen where the raylet was killed
+while tasks ran).
 """
 
 import logging
@@ -22,12 +26,13 @@ from renalnet.commands.line import fail_at_once
 from renalnet.errors import ClusterError, StoppedError
 from renalnet.runtime import process
 
-OWN_PATIENCE_S: Final = 3.0
+OWN_PATIENCE_S: Final = 1.0
 """Time that a part of Ray on this machine may be silent. It does not come back."""
 HEAD_PATIENCE_S: Final = 40.0
 """Time that the head of a cluster may be silent, which may restart. Ray 2.60 ends the process after 60 s."""
 LEAVE_S: Final = 25.0
-"""Time that the main thread has to leave after a loss. Calls of Ray that wait for a lost GCS cannot be interrupted."""
+"""Time that the main thread has to leave after the loss of a cluster. Calls of Ray that wait for a lost GCS cannot be
+interrupted."""
 _LOOK_EVERY_S: Final = 0.5
 """Seconds between two looks at the parts of Ray."""
 _KNOCK_S: Final = 5.0
@@ -68,9 +73,10 @@ class _Part:
 class _Watch:
     """Looks at the parts of Ray in a thread, and interrupts the main thread once one of them is lost."""
 
-    def __init__(self, name: str, parts: list[_Part]) -> None:
+    def __init__(self, name: str, parts: list[_Part], *, is_own: bool) -> None:
         self._name = name
         self._parts = parts
+        self._is_own = is_own
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look_regularly, name="watch-ray", daemon=True)
         self.fault = ""
@@ -94,10 +100,13 @@ class _Watch:
         )
 
     def wait_for_fault(self) -> bool:
-        """Return whether a part is lost, after the time that this takes to tell if one is silent now."""
-        while not self.fault and any(part.knock() for part in self._parts):
+        """Return whether a part is lost, after the time that this takes to tell if one is silent now.
+
+        Does not return where a Ray that ends with this command is lost.
+        """
+        while (is_silent := any(part.knock() for part in self._parts)) and (self._is_own or not self.fault):
             self._ended.wait(_LOOK_EVERY_S)
-        return bool(self.fault)
+        return is_silent or bool(self.fault)
 
     def _look_regularly(self) -> None:
         while not self._ended.wait(_LOOK_EVERY_S):
@@ -112,17 +121,23 @@ class _Watch:
         """Make the main thread leave the block, or end the process."""
         # What Ray says about a loss, it says for each trial and task.
         logging.getLogger("ray").setLevel(logging.CRITICAL)
-        until = time.monotonic() + LEAVE_S
-        while time.monotonic() < until:
-            # Again and again, because Ray may drop an exception that is raised within its own code.
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
-            if self._ended.wait(_LOOK_EVERY_S) or self.has_left:
-                return
+        if not self._is_own and self._makes_main_thread_leave():
+            return
         # A Ray on this machine ends with this process, but its agents would look for its GCS for a minute.
         for pid in process.descendants(os.getpid()):
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         fail_at_once(str(self.error()))
+
+    def _makes_main_thread_leave(self) -> bool:
+        """Interrupt the main thread until it leaves the block; return whether it did in time."""
+        until = time.monotonic() + LEAVE_S
+        while time.monotonic() < until:
+            # Again and again, because Ray may drop an exception that is raised within its own code.
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+            if self._ended.wait(_LOOK_EVERY_S) or self.has_left:
+                return True
+        return False
 
 
 @contextmanager
@@ -136,7 +151,8 @@ def ends_in_one_line(address: str) -> Iterator[None]:
         StoppedError: after SIGTERM or Ctrl-C.
         ClusterError: after the loss of the cluster.
     """
-    watch = _Watch(f"the cluster at RAY_ADDRESS={address}" if address else "Ray on this machine", _parts(address))
+    name = f"the cluster at RAY_ADDRESS={address}" if address else "Ray on this machine"
+    watch = _Watch(name, _parts(address), is_own=not address)
     stopped_by: list[int] = []
 
     def end(number: int, _: FrameType | None) -> None:

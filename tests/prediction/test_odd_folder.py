@@ -1,5 +1,6 @@
 """One folder with every odd scan of archives and programs: masks of the good ones, and a line for each bad one."""
 
+import gzip
 import subprocess
 import sys
 import warnings
@@ -189,6 +190,13 @@ def check_masks(folder: Folder, out: Path) -> None:
             same = read_segmentation(out / f"{name}.dcm", mask.grid, KIDNEY_TUMOR, {})
             np.testing.assert_array_equal(same, expected, name)
     assert {path.name.partition(".")[0] for path in out.iterdir()} == folder.good
+    # Only the DICOM segmentations hold the name of the patient.
+    assert not [path for path in out.iterdir() if path.suffix != ".dcm" and NAME.encode() in content_of(path)]
+
+
+def content_of(path: Path) -> bytes:
+    content = path.read_bytes()
+    return gzip.decompress(content) if path.suffix == ".gz" else content
 
 
 @pytest.mark.slow

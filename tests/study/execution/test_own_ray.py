@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from support.ray_driver import joined
 
+from renalnet.errors import ClusterError
+from study.execution.connection import connected
 from study.execution.own_ray import ask_for_token, short_folder
 
 ROOT = Path(__file__).parents[3]
@@ -97,3 +99,15 @@ def test_nobody_joins_without_the_token(module: str, tmp_path: Path) -> None:
             assert right.stdout == "ran\n", right.stderr
         own.stdin.close()
         assert own.wait(60) == 0
+
+
+def test_a_ray_that_does_not_start_in_time_is_an_error_of_this_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray 2.60 raises `Exception` itself on a machine that is too busy to start a node."""
+
+    def start(*_: object, **__: object) -> None:
+        raise Exception("The current node timed out during startup.\nMore words.")
+
+    monkeypatch.setattr("ray.init", start)
+    words = r"^Ray did not start on this machine \(The current node timed out during startup"
+    with pytest.raises(ClusterError, match=words), connected():
+        raise AssertionError("no Ray was started")

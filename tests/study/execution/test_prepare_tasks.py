@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 import ray
 from support import commands
+from support.planted import planted_files, planted_in, write_planted_series
 
 from renalnet.config import KIDNEY_TUMOR, PrepareConfig
-from renalnet.data.images.volume import Grid, Volume, write_volume
+from renalnet.data.images.volume import Grid, Volume, read_volume, write_volume
 from renalnet.data.prepare.preparation import local_pool, prepare
 from renalnet.data.prepare.request import Request
 from renalnet.data.store.reader import open_store
@@ -61,6 +63,17 @@ def write_scans(folder: Path) -> Path:
         write_volume(folder / f"case_{index}" / "imaging.nii.gz", Volume(image, GRID))
         write_volume(folder / f"case_{index}" / "segmentation.nii.gz", Volume(label, GRID))
     return folder
+
+
+def write_planted_scans(folder: Path) -> None:
+    """Write the same scans as DICOM series, with values in their headers that tell who the patients are."""
+    for case in sorted(write_scans(folder).iterdir()):
+        image = case / "imaging.nii.gz"
+        volume = read_volume(image)
+        image.unlink()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom names what is odd about the values
+            write_planted_series(case / "series", volume.array, volume.grid)
 
 
 @pytest.fixture(scope="module")
@@ -113,11 +126,16 @@ def test_tasks_and_processes_write_the_same_store(pool: RayPool, tmp_path: Path)
 
 @pytest.mark.slow
 def test_the_command(tmp_path: Path) -> None:
-    words = [str(write_scans(tmp_path / "scans")), "--out", str(tmp_path / "store"), "--set", "spacing_mm=null"]
+    """On DICOM series, of whose patients no output tells anything."""
+    scans = tmp_path / "scans"
+    write_planted_scans(scans)
+    words = [str(scans), "--out", str(tmp_path / "store"), "--set", "spacing_mm=null"]
     command = [sys.executable, "-m", "study.prepare", *words, "--set", "localise=cut", "--set", "num_atlases=1"]
     done = commands.run(command)
     assert done.returncode == 0, done.stderr
     assert "4 cases written, 4 in the store" in done.stdout
+    assert planted_files(scans) and not planted_files(tmp_path / "store")
+    assert not planted_in(done.stdout + done.stderr)
 
 
 def test_relative_paths_inside_a_job_are_refused(tmp_path: Path) -> None:
