@@ -14,6 +14,7 @@ from renalnet.data.store.reader import Store, open_store
 from renalnet.errors import ConfigError
 from renalnet.runtime import storage
 from renalnet.runtime.lease import Lease
+from renalnet.runtime.log import get_logger
 from study.config.presets import STUDY_PRESETS, study_preset
 from study.config.sections import StudyConfig
 from study.execution.cohort import check_store
@@ -21,6 +22,7 @@ from study.execution.connection import check_address, inside_job
 from study.execution.init_bundle import pin_init
 from study.records.results import Results
 
+_log = get_logger("study.run")  # not `__name__`, which is `__main__` here
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
@@ -66,6 +68,7 @@ def study(
 
     with storage_may_fail(folder), Lease(folder.lease_path) as lease:
         run_study(settings, folder, store_path, lease.check)
+        _log.info("writing the report")
         report = write_report(folder)
     print_report(report, Console())
 

@@ -119,7 +119,8 @@ def slots_of(manifest: Mapping[str, Any], config: StudyConfig) -> Slots:
     gpus = resources.gpus if machine.get("num_gpus") else 0.0
     fitting = machine["num_gpus"] / gpus if gpus else machine.get("num_cpus", 1) / resources.cpus_per_trial
     # A study that is starting has not recorded its machine yet.
-    return Slots(resources.cpus_per_trial, gpus, max(int(machine.get("num_slots", fitting)), 1))
+    num_slots = max(int(machine.get("num_slots", fitting)), 1)
+    return Slots(resources.cpus_per_trial, gpus, num_slots, bool(machine.get("are_gpus_fake")))
 
 
 def ray_dashboard(manifest: Mapping[str, Any], environ: Mapping[str, str]) -> str:

@@ -38,9 +38,6 @@ def check_store(store: Store, config: StudyConfig) -> None:
             f"{store.path} was prepared at {spacing} mm, but the preset '{config.preset}' uses "
             f"{config.prepare.spacing_mm} mm; choose the preset of the store, or set prepare.spacing_mm"
         )
-    num_validation = len(store.cases("validation"))
-    if num_validation < MIN_VALIDATION and not config.final.folds:
-        _log.warning("%s: %s", store.path, few_validation(num_validation))
     check_folds(config, store)
 
 
@@ -57,6 +54,15 @@ def check_folds(config: StudyConfig, store: Store) -> None:
     for number in range(config.final.folds):
         # This decodes no case: it deals the cases and compares their sizes with the memory budget.
         load_cohort(store, config.train.loader, Fold(number, config.final.folds, config.seed)).close()
+
+
+def report_cases(config: StudyConfig, store: Store) -> None:
+    """Log how many cases each split has, and a warning where the search chooses by too few."""
+    counts = ", ".join(f"{len(store.cases(split))} {split}" for split in SPLITS)
+    _log.info("cases: %s", counts)
+    num_validation = len(store.cases("validation"))
+    if num_validation < MIN_VALIDATION and not config.final.folds:
+        _log.warning("warning: %s", few_validation(num_validation))
 
 
 def given_store(manifest: StudyManifest, path: str) -> Store:

@@ -16,7 +16,7 @@ from renalnet.nets.describe import equal_cost_width
 from renalnet.runtime import storage
 from renalnet.runtime.log import get_logger
 from study.config.sections import Slots, StudyConfig
-from study.execution.cohort import embedded_store, given_store
+from study.execution.cohort import embedded_store, given_store, report_cases
 from study.execution.connection import connected
 from study.execution.repeat_searcher import run_repeats
 from study.execution.slots import find_cluster, find_slots, total_resources
@@ -81,10 +81,16 @@ def run_study(config: StudyConfig, results: Results, store_path: str | None, che
     # Before the manifest, which is written then: where a file has no other copy, nothing may be overwritten.
     mend_study(results)
     manifest = StudyManifest(results, config, store_path)
+    # After all that may be refused, which is one line. What follows takes seconds before the first trial runs.
+    _log.info("study of preset %s in %s", config.preset, results)
     store = given_store(manifest, store_path) if store_path else embedded_store(manifest, config, results)
+    report_cases(config, store)
+    _log.info("starting Ray, or joining the cluster of RAY_ADDRESS")
     with connected() as dashboard:
         manifest.update(ray_dashboard=dashboard)
-        _Stages(config, results, store, find_slots(config.resources), manifest, check).run()
+        slots = find_slots(config.resources)
+        _log.info("Ray is ready; trials that run at once: %d", slots.num_slots)
+        _Stages(config, results, store, slots, manifest, check).run()
 
 
 @contextmanager
@@ -123,7 +129,8 @@ class _Stages:
     def run(self) -> None:
         """Run the stages that are not finished."""
         widths = network_widths(self.config)
-        machine = {**total_resources(), "num_slots": self.slots.num_slots}
+        fake = {"are_gpus_fake": True} if self.slots.are_gpus_fake else {}
+        machine = {**total_resources(), "num_slots": self.slots.num_slots, **fake}
         self.manifest.update(machine=machine, widths=_own_widths(self.config, widths))
         with self.manifest.timed("search"):
             self._search(widths)

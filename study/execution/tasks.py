@@ -1,6 +1,7 @@
 """Work that runs as Ray tasks, one per case: preparation, prediction, measurements of a forecast, the final stage."""
 
 import re
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -11,6 +12,7 @@ from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
 from renalnet.config import StitchConfig
 from renalnet.errors import InputError, LostError, RenalnetError
+from renalnet.runtime.log import get_logger
 from renalnet.runtime.machine import keep_memory, num_threads
 from renalnet.runtime.workers import DIED, Job, Result
 from study.config.sections import Slots
@@ -21,8 +23,11 @@ from study.final.case_jobs import CompactVote, FinalCase, cast_vote
 if TYPE_CHECKING:
     from study.progress.trial_cost import Measured, MeasureJob
 
+_log = get_logger(__name__)
 NODE_LOSSES: Final = 2
 """Number of times that Ray repeats a task whose node or process is lost."""
+LOG_EVERY_S: Final = 10.0
+"""Time between two lines of the final stage."""
 _NODE_MEMORY: Final = re.compile(r" was (\S+)GB used / (\S+)GB limit")
 _TASK_MEMORY: Final = re.compile(r"actual memory used=(\S+)GB")
 """The memory of the node and of each process that Ray ended, in the message of its error, which has no fields."""
@@ -181,16 +186,28 @@ class FinalWork:
         self, cases: Sequence[FinalCase], stitch: StitchConfig, then: Callable[[FinalCase, CompactVote], Result]
     ) -> Iterator[Result]:
         """Run `cast_vote` on each case in a slot, then `then` on a processor; yield the results in order."""
-        return self._processors.gather((case, self._voted(case, stitch, then)) for case in cases)
+        results = self._processors.gather((case, self._voted(case, stitch, then)) for case in cases)
+        return _logged(results, f"{cases[0].finalist.name}, segmented", len(cases)) if cases else results
 
     def apply(self, function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
         """Run a function on each job on a processor; yield the results in order."""
         self._check()
-        return self._processors.map(function, jobs)
+        return _logged(self._processors.map(function, jobs), "post-processing, done", len(jobs))
 
     def _voted(self, case: FinalCase, stitch: StitchConfig, then: Callable[[FinalCase, CompactVote], Any]) -> Any:
         self._check()
         return self._processors.submit(then, case, self._networks.submit(cast_vote, case, stitch))
+
+
+def _logged(results: Iterator[Result], what: str, total: int) -> Iterator[Result]:
+    """Yield the results, and log how many there are: at intervals, and at the end if that took as long."""
+    began = told = time.monotonic()
+    for done, result in enumerate(results, start=1):
+        yield result
+        now = time.monotonic()
+        if now - told > LOG_EVERY_S or (done == total and now - began > LOG_EVERY_S):
+            told = now
+            _log.info("final stage: %s: %d of %d cases", what, done, total)
 
 
 def use_threads(number: int) -> None:

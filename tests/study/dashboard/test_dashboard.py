@@ -173,6 +173,7 @@ def test_where_rays_dashboard_is(noted: str, address: str, url: str) -> None:
         ({"num_cpus": 9, "num_gpus": 0}, Slots(2, 0.0, 4)),
         ({"num_cpus": 64, "num_gpus": 3}, Slots(2, 0.5, 6)),
         ({"num_cpus": 64, "num_gpus": 3, "num_slots": 5}, Slots(2, 0.5, 5)),
+        ({"num_cpus": 64, "num_gpus": 3, "num_slots": 5, "are_gpus_fake": True}, Slots(2, 0.5, 5, True)),
     ],
 )
 def test_slots_are_those_of_the_cluster_that_ran_it(

@@ -1,5 +1,6 @@
 """Preparation as Ray tasks: it writes the same store as local processes, and loses nothing with a task."""
 
+import logging
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ from renalnet.data.prepare.request import Request
 from renalnet.data.store.reader import open_store
 from renalnet.errors import InputError, LostError
 from study.config.sections import Slots, StudyConfig
+from study.execution import tasks
 from study.execution.connection import connected
 from study.execution.tasks import FinalWork, RayPool, measure_on_slot
 from study.final.case_jobs import FinalCase
@@ -97,6 +99,16 @@ def test_a_task_whose_process_dies_is_a_result_and_errors_travel(pool: RayPool) 
         list(pool.map(fail_on_two, [2]))
     with pytest.raises(InputError, match="3 is refused"):
         list(pool.map(fail_on_two, [3]))
+
+
+def test_the_final_stage_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(logging.getLogger("study"), "propagate", True)
+    caplog.set_level("INFO", "study")
+    assert list(tasks._logged(iter("ab"), "fcn_ppm-0003, segmented", 2)) == ["a", "b"]
+    assert caplog.messages == []  # it took no time
+    monkeypatch.setattr(tasks, "LOG_EVERY_S", -1.0)
+    assert list(tasks._logged(iter("ab"), "fcn_ppm-0003, segmented", 2)) == ["a", "b"]
+    assert caplog.messages == [f"final stage: fcn_ppm-0003, segmented: {done} of 2 cases" for done in (1, 2)]
 
 
 @pytest.mark.slow

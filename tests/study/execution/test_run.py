@@ -140,6 +140,11 @@ def test_same_command_again_trains_nothing(finished: Path, ball_store: Store, ti
     done = run(command(ball_store, tiny_file, results, *ONE_AT_A_TIME))
     assert done.returncode == 0, done.stderr
     assert "trials to run" not in done.stderr
+    # It says what it does before the first trial.
+    cases = "cases: 4 train, 2 validation, 2 test"
+    steps = ("study of preset quick in ", cases, "validation cases, fewer than 5", "Ray is ready")
+    places = [done.stderr.find(step) for step in steps]
+    assert places[0] > -1 and places == sorted(places) and "writing the report" in done.stderr, done.stderr
     assert (results / "optuna.journal").read_bytes()[: len(before)] == before
     assert "Table I" in done.stdout
 
