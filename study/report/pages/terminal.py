@@ -22,7 +22,7 @@ from study.report.pages import number_text
 
 _WIDE = 118
 """Width of a terminal, in characters, from which the paper's numbers have columns of their own."""
-_TITLE_WIDTH: Final = 16
+_TITLE_WIDTH: Final = 14
 """Least width of the column of methods, in characters; longer titles take several lines."""
 _PADDING: Final = 2
 """Blank characters around a cell."""
@@ -119,8 +119,9 @@ def _width(columns: Sequence[_Column], *, wide: bool = False) -> int:
     texts = [[*column.head.split("\n"), *column.study] for column in columns]
     papers = [column.paper for column in columns]
     texts = [*texts, *papers] if wide else [[*one, *other] for one, other in zip(texts, papers, strict=True)]
-    # The edges of the table are as wide as the padding of a cell.
-    return _TITLE_WIDTH + 2 * _PADDING + sum(max(map(len, some)) + _PADDING for some in texts)
+    cells = [_TITLE_WIDTH, *(max(map(len, some)) for some in texts)]
+    # A blank character between columns and at both edges.
+    return sum(width + _PADDING for width in cells) + len(cells) + 1
 
 
 def _table(standings: Sequence[Standing], columns: Sequence[_Column], *, wide: bool) -> Table:
