@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from cluster.ray_private import num_gpus
+from renalnet.runtime.machine import FAKE_GPU
 
 STOP_TIMEOUT_S: Final = 15.0
 """Seconds that the processes have to end before they are killed."""
@@ -26,10 +27,6 @@ _PR_SET_PDEATHSIG: Final = 1
 """Option of linux/prctl.h that sets the signal a process gets when its parent ends."""
 # Loaded here, because between fork and exec a child must not load a library.
 _LIBC: Final = ctypes.CDLL(None)
-
-
-FAKE_GPU: Final = "fake_gpu"
-"""Ray's resource by which a node says that its GPUs are only numbers."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+FAKE_GPU: Final = "fake_gpu"
+"""Resource of Ray by which a node of `cluster.local` says that its GPUs are only numbers."""
 _OWN_GROUPS: Final = "proc/self/cgroup"
 """File that names the control groups of this process, below the root."""
 _GROUPS: Final = "sys/fs/cgroup"

@@ -5,8 +5,8 @@ from typing import Final
 
 import ray
 
-from cluster.node import FAKE_GPU
 from renalnet.errors import ConfigError
+from renalnet.runtime.machine import FAKE_GPU
 from study.config.sections import Cluster, ResourceConfig, Slots
 
 _ROUNDING: Final = 1e-9

@@ -161,7 +161,8 @@ def test_the_command_refuses_a_damaged_bundle_before_it_writes(
 ) -> None:
     write_bundle(tmp_path / "bundle", tiny_train)
     damage(tmp_path / "bundle", how)
-    command = [sys.executable, "-m", "renalnet", "train", ball_store.path, "--out", "run", "--set", "init=bundle"]
+    options = ["--out", "run", "--preset", "quick", "--set", "init=bundle"]
+    command = [sys.executable, "-m", "renalnet", "train", ball_store.path, *options]
     done = commands.run(command, cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith("error: ") and words in done.stderr

@@ -26,7 +26,7 @@ FIVE = {
 
 def test_a_study_on_narrow_phantoms_is_that_of_the_versions_before() -> None:
     # Of the version before label sets and wide phantoms; a study of it is resumed only by an equal fingerprint.
-    narrow = override(study_preset("quick"), ["phantom.contrast=narrow"])
+    narrow = override(study_preset("quick"), ["phantom.contrast=narrow", "resources.gpus_per_trial=1"])
     assert fingerprint(narrow) == "0d2c4aa2983368d5" != fingerprint(study_preset("quick"))
 
 

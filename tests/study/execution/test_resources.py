@@ -3,9 +3,9 @@
 import pytest
 import ray
 
-from cluster.node import FAKE_GPU
 from renalnet.config import parse
 from renalnet.errors import ClusterError, ConfigError
+from renalnet.runtime.machine import FAKE_GPU
 from study.config.sections import ResourceConfig, Slots, StudyConfig
 from study.execution.connection import check_address, connected
 from study.execution.slots import find_slots

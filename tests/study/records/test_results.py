@@ -64,7 +64,11 @@ def test_columns_are_the_fields_in_their_order(row_type: type, columns: list[str
             ["case", "split", "checkpoint", "expected_dice_kidney"],
             ["border", "agreement", "expected_dice", "expected_error", "num_known"],
         ),
-        (PlanningSheet, ["case", "checkpoint", "source", "side", "kidney_ml"], ["renal_e", "renal_l", "spread"]),
+        (
+            PlanningSheet,
+            ["case", "checkpoint", "source", "side", "kidney_ml"],
+            ["padua_sum_low", "padua_sum_high", "spread"],
+        ),
     ],
 )
 def test_columns_of_a_base_class_are_between_the_others(row_type: type, first: list[str], last: list[str]) -> None:
