@@ -186,7 +186,7 @@ class FinalWork:
         self, cases: Sequence[FinalCase], stitch: StitchConfig, then: Callable[[FinalCase, CompactVote], Result]
     ) -> Iterator[Result]:
         """Run `cast_vote` on each case in a slot, then `then` on a processor; yield the results in order."""
-        results = self._processors.gather((case, self._voted(case, stitch, then)) for case in cases)
+        results: Iterator[Result] = self._processors.gather((case, self._voted(case, stitch, then)) for case in cases)
         return _logged(results, f"{cases[0].finalist.name}, segmented", len(cases)) if cases else results
 
     def apply(self, function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
