@@ -26,6 +26,8 @@ _MAX_NAMED_CASES: Final = 30
 _MANY_TRIALS: Final = 200
 """Number of trials above which marks are smaller and fainter, since they would cover each other."""
 _MAX_LEGEND_ROW: Final = 5
+_MAX_LEGEND_LETTERS: Final = 70
+"""Letters of a legend in one row: with its marks, they are as wide as a figure."""
 _MOST_NAMES: Final = 10
 """Number of names on an axis; of more names only every second, third, … is written."""
 
@@ -395,7 +397,9 @@ def _dot(color: str, marker: str, label: str, alpha: float = 1.0) -> Line2D:
 def legend(figure: Figure, handles: Iterable[Artist]) -> None:
     """Put the legend above the chart."""
     entries = list(handles)
-    num_columns = len(entries) if len(entries) <= _MAX_LEGEND_ROW else 3  # more columns would leave the figure
+    num_letters = sum(len(str(entry.get_label())) for entry in entries)
+    fits = len(entries) <= _MAX_LEGEND_ROW and num_letters <= _MAX_LEGEND_LETTERS
+    num_columns = len(entries) if fits else 3  # more columns would leave the figure
     drawn = figure.legend(handles=entries, loc="outside upper left", ncols=num_columns, frameon=False, fontsize=9)
     for text in drawn.get_texts():
         text.set_parse_math(False)  # a `$` in the name of a program does not start a formula

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -241,3 +242,14 @@ def test_formula_signs_in_a_name_are_drawn_as_text(finished_study: Path) -> None
     stream = io.BytesIO()
     overlay_figure([Example("worst", odd)], KIDNEY_TUMOR).savefig(stream, format="svg")
     assert stream.tell() > 0
+
+
+def test_no_legend_leaves_its_figure() -> None:
+    """Five methods with long titles, as in every study: two networks more and both intensity rules."""
+    others = dict.fromkeys(("unet3d", "pspnet2d", "threshold_roi", "threshold_inside"), CYSTS[0].dice)
+    figure = case_dice([replace(CYSTS[0], others=others)], Looks([]), KITS23)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == 5
+    box = legend.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1
