@@ -131,7 +131,16 @@ def test_the_surfaces_are_drawn_and_turn(browsed: tuple[str, str]) -> None:
 def test_a_planning_sheet_opens(browsed: tuple[str, str]) -> None:
     sheet = re.search(r'<details class="plan" open="">.*?</details>', browsed[0], re.DOTALL)
     assert sheet is not None
-    for words in ("R.E.N.A.L.: N", "not computed", "Contact with the kidney", "cm²", "truth", "prediction"):
+    for words in (
+        "R.E.N.A.L.: N",
+        "not given",
+        "R.E.N.A.L.: sum",
+        "PADUA: sum",
+        "Contact with the kidney",
+        "cm²",
+        "truth",
+        "prediction",
+    ):
         assert words in sheet[0]
     assert "not a medical device" in browsed[0]
 
