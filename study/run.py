@@ -66,7 +66,8 @@ def study(
         return
     from study.report import print_report, write_report
 
-    with storage_may_fail(folder), Lease(folder.lease_path) as lease:
+    # Outside: a storage that cannot be used at all has lost nothing.
+    with Lease(folder.lease_path) as lease, storage_may_fail(folder):
         run_study(settings, folder, store_path, lease.check)
         _log.info("writing the report")
         report = write_report(folder)
