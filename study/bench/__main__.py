@@ -17,7 +17,7 @@ from renalnet.runtime.log import get_logger
 from study.bench.data import held_out, loader, localise, painted, prepare_growth, stream
 from study.bench.measuring.size import Size
 from study.bench.measuring.table import FIGURE, Row, as_json, print_table
-from study.bench.networks import inference, initial, network, post_processing
+from study.bench.networks import gpu, inference, initial, network, post_processing
 from study.bench.search import overhead
 
 
@@ -45,11 +45,14 @@ BENCHES: Final[dict[str, Callable[[Size, Path], Iterator[Row]]]] = {
     "network": network.rows,
     "inference": inference.rows,
     "post": post_processing.rows,
+    "gpu": gpu.rows,
     "study": overhead.rows,
     "search": _replayed,
     "faults": _faults,
 }
 """Function that yields the rows of each benchmark, by its name on the command line."""
+_PARTS_OF_OTHERS: Final = ("gpu",)
+"""Benchmarks that are mostly rows of others, and run only where they are named."""
 _TABLE_WIDTH: Final = 150
 """Least width of the table in characters, so that no column is cut off where the output is a file."""
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -59,7 +62,7 @@ _log = get_logger("study.bench")  # `__name__` is `__main__` here
 @app.command()
 def bench(
     names: Annotated[
-        list[str] | None, typer.Argument(help=f"Benchmarks to run: {', '.join(BENCHES)}. The default is all.")
+        list[str] | None, typer.Argument(help=f"Benchmarks to run: {', '.join(BENCHES)}. The default is all but gpu.")
     ] = None,
     out: Annotated[
         Path | None,
@@ -81,13 +84,18 @@ def bench(
     `inference` and `post` take five minutes: stitched inference beside MONAI's, and post-processing beside the usual
     tools. `study` runs sleeping trials for fifteen minutes. `search` replays searches on the curves in
     results/evidence/search. `faults` takes forty minutes: kills, full disks and damaged files over the life of tiny
-    studies, of which it counts what was survived, named and lost.
+    studies, of which it counts what was survived, named and lost. `gpu` is for a machine with a GPU: it checks results
+    against float64 and the resuming of a run, then yields the rows of 3D_FCN_PPM of `network` and `inference`.
     """
     size = override(Size(), set_ or [])
-    rows = [row for name in names or BENCHES for row in _rows(name, size, out)]
+    rows = [row for name in names or _default_names() for row in _rows(name, size, out)]
     print_table(rows, Console(width=max(Console().width, _TABLE_WIDTH), markup=False))
     if out:
         storage.write_json(out, as_json(rows, size.model_dump(mode="json")))
+
+
+def _default_names() -> list[str]:
+    return [name for name in BENCHES if name not in _PARTS_OF_OTHERS]
 
 
 def _rows(name: str, size: Size, out: Path | None) -> list[Row]:

@@ -30,6 +30,7 @@ from study.bench.networks.plain import plain
 
 OURS: Final = "renalnet"
 PLAIN: Final = "plain float32"
+PEAK_MEMORY: Final = "peak memory"
 _ENVIRONMENT: Final = {"OMP_WAIT_POLICY": "passive"}
 """Environment of every implementation. Threads that spin while they wait take four times as long where other processes
 use the same cores."""
@@ -69,6 +70,13 @@ class Turns:
 def rows(size: Size, folder: Path) -> Iterator[Row]:
     """Yield times, operations, agreement and memory of 3D_FCN_PPM, then times of the baselines at equal cost."""
     device = pick_device()
+    yield from main_rows(size, folder, device)
+    for name in BASELINES:
+        yield from _at_equal_cost(name, size, folder / name, device)
+
+
+def main_rows(size: Size, folder: Path, device: Device) -> Iterator[Row]:
+    """Yield the rows of 3D_FCN_PPM."""
     jobs = jobs_of(size, NetConfig(), folder / MAIN_NETWORK, device)
     with ExitStack() as stack:
         turns = _taken(jobs, size.network_rounds, stack)
@@ -77,9 +85,7 @@ def rows(size: Size, folder: Path) -> Iterator[Row]:
         yield from _per_operation(jobs, turns)
         yield from _agreement(ours, turns[PLAIN], turns[_fast_name(device)])
         yield from _memory(turns, device)
-        yield _traffic(ours, size, device)
-    for name in BASELINES:
-        yield from _at_equal_cost(name, size, folder / name, device)
+        yield from _limits(ours, size, device)
 
 
 def jobs_of(size: Size, config: NetConfig, folder: Path, device: Device) -> list[StepJob]:
@@ -233,13 +239,15 @@ def _memory(turns: dict[str, Turns], device: Device) -> Iterator[Row]:
     peaks = {name: turn.ask("peak")["mb"] for name, turn in turns.items()}
     for name, peak in peaks.items():
         if turns[name].job.network == "plain":
-            yield Row("network", "peak memory", "MB", peaks[OURS], name, peak, "less", note)
+            yield Row("network", PEAK_MEMORY, "MB", peaks[OURS], name, peak, "less", note)
 
 
-def _traffic(ours: Turns, size: Size, device: Device) -> Row:
-    """Return the row about memory traffic.
+def _limits(ours: Turns, size: Size, device: Device) -> Iterator[Row]:
+    """Yield the rows about what limits a training step and an inference: memory traffic and operations.
 
-    A training step at least writes and reads each activation that it keeps for the backward pass once.
+    A training step at least writes and reads each activation that it keeps for the backward pass once. The share of the
+    roofline (Williams et al., 2009) is the least time that memory and operations allow, divided by the time taken. That
+    of inference counts operations only, because its features may stay in the cache.
     """
     # `describe` counts float32, hence the division by four bytes.
     kept_mb = (
@@ -247,9 +255,15 @@ def _traffic(ours: Turns, size: Size, device: Device) -> Row:
     )
     moved_gb = 2 * kept_mb * ours.job.batch_size * 2**20 / 1e9
     copied = median(ours.ask("copy")["gb_per_s"] for _ in range(size.network_rounds))
-    share = moved_gb / copied / median(ours.seconds["train"])
+    moved_s = moved_gb / copied
+    share = moved_s / median(ours.seconds["train"])
     note = f"kept activations written and read once: {moved_gb:.2f} GB; a copy moves {copied:.1f} GB/s"
-    return Row("network", "training step, share of the memory's speed", "share", share, note=note)
+    yield Row("network", "training step, share of the memory's speed", "share", share, note=note)
+    rate = median(ours.ask("product")["gflop_per_s"] for _ in range(size.network_rounds))
+    note = f"a product of matrices in {str(device.dtype).removeprefix('torch.')}: {rate:.4g} GFLOP/s"
+    for task, least_s in (("train", moved_s), ("infer", 0.0)):
+        roof = max(least_s, ours.gflop[task] / rate) / median(ours.seconds[task])
+        yield Row("network", f"{_TASKS[task]}, share of the roofline", "share", roof, note=note)
 
 
 def _at_equal_cost(name: NetName, size: Size, folder: Path, device: Device) -> Iterator[Row]:

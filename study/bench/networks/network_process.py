@@ -36,6 +36,8 @@ PEER_WIDTH: Final = 8
 """Filters of MONAI's SegResNet with the cost nearest to that of 3D_FCN_PPM. Its norm needs a multiple of 8."""
 _COPIED_BYTES: Final = {"cpu": 2**28, "cuda": 2**30}
 """Bytes of a copy that measures the speed of memory: many times the size of the last cache."""
+_PRODUCT_EDGE: Final = {"cpu": 1024, "cuda": 8192}
+"""Rows and columns of the matrices whose product measures the speed of operations."""
 Task = Literal["train", "infer"]
 Outputs = Callable[[Tensor], list[Tensor]]
 
@@ -103,6 +105,12 @@ class Implementation:
         source = torch.ones(_COPIED_BYTES[self._device.torch_device.type] // 4, device=self._device.torch_device)
         target = torch.zeros_like(source)
         return 2 * source.nbytes / min(self._timed(lambda: target.copy_(source)) for _ in range(5)) / 1e9
+
+    def product_gflop_per_s(self) -> float:
+        """Return the speed of a product of two square matrices in the device's number format, the best of five."""
+        edge = _PRODUCT_EDGE[self._device.torch_device.type]
+        matrix = torch.ones(edge, edge, device=self._device.torch_device, dtype=self._device.dtype)
+        return 2 * edge**3 / min(self._timed(lambda: matrix @ matrix) for _ in range(5)) / 1e9
 
     def check(self) -> float:
         """Write the logits and the gradient of the initial weights, make a step, and return the loss after it.
@@ -214,6 +222,8 @@ def reply(implementation: Implementation, word: str) -> dict[str, float]:
         return {"mb": implementation.peak_mb()}
     if word == "copy":
         return {"gb_per_s": implementation.copied_gb_per_s()}
+    if word == "product":
+        return {"gflop_per_s": implementation.product_gflop_per_s()}
     assert word in ("train", "infer"), f"unknown word '{word}'"
     return {"s": implementation.seconds("train" if word == "train" else "infer")}
 
