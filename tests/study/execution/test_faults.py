@@ -125,10 +125,10 @@ def test_each_fault_ends_in_one_line_and_the_repeated_command_as_an_undisturbed_
         assert driver.returncode == code and stdout == "", (line, driver.returncode, stdout, stderr)
         if line is not None:
             assert len(said) == 1 and re.fullmatch(line, said[0]), (line, said)
-        until = time.monotonic() + 60
-        while (left := still_alive(processes)) and time.monotonic() < until:
-            time.sleep(0.2)
-        assert not left, (line, left)
+            until = time.monotonic() + 60
+            while (left := still_alive(processes)) and time.monotonic() < until:
+                time.sleep(0.2)
+            assert not left, (line, left)
         states = {json.loads(path.read_text())["state"] for path in results.glob("trials/*/trial.json")}
         assert "failed" not in states
     done = run(arguments)
