@@ -1,4 +1,4 @@
-"""A study on two nodes loses a node, the process of a trial, and its driver. Its results are those of an undisturbed
+"""A study on three nodes loses a node, the process of a trial, and its driver. Its results are those of an undisturbed
 study.
 """
 
@@ -20,16 +20,16 @@ from renalnet.data.store.reader import Store
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = [
-    "search.num_trials=3",
+    "search.num_trials=4",
     "search.baselines=[unet3d]",
     "search.sampler=random",
     "search.scheduler=none",
-    "train.steps_per_epoch=20",  # longer than a process needs to start, so that every node gets trials
+    "train.steps_per_epoch=30",  # longer than a process needs to start, so that every node gets trials
     "train.checkpoint_every_s=1",
     "resources.max_failures=8",  # on a busy machine Ray may give up nodes that are only slow
     "final.num_finalists=1",  # each vote on a GPU is a process of its own
 ]
-"""With the baseline, 4 trials. Points are random and no trial is pruned, so that results do not depend on the
+"""With the baseline, 5 trials. Points are random and no trial is pruned, so that results do not depend on the
 order of events."""
 
 
@@ -91,14 +91,14 @@ def test_a_study_survives_the_loss_of_node_trial_and_driver(ball_store: Store, t
     disturbed = tmp_path / "disturbed"
     quiet = tmp_path / "quiet"
     arguments = command(ball_store, tiny_file, disturbed)
-    with LocalCluster(2, NodeSize(cpus=1, gpus=1)) as cluster:
+    with LocalCluster(3, NodeSize(cpus=1, gpus=1)) as cluster:
         # The undisturbed study comes first, since the other one costs the cluster a node.
         complete(command(ball_store, tiny_file, quiet), cluster)
         driver = subprocess.Popen(
             arguments, cwd=ROOT, env=cluster.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         wait_for_ends(disturbed, 1, driver)
-        cluster.kill_node(1)
+        cluster.kill_node(2)
         wait_for_ends(disturbed, 2, driver)
         os.kill(trial_processes(driver)[0], signal.SIGKILL)
         wait_for_ends(disturbed, 3, driver)
@@ -107,11 +107,11 @@ def test_a_study_survives_the_loss_of_node_trial_and_driver(ball_store: Store, t
         before = epochs(disturbed)
         complete(arguments, cluster)
     after = epochs(disturbed)
-    assert len(after) == 4 and {len(own) for own in after.values()} == {5}
+    assert len(after) == 5 and {len(own) for own in after.values()} == {5}
     for name, own in before.items():  # an epoch that was trained again would have another duration
         assert after[name][: len(own)] == own
     # A killed driver may leave no files of Ray Tune. Those of the undisturbed study tell where trials ran.
     reports = [line for path in quiet.glob("tune/*/result.json") for line in path.read_text().splitlines()]
     nodes = {json.loads(line)["node_ip"] for line in reports}
-    assert nodes == {"127.0.0.2", "127.0.0.3"}
+    assert nodes == {"127.0.0.2", "127.0.0.3", "127.0.0.4"}
     assert outcome(disturbed) == outcome(quiet)
