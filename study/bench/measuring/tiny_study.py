@@ -22,7 +22,7 @@ from study.config.presets import quick
 from study.config.sections import StudyConfig
 from study.records.results import Results
 
-_SETTINGS: Final[dict[str, Any]] = {
+SETTINGS: Final[dict[str, Any]] = {
     "train": {
         "net": {"width": 4, "ppm_kernels": [1, 2]},
         "optim": {"base_rate": 0.05, "batch_size": 2},
@@ -38,6 +38,7 @@ _SETTINGS: Final[dict[str, Any]] = {
     "final": {"stitch": {"tile": [8, 20, 20], "stride": [4, 10, 10]}, "num_finalists": 2, "tuning_trials": 2},
     "resources": {"max_concurrent": 1},  # with which a study is reproducible
 }
+"""Values that make a study of the preset `quick` take seconds; the tests begin with them, too."""
 _SHAPE: Final = (16, 20, 20)
 _SPLITS: Final[tuple[Split, ...]] = ("train",) * 4 + ("validation",) * 2 + ("test",) * 2
 _LOG_LINE: Final = re.compile(r"\d\d:\d\d:\d\d |\[\*\*\* LOG ERROR #")
@@ -119,7 +120,7 @@ def write_tiny_study(folder: Path) -> TinyStudy:
     """Write store and configuration into a folder."""
     write_store(folder / "store", _rois(), PrepareConfig(spacing_mm=(2.0, 2.0, 2.0), localise="cut"))
     config = folder / "tiny.yaml"
-    config.write_text(yaml.safe_dump(_SETTINGS), encoding="utf-8")
+    config.write_text(yaml.safe_dump(SETTINGS), encoding="utf-8")
     return TinyStudy(str(folder / "store"), str(config))
 
 
