@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support import commands
 from support.balls import ball_roi
 from support.made_once import made_once
 from support.tiny import TINY
@@ -30,6 +31,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Modules with slow tests come first, so that at the end no worker process waits for a long module of another."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(autouse=True)
+def no_command_stays() -> Iterator[None]:
+    """A test that fails between the start and the end of a command leaves no process."""
+    yield
+    commands.kill_what_is_left()
 
 
 @pytest.fixture

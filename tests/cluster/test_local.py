@@ -11,6 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from support import commands
 
 from cluster.local import LocalCluster
 from cluster.node import NodeSize
@@ -128,7 +129,7 @@ def test_the_command_s_exit_code_is_passed_on() -> None:
 def test_a_signal_reaches_the_command_and_everything_ends(tmp_path: Path, number: signal.Signals, code: int) -> None:
     mark = tmp_path / "began"
     command = ["sh", "-c", f"echo $RAY_AUTH_TOKEN > {mark}; exec sleep 60"]
-    with subprocess.Popen(local(*command), cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+    with commands.running(local(*command), cwd=ROOT, stderr=subprocess.DEVNULL) as process:
         wait_for(mark)
         folders = node_folders(process.pid)
         process.send_signal(number)
@@ -139,7 +140,7 @@ def test_a_signal_reaches_the_command_and_everything_ends(tmp_path: Path, number
 @pytest.mark.slow
 def test_nothing_outlives_a_killed_command(tmp_path: Path) -> None:
     mark = tmp_path / "began"
-    with subprocess.Popen(local("sh", "-c", f"touch {mark}; exec sleep 60"), cwd=ROOT) as process:
+    with commands.running(local("sh", "-c", f"touch {mark}; exec sleep 60"), cwd=ROOT) as process:
         wait_for(mark)
         folders = node_folders(process.pid)
         process.kill()

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from support import commands
 
 from cluster.local import LocalCluster
 from cluster.node import NodeSize
@@ -69,6 +70,15 @@ def trial_processes(driver: "subprocess.Popen[bytes]") -> list[int]:
     return found
 
 
+def a_trial_process(driver: "subprocess.Popen[bytes]") -> int:
+    """Return a process of a trial, as soon as there is one."""
+    deadline = time.monotonic() + 60
+    while not (found := trial_processes(driver)):
+        assert time.monotonic() < deadline, "no process of a trial in a minute"
+        time.sleep(0.1)
+    return found[0]
+
+
 def outcome(results: Path) -> tuple[list[tuple[Any, ...]], list[dict[str, Any]], str]:
     """Return the results that do not depend on time: trials, metrics of the final stage, weights of the winner."""
     trials = pq.read_table(results / "trials.parquet").to_pylist()
@@ -94,16 +104,14 @@ def test_a_study_survives_the_loss_of_node_trial_and_driver(ball_store: Store, t
     with LocalCluster(3, NodeSize(cpus=1, gpus=1)) as cluster:
         # The undisturbed study comes first, since the other one costs the cluster a node.
         complete(command(ball_store, tiny_file, quiet), cluster)
-        driver = subprocess.Popen(
-            arguments, cwd=ROOT, env=cluster.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        wait_for_ends(disturbed, 1, driver)
-        cluster.kill_node(2)
-        wait_for_ends(disturbed, 2, driver)
-        os.kill(trial_processes(driver)[0], signal.SIGKILL)
-        wait_for_ends(disturbed, 3, driver)
-        os.kill(driver.pid, signal.SIGKILL)
-        driver.wait()
+        quietly = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        with commands.running(arguments, cwd=ROOT, env=cluster.environment, **quietly) as driver:
+            wait_for_ends(disturbed, 1, driver)
+            cluster.kill_node(2)
+            wait_for_ends(disturbed, 2, driver)
+            os.kill(a_trial_process(driver), signal.SIGKILL)
+            wait_for_ends(disturbed, 3, driver)
+            os.kill(driver.pid, signal.SIGKILL)
         before = epochs(disturbed)
         complete(arguments, cluster)
     after = epochs(disturbed)

@@ -102,7 +102,7 @@ def test_before_the_time_limit_the_command_is_stopped_and_the_job_goes_back_into
     mark = tmp_path / "began"
     driver = f"import pathlib, time; pathlib.Path({str(mark)!r}).touch(); time.sleep(600)"
     nameless = environment | {"NO_NAMES": "1"}  # the head is found by its list of addresses
-    with subprocess.Popen([str(SCRIPT), "python", "-c", driver], env=nameless, start_new_session=True) as job:
+    with commands.running([str(SCRIPT), "python", "-c", driver], env=nameless, start_new_session=True) as job:
         wait_for(mark)
         job.send_signal(signal.SIGTERM)  # only to the script, as --signal=B: does
         assert job.wait(timeout=120) == 143

@@ -50,7 +50,9 @@ def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 def wait_for_checkpoint(folder: Path) -> None:
+    deadline = time.monotonic() + 120
     while not list(folder.glob("checkpoint-*.json")):
+        assert time.monotonic() < deadline, "no checkpoint in two minutes"
         time.sleep(0.02)
 
 

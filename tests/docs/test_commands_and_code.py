@@ -60,12 +60,10 @@ def test_nodes_on_this_machine(workspace: Path) -> None:
 def check_dashboard(line: str, folder: Path) -> None:
     """Serve, open the address that is printed, interrupt."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    serving = subprocess.Popen(
-        arguments_of(line, folder), cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
-    )
-    with serving:
-        assert "3 of 3 trials ended" in serving.stdout.readline()  # type: ignore[union-attr]
-        url = serving.stdout.readline().split()[-1]  # type: ignore[union-attr]
+    words = arguments_of(line, folder)
+    with commands.running(words, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as serving:
+        assert serving.stdout and "3 of 3 trials ended" in serving.stdout.readline()
+        url = serving.stdout.readline().split()[-1]
         with urllib.request.urlopen(url, timeout=60) as answer:
             assert answer.status == 200
         serving.send_signal(signal.SIGINT)

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any, Final
@@ -39,6 +39,8 @@ CONTEXT: Final = multiprocessing.get_context("forkserver")
 """Starts processes of any function from the same server."""
 CONTEXT.set_forkserver_preload(PRELOADED)
 
+_started: "weakref.WeakSet[Command]" = weakref.WeakSet()
+
 
 class Command:
     """A running command, with the part of `subprocess.Popen` that tests need."""
@@ -54,6 +56,7 @@ class Command:
         self._process = CONTEXT.Process(target=_run_module, args=job)
         self._process.start()
         self.pid: int = self._process.pid or 0
+        _started.add(self)
 
     @property
     def returncode(self) -> int | None:
@@ -105,6 +108,27 @@ def run(
     finally:
         command.kill()
     return subprocess.CompletedProcess(command.args, command.returncode or 0, stdout, stderr)
+
+
+def kill_what_is_left() -> None:
+    """Kill the commands that have not ended. Python would wait for them when it ends."""
+    for command in [one for one in _started if one.poll() is None]:
+        command.kill()
+
+
+@contextlib.contextmanager
+def running(arguments: Sequence[str], **options: Any) -> Iterator["subprocess.Popen[Any]"]:
+    """A process that ends with the block: a test that fails would else wait for it as `subprocess.Popen` does.
+
+    Args:
+        arguments: any program and its arguments.
+        options: those of `subprocess.Popen`.
+    """
+    with subprocess.Popen(arguments, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 class _Stream:

@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from support import commands
 from support.ray_driver import joined
 
 from renalnet.errors import ClusterError
@@ -70,8 +72,8 @@ def test_a_long_temporary_folder_is_replaced_while_ray_runs(tmp_path: Path, monk
     assert not Path(folder).exists()
 
 
-def start(module: str, environment: dict[str, str]) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
+def started(module: str, environment: dict[str, str]) -> "AbstractContextManager[subprocess.Popen[str]]":
+    return commands.running(
         [sys.executable, "-c", START, module],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
@@ -86,7 +88,7 @@ def start(module: str, environment: dict[str, str]) -> "subprocess.Popen[str]":
 def test_nobody_joins_without_the_token(module: str, tmp_path: Path) -> None:
     deep = tmp_path / "project_with_a_long_name" / "scratch_folder_of_the_job_1234567890"
     deep.mkdir(parents=True)
-    with start(module, {"TMPDIR": str(deep), "RAY_AUTH_TOKEN": "a" * 64}) as own:
+    with started(module, {"TMPDIR": str(deep), "RAY_AUTH_TOKEN": "a" * 64}) as own:
         assert own.stdin and own.stdout
         address = own.stdout.readline().strip()
         assert address
