@@ -44,6 +44,11 @@ def run(app: typer.Typer) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a character that the terminal cannot show is no error
+    with _ending_in_one_line_at_sigterm():
+        _run_to_its_end(app)
+
+
+def _run_to_its_end(app: typer.Typer) -> NoReturn:
     try:
         sys.exit(app(standalone_mode=False) or 0)  # in standalone mode, typer prints its own errors on several lines
     except LostError as error:  # before RenalnetError, of which it is a subclass
@@ -60,6 +65,32 @@ def run(app: typer.Typer) -> NoReturn:
         _fail_without_memory(error)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(INTERRUPTED)
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived. It is no Exception, because a command over many scans goes on after the error of one."""
+
+
+@contextmanager
+def _ending_in_one_line_at_sigterm() -> Iterator[None]:
+    """Let a command that gets SIGTERM tidy up and end in one line, as with an error."""
+    own_pid = os.getpid()
+
+    def end(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)  # a second one ends a process that cannot tidy up
+        if os.getpid() == own_pid:
+            raise _Terminated
+        os.kill(os.getpid(), number)  # a forked worker, which has nothing to say
+
+    before = signal.getsignal(signal.SIGTERM)
+    if before == signal.SIG_DFL:  # a caller may have it ignored, as `nohup` does with SIGHUP
+        signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except _Terminated:
+        fail("stopped by SIGTERM; what is finished is kept; repeat the command to go on", 128 + signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _fail_by_system_error(error: OSError) -> NoReturn:

@@ -1,11 +1,15 @@
 """What all command lines share, in this process."""
 
+import os
+import signal
+
 import numpy as np
 import pytest
 import torch
 import typer
 
 from renalnet.commands.line import run
+from renalnet.errors import RenalnetError
 
 
 def ended(error: Exception, monkeypatch: pytest.MonkeyPatch) -> object:
@@ -50,3 +54,50 @@ def test_memory_that_runs_out_is_one_line(
 def test_another_runtime_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RuntimeError, match="a bug"):
         ended(RuntimeError("a bug"), monkeypatch)
+
+
+def test_sigterm_is_one_line_after_the_command_has_tidied_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = typer.Typer()
+
+    @app.command()
+    def command() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except RenalnetError:  # as a command does that goes on with the next scan
+            typer.echo("the error of a scan")
+        finally:
+            typer.echo("tidied up")
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("sys.argv", ["command"])
+    with pytest.raises(SystemExit) as end:
+        run(app)
+    said = capsys.readouterr()
+    assert (end.value.code, said.out) == (143, "tidied up\n")
+    assert said.err == "error: stopped by SIGTERM; what is finished is kept; repeat the command to go on\n"
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_sigterm_ends_a_forked_worker_without_a_word(capfd: pytest.CaptureFixture[str]) -> None:
+    reader, writer = os.pipe()
+    app = typer.Typer()
+
+    @app.command()
+    def command() -> None:
+        child = os.fork()
+        if child == 0:
+            os.write(writer, b"x")
+            signal.pause()
+        os.read(reader, 1)
+        os.kill(child, signal.SIGTERM)
+        typer.echo(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
+        patch.setattr("sys.argv", ["command"])
+        run(app)
+    said = capfd.readouterr()
+    assert (end.value.code, said.out, said.err) == (0, "-15\n", "")
+    os.close(reader)
+    os.close(writer)

@@ -95,7 +95,7 @@ def _fill_disk_of_driver(pid: int, results: Path) -> None:
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
-# Before it has connected to Ray and after that, SIGTERM and Ctrl-C end a command as they end every program.
+# While its modules are imported, SIGTERM ends a command as it ends every program.
 KILLS: Final = (
     Kill("kill -9 of the driver", _driver, _send(signal.SIGKILL), (-signal.SIGKILL,)),
     Kill("kill -9 of a worker", _workers, _send(signal.SIGKILL), (0,)),
