@@ -32,10 +32,11 @@ REASON = (
 )
 
 
-def wait_for_ever(job: object, *_: object) -> object:
+def wait_long(job: object, *_: object) -> object:
+    """Return after a time by which Ray has ended this task, so that a test without its memory monitor fails soon."""
     import time
 
-    time.sleep(600)
+    time.sleep(100)
     return job
 
 
@@ -57,8 +58,8 @@ def pool() -> Iterator[RayPool]:
 @pytest.mark.slow
 def test_a_job_that_memory_ends_is_an_error_or_a_result_with_its_memory(pool: RayPool) -> None:
     with pytest.raises(InputError, match=f"^scan_1.nii.gz: {REASON}$"):
-        list(pool.map(wait_for_ever, ["scan_1.nii.gz"]))
-    (told,) = pool.map(wait_for_ever, ["scan_2.nii.gz"], died=lambda job, reason: f"{job}: {reason}")
+        list(pool.map(wait_long, ["scan_1.nii.gz"]))
+    (told,) = pool.map(wait_long, ["scan_2.nii.gz"], died=lambda job, reason: f"{job}: {reason}")
     assert re.fullmatch(f"scan_2.nii.gz: {REASON}", str(told))
 
 
@@ -66,8 +67,8 @@ def test_a_job_that_memory_ends_is_an_error_or_a_result_with_its_memory(pool: Ra
 def test_the_final_stage_and_the_dry_run_name_the_case_and_the_networks(
     pool: RayPool, monkeypatch: pytest.MonkeyPatch, tiny_study: StudyConfig
 ) -> None:
-    monkeypatch.setattr("study.execution.tasks.cast_vote", wait_for_ever)
-    monkeypatch.setattr("study.progress.trial_cost.measure_study", wait_for_ever)
+    monkeypatch.setattr("study.execution.tasks.cast_vote", wait_long)
+    monkeypatch.setattr("study.progress.trial_cost.measure_study", wait_long)
     slots, candidate = Slots(1, 0.0, 1), Finalist("fcn_ppm", "trial_a", (), "digest")
     case = FinalCase(Results("results"), "store", "case_7", candidate, KIDNEY_TUMOR)
     with pytest.raises(LostError, match=rf"^case case_7 \(trial_a\): {REASON}$"):
