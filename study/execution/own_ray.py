@@ -15,6 +15,7 @@ from typing import Final
 
 MEMORY_LOSSES: Final = 2
 """Number of times that Ray repeats a task whose process it ended because the memory of the node ran out."""
+_REPEATS: Final = "RAY_task_oom_retries"
 _TOKEN: Final = secrets.token_hex(32)
 _MAX_FOLDER_LENGTH: Final = 40
 """Characters of the longest folder in which Ray can make its sockets. The name of a socket has 107 bytes at most, and
@@ -39,7 +40,12 @@ def bound_memory_losses() -> None:
     By default, Ray 2.60 repeats it for ever: `max_retries` of a task does not count these losses.
     """
     # The process that submits tasks counts. Each process of Ray reads these variables when it starts.
-    os.environ.setdefault("RAY_task_oom_retries", str(MEMORY_LOSSES))
+    os.environ.setdefault(_REPEATS, str(MEMORY_LOSSES))
+
+
+def num_memory_losses() -> int:
+    """Return how often Ray repeats such a task here: `MEMORY_LOSSES`, unless Ray's own variable says otherwise."""
+    return int(os.environ.get(_REPEATS, MEMORY_LOSSES))
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from renalnet.runtime.log import get_logger
 from renalnet.runtime.machine import keep_memory, num_threads
 from renalnet.runtime.workers import DIED, Job, Result
 from study.config.sections import Slots
-from study.execution.own_ray import MEMORY_LOSSES
+from study.execution.own_ray import num_memory_losses
 from study.execution.slots import processor_slots
 from study.final.case_jobs import CompactVote, FinalCase, cast_vote
 
@@ -121,8 +121,8 @@ def _reason(error: RayError) -> str:
     if not isinstance(error, OutOfMemoryError):
         return DIED
     return (
-        f"its process was ended {MEMORY_LOSSES + 1} times, because its node ran out of memory{_memory(str(error))}; "
-        "run fewer tasks at a time or use nodes with more memory, then repeat the command"
+        f"its process was ended {num_memory_losses() + 1} times, because its node ran out of "
+        f"memory{_memory(str(error))}; run fewer tasks at a time or use nodes with more memory, then repeat the command"
     )
 
 
