@@ -13,7 +13,7 @@ from ray.exceptions import AuthenticationError, RayError
 
 from renalnet.errors import ClusterError, ConfigError
 from study.execution.interruption import ends_in_one_line
-from study.execution.own_ray import ask_for_token, short_folder
+from study.execution.own_ray import ask_for_token, bound_memory_losses, short_folder
 from study.execution.ray_private import log_messages
 
 KNOCK_S: Final = 20.0
@@ -65,6 +65,7 @@ def connected() -> Iterator[str]:
         StoppedError: SIGTERM or Ctrl-C arrived during the block.
     """
     address = os.environ.get("RAY_ADDRESS", "")
+    bound_memory_losses()
     with nullcontext() if address else short_folder() as folder:
         context = _join(address) if address else _start(folder)
         log_messages()

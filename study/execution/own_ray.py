@@ -39,7 +39,7 @@ def bound_memory_losses() -> None:
 
     By default, Ray 2.60 repeats it for ever: `max_retries` of a task does not count these losses.
     """
-    # The process that submits tasks counts. Each process of Ray reads these variables when it starts.
+    # The process that submits tasks counts. It reads this variable when it connects.
     os.environ.setdefault(_REPEATS, str(MEMORY_LOSSES))
 
 
