@@ -87,6 +87,7 @@ def test_the_token_is_where_ray_reads_it(own_home: Path, monkeypatch: pytest.Mon
     assert token() == "stated"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["cluster.wait", "cluster.submit"])
 def test_no_proxy_is_sent_anything(module: str, tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").touch()

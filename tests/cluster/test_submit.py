@@ -244,6 +244,7 @@ def other_server() -> Iterator[str]:
     server.server_close()
 
 
+@pytest.mark.slow
 def test_another_server_is_reported(other_server: str, project: Path) -> None:
     environment = {"PATH": "/usr/bin:/bin", "RAY_AUTH_MODE": "disabled"}
     done = submit(environment, "true", options=("--address", other_server, "--working-dir", str(project)))

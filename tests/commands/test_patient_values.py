@@ -68,6 +68,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> R
     return run
 
 
+@pytest.mark.slow
 def test_no_command_repeats_what_a_header_says_of_the_patient(scans: Path, tmp_path: Path, run: Run) -> None:
     assert planted_files(scans), "nothing was planted"
     outputs = tmp_path / "outputs"

@@ -126,6 +126,7 @@ def test_members_give_a_spread(tmp_path):
     assert code == 0 and " to " in output
 
 
+@pytest.mark.slow
 def test_a_cropped_segmentation_of_slicer_is_a_member(tmp_path):
     grid = Grid.axis_aligned(two_kidneys().shape, SPACING_MM)
     names = segment_pairs(("tumor", 2, 0), ("kidney", 1, 0))

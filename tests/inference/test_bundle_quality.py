@@ -281,6 +281,7 @@ def abdominal(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     return replace(predictor, finder=finder, quality=BundleQuality(LEARNED, None))
 
 
+@pytest.mark.slow
 def test_each_side_has_an_estimate(abdominal: Predictor) -> None:
     image = paint_abdomen(COARSE.model_copy(update={"seed": 5}), 0).image
     found = predict_image(abdominal, image, image.grid)

@@ -78,6 +78,7 @@ def test_a_scan_that_ends_in_a_kidney_says_so(network: CoarseNetwork, case: Pain
         assert kidney and CUT in kidney.notes
 
 
+@pytest.mark.slow
 def test_a_kidney_that_only_the_atlases_find_is_doubtful(atlases: Sequence[Atlas]) -> None:
     image = paint_abdomen(NARROW, 5).image
     alone = finder(None, atlases).find(image)

@@ -72,6 +72,7 @@ def arguments_of(line: str, folder: Path) -> list[str]:
     _, *words = shlex.split(line)
     if "cluster.local" in words:
         words[words.index("--nodes") + 1] = "2"  # a node starts for as long as a short study runs
+        words += ["--set", "search.num_trials=1", "--set", "search.baselines=[]"]
     module = next(words[place + 1] for place in reversed(range(len(words))) if words[place] == "-m")
     more = {
         "study.run": ["--config", str(short)],

@@ -48,6 +48,7 @@ def test_training_learns(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path:
     assert records[-1].dice["kidney"] > 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", sorted(LOSSES.keys() - {"cross_entropy"}))
 def test_training_learns_with_every_other_loss(
     loss: str, tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path

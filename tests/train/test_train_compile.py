@@ -22,7 +22,7 @@ LATER = "the network could not be compiled"
 
 def one_epoch(config: TrainConfig, choice: str) -> TrainConfig:
     # Few blocks, because the compiler works on each of them.
-    net = config.net.model_copy(update={"encoder_blocks": (1, 1, 1), "dilations": (2,)})
+    net = config.net.model_copy(update={"encoder_blocks": (1, 1, 1), "dilations": (2,), "ppm_kernels": (1,)})
     return config.model_copy(update={"net": net, "compile": choice, "epochs": 1, "steps_per_epoch": 2})
 
 

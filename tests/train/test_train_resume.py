@@ -41,6 +41,7 @@ def place(run: TrainingRun) -> tuple[int, int]:
     return run.step, len(run.partial.scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_a_run_stopped_wherever_it_can_be_ends_bit_for_bit_as_the_undisturbed(
     optimizer: str, tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path

@@ -125,6 +125,7 @@ def test_an_error_hides_the_warnings_that_follow_from_it() -> None:
     assert codes(judge(replace(SOUND, spacing_z_mm=30.0, tumor_ml=0.3))) == ["error spacing-range"]
 
 
+@pytest.mark.slow
 def test_painted_abdomens_are_sound() -> None:
     assert [check_case(one)[1] for one in painted_abdomens()] == [[], [], []]
 

@@ -70,6 +70,7 @@ def make_older(folder: Path) -> Store:
     return open_store(folder)
 
 
+@pytest.mark.slow
 def test_copies_of_the_scans_are_one_data_set(scans: Path, pool: Workers, tmp_path: Path) -> None:
     copies = Path(shutil.copytree(scans, tmp_path / "copies"))
     for file in copies.rglob("*.nii.gz"):
@@ -79,6 +80,7 @@ def test_copies_of_the_scans_are_one_data_set(scans: Path, pool: Workers, tmp_pa
     assert first.fingerprint == second.fingerprint
 
 
+@pytest.mark.slow
 def test_cases_that_were_added_later_do_not_matter(scans: Path, pool: Workers, tmp_path: Path) -> None:
     whole = prepared(scans, tmp_path / "whole", pool)
     part = tmp_path / "part"

@@ -69,6 +69,7 @@ def test_unknown_benchmark_is_refused() -> None:
     assert isinstance(done.exception, ConfigError) and "did you mean 'loader'" in str(done.exception)
 
 
+@pytest.mark.slow
 def test_a_loader_that_fails_is_named(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match=r"benchmark of renalnet failed: .*no store here"):
         measure(Job("renalnet", str(tmp_path), CROP, 4, 1))

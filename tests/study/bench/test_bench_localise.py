@@ -62,16 +62,16 @@ def test_the_atlases_own_patients_are_refused() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["network", "atlas"])
 def test_kidneys_of_narrow_abdomens_are_held(way: Way) -> None:
-    figures = summarise(measure(Setting("narrow", way, 3), 2, 2, num_others=1))
+    figures = summarise(measure(Setting("narrow", way, 3), 1, 2, num_others=1))
     assert figures.least_held >= 0.99
     assert (figures.share_within_size, figures.num_doubtful, figures.num_wrong_unflagged) == (1.0, 0, 0)
 
 
 @pytest.mark.slow
 def test_kidneys_of_wide_abdomens_are_held_or_flagged() -> None:
-    figures = summarise(measure(Setting("wide", "network", 44), 30, 2, num_others=2))
-    # What the packaged localiser reaches is told in renalnet/bundles/README.md.
-    assert figures.share_held >= 0.94 and figures.least_held >= 0.97
+    figures = summarise(measure(Setting("wide", "network", 44), 8, 2, num_others=2))
+    # What the packaged localiser reaches on 30 abdomens is told in renalnet/bundles/README.md.
+    assert figures.share_held >= 0.9 and figures.least_held >= 0.97
     assert figures.share_within_size >= 0.7
-    assert figures.num_wrong_unflagged == 0 and figures.num_false <= 2
+    assert figures.num_wrong_unflagged == 0 and figures.num_false <= 1
     assert figures.others_flagged is not None and figures.others_flagged >= 0.85

@@ -55,6 +55,7 @@ def test_features_of_the_plain_network_are_in_the_order_asked_for(
     assert all(feature.is_contiguous(memory_format=layout) for feature in features)
 
 
+@pytest.mark.slow
 def test_operations_are_those_of_the_description(tmp_path: Path) -> None:
     for network_name in ("renalnet", "plain"):
         inference, training = implementation(tmp_path, network_name).gflop()
@@ -70,6 +71,7 @@ def implementation(folder: Path, network_name: str, *, is_fast: bool | None = No
     return Implementation(job)
 
 
+@pytest.mark.slow
 def test_our_error_is_that_of_the_number_format(tmp_path: Path) -> None:
     """The error of ours against plain float32 is that of plain PyTorch in the same format."""
     same = [implementation(tmp_path, "renalnet"), implementation(tmp_path, "plain", is_fast=True)]
@@ -116,13 +118,14 @@ def rows_of_monai(rows: list[Row]) -> list[Row]:
 
 
 @pytest.mark.slow
-def test_every_row_is_there(tmp_path: Path) -> None:
+def test_every_row_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not network.is_installed("monai"):
         pytest.skip("monai is not installed")
+    monkeypatch.setattr(network, "BASELINES", ("unet3d",))  # each takes many processes
     rows = list(network.rows(TINY, tmp_path))
     assert all(row.theirs and row.note != "not installed" for row in rows_of_monai(rows))
     for task in ("training step", "inference"):
-        assert {row.what for row in rows} >= {task, f"{task}, per operation", f"{task}, unet3d", f"{task}, pspnet2d"}
+        assert {row.what for row in rows} >= {task, f"{task}, per operation", f"{task}, unet3d"}
     assert {"cosine of the first gradient", "peak memory", "training step, share of the memory's speed"} <= {
         row.what for row in rows
     }

@@ -20,6 +20,7 @@ from study.records.results import Results
 from study.search.journal import read_journal
 from study.verify import verify
 
+pytestmark = pytest.mark.slow  # the study that they share takes about a minute
 CASE = "case_00006"
 """A test case."""
 
@@ -309,7 +310,6 @@ def test_a_large_file_is_compared_whole_by_verify_alone(results: Path, monkeypat
     assert fault.name.endswith("model.safetensors") and "differs from its checksum" in fault.what
 
 
-@pytest.mark.slow
 def test_the_command_keeps_the_winner_and_names_every_file(
     results: Path, finished: Path, ball_store: Store, tiny_file: Path
 ) -> None:

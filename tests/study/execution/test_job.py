@@ -32,7 +32,7 @@ def submit(cluster: LocalCluster, *words: str) -> subprocess.CompletedProcess[st
 @pytest.mark.slow
 def test_submitted_study_succeeds(ray_head: LocalCluster, ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
     options = ["--config", str(tiny_file), "--data", ball_store.path, "--results", str(tmp_path / "results")]
-    options += ["--set", "search.num_trials=2", "--set", "search.baselines=[]", "--set", "train.epochs=3"]
+    options += ["--set", "search.num_trials=1", "--set", "search.baselines=[]", "--set", "train.epochs=3"]
     _, line = shell_lines("README.md", "Run on a cluster")
     _, *words = shlex.split(line)
     done = subprocess.run(

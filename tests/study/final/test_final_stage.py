@@ -110,6 +110,7 @@ def test_an_ensemble_is_measured_once_for_its_weights(
     assert len(earlier_readings(results)) == 1
 
 
+@pytest.mark.slow
 def test_labels_are_those_of_the_joint_vote(
     config: StudyConfig, tiny_train: TrainConfig, ball_store: Store, ball_cohort: Cohort, tmp_path: Path
 ) -> None:
@@ -143,6 +144,7 @@ def test_a_killed_stage_resumes_case_by_case(
     assert not set(killed.voted) & set(again.voted) and len(killed.voted + again.voted) == 4
 
 
+@pytest.mark.slow
 def test_other_settings_of_the_stage_are_measured_again(
     config: StudyConfig, tiny_train: TrainConfig, ball_store: Store, ball_cohort: Cohort, tmp_path: Path
 ) -> None:

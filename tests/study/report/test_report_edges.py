@@ -67,6 +67,7 @@ def test_two_thousand_trials(tmp_path: Path) -> None:
     assert Path(str(made.page)).stat().st_size < 15e6
 
 
+@pytest.mark.slow
 def test_cases_without_views_are_named(tmp_path: Path) -> None:
     write_manifest(tmp_path)
     write_rows(tmp_path / "trials.parquet", trial_rows())

@@ -124,6 +124,7 @@ def test_a_trial_that_runs_goes_on_in_the_longer_study_alone(tiny_study: StudyCo
     assert states(tmp_path, "fcn_ppm-8-epochs") == [RUNNING, RUNNING]
 
 
+@pytest.mark.slow
 def test_narrower_space(ended: StudyConfig, tmp_path: Path) -> None:
     narrow = changed(ended, search={"num_trials": 12}, space={"tumor_weight": (1.0, 1.5), "kernel_sets": ((1,),)})
     search = searcher(narrow, tmp_path)
