@@ -167,11 +167,16 @@ def _read(image: NDArray[Any], regions: Sequence[Region], normalise: Normalise, 
 
 def _probabilities(forward: Forward, sub_volumes: Tensor, config: StitchConfig, sizer: BatchSizer) -> Iterator[Tensor]:
     """Yield the class probabilities (C, d, h, w) of each sub-volume, averaged over its mirror images."""
-    axes = [_AXES[axis] for axis in config.mirror]
-    flips = [list(some) for some in chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1))]
+    flips = mirror_flips(config)
     # Added in place, so that memory does not grow with the number of mirror images.
     total = reduce(Tensor.add_, (_softmax(sizer.run(forward, sub_volumes.flip(flip))).flip(flip) for flip in flips))
     yield from total.div_(len(flips))
+
+
+def mirror_flips(config: StitchConfig) -> list[list[int]]:
+    """Return the axes of a batch (B, C, D, H, W) to flip for each image of a sub-volume; none for itself, the first."""
+    axes = [_AXES[axis] for axis in config.mirror]
+    return [list(some) for some in chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1))]
 
 
 def _softmax(logits: Tensor) -> Tensor:
