@@ -47,12 +47,12 @@ def export_nnunet(
 
     Raises:
         ConfigError: number or name break their rules, or `out` holds a data set of this number.
-        InputError: the store has no training case or a label that nnU-Net would ignore, or `out` is on an object store.
+        InputError: the store has a label that nnU-Net would ignore, or `out` is on an object store.
         StoreError: the store is damaged.
         OSError: a file cannot be written.
     """
     folder = storage.join(out, _folder_name(out, number, name))
-    _require_usable(store)
+    _require_trainable(store)
     cases = store.cases()
     with storage.new_folder(folder) as staged:
         for done, case in enumerate(cases, start=1):
@@ -81,9 +81,7 @@ def _folder_name(out: str | Path, number: int, name: str) -> str:
     return f"{prefix}_{name}"
 
 
-def _require_usable(store: Store) -> None:
-    if not store.cases("train"):
-        raise InputError(f"{store.path}: has no training case, so nnU-Net cannot train; add cases to the store")
+def _require_trainable(store: Store) -> None:
     if _IGNORED in store.labels:
         raise InputError(
             f"{store.path}: has a label '{_IGNORED}', whose voxels nnU-Net would not train on; rename it in the label "

@@ -150,13 +150,12 @@ def test_a_full_disk_leaves_nothing(ball_store: Store, tmp_path: Path, monkeypat
     assert list((tmp_path / "raw").iterdir()) == []
 
 
-def test_a_store_that_nnunet_cannot_train_on_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="has no training case"):
-        export_nnunet(small_store(tmp_path / "store", "test"), tmp_path, 1, "Kidney")
+def test_a_label_that_nnunet_would_not_train_on_is_refused(tmp_path: Path) -> None:
     ignoring = label_set(yaml.safe_load(VESSELS_YAML.replace("renal_vein", "ignore")))
-    store = small_store(tmp_path / "other", "train", labels=ignoring)
+    store = small_store(tmp_path / "store", "train", labels=ignoring)
     with pytest.raises(InputError, match="label 'ignore', whose voxels nnU-Net would not train on; rename it"):
-        export_nnunet(store, tmp_path, 1, "Kidney")
+        export_nnunet(store, tmp_path / "raw", 1, "Kidney")
+    assert not (tmp_path / "raw").exists()
 
 
 def test_an_object_store_is_refused(ball_store: Store, s3_uri: str) -> None:
