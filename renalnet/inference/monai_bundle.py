@@ -213,7 +213,7 @@ def _inferer(stitch: StitchConfig) -> dict[str, Any]:
         roi_size=list(stitch.tile),
         sw_batch_size=1,
         overlap=[_overlap(size, step) for size, step in zip(stitch.tile, stitch.stride, strict=True)],
-        mode="gaussian" if stitch.combine == "gaussian" else "constant",
+        mode="constant",  # the scores are weighted already
         padding_mode="replicate",
     )
 

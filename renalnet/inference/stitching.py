@@ -26,7 +26,7 @@ from renalnet.config import StitchConfig
 from renalnet.errors import InputError
 from renalnet.inference.backends.backend import Forward
 from renalnet.inference.batch_size import BatchSizer
-from renalnet.types import FloatArray, LabelArray
+from renalnet.types import FloatArray, LabelArray, Shape
 
 Normalise = Callable[[Any], FloatArray]
 """From some slices (d, y, x) of the image to the float32 intensities that the network expects."""
@@ -222,6 +222,11 @@ def _gaussian(size: int) -> Tensor:
     """Return the weights of a sub-volume's voxels along an axis, 1 at its centre."""
     distance = torch.arange(size) - (size - 1) / 2
     return torch.exp(-0.5 * (distance / (_GAUSSIAN_WIDTH * size)) ** 2).clamp_min(_LEAST_WEIGHT)
+
+
+def gaussian_weight(shape: Shape) -> Tensor:
+    """Return the weights of the voxels of a sub-volume, (z, y, x), near 1 at its centre."""
+    return _outer(*map(_gaussian, shape))
 
 
 def _cover(length: int, spans: list[slice], weight: Tensor) -> Tensor:

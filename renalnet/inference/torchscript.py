@@ -9,21 +9,26 @@ import torch
 from torch import Tensor, nn
 
 from renalnet.config import StitchConfig
-from renalnet.inference.stitching import mirror_flips
+from renalnet.inference.stitching import gaussian_weight, mirror_flips
 
 
 class SubVolumeScores(nn.Module):
     """From sub-volumes to scores of the classes, whose mean over all sub-volumes decides a voxel as `stitch` does.
 
     Where the bundle votes, the score of a class is the share of the networks that vote for it. Ties are decided by the
-    sum of the probabilities, so `tie_weight` times the probability is added. Otherwise the score is the probability.
+    sum of the probabilities, so `tie_weight` times the probability is added. Otherwise the score is the probability,
+    for `gaussian` times the weight of the voxel.
     """
+
+    voxel_weight: Tensor
 
     def __init__(self, nets: Sequence[nn.Module], stitch: StitchConfig) -> None:
         super().__init__()
         self.nets = nn.ModuleList(nets)
         self.stitch = stitch
         self.tie_weight = tie_weight(stitch, len(nets))
+        if stitch.combine == "gaussian":
+            self.register_buffer("voxel_weight", gaussian_weight(stitch.tile))
 
     def forward(self, image: Tensor) -> Tensor:
         """Return scores (B, C, D, H, W) of normalised sub-volumes (B, 1, D, H, W), float32."""
@@ -35,7 +40,9 @@ class SubVolumeScores(nn.Module):
         return torch.stack([net(image.flip(flip)).float().softmax(dim=1).flip(flip) for flip in flips]).mean(dim=0)
 
     def _score(self, probability: Tensor) -> Tensor:
-        if self.stitch.combine != "vote":
+        if self.stitch.combine == "gaussian":
+            return probability * self.voxel_weight
+        if self.stitch.combine == "mean":
             return probability
         is_highest = probability == probability.amax(dim=1, keepdim=True)
         # The lower label among equals. No tensor is created here: it would stay on the device of the export.

@@ -28,6 +28,10 @@ STITCH = StitchConfig(tile=(10, 18, 17), stride=(5, 9, 9))
 """Odd sizes, for which the network pads and crops. 17 times one minus the overlap of 8/17 is below 9 in MONAI."""
 
 
+LEAST_SHARE = 0.9995
+"""Of equal voxels. Untrained weights leave some voxels undecided."""
+
+
 def net_of(train: TrainConfig, seed: int) -> torch.nn.Module:
     """Return an untrained network of which no class is ahead everywhere."""
     net = build_net(train.net, train.labels, seed)
@@ -88,8 +92,6 @@ def test_the_inference_has_the_numbers_of_the_bundle() -> None:
     assert found["inferer"]["roi_size"] == [10, 18, 17] and found["inferer"]["mode"] == "constant"
     own_spacing = config.model_copy(update={"roi": PrepareConfig(spacing_mm=None)})
     assert "Spacingd" not in str(inference(own_spacing))
-    weighted = config.model_copy(update={"final": InferenceConfig(stitch=StitchConfig(combine="gaussian"))})
-    assert inference(weighted)["inferer"]["mode"] == "gaussian"
 
 
 @pytest.mark.parametrize(("size", "stride"), [(17, 9), (64, 16), (150, 75), (10, 10), (1024, 1023), (49, 1), (3, 1)])
@@ -139,7 +141,7 @@ def test_torchscript_gives_the_scores_on_any_device_and_batch(name: NetName) -> 
         expected = SubVolumeScores([net.eval()], STITCH)(sub_volumes)
         found = loaded(sub_volumes)
     votes = expected.argmax(1)
-    assert (found.argmax(1) == votes).float().mean() > 0.9995 and len(votes.unique()) > 1
+    assert (found.argmax(1) == votes).float().mean() >= LEAST_SHARE and len(votes.unique()) > 1
     code = str(loaded.inlined_graph)
     assert "mkldnn" not in code  # of oneDNN, which no GPU has
     assert 'Device = prim::Constant[value="cpu"]' not in code
@@ -164,20 +166,19 @@ def by_monai(bundle: Path, images: Path, out: Path) -> None:
     )
 
 
-MODES: dict[str, tuple[dict[str, Any], float]] = {
-    "vote": ({}, 0.9995),
-    "mean and mirror": ({"combine": "mean", "mirror": ("z", "x")}, 0.9995),
-    "gaussian": ({"combine": "gaussian"}, 0.999),
+MODES: dict[str, dict[str, Any]] = {
+    "vote": {},
+    "mean and mirror": {"combine": "mean", "mirror": ("z", "x")},
+    "gaussian": {"combine": "gaussian"},
 }
-"""How sub-volumes are combined, and the least share of equal voxels. MONAI's Gaussian is cut off in another way."""
+"""How sub-volumes are combined."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.filterwarnings("ignore")
 def test_monai_segments_an_roi_as_the_bundle_does(mode: str, tmp_path: Path) -> None:
-    change, least = MODES[mode]
-    stitch = STITCH.model_copy(update=change)
+    stitch = STITCH.model_copy(update=MODES[mode])
     folder = save_bundle(tmp_path / "bundle", stitch)
     image = roi_image(tmp_path / "images")
     export_monai(folder, tmp_path / "monai")
@@ -191,7 +192,7 @@ def test_monai_segments_an_roi_as_the_bundle_does(mode: str, tmp_path: Path) -> 
     )
     ours = vote_roi(load_bundle(folder), image, stitch).labels
     assert len(np.unique(ours)) > 1
-    assert (canonical(written, is_label=True).array == ours).mean() >= least
+    assert (canonical(written, is_label=True).array == ours).mean() >= LEAST_SHARE
 
 
 @pytest.mark.slow
@@ -204,7 +205,7 @@ def test_an_ensemble_votes_together(tmp_path: Path) -> None:
     by_monai(tmp_path / "monai", tmp_path / "images", tmp_path / "masks")
     found = canonical(read_volume(tmp_path / "masks" / "case_0000.nii.gz"), is_label=True).array
     ours = vote_roi(load_bundle(str(tmp_path / "best")), image, STITCH).labels
-    assert (found == ours).mean() >= 0.9995
+    assert (found == ours).mean() >= LEAST_SHARE
     alone = vote_roi(load_bundle(members[0]), image, STITCH).labels
     assert (alone == ours).mean() < 0.99
 
