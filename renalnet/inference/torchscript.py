@@ -75,6 +75,6 @@ def to_torchscript(nets: Sequence[nn.Module], stitch: StitchConfig, files: Mappi
     with torch.enable_grad(), warnings.catch_warnings():
         # TorchScript is deprecated, and warns of each size that it fixes; MONAI reads it all the same.
         warnings.simplefilter("ignore")
-        traced = torch.jit.trace(scores, torch.zeros(1, 1, *stitch.tile), check_trace=False)
+        traced = torch.jit.trace(scores, torch.zeros(1, 1, *stitch.tile), check_trace=False)  # type: ignore[no-untyped-call]
         torch.jit.save(traced, content, _extra_files=dict(files))
     return content.getvalue()
