@@ -1,11 +1,12 @@
 """Measures of a folder of masks against a folder of true masks, case by case."""
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from renalnet.config import KIDNEY_TUMOR, LabelSet
+from renalnet.data.cases.names import FIRST_CHANNEL
 from renalnet.data.images.mask_files import find_masks
 from renalnet.errors import InputError
 from renalnet.evaluation.mask_pairs import Pair, read_pair
@@ -32,7 +33,8 @@ def evaluate_folders(
 ) -> Evaluation:
     """Measure each mask of `pred` against the mask of the same name in `truth`.
 
-    A segmentation that 3D Slicer has cropped is compared in its place, with background around it.
+    A segmentation that 3D Slicer has cropped is compared in its place, with background around it. `predict` names the
+    mask of nnU-Net's image `CASE_0000.nii.gz` likewise; it is compared with the truth `CASE`.
 
     Args:
         truth: folder of true masks.
@@ -46,7 +48,7 @@ def evaluate_folders(
     truth = Path(truth)
     pred = Path(pred)
     true_masks = find_masks(truth)
-    pred_masks = find_masks(pred)
+    pred_masks = _of_cases(find_masks(pred), true_masks.keys())
     _require_partners(true_masks.keys(), pred, pred_masks.keys())
     _require_partners(pred_masks.keys(), truth, true_masks.keys())
     cases = sorted(true_masks)
@@ -57,6 +59,12 @@ def evaluate_folders(
     if compared:
         found["compared_in_place"] = compared
     return found
+
+
+def _of_cases(masks: Mapping[str, Path], cases: Set[str]) -> dict[str, Path]:
+    """Return masks by the names of their cases. A mask may have the name of the case's image in nnU-Net's layout."""
+    known = {f"{case}_{FIRST_CHANNEL}": case for case in cases if case not in masks}
+    return {name if name in cases else known.get(name, name): path for name, path in masks.items()}
 
 
 def _require_partners(wanted: Set[str], folder: Path, there: Set[str]) -> None:

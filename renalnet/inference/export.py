@@ -65,7 +65,7 @@ def export_bundle(folder: str | Path, out: str | Path) -> list[str]:
         path = f"{out}.onnx" if number == 1 else f"{out}-{number}.onnx"
         storage.write_bytes(path, _exported(member, len(members)))
         written.append(path)
-    about = _about(read_config(members[0]), len(members))
+    about = about_bundle(read_config(members[0]), len(members))
     storage.write_json(f"{out}.json", about)
     return [*written, f"{out}.json"]
 
@@ -76,7 +76,9 @@ def _exported(folder: str, num_members: int) -> bytes:
     import onnx
 
     model = onnx.load_from_string(content)
-    onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in _about(config, num_members).items()})
+    onnx.helper.set_model_props(
+        model, {key: json.dumps(value) for key, value in about_bundle(config, num_members).items()}
+    )
     return bytes(model.SerializeToString())
 
 
@@ -105,8 +107,8 @@ def to_onnx(net: nn.Module, tile: Shape) -> bytes:
         return path.read_bytes()
 
 
-def _about(config: BundleConfig, num_members: int) -> dict[str, Any]:
-    """Return all parameters that the use of the networks needs."""
+def about_bundle(config: BundleConfig, num_members: int) -> dict[str, Any]:
+    """Return all parameters that the use of the networks needs, as plain values."""
     return {
         "network": config.train.net.name,
         "num_members": num_members,

@@ -92,15 +92,9 @@ def load_ensemble(folders: Sequence[str], backend: str = "torch") -> Model:
         ConfigError: see `load_bundle`.
     """
     loaded = [_load_member(folder) for folder in folders]
-    first, *others = (model for model, _ in loaded)
-    for folder, other in zip(folders[1:], others, strict=True):
-        require_same_labels(other.labels, first.labels, folder, folders[0], CheckpointError)
-        if other.normalisation != first.normalisation:
-            raise CheckpointError(
-                f"{folder}: expects {other.normalisation} but {folders[0]} expects {first.normalisation}; name members "
-                "that were trained on the same store"
-            )
-    members = (first, *others)
+    members = [model for model, _ in loaded]
+    require_alike(folders, [member.config for member in members])
+    first = members[0]
     nets = tuple(net for member in members for net in member.nets)
     return replace(
         first,
@@ -108,6 +102,23 @@ def load_ensemble(folders: Sequence[str], backend: str = "torch") -> Model:
         sha256=tuple(digest for member in members for digest in member.sha256),
         chosen=backend_of(backend, nets, [plain for _, plain in loaded], first.device),
     )
+
+
+def require_alike(folders: Sequence[str], configs: Sequence[bundle.BundleConfig]) -> None:
+    """Raise CheckpointError if the networks of an ensemble have other labels or expect another normalisation.
+
+    Args:
+        folders: bundles of one network each.
+        configs: their configurations.
+    """
+    first, *others = configs
+    for folder, other in zip(folders[1:], others, strict=True):
+        require_same_labels(other.train.labels, first.train.labels, folder, folders[0], CheckpointError)
+        if other.normalisation != first.normalisation:
+            raise CheckpointError(
+                f"{folder}: expects {other.normalisation} but {folders[0]} expects {first.normalisation}; name members "
+                "that were trained on the same store"
+            )
 
 
 def _load_member(folder: str) -> tuple[Model, SegmentationNet]:

@@ -26,7 +26,7 @@ from renalnet.config import StitchConfig
 from renalnet.errors import InputError
 from renalnet.inference.backends.backend import Forward
 from renalnet.inference.batch_size import BatchSizer
-from renalnet.types import FloatArray, LabelArray
+from renalnet.types import FloatArray, LabelArray, Shape
 
 Normalise = Callable[[Any], FloatArray]
 """From some slices (d, y, x) of the image to the float32 intensities that the network expects."""
@@ -167,11 +167,16 @@ def _read(image: NDArray[Any], regions: Sequence[Region], normalise: Normalise, 
 
 def _probabilities(forward: Forward, sub_volumes: Tensor, config: StitchConfig, sizer: BatchSizer) -> Iterator[Tensor]:
     """Yield the class probabilities (C, d, h, w) of each sub-volume, averaged over its mirror images."""
-    axes = [_AXES[axis] for axis in config.mirror]
-    flips = [list(some) for some in chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1))]
+    flips = mirror_flips(config)
     # Added in place, so that memory does not grow with the number of mirror images.
     total = reduce(Tensor.add_, (_softmax(sizer.run(forward, sub_volumes.flip(flip))).flip(flip) for flip in flips))
     yield from total.div_(len(flips))
+
+
+def mirror_flips(config: StitchConfig) -> list[list[int]]:
+    """Return the axes of a batch (B, C, D, H, W) to flip for each image of a sub-volume; none for itself, the first."""
+    axes = [_AXES[axis] for axis in config.mirror]
+    return [list(some) for some in chain.from_iterable(combinations(axes, n) for n in range(len(axes) + 1))]
 
 
 def _softmax(logits: Tensor) -> Tensor:
@@ -217,6 +222,11 @@ def _gaussian(size: int) -> Tensor:
     """Return the weights of a sub-volume's voxels along an axis, 1 at its centre."""
     distance = torch.arange(size) - (size - 1) / 2
     return torch.exp(-0.5 * (distance / (_GAUSSIAN_WIDTH * size)) ** 2).clamp_min(_LEAST_WEIGHT)
+
+
+def gaussian_weight(shape: Shape) -> Tensor:
+    """Return the weights of the voxels of a sub-volume, (z, y, x), near 1 at its centre."""
+    return _outer(*map(_gaussian, shape))
 
 
 def _cover(length: int, spans: list[slice], weight: Tensor) -> Tensor:

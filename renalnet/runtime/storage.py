@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import shutil
 import threading
 import uuid
 import zipfile
@@ -218,6 +219,43 @@ def write_through(path: Path, content: bytes) -> None:
     except OSError as error:
         error.filename = error.filename or str(path)  # Python names it only if the file cannot be opened
         raise
+
+
+@contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Yield an empty folder. It gets the name `path` when the block ends, and is removed if the block raises.
+
+    A killed process leaves it behind, under a hidden name that ends in `.tmp`.
+
+    Raises:
+        InputError: `path` exists, or is on an object store, which cannot rename a folder.
+    """
+    if is_remote(path):
+        raise InputError(f"{path}: a folder on an object store cannot be renamed; name a local folder, then copy it")
+    target = Path(absolute(path))
+    if os.path.lexists(target):
+        raise _taken(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staged = temporary_name(target)
+    staged.mkdir()
+    try:
+        yield staged
+        _rename_folder(staged, target)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)  # only after an error; a renamed folder no longer has this name
+
+
+def _rename_folder(staged: Path, target: Path) -> None:
+    try:
+        staged.rename(target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        raise _taken(target) from error
+
+
+def _taken(folder: Path) -> InputError:
+    return InputError(f"{folder}: exists, and is not overwritten; name another folder, or remove it")
 
 
 def read_json(path: str | Path, *, max_bytes: int | None = None) -> Any:

@@ -26,7 +26,7 @@ def test_readme_in_order(workspace: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["docs/data.md", "docs/prediction.md", "docs/extending.md"])
+@pytest.mark.parametrize("page", ["docs/data.md", "docs/prediction.md", "docs/nnunet.md", "docs/extending.md"])
 def test_commands_of_a_page(page: str, workspace: Path) -> None:
     for block in blocks(read(page), "yaml"):
         name, _, content = block.partition("\n")

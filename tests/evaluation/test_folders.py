@@ -42,6 +42,18 @@ def test_folders_are_measured_in_this_process(tmp_path: Path) -> None:
         assert renalnet.evaluate_folders(tmp_path / "truth", tmp_path / "pred", pool) == found
 
 
+def test_a_mask_of_an_image_in_the_layout_of_nnunet_belongs_to_its_case(tmp_path: Path) -> None:
+    write_masks(tmp_path / "truth", kidney_rows=2)
+    write_masks(tmp_path / "pred", kidney_rows=1)
+    expected = renalnet.evaluate_folders(tmp_path / "truth", tmp_path / "pred")
+    (tmp_path / "pred" / "a.nii.gz").rename(tmp_path / "pred" / "a_0000.nii.gz")
+    assert renalnet.evaluate_folders(tmp_path / "truth", tmp_path / "pred") == expected
+    # With both names, `a_0000` is another case, of which there is no truth.
+    renalnet.write_volume(tmp_path / "pred" / "a.nii.gz", renalnet.read_volume(tmp_path / "pred" / "b.nii.gz"))
+    with pytest.raises(InputError, match=r"truth: lacks 1 of 3 masks \(a_0000\)"):
+        renalnet.evaluate_folders(tmp_path / "truth", tmp_path / "pred")
+
+
 def test_a_folder_named_by_text_must_exist(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         renalnet.evaluate_folders(str(tmp_path / "none"), str(tmp_path))

@@ -91,3 +91,34 @@ def test_a_disk_that_cannot_be_written_is_named_with_its_remedy(tmp_path: Path) 
     assert re.fullmatch(fault, done.stdout), done.stdout
     assert target.read_bytes() == b"x" * 1024 and list(tmp_path.iterdir()) == [target]
     assert storage.disk_fault(PermissionError(errno.EACCES, "denied")) == ""
+
+
+def test_a_new_folder_appears_with_its_whole_content(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "folder"
+    with storage.new_folder(target) as staged:
+        (staged / "file").write_text("whole")
+        assert not target.exists()
+    assert [path.name for path in target.parent.iterdir()] == ["folder"]
+    assert (target / "file").read_text() == "whole"
+
+
+def test_a_new_folder_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), storage.new_folder(tmp_path / "folder") as staged:
+        (staged / "file").write_text("half")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_folder_replaces_nothing(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("old")
+    with (
+        pytest.raises(InputError, match="taken: exists, and is not overwritten"),
+        storage.new_folder(tmp_path / "taken"),
+    ):
+        raise AssertionError("the block is not entered")
+    with pytest.raises(InputError, match="folder: exists"), storage.new_folder(tmp_path / "folder") as staged:
+        (staged / "file").write_text("ours")
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "folder" / "file").write_text("theirs")
+    assert (tmp_path / "folder" / "file").read_text() == "theirs"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "taken"]

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from renalnet.config import KIDNEY_TUMOR, LabelSet
 from renalnet.data.cases.findings import Code, Finding
+from renalnet.data.cases.names import FIRST_CHANNEL
 from renalnet.data.dicom.file import has_dicom_ending, is_dicom
 from renalnet.data.dicom.folders import files_below
 from renalnet.data.dicom.headers import contains_dicom, list_images
@@ -31,8 +32,6 @@ _LABELS: Final = "labelsTr"
 _DECATHLON_FOLDERS: Final = (_IMAGES, _LABELS, "imagesTs", "labelsTs")
 _MAX_BYTES: Final = 2**26
 """Size of the largest `dataset.json` that is read; it may list every scan."""
-_FIRST_CHANNEL: Final = "0000"
-"""Number that nnU-Net appends to the name of a case's first (and, for CT, only) image."""
 _DATA_ENDINGS: Final = (".img", ".raw", ".zraw")
 """Endings of the files that hold the voxels of an image with a detached header."""
 _MAX_NAMED: Final = 4
@@ -244,8 +243,8 @@ def _case_of(name: str, images: Mapping[str, list[Path]], labels: Mapping[str, l
     maps decide.
     """
     case, _, channel = name.rpartition("_")
-    is_numbered = len(channel) == len(_FIRST_CHANNEL) and channel.isdigit()
-    is_channel = is_numbered and name not in labels and case in labels and f"{case}_{_FIRST_CHANNEL}" in images
+    is_numbered = len(channel) == len(FIRST_CHANNEL) and channel.isdigit()
+    is_channel = is_numbered and name not in labels and case in labels and f"{case}_{FIRST_CHANNEL}" in images
     return case if is_channel else name
 
 

@@ -4,6 +4,8 @@ from typing import Final
 
 MAX_BYTES: Final = 180
 """Length of the longest name in UTF-8. With the endings of our files it stays below the 255 bytes of a file name."""
+FIRST_CHANNEL: Final = "0000"
+"""Number that nnU-Net appends to the name of a case's first (and, for CT, only) image: `CASE_0000.nii.gz`."""
 
 
 def name_fault(name: str) -> str | None:

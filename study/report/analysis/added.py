@@ -6,6 +6,7 @@ from pathlib import Path
 
 from renalnet.config import LabelSet
 from renalnet.data.cases.placing import on_grid
+from renalnet.data.images.grid import grid_difference
 from renalnet.data.images.mask_files import find_masks, read_source_mask
 from renalnet.data.images.resampling import regrid_label
 from renalnet.data.images.volume import canonical
@@ -78,7 +79,7 @@ def _own_store(results: Results) -> str | None:
 
 
 def measure_added(name: str, folder: Path, store: Store) -> Added:
-    """Measure a folder of masks, each with the name of its case and on the grid of its scan.
+    """Measure a folder of masks, each with the name of its case and on the grid of its scan or of its ROI.
 
     Only voxels inside the ROI count, because the study's networks see only the ROI.
 
@@ -103,7 +104,9 @@ def measure_added(name: str, folder: Path, store: Store) -> Added:
 
 def _on_roi(path: Path, roi: Roi, labels: LabelSet) -> LabelArray:
     mask = read_source_mask(path, labels)
-    remedy = "resample it to the grid of the scan"
+    if grid_difference(mask.grid, roi.grid) is None:  # of a program that was given the ROI
+        return mask.array
+    remedy = "resample it to the grid of the scan or of the ROI"
     mask = on_grid(mask, roi.source, path, than=f"the scan of {roi.case}", remedy=remedy)
     # ROIs are cut from canonical scans, so the mask is turned the same way first.
     return regrid_label(canonical(mask, is_label=True), roi.grid).array

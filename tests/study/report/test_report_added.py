@@ -1,5 +1,6 @@
 """Another program's masks in the report, on a real store."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,17 @@ def test_cropped_segmentations_of_slicer_are_put_in_their_place(ball_store: Stor
         write_cropped(tmp_path / f"{case}.seg.nrrd", whole.array, roi.source, names)
     found = measure_added("reader", tmp_path, ball_store)
     assert found.missing == [] and {row.dice for row in found.measurements} == {1.0}
+
+
+def test_masks_on_the_grids_of_the_rois_are_measured_without_resampling(tmp_path: Path) -> None:
+    """As nnU-Net's masks of an exported store: the scan has slices twice as thick."""
+    rois = [ball_roi("case_00000", "train", 0), ball_roi("case_00001", "test", 1)]
+    rois = [replace(roi, source=Grid.axis_aligned((8, 20, 20), (4.0, 2.0, 2.0))) for roi in rois]
+    store = write_store(tmp_path / "store", rois, PrepareConfig(spacing_mm=(2.0, 2.0, 2.0), localise="cut"))
+    write_volume(tmp_path / "masks" / "case_00001.nii.gz", Volume(rois[1].label, rois[1].grid))
+    found = measure_added("nnunet", tmp_path / "masks", store)
+    assert {row.dice for row in found.measurements} == {1.0}
+    np.testing.assert_array_equal(found.labels["case_00001"], rois[1].label)
 
 
 def test_they_are_in_every_table(ball_store: Store, tmp_path: Path) -> None:
