@@ -5,7 +5,6 @@ A convolution before a BatchNorm has no bias, because the BatchNorm would subtra
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Final, Literal, TypeAlias
 
 import torch
@@ -199,13 +198,9 @@ def compute_in_float32(convolution: nn.Module) -> None:
     """Make a layer an `ExactConvolution` with weights in float32, in place."""
     if not isinstance(convolution, ExactConvolution):
         # As parametrizations of PyTorch do: names of weights, hooks and copies stay as they are.
-        convolution.__class__ = _exact_kind(type(convolution))
+        kind = type(convolution)
+        convolution.__class__ = type(f"Exact{kind.__name__}", (ExactConvolution, kind), {})
     convolution.float()
-
-
-@cache
-def _exact_kind(kind: type[nn.Module]) -> type[nn.Module]:
-    return type(f"Exact{kind.__name__}", (ExactConvolution, kind), {})
 
 
 class PointwiseConvolution(nn.Conv3d):

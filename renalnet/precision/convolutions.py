@@ -181,7 +181,8 @@ def _convolution(kind: str, named: Mapping[str, Any]) -> Convolution:
     num_axes = len(weight_shape) - 2
     dilation = _per_axis(named.get("dilation", 1), num_axes)
     same = tuple(step * (size - 1) // 2 for step, size in zip(dilation, weight_shape[2:], strict=True))
-    padding = {"same": same, "valid": 0}.get(named.get("padding", 0), named.get("padding", 0))
+    stated = named.get("padding", 0)
+    padding = same if stated == "same" else 0 if stated == "valid" else stated
     return Convolution(
         kind=kind,
         input_shape=tuple(named["input"].shape),
