@@ -14,6 +14,7 @@ FOLDERS = (
     "renalnet.config",
     "renalnet.bundles",
     "renalnet.nets",
+    "renalnet.precision",
     "renalnet.data.images",
     "renalnet.data.dicom",
     "renalnet.data.mask_formats",

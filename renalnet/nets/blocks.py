@@ -3,7 +3,7 @@
 A convolution before a BatchNorm has no bias, because the BatchNorm would subtract it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -144,6 +144,12 @@ def convolve(convolution: nn.Conv3d, x: Tensor, padding: tuple[int, ...] | None 
         x: maps without gradient.
         padding: zeros on either side of each axis; None for those of `convolution`.
     """
+    if isinstance(convolution, ExactConvolution):
+        return _exactly(x, convolution.weight.dtype, lambda wide: _convolved(convolution, wide, padding))
+    return _convolved(convolution, x, padding)
+
+
+def _convolved(convolution: nn.Conv3d, x: Tensor, padding: tuple[int, ...] | None) -> Tensor:
     bias = convolution.bias
     zeros = convolution.padding if padding is None else padding
     if _is_for_onednn(x):
@@ -155,8 +161,11 @@ def convolve(convolution: nn.Conv3d, x: Tensor, padding: tuple[int, ...] | None 
 
 
 def _is_for_onednn(x: Tensor) -> bool:
-    """Whether `x` is a map in float32 of a processor with oneDNN."""
+    """Whether a processor with oneDNN computes with `x` in float32."""
     if x.device.type != "cpu" or x.dtype != torch.float32 or torch.compiler.is_compiling():
+        return False
+    # Autocast does not know oneDNN's own operation, which would compute in the number format of the image.
+    if torch.is_autocast_enabled("cpu"):
         return False
     return bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
@@ -164,6 +173,34 @@ def _is_for_onednn(x: Tensor) -> bool:
 def _is_small(x: Tensor) -> bool:
     """Whether `x` is such a small map of a single image."""
     return x.shape[0] == 1 and x.shape[:4].numel() <= _ONEDNN_VALUES
+
+
+def _exactly(x: Tensor, dtype: torch.dtype, compute: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return what `compute` makes of `x` in `dtype`, without autocast, in the number format of the layers around it."""
+    around = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    with torch.autocast("cpu", enabled=False):
+        return compute(x.to(dtype)).to(around)
+
+
+class ExactConvolution(nn.Module):
+    """Base of convolutions that compute in the number format of their weights, also under autocast on a processor."""
+
+    weight: Tensor
+
+    def forward(self, input: Tensor, *others: list[int] | None) -> Tensor:
+        """Compute the layer's own `forward`. The output is in the number format of the layers around it."""
+        # Outside of the lambda, which has no `super()`.
+        compute = super().forward
+        return _exactly(input, self.weight.dtype, lambda wide: compute(wide, *others))
+
+
+def compute_in_float32(convolution: nn.Module) -> None:
+    """Make a layer an `ExactConvolution` with weights in float32, in place."""
+    if not isinstance(convolution, ExactConvolution):
+        # As parametrizations of PyTorch do: names of weights, hooks and copies stay as they are.
+        kind = type(convolution)
+        convolution.__class__ = type(f"Exact{kind.__name__}", (ExactConvolution, kind), {})
+    convolution.float()
 
 
 class PointwiseConvolution(nn.Conv3d):
@@ -178,7 +215,7 @@ class PointwiseConvolution(nn.Conv3d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Map (B, in, D, H, W) to (B, out, D, H, W)."""
-        if not _is_for_onednn(input) or torch.is_autocast_enabled("cpu"):
+        if not _is_for_onednn(input):
             return super().forward(input)
         if not torch.is_grad_enabled():
             return convolve(self, input)
@@ -201,8 +238,7 @@ class DilatedConvolution(nn.Conv2d):
         """Map (B, in, H, W) to (B, out, …), in the number format of autocast."""
         if not self._has_wrong_gradient(input):
             return super().forward(input)
-        with torch.autocast("cpu", enabled=False):
-            return super().forward(input.float()).to(torch.get_autocast_dtype("cpu"))
+        return _exactly(input, torch.float32, super().forward)
 
     def _has_wrong_gradient(self, input: Tensor) -> bool:
         if input.device.type != "cpu" or not torch.is_autocast_enabled("cpu") or not torch.is_grad_enabled():

@@ -1,8 +1,8 @@
 """Split renal function by parenchymal volume, and the GFR to expect after a nephrectomy.
 
-The function of each kidney is taken as proportional to its parenchyma, as in parenchymal volume analysis (Rathi et al.,
-BJU International, 2022). The changes after surgery are the medians of Takagi et al. (Journal of Urology, 2014, PubMed
-24931802) over 113 partial and 59 radical nephrectomies, 4 to 12 months after surgery:
+The function of each kidney is taken as proportional to its parenchyma, as in parenchymal volume analysis (reconstructed
+after Rathi et al., BJU International, 2022). The changes after surgery are the medians of Takagi et al. (Journal of
+Urology, 2014, PubMed 24931802) over 113 partial and 59 radical nephrectomies, 4 to 12 months after surgery:
 
 - the other kidney gained 21.1 % after a radical and 2.3 % after a partial nephrectomy;
 - the operated kidney lost 18 % of its parenchyma and 24.4 % of its function after a partial nephrectomy, so a preserved

@@ -202,7 +202,7 @@ _LINES: Final = (
         "R.E.N.A.L.: L, points",
         "",
         0,
-        definition="by the polar lines above, which stand for those of the hilum",
+        definition="by the polar lines above, which stand for those of the hilum, and the middle between them",
     ),
     Line(
         "renal_sum_low",

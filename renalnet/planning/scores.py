@@ -1,8 +1,10 @@
 """Sums of the R.E.N.A.L. and the PADUA score, or the range that they can take where an item is not known.
 
-- R.E.N.A.L. (Kutikov and Uzzo, Journal of Urology, 2009): R, E, N and L, 1 to 3 points each; the sum is 4 to 12.
-- PADUA (Ficarra et al., European Urology, 2009): longitudinal location, exophytic rate, renal rim, renal sinus,
-  collecting system and size; the sum is 6 to 14.
+- R.E.N.A.L. (Kutikov and Uzzo, Journal of Urology, 2009): R, E, N and L, 1 to 3 points each; the sum is 4 to 12. The
+  limits are those of the table that PubMed Central article 3124570 quotes from it.
+- PADUA (Ficarra et al., European Urology 56, 2009, pages 786 to 793): longitudinal location, exophytic rate, renal rim,
+  renal sinus, collecting system and size; the sum is 6 to 14. The abstract names the items. The points of each are
+  reconstructed.
 
 No label shows the collecting system and the sinus. The distance of the tumor from them can be given by hand. Without
 it, a sum is the range over all distances. In PADUA, a tumor at a distance from both involves neither, and one that
@@ -65,7 +67,7 @@ def padua_sum(tumor: Tumor, nearness_mm: float | None) -> Span:
     the side of the kidney is not.
     """
     return (
-        _exactly(2 if tumor.polar.points == 3 else 1)
+        _exactly(2 if tumor.polar.is_between else 1)
         + _exactly(tumor.exophytic_points)
         + _between(tumor.rim_points, 1, 2)
         + _sinus_and_system(nearness_mm)

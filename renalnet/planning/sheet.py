@@ -2,8 +2,9 @@
 
 The R.E.N.A.L. score (Kutikov and Uzzo, Journal of Urology, 2009) is computed as far as a mask of kidney and tumor
 allows. R and E are measured. L needs the polar lines, where the vessels and fat of the hilum interrupt the kidney's
-lip. No label shows them, so the ends of the middle third of the kidney's longest axis are used instead. N, the nearness
-to the collecting system, has no label; it can be given by hand. `scores` has the sum, or the range that it can take.
+lip, and the axial midline of the kidney. No label shows them, so the ends and the middle of the middle third of the
+kidney's longest axis are used instead. N, the nearness to the collecting system, has no label; it can be given by hand.
+`scores` has the sum, or the range that it can take.
 """
 
 from collections.abc import Mapping
@@ -154,6 +155,7 @@ def _measure_polar(kidney: Kidney, tumor: MaskArray) -> Polar:
         beyond_lower=float((of_tumor < lower).mean()),
         to_upper_mm=_to_line_mm(of_tumor, float(upper)),
         to_lower_mm=_to_line_mm(of_tumor, float(lower)),
+        crosses_middle=_to_line_mm(of_tumor, float(lower + upper) / 2) == 0,
     )
 
 

@@ -22,15 +22,26 @@ class Polar:
     """Distance from the tumor's nearest edge to the upper line; 0 where the tumor crosses it."""
     to_lower_mm: float
     """Distance from the tumor's nearest edge to the lower line, likewise."""
+    crosses_middle: bool = False
+    """Whether the tumor is on both sides of the middle of the axis."""
+
+    @property
+    def is_between(self) -> bool:
+        """Whether more than half of the tumor is between the lines."""
+        return self._between > 0.5
 
     @property
     def points(self) -> int:
-        """L of R.E.N.A.L.: 1 wholly beyond a line, 2 across a line, 3 more than half or wholly between the lines."""
-        between = 1 - self.beyond_upper - self.beyond_lower
+        """L of R.E.N.A.L.: 1 wholly beyond a line, 2 across a line, 3 more than half between the lines or across the
+        middle."""
         # Exact: a tumor wholly beyond one line has the shares 1 and 0.
-        if between == 0:
+        if self._between == 0:
             return 1
-        return 3 if between > 0.5 else 2
+        return 3 if self.is_between or self.crosses_middle else 2
+
+    @property
+    def _between(self) -> float:
+        return 1 - self.beyond_upper - self.beyond_lower
 
 
 @dataclass(frozen=True)
@@ -54,8 +65,8 @@ class Tumor:
     behind_mm: float
     """Distance of its centre behind that of the kidney, towards the back; negative in front of it."""
     c_index: float
-    """Distance of its centre from the kidney's over its radius; a smaller value is more central. Simmons et al.
-    (Journal of Urology, 2010) measure from the centre of the sinus instead."""
+    """Distance of its centre from the kidney's over its radius; a smaller value is more central. Reconstructed after
+    the C-index of Simmons et al. (Journal of Urology, 2010), who measure from the centre of the sinus instead."""
 
     medial_mm: float | None = None
     """Distance of its centre from that of the kidney towards the midline of the body; negative away from it, None where

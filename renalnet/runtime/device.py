@@ -55,14 +55,26 @@ def pick_device(precision: Literal["auto", "float32", "bfloat16"] = "auto") -> D
     return Device(device, use_bfloat16)
 
 
+def processor_name() -> str:
+    """Return the name of the processor, if the system gives it, and the instruction set that PyTorch uses."""
+    lines = _cpuinfo().splitlines()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    # With AVX2 instead of AVX-512, the twelfth loss of a run differed by up to 66 %.
+    return f"{next(names, 'unknown')}, {torch.backends.cpu.get_cpu_capability()}"
+
+
 def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         # By default, PyTorch also counts GPUs that only emulate bfloat16.
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # Without the instructions below, a processor emulates bfloat16, which is slower than float32.
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
+    flags = _cpuinfo()
     return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _cpuinfo() -> str:
+    path = Path("/proc/cpuinfo")
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,12 +1,13 @@
 """The forward pass of training, compiled where that is faster."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from renalnet.nets import SegmentationNet
+from renalnet.precision.routes import layers_in_float32, route_around_faults
 from renalnet.runtime.device import Device
 from renalnet.runtime.log import get_logger
 
@@ -23,6 +24,7 @@ class TrainingForward:
         On a CPU, compiled code was measured to be slower, and compiling takes a minute.
         """
         self._device = device
+        self._net = net
         self._plain: Logits = net.training_logits
         self._compiled: Logits | None = None
         if choice == "on" or (choice == "auto" and device.torch_device.type == "cuda"):
@@ -35,8 +37,18 @@ class TrainingForward:
 
     def __call__(self, image: Tensor) -> Sequence[Tensor]:
         """Return the logits, computed in the device's precision."""
+        self.prepare(image.shape)
         with self._device.autocast():
             return (self._compiled or self._plain)(image)
+
+    def prepare(self, shape: Iterable[int]) -> None:
+        """Let the layers whose convolutions are wrong in bfloat16 for images of `shape` compute in float32."""
+        route_around_faults(self._net, shape, self._device, is_training=True)
+
+    @property
+    def layers_in_float32(self) -> tuple[str, ...]:
+        """Names of the layers that `prepare` lets compute in float32."""
+        return tuple(layers_in_float32(self._net))
 
     def without_compiling(self, error: RuntimeError) -> None:
         """Use the network without compiling from now on, and log why.

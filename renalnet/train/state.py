@@ -1,14 +1,13 @@
 """Tensors of a run in its checkpoints, and the environment that decides whether it repeats bit for bit."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from renalnet.nets import fused
-from renalnet.runtime.device import Device
+from renalnet.runtime.device import Device, processor_name
 from renalnet.train.optimizers import state_of
 from renalnet.train.step import Stepper
 
@@ -37,14 +36,17 @@ def weights_in(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def environment(stepper: Stepper, device: Device) -> dict[str, str | int | bool]:
     """Return what decides the rounding of a run besides its configuration and data."""
+    exact = stepper.forward.layers_in_float32
     return {
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "processor": _processor(),
+        "processor": processor_name(),
         "device": str(device),
         "compiled": stepper.forward.is_compiled,
         # In this order, so that no warning about a missing compiled part is logged on a GPU.
         "fused": device.torch_device.type == "cpu" and fused.is_compiled(),
+        # Only where there are any, as in checkpoints of older versions.
+        **({"layers_in_float32": ", ".join(exact)} if exact else {}),
     }
 
 
@@ -52,7 +54,9 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Return a list of the differences for a message; empty if there are none."""
     # `get`, because the checkpoint of an older version may lack a value.
     return ", ".join(
-        f"{name} {before.get(name)} then, {now[name]} now" for name in now if before.get(name) != now[name]
+        f"{name} {before.get(name)} then, {now.get(name)} now"
+        for name in {**now, **before}
+        if before.get(name) != now.get(name)
     )
 
 
@@ -60,12 +64,3 @@ def _optimizer_state(stepper: Stepper) -> dict[str, Tensor]:
     """Return the tensors of the optimiser themselves, by their names in a checkpoint."""
     state = state_of(stepper.net, stepper.optimizer)
     return {f"{_NAMES.get(key, key)}.{name}": tensor for key, part in state.items() for name, tensor in part.items()}
-
-
-def _processor() -> str:
-    """Return the name of the processor, if the system gives it, and the instruction set that PyTorch uses."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    # With AVX2 instead of AVX-512, the twelfth loss of a run differed by up to 66 %.
-    return f"{next(names, 'unknown')}, {torch.backends.cpu.get_cpu_capability()}"

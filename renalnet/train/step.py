@@ -77,6 +77,7 @@ class Stepper:
         self._num_late = 1 if device.torch_device.type == "cuda" else 0
         self.micro_batch = min(config.optim.micro_batch or config.optim.batch_size, config.optim.batch_size)
         """Number of crops that go through the network at once."""
+        self.forward.prepare((self.micro_batch, 1, *config.patch.shape))
         self.failure: Failure | None = None
 
     def begin_epoch(self, rate: float) -> None:

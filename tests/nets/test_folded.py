@@ -47,6 +47,18 @@ def distance(found: Tensor, exact: Tensor) -> float:
     return float((found.double() - exact.double()).norm() / spread.double().norm())
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_features_are_bfloat16_under_autocast(name: NetName) -> None:
+    """Inference gives the networks an image in float32."""
+    net = folded(trained_like(name), torch.bfloat16)
+    kinds: set[torch.dtype] = set()
+    for module in (module for module in net.modules() if isinstance(module, FoldedConv)):
+        module.register_forward_hook(lambda module, inputs, output: kinds.add(output.dtype))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits = net(random((1, 1, 8, 16, 16), 0))
+    assert kinds == {torch.bfloat16} == {logits.dtype}
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", NETWORKS)
 @torch.no_grad()

@@ -181,6 +181,14 @@ def test_the_place_of_a_tumor(middle, face, points):
         assert tumor.polar.to_lower_mm == pytest.approx(tumor.polar.to_upper_mm + 2 * HALF_AXES_MM[0] / 3, abs=4)
 
 
+def test_a_tumor_across_the_middle_of_the_axis():
+    """It reaches from 3 mm below the middle to 47 mm above; the line is at 55 / 3 = 18.3 mm, and 39 % are below it."""
+    tumor = measure_kidney(kidney_with(Ball((22.0, -35.0, 0.0), 25.0), (2.0, 1.0, 1.0))).tumor
+    assert tumor is not None
+    assert 0.5 < tumor.polar.beyond_upper < 0.7 and tumor.polar.beyond_lower == 0
+    assert tumor.polar.crosses_middle and not tumor.polar.is_between and tumor.polar.points == 3
+
+
 def test_the_index_of_centrality():
     tumor = measure_kidney(kidney_with(Ball((0.0, -30.0, 0.0), 10.0), (1.0, 1.0, 1.0))).tumor
     assert tumor is not None

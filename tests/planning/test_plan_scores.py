@@ -12,6 +12,7 @@ from renalnet.planning.scores import Span, nearness_points, padua_sum, renal_sum
 BEYOND = Polar(beyond_upper=1.0, beyond_lower=0.0, to_upper_mm=3.0, to_lower_mm=40.0)
 ACROSS = Polar(beyond_upper=0.6, beyond_lower=0.0, to_upper_mm=0.0, to_lower_mm=20.0)
 BETWEEN = Polar(beyond_upper=0.1, beyond_lower=0.0, to_upper_mm=0.0, to_lower_mm=10.0)
+MIDLINE = replace(ACROSS, crosses_middle=True)
 SMALL = Tumor(
     volume_ml=14.0,
     diameter_3d_mm=30.0,
@@ -40,6 +41,8 @@ def test_nearness_by_kutikov_and_uzzo(nearness_mm: float | None, points: int | N
         (SMALL, 8.0, Span(4, 4)),  # 1 + 1 + 1 + 1
         (SMALL, None, Span(4, 6)),
         (replace(SMALL, diameter_3d_mm=55.0, exophytic_share=0.3, polar=ACROSS), 5.0, Span(8, 8)),  # 2 + 2 + 2 + 2
+        (replace(SMALL, polar=ACROSS), 8.0, Span(5, 5)),  # 1 + 1 + 1 + 2
+        (replace(SMALL, polar=MIDLINE), 8.0, Span(6, 6)),  # 1 + 1 + 1 + 3: across the axial midline
         (LARGE, 2.0, Span(12, 12)),  # 3 + 3 + 3 + 3
         (LARGE, None, Span(10, 12)),
     ],
@@ -59,6 +62,7 @@ def test_renal_sums(tumor: Tumor, nearness_mm: float | None, expected: Span) -> 
         (LARGE, 3.0, Span(12, 12)),  # 2 + 3 + 2 + 1 + 1 + 3
         (replace(SMALL, diameter_3d_mm=70.0), 8.0, Span(7, 7)),  # 4.1 to 7 cm: 2, unlike R of R.E.N.A.L.
         (replace(SMALL, polar=ACROSS), 8.0, Span(6, 6)),
+        (replace(SMALL, polar=MIDLINE), 8.0, Span(6, 6)),  # polar: half of it is beyond a line
     ],
 )
 def test_padua_sums(tumor: Tumor, nearness_mm: float | None, expected: Span) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from renalnet.inference.backends.backend import Forward, Prepared, Workload
 from renalnet.nets import SegmentationNet
+from renalnet.precision.routes import route_around_faults
 from renalnet.runtime.device import Device
 
 
@@ -20,8 +21,10 @@ class TorchBackend:
     device: Device
     """Device and number format of the networks."""
 
-    def prepared(self, work: Workload) -> Prepared:  # noqa: ARG002
-        """Return the networks, which take sub-volumes of any shape."""
+    def prepared(self, work: Workload) -> Prepared:
+        """Return the networks, whose convolutions are right for the shape of the example's."""
+        for net in self.nets:
+            route_around_faults(net, work.example.shape, self.device, is_training=False)
         number_format = str(self.device.dtype).removeprefix("torch.")
         forwards = tuple(_forward(net, self.device) for net in self.nets)
         return Prepared(f"torch {torch.__version__}, {number_format}", forwards, self.device.torch_device)
