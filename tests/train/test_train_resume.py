@@ -138,7 +138,7 @@ def test_other_conditions_are_said(
     TrainingRun(tiny_train, ball_cohort, str(tmp_path))
     assert caplog.text == ""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("renalnet.train.state._processor", lambda: "another, AVX2")
+        patch.setattr("renalnet.train.state.processor_name", lambda: "another, AVX2")
         patch.setattr(torch, "__version__", "2.12.0")
         TrainingRun(tiny_train, ball_cohort, str(tmp_path))
     assert f"torch {torch.__version__} then, 2.12.0 now" in caplog.text
