@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -56,6 +57,15 @@ def test_another_runtime_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPat
         ended(RuntimeError("a bug"), monkeypatch)
 
 
+@pytest.fixture
+def default_sigterm() -> Iterator[None]:
+    """SIGTERM acts as in a new process, also where Ray has run in this one, which handles it from then on."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("default_sigterm")
 def test_sigterm_is_one_line_after_the_command_has_tidied_up(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -70,16 +80,16 @@ def test_sigterm_is_one_line_after_the_command_has_tidied_up(
         finally:
             typer.echo("tidied up")
 
-    before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr("sys.argv", ["command"])
     with pytest.raises(SystemExit) as end:
         run(app)
     said = capsys.readouterr()
     assert (end.value.code, said.out) == (143, "tidied up\n")
     assert said.err == "error: stopped by SIGTERM; what is finished is kept; repeat the command to go on\n"
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+@pytest.mark.usefixtures("default_sigterm")
 def test_sigterm_ends_a_forked_worker_without_a_word(capfd: pytest.CaptureFixture[str]) -> None:
     reader, writer = os.pipe()
     app = typer.Typer()
