@@ -98,6 +98,7 @@ def test_sigterm_ends_a_forked_worker_without_a_word(capfd: pytest.CaptureFixtur
     def command() -> None:
         child = os.fork()
         if child == 0:
+            signal.alarm(60)  # the parent waits for it
             os.write(writer, b"x")
             signal.pause()
         os.read(reader, 1)
