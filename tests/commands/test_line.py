@@ -99,8 +99,11 @@ def test_sigterm_ends_a_forked_worker_without_a_word(capfd: pytest.CaptureFixtur
         child = os.fork()
         if child == 0:
             signal.alarm(60)  # the parent waits for it
-            os.write(writer, b"x")
-            signal.pause()
+            try:
+                os.write(writer, b"x")
+                signal.pause()
+            finally:
+                os._exit(1)  # the child must not go on with the tests
         os.read(reader, 1)
         os.kill(child, signal.SIGTERM)
         typer.echo(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))

@@ -69,9 +69,9 @@ def test_kidneys_of_narrow_abdomens_are_held(way: Way) -> None:
 
 @pytest.mark.slow
 def test_kidneys_of_wide_abdomens_are_held_or_flagged() -> None:
-    figures = summarise(measure(Setting("wide", "network", 44), 8, 2, num_others=2))
-    # What the packaged localiser reaches on 30 abdomens is told in renalnet/bundles/README.md.
-    assert figures.share_held >= 0.9 and figures.least_held >= 0.97
+    figures = summarise(measure(Setting("wide", "network", 44), 30, 2, num_others=2))
+    # What the packaged localiser reaches is told in renalnet/bundles/README.md.
+    assert figures.share_held >= 0.94 and figures.least_held >= 0.97
     assert figures.share_within_size >= 0.7
-    assert figures.num_wrong_unflagged == 0 and figures.num_false <= 1
+    assert figures.num_wrong_unflagged == 0 and figures.num_false <= 2
     assert figures.others_flagged is not None and figures.others_flagged >= 0.85
