@@ -40,6 +40,15 @@ def no_command_stays() -> Iterator[None]:
     commands.kill_what_is_left()
 
 
+@pytest.fixture(autouse=True)
+def loggers_as_imported() -> None:
+    """A command that an earlier test has run in this process does not decide where the log goes."""
+    for logger in map(logging.getLogger, ("renalnet", "study", "cluster")):
+        logger.handlers = []
+        logger.setLevel(logging.NOTSET)
+        logger.propagate = True
+
+
 @pytest.fixture
 def interruptible() -> Iterator[None]:
     """Ctrl-C acts as ever, also where the tests were started in the background or a library has taken it over."""

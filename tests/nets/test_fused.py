@@ -1,6 +1,5 @@
 """The compiled operation against PyTorch's own operations, and both against float64."""
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isnan
@@ -339,7 +338,6 @@ def test_a_single_row_is_refused_as_by_pytorch(dtype: torch.dtype) -> None:
 def without_library(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Behave like an installation without a compiler."""
     monkeypatch.setattr(fused, "_files", lambda: iter(()))
-    monkeypatch.setattr(logging.getLogger("renalnet"), "propagate", True)
     for function in (fused._library, fused.is_compiled):
         function.cache_clear()
     yield

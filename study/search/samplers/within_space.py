@@ -34,6 +34,7 @@ class WithinSpace(BaseSampler):
         self._inner = inner
         self._searched = searched
         self._is_joint = is_joint
+        self._not_asked_for = list(searched)
         self._rng = np.random.default_rng(seed)
 
     def infer_relative_search_space(self, study: optuna.Study, _: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -60,7 +61,21 @@ class WithinSpace(BaseSampler):
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Return an allowed draw of one parameter."""
+        """Return an allowed draw of one parameter.
+
+        A driver may have been lost when it had drawn a part of the point. The parameters that it had drawn are drawn
+        again here and ignored, so that the others take the same random numbers as in an undisturbed study.
+        """
+        while (name := self._not_asked_for.pop(0)) != param_name:
+            before = distribution(self._searched[name], study.user_attrs[CHOICES].get(name))
+            # Optuna sets a parameter with a single value without asking the sampler.
+            if not before.single():
+                self._draw(study, trial, name, before)
+        return self._draw(study, trial, param_name, param_distribution)
+
+    def _draw(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
         for _ in range(REDRAWS):
             value = self._inner.sample_independent(study, trial, param_name, param_distribution)
             if value in self._searched[param_name]:

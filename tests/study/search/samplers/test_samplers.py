@@ -1,5 +1,6 @@
 """Rules that every sampler of the table keeps, and what each one promises of its points."""
 
+from itertools import islice
 from pkgutil import resolve_name
 
 import optuna
@@ -11,6 +12,7 @@ from renalnet.errors import ConfigError
 from study.config.catalogue import SAMPLERS
 from study.config.sections import SearchConfig, SpaceConfig
 from study.config.space import FIRST_STEP, KERNELS, Point, configure, domains
+from study.search.optuna_private import resumed_trial
 from study.search.sampler import CHOICES, Sampler, draw, first_choices, make_sampler, num_points
 from study.search.samplers.grid import grid
 
@@ -48,6 +50,28 @@ def test_the_same_history_gives_the_same_points(sampler: str) -> None:
     search = SearchConfig.model_validate({"sampler": sampler, "num_startup_trials": 5, "grid_levels": 2})
     first, second = (points(SpaceConfig(), search, 12) for _ in range(2))
     assert first == second and len({tuple(point.values()) for point in first}) == 12
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("num_before", [0, 2], ids=["at first", "after two trials"])
+def test_an_interrupted_draw_goes_on_with_the_same_point(sampler: str, num_before: int) -> None:
+    """A driver may be killed between two parameters of a point; the journal then has the first ones."""
+    search = SearchConfig.model_validate({"sampler": sampler, "num_startup_trials": 2, "grid_levels": 2})
+    # A parameter with a single value is drawn without the sampler.
+    searched = domains(SpaceConfig(kernel_sets=((2, 8), (2,), ()), tumor_weight=(2.0, 2.0)), "fcn_ppm")
+    drawn = []
+    for num_drawn in range(len(searched) + 1):
+        study = optuna.create_study(direction="maximize")
+        study.set_user_attr(CHOICES, first_choices(searched))
+        for number in range(num_before):
+            study.sampler = make_sampler(search, searched, seed=3, number=number)
+            trial = study.ask()
+            study.tell(trial, draw(trial, searched)["background_weight"])
+        study.sampler = make_sampler(search, searched, seed=3, number=num_before)
+        draw(study.ask(), dict(islice(searched.items(), num_drawn)))
+        study.sampler = make_sampler(search, searched, seed=3, number=num_before)
+        drawn.append(draw(resumed_trial(study._storage, study, num_before), searched))
+    assert all(point == drawn[-1] for point in drawn)
 
 
 @pytest.mark.parametrize("sampler", CAN_BE_NARROWED)
