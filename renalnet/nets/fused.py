@@ -41,7 +41,8 @@ def normalise(x: Tensor, norm: BatchNorm, residual: Tensor | None = None, *, rec
     if norm.training and _is_usual(norm, x) and _is_fusable(x, residual):
         y: Tensor = _NormAct.apply(x, norm.weight, norm.bias, residual, norm, rectify)  # type: ignore[no-untyped-call]
         return y
-    y = norm(x)
+    # Without values, only shapes are asked for. PyTorch's BatchNorm would import its compiler, which takes seconds.
+    y = x if x.is_meta and not torch.is_grad_enabled() else norm(x)
     if residual is not None:
         y = y + residual
     # In place also in training: the backward passes of the norm and of the sum do not need their result.
