@@ -29,7 +29,7 @@ OPTIONS = [
     "train.steps_per_epoch=20",
     "train.checkpoint_every_s=1",
     "resources.max_failures=8",  # on a busy machine Ray may give up nodes that are only slow
-    "final.num_finalists=1",  # each vote on a GPU is a process of its own
+    "final.num_finalists=1",
 ]
 """With the baseline, 3 trials, one for each node. Points are random and no trial is pruned, so that results do not
 depend on the order of events."""
@@ -95,7 +95,7 @@ def test_a_study_survives_the_loss_of_node_trial_and_driver(ball_store: Store, t
     disturbed = tmp_path / "disturbed"
     quiet = tmp_path / "quiet"
     arguments = command(ball_store, tiny_file, disturbed)
-    with LocalCluster(3, NodeSize(cpus=1, gpus=1)) as cluster:
+    with LocalCluster(3, NodeSize(cpus=1, gpus=0)) as cluster:
         # The undisturbed study comes first, since the other one costs the cluster a node.
         complete(command(ball_store, tiny_file, quiet), cluster)
         quietly = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
