@@ -3,6 +3,7 @@
 import statistics
 from pathlib import Path
 
+import pytest
 from support.code_counts import (
     body_lines,
     folder_sizes,
@@ -55,5 +56,6 @@ def test_sentences_leave_out_code_tables_and_headings() -> None:
     assert sentences(prose + others) == ["One two three.", "Four five six: seven.", "Eight nine.", "Ten eleven."]
 
 
+@pytest.mark.slow
 def test_every_count_is_reported() -> None:
     assert len(list(report(ROOT))) == 9

@@ -160,6 +160,7 @@ def test_heavy_libraries_are_imported_only_where_they_may(path: Path) -> None:
         assert not names & {"torch", "scipy"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "unwanted"),
     [

@@ -141,6 +141,7 @@ def test_waiting_for_no_cluster_ends_in_one_line() -> None:
     assert done.returncode == 2 and done.stderr.startswith("error: no node at http://127.0.0.1:9 after 0 s")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("address", "named"), [("foo", "http://foo"), ("http://foo:port", "http://foo:port")])
 def test_waiting_takes_any_address(monkeypatch: pytest.MonkeyPatch, address: str, named: str) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", "")

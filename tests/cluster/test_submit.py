@@ -162,6 +162,7 @@ def ignored(clone: Path, names: set[str]) -> set[str]:
     return set(told.stdout.splitlines())
 
 
+@pytest.mark.slow
 def test_a_large_folder_is_refused_before_anything_is_sent(project: Path) -> None:
     for name, size in (("weights.bin", 140 << 20), ("notes.bin", 9 << 20), ("small.bin", 1 << 20)):
         with (project / name).open("wb") as file:
@@ -224,6 +225,7 @@ def test_a_submission_without_the_token_is_refused(
     assert expected in refusal and ray_head.dashboard in refusal
 
 
+@pytest.mark.slow
 def test_a_missing_head_is_reported(project: Path) -> None:
     environment = {"PATH": "/usr/bin:/bin", "RAY_AUTH_MODE": "disabled"}
     options = ("--address", "127.0.0.1:9", "--working-dir", str(project))

@@ -37,6 +37,7 @@ def assert_refused(done: subprocess.CompletedProcess[str], *expected: str) -> No
     assert all(text in lines[0] for text in expected), lines[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["renalnet", "study.run", "study.report", "cluster.submit"])
 def test_all_commands_state_the_version(module: str) -> None:
     done = run(module, "--version")
@@ -56,6 +57,7 @@ def test_empty_cohort(tmp_path: Path) -> None:
     assert not (tmp_path / "store").exists()
 
 
+@pytest.mark.slow
 def test_label_of_another_grid(tmp_path: Path) -> None:
     write_case(tmp_path / "src" / "case_00000", np.ones((4, 5, 7), np.uint8), Grid.axis_aligned((4, 5, 7), (3, 1, 1)))
     done = run("renalnet", "prepare", str(tmp_path / "src"), "--out", str(tmp_path / "store"), "--workers", "1")
@@ -63,6 +65,7 @@ def test_label_of_another_grid(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["findings.json", "validation.csv"]
 
 
+@pytest.mark.slow
 def test_label_value_7(tmp_path: Path) -> None:
     write_case(tmp_path / "src" / "case_00000", np.full((4, 5, 6), 7, np.uint8))
     done = run("renalnet", "prepare", str(tmp_path / "src"), "--out", str(tmp_path / "store"), "--workers", "1")
@@ -93,6 +96,7 @@ def test_wrong_arguments_are_refused(arguments: tuple[str, ...], expected: tuple
     assert sorted(ROOT.glob("results/*")) == before
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_no_cut_image(tmp_path: Path) -> None:
     arguments = [sys.executable, "-m", "renalnet", "phantom", "--out", str(tmp_path), "--workers", "1"]
     arguments += ["--set", "num_cases=1", "--set", "shape=[60,110,110]", "--set", "spacing_mm=[5.0,3.2,3.2]"]
@@ -187,6 +191,7 @@ def test_evaluate_measures_the_labels_of_a_set(tmp_path: Path) -> None:
     assert [row["label"] for row in rows] == names
 
 
+@pytest.mark.slow
 def test_evaluate_refuses_a_label_that_the_set_does_not_have(tmp_path: Path) -> None:
     arguments = write_masks(tmp_path, np.ones(GRID.shape, np.uint8), np.full(GRID.shape, CYST, np.uint8))
     expected = ("a.nii.gz: label 3 must be 0 background, 1 kidney or 2 tumor", "relabel the file")

@@ -115,6 +115,7 @@ def test_the_labels_of_a_file(tmp_path):
     assert run(mask, "--labels", "kits23")[0] == USER_ERROR
 
 
+@pytest.mark.slow
 def test_members_give_a_spread(tmp_path):
     mask = write_mask(tmp_path / "mask.nii.gz", two_kidneys())
     smaller = two_kidneys()
@@ -152,6 +153,7 @@ def test_an_implausible_mask_is_measured_with_a_warning(tmp_path, capfd):
     assert f"warning: {mask}: {rows[1]['warnings']}" in output
 
 
+@pytest.mark.slow
 def test_a_mask_named_by_text_and_the_default_margin(tmp_path):
     mask = write_mask(tmp_path / "mask.nii.gz", two_kidneys())
     assert plan_mask(str(mask)) == plan_mask(mask, [], MARGIN_MM)

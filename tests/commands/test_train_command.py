@@ -248,6 +248,7 @@ def read_events(folder: Path) -> list[tuple[int, dict[str, float]]]:
     return [(event.step, {value.tag: value.simple_value for value in event.summary.value}) for event in events[1:]]
 
 
+@pytest.mark.slow
 def test_curves_for_tensorboard_hold_each_epoch_once(
     tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ TEXTS = {
 """JSON, which is YAML too."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["yaml", "json"])
 @pytest.mark.parametrize("kind", TEXTS)
 def test_every_field_of_a_file(tmp_path: Path, kind: str, ending: str) -> None:
@@ -31,6 +32,7 @@ def test_every_field_of_a_file(tmp_path: Path, kind: str, ending: str) -> None:
     assert sum(one.startswith("refused") for one in found) > 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TEXTS)
 def test_a_block_of_yaml(tmp_path: Path, kind: str) -> None:
     text = "\n".join(f"{key}: {json.dumps(value)}" for key, value in json.loads(TEXTS[kind]).items())

@@ -56,6 +56,7 @@ def test_depth_is_bounded(text: str) -> None:
         parse_yaml(text, "here")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["[" * 100_000, "a: b: c", "{", "2024-13-45"])
 def test_what_is_no_yaml_is_one_line(text: str) -> None:
     with pytest.raises(ConfigError, match="here: not valid YAML") as caught:

@@ -62,6 +62,7 @@ def work(shape: Shape, count: int = 1) -> Workload:
     return Workload(torch.rand(1, 1, *shape, generator=torch.Generator().manual_seed(1)), count)
 
 
+@pytest.mark.slow
 @needs_openvino
 @pytest.mark.parametrize(
     "name",

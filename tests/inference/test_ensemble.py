@@ -43,6 +43,7 @@ def labels_of(*folders: str) -> LabelArray:
     return vote_roi(load_ensemble(folders), image, STITCH).labels
 
 
+@pytest.mark.slow
 def test_a_bundle_of_members_votes_as_they_do(members: list[str], tmp_path: Path) -> None:
     copy_models(members, tmp_path / "best", FINAL)
     folders = member_folders(tmp_path / "best")

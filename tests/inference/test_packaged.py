@@ -79,6 +79,7 @@ def scan(tmp_path: Path) -> Path:
     return tmp_path / "scan.nii.gz"
 
 
+@pytest.mark.slow
 def test_without_model_predict_uses_the_packaged_bundle_and_says_what_it_is(
     packaged: Path, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -91,6 +91,7 @@ def test_a_kidney_that_only_the_atlases_find_is_doubtful(atlases: Sequence[Atlas
     assert found.confident_sides == ()
 
 
+@pytest.mark.slow
 def test_the_atlases_alone_are_an_option(network: CoarseNetwork, atlases: Sequence[Atlas]) -> None:
     image = paint_abdomen(NARROW, 5).image
     found = finder(network, atlases, "atlas").find(image)

@@ -48,6 +48,7 @@ def test_wrong_axes_are_named(network: CoarseNetwork, problem: str) -> None:
     assert wrong_axes(network, scan, labelled_share(find_in(network, scan), scan)) == problem
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [1, 2])
 def test_a_mirrored_scan_is_noticed(network: CoarseNetwork, index: int) -> None:
     scan = turned("mirrored", index)

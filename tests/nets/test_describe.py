@@ -96,6 +96,7 @@ def test_receptive_field_is_what_gradients_reach(dilations, kernels):
     assert description.receptive_field[2] == probe(config.model_copy(update={"ppm_kernels": ()}), 80)
 
 
+@pytest.mark.slow
 def test_receptive_field_of_the_3d_u_net_is_what_gradients_reach():
     config = NetConfig(name="unet3d", width=4)
     assert describe(config, KIDNEY_TUMOR, (8, 8, 128)).receptive_field[2] == probe(config, 128)

@@ -81,6 +81,7 @@ def gradient(net: SegmentationNet, image: Tensor, label: Tensor, *, bfloat16: bo
     return torch.cat([p.grad.flatten().double() for p in net.parameters() if p.grad is not None])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_bfloat16_gradient_follows_float64(name: NetName) -> None:
     """After some steps, cosines are at least 0.993, 1.000 and 0.950 in five seeds, and 0.998 at the presets' sizes.

@@ -45,6 +45,7 @@ def test_sharp_edges_are_rounded(spacing_mm, within, normal):
     assert 1 - within <= surface_cm2(half, spacing_mm) / exact_cm2 <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spacing_mm", SPACINGS)
 @pytest.mark.parametrize("body", BALLS)
 def test_a_kidney_with_a_tumor(body, spacing_mm):
@@ -181,6 +182,7 @@ def test_the_place_of_a_tumor(middle, face, points):
         assert tumor.polar.to_lower_mm == pytest.approx(tumor.polar.to_upper_mm + 2 * HALF_AXES_MM[0] / 3, abs=4)
 
 
+@pytest.mark.slow
 def test_a_tumor_across_the_middle_of_the_axis():
     """It reaches from 3 mm below the middle to 47 mm above; the line is at 55 / 3 = 18.3 mm, and 39 % are below it."""
     tumor = measure_kidney(kidney_with(Ball((22.0, -35.0, 0.0), 25.0), (2.0, 1.0, 1.0))).tumor

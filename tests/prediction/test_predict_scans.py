@@ -66,6 +66,7 @@ def test_the_scans_of_a_folder(tmp_path: Path) -> None:
         find_scans(tmp_path / "empty")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_listed_and_stops_no_other(bundle: str, tmp_path: Path) -> None:
     """A `.dcm` file without DICOM content, alone, in a folder of its own and among slices; and files that no one reads.
 

@@ -120,6 +120,7 @@ def predictor() -> Predictor:
     return Predictor(model, KidneyFinder(None, atlases, prepare), prepare, InferenceConfig(stitch=stitch))
 
 
+@pytest.mark.slow
 def test_a_doubtful_kidney_is_left_out_and_named(predictor: Predictor, tmp_path: Path) -> None:
     case = paint_abdomen(COARSE.model_copy(update={"seed": 5}), 0)
     image = case.image.array.copy()
@@ -167,6 +168,7 @@ def save_untrained(folder: Path, labels: LabelSet) -> str:
     return str(folder)
 
 
+@pytest.mark.slow
 def test_a_scan_without_kidneys_gets_an_empty_mask_and_a_warning(predictor: Predictor, tmp_path: Path) -> None:
     write_volume(tmp_path / "head.nii.gz", paint_other_part("head", COARSE, 0))
     prediction = predict(predictor, tmp_path / "head.nii.gz")

@@ -146,6 +146,7 @@ def test_of_a_hundred_processes_one_takes_over_from_a_dead_holder(tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_on_an_object_store_one_of_many_holds_the_lease(s3_uri: str) -> None:
     path = storage.join(s3_uri, "lease.json")
     assert sorted(race(path, 6)) == ["busy"] * 5 + ["held"]

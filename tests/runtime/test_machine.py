@@ -107,6 +107,7 @@ def test_a_limit_of_the_address_space_counts(tmp_path: Path, monkeypatch: pytest
     assert memory_bytes(tmp_path) == 64 * MB
 
 
+@pytest.mark.slow
 def test_kept_memory_is_not_asked_for_again() -> None:
     """Without `keep_memory`, each step faults on its pages again. With it, five steps fault less than the first one."""
     first, _, last = faults("given back")
@@ -165,6 +166,7 @@ def test_the_number_of_threads_is_the_users(
     assert num_threads(root) == threads
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.system() != "Linux", reason="PyTorch computes with GNU's OpenMP on Linux only")
 @pytest.mark.parametrize(("stated", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "active"}, "ACTIVE")])
 def test_threads_of_a_command_sleep_while_they_wait(stated: dict[str, str], policy: str) -> None:

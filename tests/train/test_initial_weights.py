@@ -65,6 +65,7 @@ def test_a_bundle_of_another_pyramid_and_label_set_gives_the_rest(tiny_train: Tr
     assert all(torch.equal(value, given[name]) for name, value in net.state_dict().items() if name not in kept)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_bit_for_bit_as_the_undisturbed(
     tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path
 ) -> None:

@@ -26,6 +26,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return found.tensors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_interrupted_run_ends_bit_for_bit_as_the_undisturbed(
     network: str, tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path
@@ -41,6 +42,7 @@ def test_interrupted_run_ends_bit_for_bit_as_the_undisturbed(
     assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
+@pytest.mark.slow
 def test_training_learns(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path) -> None:
     config = tiny_train.model_copy(update={"epochs": 4, "steps_per_epoch": 15})
     records = list(TrainingRun(config, ball_cohort, str(tmp_path)))
@@ -87,6 +89,7 @@ def test_folder_of_another_run_is_refused(tiny_train: TrainConfig, ball_cohort: 
         TrainingRun(tiny_train.model_copy(update={"seed": 1}), ball_cohort, str(tmp_path))
 
 
+@pytest.mark.slow
 def test_streamed_run_resumes_bit_for_bit_on_another_machine(
     tiny_train: TrainConfig, ball_store: Store, ball_cohort: Cohort, tmp_path: Path
 ) -> None:

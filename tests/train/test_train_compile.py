@@ -30,6 +30,7 @@ def losses_to(losses: list[float]) -> Callable[[StepReport], None]:
     return lambda report: losses.append(report.loss)
 
 
+@pytest.mark.slow
 def test_auto_compiles_on_a_gpu_only(tiny_train: TrainConfig) -> None:
     net = build_net(tiny_train.net, tiny_train.labels)
     assert not TrainingForward(net, pick_device("float32"), "auto").is_compiled

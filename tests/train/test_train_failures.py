@@ -199,6 +199,7 @@ def test_what_exhausted_memory_looks_like() -> None:
     assert not is_out_of_memory(RuntimeError("shapes do not match")) and not is_out_of_memory(ValueError())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [allocator_error, MemoryError, torch.OutOfMemoryError])
 def test_a_step_that_does_not_fit_is_made_in_parts(
     error: Callable[[], BaseException],
@@ -282,6 +283,7 @@ def test_other_errors_are_nobodys_memory(
         stepper.step(loader.batch(0))
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_parts(
     tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

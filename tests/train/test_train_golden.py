@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from support.balls import ball_roi
 
@@ -24,6 +25,7 @@ TOLERANCE = 3e-3
 """Relative; three instruction sets differed by up to 1.3e-3."""
 
 
+@pytest.mark.slow
 def test_first_losses_of_the_quick_preset(tmp_path: Path) -> None:
     """With RENALNET_GOLDEN=write, this test writes the losses of this machine; use it after an intended change.
 

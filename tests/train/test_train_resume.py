@@ -105,6 +105,7 @@ def test_a_kill_between_checkpoint_and_best_model_is_mended(
     assert load_model(tmp_path)[1].epoch == 1
 
 
+@pytest.mark.slow
 def test_a_run_within_an_epoch_leaves_the_best_model_alone(
     tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path
 ) -> None:
@@ -117,6 +118,7 @@ def test_a_run_within_an_epoch_leaves_the_best_model_alone(
     assert all(torch.equal(load_model(tmp_path)[0][name], weights[name]) for name in weights)
 
 
+@pytest.mark.slow
 def test_without_its_newest_checkpoint_a_run_goes_back_and_ends_the_same(
     tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -136,6 +136,7 @@ def test_a_scan_exported_again_is_recognised_among_other_patients(export: Callab
     assert "'again' (test, this one train)" in found[0].message
 
 
+@pytest.mark.slow
 def test_real_kidneys_are_all_different(real_data: Path) -> None:
     facts = [measure_case(one) for one in painted_rois(real_data / "kits19_rois" / "test")]
     splits: dict[str, Split] = dict(zip([one.case for one in facts], SPLITS, strict=True))

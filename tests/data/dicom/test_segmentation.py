@@ -36,6 +36,7 @@ def expected() -> NDArray[np.uint8]:
     return np.where(tumor, 2, kidney).astype(np.uint8)
 
 
+@pytest.mark.slow
 def test_image_and_label_come_back_in_all_orientations_that_dicom_has(tmp_path: Path) -> None:
     """A series has only the 24 right-handed orientations, because positions alone order its slices."""
     image, label = np.random.default_rng(0).integers(-1024, 2000, GRID.shape).astype(np.int16), expected()

@@ -60,6 +60,7 @@ def test_voxels_and_geometry_are_what_simpleitk_reads(tmp_path: Path, ending: st
         np.testing.assert_allclose(volume.grid.direction, reference.GetDirection(), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", FORMATS)
 def test_label_on_the_source_grid_is_the_input_in_all_orientations(tmp_path: Path, ending: str) -> None:
     rng = np.random.default_rng(0)

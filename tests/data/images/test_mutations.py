@@ -139,6 +139,7 @@ def test_sound_files_are_read(subjects: list[Damaged]) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_hundred_damaged_files(subjects: list[Damaged], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     counts = check(subjects, range(8), tmp_path, capfd)
     assert counts["refused"] > counts["read"] > 0

@@ -58,6 +58,7 @@ def assert_held(found: Localisation, side: Side, mask: MaskArray, grid: Grid, sh
     assert all(size <= max(110, extent + 20) for size, extent in zip(box.size_mm[1:], own.size_mm[1:], strict=True))
 
 
+@pytest.mark.slow
 def test_boxes_hold_both_kidneys_and_little_else(phantom: PaintedCase, atlases: list[Atlas]) -> None:
     found = localise(phantom.image, atlases, CONFIG)
     for side, mask in kidneys_of(phantom).items():
@@ -84,6 +85,7 @@ def test_a_long_scan_is_searched_from_end_to_end(phantom: PaintedCase, atlases: 
         assert_held(found, side, mask, phantom.label.grid)
 
 
+@pytest.mark.slow
 def test_a_missing_kidney_is_not_found(phantom: PaintedCase, atlases: list[Atlas]) -> None:
     kidneys = kidneys_of(phantom)
     image = phantom.image.array.copy()
@@ -113,6 +115,7 @@ def test_images_without_kidneys_are_doubtful(phantom: PaintedCase, atlases: list
     assert found.confident_sides == ()
 
 
+@pytest.mark.slow
 def test_a_case_is_not_compared_with_its_own_atlas(phantom: PaintedCase, atlases: list[Atlas]) -> None:
     assert localise(phantom.image, atlases[:3], CONFIG, exclude="p2") == localise(phantom.image, atlases[:2], CONFIG)
     with pytest.raises(InputError, match="no atlas to localise with"):
@@ -153,6 +156,7 @@ def test_a_side_that_no_atlas_has_is_not_found(phantom: PaintedCase, atlases: li
     assert found.confident_sides == ("right",)
 
 
+@pytest.mark.slow
 def test_an_atlas_without_kidneys_is_ignored(phantom: PaintedCase, atlases: list[Atlas]) -> None:
     nothing = np.zeros_like(atlases[2].sides.array)
     blank = Atlas("blank", atlases[2].image, Volume(nothing, atlases[2].sides.grid), True)

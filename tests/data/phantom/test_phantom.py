@@ -242,6 +242,7 @@ def test_interrupted_cohort_continues_without_repainting(tmp_path: Path) -> None
     assert second.source == SYNTHETIC
 
 
+@pytest.mark.slow
 def test_two_workers_write_what_one_writes(tmp_path: Path) -> None:
     maps = _write_maps(tmp_path / "maps")
     alone, together = (write_cohort(tmp_path / str(n), COARSE, maps, workers=n, measure=hu_counts) for n in (1, 2))

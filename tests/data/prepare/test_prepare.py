@@ -404,6 +404,7 @@ def test_a_missing_scan_is_a_finding(tmp_path: Path) -> None:
     assert after.stamp != before.stamp
 
 
+@pytest.mark.slow
 def test_a_case_without_label_is_left_out_on_request_and_other_folders_are_named(tmp_path: Path) -> None:
     src = write_rois(tmp_path / "src", 4)
     (src / "case_2" / "segmentation.nii.gz").unlink()

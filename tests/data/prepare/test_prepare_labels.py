@@ -59,6 +59,7 @@ def run(pool: Workers, src: Path, out: Path, config: PrepareConfig, **more: obje
     return prepare(Request(src, out, config, **more), pool)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_cysts_go_into_the_store_and_the_summary(pool: Workers, tmp_path: Path) -> None:
     src = write_rois(tmp_path / "src", 3)
     splits = {"case_0": "train", "case_1": "train", "case_2": "test"}

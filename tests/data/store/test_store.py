@@ -173,6 +173,7 @@ def interrupted(path: Path, run: str) -> StoreWriter:
     return writer
 
 
+@pytest.mark.slow
 def test_complete_shards_of_an_interrupted_run_are_taken_over(tmp_path: Path) -> None:
     interrupted(tmp_path, "run")
     config = PrepareConfig(slab_slices=4, shard_mb=1)

@@ -185,6 +185,7 @@ def test_every_combination_of_operations_is_measured_and_the_chosen_one_is_final
     assert validation["final"] >= validation["network"]
 
 
+@pytest.mark.slow
 def test_a_damaged_model_is_named_and_the_next_best_takes_part(
     config: StudyConfig, tiny_train: TrainConfig, ball_store: Store, ball_cohort: Cohort, tmp_path: Path
 ) -> None:

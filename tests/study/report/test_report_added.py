@@ -71,6 +71,7 @@ def test_masks_on_the_grids_of_the_rois_are_measured_without_resampling(tmp_path
     np.testing.assert_array_equal(found.labels["case_00001"], rois[1].label)
 
 
+@pytest.mark.slow
 def test_they_are_in_every_table(ball_store: Store, tmp_path: Path) -> None:
     folder = masks(tmp_path / "m", ball_store, shift=2)
     made = write_report(results(tmp_path / "r", ball_store), programs=Programs([("nnU-Net <b>", folder)]))
@@ -84,6 +85,7 @@ def test_they_are_in_every_table(ball_store: Store, tmp_path: Path) -> None:
     assert look.title == "nnU-Net <b>" and look.color not in {known.color for known in LOOKS.values()}
 
 
+@pytest.mark.slow
 def test_missing_masks_are_named(ball_store: Store, tmp_path: Path) -> None:
     first, *others = ball_store.cases("test")
     folder = masks(tmp_path / "m", ball_store, cases=[first])

@@ -34,6 +34,7 @@ def test_the_library_call_raises(tmp_path: Path) -> None:
         write_report(Results(str(tmp_path)))
 
 
+@pytest.mark.slow
 def test_the_report_imports_neither_torch_nor_ray() -> None:
     modules = (
         "study.report.__main__, study.report.pictures.figures, study.report.pages.html, study.report.pictures.overlays"

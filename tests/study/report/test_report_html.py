@@ -86,6 +86,7 @@ def test_every_trial_and_case_has_a_row(page: str, written: Report) -> None:
     assert len(re.findall(r'class="badge (found|missed|alarm|)"', page)) == len(CASES)
 
 
+@pytest.mark.slow
 def test_the_page_of_a_running_study_says_what_is_missing(running_study: Path) -> None:
     text = Path(write_report(Results(str(running_study))).page or "").read_text(encoding="utf-8")
     assert "Some results are not available yet." in text

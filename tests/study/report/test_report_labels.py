@@ -65,6 +65,7 @@ def page_of(report: Report) -> str:
 # others. Their mean is 5 / 8, and that of the first four is 2 / 4.
 
 
+@pytest.mark.slow
 def test_table_one_has_columns_of_each_label(with_cysts: Report) -> None:
     winner = next(row for row in table(with_cysts, "table_one") if row["network"] == "fcn_ppm")
     assert float(winner["dice_cyst_mean"]) == pytest.approx(5 / 8)

@@ -62,6 +62,7 @@ def test_each_unknown_name_has_a_color_of_its_own() -> None:
     assert all(looks[name] == Looks(reversed(names))[name] for name in names)
 
 
+@pytest.mark.slow
 def test_an_unknown_network_is_in_the_learning_curves(unknown: Report) -> None:
     content = unknown.content
     looks = Looks(names_in(content))
