@@ -104,7 +104,7 @@ KILLS: Final = (
     Kill("SIGTERM of the driver", _driver, _send(signal.SIGTERM), (128 + signal.SIGTERM, -signal.SIGTERM)),
     Kill("kill -9 of the GCS", _named("gcs_server"), _send(signal.SIGKILL), (2, 0)),
     Kill("full disk of the driver", _driver, _fill_disk_of_driver, (2, 0)),
-    Kill("Ctrl-C", _driver, _send(signal.SIGINT), (128 + signal.SIGINT,)),
+    Kill("Ctrl-C", _driver, _send(signal.SIGINT), (128 + signal.SIGINT, -signal.SIGINT)),
 )
 
 
@@ -146,6 +146,9 @@ def kill_verdicts(undisturbed: Undisturbed, folder: Path, number: int, seed: int
         number: number of faults.
         seed: of the order of the faults and of their moments.
     """
+    # A shell lets what it starts in the background ignore Ctrl-C, and the studies would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     generator = np.random.default_rng(seed)
     left = [KILLS[place % len(KILLS)] for place in generator.permutation(number)]
     lives = 0

@@ -1,5 +1,6 @@
 """The campaign of faults: what it counts, on the finished study that these tests share."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from support.tiny import TINY
 from renalnet.data.store.reader import Store
 from study.bench.faults.campaign import campaign
 from study.bench.faults.damages import DAMAGES, damage_verdicts, kinds
-from study.bench.faults.kills import Undisturbed
+from study.bench.faults.kills import Undisturbed, kill_verdicts
 from study.bench.measuring.size import Size
 from study.bench.measuring.tiny_study import Ended, TinyStudy, Verdict
 
@@ -52,6 +53,15 @@ def test_every_file_of_a_study_is_of_a_kind(finished: Path) -> None:
     assert len(found["trials/*/trial.json"]) == 6 and found["optuna.journal"] == ["optuna.journal"]
     names = {path.relative_to(finished).as_posix() for path in finished.rglob("*") if path.is_file()}
     assert {name for kind in found.values() for name in kind} == {name for name in names if ".lease" not in name}
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_reaches_the_studies_of_a_campaign_in_the_background(tmp_path: Path) -> None:
+    """A shell lets a command in the background ignore SIGINT, and its children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    undisturbed = Undisturbed(TinyStudy("store", "tiny.yaml"), tmp_path, duration_s=60.0)
+    assert list(kill_verdicts(undisturbed, tmp_path, number=0, seed=0)) == []
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_verdict_by_what_went_wrong() -> None:
