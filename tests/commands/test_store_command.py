@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from support import commands
 from support.commands import ROOT
 
@@ -36,6 +37,7 @@ def test_a_wrong_number_is_one_line(ball_store: Store, tmp_path: Path) -> None:
     assert not (tmp_path / "raw").exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_no_data_set(ball_store: Store, tmp_path: Path) -> None:
     limited = ["bash", "-c", 'ulimit -f 4; exec "$@"', "bash", *arguments(ball_store, tmp_path)]  # KiB of a file
     done = subprocess.run(limited, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)

@@ -113,6 +113,7 @@ def test_equal_to_simpleitk(pairs: list[tuple[LabelArray, LabelArray]]) -> None:
         assert row["hd95_mm"] == pytest.approx(max(np.percentile(each, 95) for each in directed), rel=1e-6)
 
 
+@pytest.mark.slow
 @OF_MONAI_ITSELF
 def test_a_surface_dice_by_area_is_another_number(pairs: list[tuple[LabelArray, LabelArray]]) -> None:
     """DeepMind's measure weights the surface between voxel centres by its area; MONAI can compute it too."""

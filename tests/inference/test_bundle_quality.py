@@ -292,6 +292,7 @@ def test_each_side_has_an_estimate(abdominal: Predictor) -> None:
     assert all(0 <= each[name] <= 1 for each in (left, right) for name in ("dice_kidney", "dice_tumor"))
 
 
+@pytest.mark.slow
 def test_a_kidney_that_the_scan_cuts_has_no_estimate(abdominal: Predictor) -> None:
     painted = paint_abdomen(COARSE.model_copy(update={"seed": 5}), 0)
     slices = np.flatnonzero(painted.label.array.any(axis=(1, 2)))
@@ -305,6 +306,7 @@ def test_a_kidney_that_the_scan_cuts_has_no_estimate(abdominal: Predictor) -> No
     assert all(found.to_json()["kidneys"][side]["quality"] is None for side in partial)
 
 
+@pytest.mark.slow
 def test_remarks_on_a_scan_without_kidneys_follow_the_reason(abdominal: Predictor) -> None:
     picture = paint_abdomen(COARSE, 0).image
     flat = Volume(np.full_like(picture.array, 40), picture.grid)

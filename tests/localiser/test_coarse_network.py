@@ -29,6 +29,7 @@ def test_windows_cover_every_slice(num_slices: int) -> None:
     assert covered.min() >= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(10, 30, 20), (70, 64, 70)])
 def test_probabilities_have_the_shape_of_the_scan(shape: tuple[int, int, int]) -> None:
     found = new_network(0).kidneys(image_of(shape))

@@ -40,6 +40,7 @@ def finder(network: CoarseNetwork | None, atlases: Sequence[Atlas] = (), localis
     return KidneyFinder(network, atlases, PrepareConfig.model_validate({"localise": localise}))
 
 
+@pytest.mark.slow
 def test_both_kidneys_are_held(network: CoarseNetwork, case: PaintedCase) -> None:
     found = finder(network).find(case.image)
     sides = split_sides(case.label, case.image)

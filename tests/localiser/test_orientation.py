@@ -55,6 +55,7 @@ def test_a_mirrored_scan_is_noticed(network: CoarseNetwork, index: int) -> None:
     assert is_mirrored(find_in(network, scan), scan)
 
 
+@pytest.mark.slow
 def test_a_scan_without_a_label_has_no_share(network: CoarseNetwork) -> None:
     image, label = painted(2)
     scan = coarse_scan("empty", image, Volume(np.zeros_like(label.array), label.grid))

@@ -160,6 +160,7 @@ def test_a_file_is_created_once(tmp_path: Path, s3_uri: str) -> None:
         assert storage.read_bytes(path) == b"first"
 
 
+@pytest.mark.slow
 def test_without_boto3_an_object_store_is_written_without_a_guarantee(
     s3_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

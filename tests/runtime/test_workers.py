@@ -41,6 +41,7 @@ def test_jobs_are_taken_as_they_are_needed() -> None:
     assert len(taken) <= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2])
 def test_only_the_job_that_kills_its_process_is_lost(count: int) -> None:
     with Workers(count) as pool:
@@ -58,6 +59,7 @@ def test_errors_travel() -> None:
         list(pool.map(refuse, [5]))
 
 
+@pytest.mark.slow
 def test_no_process_outlives_a_killed_parent(tmp_path: Path) -> None:
     script = "import os, sys; sys.path.insert(0, {root!r})\n" + (
         "from functools import partial\n"

@@ -311,7 +311,8 @@ def _ellipsoids(index: int, labels: LabelSet, *, healthy: bool) -> np.ndarray:
 
 
 def write_study(folder: Path, labels: LabelSet = KIDNEY_TUMOR) -> None:
-    """Write a finished study; with `KITS23`, some cases have a cyst."""
+    """Write a finished study into a folder, which may be new; with `KITS23`, some cases have a cyst."""
+    folder.mkdir(parents=True, exist_ok=True)
     search = {"num_trials": 8, "grace_epochs": 2, "reduction_factor": 3}
     named = {} if labels == KIDNEY_TUMOR else {"labels": labels.model_dump(mode="json")}
     write_manifest(folder, config={"search": search, **named})

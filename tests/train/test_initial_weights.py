@@ -39,6 +39,7 @@ def with_labels(config: TrainConfig, labels: LabelSet) -> TrainConfig:
     return TrainConfig(**kept, labels=labels)
 
 
+@pytest.mark.slow
 def test_a_run_begins_with_all_values_of_an_equal_network(
     tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path
 ) -> None:
@@ -83,6 +84,7 @@ def test_a_resumed_run_ends_bit_for_bit_as_the_undisturbed(
     assert plain[0].loss != undisturbed[0].loss
 
 
+@pytest.mark.slow
 def test_the_bundle_of_a_run_states_with_what_it_began(
     tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,6 +62,7 @@ def test_training_learns_with_every_other_loss(
     assert records[-1].dice["kidney"] > 0.6
 
 
+@pytest.mark.slow
 def test_best_epoch_is_the_bundle(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path) -> None:
     run = TrainingRun(tiny_train, ball_cohort, str(tmp_path), describe={"data": "balls"})
     records = list(run)
@@ -72,11 +73,13 @@ def test_best_epoch_is_the_bundle(tiny_train: TrainConfig, ball_cohort: Cohort, 
     assert model.normalisation == ball_cohort.normalisation
 
 
+@pytest.mark.slow
 def test_finished_run_trains_nothing(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path) -> None:
     list(TrainingRun(tiny_train, ball_cohort, str(tmp_path)))
     assert list(TrainingRun(tiny_train, ball_cohort, str(tmp_path))) == []
 
 
+@pytest.mark.slow
 def test_more_epochs_go_on(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path) -> None:
     list(TrainingRun(tiny_train, ball_cohort, str(tmp_path)))
     longer = tiny_train.model_copy(update={"epochs": 4})

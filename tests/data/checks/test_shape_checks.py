@@ -135,6 +135,7 @@ WRONG: dict[str, tuple[Change, Callable[[Triple], Triple], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WRONG)
 def test_painted_scans_under_a_wrong_affine_are_errors(kind: str) -> None:
     change, spacing, expected = WRONG[kind]

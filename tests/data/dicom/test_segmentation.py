@@ -179,6 +179,7 @@ def test_fractions_are_labels_only_where_they_are_whole(tmp_path: Path, largest:
             read_segmentation(tmp_path / "seg.dcm", GRID, KIDNEY_TUMOR, {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
 def test_what_highdicom_writes_is_read(tmp_path: Path, kind: str) -> None:
     hd = pytest.importorskip("highdicom")

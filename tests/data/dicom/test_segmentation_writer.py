@@ -272,6 +272,7 @@ def test_labels_of_another_grid_are_refused(series: Path, tmp_path: Path) -> Non
     assert not (tmp_path / "mask.dcm").exists()
 
 
+@pytest.mark.slow
 def test_a_real_series_whose_identifiers_were_emptied(real_data: Path, tmp_path: Path) -> None:
     folder = real_data / "ct" / "totalsegmentator" / "example_ct_dicom"
     grid = read_series(folder).grid

@@ -88,6 +88,7 @@ def write_label(path: Path) -> Path:
     return write_seg_nrrd(path, [label], DEEP, segment_pairs(("tumor", 1, 0), ("kidney", 2, 0)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

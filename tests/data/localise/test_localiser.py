@@ -122,6 +122,7 @@ def test_a_case_is_not_compared_with_its_own_atlas(phantom: PaintedCase, atlases
         localise(phantom.image, atlases[:1], CONFIG, exclude="p0")
 
 
+@pytest.mark.slow
 def test_a_single_slice_and_a_single_voxel_have_no_kidneys(atlases: list[Atlas]) -> None:
     for shape in ((1, 40, 40), (1, 1, 1)):
         speck = Volume(np.full(shape, 40, np.int16), Grid.axis_aligned(shape, (5.0, 3.0, 3.0)))
@@ -140,6 +141,7 @@ def test_confidence_falls_with_each_piece_of_evidence() -> None:
         assert Evidence(**{**vars(LIKE_A_KIDNEY), **worse}).confidence == 0
 
 
+@pytest.mark.slow
 def test_a_side_that_no_atlas_has_is_not_found(phantom: PaintedCase, atlases: list[Atlas]) -> None:
     right = [
         Atlas(
@@ -164,6 +166,7 @@ def test_an_atlas_without_kidneys_is_ignored(phantom: PaintedCase, atlases: list
     assert localise(phantom.image, [blank], CONFIG) == Localisation(None, None)
 
 
+@pytest.mark.slow
 def test_an_atlas_with_one_labelled_voxel_finds_no_kidney(phantom: PaintedCase, atlases: list[Atlas]) -> None:
     for column in range(20, 25):  # some vanish when the atlas is tried at a smaller size
         speck = np.zeros_like(atlases[0].sides.array)

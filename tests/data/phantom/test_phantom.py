@@ -197,6 +197,7 @@ def test_every_tumor_of_a_map_is_painted_by_a_draw_of_its_own() -> None:
     assert truth.tumors[0].volume_ml > truth.tumors[1].volume_ml
 
 
+@pytest.mark.slow
 def test_intensity_alone_does_not_segment_a_cohort() -> None:
     cases = [(case.image.array, case.label.array) for case in map(_abdomen, range(16))]
     assert fit_inside_rule(cases, KIDNEY_TUMOR).tumor_dice <= 0.75

@@ -138,6 +138,7 @@ def test_voxels_without_hashes_of_their_scan_are_identified_by_the_shards(tmp_pa
     assert len(fingerprints) == 2
 
 
+@pytest.mark.slow
 def test_an_older_store_keeps_its_fingerprint_and_so_do_cases_added_to_it(
     scans: Path, pool: Workers, tmp_path: Path
 ) -> None:

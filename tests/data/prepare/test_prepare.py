@@ -110,6 +110,7 @@ def test_two_workers_write_the_same_store(abdomens: Path, tmp_path: Path) -> Non
     assert open_store(tmp_path / "one").manifest == open_store(tmp_path / "two").manifest
 
 
+@pytest.mark.slow
 def test_rois_already_cut_stay_unchanged(tmp_path: Path) -> None:
     src = write_rois(tmp_path / "src", 4)
     summary = prepare(src, tmp_path / "store", CUT)
@@ -201,6 +202,7 @@ def test_cases_added_to_a_named_test_cohort_are_never_drawn_into_it(tmp_path: Pa
     assert open_store(tmp_path / "store").cases("test") == ["case_4"]
 
 
+@pytest.mark.slow
 def test_another_scan_under_a_known_name_is_refused(tmp_path: Path) -> None:
     src = write_rois(tmp_path / "src", 3)
     prepare(src, tmp_path / "store", CUT)
@@ -210,6 +212,7 @@ def test_another_scan_under_a_known_name_is_refused(tmp_path: Path) -> None:
         prepare(src, tmp_path / "store", CUT)
 
 
+@pytest.mark.slow
 def test_splits_of_a_store_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     src = write_rois(tmp_path / "src", 4)
     prepare(src, tmp_path / "store", CUT)
@@ -241,6 +244,7 @@ def test_bad_scans_are_left_out_and_listed_on_request(tmp_path: Path) -> None:
     assert any(note.startswith("case_2: left out: ") for note in store.manifest.notes)
 
 
+@pytest.mark.slow
 def test_a_sound_scan_stays_where_its_faulty_copy_is_left_out(tmp_path: Path) -> None:
     src = write_rois(tmp_path / "src", 4)
     write_case(src / "case_1_old", read_volume(src / "case_1" / "imaging.nii.gz"), EMPTY_LABEL)
@@ -249,6 +253,7 @@ def test_a_sound_scan_stays_where_its_faulty_copy_is_left_out(tmp_path: Path) ->
     assert "case_1" in open_store(tmp_path / "store").cases()
 
 
+@pytest.mark.slow
 def test_a_named_split_stays_complete_where_its_case_is_bad(tmp_path: Path) -> None:
     src = write_rois(tmp_path / "src", 9)
     write_case(src / "case_2", read_volume(src / "case_2" / "imaging.nii.gz"), EMPTY_LABEL)
@@ -256,6 +261,7 @@ def test_a_named_split_stays_complete_where_its_case_is_bad(tmp_path: Path) -> N
     assert open_store(tmp_path / "store").cases("test") == []
 
 
+@pytest.mark.slow
 def test_a_copy_of_a_stored_case_is_recognised_without_its_original(tmp_path: Path) -> None:
     src = write_rois(tmp_path / "src", 4)
     prepare(src, tmp_path / "store", CUT)
@@ -280,6 +286,7 @@ def test_a_clash_of_names_leaves_the_store_unchanged(tmp_path: Path) -> None:
         prepare(other, tmp_path / "store", CUT)
 
 
+@pytest.mark.slow
 def test_partial_files_of_a_killed_preparation_are_removed(tmp_path: Path) -> None:
     src = write_rois(tmp_path / "src", 3)
     checks = tmp_path / "store" / "checks"
@@ -290,6 +297,7 @@ def test_partial_files_of_a_killed_preparation_are_removed(tmp_path: Path) -> No
     assert [path.name for path in checks.iterdir()] == ["notes.txt"]
 
 
+@pytest.mark.slow
 def test_a_changed_atlas_is_named(tmp_path: Path) -> None:
     prepare(write_rois(tmp_path / "src", 3), tmp_path / "store", CUT)
     store = open_store(tmp_path / "store")
@@ -299,6 +307,7 @@ def test_a_changed_atlas_is_named(tmp_path: Path) -> None:
         store.verify()
 
 
+@pytest.mark.slow
 def test_a_scan_is_read_once_for_its_checks(tmp_path: Path) -> None:
     src = write_rois(tmp_path / "src", 3)
     stages: list[tuple[str, int, int]] = []

@@ -73,6 +73,7 @@ def test_cysts_go_into_the_store_and_the_summary(pool: Workers, tmp_path: Path) 
     assert sum(summary.class_shares["train"].values()) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_a_store_is_added_to_in_its_own_labels_only(pool: Workers, tmp_path: Path) -> None:
     src = write_rois(tmp_path / "src", 2)
     run(pool, src, tmp_path / "store", WITH_CYSTS)
@@ -96,6 +97,7 @@ def test_cysts_are_not_added_to_a_store_without_them(pool: Workers, tmp_path: Pa
         run(pool, src, tmp_path / "store", WITH_CYSTS)
 
 
+@pytest.mark.slow
 def test_other_colors_are_no_other_labels(pool: Workers, tmp_path: Path) -> None:
     src = write_rois(tmp_path / "src", 2)
     run(pool, src, tmp_path / "store", WITH_CYSTS)
@@ -132,6 +134,7 @@ def tumor_volumes(folder: Path) -> list[float]:
     return [facts.tumor_ml for facts in facts_from_bytes(store.read_beside(store.manifest.facts))]
 
 
+@pytest.mark.slow
 def test_checks_of_another_set_are_not_taken_over(pool: Workers, tmp_path: Path) -> None:
     src = write_rois(tmp_path / "src", 1, cysts=False)
     empty = Volume(np.zeros(GRID.shape, np.uint8), GRID)

@@ -120,6 +120,7 @@ def changed_tables(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
         yield f"no {field.name}", table.remove_column(place)
 
 
+@pytest.mark.slow
 def test_every_field_of_an_index(sound: Store, folder: Path) -> None:
     found = {}
     for what, table in changed_tables(sound.index.table):

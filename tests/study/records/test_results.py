@@ -91,6 +91,7 @@ def test_tables_have_these_columns(results: Results) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_tables_are_read_as_rows(results: Results) -> None:
     folder = Path(results.folder)
     write_manifest(folder)

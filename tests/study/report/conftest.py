@@ -1,9 +1,11 @@
 """Results folders for the tests of the report."""
 
+import pickle
 from pathlib import Path
 
 import pytest
 from support.fake_results import curve_rows, trial_rows, write_manifest, write_rows, write_study
+from support.made_once import made_once
 
 from renalnet.config import KITS23
 from study.records.results import Results
@@ -13,9 +15,7 @@ from study.report import Report, write_report
 @pytest.fixture(scope="session")
 def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished study; tests that change its files work on a copy."""
-    folder = tmp_path_factory.mktemp("results")
-    write_study(folder)
-    return folder
+    return made_once(tmp_path_factory, "report-study", write_study)
 
 
 @pytest.fixture
@@ -28,9 +28,9 @@ def running_study(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def written(finished_study: Path) -> Report:
+def written(finished_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
     """The report of the finished study, written once."""
-    return write_report(Results(str(finished_study)))
+    return reported(made_once(tmp_path_factory, "report-written", lambda folder: write(folder, finished_study)))
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +43,21 @@ def page(written: Report) -> str:
 @pytest.fixture(scope="session")
 def with_cysts(tmp_path_factory: pytest.TempPathFactory) -> Report:
     """The report of a study with cysts, written once."""
-    folder = tmp_path_factory.mktemp("cysts")
-    write_study(folder, KITS23)
-    return write_report(Results(str(folder)))
+
+    def make(folder: Path) -> None:
+        write_study(folder / "study", KITS23)
+        write(folder, folder / "study")
+
+    return reported(made_once(tmp_path_factory, "report-cysts", make))
+
+
+def write(folder: Path, study: Path) -> None:
+    """Write the report of a study, and keep what `write_report` returns in a folder for other processes."""
+    folder.mkdir(exist_ok=True)
+    (folder / "report.pickle").write_bytes(pickle.dumps(write_report(Results(str(study)))))
+
+
+def reported(folder: Path) -> Report:
+    """Return what `write` keeps."""
+    report: Report = pickle.loads((folder / "report.pickle").read_bytes())
+    return report

@@ -22,6 +22,8 @@ from study.report.analysis.summary import standings_of
 from study.report.pictures.figures import case_dice, dice_by_volume, learning_curves
 from study.report.pictures.search_figures import importance_bars
 
+pytestmark = pytest.mark.slow
+
 UNKNOWN = "odd$_{<b>net"
 """A name that Matplotlib would read as a formula, and HTML as markup."""
 RENAMED = {"unet3d": UNKNOWN, "pspnet2d": "another"}
@@ -62,7 +64,6 @@ def test_each_unknown_name_has_a_color_of_its_own() -> None:
     assert all(looks[name] == Looks(reversed(names))[name] for name in names)
 
 
-@pytest.mark.slow
 def test_an_unknown_network_is_in_the_learning_curves(unknown: Report) -> None:
     content = unknown.content
     looks = Looks(names_in(content))

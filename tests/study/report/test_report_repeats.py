@@ -16,6 +16,8 @@ from study.report import Report, print_report, write_report
 from study.report.analysis.contents import analyse
 from study.report.analysis.statistics import Settings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def repeated(finished_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
@@ -29,7 +31,6 @@ def repeated(finished_study: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return write_report(Results(str(folder)), Settings(resamples=200))
 
 
-@pytest.mark.slow
 def test_repeats_are_no_trials_of_the_search(repeated: Report, finished_study: Path) -> None:
     before = load_results(Results(str(finished_study)))
     assert [trial.name for trial in repeated.content.trials or []] == [trial.name for trial in before.trials or []]
