@@ -114,8 +114,8 @@ Inference = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
-        help="Inference setting of the bundle to change, as key.sub=value. Keys: "
-        f"{', '.join(InferenceConfig.model_fields)}. Can be repeated.",
+        help="Setting of the bundle to change, as key.sub=value. Keys: "
+        f"{', '.join(InferenceConfig.model_fields)}, localise. Can be repeated.",
     ),
 ]
 

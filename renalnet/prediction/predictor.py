@@ -33,6 +33,8 @@ from renalnet.prediction.place import prior_of, with_prior
 from renalnet.runtime import storage
 from renalnet.types import HuArray, LabelArray, Shape, Triple
 
+LOCALISE: Final = "localise"
+"""Key of the setting of `PrepareConfig` that predictions may change."""
 TRIED_CONFIDENCE: Final = 0.1
 """Confidence of the localiser from which the box of a doubtful kidney is segmented, so that the mask can decide."""
 
@@ -96,7 +98,8 @@ def load_predictor(folder: str | Path, assignments: Sequence[str] = (), *, backe
 
     Args:
         folder: folder of the bundle; `packaged` for the bundle of the package.
-        assignments: `key.sub=value` that override the bundle's `InferenceConfig`.
+        assignments: `key.sub=value` that override the bundle's `InferenceConfig`, and `localise=…`, which overrides how
+            its `PrepareConfig` finds kidneys: `cut` takes every scan as an ROI that is already cut.
         backend: what computes the networks: `torch`; `openvino`; or `auto` for OpenVINO where it is installed, the
             device is a processor, and it is measured to be faster than PyTorch.
 
@@ -112,7 +115,9 @@ def load_predictor(folder: str | Path, assignments: Sequence[str] = (), *, backe
             f"{folder}: states no ROI configuration or lacks {ATLAS_FILE}; name the `best` folder of a study, or the "
             "folder of a finished `renalnet train`"
         )
-    inference = override(model.config.inference, assignments)
+    found_by = [each for each in assignments if each.partition("=")[0] == LOCALISE]
+    prepare = override(prepare, found_by)
+    inference = override(model.config.inference, [each for each in assignments if each not in found_by])
     return Predictor(model, _finder(folder, prepare), prepare, inference, read_quality(folder))
 
 

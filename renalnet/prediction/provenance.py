@@ -36,6 +36,8 @@ class Provenance:
     """Model bundle as it was named: its folder, or `packaged`."""
     model_sha256: Sequence[str]
     """Checksum of the weights of each network of the bundle."""
+    localise: str
+    """How kidneys were searched for, as `prepare.localise`."""
     inference: InferenceConfig
     """Configuration of the inference."""
 

@@ -166,6 +166,7 @@ def _provenance(job: ScanJob, image: SeriesVolume, predictor: Predictor) -> Prov
         phase=job.phase,
         model=job.model.folder,
         model_sha256=predictor.model.sha256,
+        localise=predictor.prepare.localise,
         inference=predictor.inference,
     )
 

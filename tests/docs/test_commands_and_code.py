@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from support import commands
 from support.commands import ROOT
 from support.documents import PAGES, arguments_of, blocks, notebook_code, python_code, read, run_line, shell_lines
 
-from renalnet.bundles import packaged_folder
 from renalnet.data.images.volume import grid_difference, read_volume
+from renalnet.nets import build_net
+from renalnet.nets.bundle import read_config, save_model
 
 
 @pytest.mark.slow
@@ -36,7 +38,7 @@ def test_commands_of_a_page(page: str, workspace: Path) -> None:
 
 
 @pytest.mark.slow
-def test_commands_of_the_nnunet_page(workspace: Path, trained_winner: None) -> None:
+def test_commands_of_the_nnunet_page(workspace: Path, untrained_winner: None) -> None:
     run_page("docs/nnunet.md", workspace)
     masks = {path.name for path in (workspace / "masks-roi").glob("*.nii.gz")}
     assert masks == {path.name for path in (workspace / "nnUNet_raw").glob("*/imagesTs/*.nii.gz")} != set()
@@ -44,11 +46,13 @@ def test_commands_of_the_nnunet_page(workspace: Path, trained_winner: None) -> N
 
 
 @pytest.fixture
-def trained_winner(workspace: Path) -> Iterator[None]:
-    """The packaged network as the study's winner: the study's own one trained for seconds and finds no kidney."""
+def untrained_winner(workspace: Path) -> Iterator[None]:
+    """The winner's network before its training, which labels some voxels kidney. After few steps, it labels none."""
     best = workspace / "results" / "mine" / "best"
-    own = best.rename(best.with_name("best-of-study"))
-    shutil.copytree(packaged_folder(), best)
+    own = shutil.copytree(best, best.with_name("best-of-study"))
+    config = read_config(best)
+    torch.manual_seed(0)
+    save_model(best, dict(build_net(config.train.net, config.train.labels).state_dict()), config)
     yield
     shutil.rmtree(best)
     own.rename(best)

@@ -22,7 +22,7 @@ from renalnet.config import KIDNEY_TUMOR, PhantomConfig, PrepareConfig
 from renalnet.data.cases.layouts import find_scans
 from renalnet.data.cases.loading import load_scan
 from renalnet.data.dicom.segmentation import read_segmentation
-from renalnet.data.images.volume import Volume, grid_difference, read_volume, write_volume
+from renalnet.data.images.volume import Grid, Volume, grid_difference, read_volume, write_volume
 from renalnet.data.localise.atlas import make_atlas
 from renalnet.data.phantom import paint_abdomen
 from renalnet.errors import ConfigError, InputError
@@ -309,6 +309,18 @@ def test_settings_of_the_bundle_can_be_changed(bundle: str) -> None:
     assert (changed.stitch.combine, changed.components.min_volume_ml) == ("gaussian", 3)
     with pytest.raises(ConfigError, match=r"unknown key 'crf\.iteration'"):
         load_predictor(bundle, ["crf.iteration=1"])
+
+
+def test_a_wide_scan_may_be_an_roi_already_cut(bundle: str, tmp_path: Path) -> None:
+    wide = Grid.axis_aligned((16, 60, 60), (6.0, 4.0, 4.0))
+    write_volume(tmp_path / "roi.nii.gz", Volume(np.full(wide.shape, 40, np.int16), wide))
+    (job,) = list_jobs([tmp_path / "roi.nii.gz"], ModelUse(bundle, ("localise=cut",)), str(tmp_path / "out"))
+    report = predict_scan(job)
+    assert not report.failure, report
+    told = storage.read_json(f"{job.stem}.json")
+    assert told["confidence"] is None and told["provenance"]["localise"] == "cut"
+    with pytest.raises(ConfigError, match=r"localise.*no: Input should be 'auto', 'network', 'atlas' or 'cut'"):
+        load_predictor(bundle, ["localise=no"])
 
 
 @pytest.fixture(scope="module")
