@@ -319,7 +319,7 @@ def test_a_wide_scan_may_be_an_roi_already_cut(bundle: str, tmp_path: Path) -> N
     assert not report.failure, report
     told = storage.read_json(f"{job.stem}.json")
     assert told["confidence"] is None and told["provenance"]["localise"] == "cut"
-    with pytest.raises(ConfigError, match=r"localise.*no: Input should be 'auto', 'network', 'atlas' or 'cut'"):
+    with pytest.raises(ConfigError, match=r"localise = 'no': Input should be 'auto', 'network', 'atlas' or 'cut'"):
         load_predictor(bundle, ["localise=no"])
 
 
