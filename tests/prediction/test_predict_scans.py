@@ -210,6 +210,7 @@ def test_a_mask_states_what_it_was_made_from_and_no_patient(bundle: str, tmp_pat
         "phase": None,
         "model": bundle,
         "model_sha256": [hashlib.sha256((Path(bundle) / "model.safetensors").read_bytes()).hexdigest()],
+        "localise": load_predictor(bundle).prepare.localise,
         "renalnet": version("renalnet"),
     }
     assert inference["components"]["min_tumor_ml"] == 0.5
