@@ -1,6 +1,7 @@
 """Results folders for the tests of the report."""
 
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from study.report import Report, write_report
 
 @pytest.fixture(scope="session")
 def finished_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished study; tests that change its files work on a copy."""
+    """A finished study that all processes read; tests that change its files work on a copy."""
     return made_once(tmp_path_factory, "report-study", write_study)
 
 
@@ -29,8 +30,13 @@ def running_study(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def written(finished_study: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """The report of the finished study, written once."""
-    return reported(made_once(tmp_path_factory, "report-written", lambda folder: write(folder, finished_study)))
+    """The report of the finished study, written once into a copy, because other processes read the study itself."""
+
+    def make(folder: Path) -> None:
+        shutil.copytree(finished_study, folder / "study")
+        write(folder)
+
+    return reported(made_once(tmp_path_factory, "report-written", make))
 
 
 @pytest.fixture(scope="session")
@@ -46,15 +52,15 @@ def with_cysts(tmp_path_factory: pytest.TempPathFactory) -> Report:
 
     def make(folder: Path) -> None:
         write_study(folder / "study", KITS23)
-        write(folder, folder / "study")
+        write(folder)
 
     return reported(made_once(tmp_path_factory, "report-cysts", make))
 
 
-def write(folder: Path, study: Path) -> None:
-    """Write the report of a study, and keep what `write_report` returns in a folder for other processes."""
-    folder.mkdir(exist_ok=True)
-    (folder / "report.pickle").write_bytes(pickle.dumps(write_report(Results(str(study)))))
+def write(folder: Path) -> None:
+    """Write the report of the study in a folder, and keep what `write_report` returns for other processes."""
+    report = write_report(Results(str(folder / "study")))
+    (folder / "report.pickle").write_bytes(pickle.dumps(report))
 
 
 def reported(folder: Path) -> Report:
