@@ -92,8 +92,8 @@ def _start(folder: str | None) -> Any:
         ) from error
     except Exception as error:  # on a machine that is too busy, Ray 2.60 raises this class itself
         raise ClusterError(
-            f"Ray did not start on this machine ({_first_line(error)}); its logs are below "
-            f"{folder or tempfile.gettempdir() + '/ray'}/session_latest/logs"
+            f"Ray did not start on this machine ({_first_line(error)}); repeat the command when less runs beside it; "
+            f"its logs are below {folder or tempfile.gettempdir() + '/ray'}/session_latest/logs"
         ) from error
 
 
