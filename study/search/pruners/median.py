@@ -12,17 +12,14 @@ from study.search.rungs import rung_ages
 
 
 class Median(Pruner):
-    """A trial ends if its best epoch is below the median of the other trials' mean objectives up to its age."""
+    """A trial ends if its best epoch is below the median of the other trials' mean objectives up to its age.
+
+    For both, epochs count from the age of `grace_epochs` on.
+    """
 
     def new_rule(self) -> TrialScheduler:
-        """Return Ray's median rule."""
-        return MedianStoppingRule(
-            time_attr=AGE,
-            metric=OBJECTIVE,
-            mode="max",
-            grace_period=self.config.search.grace_epochs,
-            min_time_slice=math.inf,  # Ray's default pauses a trial while others wait for a slot
-        )
+        """Return Ray's median rule, from the age of `grace_epochs` on."""
+        return _RuleFromGrace(self.config.search.grace_epochs)
 
     def reason(self, epoch: int) -> str:
         """Return why a trial was pruned."""
@@ -45,3 +42,33 @@ class Median(Pruner):
         A decision would depend on the order in which results are read, and Ray refuses results of a stopped trial.
         """
         ray_private.complete(rule, name, result)
+
+
+class _RuleFromGrace(MedianStoppingRule):
+    """Ray's median rule, which sees no trial before its grace age.
+
+    Ray counts the mean objectives of other trials from the grace age on, but a trial's own best from its first epoch
+    on. One lucky epoch before the first milestone would keep a trial from being pruned for good.
+    """
+
+    def __init__(self, grace_epochs: int) -> None:
+        """Start without trials; `grace_epochs` is the age from which epochs count."""
+        super().__init__(
+            time_attr=AGE,
+            metric=OBJECTIVE,
+            mode="max",
+            grace_period=grace_epochs,
+            min_time_slice=math.inf,  # Ray's default pauses a trial while others wait for a slot
+        )
+        self._grace_epochs = grace_epochs
+
+    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Return `STOP` if the trial is below the median, else `CONTINUE`."""
+        if result[AGE] < self._grace_epochs:
+            return str(TrialScheduler.CONTINUE)
+        return str(super().on_trial_result(controller, trial, result))
+
+    def on_trial_complete(self, controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Take a result without a decision."""
+        if result[AGE] >= self._grace_epochs:
+            super().on_trial_complete(controller, trial, result)

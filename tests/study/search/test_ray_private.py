@@ -70,6 +70,14 @@ def test_the_median_rule_keeps_a_completed_result_and_decides_nothing() -> None:
     assert ray_private.judge(remembered, "new", {"age": 1, "value": 0.4}) == "STOP"
 
 
+def test_the_median_rule_counts_a_trials_own_best_from_its_first_result() -> None:
+    """`MedianStoppingRule` without the age from which `study/search/pruners/median.py` counts."""
+    rule = median()
+    ray_private.judge(rule, "good", {"age": 1, "value": 0.5})
+    assert ray_private.judge(rule, "lucky", {"age": 0, "value": 0.9}) == "CONTINUE"
+    assert ray_private.judge(rule, "lucky", {"age": 1, "value": 0.1}) == "CONTINUE"
+
+
 def test_lost_trials_are_logged_by_tunes_controller() -> None:
     """The logger's name; without it, Ray's traceback of each lost trial is shown again."""
     assert tune_controller.logger.name == ray_private.CONTROLLER_LOGGER

@@ -2,6 +2,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from support.study_records import TRAIN, keep_epochs
 
 from study.config.sections import StudyConfig
@@ -108,6 +109,32 @@ def test_median_rule_and_its_memory(tiny_study: StudyConfig, tmp_path: Path) -> 
     assert [decide(median, "fcn_ppm-0003", epoch, 0.59) for epoch in (1, 2)] == ["CONTINUE", "STOP"]
     assert [decide(median, "fcn_ppm-0004", epoch, 0.61) for epoch in (1, 2)] == ["CONTINUE", "CONTINUE"]
     assert decide(median, "unet3d-0000", 2, 0.1) == "CONTINUE" and median.rungs() == {}
+
+
+@pytest.mark.parametrize("is_resumed", [False, True])
+def test_a_lucky_epoch_before_the_grace_age_protects_no_trial(
+    tiny_study: StudyConfig, tmp_path: Path, is_resumed: bool
+) -> None:
+    """The trial has 0.9 at the age of 0, then 0.1; the median at the age of 1 is 0.6."""
+    search = tiny_study.search.model_copy(update={"scheduler": "median"})
+    for number, value in enumerate([0.5, 0.6, 0.7]):
+        keep(tmp_path, f"fcn_ppm-{number:04d}", [value] * 4)
+    if is_resumed:
+        keep(tmp_path, "fcn_ppm-0003", [0.9])
+    median = scheduler(tiny_study.model_copy(update={"search": search}), tmp_path, heard={"fcn_ppm-0003": 1})
+    if not is_resumed:
+        assert decide(median, "fcn_ppm-0003", 1, 0.9) == "CONTINUE"
+    assert decide(median, "fcn_ppm-0003", 2, 0.1) == "STOP"
+
+
+def test_the_best_epoch_since_the_grace_age_counts(tiny_study: StudyConfig, tmp_path: Path) -> None:
+    """The rule of Golovin et al.: the best objective so far is compared, not the last one."""
+    search = tiny_study.search.model_copy(update={"scheduler": "median"})
+    for number, value in enumerate([0.5, 0.6, 0.7]):
+        keep(tmp_path, f"fcn_ppm-{number:04d}", [value] * 4)
+    median = scheduler(tiny_study.model_copy(update={"search": search}), tmp_path)
+    objectives = (0.1, 0.65, 0.1)
+    assert [decide(median, "fcn_ppm-0003", n, value) for n, value in enumerate(objectives, 1)] == ["CONTINUE"] * 3
 
 
 def test_nobody_prunes_two_objectives(tiny_study: StudyConfig, tmp_path: Path) -> None:
