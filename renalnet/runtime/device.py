@@ -50,9 +50,14 @@ def pick_device(precision: Literal["auto", "float32", "bfloat16"] = "auto") -> D
 
     With `auto`, the number format is bfloat16 only if the hardware computes in it.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda" if has_gpu() else "cpu")
     use_bfloat16 = _has_bfloat16(device) if precision == "auto" else precision == "bfloat16"
     return Device(device, use_bfloat16)
+
+
+def has_gpu() -> bool:
+    """Whether networks are computed on a GPU here, of NVIDIA or AMD. The GPU of an Apple chip is not used."""
+    return torch.cuda.is_available()
 
 
 def processor_name() -> str:

@@ -13,7 +13,7 @@ from ray.exceptions import AuthenticationError, RayError
 
 from renalnet.errors import ClusterError, ConfigError
 from study.execution.interruption import ends_in_one_line
-from study.execution.own_ray import ask_for_token, bound_memory_losses, short_folder
+from study.execution.own_ray import ask_for_token, bound_memory_losses, offered_gpus, short_folder
 from study.execution.ray_private import log_messages
 
 KNOCK_S: Final = 20.0
@@ -83,7 +83,12 @@ def _start(folder: str | None) -> Any:
     try:
         # `local`, because Ray would otherwise join another cluster that it finds on this machine.
         return ray.init(
-            "local", include_dashboard=False, logging_level="WARNING", log_to_driver=False, _temp_dir=folder
+            "local",
+            num_gpus=offered_gpus(),
+            include_dashboard=False,
+            logging_level="WARNING",
+            log_to_driver=False,
+            _temp_dir=folder,
         )
     except AuthenticationError as error:
         raise ClusterError(

@@ -48,6 +48,17 @@ def num_memory_losses() -> int:
     return int(os.environ.get(_REPEATS, MEMORY_LOSSES))
 
 
+def offered_gpus() -> int | None:
+    """Return the number of GPUs that a Ray of this machine offers: 0 where none can be used, else None for Ray's count.
+
+    Ray 2.60 also counts GPUs that PyTorch cannot use, such as that of an Apple M1. A study would have one slot for it,
+    and would compute on a processor there.
+    """
+    from renalnet.runtime.device import has_gpu
+
+    return None if has_gpu() else 0
+
+
 @contextmanager
 def short_folder() -> Iterator[str | None]:
     """Yield a folder for Ray's files that is removed at the end; None where Ray's own choice is short enough.

@@ -4,16 +4,20 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from ray._private import accelerators
+from ray._private.accelerators import apple_gpu
+from ray._private.resource_and_label_spec import ResourceAndLabelSpec
 from support import commands
 from support.ray_driver import joined
 
 from renalnet.errors import ClusterError
 from study.execution.connection import connected
-from study.execution.own_ray import ask_for_token, short_folder
+from study.execution.own_ray import ask_for_token, offered_gpus, short_folder
 
 ROOT = Path(__file__).parents[3]
 VARIABLES = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
@@ -70,6 +74,45 @@ def test_a_long_temporary_folder_is_replaced_while_ray_runs(tmp_path: Path, monk
     with short_folder() as folder:
         assert folder and len(folder) <= 40 and Path(folder).is_dir()
     assert not Path(folder).exists()
+
+
+@pytest.fixture
+def apple(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Ray's own detection on a machine that says it is an Apple M1; only the answers of the system are replaced."""
+
+    def answer(command: list[str], **_: object) -> "subprocess.CompletedProcess[str]":
+        texts = {"SPDisplaysDataType": "Metal Support: Metal 3", "SPHardwareDataType": "Chip: Apple M1 Pro"}
+        return subprocess.CompletedProcess(command, 0, texts[command[-1]], "")
+
+    monkeypatch.setattr("platform.system", lambda: "Darwin")
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    monkeypatch.setattr(apple_gpu.subprocess, "run", answer)
+    # Ray keeps its first answer.
+    kept = "_resource_name_to_accelerator_manager"
+    monkeypatch.delattr(accelerators.get_accelerator_manager_for_resource, kept, raising=False)
+    yield
+    accelerators.get_accelerator_manager_for_resource.__dict__.pop(kept, None)
+
+
+@pytest.mark.usefixtures("apple")
+def test_a_gpu_that_pytorch_cannot_use_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ResourceAndLabelSpec` is what `ray.init` asks for the GPUs of a machine."""
+    detect = ResourceAndLabelSpec._get_current_node_accelerator
+    assert detect(None, {}) == (apple_gpu.AppleGPUAcceleratorManager, 1)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert detect(offered_gpus(), {}) == (None, 0)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert detect(offered_gpus(), {})[1] == 1
+
+
+def test_ray_is_started_with_the_gpus_that_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*_: object, num_gpus: int | None, **__: object) -> None:
+        raise RuntimeError(f"offered {num_gpus}")
+
+    monkeypatch.setattr("ray.init", start)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ClusterError, match="offered 0"), connected():
+        raise AssertionError("no Ray was started")
 
 
 def started(module: str, environment: dict[str, str]) -> "AbstractContextManager[subprocess.Popen[str]]":

@@ -6,9 +6,9 @@ import ray
 from renalnet.config import parse
 from renalnet.errors import ClusterError, ConfigError
 from renalnet.runtime.machine import FAKE_GPU
-from study.config.sections import ResourceConfig, Slots, StudyConfig
+from study.config.sections import Cluster, ResourceConfig, Slots, StudyConfig
 from study.execution.connection import check_address, connected
-from study.execution.slots import find_slots
+from study.execution.slots import find_cluster, find_slots, total_resources
 
 
 @pytest.mark.parametrize("gpus", [0.25, 1.0, 2.0])
@@ -42,8 +42,26 @@ def test_a_growing_cluster_is_asked_for_gpus(
 def test_a_number_of_gpus_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 8.0}}])
     assert find_slots(ResourceConfig()) == Slots(1, 0.0, 8)
-    with pytest.raises(ConfigError, match=r"^no node has a GPU, .* to have 1; leave resources\.gpus_per_trial"):
+    with pytest.raises(ConfigError, match=r"^no node has a usable GPU, .* to have 1; leave resources\.gpus_per_trial"):
         find_slots(ResourceConfig(gpus_per_trial=1))
+
+
+@pytest.mark.parametrize("chip", ["M1", "M3-Pro", "M2-Ultra"])
+def test_the_gpu_of_an_apple_chip_is_no_slot(monkeypatch: pytest.MonkeyPatch, chip: str) -> None:
+    apple = {"CPU": 8.0, "GPU": 1.0, f"accelerator_type:{chip}": 1.0}
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": apple}])
+    assert find_slots(ResourceConfig(cpus_per_trial=2)) == Slots(2, 0.0, 4)
+    assert find_cluster() == Cluster(1, 8, 0)
+    assert total_resources() == {"num_cpus": 8, "num_gpus": 0}
+    with pytest.raises(ConfigError, match=r"^no node has a usable GPU"):
+        find_slots(ResourceConfig(gpus_per_trial=1))
+
+
+@pytest.mark.parametrize("kind", ["M60", "A100", "AMD-Instinct-MI100"])
+def test_other_gpus_are_slots(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    node = {"CPU": 8.0, "GPU": 2.0, f"accelerator_type:{kind}": 1.0}
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": node}])
+    assert find_slots(ResourceConfig()) == Slots(1, 1.0, 2)
 
 
 @pytest.mark.parametrize(("of_nodes", "real_gpus"), [((2.0, 2.0), 0.0), ((2.0, 0.0), 1.0), ((0.0, 0.0), 1.0)])
