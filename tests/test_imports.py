@@ -39,6 +39,7 @@ FOLDERS = (
     "study.config",
     "study.records",
     "study.search",
+    "study.search.importance",
     "study.search.pruners",
     "study.search.samplers",
     "study.finalists",
@@ -74,7 +75,7 @@ MAY_IMPORT_RAY = {"cluster.submit", "cluster.ray_private"} | {
     f"study.{name}"
     for name in (
         "search.extension",
-        "search.importance",
+        "search.importance.write",
         "search.journal",
         "search.optuna_private",
         "search.pruner",

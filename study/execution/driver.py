@@ -37,7 +37,7 @@ from study.records.ledger import Ledger
 from study.records.manifest import StudyManifest, known_study
 from study.records.results import JOURNAL, Results
 from study.records.trials import write_tables
-from study.search.importance import write_importances
+from study.search.importance.write import write_importances
 from study.search.journal import open_journal
 from study.search.scheduler import NetworkScheduler
 from study.search.searcher import NetworkSearch

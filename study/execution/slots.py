@@ -30,8 +30,9 @@ def find_slots(config: ResourceConfig) -> Slots:
     with_gpus = [node for node in nodes if node.get("GPU")]
     if config.gpus_per_trial and not with_gpus and not config.scale_to:
         raise ConfigError(
-            f"no node has a usable GPU, and a trial is to have {config.gpus_per_trial:g}; leave resources.gpus_per_trial "
-            "(or --gpus) out to compute on processors, or set resources.scale_to where nodes start on demand"
+            f"no node has a usable GPU, and a trial is to have {config.gpus_per_trial:g}; leave "
+            "resources.gpus_per_trial (or --gpus) out to compute on processors, or set resources.scale_to where nodes "
+            "start on demand"
         )
     gpus = config.gpus if config.scale_to or with_gpus else 0.0
     num_slots = max(sum(_slots_of(node, config.cpus_per_trial, gpus) for node in nodes), config.scale_to)

@@ -3,7 +3,13 @@
 import re
 from typing import Final
 
-from study.records.results import CURVES_TABLE, IMPORTANCES_TABLE, TRIALS_TABLE
+from study.records.results import (
+    CURVES_TABLE,
+    EFFECTS_TABLE,
+    IMPORTANCES_TABLE,
+    INTERACTIONS_TABLE,
+    TRIALS_TABLE,
+)
 
 WEIGHTS: Final = re.compile(r"trials/(?P<trial>[^/]+)/(?P<file>model\.safetensors|config\.json)")
 """Weights of a trial, and the configuration with their checksum."""
@@ -20,6 +26,8 @@ TABLES: Final = (
     TRIALS_TABLE,
     CURVES_TABLE,
     IMPORTANCES_TABLE,
+    EFFECTS_TABLE,
+    INTERACTIONS_TABLE,
     "final/metrics.parquet",
     "final/quality.parquet",
     "final/plan.parquet",

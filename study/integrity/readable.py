@@ -17,8 +17,25 @@ from study.final.views import read_labels
 from study.integrity.kinds import BEST, SELECTION, WEIGHTS
 from study.records.files import damaged, read_named_arrays, read_object
 from study.records.parquet import read_rows
-from study.records.results import CURVES_TABLE, IMPORTANCES_TABLE, TRIALS_TABLE, Results
-from study.records.tables import Epoch, Importance, Measurement, PlanningSheet, Quality, StageMeasurement, Trial
+from study.records.results import (
+    CURVES_TABLE,
+    EFFECTS_TABLE,
+    IMPORTANCES_TABLE,
+    INTERACTIONS_TABLE,
+    TRIALS_TABLE,
+    Results,
+)
+from study.records.tables import (
+    Effect,
+    Epoch,
+    Importance,
+    InteractionCell,
+    Measurement,
+    PlanningSheet,
+    Quality,
+    StageMeasurement,
+    Trial,
+)
 from study.records.trials import find_record, read_epochs
 
 _BLOCK_BYTES: Final = 1 << 20
@@ -30,6 +47,8 @@ _ROWS: Final = {
     TRIALS_TABLE: Trial,
     CURVES_TABLE: Epoch,
     IMPORTANCES_TABLE: Importance,
+    EFFECTS_TABLE: Effect,
+    INTERACTIONS_TABLE: InteractionCell,
     "final/metrics.parquet": Measurement,
     "final/quality.parquet": Quality,
     "final/plan.parquet": PlanningSheet,

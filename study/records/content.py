@@ -13,7 +13,16 @@ from renalnet.types import LabelArray
 from study.records.documents import Manifest, Selection
 from study.records.files import read_named_arrays
 from study.records.results import Results
-from study.records.tables import Epoch, Importance, Measurement, PlanningSheet, Quality, Trial
+from study.records.tables import (
+    Effect,
+    Epoch,
+    Importance,
+    InteractionCell,
+    Measurement,
+    PlanningSheet,
+    Quality,
+    Trial,
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,10 @@ class ResultsContent:
     """Empty before the final stage has ended, or where validation cases were too few."""
     plans: list[PlanningSheet]
     """Empty before the final stage has ended."""
+    effects: list[Effect] = field(default_factory=list)
+    """Empty before the search has ended, or without enough trials."""
+    interactions: list[InteractionCell] = field(default_factory=list)
+    """Likewise, and where fewer than two parameters are important."""
     earlier_choices: int = 0
     """Number of earlier choices of the winner, before the study was extended; each had read the test cases."""
     added_labels: Mapping[str, Mapping[str, LabelArray]] = field(default_factory=dict)
@@ -87,6 +100,8 @@ def load_results(results: Results) -> ResultsContent:
         # A process that was killed while it wrote may have left a temporary file beside the finished ones.
         view_cases=[name.removesuffix(".npz") for name in views if name.endswith(".npz")],
         importances=results.importances(),
+        effects=results.effects(),
+        interactions=results.interactions(),
         qualities=results.quality(),
         plans=results.planning(),
         earlier_choices=len(results.earlier_selections()),

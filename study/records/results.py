@@ -7,7 +7,16 @@ from typing import Final
 from renalnet.runtime.storage import join, list_names
 from study.records.documents import Manifest, Selection, read_manifest, read_selection
 from study.records.parquet import find_rows
-from study.records.tables import Epoch, Importance, Measurement, PlanningSheet, Quality, Trial
+from study.records.tables import (
+    Effect,
+    Epoch,
+    Importance,
+    InteractionCell,
+    Measurement,
+    PlanningSheet,
+    Quality,
+    Trial,
+)
 
 _EARLIER: Final = re.compile(r"selection-(\d+)\.json")
 MANIFEST: Final = "manifest.json"
@@ -15,6 +24,8 @@ JOURNAL: Final = "optuna.journal"
 TRIALS_TABLE: Final = "trials.parquet"
 CURVES_TABLE: Final = "curves.parquet"
 IMPORTANCES_TABLE: Final = "importances.parquet"
+EFFECTS_TABLE: Final = "effects.parquet"
+INTERACTIONS_TABLE: Final = "interactions.parquet"
 
 
 @dataclass(frozen=True)
@@ -100,6 +111,16 @@ class Results:
     def importances_path(self) -> str:
         """The table of importances."""
         return self.path(IMPORTANCES_TABLE)
+
+    @property
+    def effects_path(self) -> str:
+        """The table of marginal effects."""
+        return self.path(EFFECTS_TABLE)
+
+    @property
+    def interactions_path(self) -> str:
+        """The table of interactions."""
+        return self.path(INTERACTIONS_TABLE)
 
     @property
     def trials_folder(self) -> str:
@@ -221,6 +242,17 @@ class Results:
     def importances(self) -> list[Importance]:
         """Read `importances.parquet`: one row per network and searched parameter; empty before the search ends."""
         return find_rows(self.importances_path, Importance) or []
+
+    def effects(self) -> list[Effect]:
+        """Read `effects.parquet`: one row per network, searched parameter and group of its values.
+
+        Empty before the search ends, without enough trials, and in a folder of an earlier version.
+        """
+        return find_rows(self.effects_path, Effect) or []
+
+    def interactions(self) -> list[InteractionCell]:
+        """Read `interactions.parquet`: one row per network and cell of its two most important parameters."""
+        return find_rows(self.interactions_path, InteractionCell) or []
 
     def measurements(self) -> list[Measurement] | None:
         """Read `metrics.parquet`: one row per case, method, stage and label."""

@@ -106,9 +106,19 @@ class Epoch:
     """Voxels of crops trained on per second."""
 
 
+IMPORTANCE_LEVEL: Final = 0.02
+"""Chance to call any parameter of a study important if none is."""
+IMPORTANCE_CONFIDENCE: Final = 0.95
+"""Level of the intervals of importances and effects."""
+IMPORTANT: Final = "important"
+"""Verdict on a parameter that explains more of the objective than chance does."""
+NOT_IMPORTANT: Final = "not shown to be important"
+"""Verdict on a parameter that explains no more than chance may. It may still matter."""
+
+
 @dataclass(frozen=True)
 class Importance:
-    """A row of `importances.parquet`: how much a searched parameter decides the objective of a network."""
+    """A row of `importances.parquet`: how much of the objective of a network a searched parameter explains."""
 
     network: str
     """Key of the network."""
@@ -118,8 +128,88 @@ class Importance:
     """Trials that it compared."""
     parameter: str
     """Name of the searched parameter."""
-    importance: float
-    """Share of the objective's variation, 0 to 1; the importances of a network sum to 1."""
+    importance: float | None = None
+    """Share of the objective's variation, 0 to 1, that the parameter explains by itself; None without enough trials."""
+    low: float | None = None
+    """95 % interval of the importance when trials are drawn with replacement."""
+    high: float | None = None
+    p_value: float | None = None
+    """Chance of as high an importance of any parameter of the study if the objective depended on none."""
+    needed_trials: int | None = None
+    """Trials from which on importances are computed."""
+    # Files of earlier versions lack this column and the four above it.
+    verdict: str = ""
+    """`important`, `not shown to be important`, `not enough trials: 7 of 20`, or why it was not compared; empty in
+    files of earlier versions, whose importances rest on few trials and were not tested."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Mean:
+    """The mean objective of some trials and its interval."""
+
+    mean_objective: float | None = None
+    """Mean objective of the trials; None without trials."""
+    low: float | None = None
+    """95 % interval of the mean, by Student's t; None for fewer than three trials."""
+    high: float | None = None
+    num_trials: int
+    """Trials that trained all their epochs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _EffectPlace:
+    """The columns before the mean in `Effect`."""
+
+    network: str
+    """Key of the network."""
+    parameter: str
+    """Name of the searched parameter."""
+    group: str
+    """The option, the number, or the third, such as `0.5 to 1.9`."""
+    group_low: float | None = None
+    """Lowest and highest value of these trials; None for an option, which has no order."""
+    group_high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect(_Mean, _EffectPlace):
+    """A row of `effects.parquet`: the objective of trials with one option, or a third of the values, of a parameter.
+
+    Only networks with enough trials for importances have rows.
+    """
+
+    num_pruned: int
+    """Pruned trials with such a value. They are not in the mean: their objectives are of earlier epochs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _CellPlace:
+    """The columns before the mean in `InteractionCell`."""
+
+    network: str
+    """Key of the network."""
+    first: str
+    """Name of the most important parameter."""
+    second: str
+    """Name of the next one."""
+    first_group: str
+    """Option, number or third of the first parameter, as in `Effect`."""
+    second_group: str
+    """Likewise of the second one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InteractionCell(_Mean, _CellPlace):
+    """A row of `interactions.parquet`: the objective of trials by the values of the two most important parameters.
+
+    Only networks with at least two important parameters have rows.
+    """
+
+    share: float | None = None
+    """Share of the objective's variation, 0 to 1, that both explain together beyond the sum of their effects; the same
+    in all rows of a network. None where the trials do not suffice."""
+    p_value: float | None = None
+    """Chance of as high a share if the effects of both add up; likewise."""
 
 
 @dataclass(frozen=True, kw_only=True)

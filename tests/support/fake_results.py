@@ -235,11 +235,62 @@ def quality_rows() -> list[dict[str, Any]]:
     return [{**row, "checkpoint": WINNER, "expected_error": 0.1, "num_known": 9, **signs} for row in rows]
 
 
+SPACE = {"tumor_weight": [0.5, 8.0], "kernel_sets": [[1, 2, 4, 8], [2, 4, 8], []], "first_step": [2, 5]}
+"""The search space of the study, as its manifest keeps it."""
+
+
 def importance_rows() -> list[dict[str, Any]]:
-    """Return rows of `importances.parquet`."""
-    about = {"network": "fcn_ppm", "evaluator": "PED-ANOVA", "num_trials": 4}
-    shares = {"tumor_weight": 0.6, "ppm_kernels": 0.3, "first_step": 0.1}
-    return [{**about, "parameter": name, "importance": share} for name, share in shares.items()]
+    """Return rows of `importances.parquet`: weight and kernels are important, the milestone is not."""
+    about = {"network": "fcn_ppm", "evaluator": "epsilon squared of ranks", "num_trials": 24}
+    values = {
+        "tumor_weight": (0.6, 0.4, 0.8, 0.001, "important"),
+        "ppm_kernels": (0.3, 0.1, 0.5, 0.012, "important"),
+        "first_step": (0.1, 0.0, 0.3, 0.4, "not shown to be important"),
+    }
+    names = ("importance", "low", "high", "p_value", "verdict")
+    return [
+        {**about, "parameter": parameter, "needed_trials": 20, **dict(zip(names, row, strict=True))}
+        for parameter, row in values.items()
+    ]
+
+
+def effect_rows() -> list[dict[str, Any]]:
+    """Return rows of `effects.parquet`; two trials have no pooling, too few for an interval."""
+    groups: tuple[tuple[str, str, float | None, float | None, float, float | None, float | None, int], ...] = (
+        ("tumor_weight", "0.52 to 1.9", 0.52, 1.9, 0.4, 0.36, 0.44, 8),
+        ("tumor_weight", "2.03 to 3.71", 2.0312, 3.71, 0.6, 0.56, 0.64, 8),
+        ("tumor_weight", "3.9 to 7.8", 3.9, 7.8, 0.62, 0.57, 0.67, 8),
+        ("ppm_kernels", "1-2-4-8", None, None, 0.62, 0.58, 0.66, 12),
+        ("ppm_kernels", "2-4-8", None, None, 0.5, 0.46, 0.54, 10),
+        ("ppm_kernels", "none", None, None, 0.3, None, None, 2),
+        ("first_step", "2", 2.0, 2.0, 0.5, 0.45, 0.55, 12),
+        ("first_step", "5", 5.0, 5.0, 0.6, 0.56, 0.64, 12),
+    )
+    names = ("parameter", "group", "group_low", "group_high", "mean_objective", "low", "high", "num_trials")
+    return [{"network": "fcn_ppm", "num_pruned": 3, **dict(zip(names, row, strict=True))} for row in groups]
+
+
+def interaction_rows() -> list[dict[str, Any]]:
+    """Return rows of `interactions.parquet`: weight by kernels, without the cells of few trials."""
+    pair = {"network": "fcn_ppm", "first": "tumor_weight", "second": "ppm_kernels", "share": 0.08, "p_value": 0.04}
+    cells = {
+        ("0.52 to 1.9", "1-2-4-8"): 0.45,
+        ("0.52 to 1.9", "2-4-8"): 0.35,
+        ("2.03 to 3.71", "1-2-4-8"): 0.65,
+        ("2.03 to 3.71", "2-4-8"): 0.5,
+    }
+    return [
+        {
+            **pair,
+            "first_group": first,
+            "second_group": second,
+            "mean_objective": mean,
+            "low": mean - 0.05,
+            "high": mean + 0.05,
+            "num_trials": 4,
+        }
+        for (first, second), mean in cells.items()
+    ]
 
 
 def plan_rows(labels: LabelSet = KIDNEY_TUMOR) -> list[dict[str, Any]]:
@@ -315,11 +366,13 @@ def write_study(folder: Path, labels: LabelSet = KIDNEY_TUMOR) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     search = {"num_trials": 8, "grace_epochs": 2, "reduction_factor": 3}
     named = {} if labels == KIDNEY_TUMOR else {"labels": labels.model_dump(mode="json")}
-    write_manifest(folder, config={"search": search, **named})
+    write_manifest(folder, config={"search": search, "space": SPACE, **named})
     write_rows(folder / "trials.parquet", trial_rows(labels))
     write_rows(folder / "curves.parquet", curve_rows(labels))
     write_rows(folder / "final" / "metrics.parquet", metric_rows() + (cyst_rows() if "cyst" in labels else []))
     write_rows(folder / "importances.parquet", importance_rows())
+    write_rows(folder / "effects.parquet", effect_rows())
+    write_rows(folder / "interactions.parquet", interaction_rows())
     write_rows(folder / "final" / "quality.parquet", quality_rows())
     write_rows(folder / "final" / "plan.parquet", plan_rows(labels))
     write_views(folder / "final" / "views", labels)

@@ -8,6 +8,7 @@ from study.records.content import ResultsContent, load_results
 from study.records.results import Results
 from study.report.analysis.added import Added, find_store, measure_added
 from study.report.analysis.detection import MethodDetection, detections_of
+from study.report.analysis.learned import Learned, learned_of
 from study.report.analysis.statistics import Settings
 from study.report.analysis.summary import Summary, final_test_rows, summarise
 
@@ -33,6 +34,8 @@ class Report:
     """By lesion, the tumor first, then by method."""
     added: list[Added]
     """Other programs' masks; their measurements are part of the content as well."""
+    learned: Learned
+    """What the search says about its parameters."""
     page: str | None = None
     """Path of `report.html`; None where it was not written."""
 
@@ -57,7 +60,7 @@ def analyse(results: Results, settings: Settings, programs: Programs | None = No
         # Before the summary, which treats programs like methods of the study.
         content = _with_added(content, added)
     detections = detections_of(final_test_rows(content), content.labels, settings)
-    return Report(content, settings, summarise(content, settings), detections, added)
+    return Report(content, settings, summarise(content, settings), detections, added, learned_of(content))
 
 
 def _with_added(content: ResultsContent, added: Sequence[Added]) -> ResultsContent:

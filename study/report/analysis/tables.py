@@ -11,7 +11,7 @@ from renalnet.config.labels import TUMOR
 from renalnet.evaluation.rows import SHOWN_WITHOUT_VOLUMES
 from study.final.headline import Headline
 from study.records.documents import FinalistEntry
-from study.records.tables import Epoch, Importance, PlanningSheet, Quality, Trial
+from study.records.tables import Effect, Epoch, Importance, InteractionCell, PlanningSheet, Quality, Trial
 from study.report.analysis.contents import Report
 from study.report.analysis.measures import LabelMeans, label_means
 from study.report.analysis.statistics import Estimate
@@ -36,6 +36,11 @@ def _columns(row_type: "type[DataclassInstance]", first: Sequence[str], without:
 
 
 _IMPORTANCE_COLUMNS: Final = _columns(Importance, first=("network", "parameter", "evaluator", "importance"))
+_EFFECT_COLUMNS: Final = _columns(Effect, first=("network", "parameter", "group", "mean_objective", "low", "high"))
+_CELL_COLUMNS: Final = _columns(
+    InteractionCell,
+    first=("network", "first", "second", "first_group", "second_group", "mean_objective", "low", "high"),
+)
 _QUALITY_COLUMNS: Final = _columns(
     Quality,
     first=(
@@ -111,6 +116,9 @@ def tables_of(report: Report) -> dict[str, list[Cells]]:
         "patient_dice": [row for case in summary.cases for row in _dice_rows(case, labels)],
         "rungs": [asdict(row) for row in summary.rungs],
         "importances": [flat(row, _IMPORTANCE_COLUMNS) for row in content.importances],
+        "effects": [flat(row, _EFFECT_COLUMNS) for row in content.effects],
+        "interactions": [flat(row, _CELL_COLUMNS) for row in content.interactions],
+        "suggestions": [asdict(row) for row in report.learned.suggestions],
         "quality": [flat(row, _QUALITY_COLUMNS) for row in content.qualities],
         "plans": [_sheet(row) for row in content.plans],
         "trials": [_trial(row, labels) for row in content.trials or []],

@@ -13,7 +13,7 @@ from renalnet.config import LabelSet
 from renalnet.config.labels import BACKGROUND_NAME, KIDNEY, TUMOR, Label, listed, with_article
 from renalnet.evaluation.rows import KIDNEY_AND_MASS, MASS, SHOWN
 from renalnet.planning import STATEMENT, lines_of, value_text
-from study.records.tables import WINNER, PlanningSheet
+from study.records.tables import IMPORTANCE_CONFIDENCE, IMPORTANCE_LEVEL, WINNER, PlanningSheet
 from study.report.analysis.contents import Report
 from study.report.analysis.measures import LabelMeans, compared_means
 from study.report.analysis.methods import in_order, names_in, short_title_of, stage_title, title_of
@@ -109,6 +109,8 @@ def _values(
         "not_comparable": NOT_COMPARABLE,
         "where_present": where_present(labels),
         "detections": {found.label: found for found in report.detections if found.method.role == WINNER},
+        "importance_percent": round(100 * IMPORTANCE_CONFIDENCE),
+        "mistake_percent": round(100 * IMPORTANCE_LEVEL),
         "verdict_class": lambda verdict: _VERDICT_CLASSES.get(verdict, ""),
     }
 

@@ -232,6 +232,10 @@ def _print_cost(report: Report, console: Console) -> None:
     _say(console, f"Hours: {hours.wall:.2f} wall · {hours.gpu:.2f} GPU · {hours.cpu:.2f} CPU · {saved}")
     for rung in report.summary.rungs:
         _say(console, f"Rung of {number_text.rung(rung)}")
+    for note in report.learned.notes:
+        _say(console, f"Searched values: {note}")
+    for one in report.learned.suggestions:
+        _say(console, f"Suggested for the next study: {one.option}")
 
 
 def _print_notes(report: Report, console: Console) -> None:

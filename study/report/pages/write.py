@@ -77,8 +77,20 @@ def _draw_search(report: Report, looks: Looks) -> dict[str, "Figure"]:
         drawn["trial_overview"] = figures.trial_overview(trials, winner)
     if trials:
         drawn["pruning"] = search_figures.pruning(trials)
-    if content.importances:
-        drawn["importances"] = search_figures.importance_bars(content.importances, looks)
+    return drawn | _draw_learned(report, looks)
+
+
+def _draw_learned(report: Report, looks: Looks) -> dict[str, "Figure"]:
+    from study.report.pictures import search_figures
+
+    learned = report.learned
+    drawn: dict[str, Figure] = {}
+    if learned.importances:
+        drawn["importances"] = search_figures.importance_bars(learned.importances, looks)
+    if learned.effects:
+        drawn["effects"] = search_figures.marginal_effects(learned.effects)
+    if learned.interaction:
+        drawn["interaction"] = search_figures.interaction(learned.interaction)
     return drawn
 
 

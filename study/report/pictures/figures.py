@@ -103,7 +103,7 @@ def trial_overview(trials: Sequence[Trial], winner: str) -> Figure:
     num_rows = -(-len(panels) // 3)
     figure = Figure(figsize=(8.6, 2.7 * num_rows), layout="constrained")
     grid = figure.subplots(num_rows, 3, sharey=True)
-    for axes, (title, draw) in zip(_first(grid, len(panels)), panels.items(), strict=True):
+    for axes, (title, draw) in zip(first_axes(grid, len(panels)), panels.items(), strict=True):
         draw(axes)
         axes.set_xlabel(title)
         tidy(axes)
@@ -288,7 +288,7 @@ def volume_agreement(cases: Sequence[CaseOutcome], looks: Looks, labels: LabelSe
     # Each case has the network of the winner.
     color = looks[cases[0].network].color
     grid = figure.subplots(num_rows, 2, squeeze=False)
-    for axes, label in zip(_first(grid, len(labels)), labels.labels, strict=True):
+    for axes, label in zip(first_axes(grid, len(labels)), labels.labels, strict=True):
         true = np.array([case.volume_ml[label.name] for case in cases], dtype=np.float64)
         predicted = np.array([case.pred_ml[label.name] for case in cases], dtype=np.float64)
         difference = predicted - true
@@ -374,7 +374,7 @@ def _set_up(axes: Axes, x_label: str, y_label: str) -> None:
     axes.set_ylabel(y_label)
 
 
-def _first(grid: NDArray[np.object_], number: int) -> list[Axes]:
+def first_axes(grid: NDArray[np.object_], number: int) -> list[Axes]:
     """Return the first axes of a grid, row by row, and hide the others."""
     for axes in grid.ravel()[number:]:
         axes.set_axis_off()

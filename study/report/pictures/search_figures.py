@@ -4,7 +4,7 @@ Trials are drawn as collections of Matplotlib, because thousands of single lines
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from matplotlib import colormaps
@@ -17,40 +17,20 @@ from matplotlib.lines import Line2D
 
 from renalnet.config.labels import BACKGROUND_NAME, TUMOR
 from renalnet.config.networks import MAIN_NETWORK
-from renalnet.config.training import SHARE_SUFFIX
-from study.config.sections import WEIGHT_SUFFIX
-from study.records.tables import Importance, Trial
+from study.records.tables import IMPORTANT, Effect, Importance, InteractionCell, Trial
+from study.report.analysis.learned import parameter_title
 from study.report.analysis.methods import LOOKS, Looks, in_order
 from study.report.analysis.palette import FAINT, INK, PAGE, STATE_COLORS
-from study.report.pictures.figures import further_weights, legend, tidy, weight_title
+from study.report.pictures.figures import first_axes, further_weights, legend, tidy, weight_title
 from study.search.rungs import saved_by_pruning
 
 # Gray, because the color of a network is left to its winner; the lightest grays are not seen on a white page.
 _MAP: Final = ListedColormap(colormaps["Greys"](np.linspace(0.25, 0.9, 256)))
+_PANELS: Final = 3
+"""Panels in a row of a figure."""
+_MARKERS: Final = "osD^v<>"
 _MOST_NAMES: Final = 12
 """Number of names on an axis; of more names only every second, third, … is written."""
-PARAMETERS: Final = {
-    "ppm_kernels": "pooling kernels",
-    "first_step": "first milestone",
-    "second_gap": "epochs to the second milestone",
-    "third_gap": "epochs to the third milestone",
-    "base_rate": "first learning rate",
-    "rate_decay": "decay of the learning rate",
-    "weight_decay": "weight decay",
-    "batch_size": "batch size",
-    "width": "width of the network",
-}
-"""Titles of the searched parameters that belong to no label."""
-_LABEL_PARAMETERS: Final = {WEIGHT_SUFFIX: "weight of {}", SHARE_SUFFIX: "share of {} crops"}
-"""Titles of the parameters of a label, by the end of their names."""
-
-
-def parameter_title(parameter: str) -> str:
-    """Return the title of a searched parameter for people; an unknown parameter is its own title."""
-    for end, title in _LABEL_PARAMETERS.items():
-        if parameter.endswith(end):
-            return title.format(parameter.removesuffix(end).replace("_", " "))
-    return PARAMETERS.get(parameter, parameter)
 
 
 def parallel_coordinates(trials: Sequence[Trial], winner: str) -> Figure:
@@ -140,23 +120,104 @@ def _marks(axes: Axes, x: int, marks: dict[str, float]) -> None:
 
 
 def importance_bars(importances: Sequence[Importance], looks: Looks) -> Figure:
-    """Draw how much each searched parameter decides the objective, one panel per network."""
+    """Draw how much of the objective each searched parameter explains, with its interval, one panel per network.
+
+    Bars of parameters that are not shown to be important are faint.
+
+    Args:
+        importances: rows with an importance; one or more.
+        looks: colors of the networks.
+    """
     networks = in_order(row.network for row in importances)
     tallest = max(sum(row.network == name for row in importances) for name in networks)
     figure = Figure(figsize=(8.6, 0.9 + 0.32 * tallest), layout="constrained")
     for axes, network in zip(figure.subplots(1, len(networks), squeeze=False)[0], networks, strict=True):
+        rows = [row for row in importances if row.network == network]
         # `barh` draws upwards, so the largest importance is on top.
-        rows = sorted((row for row in importances if row.network == network), key=lambda row: row.importance)
-        names = [parameter_title(row.parameter) for row in rows]
-        axes.barh(names, [row.importance for row in rows], color=looks[network].color)
-        tidy(axes, grid="x")
-        # The importances of a network sum to 1; one scale makes the panels comparable.
-        axes.set_xlim(0, 1)
-        axes.tick_params(axis="y", labelsize=8)
+        _draw_importances(axes, sorted(rows, key=lambda row: row.importance or 0.0), looks[network].color)
         title = f"{looks[network].title}, {rows[0].num_trials} complete trials"
         axes.set_title(title, fontsize=9, parse_math=False)
     figure.supxlabel(f"importance ({importances[0].evaluator})", fontsize=9)
     return figure
+
+
+def _draw_importances(axes: Axes, rows: Sequence[Importance], color: str) -> None:
+    names = [parameter_title(row.parameter) for row in rows]
+    values = [row.importance or 0.0 for row in rows]
+    bars = axes.barh(names, values, color=color)
+    for bar, row in zip(bars, rows, strict=True):
+        bar.set_alpha(1.0 if row.verdict == IMPORTANT else 0.35)
+    axes.hlines(names, [_or_nan(row.low) for row in rows], [_or_nan(row.high) for row in rows], colors=INK)
+    tidy(axes, grid="x")
+    # A share of the variation; one scale makes the panels comparable.
+    axes.set_xlim(0, 1)
+    axes.tick_params(axis="y", labelsize=8)
+
+
+def marginal_effects(effects: Sequence[Effect]) -> Figure:
+    """Draw the mean objective of the trials with each option or third of a parameter, with its interval.
+
+    Args:
+        effects: rows of 3D_FCN_PPM; one or more.
+    """
+    parameters = list(dict.fromkeys(row.parameter for row in effects))
+    num_rows = -(-len(parameters) // _PANELS)
+    figure = Figure(figsize=(8.6, 2.7 * num_rows), layout="constrained")
+    grid = figure.subplots(num_rows, _PANELS, sharey=True, squeeze=False)
+    for axes, parameter in zip(first_axes(grid, len(parameters)), parameters, strict=True):
+        tidy(axes)
+        _draw_means(axes, [row for row in effects if row.parameter == parameter], LOOKS[MAIN_NETWORK].color)
+        axes.set_xlabel(parameter_title(parameter))
+    for axes in grid[:, 0]:
+        axes.set_ylabel("mean objective")
+    return figure
+
+
+def _draw_means(axes: Axes, rows: Sequence[Effect], color: str) -> None:
+    places = range(len(rows))
+    # Matplotlib draws nothing for NaN, of a group without trials or without an interval.
+    axes.plot(places, [_or_nan(row.mean_objective) for row in rows], "o", color=color)
+    _draw_intervals(axes, places, rows, color)
+    axes.set_xticks(places, [f"{row.group}\n({row.num_trials})" for row in rows], fontsize=7)
+    if len(rows) > _PANELS:
+        axes.tick_params(axis="x", rotation=40)
+    axes.set_xlim(-0.6, len(rows) - 0.4)
+
+
+def interaction(cells: Sequence[InteractionCell]) -> Figure:
+    """Draw the mean objective by the two most important parameters: a line for each group of the second one.
+
+    Args:
+        cells: rows of one network; one or more.
+    """
+    firsts = list(dict.fromkeys(row.first_group for row in cells))
+    seconds = sorted(dict.fromkeys(row.second_group for row in cells))
+    second = parameter_title(cells[0].second)
+    figure = Figure(figsize=(8.6, 3.4), layout="constrained")
+    axes = figure.subplots()
+    shades = _MAP(np.linspace(0.2, 1.0, len(seconds)))
+    for index, (group, shade) in enumerate(zip(seconds, shades, strict=True)):
+        shift = 0.06 * (index - (len(seconds) - 1) / 2)  # so that intervals do not cover each other
+        rows = [row for row in cells if row.second_group == group]
+        places = [firsts.index(row.first_group) + shift for row in rows]
+        style = {"color": shade, "marker": _MARKERS[index % len(_MARKERS)], "label": f"{second} {group}"}
+        axes.plot(places, [_or_nan(row.mean_objective) for row in rows], **style)
+        _draw_intervals(axes, places, rows, shade)
+    axes.set_xticks(range(len(firsts)), firsts)
+    axes.set_xlabel(parameter_title(cells[0].first))
+    axes.set_ylabel("mean objective")
+    tidy(axes)
+    legend(figure, axes.get_legend_handles_labels()[0])
+    return figure
+
+
+def _draw_intervals(axes: Axes, places: Sequence[float], rows: Sequence[Effect | InteractionCell], color: Any) -> None:
+    lows = [_or_nan(row.low) for row in rows]
+    axes.vlines(places, lows, [_or_nan(row.high) for row in rows], colors=color)
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
 def pruning(trials: Sequence[Trial]) -> Figure:

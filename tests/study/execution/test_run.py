@@ -124,7 +124,11 @@ def test_planning_sheets_and_importances_are_written(finished: Path) -> None:
     truths = {row["case"] for row in sheets if row["source"] == "truth"}
     assert truths == {"case_00006", "case_00007"}
     assert all(row["kidney_ml"] >= 0 and row["kidney_length_mm"] > 0 for row in sheets)
-    assert rows(finished / "importances.parquet") == []  # too few trials to tell
+    verdicts = {row["verdict"] for row in rows(finished / "importances.parquet")}
+    assert verdicts and all(text.startswith("not enough trials: ") for text in verdicts)
+    assert rows(finished / "effects.parquet") == rows(finished / "interactions.parquet") == []
+    page = (finished / "report.html").read_text()
+    assert all(text in page for text in verdicts)
     assert rows(finished / "final" / "quality.parquet") == []  # too few validation patients
 
 

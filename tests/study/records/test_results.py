@@ -26,10 +26,22 @@ from renalnet.runtime import storage
 from study.records import parquet
 from study.records.parquet import read_parquet
 from study.records.results import Results
-from study.records.tables import Epoch, Importance, Measurement, PlanningSheet, Quality, StageMeasurement, Trial
+from study.records.tables import (
+    Effect,
+    Epoch,
+    Importance,
+    InteractionCell,
+    Measurement,
+    PlanningSheet,
+    Quality,
+    StageMeasurement,
+    Trial,
+)
 from study.records.trials import write_tables
 
 MEASURES = [each.name for each in fields(LabelMeasures)]
+IMPORTANCE = ["network", "evaluator", "num_trials", "parameter", "importance"]
+MEAN = ["mean_objective", "low", "high", "num_trials"]
 PLACE = ["case", "split", "network", "checkpoint", "stage"]
 
 
@@ -41,7 +53,9 @@ def results(tmp_path: Path) -> Results:
 @pytest.mark.parametrize(
     ("row_type", "columns"),
     [
-        (Importance, ["network", "evaluator", "num_trials", "parameter", "importance"]),
+        (Importance, [*IMPORTANCE, "low", "high", "p_value", "needed_trials", "verdict"]),
+        (Effect, ["network", "parameter", "group", "group_low", "group_high", *MEAN, "num_pruned"]),
+        (InteractionCell, ["network", "first", "second", "first_group", "second_group", *MEAN, "share", "p_value"]),
         (StageMeasurement, [*PLACE, *MEASURES]),
         (Measurement, [*PLACE, *MEASURES, "role"]),
     ],
@@ -122,6 +136,13 @@ def test_the_selection_keeps_its_keys(results: Results) -> None:
     storage.write_json(results.selection_path, selection())
     (name, entry), *_ = results.selection().finalists.items()
     assert name == selection()["winner"] and len(entry.members) == 2 and results.selection().is_repeated
+
+
+def test_importances_of_an_earlier_version_are_read(results: Results) -> None:
+    old = {"network": "fcn_ppm", "evaluator": "PED-ANOVA", "num_trials": 4, "parameter": "width", "importance": 0.25}
+    write_rows(Path(results.importances_path), [old])
+    assert results.importances() == [Importance("fcn_ppm", "PED-ANOVA", 4, "width", 0.25)]
+    assert (results.importances()[0].verdict, results.effects(), results.interactions()) == ("", [], [])
 
 
 def test_rows_are_read_back_equal(results: Results) -> None:

@@ -92,6 +92,7 @@ def test_json_holds_the_tables(finished_study: Path) -> None:
     assert {"table_one", "differences", "detection", "stages", "importances", "quality", "plans"} <= told[
         "tables"
     ].keys()
+    assert {"effects", "interactions", "suggestions"} <= told["tables"].keys()
     assert "trials" not in told["tables"]
     first = told["tables"]["differences"][0]
     assert {"p_value", "p_holm", "rank_biserial", "cohens_dz"} <= first.keys()

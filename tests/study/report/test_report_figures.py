@@ -14,6 +14,7 @@ from study.records.content import View, load_results, load_view
 from study.records.results import Results
 from study.records.tables import Trial
 from study.report import Report
+from study.report.analysis.learned import parameter_title
 from study.report.analysis.methods import Looks, names_in
 from study.report.analysis.summary import CaseOutcome
 from study.report.pictures.figures import (
@@ -34,7 +35,7 @@ from study.report.pictures.overlays import (
     sprite,
     worst_figure,
 )
-from study.report.pictures.search_figures import parallel_coordinates, parameter_title
+from study.report.pictures.search_figures import parallel_coordinates
 
 
 def outcome(case: str, cyst_ml: float, cyst_pred_ml: float, cyst_dice: float) -> CaseOutcome:

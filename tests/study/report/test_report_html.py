@@ -130,8 +130,10 @@ def test_each_figure_is_written_twice(written: Report) -> None:
     assert pngs == svgs
     assert pngs == {
         "dice_by_volume",
+        "effects",
         "gallery",
         "importances",
+        "interaction",
         "learning_curves",
         "overlays",
         "parallel_coordinates",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.colors import to_hex
 from support.fake_results import curve_rows, importance_rows, metric_rows, trial_rows, write_rows
 
 from renalnet.config import KIDNEY_TUMOR
@@ -74,9 +75,9 @@ def test_an_unknown_network_is_in_the_learning_curves(unknown: Report) -> None:
 
 
 def test_an_unknown_network_has_importances(unknown: Report) -> None:
-    (axes,) = importance_bars(unknown.content.importances, Looks([UNKNOWN])).axes
-    assert axes.get_title() == f"{UNKNOWN}, 4 complete trials"
-    assert {bar.get_facecolor() for bar in axes.patches} == {axes.patches[0].get_facecolor()}
+    (axes,) = importance_bars(unknown.learned.importances, Looks([UNKNOWN])).axes
+    assert axes.get_title() == f"{UNKNOWN}, 24 complete trials"
+    assert {to_hex(bar.get_facecolor()) for bar in axes.patches} == {to_hex(axes.patches[0].get_facecolor())}
 
 
 def test_an_unknown_network_is_in_the_figures_of_cases(unknown: Report) -> None:
