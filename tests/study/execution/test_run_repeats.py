@@ -71,6 +71,7 @@ def killed_and_finished(
     done = run(arguments)
     assert done.returncode == 0, done.stderr
     assert "repeats of the finalists to run" in done.stderr
+    assert "2 folds choose the winner, because there are few validation cases" in done.stderr
     return results, written
 
 
@@ -121,6 +122,7 @@ def test_ensembles_of_seeds_go_to_the_final_stage(killed_and_finished: tuple[Pat
         for split in ("validation", "test"):
             assert len(list((results / "final" / "parts").glob(f"{split}-{name}-{about['digest']}-*.parquet"))) == 2
     winner = selection["winner"]
+    assert selection["num_folds"] == 2, "of two validation cases, which are too few to choose by"
     assert {row["checkpoint"] for row in rows(results / "final" / "metrics.parquet") if row["role"] == "winner"} == {
         winner
     }
