@@ -45,14 +45,14 @@ def records(results: Path) -> dict[str, Any]:
 
 def wait_for_a_repeat(results: Path, driver: Command) -> list[str]:
     """Return the names of the repeats that have ended, once one has ended and another is running."""
-    for _ in range(1200):
+    for _ in range(3600):
         assert driver.poll() is None, "the study ended before it could be killed"
         known = records(results)
         ended = [name for name, record in known.items() if record["state"] != "running"]
         if ended and len(known) > len(ended):
             return ended
         time.sleep(0.1)
-    raise AssertionError("no repeat ended in two minutes")
+    raise AssertionError("no repeat ended in six minutes")
 
 
 @pytest.fixture(scope="module")
