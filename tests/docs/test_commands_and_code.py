@@ -121,8 +121,9 @@ def test_the_readme_leads_to_every_page() -> None:
     linked = set(re.findall(r"\]\((docs/[a-z-]+\.md)", read("README.md")))
     assert linked == {page for page in PAGES if page.startswith("docs/")}
     assert {"docs/data.md", "docs/gpus.md", "docs/viewers.md", "docs/nnunet.md", "docs/configuration.md"} <= linked
-    for page, words in (("docs/viewers.md", ("## 3D Slicer", "## OHIF")), ("docs/start.md", ("pip alone", "## Citing"))):
-        assert all(word in read(page) for word in words)
+    for words in ("## Installing with pip alone", "## How many patients", "## Citing"):
+        assert words in read("docs/start.md")
+    assert "## 3D Slicer" in read("docs/viewers.md") and "## OHIF" in read("docs/viewers.md")
 
 
 def test_pages_show_no_other_python() -> None:
