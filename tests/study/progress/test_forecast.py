@@ -112,7 +112,10 @@ def test_a_network_that_cannot_be_measured_is_named(tiny_study: StudyConfig, bal
 def test_all_networks_of_the_paper_are_forecast(
     ball_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With and without bfloat16, at their widths in the preset, in which 2D PSPNet has dilated layers of 20 and 40 channels; with small crops."""
+    """With and without bfloat16, with small crops, and the widths of the preset.
+
+    There, 2D PSPNet has dilated layers of 20 and 40 channels.
+    """
     widths = {name: own[16] for name, own in network_widths(paper()).items()}
     assert widths["pspnet2d"] == 10
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -127,5 +130,5 @@ def test_all_networks_of_the_paper_are_forecast(
         text = "\n".join(forecast_lines(config, Cluster(1, 2, 0), Slots(1, 0.0, 2), found))
         for name in ("fcn_ppm", "unet3d", "pspnet2d"):
             assert found.networks[name].step_s > 0
-            assert f"\nmeasured    {name} on cpu" in text
+            assert f"\nmeasured    {name} on cpu, {precision}: " in text
         assert "\nwall time" in text
