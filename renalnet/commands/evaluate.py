@@ -38,7 +38,9 @@ def evaluate(
     label are empty, Dice is 1 and the surface distance is 0. If one is empty, Dice is 0 and the distance is the
     diagonal of the volume. Such cases are counted, and they are included in the means.
     """
+    from renalnet.data.images.mask_files import find_masks
     from renalnet.evaluation.folders import as_csv, evaluate_folders
+    from renalnet.prediction.provenance import measured_masks
     from renalnet.runtime.storage import write_bytes, write_json
     from renalnet.runtime.workers import Workers
 
@@ -46,7 +48,8 @@ def evaluate(
     require_json(out)  # before the masks are measured, which takes long
     with Workers(workers) as pool:
         result = evaluate_folders(truth, pred, pool, labels=meaning)
-    write_json(out, result)
+    masks = [mask for folder in (truth, pred) for mask in find_masks(folder).values()]
+    write_json(out, {**result, "provenance": measured_masks(masks, {"labels": meaning.name})})
     write_bytes(out.with_suffix(".csv"), as_csv(result))
     Console(markup=False).print(_summary_table(result))
     _print_placed(result)

@@ -1,7 +1,7 @@
 """`renalnet plan`: the planning sheets of masks."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -42,6 +42,7 @@ def plan(
     from renalnet.errors import InputError
     from renalnet.planning.files import masks_of, plan_mask
     from renalnet.planning.sheet_text import SOURCE_OF_FORECAST, STATEMENT
+    from renalnet.prediction.provenance import measured_masks
 
     # Before any mask is measured, so that a wrong --out costs no time.
     if out:
@@ -69,17 +70,18 @@ def plan(
             # A path may hold square brackets, which rich reads as markup.
             errors.print(f"warning: {one.mask}: {warning}", markup=False)
     if out:
-        _write(out, plans)
+        settings = {"labels": meaning.name, "margin_mm": margin_mm, "gfr": gfr, "nearness_mm": nearness_mm}
+        _write(out, plans, measured_masks([*paths, *(member or [])], settings))
 
 
-def _write(out: Path, plans: "list[Plan]") -> None:
+def _write(out: Path, plans: "list[Plan]", provenance: dict[str, Any]) -> None:
     from renalnet.planning.sheet_text import STATEMENT
     from renalnet.runtime.csv_text import to_csv
     from renalnet.runtime.storage import write_bytes, write_json
 
     rows = [row for one in plans for row in one.rows()]
     lesions = [row for one in plans for row in one.lesion_rows()]
-    write_json(out, {"statement": STATEMENT, "sheets": rows, "lesions": lesions})
+    write_json(out, {"statement": STATEMENT, "sheets": rows, "lesions": lesions, "provenance": provenance})
     write_bytes(out.with_suffix(".csv"), to_csv(rows))
 
 

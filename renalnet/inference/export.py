@@ -5,7 +5,9 @@ parameters are written into the model's metadata and into a JSON file beside it.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 
 from renalnet.errors import ConfigError
 from renalnet.inference.pipeline import network_of
-from renalnet.nets.bundle import BundleConfig, load_model, member_folders, read_config
+from renalnet.nets.bundle import BundleConfig, load_model, member_folders, model_digest, read_config
 from renalnet.runtime import storage
 from renalnet.types import Shape
 
@@ -60,25 +62,24 @@ def export_bundle(folder: str | Path, out: str | Path) -> list[str]:
         needed = " and ".join(missing)
         raise ConfigError(f'export needs {needed}; install them with `pip install ".[onnx]"` in the clone')
     members = member_folders(folder)
+    digests = [model_digest(member) for member in members]
     written = []
     for number, member in enumerate(members, start=1):
         path = f"{out}.onnx" if number == 1 else f"{out}-{number}.onnx"
-        storage.write_bytes(path, _exported(member, len(members)))
+        storage.write_bytes(path, _exported(member, digests))
         written.append(path)
-    about = about_bundle(read_config(members[0]), len(members))
+    about = about_bundle(read_config(members[0]), digests)
     storage.write_json(f"{out}.json", about)
     return [*written, f"{out}.json"]
 
 
-def _exported(folder: str, num_members: int) -> bytes:
+def _exported(folder: str, digests: Sequence[str]) -> bytes:
     weights, config = load_model(folder)
     content = to_onnx(network_of(folder, weights, config.train), config.inference.stitch.tile)
     import onnx
 
     model = onnx.load_from_string(content)
-    onnx.helper.set_model_props(
-        model, {key: json.dumps(value) for key, value in about_bundle(config, num_members).items()}
-    )
+    onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in about_bundle(config, digests).items()})
     return bytes(model.SerializeToString())
 
 
@@ -107,11 +108,18 @@ def to_onnx(net: nn.Module, tile: Shape) -> bytes:
         return path.read_bytes()
 
 
-def about_bundle(config: BundleConfig, num_members: int) -> dict[str, Any]:
-    """Return all parameters that the use of the networks needs, as plain values."""
+def about_bundle(config: BundleConfig, digests: Sequence[str]) -> dict[str, Any]:
+    """Return where the networks come from and all parameters that their use needs, as plain values.
+
+    Args:
+        config: configuration of the bundle.
+        digests: checksum of the weights of each network.
+    """
     return {
+        "renalnet": version("renalnet"),
+        "model_sha256": list(digests),
         "network": config.train.net.name,
-        "num_members": num_members,
+        "num_members": len(digests),
         "labels": {str(value): name for value, name in enumerate(config.train.labels.class_names)},
         "normalisation": asdict(config.normalisation),
         "roi": config.roi.model_dump(mode="json") if config.roi else None,

@@ -20,7 +20,7 @@ from renalnet.inference.export import about_bundle
 from renalnet.inference.pipeline import network_of, require_alike
 from renalnet.inference.torchscript import tie_weight, to_torchscript
 from renalnet.nets import SegmentationNet
-from renalnet.nets.bundle import BundleConfig, load_model, member_folders
+from renalnet.nets.bundle import BundleConfig, load_model, member_folders, model_digest
 from renalnet.runtime import storage
 from renalnet.types import Triple
 
@@ -74,8 +74,10 @@ def export_monai(folder: str | Path, out: str | Path) -> str:
         InputError: `out` exists or is on an object store.
         OSError: a file cannot be written.
     """
-    nets, config = _load(member_folders(folder))
-    texts = {"metadata.json": metadata(config, len(nets)), "inference.json": inference(config)}
+    members = member_folders(folder)
+    nets, config = _load(members)
+    digests = [model_digest(member) for member in members]
+    texts = {"metadata.json": metadata(config, digests), "inference.json": inference(config)}
     with storage.new_folder(out) as staged:
         for name, values in texts.items():
             storage.write_json(staged / "configs" / name, values)
@@ -95,7 +97,7 @@ def _load(members: Sequence[str]) -> tuple[list[SegmentationNet], BundleConfig]:
     return [network_of(member, weights, config.train) for member, (weights, config) in parts], configs[0]
 
 
-def metadata(config: BundleConfig, num_networks: int) -> dict[str, Any]:
+def metadata(config: BundleConfig, digests: Sequence[str]) -> dict[str, Any]:
     """Return the content of `metadata.json` by MONAI's schema. The key `renalnet` has what MONAI does not use."""
     classes = {str(value): name for value, name in enumerate(config.train.labels.class_names)}
     found = f"{', '.join(config.train.labels.names)} in CT of one kidney"
@@ -107,7 +109,7 @@ def metadata(config: BundleConfig, num_networks: int) -> dict[str, Any]:
         "numpy_version": version("numpy"),
         "required_packages_version": {"nibabel": _NIBABEL},
         "task": f"segmentation of {found}",
-        "description": f"{found}, cut to an ROI, by {config.train.net.name} of renalnet; networks: {num_networks}",
+        "description": f"{found}, cut to an ROI, by {config.train.net.name} of renalnet; networks: {len(digests)}",
         "authors": "stated by whoever trained the weights",
         "copyright": "stated by whoever trained the weights",
         "intended_use": "research; not a medical device",
@@ -115,8 +117,8 @@ def metadata(config: BundleConfig, num_networks: int) -> dict[str, Any]:
         "image_classes": "CT numbers, clipped and scaled",
         "pred_classes": ", ".join(f"{value} {name}" for value, name in classes.items()),
         "eval_metrics": config.validation,
-        "network_data_format": _data_format(config, classes, num_networks),
-        "renalnet": about_bundle(config, num_networks),
+        "network_data_format": _data_format(config, classes, len(digests)),
+        "renalnet": about_bundle(config, digests),
     }
 
 

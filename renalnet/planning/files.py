@@ -11,7 +11,6 @@ from renalnet.data.images.mask_files import find_masks, read_mask
 from renalnet.data.images.volume import Volume, canonical
 from renalnet.errors import InputError
 from renalnet.evaluation.mask_pairs import Pair, read_pair
-from renalnet.evaluation.plausibility import implausible
 from renalnet.planning.function import KidneyFunction, functions_of, require_gfr
 from renalnet.planning.kidneys import Kidney, find_kidneys
 from renalnet.planning.lesions import Lesion, lesions_of
@@ -110,15 +109,10 @@ def plan_mask(
         path,
         sheets,
         spreads,
-        warnings=[_implausible(kidney) for kidney in kidneys],
+        warnings=[kidney.warnings for kidney in kidneys],
         functions=functions_of(sheets, gfr),
         lesions=[lesions_of(kidney) for kidney in kidneys],
     )
-
-
-def _implausible(kidney: Kidney) -> tuple[str, ...]:
-    name = kidney.side if kidney.side == "kidney" else f"{kidney.side} kidney"
-    return tuple(implausible(kidney.labels, kidney.spacing_mm, kidney.label_set, name))
 
 
 def _kidneys(mask: Volume, labels: LabelSet) -> list[Kidney]:

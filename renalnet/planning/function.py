@@ -1,10 +1,10 @@
 """Split renal function by parenchymal volume, and the GFR to expect after a nephrectomy.
 
-The function of each kidney is taken as proportional to its parenchyma, as a network's masks of preoperative CT were used
-in 293 patients by the authors of "A Fully Automated Artificial Intelligence-Based Approach to Predict Renal Function
-after Radical or Partial Nephrectomy" (their summary on UroToday, article 158880). They forecast the GFR 3 to 12 months
-after a radical nephrectomy as 1.24 times the function of the other kidney. After a partial nephrectomy, they take 89 %
-of the GFR before surgery, whatever is resected. Their forecasts correlate with the measured GFR by 0.75.
+The function of each kidney is taken as proportional to its parenchyma, as a network's masks of preoperative CT were
+used in 293 patients by the authors of "A Fully Automated Artificial Intelligence-Based Approach to Predict Renal
+Function after Radical or Partial Nephrectomy" (their summary on UroToday, article 158880). They forecast the GFR 3 to
+12 months after a radical nephrectomy as 1.24 times the function of the other kidney. After a partial nephrectomy, they
+take 89 % of the GFR before surgery, whatever is resected. Their forecasts correlate with the measured GFR by 0.75.
 
 The other changes after surgery are the medians of Takagi et al. (Journal of Urology, 2014, PubMed 24931802) over 113
 partial and 59 radical nephrectomies, 4 to 12 months after surgery:

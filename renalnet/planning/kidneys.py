@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from renalnet.config import LabelSet
 from renalnet.evaluation.pieces import pieces_of
+from renalnet.evaluation.plausibility import implausible
 from renalnet.evaluation.surface import bounding_box
 from renalnet.types import BACKGROUND, LabelArray, MaskArray, Triple
 
@@ -46,6 +47,12 @@ class Kidney:
         """Mask of each lesion that is not the tumor, by its name."""
         others = [lesion for lesion in self.label_set.lesions if lesion != self.label_set.tumor]
         return {lesion.name: self.labels == lesion.value for lesion in others}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A line for each measure that no real kidney has (`renalnet.evaluation.plausibility`)."""
+        name = self.side if self.side == "kidney" else f"{self.side} kidney"
+        return tuple(implausible(self.labels, self.spacing_mm, self.label_set, name))
 
 
 def find_kidneys(labels: LabelArray, spacing_mm: Triple, label_set: LabelSet) -> list[Kidney]:

@@ -11,8 +11,8 @@ from renalnet.planning.rows import Line, SheetMeasures
 STATEMENT: Final = "Research software, not a medical device: no measure here may guide the care of a patient."
 SOURCE_OF_FORECAST: Final = (
     "GFR: function is taken as proportional to parenchyma. A range is from no gain of the other kidney to the largest "
-    "published one: 24 % after a radical nephrectomy (293 patients, UroToday 158880), 2.3 % after a partial one (Takagi "
-    "et al., J Urol 2014). The sources give no error for a single patient."
+    "published one: 24 % after a radical nephrectomy (293 patients, UroToday 158880), 2.3 % after a partial one "
+    "(Takagi et al., J Urol 2014). The sources give no error for a single patient."
 )
 _NONE: Final = "–"
 

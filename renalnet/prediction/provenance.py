@@ -1,17 +1,19 @@
-"""Where a mask comes from: its scan, the model bundle, the version and the configuration.
+"""Where a mask comes from: its scan, the model bundle, the version and the configuration; and what was measured on it.
 
 Nothing of it is read from the fields of a patient in a DICOM header.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from renalnet.config import InferenceConfig
+from renalnet.data.images.volume import image_stem
 from renalnet.errors import InputError
 from renalnet.runtime import storage
 from renalnet.types import HuArray
@@ -64,10 +66,34 @@ def scan_digest(hu: HuArray) -> str:
 
 def stated_scan(path: str) -> str | None:
     """Return the checksum of the scan in the JSON file of a mask; None where the file states none."""
+    digest = (_stated(path) or {}).get("scan_sha256")
+    return digest if isinstance(digest, str) else None
+
+
+def _stated(path: str) -> dict[str, Any] | None:
+    """Return the provenance in the JSON file of a mask; None where the file states none."""
     try:
         values = storage.read_json(path, max_bytes=_MAX_BYTES)
-    except InputError:
+    except (InputError, FileNotFoundError):
         return None
     about = values.get("provenance") if isinstance(values, dict) else None
-    digest = about.get("scan_sha256") if isinstance(about, dict) else None
-    return digest if isinstance(digest, str) else None
+    return about if isinstance(about, dict) else None
+
+
+def measured_masks(masks: Iterable[Path], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what measures were made from: the version, the settings, and each mask with its checksum.
+
+    `made_from` is the provenance in the JSON file beside a mask that `predict` wrote; None for any other mask.
+
+    Args:
+        masks: files of the masks that were measured.
+        settings: options of the measures, as plain values.
+    """
+    return {"renalnet": version("renalnet"), "settings": dict(settings), "masks": [_about(mask) for mask in masks]}
+
+
+def _about(mask: Path) -> dict[str, Any]:
+    with mask.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    made_from = _stated(str(mask.with_name(f"{image_stem(mask.name)}.json")))
+    return {"mask": str(mask.absolute()), "mask_sha256": digest, "made_from": made_from}

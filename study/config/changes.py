@@ -15,6 +15,7 @@ FREE: Final = (
     "search.num_trials",
     "search.baseline_trials",
     "search.kept_models",
+    "search.min_validation_cases",
     "resources",
     "train.checkpoint_every_s",
     "train.compile",

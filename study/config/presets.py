@@ -15,6 +15,9 @@ SHORT_SEARCH: dict[str, Any] = {"tumor_weight": (1.0, 4.0), "background_weight":
 SHORT_SCHEDULE: dict[str, Any] = {"baseline_trials": 1, "num_startup_trials": 4}
 """One run of each baseline, and TPE that learns from few trials."""
 
+ANY_VALIDATION: dict[str, Any] = {"min_validation_cases": 1}
+"""A first try may have few cases. The study warns of a choice by chance."""
+
 
 def paper(labels: LabelSet = KIDNEY_TUMOR) -> StudyConfig:
     """Return the study of the paper. Baselines get the same search and the same three seeds as 3D_FCN_PPM."""
@@ -66,7 +69,7 @@ def quick(labels: LabelSet = KIDNEY_TUMOR) -> StudyConfig:
         prepare=presets.prepare_quick(labels),
         train=train,
         space=SpaceConfig(kernel_sets=((1, 2, 3, 6), (1, 2, 3), (2, 3, 6), (1, 3)), **SHORT_SEARCH),
-        search=SearchConfig(num_trials=8, **SHORT_SCHEDULE),
+        search=SearchConfig(num_trials=8, **SHORT_SCHEDULE, **ANY_VALIDATION),
         # A quarter along z, as in `anatomy`.
         final=FinalConfig(
             stitch=train.stitch.model_copy(update={"stride": (6, 20, 20)}), num_finalists=3, tuning_trials=16

@@ -19,6 +19,7 @@ from renalnet.config.labels import Labels, stated_labels
 from renalnet.config.networks import MAIN_NETWORK, PAPER_BASELINES, NetName
 from renalnet.config.section import Seed
 from renalnet.config.training import SHARE_SUFFIX
+from renalnet.data.cases.splits import MIN_VALIDATION
 from renalnet.errors import nearest
 from study.config.catalogue import PrunerName, SamplerName
 
@@ -126,6 +127,9 @@ class SpaceConfig(Section):
 class SearchConfig(Section):
     """How the space is searched."""
 
+    # Earlier versions searched on any number.
+    before: ClassVar[Mapping[str, Any]] = {"min_validation_cases": 1}
+
     num_trials: int = Field(64, ge=1, le=1_000_000)
     """Trials of 3D_FCN_PPM. The first one always has the values of `train`, by default the paper's."""
     baseline_trials: int = Field(64, ge=1, le=1_000_000)
@@ -156,6 +160,9 @@ class SearchConfig(Section):
     grace_epochs · reduction_factor^k."""
     kept_models: int = Field(5, ge=1)
     """Number of the best trials of each network that keep weights and checkpoints. Running trials keep theirs too."""
+    min_validation_cases: int = Field(MIN_VALIDATION, ge=1)
+    """Fewest validation cases on which a study searches. A store with fewer is refused, unless `final.folds` lets folds
+    choose the winner."""
 
     @model_validator(mode="after")
     def _baselines_are_others(self) -> Self:
@@ -216,7 +223,7 @@ class FinalConfig(InferenceConfig):
     an ensemble. 1: no repeats."""
     folds: int = Field(0, ge=0, le=1000)
     """Number of folds of the training and validation cases on which each finalist of 3D_FCN_PPM is repeated, 2 or more;
-    0: none."""
+    0: none. Where there are fewer than 5 validation cases, the mean objective over the folds chooses the winner."""
 
     @property
     def inference(self) -> InferenceConfig:

@@ -24,7 +24,8 @@ def check_store(store: Store, config: StudyConfig) -> None:
 
     Raises:
         StoreError: a split has no cases.
-        ConfigError: the store has other labels or another voxel spacing, or its cases cannot be dealt to the folds.
+        ConfigError: the store has other labels or another voxel spacing, too few validation cases to choose by, or its
+            cases cannot be dealt to the folds.
     """
     for split in SPLITS:
         if not store.cases(split):
@@ -38,7 +39,18 @@ def check_store(store: Store, config: StudyConfig) -> None:
             f"{store.path} was prepared at {spacing} mm, but the preset '{config.preset}' uses "
             f"{config.prepare.spacing_mm} mm; choose the preset of the store, or set prepare.spacing_mm"
         )
+    _check_validation(config, store)
     check_folds(config, store)
+
+
+def _check_validation(config: StudyConfig, store: Store) -> None:
+    least = config.search.min_validation_cases
+    count = len(store.cases("validation"))
+    if count < least and not config.final.folds:
+        raise ConfigError(
+            f"{store.path}: {few_validation(count, least)}, or accept them with --set "
+            f"search.min_validation_cases={count}"
+        )
 
 
 def check_folds(config: StudyConfig, store: Store) -> None:
@@ -61,7 +73,11 @@ def report_cases(config: StudyConfig, store: Store) -> None:
     counts = ", ".join(f"{len(store.cases(split))} {split}" for split in SPLITS)
     _log.info("cases: %s", counts)
     num_validation = len(store.cases("validation"))
-    if num_validation < MIN_VALIDATION and not config.final.folds:
+    if num_validation >= MIN_VALIDATION:
+        return
+    if config.final.folds:
+        _log.info("%d folds choose the winner, because there are few validation cases", config.final.folds)
+    else:
         _log.warning("warning: %s", few_validation(num_validation))
 
 

@@ -3,17 +3,11 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
-from renalnet.config import LabelSet
-from renalnet.planning import Sheet, find_kidneys, measure_kidney, measures_of, spread_of
-from renalnet.types import LabelArray, Triple
+from renalnet.planning import Kidney, find_kidneys, measure_kidney, measures_of, spread_of
 from study.final.case_jobs import FinalCase, Work
 from study.final.views import read_labels
-from study.records.tables import PlanningSheet
-
-TRUTH: Final = "truth"
-PREDICTION: Final = "prediction"
+from study.records.tables import PREDICTION, TRUTH, PlanningSheet
 
 
 @dataclass(frozen=True)
@@ -50,25 +44,23 @@ def measure_sheets(job: SheetJob) -> list[PlanningSheet]:
     case = job.case
     roi = case.roi()
     own, *others = (
-        _measured(read_labels(case.results, name, case.case), roi.spacing_mm, case.label_set)
+        find_kidneys(read_labels(case.results, name, case.case), roi.spacing_mm, case.label_set)
         for name in (case.finalist.name, *job.others)
     )
     # Sheets of different masks are paired by their place, which needs the same kidneys in the same order.
-    alike = [own, *(sheets for sheets in others if [s.side for s in sheets] == [s.side for s in own])]
-    truth = [_row(case, TRUTH, sheet, ()) for sheet in _measured(roi.label, roi.spacing_mm, case.label_set)]
-    return truth + [_row(case, PREDICTION, sheets[0], sheets) for sheets in zip(*alike, strict=True)]
+    alike = [own, *(kidneys for kidneys in others if [k.side for k in kidneys] == [k.side for k in own])]
+    truth = [_row(case, TRUTH, [kidney]) for kidney in find_kidneys(roi.label, roi.spacing_mm, case.label_set)]
+    return truth + [_row(case, PREDICTION, kidneys) for kidneys in zip(*alike, strict=True)]
 
 
-def _measured(values: LabelArray, spacing_mm: Triple, labels: LabelSet) -> list[Sheet]:
-    return [measure_kidney(kidney) for kidney in find_kidneys(values, spacing_mm, labels)]
-
-
-def _row(case: FinalCase, source: str, sheet: Sheet, over: Sequence[Sheet]) -> PlanningSheet:
-    spread = spread_of(over) if len(over) > 1 else {}
+def _row(case: FinalCase, source: str, kidneys: Sequence[Kidney]) -> PlanningSheet:
+    """Return the sheet of the first kidney; its measures spread over all of them, which are the same one by others."""
+    sheets = [measure_kidney(kidney) for kidney in kidneys]
     return PlanningSheet(
         case=case.case,
         checkpoint=case.finalist.name,
         source=source,
-        **vars(measures_of(sheet)),
-        spread=json.dumps(spread),
+        **vars(measures_of(sheets[0])),
+        spread=json.dumps(spread_of(sheets) if len(sheets) > 1 else {}),
+        warnings="; ".join(kidneys[0].warnings),
     )

@@ -3,8 +3,9 @@
 The finalists are the best configurations of 3D_FCN_PPM, the one with the paper's values, and the best of each baseline.
 Each one is the ensemble of its runs over seeds (`study.finalists.finalists`). All finalists segment the validation
 cases by the paper's full inference, on which the post-processing of each is chosen (`study.final.post_processing`). The
-winner is the finalist of 3D_FCN_PPM with the highest mean Dice of the labels there. Then the winner, the baselines, the
-paper's values and, as an appendix, the other finalists segment the test cases.
+winner is the finalist of 3D_FCN_PPM with the highest mean Dice of the labels there or, with few validation cases, with
+the highest mean objective over folds. Then the winner, the baselines, the paper's values and, as an appendix, the other
+finalists segment the test cases.
 
 The work is streamed. While networks vote on one case, processors finish other cases. While the post-processing of one
 finalist is chosen, the next finalist votes. The rows of each case are kept, so an interrupted stage resumes case by
@@ -34,7 +35,7 @@ from study.final.post_processing import ChosenPostProcessing, choose_post_proces
 from study.final.quality import quality_rows
 from study.final.views import write_view
 from study.finalists.finalists import Finalist, load_finalists
-from study.finalists.selection import fix_winner
+from study.finalists.selection import fix_winner, folds_to_choose_by
 from study.records.files import read_object
 from study.records.ledger import Ledger
 from study.records.parquet import read_rows, write_rows
@@ -52,7 +53,7 @@ class Outcome:
     """Result of the final stage."""
 
     winner: Finalist
-    """The finalist with the highest validation Dice."""
+    """The finalist that `fix_winner` has chosen."""
     chosen: dict[str, ChosenPostProcessing]
     """Post-processing of each finalist, by its name."""
 
@@ -83,7 +84,9 @@ def run_final(config: StudyConfig, results: Results, store: Store, work: Work) -
         validated = list(pool.map(stage.validate, finalists))
     chosen = {finalist.name: each for finalist, (each, _) in zip(finalists, validated, strict=True)}
     validation = [row for _, rows in validated for row in rows]
-    name = fix_winner(results, finalists, _scores(finalists, validation, store.labels), store.labels)
+    num_folds = folds_to_choose_by(config, len(store.cases("validation")))
+    scores = _scores(finalists, validation, store.labels)
+    name = fix_winner(results, finalists, scores, store.labels, num_folds=num_folds)
     winner = next(finalist for finalist in finalists if finalist.name == name)
     roles = {finalist.name: _role(finalist, winner) for finalist in finalists}
     # The appendix comes last, because it is the part that an interrupted study can miss.

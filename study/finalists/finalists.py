@@ -75,6 +75,12 @@ class Finalist:
         return fmean(run.objective for run in self.runs)
 
     @property
+    def fold_objective(self) -> float:
+        """Mean objective of the runs on folds; 0 without one."""
+        found = [run.objective for run in self.runs if run.is_on_fold]
+        return fmean(found) if found else 0.0
+
+    @property
     def members(self) -> tuple[str, ...]:
         """Names of the runs whose networks vote; the run of the search comes first."""
         return _members_of(self.runs)

@@ -81,6 +81,8 @@ class Selection(_Document):
     # The key in the file is older than the word finalist; results folders that exist have it.
     finalists: dict[str, FinalistEntry] = Field(default={}, alias="candidates")
     """Finalists by name; empty before the final stage."""
+    num_folds: int = 0
+    """Folds whose mean objective chose the winner; 0 where the validation cases chose it."""
 
     @property
     def is_repeated(self) -> bool:

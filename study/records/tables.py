@@ -26,6 +26,10 @@ RULE: Final = "rule"
 """Role of an intensity rule."""
 ADDED: Final = "added"
 """Role of another program whose masks were given with `--add`."""
+TRUTH: Final = "truth"
+"""Source of a planning sheet that measures the true label map."""
+PREDICTION: Final = "prediction"
+"""Source of a planning sheet that measures the winner's mask."""
 
 
 @dataclass(frozen=True)
@@ -274,7 +278,7 @@ class _SheetPlace:
     checkpoint: str = ""
     """Name of the winner."""
     source: str
-    """`truth` or `prediction`: the mask that was measured."""
+    """`TRUTH` or `PREDICTION`: the mask that was measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,6 +288,8 @@ class PlanningSheet(SheetMeasures, _SheetPlace):
     # Text, because pyarrow 26 cannot write mappings without keys, and gives every row the keys of all rows.
     spread: str = "{}"
     """JSON: lowest and highest value of each measure over the masks of the finalists of the winner's network."""
+    warnings: str = ""
+    """Lines on measures that no real kidney has, separated by semicolons; empty for a plausible mask."""
 
     @property
     def bounds(self) -> dict[str, tuple[float, float]]:

@@ -15,6 +15,7 @@ from support.dicom_files import write_series
 from cluster.local import LocalCluster
 from cluster.upload import check_upload, packed_sizes, upload_bytes
 from renalnet.data.images.grid import Grid
+from renalnet.data.images.volume import IMAGE_ENDINGS
 from renalnet.errors import ClusterError
 
 ROOT = Path(__file__).parents[2]
@@ -150,7 +151,7 @@ def test_what_the_documents_write_is_ignored_by_git(tmp_path: Path) -> None:
     outputs = set(re.findall(r"(?:--out|--results) ([a-z][\w./-]*)", text)) - {"s3"}
     assert {"cohort", "store", "masks", "masks-mine", "kidney", "run", "results/mine"} <= outputs
     files = {f"{name}/file" for name in outputs} | {"kidney.onnx", "kidney.json", "metrics.json", "metrics.csv"}
-    files |= {f"anywhere/scan{end}" for end in (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd", ".dcm", ".stl")}
+    files |= {f"anywhere/scan{end}" for end in (*IMAGE_ENDINGS, ".img", ".img.gz", ".raw", ".zraw", ".dcm", ".stl")}
     assert ignored(tmp_path, files) == files
     tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=False).stdout
     assert ignored(tmp_path, set(tracked.split())) == set()

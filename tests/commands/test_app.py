@@ -1,6 +1,7 @@
 """Command lines: errors are one line with exit code 2, and no partial files are written."""
 
 import csv
+import hashlib
 import json
 import re
 import subprocess
@@ -151,8 +152,18 @@ def test_evaluate_writes_every_measure(tmp_path: Path) -> None:
         "renalnet", "evaluate", "--truth", str(tmp_path / "truth"), "--pred", str(tmp_path / "pred"), "--out", str(out)
     )
     assert done.returncode == 0, done.stderr
-    tumor = json.loads(out.read_text())["cases"]["a"]["tumor"]
+    found = json.loads(out.read_text())
+    tumor = found["cases"]["a"]["tumor"]
     assert (tumor["dice"], tumor["surface_distance_mm"]) == (1.0, 0.0)
+    masks = [tmp_path / folder / "a.nii.gz" for folder in ("truth", "pred")]
+    assert found["provenance"] == {
+        "renalnet": version("renalnet"),
+        "settings": {"labels": "kidney_tumor"},
+        "masks": [
+            {"mask": str(mask), "mask_sha256": hashlib.sha256(mask.read_bytes()).hexdigest(), "made_from": None}
+            for mask in masks
+        ],
+    }
     assert tumor["volume_truth_ml"] == pytest.approx(0.003)
     rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
     assert [(row["case"], row["label"]) for row in rows] == [

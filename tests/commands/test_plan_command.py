@@ -1,6 +1,7 @@
 """`python -m renalnet plan` on mask files."""
 
 import csv
+import hashlib
 import inspect
 import json
 from dataclasses import replace
@@ -198,6 +199,18 @@ def test_any_mask_has_a_sheet(labels):
         values = flat(measures_of(measure_kidney(kidney)))
         numbers = [value for value in values.values() if isinstance(value, float)]
         assert np.isfinite(numbers).all()
+
+
+def test_a_sheet_states_its_mask_and_what_that_was_made_from(tmp_path):
+    mask = write_mask(tmp_path / "mask.nii.gz", two_kidneys())
+    made_from = {"scan": "/scans/ct.nii.gz", "scan_sha256": "0123", "model": "best"}
+    for about, expected in (({"provenance": made_from}, made_from), ([], None)):
+        (tmp_path / "mask.json").write_text(json.dumps(about))
+        assert run(mask, "--margin-mm", 4, "--out", tmp_path / "out" / "sheet.json")[0] == 0
+        found = json.loads((tmp_path / "out" / "sheet.json").read_text())["provenance"]
+        assert found["settings"] == {"labels": "kidney_tumor", "margin_mm": 4, "gfr": None, "nearness_mm": None}
+        digest = hashlib.sha256(mask.read_bytes()).hexdigest()
+        assert found["masks"] == [{"mask": str(mask), "mask_sha256": digest, "made_from": expected}]
 
 
 def test_function_scores_and_lesions_of_one_patient(tmp_path):

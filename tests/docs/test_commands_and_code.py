@@ -117,6 +117,15 @@ def test_python_of_a_page(page: str, workspace: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_readme_leads_to_every_page() -> None:
+    linked = set(re.findall(r"\]\((docs/[a-z-]+\.md)", read("README.md")))
+    assert linked == {page for page in PAGES if page.startswith("docs/")}
+    assert {"docs/data.md", "docs/gpus.md", "docs/viewers.md", "docs/nnunet.md", "docs/configuration.md"} <= linked
+    for words in ("## Installing with pip alone", "## How many patients", "## Citing"):
+        assert words in read("docs/start.md")
+    assert "## 3D Slicer" in read("docs/viewers.md") and "## OHIF" in read("docs/viewers.md")
+
+
 def test_pages_show_no_other_python() -> None:
     """A page with Python is one that the tests above run, or `docs/extending.md`, which has a test of its own."""
     pages = {page for page in PAGES if blocks(read(page), "python")}

@@ -1,65 +1,36 @@
-"""A newcomer's own scans in three layouts, from raw files to masks and planning sheets, in a clone of the project.
+"""A newcomer's own scans in three layouts, from raw files to report, masks and planning sheets, in a clone.
 
-The workspace has six scans in folders as in KiTS, their store, and a study of it. Six more are in other layouts.
+The workspace has the twelve scans, their store, and a study of it.
 """
 
+import csv
+import hashlib
 import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import commands
 from support.commands import ROOT
-from support.dicom_files import Writing, write_segmentation, write_series
 from support.documents import SHORT
+from support.layouts import FLAT, SERIES, run_in
 
 from cluster.upload import check_upload, packed_sizes
-from renalnet.config import KIDNEY_TUMOR, PhantomConfig
 from renalnet.data.cases.loading import load_scan
-from renalnet.data.images.volume import write_volume
-from renalnet.data.phantom.painter import PaintedCase, paint_abdomen
 from renalnet.data.store.reader import open_store
 from renalnet.nets.bundle import MODEL_FILE
 from renalnet.prediction.predictor import load_predictor
 from renalnet.prediction.provenance import scan_digest
+from study.records.results import Results
 
 pytestmark = pytest.mark.slow
-PHANTOM = PhantomConfig(num_cases=6, seed=1, shape=(60, 110, 110), spacing_mm=(4.8, 3.2, 3.2), contrast="narrow")
-FLAT = ("flat_0", "flat_1", "flat_2")
-SERIES = ("series_0", "series_1", "series_2")
+BEST = "results/mine/best"
 OF_PATIENTS = ("cohort", "flat", "dicom", "store", "masks", "masks-mine", "masks-own", "results")
 """Folders of a clone with files that show patients."""
-
-
-def write_flat(folder: Path, name: str, case: PaintedCase) -> None:
-    """One folder of images and one of label maps."""
-    for kind, volume in (("imagesTr", case.image), ("labelsTr", case.label)):
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-        write_volume(folder / kind / f"{name}.nii.gz", volume)
-
-
-def write_dicom(folder: Path, name: str, case: PaintedCase, number: int) -> None:
-    """A folder for each patient: the slices with a DICOM-SEG, or with a NIfTI label map."""
-    grid, values = case.image.grid, case.label.array
-    write_series(folder / name / "series", case.image.array, grid, Writing(uid=f"1.2.3.{number}"), PatientID=name)
-    if number:
-        masks = {label.name: values == label.value for label in KIDNEY_TUMOR.labels}
-        write_segmentation(folder / name / "segmentation.dcm", masks, grid)
-    else:
-        write_volume(folder / name / "label.nii.gz", case.label)
-
-
-def run(folder: Path, *words: str) -> str:
-    """Return what a command prints in the clone. It must succeed."""
-    done = commands.run([sys.executable, "-m", *words], cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -68,31 +39,36 @@ def clone(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder = tmp_path_factory.mktemp("newcomer") / "clone"
     shutil.copytree(workspace, folder)
     shutil.copy(ROOT / ".gitignore", folder)
-    for number, (flat, series) in enumerate(zip(FLAT, SERIES, strict=True)):
-        write_flat(folder / "flat", flat, paint_abdomen(PHANTOM, 2 * number))
-        write_dicom(folder / "dicom", series, paint_abdomen(PHANTOM, 2 * number + 1), number)
-    for source in ("flat", "dicom"):
-        run(folder, "renalnet", "prepare", source, "--out", "store")
     scans = [f"flat/imagesTr/{FLAT[0]}.nii.gz", f"dicom/{SERIES[1]}/series"]
-    run(folder, "renalnet", "predict", *scans, "--model", "results/mine/best", "--out", "masks-own")
-    run(folder, "renalnet", "plan", "masks-own", "--out", "masks-own/plan.json")
+    run_in(folder, "renalnet", "predict", *scans, "--model", BEST, "--out", "masks-own")
+    run_in(folder, "renalnet", "plan", "masks-own", "--out", "masks-own/plan.json")
+    run_in(folder, "renalnet", "evaluate", "--truth", "masks-own", "--pred", "masks-own", "--out", "metrics.json")
+    winner = json.loads((folder / "results" / "mine" / "manifest.json").read_text())["winner"]
+    program = f"program=results/mine/final/masks/{winner}"
+    run_in(folder, "study.report", "results/mine", "--data", "store", "--add", program)
     yield folder
     shutil.rmtree(folder)
 
 
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
 def provenance_of(clone: Path) -> list[dict[str, Any]]:
-    outputs = [json.loads(path.read_text()) for path in sorted((clone / "masks-own").glob("*.json"))]
-    return [each["provenance"] for each in outputs if "provenance" in each]
+    outputs = [read(path) for path in sorted((clone / "masks-own").glob("*.json")) if path.stem != "plan"]
+    return [each["provenance"] for each in outputs]
 
 
-def test_scans_of_all_layouts_are_in_one_store(clone: Path, workspace: Path) -> None:
-    before, now = open_store(workspace / "store"), open_store(clone / "store")
-    old, new = set(before.cases()), set(now.cases())
-    assert old < new
-    scans = {case.rpartition("-")[0] or case for case in new - old}
-    assert {name for name in (*FLAT, *SERIES) if any(name in scan for scan in scans)} == {*FLAT, *SERIES}
-    assert all(before.entry(case).split == now.entry(case).split for case in old)
-    now.verify()
+def test_scans_of_all_layouts_are_in_one_store_and_in_the_study(clone: Path) -> None:
+    store = open_store(clone / "store")
+    names = {case.rpartition("-")[0] or case for case in store.cases()}
+    for scan in ("case_00000", *FLAT, *SERIES):
+        assert any(scan in name for name in names), scan
+    store.verify()
+    data = read(clone / "results" / "mine" / "manifest.json")["data"]
+    assert sum(data["num_cases"].values()) == len(store.cases()) == 12
+    assert data["fingerprint"] == store.fingerprint
+    assert data["fingerprint"] in (clone / "results" / "mine" / "report.html").read_text(encoding="utf-8")
 
 
 def test_each_mask_states_where_it_comes_from(clone: Path) -> None:
@@ -109,9 +85,41 @@ def test_each_mask_states_where_it_comes_from(clone: Path) -> None:
         assert each["inference"] == predictor.inference.model_dump(mode="json")
 
 
-def test_planning_sheets_name_their_masks(clone: Path) -> None:
-    rows = json.loads((clone / "masks-own" / "plan.json").read_text())["sheets"]
-    assert rows and {Path(row["mask"]).parent.name for row in rows} == {"masks-own"}
+def test_what_is_measured_on_masks_states_their_origin(clone: Path) -> None:
+    rows = read(clone / "masks-own" / "plan.json")["sheets"]
+    assert {Path(row["mask"]).parent.name for row in rows} <= {"masks-own"}
+    for name, times in (("masks-own/plan.json", 1), ("metrics.json", 2)):
+        about = read(clone / name)["provenance"]
+        assert about["renalnet"] == version("renalnet")
+        assert len(about["masks"]) == 2 * times
+        for each in about["masks"]:
+            mask = clone / "masks-own" / Path(each["mask"]).name
+            assert each["mask_sha256"] == hashlib.sha256(mask.read_bytes()).hexdigest()
+            assert each["made_from"] in provenance_of(clone)
+
+
+def test_the_masks_of_the_readme_and_its_export_state_their_origin(clone: Path) -> None:
+    scan, _ = load_scan(clone / "cohort" / "case_00000" / "imaging.nii.gz")
+    for folder in ("masks", "masks-mine"):
+        (mask,) = (read(path)["provenance"] for path in (clone / folder).glob("*.json"))
+        assert mask["model"] in ("packaged", BEST)
+        assert mask["scan_sha256"] == scan_digest(scan.array)
+        assert mask["renalnet"] == version("renalnet") and mask["inference"]
+        (digest,) = mask["model_sha256"]
+    exported = read(clone / "kidney.json")
+    assert exported["renalnet"] == version("renalnet")
+    assert [len(digest)] == [len(each) for each in exported["model_sha256"]] == [64]
+
+
+def test_another_program_is_in_the_report(clone: Path) -> None:
+    """Its masks are the winner's, so its numbers are, too, apart from the resampling from the grids of the scans."""
+    with (clone / "results" / "mine" / "tables" / "table_one.csv").open(encoding="utf-8", newline="") as file:
+        rows = {row["role"]: row for row in csv.DictReader(file)}
+    assert rows["added"]["network"] == "program"
+    assert rows["added"]["patients"] == rows["winner"]["patients"]
+    added, winner = (float(rows[role]["dice_kidney_mean"]) for role in ("added", "winner"))
+    assert added == pytest.approx(winner, abs=0.05)
+    assert "program" in Path(Results(str(clone / "results" / "mine")).page_path).read_text(encoding="utf-8")
 
 
 def test_the_study_states_its_data_and_configuration(clone: Path) -> None:

@@ -102,12 +102,12 @@ def _in_order(cases: Collection[str], strata: Mapping[str, Stratum], seed: int) 
     return order
 
 
-def few_validation(count: int) -> str:
+def few_validation(count: int, least: int = MIN_VALIDATION) -> str:
     """Return what a search on too few validation cases means, and the remedy, as one line."""
     cases = "case" if count == 1 else "cases"
     return (
-        f"{count} validation {cases}, fewer than {MIN_VALIDATION}: the choice of the winner and of its post-processing "
-        "rests on them; add cases, raise validation_share, or repeat the finalists on folds with --set final.folds=5"
+        f"{count} validation {cases}, fewer than {least}: the choice of the winner and of its post-processing rests on "
+        "them; add cases, raise validation_share, or let folds choose the winner with --set final.folds=5"
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from study.records.content import ResultsContent, load_results
 from study.records.results import Results
+from study.records.tables import PREDICTION, PlanningSheet
 from study.report.analysis.added import Added, find_store, measure_added
 from study.report.analysis.detection import MethodDetection, detections_of
 from study.report.analysis.learned import Learned, learned_of
@@ -43,6 +44,11 @@ class Report:
     def warnings(self) -> list[str]:
         """Warnings of the study, without the failures, which the report shows apart."""
         return [text for text in self.content.manifest.warnings if text not in self.summary.failures]
+
+    @property
+    def implausible(self) -> list[PlanningSheet]:
+        """Sheets of the winner's masks with a measure that no real kidney has; earlier versions wrote none."""
+        return [sheet for sheet in self.content.plans if sheet.source == PREDICTION and sheet.warnings]
 
 
 def analyse(results: Results, settings: Settings, programs: Programs | None = None) -> Report:

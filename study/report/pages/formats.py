@@ -1,7 +1,7 @@
 """The report as text for other programs: Markdown, JSON and CSV."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from renalnet.config import LabelSet
@@ -11,6 +11,7 @@ from study.report.analysis.contents import Report
 from study.report.analysis.detection import MethodDetection
 from study.report.analysis.methods import stage_title
 from study.report.analysis.paper import NOT_COMPARABLE, where_present
+from study.report.analysis.statistics import Estimate
 from study.report.analysis.summary import Margin, Standing
 from study.report.analysis.tables import tables_of
 from study.report.pages import number_text
@@ -62,12 +63,13 @@ def as_markdown(report: Report) -> str:
     """
     summary = report.summary
     labels = report.content.labels
-    measures = _measures(labels)
     lines = [*_headline(report), *_winner_line(report)]
     lines += [line for headline in _headlines(report) for line in (f"**{_escaped(headline.text)}**", "")]
     if summary.standings:
-        rows = [[row.method.title, *_values(row)] for row in summary.standings]
-        lines += [*_table(["mean ± sd", *measures], rows), "", where_present(labels), "", NOT_COMPARABLE, ""]
+        # In voxels, as the paper's Table I.
+        rows = [[row.method.title, *_values(row, row.shown_px)] for row in summary.standings]
+        lines += _table(["mean ± sd", *_measures(labels, "px")], rows)
+        lines += ["", where_present(labels), "", NOT_COMPARABLE, ""]
     if summary.margins:
         lines += [number_text.power(summary.margins), ""]
         margins = [_margin(margin, labels) for margin in summary.margins]
@@ -75,8 +77,8 @@ def as_markdown(report: Report) -> str:
     if report.detections and len(labels.lesions) > 1:
         lines += [*_table(_DETECTION_HEADS, [_detection(found, labels) for found in report.detections]), ""]
     if summary.stages:
-        stages = [[stage_title(row.stage), *_values(row)] for row in summary.stages]
-        lines += [*_table(["stage of the winner", *measures], stages), ""]
+        stages = [[stage_title(row.stage), *_values(row, row.shown_mm)] for row in summary.stages]
+        lines += [*_table(["stage of the winner", *_measures(labels, "mm")], stages), ""]
     return "\n".join([*lines, f"Trials: {number_text.counts(summary.states)}"])
 
 
@@ -85,9 +87,9 @@ def _headlines(report: Report) -> list[Headline]:
     return list(standing.headlines.values()) if standing else []
 
 
-def _measures(labels: LabelSet) -> list[str]:
+def _measures(labels: LabelSet, unit: str) -> list[str]:
     titles = [label.title for label in labels.labels]
-    return [*(f"Dice {title}" for title in titles), *(f"distance {title} (px)" for title in titles)]
+    return [*(f"Dice {title}" for title in titles), *(f"distance {title} ({unit})" for title in titles)]
 
 
 def _headline(report: Report) -> list[str]:
@@ -119,9 +121,9 @@ def _detection(found: MethodDetection, labels: LabelSet) -> list[str]:
     return [found.method.title, labels[found.label].title, *voxel, *patient]
 
 
-def _values(row: Standing) -> list[str]:
+def _values(row: Standing, distances: Mapping[str, Estimate | None]) -> list[str]:
     dice = [number_text.mean_sd(value) for value in row.shown_dice.values()]
-    return dice + [number_text.mean_sd(value, 2) for value in row.shown_px.values()]
+    return dice + [number_text.mean_sd(value, 2) for value in distances.values()]
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -241,6 +241,8 @@ def _print_cost(report: Report, console: Console) -> None:
 def _print_notes(report: Report, console: Console) -> None:
     for warning in report.warnings:
         _say(console, f"Warning: {warning}", style="yellow")
+    for sheet in report.implausible:
+        _say(console, f"Warning: {sheet.case}: {sheet.warnings}", style="yellow")
     if report.page is not None:
         _say(console, f"Report: {report.page}", style="bold")
 

@@ -4,9 +4,10 @@ import csv
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +15,12 @@ import pytest
 from renalnet.commands.store import describe_store
 from renalnet.config import PhantomConfig, PrepareConfig
 from renalnet.data.cases.loading import ScanCase
+from renalnet.data.cases.splits import Stratum, assign_splits
 from renalnet.data.checks.validation_file import FINDINGS_FILE
 from renalnet.data.images.volume import Grid, Volume, read_volume, write_volume
 from renalnet.data.localise.atlas import load_atlases
 from renalnet.data.phantom import COHORT_FILE, paint_abdomen
+from renalnet.data.prepare import preparation
 from renalnet.data.prepare.case_jobs import InspectJob, inspect_case
 from renalnet.data.prepare.preparation import LEASE_FILE, Progress, local_pool
 from renalnet.data.prepare.preparation import prepare as run_prepare
@@ -28,6 +31,7 @@ from renalnet.errors import BusyError, InputError, StoreError
 from renalnet.runtime import storage
 from renalnet.runtime.lease import Lease
 from renalnet.runtime.workers import Workers
+from renalnet.types import Split
 
 ROOT = Path(__file__).parents[3]
 PHANTOM = PhantomConfig(shape=(60, 110, 110), spacing_mm=(5.0, 3.2, 3.2), contrast="narrow")
@@ -213,6 +217,26 @@ def test_another_scan_under_a_known_name_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_splits_are_drawn_by_what_the_cases_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    strata: dict[str, Stratum] = {}
+
+    def drawn(cases: Collection[str], **named: Any) -> dict[str, Split]:
+        strata.update(named["strata"])
+        return assign_splits(cases, **named)
+
+    monkeypatch.setattr(preparation, "assign_splits", drawn)
+    prepare(write_rois(tmp_path / "src", 3), tmp_path / "store", CUT)
+    store = open_store(tmp_path / "store")
+    with (tmp_path / "store" / "splits.csv").open() as file:
+        rows = {row["case"]: row for row in csv.DictReader(file)}
+    assert strata.keys() == set(store.cases()) and len(strata) == 3
+    for case, stratum in strata.items():
+        tumor_ml = float(rows[case]["tumor_ml"])
+        assert stratum.has_tumor == (tumor_ml > 0)
+        assert stratum.volume_ml == pytest.approx(tumor_ml or float(rows[case]["kidney_ml"]), abs=0.051)
+        assert stratum.spacing_mm == float(rows[case]["spacing_z_mm"])
+
+
 def test_splits_of_a_store_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     src = write_rois(tmp_path / "src", 4)
     prepare(src, tmp_path / "store", CUT)

@@ -138,6 +138,11 @@ def test_report_is_shown_and_written(finished: Path) -> None:
     assert "<html" in (finished / "report.html").read_text()
 
 
+def test_the_log_reports_each_stage(finished: Path) -> None:
+    log = (finished / "log.txt").read_text()
+    assert log.index("trials to run") < log.index("final stage: full inference") < log.index("writing the report")
+
+
 def test_same_command_again_trains_nothing(finished: Path, ball_store: Store, tiny_file: Path, tmp_path: Path) -> None:
     results = copy_study(finished, tmp_path / "results")
     before = (results / "optuna.journal").read_bytes()

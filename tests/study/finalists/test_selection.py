@@ -1,13 +1,16 @@
 """The choice of the winner: kept, and made again when a study was extended."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from support.study_records import TRAIN
 
-from renalnet.config import KIDNEY_TUMOR
+from renalnet.config import KIDNEY_TUMOR, override
+from study.config.presets import quick
 from study.finalists.finalists import Finalist, Run
-from study.finalists.selection import earlier_readings, fix_winner
+from study.finalists.selection import earlier_readings, fix_winner, folds_to_choose_by
+from study.records.documents import read_selection
 from study.records.results import Results
 from study.records.trials import TrialRecord
 
@@ -34,6 +37,29 @@ def test_the_main_network_with_the_best_score_wins(tmp_path: Path) -> None:
     assert (kept["winner"], kept["scores"]) == ("fcn_ppm-0002", SCORES)
     assert kept["candidates"]["fcn_ppm-0001"]["over_seeds"] == {"mean": 0.8, "sd": None, "num": 1}
     assert earlier_readings(Results(str(tmp_path))) == []
+
+
+def on_folds(name: str, *objectives: float) -> Finalist:
+    """A finalist whose run of the search reached 0.9, and those on folds the given objectives."""
+    record = TrialRecord(int(name[-1]), "fcn_ppm", "complete", {}, TRAIN)
+    folds = [replace(record, repeat_of=name, fold=fold, num_folds=2) for fold in range(len(objectives))]
+    runs = [Run(one, value, has_model=True) for one, value in zip(folds, objectives, strict=True)]
+    return Finalist("fcn_ppm", name, (Run(record, 0.9, has_model=True), *runs), "0")
+
+
+def test_few_validation_cases_leave_the_choice_to_folds(tmp_path: Path) -> None:
+    """The validation cases would choose the second one. A number of folds is a choice of its own."""
+    study = override(quick(), ["final.folds=2"])
+    assert [folds_to_choose_by(study, number) for number in (4, 5)] == [2, 0]
+    assert folds_to_choose_by(quick(), 1) == 0
+    finalists = [on_folds("fcn_ppm-0001", 0.6, 0.8), on_folds("fcn_ppm-0002", 0.5, 0.8), BASELINE]
+    assert fixed(tmp_path, finalists, SCORES) == "fcn_ppm-0002"
+    results = Results(str(tmp_path))
+    assert fix_winner(results, finalists, SCORES, KIDNEY_TUMOR, num_folds=2) == "fcn_ppm-0001"
+    kept = read_selection(results.selection_path)
+    assert kept.num_folds == 2 and (tmp_path / "final" / "selection-1.json").exists()
+    assert "over 2 folds" in json.loads((tmp_path / "final" / "selection.json").read_text())["rule"]
+    assert fix_winner(results, finalists[::-1], SCORES, KIDNEY_TUMOR, num_folds=2) == "fcn_ppm-0001"
 
 
 def test_equal_scores_are_decided_by_rank(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Arithmetic of the forecast, by hand."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,7 +8,11 @@ import pytest
 from renalnet.config import override
 from renalnet.data.store.reader import Store
 from renalnet.errors import ConfigError
+from renalnet.precision import verdicts
+from study.config.presets import paper
 from study.config.sections import Cluster, Slots, StudyConfig
+from study.execution.driver import network_widths
+from study.progress import trial_cost
 from study.progress.forecast import disk_bytes, forecast
 from study.progress.forecast_text import forecast_lines
 from study.progress.trial_cost import DataCost, Measured, MeasureJob, NetworkCost, measure_study
@@ -101,3 +106,29 @@ def test_a_network_that_cannot_be_measured_is_named(tiny_study: StudyConfig, bal
     rule = r"^fcn_ppm of width 4 cannot be measured: the loss is not finite .*net\.width=4"
     with pytest.raises(ConfigError, match=rule):
         measure_study(MeasureJob(config, {"fcn_ppm": 4}, ball_store.path, num_threads=1))
+
+
+@pytest.mark.slow
+def test_all_networks_of_the_paper_are_forecast(
+    ball_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With and without bfloat16, with small crops, and the widths of the preset.
+
+    There, 2D PSPNet has dilated layers of 20 and 40 channels.
+    """
+    widths = {name: own[16] for name, own in network_widths(paper()).items()}
+    assert widths["pspnet2d"] == 10
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(verdicts, "_LIMIT_S", 1.0)
+    monkeypatch.setattr(trial_cost, "MAX_STEPS", 2)
+    small = ["optim.batch_size=1", "patch.shape=[12,32,32]", "stitch.tile=[12,32,32]", "stitch.stride=[12,32,32]"]
+    final = ["final.stitch.tile=[12,32,32]", "final.stitch.stride=[12,32,32]", "final.crf.iterations=0"]
+    for precision in ("float32", "bfloat16"):
+        values = [f"train.{value}" for value in (*small, "steps_per_epoch=4", f"precision={precision}")]
+        config = override(paper(), [*values, *final])
+        found = measure_study(MeasureJob(config, widths, ball_store.path, num_threads=1))
+        text = "\n".join(forecast_lines(config, Cluster(1, 2, 0), Slots(1, 0.0, 2), found))
+        for name in ("fcn_ppm", "unet3d", "pspnet2d"):
+            assert found.networks[name].step_s > 0
+            assert f"\nmeasured    {name} on cpu, {precision}: " in text
+        assert "\nwall time" in text

@@ -146,6 +146,15 @@ def test_each_figure_is_written_twice(written: Report) -> None:
     }
 
 
+def test_the_page_says_by_what_the_winner_was_chosen(finished_study: Path) -> None:
+    report = analyse(Results(str(finished_study)), Settings())
+    assert "highest mean Dice in this table, by full inference" in render(report, {}, [], [])
+    by_folds = report.content.selection.model_copy(update={"num_folds": 5})
+    text = render(replace(report, content=replace(report.content, selection=by_folds)), {}, [], [])
+    assert "the highest objective over the 5 folds, because there are few validation cases." in text
+    assert "mean Dice in this table" not in text
+
+
 def test_the_test_cases_are_not_called_read_once_after_an_extension(finished_study: Path) -> None:
     report = analyse(Results(str(finished_study)), Settings())
     assert "The test cases were read once, after this choice." in render(report, {}, [], [])

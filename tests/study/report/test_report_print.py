@@ -1,4 +1,4 @@
-"""The printed page: it fits A4, shows no controls and no dark areas, and cuts nothing."""
+"""The page wide, at 420 pixels and printed: it cuts nothing. On A4, it shows no controls and no dark areas."""
 
 import base64
 import re
@@ -30,6 +30,23 @@ BREAKS = """['table', 'tr', 'thead'].map(name => {
   const style = getComputedStyle(document.querySelector(`#case-table${name === 'table' ? '' : ' ' + name}`));
   return [style.breakInside, style.display].join(' ');
 })"""
+BEYOND = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+"""Pixels by which the page is wider than the screen."""
+FIGURES = """[...document.querySelectorAll('figure.chart img, figure.overlays img')].map(each => {
+  const box = each.getBoundingClientRect();
+  return [box.left >= 0, box.right <= document.documentElement.clientWidth,
+          Math.abs(box.width / box.height - each.naturalWidth / each.naturalHeight) < 0.05];
+})"""
+"""Whether each figure is within the screen at both sides, and in its own proportions."""
+TAPPED = """(() => {
+  const [picture] = document.querySelectorAll('figure.chart img');
+  const before = picture.width;
+  picture.click();
+  const figure = picture.closest('figure'), large = [picture.width, figure.scrollWidth > figure.clientWidth];
+  picture.click();
+  return [before, ...large, picture.width];
+})()"""
+"""Width of a figure before, during and after it is enlarged, and whether it then scrolls in its place."""
 PLANS = "[...document.querySelectorAll('details.plan')].every(each => each.open)"
 
 
@@ -50,6 +67,11 @@ def printed(page: str, tmp_path_factory: pytest.TempPathFactory) -> Printed:
 
     async def visit(tab: Page) -> None:
         await tab.open(file.as_uri(), "document.readyState === 'complete' && location.protocol === 'file:'")
+        for width in (1400, 420):
+            screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+            await tab.call("Emulation.setDeviceMetricsOverride", **screen)
+            for name, script in (("beyond", BEYOND), ("figures", FIGURES), ("tapped", TAPPED)):
+                result.found[f"{name} {width}"] = await tab.value(script)
         await tab.call("Emulation.setEmulatedMedia", media="print")
         size = {"width": WIDTH_PX, "height": HEIGHT_PX, "deviceScaleFactor": 1, "mobile": False}
         await tab.call("Emulation.setDeviceMetricsOverride", **size)
@@ -62,6 +84,20 @@ def printed(page: str, tmp_path_factory: pytest.TempPathFactory) -> Printed:
 
     browse(folder, visit)
     return result
+
+
+@pytest.mark.parametrize("width", [1400, 420])
+def test_no_figure_is_cut_on_a_screen(printed: Printed, width: int) -> None:
+    assert printed.found[f"beyond {width}"] == 0
+    assert len(printed.found[f"figures {width}"]) >= 11
+    assert all(fits == [True, True, True] for fits in printed.found[f"figures {width}"])
+
+
+def test_a_tap_enlarges_a_figure_on_a_narrow_screen_alone(printed: Printed) -> None:
+    before, large, scrolls, after = printed.found["tapped 420"]
+    assert before == after < 420 and (large, scrolls) == (860, True)
+    before, large, scrolls, _ = printed.found["tapped 1400"]
+    assert before == large and not scrolls
 
 
 def test_nothing_is_wider_than_the_page_or_cut_off(printed: Printed) -> None:

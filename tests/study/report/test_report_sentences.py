@@ -104,12 +104,22 @@ def test_the_estimated_quality(page: str, written: Report) -> None:
     assert told == pytest.approx([trust.value, trust.low, trust.high, trust.num], abs=5e-3)
 
 
+def test_the_implausible_masks(page: str, written: Report) -> None:
+    listed = part(page, r'<div class="banner"><b id="implausible">(.*?)</div>')
+    (row,) = (row for row in table(written, "plans") if row["warnings"])
+    assert numbers(listed)[0] == 1 and f"{row['case']}: {row['warnings']}" in listed
+
+
 def test_the_stages_and_the_markdown(page: str, written: Report) -> None:
     section = part(page, r'<section id="stages">(.*?)</section>')
     for row in table(written, "stages"):
         assert f"{float(row['dice_tumor_where_present_mean']):.3f} ±" in section
         assert f"{float(row['surface_distance_kidney_mm_mean']):.2f} ±" in section
     text = as_markdown(written)
+    assert "distance tumor (px)" in text.partition("stage of the winner")[0]
+    for row in table(written, "stages"):
+        in_mm = f"| {float(row['surface_distance_tumor_mm_where_present_mean']):.2f} ±"
+        assert in_mm in text.partition("stage of the winner")[2]
     assert f"| {float(winner(written)['dice_tumor_where_present_mean']):.3f} ±" in text.replace("\\", "")
     assert WINNER.replace("_", "\\_") in text
 

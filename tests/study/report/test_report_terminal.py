@@ -88,6 +88,7 @@ def test_a_failed_study_is_called_so(written: Report) -> None:
         "failed fcn_ppm-0004: RuntimeError: <i>out of memory</i>",
         "Rung of 3D_FCN_PPM, 2 epochs after the first milestone: "
         "rank correlation with the final objective 1.00 (3 complete trials)",
+        "Warning: case_00002: kidney of 952.0 ml, outside the plausible range of 30 to 400 ml",
         "report.html",
     ],
 )
