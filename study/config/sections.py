@@ -144,6 +144,9 @@ class SearchConfig(Section):
     # On recorded curves, 3 to 20 made no difference (results/LOG.md).
     num_startup_trials: int = Field(10, ge=1)
     """Random trials before TPE learns from them."""
+    exploration: float = Field(0.5, ge=0, le=10)
+    """Weight of the uncertainty when `gp` chooses a point: the number of standard deviations that are added to the
+    expected objective."""
     grid_levels: int = Field(3, ge=1, le=10_000)
     """Values per range in a grid, evenly spaced on the range's scale. A range of integers has all of its values."""
     scheduler: PrunerName = "asha"

@@ -1,9 +1,9 @@
 """The interface of the pruners in `study/search/pruners`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pkgutil import resolve_name
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from ray.tune.schedulers import TrialScheduler
 
@@ -31,6 +31,9 @@ class Pruner(ABC):
     Rules compare results by `OBJECTIVE` or `BEST` at the same `AGE` (`study.search.rungs`).
     """
 
+    pauses: ClassVar[bool] = False
+    """Whether the rules answer `PAUSE` as well: the trial leaves its slot and may go on later."""
+
     def __init__(self, config: StudyConfig) -> None:
         """Keep the configuration of the whole study."""
         self.config = config
@@ -50,6 +53,30 @@ class Pruner(ABC):
     def remember(self, rule: TrialScheduler, name: str, result: Mapping[str, Any]) -> None:
         """Give a rule a result that an earlier driver has judged; the default judges it again."""
         ray_private.judge(rule, name, result)
+
+    def rungs(self, rule: TrialScheduler) -> dict[int, dict[str, float]]:
+        """Return, for each rung's age, the value with which each trial reached it; empty without rungs."""
+        return ray_private.rungs_of(rule)
+
+    def next_paused(self, rule: TrialScheduler, paused: Collection[str], *, has_quota: bool = True) -> str | None:  # noqa: ARG002
+        """Return the paused trial that goes on next; None where a new trial comes first.
+
+        Args:
+            rule: rule of the network.
+            paused: names of the network's paused trials.
+            has_quota: whether a trial must be among the best at its rung.
+        """
+        return None
+
+    def hopeless(self, rule: TrialScheduler, paused: Collection[str], num_trials: int) -> list[str]:  # noqa: ARG002
+        """Return the paused trials that cannot go on any more, however the other trials end.
+
+        Args:
+            rule: rule of the network.
+            paused: names of the network's paused trials.
+            num_trials: planned trials of the network.
+        """
+        return []
 
     def expected_share(self, _: int) -> float | None:
         """Return the fraction of all epochs, 0-1, that a given number of trials of a network are expected to train.

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from renalnet.errors import ResultsError
-from study.bench.search.recorded import Curve, Recorded, read_recorded, unit
+from study.bench.search.recorded import Curve, Recorded, read_recorded
+from study.search.samplers.unit_cube import unit
 from study.bench.search.replay import CURVES, Replay
 from study.config.presets import quick
 from study.config.sections import SearchConfig, SpaceConfig, StudyConfig
