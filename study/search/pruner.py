@@ -78,6 +78,10 @@ class Pruner(ABC):
         """
         return []
 
+    def most_paused(self, _: int) -> int:
+        """Return the largest number of trials of a network, of a given number, that are paused at the same time."""
+        return 0
+
     def expected_share(self, _: int) -> float | None:
         """Return the fraction of all epochs, 0-1, that a given number of trials of a network are expected to train.
 

@@ -69,12 +69,13 @@ class Pausing(Pruner):
         Values at a rung only become more, so the rank of a trial never gets better.
         """
         found: list[str] = []
-        quota = num_trials
-        for age, values in _rungs(rule).items():
-            # One more, because the paper's point passes every rung.
-            quota = quota // self.config.search.reduction_factor + 1
+        for (age, values), quota in zip(_rungs(rule).items(), self._largest_quotas(rule, num_trials), strict=True):
             found += [name for name in ranked(values)[quota:] if name in paused and _last_rung(rule, name) == age]
         return found
+
+    def most_paused(self, num_trials: int) -> int:
+        """Return the sum of the largest quotas: any other trial is pruned."""
+        return min(sum(self._largest_quotas(self.new_rule(), num_trials)), num_trials)
 
     def reason(self, epoch: int) -> str:
         """Return why a trial was pruned."""
@@ -95,6 +96,14 @@ class Pausing(Pruner):
         first, last = self.config.space.first_step
         shares = [self._share(num_trials, milestone) for milestone in range(first, last + 1)]
         return sum(shares) / len(shares)
+
+    def _largest_quotas(self, rule: TrialScheduler, num_trials: int) -> list[int]:
+        """Return the quota of each rung when all trials have reached it that can."""
+        quotas = [num_trials]
+        for _ in _rungs(rule):
+            # One more, because the paper's point passes every rung.
+            quotas.append(quotas[-1] // self.config.search.reduction_factor + 1)
+        return quotas[1:]
 
     def _share(self, num_trials: int, milestone: int) -> float:
         rungs = [milestone + age for age in self._ages(milestone)]

@@ -83,6 +83,11 @@ def test_a_trial_beyond_every_quota_ends(twelve: StudyConfig, tmp_path: Path) ->
     for number in range(7):
         driver.report(f"t{number}", 2, 0.9 - number / 10)
     assert driver.scheduler.hopeless("fcn_ppm", driver.paused) == ["t5", "t6"]
+    # Five at the first rung; two, a third of five and one more, at the second; one at a third.
+    quotas = {1: 5, 3: 2, 6: 1}
+    assert Pausing(twelve).most_paused(12) == sum(
+        quotas[age] for age in Pausing(twelve).rungs(Pausing(twelve).new_rule())
+    )
 
 
 def test_the_best_paused_trials_fill_the_final_stage(twelve: StudyConfig, tmp_path: Path) -> None:
