@@ -23,7 +23,7 @@ from study.search.searcher import NetworkSearch
 NUM_EPOCHS: Final = 8
 
 
-@pytest.fixture(params=["random", "gp"])
+@pytest.fixture(params=["random", "tpe", "gp"])
 def pausing(tiny_study: StudyConfig, request: pytest.FixtureRequest) -> StudyConfig:
     """Ten trials with rungs one and two epochs after their first milestone; half of them pass, two become finalists."""
     search = tiny_study.search.model_copy(
