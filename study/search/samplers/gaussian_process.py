@@ -90,7 +90,7 @@ def _squares(first: Floats, second: Floats, parameters: Sequence[int]) -> Floats
 def _distances(squares: Floats, logs: Floats) -> Floats:
     """Return √5 times the scaled distances."""
     # Not 0, because the gradient of a root is infinite there.
-    return np.sqrt(5 * np.maximum(np.tensordot(np.exp(-2 * logs[:-2]), squares, 1), 1e-12))
+    return np.asarray(np.sqrt(5 * np.maximum(np.tensordot(np.exp(-2 * logs[:-2]), squares, 1), 1e-12)))
 
 
 def _kernel(squares: Floats, logs: Floats) -> Floats:

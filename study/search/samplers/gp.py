@@ -29,6 +29,8 @@ _NUM_BEST: Final = 5
 """Number of these trials."""
 _STEP: Final = 0.1
 """Standard deviation of the distance of such a candidate, as a share of each range."""
+_LEAST_DISTANCE: Final = 0.05
+"""Least distance of a draw from every other point, as a share of the ranges: a noisy objective hides smaller ones."""
 _REDRAWN: Final = 0.2
 """Probability that one of its parameters is drawn anew instead; only so can a choice change."""
 
@@ -91,7 +93,7 @@ class _Draw(BaseSampler):
         rung = trial.params[FIRST_STEP] + self._search.grace_epochs if has_rungs else math.inf
         if max(reached) < rung and not trial.state.is_finished():
             return None
-        return max(value for epoch, value in reached.items() if epoch <= rung)
+        return float(max(value for epoch, value in reached.items() if epoch <= rung))
 
     def _is_pending(self, trial: FrozenTrial) -> bool:
         return trial.state == TrialState.RUNNING and set(self._searched) <= set(trial.params)
@@ -124,8 +126,12 @@ class _Draw(BaseSampler):
             at = np.concatenate([at, self._coordinates(pending)])
             process = process.with_observations(at, np.concatenate([values, expected]))
         candidates = self._candidates(points)
-        mean, sd = process.predict(self._coordinates(candidates))
-        return candidates[int(np.argmax(mean + self._search.exploration * sd))]
+        coordinates = self._coordinates(candidates)
+        mean, sd = process.predict(coordinates)
+        is_new = _distances(coordinates, at) >= _LEAST_DISTANCE
+        # All may be known where the space has a few points only.
+        score = np.where(is_new | ~is_new.any(), mean + self._search.exploration * sd, -np.inf)
+        return candidates[int(np.argmax(score))]
 
     def _candidates(self, points: Sequence[Point]) -> list[Point]:
         """Return random points, and points near the best trials, which are the first ones of `points`."""
@@ -140,3 +146,9 @@ class _Draw(BaseSampler):
 
     def _coordinates(self, points: Sequence[Point]) -> NDArray[np.float64]:
         return np.array([unit(point, self._searched) for point in points])
+
+
+def _distances(points: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the distance of each of (n, d) points to the nearest of (m, d) others, (n,)."""
+    squares = ((points[:, None, :] - others[None, :, :]) ** 2).sum(axis=2)
+    return np.asarray(np.sqrt(squares.min(axis=1)))

@@ -40,13 +40,13 @@ class _SeesPaused(BaseSampler):
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return TPE's own."""
-        return self._tpe.infer_relative_search_space(study, trial)
+        return dict(self._tpe.infer_relative_search_space(study, trial))
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Return TPE's joint draw."""
-        return self._tpe.sample_relative(self._seen(study), trial, search_space)
+        return dict(self._tpe.sample_relative(self._seen(study), trial, search_space))
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution

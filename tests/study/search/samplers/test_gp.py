@@ -158,5 +158,6 @@ def test_trials_that_run_at_once_differ() -> None:
         trial, point = ask(study)
         trial.report(value_of(point), 1)
         study.tell(trial, value_of(point))
-    points = [ask(study)[1] for _ in range(4)]
-    assert len({tuple(shares_of(point, SEARCHED)) for point in points}) == 4
+    points = np.array([unit(ask(study)[1], SEARCHED) for _ in range(4)])
+    apart = np.linalg.norm(points[:, None] - points[None], axis=2) + np.eye(4)
+    assert apart.min() >= 0.05
