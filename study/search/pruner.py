@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from pkgutil import resolve_name
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from ray.tune.schedulers import TrialScheduler
 
@@ -31,16 +31,16 @@ class Pruner(ABC):
     Rules compare results by `OBJECTIVE` or `BEST` at the same `AGE` (`study.search.rungs`).
     """
 
-    pauses: ClassVar[bool] = False
-    """Whether the rules answer `PAUSE` as well: the trial leaves its slot and may go on later."""
-
     def __init__(self, config: StudyConfig) -> None:
         """Keep the configuration of the whole study."""
         self.config = config
 
     @abstractmethod
     def new_rule(self) -> TrialScheduler:
-        """Return the rule for the trials of one network; it has seen no trial."""
+        """Return the rule for the trials of one network; it has seen no trial.
+
+        With `PAUSE`, a rule makes a trial leave its slot. The trial goes on when `next_paused` names it.
+        """
 
     @abstractmethod
     def reason(self, epoch: int) -> str:

@@ -48,6 +48,7 @@ SEARCHES: Final = {
     "TPE, median rule": SearchConfig(scheduler="median"),
     "TPE, ASHA": SearchConfig(),
     "random, pausing": SearchConfig(sampler="random", scheduler="pausing", reduction_factor=3),
+    "TPE, pausing": SearchConfig(scheduler="pausing", reduction_factor=3),
     "Gaussian process, ASHA": SearchConfig(sampler="gp"),
     "Gaussian process, pausing": SearchConfig(sampler="gp", scheduler="pausing", reduction_factor=3),
 }

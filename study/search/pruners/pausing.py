@@ -1,7 +1,7 @@
 """Successive halving that pauses trials instead of ending them (the promotions of ASHA; Li et al., 2020)."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
@@ -42,8 +42,6 @@ class Pausing(Pruner):
     trial ends for good when it is beyond the largest quota that its rung can get. At the end of the search, the best
     paused trials go on until the final stage has all its finalists.
     """
-
-    pauses: ClassVar[bool] = True
 
     def new_rule(self) -> PausingRule:
         """Return a rule with the rungs of every first milestone in the space."""
