@@ -9,7 +9,9 @@ from typing import Annotated, Final
 from renalnet.config.catalogue import name_in, names_of
 
 PRUNERS: Final[dict[str, str]] = {
-    # Successive halving.
+    # Successive halving that pauses trials, which may go on later.
+    "pausing": "study.search.pruners.pausing:Pausing",
+    # Successive halving that ends trials.
     "asha": "study.search.pruners.asha:Asha",
     # Compares with the median of the other trials' running means.
     "median": "study.search.pruners.median:Median",
@@ -19,6 +21,8 @@ PRUNERS: Final[dict[str, str]] = {
 SAMPLERS: Final[dict[str, str]] = {
     # Multivariate.
     "tpe": "study.search.samplers.tpe:Tpe",
+    # Bayesian optimisation with a Gaussian process.
+    "gp": "study.search.samplers.gp:Gp",
     # Uniform.
     "random": "study.search.samplers.random:Random",
     # `search.grid_levels` values per range, shuffled.

@@ -127,6 +127,7 @@ class SpaceConfig(Section):
 class SearchConfig(Section):
     """How the space is searched."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"exploration"})
     # Earlier versions searched on any number.
     before: ClassVar[Mapping[str, Any]] = {"min_validation_cases": 1}
 
@@ -144,6 +145,9 @@ class SearchConfig(Section):
     # On recorded curves, 3 to 20 made no difference (results/LOG.md).
     num_startup_trials: int = Field(10, ge=1)
     """Random trials before TPE learns from them."""
+    exploration: float = Field(1.0, ge=0, le=10)
+    """Weight of the uncertainty when `gp` chooses a point: the number of standard deviations that are added to the
+    expected objective."""
     grid_levels: int = Field(3, ge=1, le=10_000)
     """Values per range in a grid, evenly spaced on the range's scale. A range of integers has all of its values."""
     scheduler: PrunerName = "asha"

@@ -39,7 +39,6 @@ from study.records.results import JOURNAL, Results
 from study.records.trials import write_tables
 from study.search.importance.write import write_importances
 from study.search.journal import open_journal
-from study.search.scheduler import NetworkScheduler
 from study.search.searcher import NetworkSearch
 from study.search.trial_counts import count_repeats
 
@@ -151,8 +150,7 @@ class _Stages:
                 return
             counts = (searcher.num_left, searcher.num_planned, self.slots.num_slots)
             _log.info("%d of %d trials to run, %d at a time", *counts)
-            scheduler = NetworkScheduler(self.config, self.results, searcher.heard(), searcher.on_prune)
-            fit(searcher, scheduler, self.config, self.results, self.store, self.slots, self.check)
+            fit(searcher, searcher.scheduler, self.config, self.results, self.store, self.slots, self.check)
             if searcher.num_left:
                 # After SIGUSR1, Tune returns as if all trials were done. The test cases must not be read then.
                 raise KeyboardInterrupt

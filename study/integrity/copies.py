@@ -27,7 +27,7 @@ from study.records.ledger import Entry, LedgerContent
 from study.records.manifest import find_manifest
 from study.records.results import CURVES_TABLE, JOURNAL, TRIALS_TABLE, Results
 from study.records.tables import Epoch, Trial
-from study.records.trials import TrialRecord, find_record
+from study.records.trials import UNFINISHED, TrialRecord, find_record
 
 _ENDS: Final = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
 """State of a record by Optuna's name for it."""
@@ -96,11 +96,11 @@ def _known_of(results: Results, row: Trial) -> dict[str, Any] | None:
     """Return point and state of a trial or repeat that has ended; None where nothing else knows them."""
     if row.repeat_of:
         finalist = _find_record(results, row.repeat_of)
-        has_ended = row.state != "running"
+        has_ended = row.state not in UNFINISHED
         return {"point": finalist.point, "state": row.state} if finalist and has_ended else None
     trial = find_trial(results, row.network, row.trial, row.planned_epochs)
     # The table may be older than the end of the trial.
-    state = row.state if row.state != "running" else _ENDS.get(trial.state.name if trial else "")
+    state = row.state if row.state not in UNFINISHED else _ENDS.get(trial.state.name if trial else "")
     return {"point": trial.params, "state": state} if trial and state else None
 
 

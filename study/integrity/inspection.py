@@ -23,7 +23,7 @@ from study.records.ledger import LEDGER, NUM_READERS, Entry, Ledger, LedgerConte
 from study.records.manifest import find_manifest
 from study.records.results import JOURNAL, Results
 from study.records.tables import Measurement, Trial
-from study.records.trials import find_record
+from study.records.trials import UNFINISHED, find_record
 
 SMALL_BYTES: Final = 1 << 18
 """Files up to this size are always compared with their checksum; of larger ones, a quick check compares the size."""
@@ -165,7 +165,7 @@ def _unnamed_trials(results: Results, known: Container[str]) -> list[str]:
 
 def _has_ended(results: Results, name: str) -> bool:
     record = find_record(results, name)
-    return record is not None and record.state != "running"
+    return record is not None and record.has_ended
 
 
 def _whole_files(results: Results, name: str) -> list[str]:
@@ -226,7 +226,7 @@ def _implied(results: Results, *, is_finished: bool) -> Iterator[str]:
 
 
 def _implied_by(trial: Trial) -> list[str]:
-    if trial.state == "running":
+    if trial.state in UNFINISHED:
         return []
     return [f"trials/{trial.name}/trial.json", *([f"trials/{trial.name}/epochs.jsonl"] if trial.epochs else [])]
 

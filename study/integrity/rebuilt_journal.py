@@ -28,6 +28,7 @@ from study.search.sampler import CHOICES, distribution, first_choices
 
 _STATES: Final = {
     "running": TrialState.RUNNING,
+    "paused": TrialState.RUNNING,
     "complete": TrialState.COMPLETE,
     "pruned": TrialState.PRUNED,
     "failed": TrialState.FAIL,
@@ -153,7 +154,8 @@ def _trial(
     state = _STATES[record.state]
     whole = [epoch for epoch in epochs if not epoch.failure]
     is_pareto = config.search.objective == "pareto"
-    # A running trial reports its epochs again, so that each of them is judged. Pareto searches report none.
+    # A running trial reports its epochs again, so that each of them is judged; those of a paused trial were judged.
+    # Pareto searches report none.
     is_reported = record.state != "running" and not is_pareto
     reported = {epoch.epoch: epoch.objective for epoch in whole} if is_reported else {}
     return create_trial(

@@ -23,7 +23,7 @@ class Disk:
     """Bytes of a results folder."""
 
     weights: int
-    """Checkpoints and models of the best trials and of all that run at once."""
+    """Checkpoints and models of the best trials, and of all that run or are paused at once."""
     logs: int
     """Records, logs and journal."""
     masks: int
@@ -136,14 +136,19 @@ def disk_bytes(config: StudyConfig, measured: Measured, num_slots: int) -> Disk:
     """Return the size of the results folder at its maximum, when all running trials have the largest network."""
     num_trials = sum(count_trials(config).values())
     return Disk(
-        weights=_weight_bytes(config, measured.networks, min(num_slots, num_trials)),
+        weights=_weight_bytes(config, measured.networks, min(num_slots + _num_paused(config), num_trials)),
         logs=num_trials * (LOG_BYTES_PER_TRIAL + config.train.epochs * LOG_BYTES_PER_EPOCH),
         masks=_mask_bytes(config, measured.data),
         data=measured.data.prepared_bytes,
     )
 
 
-def _weight_bytes(config: StudyConfig, costs: Mapping[NetName, NetworkCost], num_running: int) -> int:
+def _num_paused(config: StudyConfig) -> int:
+    pruner = make_pruner(config)
+    return sum(pruner.most_paused(number) for number in count_trials(config).values())
+
+
+def _weight_bytes(config: StudyConfig, costs: Mapping[NetName, NetworkCost], num_unfinished: int) -> int:
     sizes = {name: CHECKPOINTS_PER_TRIAL * cost.checkpoint_bytes + cost.model_bytes for name, cost in costs.items()}
     repeats = count_repeats(config)
     kept = sum(
@@ -152,7 +157,7 @@ def _weight_bytes(config: StudyConfig, costs: Mapping[NetName, NetworkCost], num
         for name, number in count_trials(config).items()
     )
     best = config.final.seeds * costs[MAIN_NETWORK].model_bytes
-    return kept + best + num_running * max(sizes.values())
+    return kept + best + num_unfinished * max(sizes.values())
 
 
 def _mask_bytes(config: StudyConfig, data: DataCost) -> int:

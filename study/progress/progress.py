@@ -28,7 +28,7 @@ class TrialFigures:
     network: str
     """Key of the network."""
     state: State
-    """How it ended, or `running`."""
+    """How it ended, or `running`, or `paused`."""
     num_epochs: int
     """Epochs that have ended well."""
     planned_epochs: int
@@ -161,7 +161,7 @@ def progress_of(trials: Sequence[TrialFigures], config: StudyConfig, slots: Slot
 def progress_line(progress: Progress) -> str:
     """Return the progress as one line of text."""
     count = progress.counts.get
-    states = [f"{count(state)} {state}" for state in ("pruned", "failed", "running") if count(state)]
+    states = [f"{count(state)} {state}" for state in ("pruned", "failed", "paused", "running") if count(state)]
     saved = f"{hours_words(progress.saved_hours)} saved by pruning"
     spent = f"{hours_words(progress.spent_hours)} {progress.device}-hours spent, {saved}"
     left = "" if progress.left_s is None else f"about {duration_words(progress.left_s)} of search left"

@@ -16,7 +16,9 @@ from study.records.parquet import write_rows
 from study.records.results import Results
 from study.records.tables import Epoch, Trial
 
-State = Literal["running", "complete", "pruned", "failed"]
+State = Literal["running", "paused", "complete", "pruned", "failed"]
+UNFINISHED: Final[tuple[State, ...]] = ("running", "paused")
+"""States of a trial that has not ended."""
 Read = TypeVar("Read")
 _NUM_READERS: Final = 16
 """Files that are requested at once: an object store answers 16 requests about as fast as one."""
@@ -31,7 +33,7 @@ class TrialRecord:
     network: str
     """Key of the network."""
     state: State
-    """How it ended, or `running`."""
+    """How it ended, or `running`, or `paused` where it left its slot and may go on later."""
     point: dict[str, Any]
     """Values of the searched parameters."""
     train: dict[str, Any]
@@ -73,12 +75,17 @@ class TrialRecord:
         return trial_name(self.network, self.trial)
 
     @property
+    def has_ended(self) -> bool:
+        """Whether it neither runs nor is paused."""
+        return self.state not in UNFINISHED
+
+    @property
     def seed(self) -> int:
         """Seed of the run; on a fold also the seed by which cases are dealt to folds."""
         return int(self.train["seed"])
 
     def ended(self, state: State, reason: str) -> "TrialRecord":
-        """Return the record with its end."""
+        """Return the record with its end, or with the reason of its pause."""
         return replace(self, state=state, reason=reason)
 
 
@@ -185,7 +192,7 @@ class Tables:
         records = [record for record in _map(read, [name for name in names if name not in self._ended]) if record]
         epochs = read_curves(self._results, records)
         known = self._ended | {record.name: (record, epochs[record.name]) for record in records}
-        self._ended = {name: trial for name, trial in known.items() if trial[0].state != "running"}
+        self._ended = {name: trial for name, trial in known.items() if trial[0].has_ended}
         return [known[name] for name in names if name in known]
 
 

@@ -30,6 +30,7 @@ WHOLE: Final = "whole"
 """Attribute of an Optuna study that has received all trials it starts with."""
 _STATES: Final[dict[State, TrialState]] = {
     "running": TrialState.RUNNING,
+    "paused": TrialState.RUNNING,
     "pruned": TrialState.PRUNED,
     "failed": TrialState.FAIL,
 }

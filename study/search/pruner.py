@@ -1,7 +1,7 @@
 """The interface of the pruners in `study/search/pruners`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pkgutil import resolve_name
 from typing import Any, Final
 
@@ -37,7 +37,10 @@ class Pruner(ABC):
 
     @abstractmethod
     def new_rule(self) -> TrialScheduler:
-        """Return the rule for the trials of one network; it has seen no trial."""
+        """Return the rule for the trials of one network; it has seen no trial.
+
+        With `PAUSE`, a rule makes a trial leave its slot. The trial goes on when `next_paused` names it.
+        """
 
     @abstractmethod
     def reason(self, epoch: int) -> str:
@@ -50,6 +53,34 @@ class Pruner(ABC):
     def remember(self, rule: TrialScheduler, name: str, result: Mapping[str, Any]) -> None:
         """Give a rule a result that an earlier driver has judged; the default judges it again."""
         ray_private.judge(rule, name, result)
+
+    def rungs(self, rule: TrialScheduler) -> dict[int, dict[str, float]]:
+        """Return, for each rung's age, the value with which each trial reached it; empty without rungs."""
+        return ray_private.rungs_of(rule)
+
+    def next_paused(self, rule: TrialScheduler, paused: Collection[str], *, has_quota: bool = True) -> str | None:  # noqa: ARG002
+        """Return the paused trial that goes on next; None where a new trial comes first.
+
+        Args:
+            rule: rule of the network.
+            paused: names of the network's paused trials.
+            has_quota: whether a trial must be among the best at its rung.
+        """
+        return None
+
+    def hopeless(self, rule: TrialScheduler, paused: Collection[str], num_trials: int) -> list[str]:  # noqa: ARG002
+        """Return the paused trials that cannot go on any more, however the other trials end.
+
+        Args:
+            rule: rule of the network.
+            paused: names of the network's paused trials.
+            num_trials: planned trials of the network.
+        """
+        return []
+
+    def most_paused(self, _: int) -> int:
+        """Return the largest number of trials of a network, of a given number, that are paused at the same time."""
+        return 0
 
     def expected_share(self, _: int) -> float | None:
         """Return the fraction of all epochs, 0-1, that a given number of trials of a network are expected to train.

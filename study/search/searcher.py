@@ -2,13 +2,15 @@
 
 Ray Tune asks for points and reports how trials go; Optuna's journal keeps both. The searcher decides what Optuna is
 told: a finished trial is COMPLETE with the objective of its best epoch, a pruned trial is PRUNED with the objectives it
-reached, and a failed trial is FAIL. TPE ranks pruned trials below finished ones, so trials of different length are not
+reached, and a failed trial is FAIL. A paused trial stays RUNNING: for Ray Tune it has ended, and it is suggested again
+when the scheduler names it. TPE ranks pruned trials below finished ones, so trials of different length are not
 mixed. For the same reason, trials of another length are another Optuna study, `fcn_ppm-12-epochs`
 (`study.search.extension`).
 """
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 import optuna
@@ -32,6 +34,7 @@ from study.search.optuna_private import resumed_trial
 from study.search.outcome import SecondStarts, leaves_tune, outcome, refuse_fault
 from study.search.pruner import HEARD, OBJECTIVE, make_pruner
 from study.search.sampler import draw, make_sampler
+from study.search.scheduler import NetworkScheduler
 from study.search.trial_counts import count_trials
 
 TABLES_EVERY_S: Final = 30.0
@@ -42,7 +45,7 @@ _log = get_logger(__name__)
 class NetworkSearch(Searcher):
     """A searcher that suggests trials network by network, each network up to its number of trials.
 
-    Unfinished trials of an earlier driver come first.
+    Unfinished trials of an earlier driver come first, then paused trials that the scheduler promotes, then new ones.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class NetworkSearch(Searcher):
         }
         self._ledger = Ledger(results)
         self._retention = Retention(results, config.search.kept_models)
+        self._paused: dict[NetName, dict[str, int]] = {network: {} for network in self._networks}
         self._unfinished = self._reconcile()
         self._tables = Tables(results)
         self._tables_written = time.monotonic()
@@ -92,6 +96,11 @@ class NetworkSearch(Searcher):
         """Number of trials that have not ended."""
         return self.num_planned - self._num_ended()
 
+    @cached_property
+    def scheduler(self) -> NetworkScheduler:
+        """The scheduler that judges this searcher's trials. It starts with what they have reported so far."""
+        return NetworkScheduler(self._config, self._results, self.heard(), self.on_prune, self.on_pause)
+
     @leaves_tune
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the configuration of the next trial.
@@ -100,7 +109,10 @@ class NetworkSearch(Searcher):
         """
         trial_and_network = self._next_trial()
         if trial_and_network is None:
-            return None if self._running else str(Searcher.FINISHED)
+            if self._running:
+                return None
+            self._end_paused()
+            return str(Searcher.FINISHED)
         trial, network = trial_and_network
         record = self._record(trial, network)
         self._running[trial_id] = trial, record
@@ -112,9 +124,10 @@ class NetworkSearch(Searcher):
 
     def heard(self) -> dict[str, int]:
         """Return, for each trial that has not ended, the number of epochs that were reported, and so judged."""
+        paused = [(network, number) for network, names in self._paused.items() for number in names.values()]
         return {
             trial_name(network, number): self._heard(self._trial(network, number))
-            for network, number in self._unfinished
+            for network, number in [*self._unfinished, *paused]
         }
 
     @leaves_tune
@@ -127,21 +140,38 @@ class NetworkSearch(Searcher):
     @leaves_tune
     def on_prune(self, name: str, epoch: int) -> None:
         """Write into a trial's record that it is pruned, before Ray ends it."""
-        record = next(record for _, record in self._running.values() if record.name == name)
-        write_record(self._results, record.ended("pruned", self._pruner.reason(epoch)))
+        write_record(self._results, self._record_of(name).ended("pruned", self._pruner.reason(epoch)))
+
+    @leaves_tune
+    def on_pause(self, name: str, epoch: int) -> None:
+        """Write into a trial's record that it is paused, before Ray ends it."""
+        record = self._record_of(name)
+        write_record(self._results, record.ended("paused", f"paused at epoch {epoch}"))
+        network = next(network for network in self._networks if network == record.network)
+        self._paused[network][name] = record.trial
 
     @leaves_tune
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Write into a trial's record how it ended, then tell Optuna. The trial's own log says what it reached."""
         trial, record = self._running.pop(trial_id)
         epochs = read_epochs(self._results, record.name)
+        network = next(network for network in self._networks if network == record.network)
+        if record.name in self._paused[network]:
+            # Ray reports the last value of a trial that leaves with its end only.
+            self._report(trial, _objectives(epochs))
+            self._end_hopeless(network)
+            return
         was_lost = error or result is None
         if was_lost and self._again.allows(record.name):
-            network = next(network for network in self._networks if network == record.network)
             self._unfinished.insert(0, (network, record.trial))  # its checkpoint is the newest, so it goes first
             return
         short = self._pruner.reason(len(epochs))
         ended = record.ended(*outcome(self._results, record, epochs, was_lost=was_lost, short=("pruned", short)))
+        self._end(trial, ended, epochs)
+        self._end_hopeless(network)
+
+    def _end(self, trial: Trial, ended: TrialRecord, epochs: Sequence[EpochRecord]) -> None:
+        """Write the record of a trial that has ended, and tell everyone who counts trials."""
         # First the record: if this driver is killed in between, the next one tells Optuna what the record says.
         write_record(self._results, ended)
         self._tell(trial, ended, epochs)
@@ -156,12 +186,33 @@ class NetworkSearch(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Do nothing: the journal holds the searcher's whole state."""
 
+    def _record_of(self, name: str) -> TrialRecord:
+        return next(record for _, record in self._running.values() if record.name == name)
+
+    def _end_hopeless(self, network: NetName) -> None:
+        """End the paused trials of a network that cannot go on any more."""
+        for name in self.scheduler.hopeless(network, self._paused[network]):
+            self._end_as_pruned(network, name)
+
+    def _end_paused(self) -> None:
+        """End all paused trials, because nothing is left to run."""
+        for network in self._networks:
+            for name in list(self._paused[network]):
+                self._end_as_pruned(network, name)
+
+    def _end_as_pruned(self, network: NetName, name: str) -> None:
+        number = self._paused[network].pop(name)
+        record = find_record(self._results, name)
+        assert record is not None
+        epochs = read_epochs(self._results, name)
+        self._end(self._trial(network, number), record.ended("pruned", self._pruner.reason(len(epochs))), epochs)
+
     def _tell(self, trial: Trial, record: TrialRecord, epochs: Sequence[EpochRecord]) -> None:
         """Tell Optuna how a trial ended."""
         study = self._study_of(record.network)
         whole = [epoch for epoch in epochs if not epoch.failure]
         # Ray reports the last value of a pruned trial with its end only.
-        self._report(trial, {epoch.epoch: epoch.objective for epoch in whole})
+        self._report(trial, _objectives(epochs))
         if record.state == "complete":
             study.tell(trial, self._values(max(whole, key=lambda epoch: epoch.objective)), TrialState.COMPLETE)
         else:
@@ -201,7 +252,8 @@ class NetworkSearch(Searcher):
 
     def _reconcile(self) -> list[tuple[NetName, int]]:
         """Tell Optuna of ends that only the records know. Return network and number of the trials that go on."""
-        ended = {record.name: record for record in read_records(self._results) if record.state != "running"}
+        records = {record.name: record for record in read_records(self._results)}
+        ended = {name: record for name, record in records.items() if record.has_ended}
         curves = read_curves(self._results, ended.values())
         self._retention.find((ended[name], epochs) for name, epochs in curves.items())
         # Those whose driver was killed before it entered them, and those whose records were lengthened.
@@ -212,6 +264,10 @@ class NetworkSearch(Searcher):
                 name = trial_name(network, frozen.number)
                 if name in ended:
                     self._tell(self._trial(network, frozen.number), ended[name], read_epochs(self._results, name))
+                elif name in records and records[name].state == "paused":
+                    self._paused[network][name] = frozen.number
+                    # Its driver may have been killed before it reported the epoch after which the trial paused.
+                    self._report(self._trial(network, frozen.number), _objectives(read_epochs(self._results, name)))
                 else:
                     unfinished.append((network, frozen.number))
         return unfinished
@@ -248,17 +304,33 @@ class NetworkSearch(Searcher):
         return make_sampler(self._config.search, self._domains[network], self._config.seed, number)
 
     def _next_trial(self) -> tuple[Trial, NetName] | None:
+        scheduler = self.scheduler  # before the first trial is taken: it counts the epochs of all that are left
         if self._unfinished:
             network, number = self._unfinished.pop(0)
             return self._trial(network, number), network
         for network, budget in self._budget().items():
+            if name := scheduler.next_paused(network, self._paused[network]):
+                return self._resumed(network, name)
             # A waiting trial is always the first, so this is the number that `ask` gives to the next trial.
             number = self._num_begun(network)
             if number < budget:
                 study = self._studies[network]
                 study.sampler = self._sampler(network, number)
                 return study.ask(), network
+            if not self._is_running(network) and (name := self._last_paused(network)):
+                return self._resumed(network, name)
         return None
+
+    def _last_paused(self, network: NetName) -> str | None:
+        """Return the paused trial of a network that goes on because the final stage lacks finalists."""
+        trials = self._studies[network].get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return self.scheduler.last_paused(network, self._paused[network], len(trials))
+
+    def _is_running(self, network: NetName) -> bool:
+        return any(record.network == network for _, record in self._running.values())
+
+    def _resumed(self, network: NetName, name: str) -> tuple[Trial, NetName]:
+        return self._trial(network, self._paused[network].pop(name)), network
 
     def _record(self, trial: Trial, network: NetName) -> TrialRecord:
         """Return the record of a trial that starts; a trial that has started before keeps its point and run."""
@@ -281,6 +353,10 @@ class NetworkSearch(Searcher):
         """Return the training run of a point; every trial has the study's seed."""
         base = self._config.train.model_copy(update={"seed": self._config.seed})
         return space.configure(base, network, self._widths[network], point)
+
+
+def _objectives(epochs: Sequence[EpochRecord]) -> dict[int, float]:
+    return {epoch.epoch: epoch.objective for epoch in epochs if not epoch.failure}
 
 
 def _best(epochs: Sequence[EpochRecord]) -> float:

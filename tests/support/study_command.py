@@ -11,9 +11,14 @@ import pyarrow.parquet as pq
 from renalnet.data.store.reader import Store
 from support.commands import ROOT, run
 
-__all__ = ["ONE_AT_A_TIME", "ROOT", "command", "copy_study", "outcome", "rows", "run"]
-ONE_AT_A_TIME = ("--set", "resources.max_concurrent=1")
-"""Option with which a study is reproducible."""
+__all__ = ["ONE_AT_A_TIME", "PAUSING", "ROOT", "command", "copy_study", "outcome", "rows", "run"]
+PAUSING = {"scheduler": "pausing", "reduction_factor": 2}
+"""The pruner that keeps most in mind, for studies that are compared after faults."""
+ONE_AT_A_TIME = (
+    *("--set", "resources.max_concurrent=1"),
+    *(word for key, value in PAUSING.items() for word in ("--set", f"search.{key}={value}")),
+)
+"""Options with which a study is reproducible."""
 EXACT = ("name", "state", "objective", "best_epoch", "epochs", "config", "reason")
 """Columns of a trial that a study of one trial at a time gives again."""
 

@@ -90,7 +90,6 @@ def _run(results: Results, config: StudyConfig, slots: Slots, seconds: float, we
     from study.bench.search.sleeper import Sleeper
     from study.execution.tuner import run_trials
     from study.search.journal import open_journal
-    from study.search.scheduler import NetworkScheduler
     from study.search.searcher import NetworkSearch
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -98,10 +97,9 @@ def _run(results: Results, config: StudyConfig, slots: Slots, seconds: float, we
     Path(results.folder).mkdir(parents=True)
     ray.init("local", num_cpus=slots.num_slots, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     searcher = NetworkSearch(config, results, open_journal(results), {MAIN_NETWORK: {16: 16}}, slots)
-    scheduler = NetworkScheduler(config, results, searcher.heard(), searcher.on_prune)
     sleeper = tune.with_parameters(Sleeper, results=results, seconds=seconds, weights_kb=weights_kb)
     began = time.monotonic()
-    run_trials(sleeper, searcher, scheduler, config, results, slots, lambda: None)
+    run_trials(sleeper, searcher, searcher.scheduler, config, results, slots, lambda: None)
     took = time.monotonic() - began
     ray.shutdown()
     if searcher.num_left:

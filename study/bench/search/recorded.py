@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from renalnet.config import MAIN_NETWORK
 from renalnet.errors import ResultsError
 from study.config.sections import StudyConfig
-from study.config.space import Choice, Domain, Point, Real, domains, first_point
+from study.config.space import Domain, Point, domains, first_point
 from study.records.parquet import read_parquet
 from study.records.results import Results
+from study.search.samplers.unit_cube import unit
 
 NETWORK: Final = MAIN_NETWORK
 """Network whose trials are replayed."""
@@ -59,24 +60,6 @@ class Recorded:
     def best_tumor_dice(self) -> float:
         """Tumor Dice of the best configuration, 0-1."""
         return max(curve.reached[-1] for curve in self.curves)
-
-
-def unit(point: Point, searched: Mapping[str, Domain]) -> list[float]:
-    """Return a point as numbers that each span 0-1.
-
-    Two options of a choice are as far apart as the ends of a range.
-    """
-    numbers: list[float] = []
-    for name, domain in searched.items():
-        value = point[name]
-        if isinstance(domain, Choice):
-            # Two options differ in two columns, each by √½, which together is a distance of 1.
-            numbers += [np.sqrt(0.5) * (value == option) for option in domain.options]
-        elif isinstance(domain, Real) and domain.log:
-            numbers.append(np.log(value / domain.low) / np.log(domain.high / domain.low))
-        else:
-            numbers.append((value - domain.low) / max(domain.high - domain.low, 1))
-    return numbers
 
 
 def read_recorded(folder: Path, config: StudyConfig) -> Recorded:

@@ -25,7 +25,7 @@ from renalnet.config import merge, read_file
 from renalnet.runtime.machine import num_cores
 from study.bench.measuring.size import Size
 from study.bench.measuring.table import Row
-from study.bench.search.recorded import NETWORK, Curve, Recorded, read_recorded, unit
+from study.bench.search.recorded import NETWORK, Curve, Recorded, read_recorded
 from study.config.presets import quick
 from study.config.sections import SearchConfig, StudyConfig
 from study.config.space import FIRST_STEP, Point
@@ -35,6 +35,7 @@ from study.report.analysis.statistics import rank_correlation
 from study.search.optuna_private import resumed_trial
 from study.search.pruner import BEST, OBJECTIVE
 from study.search.sampler import CHOICES, distribution, draw, first_choices, make_sampler
+from study.search.samplers.unit_cube import unit
 from study.search.scheduler import NetworkScheduler
 
 MARGIN: Final = 0.01
@@ -45,7 +46,11 @@ SEARCHES: Final = {
     "random, ASHA": SearchConfig(sampler="random"),
     "TPE, nothing pruned": SearchConfig(scheduler="none"),
     "TPE, median rule": SearchConfig(scheduler="median"),
-    "ours: TPE, ASHA": SearchConfig(),
+    "TPE, ASHA": SearchConfig(),
+    "random, pausing": SearchConfig(sampler="random", scheduler="pausing", reduction_factor=3),
+    "TPE, pausing": SearchConfig(scheduler="pausing", reduction_factor=3),
+    "Gaussian process, ASHA": SearchConfig(sampler="gp"),
+    "Gaussian process, pausing": SearchConfig(sampler="gp", scheduler="pausing", reduction_factor=3),
 }
 """The searches that are compared, by their name in the table."""
 RANDOM: Final = SearchConfig(sampler="random", scheduler="none")
@@ -127,13 +132,17 @@ class Replay:
     _free: list[int] = field(init=False)
     _epochs: int = 0
     _num_started: int = 0
+    _paused: dict[str, _Running] = field(default_factory=dict)
+    _leaving: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._storage = InMemoryStorage()
         self._study = optuna.create_study(storage=self._storage, direction="maximize")
         self._study.set_user_attr(CHOICES, first_choices(self.recorded.searched))
         self._free = list(range(len(self.recorded.curves)))
-        self._scheduler = NetworkScheduler(self.config, self.results, {}, lambda *_: None)
+        search = self.config.search.model_copy(update={"num_trials": len(self._free)})
+        config = self.config.model_copy(update={"search": search})
+        self._scheduler = NetworkScheduler(config, self.results, {}, lambda *_: None, self._on_pause)
 
     def run(self, num_slots: int) -> int:
         """Return the epochs trained until a trial is as good as the best configuration less `MARGIN`; all if none is.
@@ -143,17 +152,31 @@ class Replay:
         """
         target = self.recorded.best_tumor_dice - MARGIN
         running: list[_Running] = []
-        while running or self._free:
-            while len(running) < num_slots and self._free:
-                running.append(self._start())
+        while True:
+            while len(running) < num_slots and (trial := self._next(is_idle=not running)):
+                running.append(trial)
+            if not running:
+                return self._epochs
             # A round trains one epoch of each trial, as slots of equal speed would.
             for trial in list(running):
                 self._epochs += 1
                 if self._train(trial) >= target:
                     return self._epochs
-                if self._has_ended(trial):
+                if self._leaves(trial):
                     running.remove(trial)
-        return self._epochs
+
+    def _next(self, *, is_idle: bool) -> _Running | None:
+        """Return the trial that takes a free slot, as the searcher of a study chooses it."""
+        name = self._scheduler.next_paused(NETWORK, self._paused)
+        if name is None and self._free:
+            return self._start()
+        if name is None and is_idle:
+            # The replay ends with the best trial, whatever the number of finalists.
+            name = self._scheduler.last_paused(NETWORK, self._paused, num_whole=0)
+        return self._paused.pop(name) if name else None
+
+    def _on_pause(self, name: str, _: int) -> None:
+        self._leaving.add(name)
 
     def _start(self) -> _Running:
         """Draw the next point of the study, and take the nearest trial that is left."""
@@ -182,15 +205,19 @@ class Replay:
         trial.epoch += 1
         return trial.curve.reached[trial.epoch - 1]
 
-    def _has_ended(self, trial: _Running) -> bool:
-        """Report the last epoch to Optuna, and return whether the trial ends with it."""
+    def _leaves(self, trial: _Running) -> bool:
+        """Report the last epoch to Optuna, and return whether the trial ends or pauses with it."""
         objectives = trial.curve.objectives[: trial.epoch]
         is_last = trial.epoch == len(trial.curve.objectives)
         handle = self._handle(trial.number)
         if not is_last and self._decision(trial, objectives) == "CONTINUE":
             handle.report(objectives[-1], trial.epoch)
             return False
-        if is_last:
+        if trial.name in self._leaving:
+            self._leaving.remove(trial.name)
+            self._paused[trial.name] = trial
+            handle.report(objectives[-1], trial.epoch)
+        elif is_last:
             self._study.tell(trial.number, max(objectives), TrialState.COMPLETE)
         else:
             handle.report(objectives[-1], trial.epoch)

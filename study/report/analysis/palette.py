@@ -20,7 +20,7 @@ WINNER_COLOR: Final = "#D55E00"
 PAPER_COLOR: Final = "#009E73"
 """The trial with the paper's values."""
 STATE_COLORS: Final[Mapping[str, str]] = MappingProxyType(
-    {"complete": "#0B6E4F", "pruned": "#F0E442", "failed": "#A61B1B", "running": "#79B4DC"}
+    {"complete": "#0B6E4F", "pruned": "#F0E442", "failed": "#A61B1B", "paused": "#8F7FB8", "running": "#79B4DC"}
 )
 """States of a trial."""
 WINDOWS_COLOR: Final = "#8A8F98"

@@ -143,6 +143,6 @@ def ensemble(num_members: int) -> str:
 
 def counts(states: Mapping[str, int]) -> str:
     """Return `7 complete · 2 pruned · 1 failed`, in a fixed order with unknown states last."""
-    order = ["complete", "pruned", "failed", "running"]
+    order = ["complete", "pruned", "failed", "paused", "running"]
     names = [name for name in order if name in states] + sorted(states.keys() - set(order))
     return " · ".join(f"{states[name]} {name}" for name in names) or "none yet"

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from renalnet.errors import ResultsError
-from study.bench.search.recorded import Curve, Recorded, read_recorded, unit
+from study.bench.search.recorded import Curve, Recorded, read_recorded
 from study.bench.search.replay import CURVES, Replay
 from study.config.presets import quick
 from study.config.sections import SearchConfig, SpaceConfig, StudyConfig
 from study.config.space import Choice, Domain, Point, Real, Whole, domains
 from study.records.results import Results
+from study.search.samplers.unit_cube import unit
 
 SPACE = SpaceConfig(kernel_sets=((1, 2), ()), first_step=(2, 4))
 

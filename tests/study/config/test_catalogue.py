@@ -15,9 +15,12 @@ from study.config.sections import SearchConfig
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("search.scheduler=ahsa", r"search\.scheduler = 'ahsa': unknown pruner; it must be one of asha, median, none"),
+        (
+            "search.scheduler=ahsa",
+            r"search\.scheduler = 'ahsa': unknown pruner; it must be one of pausing, asha, median, none",
+        ),
         ("search.scheduler=5", r"search\.scheduler = 5: .*valid string"),
-        ("search.sampler=xyz", r"search\.sampler = 'xyz': unknown sampler; it must be one of tpe, random, grid"),
+        ("search.sampler=xyz", r"search\.sampler = 'xyz': unknown sampler; it must be one of tpe, gp, random, grid"),
     ],
 )
 def test_an_unknown_name_is_refused(assignment: str, message: str) -> None:

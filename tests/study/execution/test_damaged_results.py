@@ -135,7 +135,7 @@ def test_the_ledger_names_all_finished_work(results: Path) -> None:
     content = Ledger(Results(str(results))).find()
     assert content is not None
     files = {str(path.relative_to(results)) for path in results.rglob("*") if path.is_file()}
-    left_out = ("tune/", "figures/", "tables/", "report.html", "terminal.txt", "manifest.json", LEDGER)
+    left_out = ("tune/", "figures/", "tables/", "report.html", "terminal.txt", "log.txt", "manifest.json", LEDGER)
     checkpoints = {name for name in files if "/checkpoint-" in name}
     assert set(content.files) == {name for name in files - checkpoints if not name.startswith(left_out)}
     assert set(content.copies) == {"manifest.json", "final/selection.json"}

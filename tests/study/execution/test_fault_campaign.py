@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.study_command import PAUSING
 from support.tiny import TINY
 
 from renalnet.data.store.reader import Store
@@ -18,7 +19,8 @@ from study.bench.measuring.tiny_study import Ended, TinyStudy, Verdict
 @pytest.fixture
 def undisturbed(finished: Path, ball_store: Store, tmp_path: Path) -> Undisturbed:
     config = tmp_path / "tiny.yaml"
-    config.write_text(yaml.safe_dump({**TINY, "resources": {"max_concurrent": 1}}))
+    search = {**TINY["search"], **PAUSING}
+    config.write_text(yaml.safe_dump({**TINY, "search": search, "resources": {"max_concurrent": 1}}))
     return Undisturbed(TinyStudy(ball_store.path, str(config)), finished, duration_s=60.0)
 
 

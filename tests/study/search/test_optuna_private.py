@@ -4,12 +4,12 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna.samplers import RandomSampler
+from optuna.samplers import RandomSampler, TPESampler
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from study.search.optuna_private import resumed_trial
+from study.search.optuna_private import resumed_trial, with_pruned
 
 
 @pytest.fixture(params=["memory", "journal"])
@@ -50,3 +50,22 @@ def test_a_trial_that_was_not_asked_for_is_refused(storage: BaseStorage) -> None
     study = optuna.create_study(storage=storage)
     with pytest.raises(KeyError):
         resumed_trial(storage, study, 0)
+
+
+def test_samplers_see_a_running_trial_as_pruned() -> None:
+    """Samplers read trials by `_get_trials`; without it, a paused trial would teach them nothing."""
+    study = optuna.create_study(direction="maximize")
+    for value in (0.1, 0.9):
+        trial = study.ask()
+        trial.suggest_float("x", 0.0, 1.0)
+        trial.report(value, 1)
+    view = with_pruned(study, lambda trial: trial.intermediate_values[1] > 0.5)
+    read = view._get_trials(deepcopy=False, states=(TrialState.PRUNED,), use_cache=True)
+    assert [trial.number for trial in read] == [1]
+    assert [trial.state for trial in study.trials] == [TrialState.RUNNING] * 2
+    assert view.direction == study.direction
+    # TPE asks for ended trials through the same method.
+    sampler = TPESampler(n_startup_trials=1, multivariate=True, seed=0)
+    space = {"x": study.trials[0].distributions["x"]}
+    assert sampler.sample_relative(study, study.trials[0], space) == {}
+    assert sampler.sample_relative(view, study.trials[0], space).keys() == {"x"}

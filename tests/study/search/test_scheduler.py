@@ -25,7 +25,9 @@ def decide(asha: NetworkScheduler, name: str, epoch: int, objective: float) -> s
 def scheduler(
     config: StudyConfig, folder: Path, pruned: dict[str, int] | None = None, heard: dict[str, int] | None = None
 ) -> NetworkScheduler:
-    return NetworkScheduler(config, Results(str(folder)), heard or {}, ({} if pruned is None else pruned).__setitem__)
+    return NetworkScheduler(
+        config, Results(str(folder)), heard or {}, ({} if pruned is None else pruned).__setitem__, lambda *_: None
+    )
 
 
 def keep(results: Path, name: str, objectives: list[float]) -> None:

@@ -33,17 +33,23 @@ def test_a_pruner_speaks_for_itself(tiny_study: StudyConfig, name: str) -> None:
 
 @pytest.mark.parametrize("name", PRUNERS)
 def test_the_better_of_many_trials_goes_on(tiny_study: StudyConfig, tmp_path: Path, name: str) -> None:
-    """Twenty trials of 0.1 to 0.9, one after the other: the best one is not pruned, and each decision is one of two."""
-    scheduler = NetworkScheduler(with_pruner(tiny_study, name), Results(str(tmp_path)), {}, lambda *_: None)
-    for number, value in enumerate(np.linspace(0.1, 0.9, 20)):
-        config = {
-            "name": f"fcn_ppm-{number:04d}",
-            "network": "fcn_ppm",
-            "train": {"optim": {"milestones": [1, 2, 3]}},
-        }
+    """Twenty trials of 0.1 to 0.9, one after the other: each one is the best so far, and none is pruned.
+
+    One that pauses has no quota yet: the first one of four goes on.
+    """
+    pruned: dict[str, int] = {}
+    paused: dict[str, int] = {}
+    config = with_pruner(tiny_study, name)
+    scheduler = NetworkScheduler(config, Results(str(tmp_path)), {}, pruned.__setitem__, paused.__setitem__)
+    names = [f"fcn_ppm-{number:04d}" for number in range(20)]
+    for trial_name, value in zip(names, np.linspace(0.1, 0.9, 20), strict=True):
+        about = {"name": trial_name, "network": "fcn_ppm", "train": {"optim": {"milestones": [1, 2, 3]}}}
         for epoch in range(1, tiny_study.train.epochs):
             result = {"epoch": epoch, "objective": value, "best_objective": value, "done": False}
-            assert scheduler.on_trial_result(None, SimpleNamespace(config=config), result) == "CONTINUE"
+            if scheduler.on_trial_result(None, SimpleNamespace(config=about), result) == "STOP":
+                break
+    assert not pruned and names[-1] not in paused
+    assert bool(paused) == (name == "pausing")
 
 
 @pytest.mark.parametrize(("name", "share"), [("none", 1.0), ("median", None)])
