@@ -4,16 +4,12 @@ from collections.abc import Sequence
 
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
-from study.search.pruner import AGE, BEST, Pruner
-from study.search.rungs import rung_ages
+from study.search.pruner import AGE, BEST
+from study.search.pruners.halving import Halving
 
 
-class Asha(Pruner):
-    """At each rung, the best 1/`reduction_factor` of a network's trials go on, by their best epoch so far.
-
-    The best epoch decides the value of a trial in the end. The objective of a single epoch varies much while the
-    learning rate is high.
-    """
+class Asha(Halving):
+    """Successive halving that ends the trials which do not go on."""
 
     def new_rule(self) -> TrialScheduler:
         """Return Ray's ASHA with one bracket."""
@@ -28,38 +24,14 @@ class Asha(Pruner):
             reduction_factor=search.reduction_factor,
         )
 
-    def reason(self, epoch: int) -> str:
-        """Return why a trial was pruned."""
-        return f"not among the best 1/{self.config.search.reduction_factor} of its network's trials at epoch {epoch}"
+    def describe_rungs(self, ages: str, share: str) -> str:
+        """Return when trials are compared, and which ones go on."""
+        return f"{ages} epochs after a trial's first milestone the best {share} of a network's trials continue"
 
-    def describe(self) -> str:
-        """Return the ages of the rungs, and the fraction of trials that pass one."""
-        # A trial with the earliest first milestone has the most rungs before its end.
-        ages = self._ages(self.config.space.first_step[0])
-        if not ages:
-            return "nothing is pruned"
-        return (
-            f"{', '.join(map(str, ages))} epochs after a trial's first milestone the best "
-            f"1/{self.config.search.reduction_factor} of a network's trials continue"
-        )
-
-    def expected_share(self, num_trials: int) -> float:
-        """Return the mean of `halving_share` over the first milestones in the space."""
-        first, last = self.config.space.first_step
-        shares = [
-            halving_share(
-                num_trials,
-                self.config.train.epochs,
-                [milestone + age for age in self._ages(milestone)],
-                self.config.search.reduction_factor,
-            )
-            for milestone in range(first, last + 1)
-        ]
-        return sum(shares) / len(shares)
-
-    def _ages(self, first_milestone: int) -> list[int]:
+    def share_at(self, num_trials: int, rung_epochs: Sequence[int]) -> float:
+        """Return `halving_share`."""
         search = self.config.search
-        return rung_ages(search.grace_epochs, search.reduction_factor, self.config.train.epochs, first_milestone)
+        return halving_share(num_trials, self.config.train.epochs, rung_epochs, search.reduction_factor)
 
 
 def halving_share(num_trials: int, num_epochs: int, rung_epochs: Sequence[int], reduction_factor: int) -> float:

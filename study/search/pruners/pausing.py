@@ -5,8 +5,8 @@ from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from study.search.pruner import AGE, BEST, Pruner
-from study.search.rungs import rung_ages
+from study.search.pruner import AGE, BEST
+from study.search.pruners.halving import Halving
 
 
 class PausingRule(FIFOScheduler):
@@ -35,8 +35,8 @@ class PausingRule(FIFOScheduler):
         return f"pausing successive halving; trials at the rungs: {reached or 'no rung'}"
 
 
-class Pausing(Pruner):
-    """Every trial pauses at each rung. It goes on when it is among the best 1/`reduction_factor` that reached the rung.
+class Pausing(Halving):
+    """Successive halving in which every trial pauses at each rung, and goes on when it is among the best there.
 
     The quota of a rung grows with each trial that reaches it, so a trial that pauses early can still go on later. A
     trial ends for good when it is beyond the largest quota that its rung can get. At the end of the search, the best
@@ -46,7 +46,7 @@ class Pausing(Pruner):
     def new_rule(self) -> PausingRule:
         """Return a rule with the rungs of every first milestone in the space."""
         first, last = self.config.space.first_step
-        return PausingRule({age for milestone in range(first, last + 1) for age in self._ages(milestone)})
+        return PausingRule({age for milestone in range(first, last + 1) for age in self.ages(milestone)})
 
     def rungs(self, rule: TrialScheduler) -> dict[int, dict[str, float]]:
         """Return, for each rung's age, the value with which each trial reached it."""
@@ -75,25 +75,16 @@ class Pausing(Pruner):
         """Return the sum of the largest quotas: any other trial is pruned."""
         return min(sum(self._largest_quotas(self.new_rule(), num_trials)), num_trials)
 
-    def reason(self, epoch: int) -> str:
-        """Return why a trial was pruned."""
-        return f"not among the best 1/{self.config.search.reduction_factor} of its network's trials at epoch {epoch}"
-
-    def describe(self) -> str:
-        """Return the ages of the rungs, and the fraction of trials that pass one."""
-        ages = self._ages(self.config.space.first_step[0])
-        if not ages:
-            return "nothing is pruned"
+    def describe_rungs(self, ages: str, share: str) -> str:
+        """Return when trials pause, and which ones go on."""
         return (
-            f"trials pause {', '.join(map(str, ages))} epochs after their first milestone; the best "
-            f"1/{self.config.search.reduction_factor} of a network's trials continue"
+            f"trials pause {ages} epochs after their first milestone; the best {share} of a network's trials continue"
         )
 
-    def expected_share(self, num_trials: int) -> float:
-        """Return the mean over the first milestones in the space; a rung passes the best 1/`reduction_factor`."""
-        first, last = self.config.space.first_step
-        shares = [self._share(num_trials, milestone) for milestone in range(first, last + 1)]
-        return sum(shares) / len(shares)
+    def share_at(self, num_trials: int, rung_epochs: Sequence[int]) -> float:
+        """Return `promoted_share`."""
+        search = self.config.search
+        return promoted_share(num_trials, self.config.train.epochs, rung_epochs, search.reduction_factor)
 
     def _largest_quotas(self, rule: TrialScheduler, num_trials: int) -> list[int]:
         """Return the quota of each rung when all trials have reached it that can."""
@@ -102,14 +93,6 @@ class Pausing(Pruner):
             # One more, because the paper's point passes every rung.
             quotas.append(quotas[-1] // self.config.search.reduction_factor + 1)
         return quotas[1:]
-
-    def _share(self, num_trials: int, milestone: int) -> float:
-        rungs = [milestone + age for age in self._ages(milestone)]
-        return promoted_share(num_trials, self.config.train.epochs, rungs, self.config.search.reduction_factor)
-
-    def _ages(self, first_milestone: int) -> list[int]:
-        search = self.config.search
-        return rung_ages(search.grace_epochs, search.reduction_factor, self.config.train.epochs, first_milestone)
 
 
 def ranked(values: Mapping[str, float]) -> list[str]:
