@@ -174,6 +174,12 @@ class SearchConfig(Section):
             raise ValueError(f"baselines {self.baselines}: must be different networks other than {MAIN_NETWORK}")
         return self
 
+    @model_validator(mode="after")
+    def _gp_has_one_objective(self) -> Self:
+        if self.sampler == "gp" and self.objective == "pareto":
+            raise ValueError("sampler gp learns from one objective; with objective pareto, choose tpe, random or grid")
+        return self
+
     @property
     def pruner(self) -> PrunerName:
         """The pruner in use: `scheduler`, but `none` with two objectives, which do not order trials."""

@@ -161,3 +161,8 @@ def test_trials_that_run_at_once_differ() -> None:
     points = np.array([unit(ask(study)[1], SEARCHED) for _ in range(4)])
     apart = np.linalg.norm(points[:, None] - points[None], axis=2) + np.eye(4)
     assert apart.min() >= 0.05
+
+
+def test_two_objectives_are_refused() -> None:
+    with pytest.raises(ValueError, match="sampler gp learns from one objective; with objective pareto, choose tpe"):
+        SearchConfig(sampler="gp", objective="pareto")
