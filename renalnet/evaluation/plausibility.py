@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from renalnet.config import LabelSet
-from renalnet.data.cases.sides import PLAUSIBLE_KIDNEY_ML
-from renalnet.data.checks.case_checks import PLAUSIBLE_TUMOR_ML
+from renalnet.data.cases.plausible_volumes import PLAUSIBLE_KIDNEY_ML, PLAUSIBLE_TUMOR_ML
 from renalnet.data.images.grid import voxel_ml
 from renalnet.evaluation.pieces import pieces_of
 from renalnet.evaluation.surface import bounding_box

@@ -16,8 +16,6 @@ SIDES: Final[tuple[Side, ...]] = ("left", "right")
 SIDE_VALUES: Final[dict[Side, int]] = {"left": 1, "right": 2}
 """Values of the patient's left and right in arrays of sides. 0 is neither."""
 
-PLAUSIBLE_KIDNEY_ML: Final = (30.0, 400.0)
-"""Plausible volume of one kidney. It is 48-370 ml in 110 patients of KiTS19, and 86-263 ml in the paper."""
 BODY_HU: Final = -300
 """CT number between those of air and lung and those of fat (about -100)."""
 _TWO_KIDNEYS_APART_MM: Final = 40.0

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 from renalnet.data.cases.findings import Code, Finding, Level
 from renalnet.data.cases.loading import AIR_HU, LoadedCase
-from renalnet.data.cases.sides import PLAUSIBLE_KIDNEY_ML
+from renalnet.data.cases.plausible_volumes import PLAUSIBLE_KIDNEY_ML, PLAUSIBLE_TUMOR_ML
 from renalnet.data.checks.case_facts import FAT_HU, FRAGMENT_ML, NOT_TISSUE_HU, measure_case
 from renalnet.data.checks.facts import CaseFacts
 from renalnet.data.checks.shape_checks import check_axes, check_elongation, slice_axis
@@ -46,8 +46,6 @@ mirrored one.
 """
 SPOILT_NOT_TISSUE_SHARE: Final = 0.5
 """Share of fat and air in a labelled kidney above which the warning becomes an error."""
-PLAUSIBLE_TUMOR_ML: Final = (1.0, 500.0)
-"""Range of tumor volumes: 2-145 ml in the paper, 1.7-245 ml in 110 KiTS19 cases."""
 MAX_FRAGMENTS: Final = 5
 MAX_SIDE_RATIO: Final = 4.0
 """Largest plausible ratio of the volumes of both kidneys."""

@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from renalnet.config import PrepareConfig
-from renalnet.data.cases.sides import PLAUSIBLE_KIDNEY_ML, SIDE_VALUES, SIDES, body_width_mm, split_sides
+from renalnet.data.cases.plausible_volumes import PLAUSIBLE_KIDNEY_ML
+from renalnet.data.cases.sides import SIDE_VALUES, SIDES, body_width_mm, split_sides
 from renalnet.data.images.resampling import covering_grid, regrid_image, regrid_label
 from renalnet.data.images.volume import Grid, Volume
 from renalnet.errors import InputError
