@@ -26,6 +26,11 @@ class Device:
         """Number format of the convolutions."""
         return torch.bfloat16 if self.use_bfloat16 else torch.float32
 
+    @property
+    def emulates_bfloat16(self) -> bool:
+        """Whether it computes in bfloat16 without instructions for it, about a hundred times slower than in float32."""
+        return self.use_bfloat16 and not _has_bfloat16(self.torch_device)
+
     def place(self, net: Net) -> Net:
         """Return the network on the device. Its memory layout is not changed."""
         # Networks are built in the channels-last layout, in which they are fastest.

@@ -98,6 +98,12 @@ class TrainingRun:
         self._should_stop = should_stop
         self._on_step = on_step
         self.device = pick_device(config.precision)
+        if self.device.emulates_bfloat16:
+            _log.warning(
+                "precision=bfloat16, but %s has no instructions for bfloat16, which is emulated and about a hundred "
+                "times slower than float32; leave precision at auto",
+                self.device.torch_device.type,
+            )
         self.net = self.device.place(build_net(config.net, config.labels, config.seed))
         augmenter = Augmenter(config.augment, cohort.normalisation, config.seed)
         tensors = TensorMaker(cohort.normalisation, self.device, augmenter)

@@ -15,6 +15,7 @@ from renalnet.data.batches.decoded_cases import DecodedCases, StoreSource
 from renalnet.data.store.reader import Store
 from renalnet.errors import CheckpointError, StoreError
 from renalnet.inference.pipeline import load_bundle
+from renalnet.runtime import device
 from renalnet.train.checkpoint import load_checkpoint
 from renalnet.train.run import TrainingRun
 from renalnet.train.step import learning_rate
@@ -167,6 +168,24 @@ def test_other_thread_count_is_said(
     TrainingRun(tiny_train, ball_cohort, str(tmp_path))
     torch.set_num_threads(before)
     assert "will not repeat bit for bit" in caplog.text
+
+
+@pytest.mark.parametrize(("flags", "is_said"), [("fma avx2", True), ("avx512f avx512_bf16", False)])
+def test_emulated_bfloat16_is_said(
+    tiny_train: TrainConfig,
+    ball_cohort: Cohort,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    flags: str,
+    is_said: bool,
+) -> None:
+    monkeypatch.setattr(device, "has_gpu", lambda: False)
+    monkeypatch.setattr(device, "_cpuinfo", lambda: f"flags : {flags}")
+    TrainingRun(tiny_train.model_copy(update={"precision": "bfloat16"}), ball_cohort, tmp_path)
+    assert ("no instructions for bfloat16" in caplog.text) == is_said
+    TrainingRun(tiny_train, ball_cohort, tmp_path / "float32")
+    assert caplog.text.count("no instructions for bfloat16") == is_said
 
 
 def test_no_validation_case_is_refused_at_once(tiny_train: TrainConfig, ball_cohort: Cohort, tmp_path: Path) -> None:
