@@ -28,7 +28,7 @@ class Device:
 
     @property
     def emulates_bfloat16(self) -> bool:
-        """Whether it computes in bfloat16 without instructions for it, about a hundred times slower than in float32."""
+        """Whether it computes in bfloat16 without instructions for it, up to a hundred times slower than in float32."""
         return self.use_bfloat16 and not _has_bfloat16(self.torch_device)
 
     def place(self, net: Net) -> Net:
@@ -47,7 +47,8 @@ class Device:
     def __str__(self) -> str:
         kind = self.torch_device.type
         name = torch.cuda.get_device_name(self.torch_device) if kind == "cuda" else kind
-        return f"{name}, {'bfloat16' if self.use_bfloat16 else 'float32'}"
+        number_format = "bfloat16" if self.use_bfloat16 else "float32"
+        return f"{name}, {'emulated ' if self.emulates_bfloat16 else ''}{number_format}"
 
 
 def pick_device(precision: Literal["auto", "float32", "bfloat16"] = "auto") -> Device:

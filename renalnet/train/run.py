@@ -100,7 +100,7 @@ class TrainingRun:
         self.device = pick_device(config.precision)
         if self.device.emulates_bfloat16:
             _log.warning(
-                "precision=bfloat16, but %s has no instructions for bfloat16, which is emulated and about a hundred "
+                "precision=bfloat16, but %s has no instructions for bfloat16, which is emulated and up to a hundred "
                 "times slower than float32; leave precision at auto",
                 self.device.torch_device.type,
             )

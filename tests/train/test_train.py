@@ -182,7 +182,8 @@ def test_emulated_bfloat16_is_said(
 ) -> None:
     monkeypatch.setattr(device, "has_gpu", lambda: False)
     monkeypatch.setattr(device, "_cpuinfo", lambda: f"flags : {flags}")
-    TrainingRun(tiny_train.model_copy(update={"precision": "bfloat16"}), ball_cohort, tmp_path)
+    run = TrainingRun(tiny_train.model_copy(update={"precision": "bfloat16"}), ball_cohort, tmp_path)
+    assert str(run.device) == ("cpu, emulated bfloat16" if is_said else "cpu, bfloat16")
     assert ("no instructions for bfloat16" in caplog.text) == is_said
     TrainingRun(tiny_train, ball_cohort, tmp_path / "float32")
     assert caplog.text.count("no instructions for bfloat16") == is_said
