@@ -109,6 +109,18 @@ def test_a_network_that_cannot_be_measured_is_named(tiny_study: StudyConfig, bal
         measure_study(MeasureJob(config, {"fcn_ppm": 4}, ball_store.path, num_threads=1))
 
 
+def test_slow_inference_is_not_repeated(
+    tiny_study: StudyConfig, ball_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def repeated(*_: object) -> None:
+        raise AssertionError("the ROI is segmented again")
+
+    monkeypatch.setattr(trial_cost, "MEASURE_S", 0.0)
+    monkeypatch.setattr(trial_cost, "segment_roi", repeated)
+    cost = measure_study(MeasureJob(tiny_study, {"fcn_ppm": 4}, ball_store.path, num_threads=1)).networks["fcn_ppm"]
+    assert cost.final_s > cost.crf_s > 0
+
+
 @pytest.mark.slow
 def test_all_networks_of_the_paper_are_forecast(
     ball_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
