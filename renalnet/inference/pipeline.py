@@ -59,8 +59,8 @@ class Segmentation:
     """Labels after all operations of post-processing that are on."""
     probability: FloatArray
     """Mean class probabilities (C, z, y, x) of the vote."""
-    adjusted: LabelArray
-    """The vote after `adjust` of `segment_roi`, from which `final` is made; else that of `network`."""
+    adjusted: Stitched
+    """The vote after `adjust` of `segment_roi`, from which `final` is made."""
     backend: str
     """Library, its version and its number format, as `torch 2.13.0, float32`."""
 
@@ -182,4 +182,4 @@ def segment_roi(
     adjusted = adjust(vote)
     evidence = Evidence(adjusted.probability, image, spacing_mm, model.labels)
     final = post_process(adjusted.labels, evidence, config.operations.values())
-    return Segmentation(vote.labels, final, vote.probability, adjusted.labels, backend)
+    return Segmentation(vote.labels, final, vote.probability, adjusted, backend)

@@ -12,7 +12,7 @@ from renalnet.data.cases.loading import load_scan
 from renalnet.data.cases.roi import cut_scan, is_cut
 from renalnet.data.cases.sides import SIDES, Side
 from renalnet.data.images.hounsfield import to_hounsfield
-from renalnet.data.images.volume import Grid, Volume, to_source
+from renalnet.data.images.volume import Grid, Volume
 from renalnet.data.localise.atlas import ATLAS_FILE, load_atlases
 from renalnet.data.localise.localiser import LOW_CONFIDENCE, FoundKidney
 from renalnet.errors import CheckpointError, InputError
@@ -20,6 +20,7 @@ from renalnet.evaluation.mask_quality import signs_of
 from renalnet.evaluation.plausibility import implausible
 from renalnet.inference.pipeline import Model, Segmentation, load_bundle, segment_roi
 from renalnet.inference.quality_file import BundleQuality, MaskQuality, read_quality
+from renalnet.inference.scan_labels import labels_on_scan
 from renalnet.inference.stitching import Stitched
 from renalnet.localiser.bundle_files import LOCALISER_FILE
 from renalnet.localiser.finder import KidneyFinder
@@ -205,7 +206,7 @@ def _segment_box(predictor: Predictor, image: Volume, kidney: FoundKidney | None
     found = segment_roi(
         predictor.model, array, roi.grid.spacing_mm, predictor.inference, _adjustment(predictor, kidney, roi.grid)
     )
-    on_source: LabelArray = to_source(Volume(found.final, roi.grid), source).array
+    on_source = labels_on_scan(found.final, found.adjusted.probability, roi.grid, source)
     confidence = _confidence(kidney, found, roi.grid, predictor.model.labels) if kidney else 1.0
     kidney_hu = mean_kidney_hu(array, found.final, predictor.model.labels)
     quality = None if kidney and _is_partial(kidney) else _estimate(predictor, found, roi.grid.spacing_mm)
@@ -238,4 +239,4 @@ def _confidence(kidney: FoundKidney, found: Segmentation, grid: Grid, labels: La
     if kidney.confidence >= LOW_CONFIDENCE:
         return kidney.confidence
     # The mask is the one that will be written, and its certainty that of the networks alone.
-    return evidence_of(found.probability, found.adjusted, grid.spacing_mm, labels).confidence
+    return evidence_of(found.probability, found.adjusted.labels, grid.spacing_mm, labels).confidence

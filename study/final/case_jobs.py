@@ -13,16 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from renalnet.config import LabelSet, StitchConfig
-from renalnet.data.images.volume import Volume, to_source, write_volume
+from renalnet.data.images.volume import Volume, write_volume
 from renalnet.data.store.reader import Roi, open_store
 from renalnet.evaluation.mask_quality import signs_of
 from renalnet.evaluation.rows import LabelMeasures
 from renalnet.evaluation.table import measure
 from renalnet.inference.pipeline import Model, load_ensemble, vote_roi
 from renalnet.inference.post_processing import FINAL, Evidence, PostProcessing, stages_of
+from renalnet.inference.scan_labels import labels_on_scan
 from renalnet.inference.stitching import Stitched
 from renalnet.runtime import storage
-from renalnet.types import LabelArray
+from renalnet.types import FloatArray, LabelArray
 from study.finalists.finalists import Finalist
 from study.records.files import read_named_arrays
 from study.records.parquet import write_rows
@@ -166,17 +167,17 @@ def finish(case: FinalCase, compact: CompactVote, post_processing: PostProcessin
     stages = stages_of(
         vote.labels, Evidence(vote.probability, roi.image, roi.spacing_mm, case.label_set), post_processing
     )
-    _write_masks(case, roi, stages[FINAL])
+    _write_masks(case, roi, stages[FINAL], vote.probability)
     signs = signs_of(vote.probability, vote.labels, stages[FINAL], roi.spacing_mm, case.label_set)
     storage.write_json(case.results.signs_path(case.finalist.name, case.case), asdict(signs))
     write_rows(case.part_path(roi.split), _measurements(case, roi, stages))
 
 
-def _write_masks(case: FinalCase, roi: Roi, labels: LabelArray) -> None:
+def _write_masks(case: FinalCase, roi: Roi, labels: LabelArray, probability: FloatArray) -> None:
     # The mask on the scan's grid is for users. Views, quality and planning sheets read the one on the ROI's grid,
     # so that they need no resampling.
-    on_source = to_source(Volume(labels, roi.grid), roi.source)
-    write_volume(case.results.mask_path(case.finalist.name, case.case), on_source)
+    on_source = labels_on_scan(labels, probability, roi.grid, roi.source)
+    write_volume(case.results.mask_path(case.finalist.name, case.case), Volume(on_source, roi.source))
     storage.write_arrays(case.results.roi_labels_path(case.finalist.name, case.case), {"labels": labels})
 
 

@@ -1,9 +1,10 @@
 """The geometry of an image: its grid, the checks that every grid must pass, and the comparison of two grids."""
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 from renalnet.errors import InputError
 from renalnet.types import Shape, Triple
 
-Number = TypeVar("Number", int, float)
+Each = TypeVar("Each")
+Region: TypeAlias = tuple[slice, slice, slice]
 
 IDENTITY: Final = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 GRID_TOLERANCE_MM: Final = 5e-2
@@ -97,6 +99,24 @@ class Grid:
     def voxel_ml(self) -> float:
         """Volume of a voxel in millilitres."""
         return voxel_ml(self.spacing_xyz_mm)
+
+    def region_of(self, other: "Grid") -> Region:
+        """Return the slices (z, y, x) that hold all voxels within the extent of another grid; they may be empty."""
+        ends = np.array(list(itertools.product(*([-0.5, size - 0.5] for size in other.size_xyz))))
+        corners_mm = ends * other.spacing_xyz_mm @ _matrix(other).T + other.origin_xyz_mm
+        index_xyz = (corners_mm - self.origin_xyz_mm) @ _matrix(self) / self.spacing_xyz_mm
+        # One voxel more, for rounding.
+        low = np.clip(np.floor(index_xyz.min(axis=0)).astype(int) - 1, 0, self.size_xyz)
+        high = np.clip(np.ceil(index_xyz.max(axis=0)).astype(int) + 2, low, self.size_xyz)
+        return _reverse((slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2])))
+
+    def part(self, region: Region) -> "Grid":
+        """Return the grid of some of the voxels, given as slices (z, y, x) with both ends."""
+        slices = region[::-1]
+        first = np.array([part.start for part in slices])
+        origin = self.origin_xyz_mm + _matrix(self) @ (first * self.spacing_xyz_mm)
+        x, y, z = (int(part.stop - part.start) for part in slices)
+        return replace(self, size_xyz=(x, y, z), origin_xyz_mm=_triple(origin))
 
 
 @dataclass(frozen=True)
@@ -187,7 +207,12 @@ def grid_difference(first: Grid, second: Grid, direction_error: float = 0.0) -> 
     return None
 
 
-def _reverse(values: tuple[Number, Number, Number]) -> tuple[Number, Number, Number]:
+def _matrix(grid: Grid) -> NDArray[np.float64]:
+    """Return the direction (3, 3), whose column i is that of index axis i."""
+    return np.array(grid.direction, np.float64).reshape(3, 3)
+
+
+def _reverse(values: tuple[Each, Each, Each]) -> tuple[Each, Each, Each]:
     first, second, third = values
     return third, second, first
 
