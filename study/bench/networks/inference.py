@@ -1,4 +1,4 @@
-"""Stitched inference of an ROI, compared with MONAI's sliding window: same weights, same sub-volumes, same stride.
+"""Stitched inference of an ROI, compared with MONAI's sliding window and OpenVINO: same weights, sub-volumes, stride.
 
 The weights are trained for a minute on synthetic ROIs, because the labels of an untrained network depend on rounding.
 All implementations run at the same time, each in its own process, and take turns.
@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from renalnet.config import KIDNEY_TUMOR, LossConfig, NetConfig, StitchConfig
 from renalnet.nets import build_net
-from renalnet.runtime.device import pick_device
+from renalnet.runtime.device import has_gpu, pick_device
 from renalnet.runtime.machine import keep_memory, num_cores
 from renalnet.train.losses.supervision import loss_of, supervised_loss
 from renalnet.types import LabelArray
@@ -72,14 +72,18 @@ def rows(size: Size, folder: Path) -> Iterator[Row]:
 def _jobs(size: Size, folder: Path) -> list[StitchJob]:
     """Return the jobs of all installed implementations, ours first."""
     ours = StitchJob("renalnet", True, size.roi, str(folder), keeps_memory=True)
-    # Without MONAI only the memory for a longer ROI is measured.
+    by_openvino = [replace(ours, name="openvino", backend="openvino")] if _has_openvino() else []
     if not is_installed("monai"):
-        return [ours]
+        return [ours, *by_openvino]
     plain = StitchJob("monai float32", False, size.roi, str(folder), is_fast=False)
     fast = replace(plain, name="monai, our format and order", is_fast=True)
     kept = replace(fast, name=f"{fast.name}, memory kept", keeps_memory=True)
     four = replace(plain, name="monai float32, four at once", at_once=4)
-    return [ours, plain, fast, kept, four]
+    return [ours, plain, fast, kept, four, *by_openvino]
+
+
+def _has_openvino() -> bool:
+    return is_installed("openvino") and not has_gpu()
 
 
 def _start(job: StitchJob, stack: ExitStack) -> _Turn:
@@ -97,13 +101,17 @@ def _beside(ours: _Turn, others: Sequence[_Turn]) -> Iterator[Row]:
     for other in others:
         note = "peak above the idle process"
         yield Row("inference", "memory", "MB", mine_mb, other.job.name, other.peak_mb, "less", note)
-    # The other peers differ in memory or in sub-volumes at once, which changes no label.
-    for other in others[:2]:
+    for other in filter(_has_own_labels, others):
         share = float((ours.labels == other.labels).mean())
         inside = (ours.labels > 0) | (other.labels > 0)
         there = float((ours.labels == other.labels)[inside].mean())
         note = f"{inside.mean():.1%} of the voxels are kidney or tumor; there {there:.4f}"
         yield Row("inference", f"labels equal to those of {other.job.name}", "share", share, note=note)
+
+
+def _has_own_labels(turn: _Turn) -> bool:
+    """Return whether labels may differ from those of other jobs: memory and sub-volumes at once change no label."""
+    return turn.job.is_ours or not (turn.job.keeps_memory or turn.job.at_once > 1)
 
 
 def _growth(job: StitchJob) -> Row:

@@ -8,10 +8,11 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -19,7 +20,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from renalnet.config import KIDNEY_TUMOR, NetConfig, Normalisation, PrepareConfig, StitchConfig
-from renalnet.inference.segmentation import segment
+from renalnet.inference.backends.choice import backend_of
+from renalnet.inference.segmentation import segment_by
 from renalnet.nets import SegmentationNet, build_net
 from renalnet.nets.folded import folded
 from renalnet.runtime.device import Device, pick_device
@@ -48,6 +50,8 @@ class StitchJob:
     """Number of sub-volumes that MONAI passes through the network at once."""
     keeps_memory: bool = False
     """Whether freed memory is kept for the next sub-volume."""
+    backend: Literal["torch", "openvino"] = "torch"
+    """What computes our network."""
     num_rois: int = 1
     """Number of ROIs of `shape` that are stacked to a longer one."""
 
@@ -58,9 +62,10 @@ def normalisation() -> Normalisation:
     return Normalisation(config.hu_min, config.hu_max, mean=0.3)
 
 
-def _ours(net: SegmentationNet, device: Device) -> Segment:
-    nets = [folded(device.place(net), device.dtype)]
-    return lambda image: segment(nets, image, normalisation(), StitchConfig(), device).labels
+def _ours(net: SegmentationNet, device: Device, job: StitchJob) -> Segment:
+    folded_net = folded(device.place(deepcopy(net)), device.dtype)
+    backend = backend_of(job.backend, [folded_net], [net.eval()], device)
+    return lambda image: segment_by(backend, image, normalisation(), StitchConfig(), net.num_classes)[0].labels
 
 
 def _monai(net: SegmentationNet, device: Device, job: StitchJob) -> Segment:
@@ -95,7 +100,7 @@ def built(job: StitchJob) -> Segment:
     device = Device(found.torch_device, found.use_bfloat16 and job.is_fast)
     net = build_net(NetConfig(), KIDNEY_TUMOR)
     net.load_state_dict(load_file(Path(job.folder) / WEIGHTS))
-    return _ours(net, device) if job.is_ours else _monai(net, device, job)
+    return _ours(net, device, job) if job.is_ours else _monai(net, device, job)
 
 
 class _Answers:

@@ -1,4 +1,4 @@
-"""Training steps and inference of the project's networks, compared with plain PyTorch and with MONAI's SegResNet.
+"""Training steps and inference of the project's networks, compared with plain PyTorch, MONAI's SegResNet and OpenVINO.
 
 All implementations run at the same time, each in its own process, and take turns step by step. Other load on the
 machine then affects all of them alike. Values are medians over the rounds.
@@ -35,6 +35,8 @@ _ENVIRONMENT: Final = {"OMP_WAIT_POLICY": "passive"}
 """Environment of every implementation. Threads that spin while they wait take four times as long where other processes
 use the same cores."""
 _TASKS: Final = {"train": "training step", "infer": "inference"}
+_LIBRARIES: Final = {"segresnet": "monai", "openvino": "openvino"}
+"""Optional library that a network needs."""
 
 
 @dataclass
@@ -48,6 +50,11 @@ class Turns:
     seconds: dict[str, list[float]] = field(default_factory=lambda: {task: [] for task in _TASKS})
     loss: float = 0.0
     """Loss after the first step."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What is measured."""
+        return ("infer",) if self.job.network == "openvino" else tuple(_TASKS)
 
     def ask(self, word: str) -> dict[str, float]:
         """Send a word to the process and return its answer."""
@@ -82,6 +89,7 @@ def main_rows(size: Size, folder: Path, device: Device) -> Iterator[Row]:
         turns = _taken(jobs, size.network_rounds, stack)
         ours = turns[OURS]
         yield from _times(turns, device)
+        yield from _by_openvino(jobs, turns)
         yield from _per_operation(jobs, turns)
         yield from _agreement(ours, turns[PLAIN], turns[_fast_name(device)])
         yield from _memory(turns, device)
@@ -108,7 +116,7 @@ def jobs_of(size: Size, config: NetConfig, folder: Path, device: Device) -> list
     if device.torch_device.type == "cuda":
         same = [replace(eager, name=f"{PLAIN}, TF32", allows_tf32=True)]
     else:
-        same = [_keeping(aligned), _keeping(fast_peer)]
+        same = [_keeping(aligned), _keeping(fast_peer), replace(ours, name="openvino", network="openvino")]
     return [ours, eager, aligned, peer, fast_peer, *same]
 
 
@@ -124,13 +132,14 @@ def _fast_name(device: Device) -> str:
 def _taken(jobs: Sequence[StepJob], num_rounds: int, stack: ExitStack) -> dict[str, Turns]:
     """Return the measurements of all installed implementations, which are warmed up and measured in turn."""
     _write_weights(jobs[0])
-    turns = [_start(job, stack) for job in jobs if job.network != "segresnet" or is_installed("monai")]
+    turns = [_start(job, stack) for job in jobs if is_installed(_LIBRARIES.get(job.network, "torch"))]
     for turn in turns:
         turn.loss = turn.ask("check")["loss"]
     for _ in range(num_rounds):
         for task in _TASKS:
             for turn in turns:
-                turn.seconds[task].append(turn.ask(task)["s"])
+                if task in turn.tasks:
+                    turn.seconds[task].append(turn.ask(task)["s"])
     return {turn.job.name: turn for turn in turns}
 
 
@@ -158,6 +167,16 @@ def _times(turns: dict[str, Turns], device: Device) -> Iterator[Row]:
         for name, peer in turns.items():
             if peer.job.network == "plain":
                 yield Row("network", what, "ms", *_beside(ours, name, peer, task), "less", note)
+
+
+def _by_openvino(jobs: Iterable[StepJob], turns: dict[str, Turns]) -> Iterator[Row]:
+    ours = turns[OURS]
+    for job in jobs:
+        if job.network == "openvino":
+            peer = turns.get(job.name)
+            taken = peer.milliseconds("infer") if peer else None
+            note = f"labels equal to ours: {1 - _differing(peer, ours):.4%}" if peer else "not installed"
+            yield Row("network", _TASKS["infer"], "ms", ours.milliseconds("infer"), job.name, taken, "less", note)
 
 
 def _beside(ours: Turns, name: str, peer: Turns, task: str) -> tuple[float, str, float]:

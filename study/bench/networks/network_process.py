@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from renalnet.config import KIDNEY_TUMOR, LossConfig, NetConfig, Normalisation, OptimConfig, PrepareConfig
+from renalnet.inference.backends.backend import Forward, Workload
+from renalnet.inference.backends.openvino_backend import OpenVinoBackend
 from renalnet.nets import SegmentationNet, build_net
 from renalnet.nets.folded import folded
 from renalnet.runtime.device import Device, pick_device
@@ -47,7 +49,8 @@ class StepJob:
     """An implementation of a network and its input."""
 
     name: str
-    network: Literal["renalnet", "plain", "segresnet"]
+    network: Literal["renalnet", "plain", "segresnet", "openvino"]
+    """What computes: OpenVINO computes the inference of ours, and trains as ours."""
     net: dict[str, Any]
     """Fields of the `NetConfig`. MONAI's network ignores them and has `PEER_WIDTH`."""
     shape: Shape
@@ -73,7 +76,7 @@ class Implementation:
         self._outputs = _outputs_of(self._net)
         self._optimizer = _optimizer(self._net)
         self.image, self.label = self._batch(job.shape, job.batch_size)
-        self._frozen = _frozen(self._net, job, self._device)
+        self._frozen = _frozen(self._net, self.image, job, self._device)
 
     def train(self) -> float:
         """Make a step of SGD as in `renalnet.train` and return the loss before it."""
@@ -81,7 +84,7 @@ class Implementation:
 
     def infer(self) -> Tensor:
         """Return the logits (B, 3, D, H, W) of the images."""
-        self._frozen.eval()
+        self._net.eval()
         with torch.inference_mode(), self._device.autocast():
             logits: Tensor = self._frozen(self.image)
         return logits
@@ -183,13 +186,16 @@ def _built(job: StepJob) -> nn.Module:
         return net.to(memory_format=torch.channels_last_3d) if job.is_fast else net  # type: ignore[call-overload]
     ours = build_net(NetConfig(**job.net), KIDNEY_TUMOR)
     ours.load_state_dict(load_file(Path(job.folder) / WEIGHTS))
-    return ours if job.network == "renalnet" else plain(ours, is_channels_last=job.is_fast)
+    return plain(ours, is_channels_last=job.is_fast) if job.network == "plain" else ours
 
 
-def _frozen(net: nn.Module, job: StepJob, device: Device) -> nn.Module:
-    """Return the network for inference: ours is folded, as in `renalnet.inference`."""
+def _frozen(net: nn.Module, image: Tensor, job: StepJob, device: Device) -> Forward:
+    """Return the network for inference: ours is folded or converted, as in `renalnet.inference`."""
     if job.network == "renalnet" and isinstance(net, SegmentationNet):
-        return folded(net, device.dtype)
+        return folded(net, device.dtype).eval()
+    if job.network == "openvino" and isinstance(net, SegmentationNet):
+        backend = OpenVinoBackend([net.eval()], use_bfloat16=device.use_bfloat16)
+        return backend.prepared(Workload(image[:1].contiguous(), len(image))).forwards[0]
     return net
 
 
