@@ -58,6 +58,7 @@ FOLDERS = (
     "study.bench.search",
     "study.bench.faults",
     "study.bench",
+    "study.evidence",
     "study",
 )
 """Folders in the order of their imports: a module imports from its own folder and from those before it."""

@@ -30,6 +30,24 @@ def covariance(points: Points) -> Points:
     return np.asarray(apart.T @ apart / len(points))
 
 
+def longest_axis(points_mm: Points) -> Points:
+    """Return the unit vector (3,) along which points (n, 3) vary most, towards the head."""
+    _, vectors = np.linalg.eigh(covariance(points_mm))
+    axis: Points = vectors[:, -1]
+    # The sign of an eigenvector is arbitrary; z increases towards the head.
+    return axis if axis[0] >= 0 else -axis
+
+
+def polar_lines_mm(along_mm: Points) -> tuple[float, float]:
+    """Return the lower and the upper polar line of a kidney: the ends of the middle third between two ends.
+
+    Args:
+        along_mm: places (n,) of the kidney along its longest axis.
+    """
+    low, high = float(along_mm.min()), float(along_mm.max())
+    return (2 * low + high) / 3, (low + 2 * high) / 3
+
+
 def radius_mm(mask: MaskArray, spacing_mm: tuple[float, ...]) -> float:
     """Return the radius of a ball (or disc) of the size of a boolean mask; 0 for an empty mask."""
     content = float(mask.sum() * np.prod(spacing_mm))

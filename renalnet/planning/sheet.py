@@ -17,7 +17,14 @@ from renalnet.data.images.grid import voxel_ml
 from renalnet.evaluation.overlap import volume_ml
 from renalnet.evaluation.pieces import pieces_of
 from renalnet.planning.area import contact_cm2, surface_cm2
-from renalnet.planning.extent import Points, axial_diameter_mm, covariance, diameter_mm, voxel_centres_mm
+from renalnet.planning.extent import (
+    Points,
+    axial_diameter_mm,
+    diameter_mm,
+    longest_axis,
+    polar_lines_mm,
+    voxel_centres_mm,
+)
 from renalnet.planning.kidneys import Kidney
 from renalnet.planning.outline import exophytic_share
 from renalnet.planning.tumor import Polar, Tumor
@@ -145,26 +152,17 @@ def _medial_mm(side: str, left_mm: float) -> float | None:
 
 
 def _measure_polar(kidney: Kidney, tumor: MaskArray) -> Polar:
-    axis = _longest_axis(voxel_centres_mm(kidney.kidney, kidney.spacing_mm))
-    along = voxel_centres_mm(kidney.kidney, kidney.spacing_mm) @ axis
-    # The lines are at one and two thirds between the ends of the axis.
-    lower, upper = np.quantile(along, (0, 1)) @ np.array([[2 / 3, 1 / 3], [1 / 3, 2 / 3]])
+    points_mm = voxel_centres_mm(kidney.kidney, kidney.spacing_mm)
+    axis = longest_axis(points_mm)
+    lower, upper = polar_lines_mm(points_mm @ axis)
     of_tumor = voxel_centres_mm(tumor, kidney.spacing_mm) @ axis
     return Polar(
         beyond_upper=float((of_tumor > upper).mean()),
         beyond_lower=float((of_tumor < lower).mean()),
-        to_upper_mm=_to_line_mm(of_tumor, float(upper)),
-        to_lower_mm=_to_line_mm(of_tumor, float(lower)),
-        crosses_middle=_to_line_mm(of_tumor, float(lower + upper) / 2) == 0,
+        to_upper_mm=_to_line_mm(of_tumor, upper),
+        to_lower_mm=_to_line_mm(of_tumor, lower),
+        crosses_middle=_to_line_mm(of_tumor, (lower + upper) / 2) == 0,
     )
-
-
-def _longest_axis(points_mm: Points) -> Points:
-    """Return the unit vector along which points vary most, towards the head."""
-    _, vectors = np.linalg.eigh(covariance(points_mm))
-    axis: Points = vectors[:, -1]
-    # The sign of an eigenvector is arbitrary; z increases towards the head.
-    return axis if axis[0] >= 0 else -axis
 
 
 def _to_line_mm(along_mm: Points, line_mm: float) -> float:

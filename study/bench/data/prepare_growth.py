@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from renalnet.config import KIDNEY_TUMOR
 from renalnet.data.images.volume import Grid, Volume, write_volume
 from renalnet.errors import ResultsError
+from study.bench.measuring.processes import family_mb
 from study.bench.measuring.size import Size
 from study.bench.measuring.table import Row
 
@@ -74,30 +75,10 @@ def _watch(command: Sequence[str]) -> tuple[float, float]:
     peak_mb = 0.0
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
-            peak_mb = max(peak_mb, sum(map(_memory_mb, _family(process.pid))))
+            peak_mb = max(peak_mb, family_mb(process.pid))
             time.sleep(_POLL_S)
         assert process.stderr
         last_line = process.stderr.read().strip().splitlines()[-1:]
     if process.returncode:
         raise ResultsError(f"{' '.join(command)} failed: {' '.join(last_line)}; run it alone to see its output")
     return time.monotonic() - started, peak_mb
-
-
-def _family(pid: int) -> Iterator[int]:
-    """Yield a process and all its descendants."""
-    yield pid
-    try:
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text(encoding="ascii").split():
-                yield from _family(int(child))
-    except (FileNotFoundError, ProcessLookupError):
-        return  # the process has just ended
-
-
-def _memory_mb(pid: int) -> float:
-    """Return the proportional memory of a process; 0 for one that has just ended."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return 0.0
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024

@@ -87,3 +87,28 @@ def peak_mb() -> float:
     # Not `getrusage`, whose peak a child process inherits from the process that started it.
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def family_mb(pid: int) -> float:
+    """Return the memory of a process and all its descendants; memory that they share counts once."""
+    return sum(map(_memory_mb, _family(pid)))
+
+
+def _family(pid: int) -> Iterator[int]:
+    """Yield a process and all its descendants."""
+    yield pid
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text(encoding="ascii").split():
+                yield from _family(int(child))
+    except (FileNotFoundError, ProcessLookupError):
+        return  # the process has just ended
+
+
+def _memory_mb(pid: int) -> float:
+    """Return the proportional memory of a process; 0 for one that has just ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return 0.0
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024

@@ -125,11 +125,11 @@ def tables_of(report: Report) -> dict[str, list[Cells]]:
         "repeats": [_trial(row, labels) for row in content.repeats],
         "learning_curves": [_epoch(row, labels) for row in content.epochs or []],
     }
-    return {name: [_readable(row) for row in rows] for name, rows in tables.items() if rows}
+    return {name: [readable(row) for row in rows] for name, rows in tables.items() if rows}
 
 
-def _readable(row: Cells) -> Cells:
-    """Return the cells of a row, the numbers with as many digits as a reader can use."""
+def readable(row: Cells) -> Cells:
+    """Return the cells of a row of a CSV file, the numbers with as many digits as a reader can use."""
     return {name: float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value for name, value in row.items()}
 
 

@@ -68,17 +68,20 @@ def as_markdown(report: Report) -> str:
     if summary.standings:
         # In voxels, as the paper's Table I.
         rows = [[row.method.title, *_values(row, row.shown_px)] for row in summary.standings]
-        lines += _table(["mean ± sd", *_measures(labels, "px")], rows)
+        lines += markdown_table(["mean ± sd", *_measures(labels, "px")], rows)
         lines += ["", where_present(labels), "", NOT_COMPARABLE, ""]
     if summary.margins:
         lines += [number_text.power(summary.margins), ""]
         margins = [_margin(margin, labels) for margin in summary.margins]
-        lines += [*_table(["winner minus", "label", "Dice (interval)", "p, Holm", "rank-biserial r"], margins), ""]
+        lines += [
+            *markdown_table(["winner minus", "label", "Dice (interval)", "p, Holm", "rank-biserial r"], margins),
+            "",
+        ]
     if report.detections and len(labels.lesions) > 1:
-        lines += [*_table(_DETECTION_HEADS, [_detection(found, labels) for found in report.detections]), ""]
+        lines += [*markdown_table(_DETECTION_HEADS, [_detection(found, labels) for found in report.detections]), ""]
     if summary.stages:
         stages = [[stage_title(row.stage), *_values(row, row.shown_mm)] for row in summary.stages]
-        lines += [*_table(["stage of the winner", *_measures(labels, "mm")], stages), ""]
+        lines += [*markdown_table(["stage of the winner", *_measures(labels, "mm")], stages), ""]
     return "\n".join([*lines, f"Trials: {number_text.counts(summary.states)}"])
 
 
@@ -126,7 +129,8 @@ def _values(row: Standing, distances: Mapping[str, Estimate | None]) -> list[str
     return dice + [number_text.mean_sd(value, 2) for value in distances.values()]
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table in Markdown, with what would be markup escaped."""
     lines = [heads, ["---"] * len(heads), *rows]
     return [f"| {' | '.join(map(_escaped, cells))} |" for cells in lines]
 

@@ -100,7 +100,7 @@ def shown_slice(truth: LabelArray, labels: LabelSet) -> int:
 
 def overlay_figure(examples: Sequence[Example], labels: LabelSet) -> Figure:
     """Draw one row per case: the image, the truth and the labels of each method, each label in its color."""
-    columns = _columns(name for example in examples for name in example.view.predictions)
+    columns = columns_of(name for example in examples for name in example.view.predictions)
     num_columns = 2 + len(columns)
     tallest = max(_aspect(example.view) for example in examples)
     # Each slice gets two inches and the height of its own aspect, so that little white remains between rows.
@@ -122,7 +122,7 @@ def overlay_figure(examples: Sequence[Example], labels: LabelSet) -> Figure:
 def worst_figure(example: Example, labels: LabelSet) -> Figure:
     """Draw slices through the tumor (or kidney) of a case: a column per slice, truth above, methods below (Fig. 5)."""
     view = example.view
-    names = _columns(view.predictions)
+    names = columns_of(view.predictions)
     slices = _slices_through(view.truth, labels)
     aspect = _aspect(view)
     size = (1.7 * len(slices) + 0.9, (1.7 * aspect + 0.05) * (1 + len(names)) + 0.7)
@@ -131,7 +131,7 @@ def worst_figure(example: Example, labels: LabelSet) -> Figure:
     masks = {"truth": view.truth, **{name: view.predictions[name] for name in names}}
     for row, (name, mask) in zip(grid, masks.items(), strict=True):
         for axes, index in zip(row, slices, strict=True):
-            _draw_slice(axes, view, index, labels, mask)
+            draw_slice(axes, view, index, labels, mask)
         row[0].set_ylabel(title_of(name), fontsize=8, parse_math=False)
     for axes, index in zip(grid[0], slices, strict=True):
         axes.set_title(f"z {index}", fontsize=8)
@@ -148,7 +148,7 @@ def gallery_figure(examples: Sequence[Example], network: str, labels: LabelSet) 
     # The last row of the grid may have more places than examples.
     for axes, example in zip(grid, examples, strict=False):
         view = example.view
-        _draw_slice(axes, view, shown_slice(view.truth, labels), labels, view.truth, view.predictions.get(network))
+        draw_slice(axes, view, shown_slice(view.truth, labels), labels, view.truth, view.predictions.get(network))
         axes.set_title(f"{_short(view.case)}\n{example.caption}", fontsize=7, parse_math=False)
     for axes in grid[len(examples) :]:
         axes.set_axis_off()
@@ -168,7 +168,7 @@ def _short(case: str) -> str:
     return case if len(case) <= _NAME_LENGTH else f"{case[: _NAME_LENGTH - 1]}…"
 
 
-def _columns(names: Iterable[str]) -> list[str]:
+def columns_of(names: Iterable[str]) -> list[str]:
     """Return names as columns show them: known ones in reverse order, as in the paper's figures, then unknown ones."""
     ordered = in_order(names)
     return [name for name in reversed(ordered) if name in LOOKS] + [name for name in ordered if name not in LOOKS]
@@ -185,11 +185,11 @@ def _draw_row(row: Sequence[Axes], example: Example, columns: Sequence[str], lab
     index = shown_slice(view.truth, labels)
     masks = [None, view.truth, *(view.predictions.get(name) for name in columns)]
     for axes, mask in zip(row, masks, strict=True):
-        _draw_slice(axes, view, index, labels, mask)
+        draw_slice(axes, view, index, labels, mask)
     row[0].set_ylabel(f"{_short(view.case)}\n{example.caption}", fontsize=8, parse_math=False)
 
 
-def _draw_slice(
+def draw_slice(
     axes: Axes,
     view: View,
     index: int,
@@ -197,7 +197,7 @@ def _draw_slice(
     filled: LabelArray | None,
     outlined: LabelArray | None = None,
 ) -> None:
-    """Draw the image with a mask filled and outlined; the outline is that of `outlined` where given."""
+    """Draw a slice of the image with a mask filled and outlined; the outline is that of `outlined` where given."""
     aspect = view.spacing_mm[1] / view.spacing_mm[2]
     # Views are windowed already. Without these limits, Matplotlib would stretch the grays of each slice separately.
     axes.imshow(view.image[index], cmap="gray", vmin=0, vmax=255, aspect=aspect, interpolation="bilinear")
@@ -234,7 +234,7 @@ def _outline(axes: Axes, mask: LabelArray, labels: LabelSet) -> None:
 
 def sprite(view: View, labels: LabelSet) -> Sprite:
     """Return the slices of a view that hold any label and one beyond, at most 32 of at most 256 pixels per side."""
-    names = _columns(view.predictions)
+    names = columns_of(view.predictions)
     volumes = [view.truth, *(view.predictions[name] for name in names)]
     slices = _slices_with_labels(volumes)
     # Voxels are left out, not averaged, because labels cannot be averaged and the image must match them.

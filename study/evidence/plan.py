@@ -1,0 +1,171 @@
+"""The plan of the evidence: a study with equal searches for all networks, its folders, and what is done of it."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from renalnet.config import merge, override, read_file
+from renalnet.config.labels import chosen_labels
+from renalnet.errors import ConfigError, InputError, nearest
+from renalnet.runtime import storage
+from renalnet.types import Split
+from study.config.presets import study_preset
+from study.config.sections import StudyConfig
+from study.records.results import Results
+from study.records.trials import read_all_records
+from study.search.trial_counts import count_repeats, count_trials
+
+# Short runs gain from a background weight of 1 and late milestones, all three networks alike (results/LOG.md).
+_SHORT: Final = (
+    "train.loss.background=1.0",
+    "train.optim.milestones=[5,7,8]",
+    "space.background_weight=[0.3,1.0]",
+    "search.num_trials=3",
+    "final.num_finalists=1",
+)
+PRESETS: Final[dict[str, tuple[str, ...]]] = {
+    "anatomy": (*_SHORT, "train.steps_per_epoch=240"),
+    "quick": _SHORT,
+    "paper": (),
+}
+"""Presets of the evidence, and the values in which each differs from the preset of the study of that name."""
+_SEEDS: Final = "final.seeds=3"
+_SET_HERE: Final = {"search.baseline_trials": "it equals search.num_trials", "seed": "set --seed instead"}
+"""Keys that the command sets itself, and why they cannot be set."""
+DATA_VARIABLE: Final = "RENALNET_TEST_DATA"
+MAP_ENDING: Final = ".nii.gz"
+MAP_SPLITS: Final[tuple[Split, Split]] = ("train", "test")
+
+
+def evidence_config(preset: str, seed: int, assignments: Sequence[str], config: str | None = None) -> StudyConfig:
+    """Return the configuration of a study in which each network has the same number of trials, steps and seeds.
+
+    Args:
+        preset: a name in `PRESETS`.
+        seed: seed of the search, and of the painter.
+        assignments: values to change last, as `key.sub=value`.
+        config: YAML file of values that replace those of the preset.
+
+    Raises:
+        ConfigError: the preset is unknown, a value is wrong, or it would make the searches unequal.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"unknown preset '{preset}' of the evidence; {nearest(preset, PRESETS)}")
+    for key, reason in _SET_HERE.items():
+        if any(each.partition("=")[0].strip() == key for each in assignments):
+            raise ConfigError(f"--set {key}: cannot be set, because {reason}; leave it out")
+    values = read_file(config) if config else {}
+    settings = override(study_preset(preset, chosen_labels(assignments, values)), [*PRESETS[preset], _SEEDS])
+    settings = override(merge(settings, values, config or ""), [f"seed={seed}", *assignments])
+    return override(settings, [f"search.baseline_trials={settings.search.num_trials}"])
+
+
+def find_maps(folders: Sequence[Path]) -> dict[Split, dict[str, Path]]:
+    """Return the label maps of all collections by split and case. A test map stays a test case.
+
+    Args:
+        folders: collections, each with the folders `train` and `test`. Empty: those in the folder that the
+            environment variable RENALNET_TEST_DATA names.
+
+    Raises:
+        InputError: there is no collection, one has no map in a split, or two maps have one name.
+    """
+    maps: dict[Split, dict[str, Path]] = {split: {} for split in MAP_SPLITS}
+    known: dict[str, Path] = {}
+    for folder in folders or _given_folders():
+        for split in MAP_SPLITS:
+            files = sorted((folder / split).glob(f"*{MAP_ENDING}"))
+            if not files:
+                raise InputError(f"{folder / split}: holds no *{MAP_ENDING} map; name a folder with train and test")
+            for file in files:
+                case = file.name.removesuffix(MAP_ENDING)
+                if case in known:
+                    raise InputError(f"{file}: another map has this name, {known[case]}; rename one of them")
+                known[case] = maps[split][case] = file.absolute()
+    return maps
+
+
+def _given_folders() -> list[Path]:
+    data = os.environ.get(DATA_VARIABLE)
+    if not data:
+        raise InputError(f"no label maps: name their folders with --maps, or the folder above them in {DATA_VARIABLE}")
+    found = [path for path in sorted(Path(data).glob("*")) if all((path / split).is_dir() for split in MAP_SPLITS)]
+    if not found:
+        raise InputError(f"{data}: holds no folder with train and test; name the folders of label maps with --maps")
+    return found
+
+
+@dataclass(frozen=True)
+class Work:
+    """The folder of the scans, the store and the study from which the evidence is computed. It is not committed."""
+
+    folder: Path
+
+    def maps(self, split: Split) -> Path:
+        """Return the folder of links to the label maps of a split."""
+        return self.folder / "maps" / split
+
+    def cohort(self, split: Split) -> Path:
+        """Return the folder of the scans that are painted on the maps of a split."""
+        return self.folder / "cohort" / split
+
+    @property
+    def store(self) -> str:
+        """The store of all ROIs."""
+        return str(self.folder / "store")
+
+    @property
+    def results(self) -> Results:
+        """The results folder of the study."""
+        return Results(str(self.folder / "study"))
+
+    @property
+    def log_path(self) -> Path:
+        """Durations of the stages and peak memory, over all calls of the command."""
+        return self.folder / "evidence.json"
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether an earlier call has begun the study."""
+        return storage.exists(self.results.manifest_path)
+
+    @property
+    def stages(self) -> dict[str, bool]:
+        """The stages before the tables, and whether each is done."""
+        cohorts = [self.cohort(split) / "cohort.json" for split in MAP_SPLITS]
+        return {
+            "paint": all(path.is_file() and storage.read_json(path)["finished"] for path in cohorts),
+            "prepare": (Path(self.store) / "manifest.json").is_file(),
+            "study": self.has_begun and self.results.manifest().finished,
+        }
+
+
+def plan_lines(config: StudyConfig, work: Work, maps: dict[Split, dict[str, Path]]) -> Iterator[str]:
+    """Yield what the command does, what of it is done, and what is left, one line each."""
+    counts = ", ".join(f"{len(maps[split])} {split}" for split in MAP_SPLITS)
+    names = dict.fromkeys(collection_of(path) for split in MAP_SPLITS for path in maps[split].values())
+    yield f"maps        {counts} of {', '.join(names)}"
+    yield f"painter     {config.phantom.contrast}, {config.phantom.healthy_share:.0%} healthy, seed {config.seed}"
+    yield (
+        f"searches    {config.search.num_trials} trials of {config.train.epochs} epochs of "
+        f"{config.train.steps_per_epoch} steps for each network; finalists over {config.final.seeds} seeds"
+    )
+    stages = work.stages
+    yield f"done        {', '.join(name for name, is_done in stages.items() if is_done) or 'nothing'}"
+    if work.has_begun:
+        yield f"runs        {_runs_text(config, work.results)}"
+    yield f"left        {', '.join([*(name for name, is_done in stages.items() if not is_done), 'tables and figures'])}"
+
+
+def _runs_text(config: StudyConfig, results: Results) -> str:
+    """Return how many of the trials and repeats have ended."""
+    num_planned = sum(count_trials(config).values()) + sum(count_repeats(config).values())
+    num_ended = sum(record.has_ended for record in read_all_records(results))
+    return f"{num_ended} of {max(num_planned, num_ended)} trials and repeats have ended"
+
+
+def collection_of(path: Path) -> str:
+    """Return the name of the collection of a label map."""
+    return path.parent.parent.name
