@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 from renalnet.config import fingerprint
 from renalnet.data.store.reader import Store, open_store
@@ -23,8 +23,8 @@ from study.report import Report, write_report
 from study.report.analysis.contents import Programs
 
 _log = get_logger(__name__)
-Maps = Mapping[Split, Mapping[str, Path]]
-_COPIED = ("created", "versions", "machine", "seeds", "winner", "warnings")
+Maps: TypeAlias = Mapping[Split, Mapping[str, Path]]
+_COPIED: Final = ("created", "versions", "machine", "seeds", "warnings")
 """Values of the study's manifest that the manifest of the evidence repeats."""
 
 
@@ -106,7 +106,8 @@ def manifest_of(config: StudyConfig, report: Report, store: Store, maps: Maps, l
     hours = report.summary.hours
     return {
         "preset": config.preset,
-        **{name: study[name] for name in _COPIED if name in study},
+        **{name: study[name] for name in _COPIED},
+        "winner": winner.name if (winner := report.summary.winner) else None,
         "config": config.model_dump(mode="json"),
         "config_fingerprint": fingerprint(config),
         "maps": {name: _counts(name, maps) for name in _collections(maps)},
