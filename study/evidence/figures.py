@@ -36,6 +36,8 @@ _NUM_PATIENTS: Final = 6
 """Rows of Fig. 6."""
 _ARROW: Final = {"arrowstyle": "-|>", "color": "#FFD400", "linewidth": 2}
 _ARROW_LENGTH_PX: Final = 9.0
+_ZOOM: Final = 1.5
+"""Enlargement of a surface; an ROI leaves room for the labels of axes, which are not drawn."""
 _FROM_FRONT: Final = {"elev": 8, "azim": -80}
 """View of a surface; y increases towards the patient's back."""
 
@@ -130,7 +132,7 @@ def draw_surfaces(axes: "Axes3D", mask: LabelArray, spacing_mm: Triple, labels: 
             faces = corners_mm[:, ::-1][triangles]
             axes.add_collection3d(Poly3DCollection(faces, facecolors=label.color, alpha=alpha, shade=True))
     axes.set(xlim=(0, extent_mm[0]), ylim=(0, extent_mm[1]), zlim=(0, extent_mm[2]))
-    axes.set_box_aspect(extent_mm)
+    axes.set_box_aspect(extent_mm, zoom=_ZOOM)
     axes.view_init(**_FROM_FRONT)
     axes.set_axis_off()
 

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+from renalnet.evaluation.detection import Rate
 from renalnet.runtime.csv_text import to_csv
 from renalnet.runtime.durations import duration_words
 from renalnet.runtime.storage import write_bytes, write_json
@@ -114,16 +115,14 @@ def _region_cells(evidence: Evidence) -> list[Cells]:
 
 def evidence_text(evidence: Evidence, manifest: Mapping[str, Any]) -> str:
     """Return the tables for people, as Markdown."""
-    large = f"found, {LARGE_ML:g} ml and more"
-    heads = ["patients", "n", "method", "Dice tumor", "Dice kidney", "found", large, "no false alarm"]
     parts = [
-        ("The methods, by collection of label maps", _group_lines(heads, evidence.collections)),
+        ("The methods, by collection of label maps", _collection_lines(evidence)),
         ("3D_FCN_PPM minus the others, all test patients", _margin_lines(evidence)),
         ("Agreement of people, published", _annotator_lines()),
         ("One threshold inside the true region, chosen in hindsight", _inside_lines(evidence)),
         ("Errors by region", _region_lines(evidence)),
-        ("By volume of the tumor", _group_lines(heads, evidence.volumes)),
-        ("By contrast of tumor and kidney", _group_lines(heads, evidence.contrasts)),
+        ("By volume of the tumor", _lesion_lines(evidence.volumes)),
+        ("By contrast of tumor and kidney", _lesion_lines(evidence.contrasts)),
         ("Finalists on validation and test patients", _rank_lines(evidence)),
         ("Gain of tumor Dice by post-processing tuned on validation patients", _optimism_lines(evidence)),
         ("Choice of the finalist on fewer validation patients", _choice_lines(evidence)),
@@ -132,22 +131,33 @@ def evidence_text(evidence: Evidence, manifest: Mapping[str, Any]) -> str:
     return "\n".join(line for title, lines in parts if lines for line in (f"**{title}**", "", *lines, ""))
 
 
-def _group_lines(heads: Sequence[str], rows: Sequence[GroupResult]) -> list[str]:
-    cells = [
+def _collection_lines(evidence: Evidence) -> list[str]:
+    rows = [
         [
             row.group,
             str(row.num_cases),
             row.method.title,
             mean_sd(row.dice_tumor),
             mean_sd(row.dice_kidney),
-            *(
-                f"{rate.successes} of {rate.total}"
-                for rate in (row.sensitivity, row.sensitivity_large, row.specificity)
-            ),
+            *map(_counted, (row.sensitivity, row.sensitivity_large, row.specificity)),
         ]
-        for row in rows
+        for row in evidence.collections
     ]
-    return markdown_table(heads, cells) if cells else []
+    found = ["found", f"found, {LARGE_ML:g} ml and more", "no false alarm"]
+    return markdown_table(["patients", "n", "method", "Dice tumor", "Dice kidney", *found], rows)
+
+
+def _lesion_lines(groups: Sequence[GroupResult]) -> list[str]:
+    """Return the lines of groups in which each patient has a tumor."""
+    rows = [
+        [row.group, str(row.num_cases), row.method.title, mean_sd(row.dice_tumor), _counted(row.sensitivity)]
+        for row in groups
+    ]
+    return markdown_table(["tumors", "n", "method", "Dice tumor", "found"], rows) if rows else []
+
+
+def _counted(rate: Rate) -> str:
+    return f"{rate.successes} of {rate.total}"
 
 
 def _margin_lines(evidence: Evidence) -> list[str]:
@@ -224,7 +234,9 @@ def _choice_lines(evidence: Evidence) -> list[str]:
 
 
 def _cost_lines(manifest: Mapping[str, Any]) -> list[str]:
-    durations = [[name, duration_words(seconds)] for name, seconds in manifest["durations_s"].items()]
+    of_study = {f"study: {name}": seconds for name, seconds in manifest["durations_of_study_s"].items()}
+    stages = {**manifest["durations_s"], **of_study}
+    durations = [[name, duration_words(seconds or 0.0)] for name, seconds in stages.items()]
     hours = [[f"{device}-hours of trials and repeats", number(value, 2)] for device, value in manifest["hours"].items()]
     memory = [["peak memory of all processes", f"{manifest['peak_memory_mb']:.0f} MB"]]
     return markdown_table(["", ""], [*durations, *hours, *memory])
