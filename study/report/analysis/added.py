@@ -19,7 +19,7 @@ from renalnet.types import LabelArray
 from study.records.documents import Manifest
 from study.records.parquet import row_of
 from study.records.results import Results
-from study.records.tables import ADDED, Measurement
+from study.records.tables import ADDED, TRUTH, Measurement
 from study.report.analysis.methods import LOOKS
 
 
@@ -39,14 +39,14 @@ def parse_added(assignment: str) -> tuple[str, Path]:
     """Return the name and the folder of `NAME=DIR`.
 
     Raises:
-        ConfigError: the text has another form, or the name is that of a network or rule of the study.
+        ConfigError: the text has another form, or the name is that of a network or rule of the study, or of the truth.
     """
     name, separator, folder = assignment.partition("=")
     if not (name.strip() and separator and folder):
         raise ConfigError(f"--add {assignment}: not of the form NAME=DIR, such as nnunet=/data/nnunet/masks")
-    # Figures and the table of cases know a method by its name alone.
-    if name.strip() in LOOKS:
-        raise ConfigError(f"--add {assignment}: '{name.strip()}' is a method of the study; choose another name")
+    # Figures and the table of cases know a method, and the true label map, by its name alone.
+    if name.strip() in (*LOOKS, TRUTH):
+        raise ConfigError(f"--add {assignment}: '{name.strip()}' is a name of the study; choose another one")
     return name.strip(), Path(folder)
 
 

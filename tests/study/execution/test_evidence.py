@@ -60,7 +60,7 @@ def out(work: Work, maps: dict[Split, dict[str, Path]], ball_store: Store) -> Pa
         write_volume(work.folder / "truth" / f"{roi.case}.nii.gz", to_source(Volume(roi.label, roi.grid), roi.source))
     config = parse(StudyConfig, work.results.manifest().config)
     folder = work.folder / "out"
-    run_stages(config, work, maps, [("truth", work.folder / "truth")], folder)
+    run_stages(config, work, maps, [("expert", work.folder / "truth")], folder)
     return folder
 
 
@@ -69,11 +69,11 @@ def test_collections_and_all_cases_have_each_method(out: Path) -> None:
     assert {row["group"] for row in rows} == {"collection-0", "collection-1", "together"}
     together = {row["network"]: row for row in rows if row["group"] == "together" and row["role"] != "paper"}
     table = {row["network"]: row for row in read(out / "table_one.csv") if row["role"] != "paper"}
-    assert together.keys() == table.keys() and "truth" in table
+    assert together.keys() == table.keys() and "expert" in table
     for network, row in together.items():
         assert row["dice_kidney_mean"] == table[network]["dice_kidney_mean"]
         assert row["dice_tumor_mean"] == table[network]["dice_tumor_where_present_mean"]
-    assert float(together["truth"]["dice_tumor_mean"]) == float(together["truth"]["sensitivity"]) == 1
+    assert float(together["expert"]["dice_tumor_mean"]) == float(together["expert"]["sensitivity"]) == 1
 
 
 def test_errors_by_region_are_all_errors(out: Path, work: Work) -> None:
@@ -84,7 +84,7 @@ def test_errors_by_region_are_all_errors(out: Path, work: Work) -> None:
     )
     rows = read(out / "by_region.csv")
     assert sum(float(row["error_ml"]) for row in rows if row["network"] == "fcn_ppm") == pytest.approx(wrong_ml)
-    assert all(float(row["error_ml"]) == 0 for row in rows if row["network"] == "truth")
+    assert all(float(row["error_ml"]) == 0 for row in rows if row["network"] == "expert")
 
 
 def test_every_table_has_rows_and_the_text_has_their_numbers(out: Path) -> None:

@@ -134,7 +134,7 @@ def test_masks_are_measured_by_the_labels_of_the_store(tmp_path: Path) -> None:
     assert (found["tumor"].found, found["tumor"].truth_empty) == (None, True)
 
 
-@pytest.mark.parametrize("assignment", ["name", "=folder", "name=", "fcn_ppm=folder"])
+@pytest.mark.parametrize("assignment", ["name", "=folder", "name=", "fcn_ppm=folder", "truth=folder"])
 def test_wrong_assignments_are_refused(assignment: str) -> None:
     with pytest.raises(ConfigError):
         parse_added(assignment)
