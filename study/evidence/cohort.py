@@ -1,11 +1,11 @@
 """The cohort of the evidence: scans painted on the label maps of several collections, and their store."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from renalnet.config import KIDNEY_TUMOR, KITS23, LabelSet, PhantomConfig
+from renalnet.config import KIDNEY_TUMOR, KITS23
 from renalnet.data.images.mask_files import read_source_mask
 from renalnet.data.phantom import write_cohort
 from renalnet.data.phantom.painter import paint_labels
@@ -15,13 +15,13 @@ from renalnet.errors import InputError
 from renalnet.runtime.machine import num_cores
 from renalnet.types import Split
 from study.config.sections import StudyConfig
-from study.evidence.plan import MAP_ENDING, MAP_SPLITS, Work
+from study.evidence.plan import MAP_ENDING, MAP_SPLITS, Work, painter
 
 _CYST_AS_KIDNEY: Final = {KITS23["cyst"].value: KIDNEY_TUMOR.kidney.value}
 """Labels of a store with the default label set: cysts are painted as cysts, and labelled as kidney as in KiTS19."""
 
 
-def link_maps(maps: dict[Split, dict[str, Path]], work: Work) -> None:
+def link_maps(maps: Mapping[Split, Mapping[str, Path]], work: Work) -> None:
     """Link the label maps of all collections into one folder for each split.
 
     Raises:
@@ -56,21 +56,7 @@ def paint(config: StudyConfig, work: Work, progress: Callable[[Split, int, int],
         write_cohort(work.cohort(split), painter(config, split), work.maps(split), show, num_cores())
 
 
-def painter(config: StudyConfig, split: Split) -> PhantomConfig:
-    """Return the configuration by which the scans of a split are painted.
-
-    Each split has a seed of its own, because scans of one seed and number share contrast phase, patient and noise.
-    """
-    seed = len(MAP_SPLITS) * config.seed + MAP_SPLITS.index(split)
-    return config.phantom.model_copy(update={"labels": painted_labels(config.labels), "seed": seed})
-
-
-def painted_labels(labels: LabelSet) -> LabelSet:
-    """Return the labels of the maps: cysts are painted as such also where a study does not distinguish them."""
-    return KITS23 if labels == KIDNEY_TUMOR else labels
-
-
-def painting_seconds(config: StudyConfig, maps: dict[Split, dict[str, Path]]) -> float:
+def painting_seconds(config: StudyConfig, maps: Mapping[Split, Mapping[str, Path]]) -> float:
     """Return the expected time of painting all maps, from the time of the first one."""
     phantom = painter(config, "train")
     first = next(iter(maps["train"].values()))

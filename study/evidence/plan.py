@@ -1,13 +1,24 @@
 """The plan of the evidence: a study with equal searches for all networks, its folders, and what is done of it."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from renalnet.config import merge, override, read_file
-from renalnet.config.labels import chosen_labels
+from renalnet.config import (
+    KIDNEY_TUMOR,
+    KITS23,
+    LabelSet,
+    PhantomConfig,
+    chosen_labels,
+    fingerprint,
+    merge,
+    override,
+    read_file,
+)
+from renalnet.data.phantom import COHORT_FILE
+from renalnet.data.store.reader import MANIFEST
 from renalnet.errors import ConfigError, InputError, nearest
 from renalnet.runtime import storage
 from renalnet.types import Split
@@ -32,7 +43,7 @@ PRESETS: Final[dict[str, tuple[str, ...]]] = {
 }
 """Presets of the evidence, and the values in which each differs from the preset of the study of that name."""
 _SEEDS: Final = "final.seeds=3"
-_SET_HERE: Final = {"search.baseline_trials": "it equals search.num_trials", "seed": "set --seed instead"}
+_SET_HERE: Final = {"search.baseline_trials": "it equals search.num_trials", "seed": "--seed sets it"}
 """Keys that the command sets itself, and why they cannot be set."""
 DATA_VARIABLE: Final = "RENALNET_TEST_DATA"
 MAP_ENDING: Final = ".nii.gz"
@@ -53,13 +64,22 @@ def evidence_config(preset: str, seed: int, assignments: Sequence[str], config: 
     """
     if preset not in PRESETS:
         raise ConfigError(f"unknown preset '{preset}' of the evidence; {nearest(preset, PRESETS)}")
-    for key, reason in _SET_HERE.items():
-        if any(each.partition("=")[0].strip() == key for each in assignments):
-            raise ConfigError(f"--set {key}: cannot be set, because {reason}; leave it out")
     values = read_file(config) if config else {}
+    given = {each.partition("=")[0].strip() for each in assignments}
+    for key, reason in _SET_HERE.items():
+        if key in given or _states(values, key):
+            raise ConfigError(f"{key}: cannot be set, because {reason}; leave it out")
     settings = override(study_preset(preset, chosen_labels(assignments, values)), [*PRESETS[preset], _SEEDS])
     settings = override(merge(settings, values, config or ""), [f"seed={seed}", *assignments])
     return override(settings, [f"search.baseline_trials={settings.search.num_trials}"])
+
+
+def _states(values: Any, key: str) -> bool:
+    """Return whether the values of a configuration file state a key such as `search.num_trials`."""
+    first, _, rest = key.partition(".")
+    if not isinstance(values, Mapping) or first not in values:
+        return False
+    return not rest or _states(values[first], rest)
 
 
 def find_maps(folders: Sequence[Path]) -> dict[Split, dict[str, Path]]:
@@ -97,6 +117,20 @@ def _given_folders() -> list[Path]:
     return found
 
 
+def painter(config: StudyConfig, split: Split) -> PhantomConfig:
+    """Return the configuration by which the scans of a split are painted.
+
+    Each split has a seed of its own, because scans of one seed and number share contrast phase, patient and noise.
+    """
+    seed = len(MAP_SPLITS) * config.seed + MAP_SPLITS.index(split)
+    return config.phantom.model_copy(update={"labels": painted_labels(config.labels), "seed": seed})
+
+
+def painted_labels(labels: LabelSet) -> LabelSet:
+    """Return the labels of the maps: cysts are painted as such also where a study does not distinguish them."""
+    return KITS23 if labels == KIDNEY_TUMOR else labels
+
+
 @dataclass(frozen=True)
 class Work:
     """The folder of the scans, the store and the study from which the evidence is computed. It is not committed."""
@@ -131,18 +165,27 @@ class Work:
         """Whether an earlier call has begun the study."""
         return storage.exists(self.results.manifest_path)
 
-    @property
-    def stages(self) -> dict[str, bool]:
-        """The stages before the tables, and whether each is done."""
-        cohorts = [self.cohort(split) / "cohort.json" for split in MAP_SPLITS]
+    def stages(self, config: StudyConfig) -> dict[str, bool]:
+        """Return the stages before the tables, and whether each is done as `config` states it."""
         return {
-            "paint": all(path.is_file() and storage.read_json(path)["finished"] for path in cohorts),
-            "prepare": (Path(self.store) / "manifest.json").is_file(),
-            "study": self.has_begun and self.results.manifest().finished,
+            "paint": all(self._is_painted(config, split) for split in MAP_SPLITS),
+            "prepare": (Path(self.store) / MANIFEST).is_file(),
+            "study": self._is_finished(config),
         }
 
+    def _is_painted(self, config: StudyConfig, split: Split) -> bool:
+        path = self.cohort(split) / COHORT_FILE
+        known = storage.read_json(path) if path.is_file() else {"finished": False}
+        return bool(known["finished"]) and known["fingerprint"] == fingerprint(painter(config, split))
 
-def plan_lines(config: StudyConfig, work: Work, maps: dict[Split, dict[str, Path]]) -> Iterator[str]:
+    def _is_finished(self, config: StudyConfig) -> bool:
+        if not self.has_begun:
+            return False
+        manifest = self.results.manifest()
+        return manifest.finished and manifest.config_fingerprint == fingerprint(config)
+
+
+def plan_lines(config: StudyConfig, work: Work, maps: Mapping[Split, Mapping[str, Path]]) -> Iterator[str]:
     """Yield what the command does, what of it is done, and what is left, one line each."""
     counts = ", ".join(f"{len(maps[split])} {split}" for split in MAP_SPLITS)
     names = dict.fromkeys(collection_of(path) for split in MAP_SPLITS for path in maps[split].values())
@@ -152,7 +195,7 @@ def plan_lines(config: StudyConfig, work: Work, maps: dict[Split, dict[str, Path
         f"searches    {config.search.num_trials} trials of {config.train.epochs} epochs of "
         f"{config.train.steps_per_epoch} steps for each network; finalists over {config.final.seeds} seeds"
     )
-    stages = work.stages
+    stages = work.stages(config)
     yield f"done        {', '.join(name for name, is_done in stages.items() if is_done) or 'nothing'}"
     if work.has_begun:
         yield f"runs        {_runs_text(config, work.results)}"

@@ -14,10 +14,11 @@ from renalnet.runtime.progress_bars import stage_progress
 from renalnet.types import Split
 from study.config.sections import StudyConfig
 from study.evidence.analysis import evidence_of
-from study.evidence.cohort import link_maps, paint, painter, painting_seconds, prepare_store
-from study.evidence.plan import MAP_SPLITS, Work, collection_of
+from study.evidence.cohort import link_maps, paint, painting_seconds, prepare_store
+from study.evidence.plan import MAP_SPLITS, Work, collection_of, painter
 from study.evidence.work_log import WorkLog
 from study.evidence.writing import write_evidence
+from study.execution.cohort import check_store
 from study.execution.driver import forecast_study, run_study, storage_may_fail
 from study.report import Report, write_report
 from study.report.analysis.contents import Programs
@@ -30,7 +31,7 @@ _COPIED: Final = ("created", "versions", "machine", "seeds", "warnings")
 
 def forecast_lines(config: StudyConfig, work: Work, maps: Maps) -> Iterator[str]:
     """Yield what the stages that are left will take, measured on this machine, one line each. Nothing is written."""
-    if work.stages["prepare"]:
+    if work.stages(config)["prepare"]:
         yield from forecast_study(config, work.store)
         return
     seconds = painting_seconds(config, maps)
@@ -57,22 +58,23 @@ def run_stages(config: StudyConfig, work: Work, maps: Maps, programs: Sequence[t
         out: folder of the tables and figures.
 
     Raises:
+        ConfigError: the store was prepared for other labels or another preset.
         InputError: a label map cannot be used, masks of a program cannot be compared, or the folder was begun with
             other maps or another painter.
         ResultsError: the folder holds another study.
     """
     log = WorkLog(work.log_path)
-    stages = work.stages
+    stages = work.stages(config)
     with Lease(str(work.folder / ".lease")):
+        link_maps(maps, work)
         if not stages["paint"]:
-            link_maps(maps, work)
             with log.timed("paint"), stage_progress() as show:
                 paint(config, work, lambda split, done, total: show(f"paint {split}", done, total))
         if not stages["prepare"]:
             _log.info("preparing the store")
             with log.timed("prepare"):
                 prepare_store(config, work)
-        if not _is_finished(config, work):
+        if not stages["study"]:
             with log.timed("study"):
                 _run_study(config, work)
         with log.timed("tables"):
@@ -82,12 +84,9 @@ def run_stages(config: StudyConfig, work: Work, maps: Maps, programs: Sequence[t
     return report
 
 
-def _is_finished(config: StudyConfig, work: Work) -> bool:
-    return work.stages["study"] and work.results.manifest().config_fingerprint == fingerprint(config)
-
-
 def _run_study(config: StudyConfig, work: Work) -> None:
     results = work.results
+    check_store(open_store(work.store), config)
     with Lease(results.lease_path) as lease, storage_may_fail(results):
         run_study(config, results, work.store, lease.check)
 

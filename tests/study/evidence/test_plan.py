@@ -1,14 +1,29 @@
 """The plan of the evidence: equal searches, label maps of several collections, what is done and left."""
 
+import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from support.documents import read
+from typer.main import get_command
 
-from renalnet.config import KIDNEY_TUMOR, KITS23
+from renalnet.config import KIDNEY_TUMOR, KITS23, fingerprint
 from renalnet.errors import ConfigError, InputError
+from renalnet.runtime.storage import write_json
 from renalnet.types import Split
-from study.evidence.cohort import link_maps, painter
-from study.evidence.plan import PRESETS, Work, collection_of, evidence_config, find_maps, plan_lines
+from study.evidence.__main__ import app
+from study.evidence.cohort import link_maps
+from study.evidence.plan import (
+    MAP_SPLITS,
+    PRESETS,
+    Work,
+    collection_of,
+    evidence_config,
+    find_maps,
+    painter,
+    plan_lines,
+)
 from study.search.trial_counts import count_repeats, count_trials
 
 
@@ -50,6 +65,15 @@ def test_seed_and_values_reach_the_study() -> None:
 def test_unequal_searches_are_refused(preset: str, assignment: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         evidence_config(preset, 0, [assignment])
+
+
+def test_a_file_may_not_make_searches_unequal(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("search: {baseline_trials: 1}")
+    with pytest.raises(ConfigError, match=r"search\.baseline_trials: cannot be set"):
+        evidence_config("anatomy", 0, [], str(path))
+    path.write_text("search: {num_trials: 5}")
+    assert evidence_config("anatomy", 0, [], str(path)).search.baseline_trials == 5
 
 
 def test_splits_paint_with_seeds_that_no_other_seed_of_the_command_has() -> None:
@@ -111,3 +135,24 @@ def test_the_plan_says_what_is_left(tmp_path: Path) -> None:
     assert lines["painter"] == "wide, 15% healthy, seed 3"
     assert lines["done"] == "nothing"
     assert lines["left"] == "paint, prepare, study, tables and figures"
+
+
+def test_scans_of_another_painter_are_not_done(tmp_path: Path) -> None:
+    config = evidence_config("quick", 0, [])
+    work = Work(tmp_path)
+    for split in MAP_SPLITS:
+        stamp = {"finished": True, "fingerprint": fingerprint(painter(config, split))}
+        write_json(work.cohort(split) / "cohort.json", stamp)
+    assert work.stages(config) == {"paint": True, "prepare": False, "study": False}
+    assert not work.stages(evidence_config("quick", 1, []))["paint"]
+    assert not work.stages(evidence_config("quick", 0, ["phantom.contrast=narrow"]))["paint"]
+
+
+def test_the_commands_of_the_page_have_options_and_values_that_exist() -> None:
+    lines = [line for line in read("docs/evidence.md").splitlines() if line.startswith("python -m study.evidence")]
+    known = {option for parameter in get_command(app).params for option in parameter.opts}
+    assert len(lines) > 5
+    for words in map(shlex.split, lines):
+        assert {word for word in words if word.startswith("--")} <= known
+        values = [value for option, value in pairwise(words) if option == "--set"]
+        assert evidence_config("anatomy", 0, values).final.seeds == 3

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from support.study_command import copy_study
 
-from renalnet.config import parse
+from renalnet.config import fingerprint, parse
 from renalnet.data.images.volume import Volume, to_source, write_volume
 from renalnet.data.store.reader import Store
 from renalnet.runtime.storage import write_json
 from renalnet.types import Split
 from study.config.sections import StudyConfig
 from study.evidence.figures import MAX_BYTES
-from study.evidence.plan import Work
+from study.evidence.plan import MAP_SPLITS, Work, painter
 from study.evidence.stages import run_stages
 from study.evidence.work_log import WorkLog
 from study.records.content import load_results, load_view
@@ -35,10 +35,15 @@ def work(finished: Path, ball_store: Store, tmp_path_factory: pytest.TempPathFac
     made = Work(tmp_path_factory.mktemp("evidence") / "work")
     shutil.copytree(ball_store.path, made.store)
     copy_study(finished, Path(made.results.folder))
-    for split in ("train", "test"):
-        made.cohort(split).mkdir(parents=True)
-        write_json(made.cohort(split) / "cohort.json", {"finished": True})
+    config = config_of(made)
+    for split in MAP_SPLITS:
+        stamp = {"finished": True, "fingerprint": fingerprint(painter(config, split))}
+        write_json(made.cohort(split) / "cohort.json", stamp)
     return made
+
+
+def config_of(work: Work) -> StudyConfig:
+    return parse(StudyConfig, work.results.manifest().config)
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +63,8 @@ def out(work: Work, maps: dict[Split, dict[str, Path]], ball_store: Store) -> Pa
     """The evidence, with the truth as the masks of another program."""
     for roi in map(ball_store.read, ball_store.cases("test")):
         write_volume(work.folder / "truth" / f"{roi.case}.nii.gz", to_source(Volume(roi.label, roi.grid), roi.source))
-    config = parse(StudyConfig, work.results.manifest().config)
     folder = work.folder / "out"
-    run_stages(config, work, maps, [("expert", work.folder / "truth")], folder)
+    run_stages(config_of(work), work, maps, [("expert", work.folder / "truth")], folder)
     return folder
 
 
