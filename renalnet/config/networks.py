@@ -7,7 +7,7 @@ Every network can be folded for inference and exported as ONNX, because both wor
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Annotated, Final, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -108,14 +108,20 @@ _Reach = Annotated[int, Field(ge=1, le=512)]
 class NetConfig(Section):
     """Architecture of a network. The defaults give the paper's 3D_FCN_PPM."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"skip"})
+
     name: NetName = MAIN_NETWORK
     """A name in `NETWORKS`."""
     width: int = Field(16, ge=4, le=1024)
     """Channels at full resolution. Each pooling doubles them (reconstruction)."""
-    encoder_blocks: tuple[_NumBlocks, _NumBlocks, _NumBlocks] = (2, 3, 6)
-    """Residual blocks at full, half and quarter resolution. Two more are in the decoder, 13 in all (reconstruction)."""
+    encoder_blocks: tuple[_NumBlocks, ...] = Field((2, 3, 6), min_length=2, max_length=4)
+    """Residual blocks at full, half and quarter resolution. Two more are in the decoder, 13 in all (reconstruction).
+    Two or four numbers give a network with one pooling or with three, instead of the paper's two."""
     dilations: tuple[_Reach, ...] = (1, 1, 2, 2, 4, 4)
-    """Dilation of each residual block at quarter resolution (reconstruction)."""
+    """Dilation of each residual block at the coarsest resolution (reconstruction)."""
+    skip: Literal["gefm", "plain"] = "gefm"
+    """How the decoder joins a feature of the encoder with the deeper one: `gefm` by the gradually enhanced feature
+    module, `plain` without the residual block that enhances the joined feature."""
     ppm_kernels: tuple[_Reach, ...] = Field((2, 4, 8, 16), max_length=16)
     """Kernel size of the pooling and of the deconvolution in each branch of the pyramid pooling module. An empty tuple
     leaves the module out."""
@@ -124,9 +130,14 @@ class NetConfig(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if len(self.dilations) != self.encoder_blocks[2]:
+        if len(self.dilations) != self.encoder_blocks[-1]:
             raise ValueError(
-                f"dilations {self.dilations} must give one dilation for each of the {self.encoder_blocks[2]} blocks at "
-                "quarter resolution; change dilations or encoder_blocks"
+                f"dilations {self.dilations} must give one dilation for each of the {self.encoder_blocks[-1]} blocks "
+                "at the coarsest resolution; change dilations or encoder_blocks"
             )
         return self
+
+    @property
+    def num_poolings(self) -> int:
+        """Number of poolings, each of which halves the resolution; 2 in the paper."""
+        return len(self.encoder_blocks) - 1

@@ -351,13 +351,14 @@ class GraduallyEnhancedFeature(nn.Module):
 
     A deconvolution doubles the deeper feature. It is concatenated with the encoder's feature of that size, fused by a
     1×1×1 convolution and enhanced by a residual block (reconstruction: the paper's abstract only names the module).
+    Without the block, it is a plain skip connection.
     """
 
-    def __init__(self, deep_channels: int, skip_channels: int, out_channels: int) -> None:
+    def __init__(self, deep_channels: int, skip_channels: int, out_channels: int, *, is_enhanced: bool = True) -> None:
         super().__init__()
         self.deconvolution = Deconvolution(deep_channels, out_channels, 2)
         self.fusion = conv_norm(out_channels + skip_channels, out_channels, 1)
-        self.enhancement = ResidualBlock(out_channels, out_channels)
+        self.enhancement = ResidualBlock(out_channels, out_channels) if is_enhanced else nn.Identity()
 
     def of_skip(self, skip: Tensor) -> Tensor:
         """Return what `forward` needs of the encoder's feature (B, skip, D, H, W): in training, the feature itself."""

@@ -2,8 +2,13 @@
 
 At full resolution there are a stem and 2 residual blocks, at half resolution 3 blocks, and at quarter resolution 6
 blocks with dilations 1, 1, 2, 2, 4, 4 and the pyramid pooling module; max poolings connect them. Two levels of
-gradually enhanced features with one block each and the head follow. The 13 residual blocks have 39 convolutions.
+gradually enhanced features with one block each and the head follow. The 13 residual blocks have 39 convolutions. Other
+numbers of poolings, dilations and blocks, plain skips, and a network without the pyramid are configurations.
 """
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Final
 
 from torch import Tensor, nn
 
@@ -20,76 +25,112 @@ from renalnet.nets.blocks import (
 )
 from renalnet.nets.ppm import PyramidPooling
 
+_RESOLUTIONS: Final = ("full", "half", "quarter", "eighth")
+_SKIPS: Final = {
+    "gefm": "Gradually enhanced features: deconvolution ×2, join with the encoder, 1×1×1 fusion, residual block",
+    "plain": "Plain skips: deconvolution ×2, join with the encoder, 1×1×1 fusion, no gradually enhanced features",
+}
+"""Joins of the decoder, by `NetConfig.skip`."""
+
 
 class FcnPpm(SegmentationNet):
     """The paper's network. It uses all fields of `config`."""
 
     def __init__(self, config: NetConfig, num_classes: int) -> None:
-        num_full, num_half, num_quarter = config.encoder_blocks
-        full = config.width
-        # A resolution without blocks keeps the number of channels of the one before it.
-        half = 2 * full if num_half else full
-        quarter = 4 * full if num_quarter else half
-        pyramid = PyramidPooling(quarter, config.ppm_kernels)
-        auxiliary = (2 * full, pyramid.out_channels) if config.deep_supervision else ()
-        # 12 slices are 3 at quarter resolution. With 2, oneDNN's bfloat16 gradient of an undilated 3×3×3 convolution
+        channels = _channels(config)
+        widths = [config.width * 2**level for level in range(config.num_poolings)]
+        pyramid = PyramidPooling(channels[-1], config.ppm_kernels)
+        auxiliary = (*widths[1:], pyramid.out_channels) if config.deep_supervision else ()
+        step = 2**config.num_poolings
+        # Three slices at the coarsest resolution. With 2, oneDNN's bfloat16 gradient of an undilated 3×3×3 convolution
         # reads memory that it never wrote (torch 2.13, CPU).
-        super().__init__((4, 4, 4), (12, 8, 8), num_classes, full, auxiliary)
+        super().__init__((step, step, step), (3 * step, 2 * step, 2 * step), num_classes, config.width, auxiliary)
         self.config = config
-        self.stem = conv_norm(1, full, 3)
-        self.at_full = _stage(full, full, (1,) * num_full)
-        self.at_half = _stage(full, half, (1,) * num_half)
-        self.at_quarter = _stage(half, quarter, config.dilations)
+        self.stem = conv_norm(1, config.width, 3)
+        dilations = [*((1,) * count for count in config.encoder_blocks[:-1]), config.dilations]
+        before = config.width
+        for name, after, of_blocks in zip(_RESOLUTIONS, channels, dilations, strict=False):
+            self.add_module(f"at_{name}", _stage(before, after, of_blocks))
+            before = after
         self.pool = nn.MaxPool3d(2)
         self.pyramid = pyramid
-        self.to_half = GraduallyEnhancedFeature(pyramid.out_channels, half, 2 * full)
-        self.to_full = GraduallyEnhancedFeature(2 * full, full, full)
+        deep = pyramid.out_channels
+        for level in reversed(range(config.num_poolings)):
+            module = GraduallyEnhancedFeature(deep, channels[level], widths[level], is_enhanced=config.skip == "gefm")
+            self.add_module(f"to_{_RESOLUTIONS[level]}", module)
+            deep = widths[level]
 
     def features(self, image: Tensor) -> list[Tensor]:
-        """Return the features of full, half and quarter resolution, the last from the pyramid pooling module."""
-        full = channels_last(image)
-        for block in (self.stem, *self.at_full):  # one by one, so that inference frees each feature after its use
-            full = block(full)
-        # Each pooling comes before `of_skip`, which overwrites its feature in a folded network.
-        half = self.pool(full)
-        full = self.to_full.of_skip(full)
-        half = self.at_half(half)
-        quarter = self.pool(half)
-        half = self.to_half.of_skip(half)
-        pooled = self.pyramid(self.at_quarter(quarter))
-        half = self.to_half(pooled, half)
-        return [self.to_full(half, full), half, pooled]
+        """Return the features of each resolution, the coarsest from the pyramid pooling module."""
+        names = _RESOLUTIONS[: len(self.config.encoder_blocks)]
+        x = channels_last(image)
+        for block in (self.stem, *self._blocks_at("full")):
+            x = block(x)  # one by one, so that inference frees each feature after its use
+        skips = []
+        for finer, coarser in pairwise(names):
+            # Each pooling comes before `of_skip`, which overwrites its feature in a folded network.
+            pooled = self.pool(x)
+            skips.append(self._decoder(finer).of_skip(x))
+            x = self._blocks_at(coarser)(pooled)
+        features = [self.pyramid(x)]
+        for name in reversed(names[:-1]):
+            features.insert(0, self._decoder(name)(features[0], skips.pop()))
+        return features
+
+    def _blocks_at(self, resolution: str) -> nn.Sequential:
+        blocks: nn.Sequential = getattr(self, f"at_{resolution}")
+        return blocks
+
+    def _decoder(self, resolution: str) -> GraduallyEnhancedFeature:
+        module: GraduallyEnhancedFeature = getattr(self, f"to_{resolution}")
+        return module
 
     def path(self) -> tuple[PathLayer, ...]:
-        """Return the path through quarter resolution and the largest kernel of the pyramid pooling module."""
-        num_full, num_half, _ = self.config.encoder_blocks
+        """Return the path through the coarsest resolution and the largest kernel of the pyramid pooling module."""
         convolution = convolution_layer()
-        # A block counts as its middle convolution, because the 1×1×1 ones do not widen the field. 1 is the stem.
-        encoder = [convolution] * (1 + num_full) + [POOL] + [convolution] * num_half + [POOL]
-        quarter = [convolution_layer(dilation=dilation) for dilation in self.config.dilations]
-        cells = [PathLayer("cells", max(self.config.ppm_kernels))] if self.config.ppm_kernels else []
-        decoder = [PathLayer("upsample", 2), convolution] * 2
-        return (*encoder, *quarter, *cells, *decoder)
+        layers = [convolution]  # the stem
+        # A block counts as its middle convolution, because the 1×1×1 ones do not widen the field.
+        for count in self.config.encoder_blocks[:-1]:
+            layers += [*[convolution] * count, POOL]
+        layers += [convolution_layer(dilation=dilation) for dilation in self.config.dilations]
+        if self.config.ppm_kernels:
+            layers.append(PathLayer("cells", max(self.config.ppm_kernels)))
+        enhancement = [convolution] if self.config.skip == "gefm" else []
+        return (*layers, *[PathLayer("upsample", 2), *enhancement] * self.config.num_poolings)
 
     def assumptions(self) -> tuple[str, ...]:
         """Return the decisions that the paper leaves open."""
-        full, half, quarter = self.config.encoder_blocks
-        width = self.config.width
-        supervision = "on" if self.config.deep_supervision else "off"
+        config = self.config
+        names = _RESOLUTIONS[: len(config.encoder_blocks)]
+        channels = _channels(config)
+        blocks = config.num_poolings if config.skip == "gefm" else 0
+        step = 2**config.num_poolings
         return (
             "A residual block is a bottleneck 1×1×1, 3×3×3, 1×1×1 at half its width inside, BatchNorm and ReLU, "
             "sum activated last; projections are not among the 39 convolutions.",
-            "Stem 3×3×3 and head 1×1×1, not among the 39; both poolings are 2×2×2 max.",
-            f"Blocks at full, half and quarter resolution: {full}, {half}, {quarter}; two in the decoder.",
-            f"Dilations at quarter resolution: {', '.join(map(str, self.config.dilations))}.",
-            f"Channels {width}, {2 * width}, {4 * width}; a branch of the pyramid pooling module has {width}.",
-            "The pyramid pooling module sits at quarter resolution, averages real voxels only, has no BatchNorm.",
-            "Gradually enhanced features: deconvolution ×2, join with the encoder, 1×1×1 fusion, residual block, "
-            f"deep supervision {supervision}.",
-            "An input is padded to multiples of 4, at least 12×8×8, repeating its last slices; logits are cropped.",
+            f"Stem 3×3×3 and head 1×1×1, not among the 39; all poolings ({config.num_poolings}) are 2×2×2 max.",
+            f"Blocks at {_listed(names)} resolution: {_listed(config.encoder_blocks)}; {blocks} in the decoder.",
+            f"Dilations at {names[-1]} resolution: {_listed(config.dilations)}.",
+            f"Channels {_listed(channels)}; a branch of the pyramid pooling module has {max(1, channels[-1] // 4)}.",
+            f"The pyramid pooling module sits at {names[-1]} resolution, averages real voxels only, has no BatchNorm.",
+            _SKIPS[config.skip] + f", deep supervision {'on' if config.deep_supervision else 'off'}.",
+            f"An input is padded to multiples of {step}, at least {3 * step}×{2 * step}×{2 * step}, repeating its last "
+            "slices; logits are cropped.",
             "Convolutions start at PyTorch's spread 1/√(3·fan-in), deconvolutions at He et al.'s (2015); "
             "the pyramid's biases start at one, the head's at the log of the paper's weighted shares.",
         )
+
+
+def _channels(config: NetConfig) -> list[int]:
+    """Return the channels at each resolution. One without blocks keeps the channels of the one before it."""
+    channels = [config.width]
+    for level, num_blocks in enumerate(config.encoder_blocks[1:], start=1):
+        channels.append(config.width * 2**level if num_blocks else channels[-1])
+    return channels
+
+
+def _listed(values: Sequence[object]) -> str:
+    return ", ".join(map(str, values))
 
 
 def _stage(in_channels: int, out_channels: int, dilations: tuple[int, ...]) -> nn.Sequential:

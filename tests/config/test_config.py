@@ -140,6 +140,19 @@ def test_a_dilation_for_each_block() -> None:
         parse(NetConfig, {"dilations": (1, 2)})
 
 
+def test_a_network_has_one_to_three_poolings() -> None:
+    assert [NetConfig(encoder_blocks=(1,) * n, dilations=(1,)).num_poolings for n in (2, 3, 4)] == [1, 2, 3]
+    for blocks in ((1,), (1,) * 5):
+        with pytest.raises(ConfigError, match=r"encoder_blocks = .* items"):
+            parse(NetConfig, {"encoder_blocks": blocks, "dilations": (1,)})
+
+
+def test_the_kind_of_skip_changes_the_fingerprint_only_where_it_is_not_the_papers() -> None:
+    """The first one is that of version 0.4.0, which had no such field."""
+    assert fingerprint(NetConfig()) == fingerprint(NetConfig(skip="gefm")) == "3ebe24ced910eb2b"
+    assert fingerprint(NetConfig(skip="plain")) != "3ebe24ced910eb2b"
+
+
 def test_configuration_is_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         TrainConfig().epochs = 3  # type: ignore[misc]

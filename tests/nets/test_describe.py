@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 from renalnet.config import KIDNEY_TUMOR, KITS23, NETWORKS, NetConfig
 from renalnet.nets import build_net
 from renalnet.nets.blocks import POOL, PathLayer, SegmentationNet, convolution_layer
-from renalnet.nets.describe import describe, equal_cost_width, multiply_adds, receptive_length
+from renalnet.nets.describe import describe, equal_cost_width, meta_net, multiply_adds, receptive_length
 
 
 def test_counts_of_the_papers_network():
@@ -94,6 +95,26 @@ def test_receptive_field_is_what_gradients_reach(dilations, kernels):
     description = describe(config, KIDNEY_TUMOR, (8, 8, 80))
     assert description.receptive_field_pooled[2] == probe(config, 80)
     assert description.receptive_field[2] == probe(config.model_copy(update={"ppm_kernels": ()}), 80)
+
+
+@pytest.mark.parametrize(("blocks", "skip"), [((1, 1), "gefm"), ((1, 0, 0, 1), "plain")])
+def test_receptive_field_of_other_poolings_is_what_gradients_reach(blocks: tuple[int, ...], skip: Any) -> None:
+    config = NetConfig(width=4, encoder_blocks=blocks, dilations=(1,), ppm_kernels=(), skip=skip)
+    assert describe(config, KIDNEY_TUMOR, (8, 8, 80)).receptive_field[2] == probe(config, 80)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"skip": "plain"}, "Plain skips: "),
+        ({"skip": "plain"}, "Blocks at full, half, quarter resolution: 2, 3, 6; 0 in the decoder."),
+        ({"encoder_blocks": (2, 6)}, "Dilations at half resolution: 1, 1, 2, 2, 4, 4."),
+        ({"encoder_blocks": (2, 6)}, "An input is padded to multiples of 2, at least 6×4×4, "),
+    ],
+)
+def test_assumptions_are_those_of_the_configuration(values: dict[str, Any], sentence: str) -> None:
+    assumptions = meta_net(NetConfig(width=4, **values), KIDNEY_TUMOR).assumptions()
+    assert any(each.startswith(sentence) for each in assumptions)
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Properties of every network, and those of 3D_FCN_PPM that the paper names."""
 
+from typing import Any
+
 import pytest
 import torch
 from support.label_sets import VESSELS
@@ -45,6 +47,59 @@ def test_the_module_sits_at_quarter_resolution():
     module.register_forward_hook(lambda module, inputs, output: seen.append(tuple(inputs[0].shape)))
     net(torch.zeros(1, 1, 12, 16, 20))
     assert seen == [(1, 16, 3, 4, 5)]
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {"skip": "plain"},
+    "one pooling": {"encoder_blocks": (1, 3), "dilations": (1, 2, 4)},
+    "three poolings": {"encoder_blocks": (2, 1, 1, 2), "dilations": (1, 2), "deep_supervision": True},
+    "no pyramid, dilation 1": {"ppm_kernels": (), "dilations": (1,) * 6},
+}
+
+
+@pytest.mark.parametrize("values", VARIANTS.values(), ids=VARIANTS)
+def test_a_variant_trains_and_folds_as_the_papers_network_does(values: dict[str, Any]) -> None:
+    net = net_of(**values)
+    image = torch.randn(2, 1, 9, 18, 13, generator=torch.Generator().manual_seed(1))
+    outputs = net.training_logits(image)
+    assert {tuple(logits.shape) for logits in outputs} == {(2, 3, 9, 18, 13)}
+    assert len(outputs) == (4 if net.auxiliary_heads else 1)
+    sum(logits.square().mean() for logits in outputs).backward()
+    assert [key for key, parameter in net.named_parameters() if not parameter.grad.abs().sum() > 0] == []
+    with torch.no_grad():
+        expected = net.eval()(image)
+        torch.testing.assert_close(folded(net, torch.float32)(image), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("encoder_blocks", "sizes", "channels"),
+    [((2, 9), [(12, 16, 16)], 8), ((2, 3, 2, 6), [(12, 16, 16), (6, 8, 8), (3, 4, 4)], 32)],
+    ids=["one", "three"],
+)
+def test_each_pooling_halves_the_map_and_doubles_the_channels(encoder_blocks, sizes, channels):
+    net = net_of(encoder_blocks=encoder_blocks, dilations=(1,) * encoder_blocks[-1])
+    pooled_to, widths = [], []
+    net.pool.register_forward_hook(lambda module, inputs, output: pooled_to.append(tuple(output.shape[2:])))
+    net.pyramid.register_forward_hook(lambda module, inputs, output: widths.append(inputs[0].shape[1]))
+    net(torch.zeros(1, 1, 24, 32, 32))
+    assert (pooled_to, widths) == (sizes, [channels])
+
+
+@pytest.mark.parametrize(
+    ("values", "num_parameters"),
+    [
+        # A block of c channels has c·c/2 + (c/2)²·27 + c/2·c weights and 2·(c/2 + c/2 + c) of its norms. Those of the
+        # decoder have 8 channels, 528 parameters, and 4 channels, 140 parameters.
+        ({"skip": "plain"}, -668),
+        # A branch of kernel k: 16·4 + 4 and 4·4·k³ + 4. The next deconvolution has 4·8·2³ weights for it.
+        ({"ppm_kernels": (2, 4, 8)}, -(68 + 16 * 16**3 + 4 + 256)),
+        ({"dilations": (1,) * 6}, 0),
+    ],
+    ids=["plain", "three branches", "dilation 1"],
+)
+def test_parameters_of_a_part_by_hand(values: dict[str, Any], num_parameters: int) -> None:
+    own, papers = (sum(p.numel() for p in net_of(**each).parameters()) for each in (values, {}))
+    assert own - papers == num_parameters
 
 
 @pytest.mark.parametrize("size", SIZES)
