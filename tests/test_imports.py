@@ -55,6 +55,7 @@ FOLDERS = (
     "study.bench.measuring",
     "study.bench.data",
     "study.bench.networks",
+    "study.bench.parts",
     "study.bench.search",
     "study.bench.faults",
     "study.bench",

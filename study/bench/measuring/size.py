@@ -1,5 +1,7 @@
 """Sizes of the benchmarks."""
 
+from typing import Literal
+
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from renalnet.config import Section, Voxels
@@ -81,3 +83,26 @@ class Size(Section):
     """Number of these copies that the study's command resumes; the others are mended in the process."""
     seed: NonNegativeInt = 0
     """Seed of the faults."""
+    parts_maps: tuple[str, ...] = ()
+    """Folders with the label maps of the ablation in `train/` and `test/`; none for `kits19_rois` and `kits23_rois` in
+    the folder that RENALNET_TEST_DATA names."""
+    parts_work: str | None = None
+    """Folder in which the ablation keeps its cases and runs, and from which it goes on; null for a temporary one."""
+    parts_preset: Literal["anatomy", "paper"] = "anatomy"
+    """Preset of the reference. `paper` has voxels a third as large and needs a GPU."""
+    parts_names: tuple[str, ...] = ()
+    """Names of the parts to measure; none for all."""
+    parts_train: NonNegativeInt = 60
+    """Number of label maps for training and validation; 0 means all."""
+    parts_test: NonNegativeInt = 0
+    """Number of label maps for the test; 0 means all."""
+    parts_painter_seed: NonNegativeInt = 24
+    """Seed of the painter."""
+    parts_seeds: PositiveInt = 3
+    """Number of runs of each part."""
+    parts_first_seed: NonNegativeInt = 0
+    """Seed of the first of them; the others have the following ones."""
+    parts_epochs: PositiveInt = 4
+    """Number of epochs of a run."""
+    parts_steps: PositiveInt = 160
+    """Number of steps of such an epoch, the same for every part."""

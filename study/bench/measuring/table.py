@@ -17,6 +17,8 @@ from study.records.manifest import versions
 
 FIGURE: Final = "figure.png"
 """Name of the figure of a benchmark that has one."""
+TABLE: Final = "table.csv"
+"""Name of the table of a benchmark that has more to say than its rows."""
 PACKAGES: Final = ("torch", "numpy", "pyarrow", "monai", "torchio")
 
 
