@@ -1,7 +1,9 @@
 """`renalnet describe`: the layers and the cost of a network."""
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -12,8 +14,19 @@ if TYPE_CHECKING:
     from renalnet.nets.describe import NetDescription
 
 
-def describe(preset: TrainPreset = None, set_: Set = None) -> None:
-    """Show a network's layers, parameters, receptive field and cost, and which of its parts are reconstruction."""
+def describe(
+    preset: TrainPreset = None,
+    set_: Set = None,
+    effects: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of an ablation, the CSV file of `python -m study.bench parts`. The default is that of the "
+            "project, if it is there."
+        ),
+    ] = None,
+) -> None:
+    """Show a network's layers, parameters, receptive field and cost, which of its parts are reconstruction, and what
+    an ablation says that they are worth."""
     from renalnet.config import chosen_labels, override
     from renalnet.config.presets import chosen_preset, train_preset
     from renalnet.nets.describe import describe as describe_net
@@ -27,6 +40,18 @@ def describe(preset: TrainPreset = None, set_: Set = None) -> None:
     console.print("Choices of this project, where the paper does not say:")
     for assumption in network.assumptions:
         console.print(f"- {assumption}")
+    _print_worth(console, effects)
+
+
+def _print_worth(console: Console, given: Path | None) -> None:
+    """Print what each choice is worth by a table: the given one, or the project's own if there is one."""
+    from renalnet.evaluation.part_effects import OWN_TABLE, read_effects, worth_lines
+
+    path = given or (OWN_TABLE if OWN_TABLE.exists() else None)
+    source = f"from {path}" if path else "measured by `python -m study.bench parts`"
+    console.print(f"What other choices change in the tumor Dice of painted test cases, {source}:", soft_wrap=True)
+    for line in worth_lines(read_effects(path) if path else []):
+        console.print(f"- {line}")
 
 
 def _facts(config: TrainConfig, network: "NetDescription") -> dict[str, str]:

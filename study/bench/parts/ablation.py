@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
 from renalnet.data.store.reader import Store
 from renalnet.errors import ResultsError
+from renalnet.evaluation.part_effects import ALL_CASES, PartEffect, interval_text
 from renalnet.nets.describe import describe
 from renalnet.runtime import storage
 from renalnet.runtime.csv_text import to_csv
@@ -19,9 +21,9 @@ from study.bench.measuring.size import Size
 from study.bench.measuring.table import TABLE, Row
 from study.bench.parts.cases import Maps, find_maps, make_stores
 from study.bench.parts.catalogue import REFERENCE, Part, all_parts, chosen_parts, config_of, readings_of
-from study.bench.parts.effects import Cost, Difference, Effect, Table, choose, effects, flat_row
+from study.bench.parts.effects import Cost, Table, choose, effects
 from study.bench.parts.runs import Run, finish, new_pool, scores
-from study.bench.parts.traits import ALL, subsets, traits
+from study.bench.parts.traits import subsets, traits
 
 IDENTITY_FILE: Final = "ablation.json"
 CHOICE_FILE: Final = "choice.json"
@@ -43,8 +45,8 @@ def rows(size: Size, folder: Path) -> Iterator[Row]:
     with Lease(str(work / ".lease")):
         _claim(work, _identity(size, maps))
         found = list(_measured(size, parts, maps, work))
-    storage.write_bytes(folder / TABLE, to_csv([flat_row(effect) for effect in found]))
-    yield from (_row(effect) for effect in found if effect.split == "test" and effect.cases == ALL)
+    storage.write_bytes(folder / TABLE, to_csv([asdict(effect) for effect in found]))
+    yield from (_row(effect) for effect in found if effect.split == "test" and effect.cases == ALL_CASES)
 
 
 def _identity(size: Size, maps: Maps) -> dict[str, Any]:
@@ -64,7 +66,7 @@ def _claim(work: Path, identity: Mapping[str, Any]) -> None:
             raise ResultsError(f"{work}: holds an ablation with another {name}; set another parts_work")
 
 
-def _measured(size: Size, parts: Sequence[Part], maps: Maps, work: Path) -> Iterator[Effect]:
+def _measured(size: Size, parts: Sequence[Part], maps: Maps, work: Path) -> Iterator[PartEffect]:
     """Yield the effects on the validation cases, then those on the test cases."""
     stores = make_stores(work, maps, size, [None, *(part.spacing_mm for part in parts)], num_cores())
     runs = _runs(size, parts, stores, work)
@@ -120,22 +122,18 @@ def _records(run: Run) -> list[EpochRecord]:
     return [EpochRecord.from_json(json.loads(line)) for line in lines]
 
 
-def _row(effect: Effect) -> Row:
+def _row(effect: PartEffect) -> Row:
     parts = [
-        f"tumor {_text(effect.tumor)}",
-        f"kidney {_text(effect.kidney)}",
-        f"objective {_text(effect.objective)}",
-        f"step {effect.cost.step_s:.2f} s ({effect.reference_cost.step_s:.2f})",
+        f"tumor {interval_text(effect.tumor, effect.tumor_low, effect.tumor_high)}",
+        f"kidney {interval_text(effect.kidney, effect.kidney_low, effect.kidney_high)}",
+        f"objective {interval_text(effect.objective, effect.objective_low, effect.objective_high)}",
+        f"step {effect.step_s:.2f} s ({effect.reference_step_s:.2f})",
         f"case {effect.case_s:.2f} s ({effect.reference_case_s:.2f})",
-        f"{effect.cost.memory_mb:.0f} MiB ({effect.reference_cost.memory_mb:.0f})",
-        f"{effect.cost.num_parameters:,} parameters ({effect.reference_cost.num_parameters:,})",
+        f"{effect.memory_mb:.0f} MiB ({effect.reference_memory_mb:.0f})",
+        f"{effect.num_parameters:,} parameters ({effect.reference_num_parameters:,})",
         f"{effect.num_patients} patients, {effect.num_seeds} seeds",
         "chosen by the validation cases" if effect.is_chosen else "not chosen by the validation cases",
     ]
-    ours = effect.reference_tumor + effect.tumor.mean
+    ours = effect.reference_tumor + effect.tumor
     what = f"{effect.choice}: {effect.title}"
     return Row("parts", what, "tumor Dice", ours, REFERENCE, effect.reference_tumor, note="; ".join(parts))
-
-
-def _text(difference: Difference) -> str:
-    return f"{difference.mean:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"

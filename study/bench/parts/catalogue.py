@@ -14,6 +14,7 @@ from renalnet.config.paper import PAPER_SHARES
 from renalnet.config.presets import SHORT_RUN, prepare_preset, train_preset
 from renalnet.config.section import Spacing, merge
 from renalnet.errors import ConfigError, nearest
+from renalnet.evaluation.part_effects import Choice
 from study.bench.measuring.size import Size
 from study.config.presets import study_preset
 from study.config.space import kernel_name
@@ -50,8 +51,8 @@ class Part:
     """A change of the reference, and what its effect is measured by."""
 
     name: str
-    choice: str
-    """The choice of the method that it belongs to, such as `pyramid pooling`."""
+    choice: Choice
+    """The choice of the method that it makes in another way."""
     title: str
     """Text for people."""
     changes: Mapping[str, Any] = field(default_factory=dict)

@@ -7,9 +7,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from renalnet.evaluation.part_effects import ALL_CASES, PartEffect
+from renalnet.types import Split
 from study.bench.parts.catalogue import REFERENCE, Part, Reading
 from study.bench.parts.runs import Score
-from study.bench.parts.traits import ALL
 
 Values = NDArray[np.float64]
 _RESAMPLES: Final = 4000
@@ -36,36 +37,6 @@ class Cost:
     memory_mb: float
     """Mebibytes of activations kept for the backward pass of a batch, in float32."""
     num_parameters: int
-
-
-@dataclass(frozen=True)
-class Effect:
-    """Effect of one part on some cases."""
-
-    part: str
-    choice: str
-    title: str
-    cases: str
-    """Title of the subset of the test cases, or of all validation cases."""
-    split: str
-    num_patients: int
-    """Patients with a tumor, over which the Dice of tumor and kidney are compared."""
-    num_seeds: int
-    reference_tumor: float
-    """Mean tumor Dice of the reference over these patients and the seeds."""
-    tumor: Difference
-    """Difference of the tumor Dice over patients with a tumor."""
-    kidney: Difference
-    """Difference of the kidney Dice over the same patients."""
-    objective: Difference
-    """Difference of the mean Dice of kidney and tumor over all patients of the subset, also those without a tumor."""
-    case_s: float
-    """Time of inference and post-processing a case."""
-    reference_case_s: float
-    cost: Cost
-    reference_cost: Cost
-    is_chosen: bool
-    """Whether the validation cases choose this part for its choice."""
 
 
 class Table:
@@ -112,12 +83,12 @@ def choose(table: Table, parts: Sequence[Part]) -> dict[str, str]:
 
 def effects(
     table: Table,
-    split: str,
+    split: Split,
     parts: Sequence[Part],
     subsets: Mapping[str, Collection[str]],
     costs: Mapping[str, Cost],
     chosen: Mapping[str, str],
-) -> Iterator[Effect]:
+) -> Iterator[PartEffect]:
     """Yield the effect of each part on each subset of the cases that has a patient with a tumor.
 
     Args:
@@ -129,47 +100,60 @@ def effects(
         chosen: name of the part that the validation cases choose, by choice.
     """
     for part in parts:
-        for title, cases in {ALL: table.cases, **subsets}.items():
+        for title, cases in {ALL_CASES: table.cases, **subsets}.items():
             if table.with_tumor.intersection(cases):
                 yield _effect(table, split, part, title, cases, costs, chosen[part.choice] == part.name)
 
 
 def _effect(
     table: Table,
-    split: str,
+    split: Split,
     part: Part,
     title: str,
     cases: Collection[str],
     costs: Mapping[str, Cost],
     is_chosen: bool,
-) -> Effect:
+) -> PartEffect:
     patients = table.with_tumor.intersection(cases)
 
-    def compared(of: Callable[[Score], float], some: Collection[str]) -> Difference:
+    def compared(name: str, of: Callable[[Score], float], some: Collection[str]) -> dict[str, float]:
         own = table.values(part.run, part.reading, of, some)
-        return difference(own - table.values(REFERENCE, part.against, of, some))
+        found = difference(own - table.values(REFERENCE, part.against, of, some))
+        return {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
 
     def mean(run: str, reading: Reading, of: Callable[[Score], float]) -> float:
         return float(table.values(run, reading, of, patients).mean())
 
-    return Effect(
+    return PartEffect(
         part=part.name,
         choice=part.choice,
         title=part.title,
-        cases=title,
         split=split,
+        cases=title,
         num_patients=len(patients),
         num_seeds=len(table.seeds),
-        reference_tumor=mean(REFERENCE, part.against, lambda score: score.tumor),
-        tumor=compared(lambda score: score.tumor, patients),
-        kidney=compared(lambda score: score.kidney, patients),
-        objective=compared(objective_of, cases),
-        case_s=mean(part.run, part.reading, lambda score: score.seconds),
-        reference_case_s=mean(REFERENCE, part.against, lambda score: score.seconds),
-        cost=costs[part.run],
-        reference_cost=costs[REFERENCE],
         is_chosen=is_chosen,
+        reference_tumor=mean(REFERENCE, part.against, _tumor_of),
+        **compared("tumor", _tumor_of, patients),
+        **compared("kidney", _kidney_of, patients),
+        **compared("objective", objective_of, cases),
+        case_s=mean(part.run, part.reading, _seconds_of),
+        reference_case_s=mean(REFERENCE, part.against, _seconds_of),
+        **asdict(costs[part.run]),
+        **{f"reference_{name}": value for name, value in asdict(costs[REFERENCE]).items()},
     )
+
+
+def _tumor_of(score: Score) -> float:
+    return score.tumor
+
+
+def _kidney_of(score: Score) -> float:
+    return score.kidney
+
+
+def _seconds_of(score: Score) -> float:
+    return score.seconds
 
 
 def difference(paired: Values) -> Difference:
@@ -192,17 +176,3 @@ def _counts(generator: np.random.Generator, number: int) -> Values:
     drawn = generator.multinomial(number, np.full(number, 1 / number), size=_RESAMPLES)
     counts: Values = drawn.astype(np.float64)
     return counts
-
-
-def flat_row(effect: Effect) -> dict[str, object]:
-    """Return an effect as a row of numbers and words: `tumor`, `tumor_low`, `tumor_high`, and so on."""
-    row: dict[str, object] = {}
-    for name, value in asdict(effect).items():
-        if not isinstance(value, dict):
-            row[name] = value
-            continue
-        prefix = "reference_" if name == "reference_cost" else ""
-        for key, inner in value.items():
-            in_difference = {"mean": name, "low": f"{name}_low", "high": f"{name}_high"}
-            row[in_difference.get(key, prefix + key)] = inner
-    return row

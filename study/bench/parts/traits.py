@@ -14,7 +14,6 @@ from renalnet.runtime import storage
 from renalnet.runtime.workers import JobPool
 from study.records.parquet import read_rows, write_rows
 
-ALL: Final = "all cases"
 _SMALL_MM: Final = 40.0
 _LARGE_MM: Final = 70.0
 """Largest diameters of tumors of R.E.N.A.L. with one and with two points (Kutikov and Uzzo, 2009)."""

@@ -1,6 +1,5 @@
 """The ablation: its parts, its choice, its intervals and its cases, by hand; and a tiny one from end to end."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 from renalnet.config import KIDNEY_TUMOR
 from renalnet.data.images.volume import Grid, Volume, read_volume, write_volume
 from renalnet.errors import ConfigError, ResultsError
+from renalnet.evaluation.part_effects import ALL_CASES, read_effects
 from renalnet.nets.describe import meta_net
 from renalnet.runtime import storage
 from study.bench.measuring.size import Size
@@ -29,9 +29,9 @@ from study.bench.parts.catalogue import (
     readings_of,
     stitch_of,
 )
-from study.bench.parts.effects import Cost, Table, choose, difference, effects, flat_row
+from study.bench.parts.effects import Cost, Table, choose, difference, effects
 from study.bench.parts.runs import Score
-from study.bench.parts.traits import ALL, Traits, subsets
+from study.bench.parts.traits import Traits, subsets
 
 SPACING_MM = (2.0, 1.95, 1.95)
 PARTS = {part.name: part for part in all_parts("anatomy")}
@@ -155,9 +155,9 @@ def score(run: str, seed: int, case: str, kidney: float, tumor: float, reading: 
     return Score(run, seed, reading.name, case, case != "healthy", kidney, tumor, 2.0 if run == REFERENCE else 3.0)
 
 
-PLAIN = Part("skip-plain", "skips", "plain skips", {"net": {"skip": "plain"}})
-NONE = Part("pyramid-none", "pyramid", "none", {"net": {"ppm_kernels": ()}})
-COSTS = {name: Cost(0.1, 10.0, 100) for name in (REFERENCE, "skip-plain", "pyramid-none")}
+PLAIN = Part("skip-plain", "gradually enhanced features", "plain skips", {"net": {"skip": "plain"}})
+NONE = Part("pyramid-none", "pyramid pooling", "none", {"net": {"ppm_kernels": ()}})
+COSTS = {name: Cost(0.2, 10.0, 100) for name in ("skip-plain", "pyramid-none")} | {REFERENCE: Cost(0.1, 10.0, 100)}
 
 
 def scores() -> list[Score]:
@@ -173,20 +173,18 @@ def test_effects_by_hand() -> None:
     """The objective changes by half of the tumor's change in one of two cases."""
     table = Table(scores())
     chosen = choose(table, [PLAIN, NONE])
-    assert chosen == {"skips": "skip-plain", "pyramid": REFERENCE}
+    assert chosen == {"gradually enhanced features": "skip-plain", "pyramid pooling": REFERENCE}
     found = list(effects(table, "test", [PLAIN, NONE], {"large": {"a"}, "none": {"healthy"}}, COSTS, chosen))
     assert [(effect.part, effect.cases) for effect in found] == [
-        (part, cases) for part in ("skip-plain", "pyramid-none") for cases in (ALL, "large")
+        (part, cases) for part in ("skip-plain", "pyramid-none") for cases in (ALL_CASES, "large")
     ]
     first = found[0]
     assert (first.num_patients, first.num_seeds, first.reference_tumor) == (1, 2, 0.5)
-    assert first.tumor.mean == pytest.approx(0.2) and first.kidney.mean == 0
-    assert first.objective.mean == pytest.approx(0.05)
-    assert found[1].objective.mean == pytest.approx(0.1)
+    assert (first.tumor, first.tumor_low, first.kidney) == (pytest.approx(0.2), pytest.approx(0.2), 0)
+    assert first.objective == pytest.approx(0.05)
+    assert found[1].objective == pytest.approx(0.1)
+    assert (first.step_s, first.reference_step_s, first.case_s, first.reference_case_s) == (0.2, 0.1, 3.0, 2.0)
     assert [effect.is_chosen for effect in found] == [True, True, False, False]
-    row = flat_row(first)
-    assert (row["tumor"], row["tumor_low"]) == (first.tumor.mean, first.tumor.low)
-    assert (row["step_s"], row["reference_step_s"], row["case_s"]) == (0.1, 0.1, 3.0)
 
 
 def test_test_cases_choose_nothing() -> None:
@@ -195,7 +193,7 @@ def test_test_cases_choose_nothing() -> None:
     test = Table([Score(**{**vars(each), "run": swapped[each.run]}) for each in scores()])
     chosen = choose(validation, [PLAIN, NONE])
     plain, *_ = effects(test, "test", [PLAIN, NONE], {}, COSTS, chosen)
-    assert plain.objective.mean < 0 and plain.is_chosen
+    assert plain.objective < 0 and plain.is_chosen
 
 
 def test_tumors_are_divided_by_size_and_place() -> None:
@@ -262,12 +260,11 @@ def test_a_tiny_ablation_goes_on_where_it_stopped(maps: Path, tmp_path: Path, mo
     assert set(storage.read_json(work / ablation.CHOICE_FILE)) == {"distance of slices", "dense CRF"}
     # The cyst of the first case has become kidney.
     assert set(np.unique(read_volume(work / "maps" / "train" / "train_0.nii.gz").array)) == {0, 1, 2}
-    table = list(csv.DictReader((tmp_path / TABLE).read_text(encoding="utf-8").splitlines()))
-    assert {row["split"] for row in table} == {"validation", "test"}
-    assert {row["cases"] for row in table if row["split"] == "validation"} == {ALL}
-    assert int(table[0]["num_parameters"]) == sum(
-        parameter.numel() for parameter in meta_net(base_config(size).net, KIDNEY_TUMOR).parameters()
-    )
+    table = read_effects(tmp_path / TABLE)
+    assert {effect.split for effect in table} == {"validation", "test"}
+    assert {effect.cases for effect in table if effect.split == "validation"} == {ALL_CASES}
+    parameters = meta_net(base_config(size).net, KIDNEY_TUMOR).parameters()
+    assert table[0].num_parameters == sum(parameter.numel() for parameter in parameters)
 
     def refuse(run: runs.Run) -> None:
         raise AssertionError(f"{run} was trained again")
