@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,7 +116,7 @@ def _effect(
 ) -> PartEffect:
     patients = table.with_tumor.intersection(cases)
 
-    def compared(name: str, of: Callable[[Score], float], some: Collection[str]) -> dict[str, float]:
+    def compared(name: str, of: Callable[[Score], float], some: Collection[str]) -> dict[str, Any]:
         own = table.values(part.run, part.reading, of, some)
         found = difference(own - table.values(REFERENCE, part.against, of, some))
         return {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
