@@ -1,13 +1,16 @@
 """The table of an ablation, and the lines that show it."""
 
+import io
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from renalnet.commands.app import app
+from renalnet.commands.describe import _print_worth
 from renalnet.errors import InputError
 from renalnet.evaluation import part_effects
 from renalnet.evaluation.part_effects import ALL_CASES, PartEffect, read_effects, worth_lines
@@ -58,12 +61,19 @@ def test_another_file_is_refused_in_one_line(tmp_path: Path, content: str | None
 
 def test_describe_says_what_the_choices_are_worth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = write(tmp_path / "parts.csv", effect())
-    words = ["describe", "--preset", "quick", "--set", "net.width=4", "--set", "patch.shape=[12,8,8]"]
-    monkeypatch.setattr(part_effects, "OWN_TABLE", tmp_path / "none.csv")
-    plain = CliRunner().invoke(app, words)
-    assert "- pyramid pooling: not measured" in plain.output and "study.bench parts" in plain.output
-    given = CliRunner().invoke(app, [*words, "--effects", str(table)])
-    assert f"from {table}:" in given.output
-    assert "- dense CRF: no dense CRF +0.250 (+0.250 to +0.250)" in given.output
-    monkeypatch.setattr(part_effects, "OWN_TABLE", table)
-    assert CliRunner().invoke(app, words).output == given.output
+    words = ["describe", "--set", "net.width=4", "--set", "patch.shape=[12,8,8]", "--effects", str(table)]
+    given = CliRunner().invoke(app, words).output
+    assert f"from {table}:" in given
+    assert "- dense CRF: no dense CRF +0.250 (+0.250 to +0.250)" in given
+    assert shown(table, monkeypatch) in given
+    assert "measured by `python -m study.bench parts`:\n- pyramid pooling: not measured\n" in shown(
+        tmp_path / "none.csv", monkeypatch
+    )
+
+
+def shown(own: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return what `describe` says where `own` is the table of the project."""
+    monkeypatch.setattr(part_effects, "OWN_TABLE", own)
+    stream = io.StringIO()
+    _print_worth(Console(file=stream, markup=False, width=80), None)
+    return stream.getvalue()

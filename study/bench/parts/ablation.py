@@ -1,6 +1,7 @@
 """The ablation from end to end: paint, train, measure the validation cases, choose, then read the test cases once."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -109,7 +110,7 @@ def _cost(runs: Sequence[Run]) -> Cost:
     """Return the cost of one network from its runs with different seeds."""
     config = runs[0].config
     network = describe(config.net, config.labels, config.patch.shape)
-    voxels = config.optim.batch_size * config.patch.shape[0] * config.patch.shape[1] * config.patch.shape[2]
+    voxels = config.optim.batch_size * math.prod(config.patch.shape)
     return Cost(
         step_s=voxels / median(record.voxels_per_s for run in runs for record in _records(run)),
         memory_mb=config.optim.batch_size * network.training_memory_mb,
