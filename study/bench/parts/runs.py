@@ -12,12 +12,12 @@ import torch
 
 from renalnet.config import InferenceConfig, TrainConfig
 from renalnet.data.batches.cohort import load_cohort
-from renalnet.data.images.volume import Volume, resample
 from renalnet.data.store.reader import Roi, open_store
 from renalnet.errors import ResultsError
 from renalnet.evaluation.overlap import dice
 from renalnet.inference.pipeline import Model, load_bundle, vote_roi
 from renalnet.inference.post_processing import Evidence, apply_operation
+from renalnet.inference.scan_labels import labels_on_scan
 from renalnet.inference.stitching import Stitched
 from renalnet.runtime import storage
 from renalnet.runtime.machine import keep_memory, num_cores
@@ -152,7 +152,8 @@ def scores_of(run: Run, model: Model, roi: Roi, truth: Roi) -> Iterator[Score]:
         began = time.perf_counter()
         mask = _post_processed(vote, roi, reading, model)
         seconds += time.perf_counter() - began
-        yield _score(run, reading, truth, _on_grid(mask, roi, truth), seconds)
+        on_truth = mask if roi.grid == truth.grid else labels_on_scan(mask, vote.probability, roi.grid, truth.grid)
+        yield _score(run, reading, truth, on_truth, seconds)
 
 
 def _post_processed(vote: Stitched, roi: Roi, reading: Reading, model: Model) -> LabelArray:
@@ -161,13 +162,6 @@ def _post_processed(vote: Stitched, roi: Roi, reading: Reading, model: Model) ->
     for name in reading.operations:
         labels = apply_operation(labels, evidence, _OPERATIONS[name])
     return labels
-
-
-def _on_grid(mask: LabelArray, roi: Roi, truth: Roi) -> LabelArray:
-    if roi.grid == truth.grid:
-        return mask
-    on_grid: LabelArray = resample(Volume(mask, roi.grid), truth.grid, is_label=True).array
-    return on_grid
 
 
 def _score(run: Run, reading: Reading, truth: Roi, mask: LabelArray, seconds: float) -> Score:
