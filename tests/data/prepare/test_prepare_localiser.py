@@ -24,8 +24,8 @@ from renalnet.data.prepare.place_checks import check_place
 from renalnet.data.prepare.preparation import local_pool, prepare
 from renalnet.data.prepare.request import Request
 from renalnet.data.store.reader import open_store
-from renalnet.localiser.bundle_files import LOCALISER_FILE, write_finder_files
-from renalnet.localiser.network import load_network, network_to_bytes, packaged_network
+from renalnet.localiser.bundle_files import LOCALISER_FILE, packaged_localiser, write_finder_files
+from renalnet.localiser.network import load_network, packaged_network
 
 PHANTOM = PhantomConfig(shape=(100, 124, 124), spacing_mm=(3.0, 3.0, 3.0), seed=77)
 CONFIG = PrepareConfig(spacing_mm=(4.0, 3.0, 3.0), num_atlases=1, localiser_steps=0)
@@ -49,7 +49,7 @@ def test_a_store_and_its_bundle_have_the_network(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
     store.verify()
     assert store.manifest.localiser
-    assert store.read_beside(store.manifest.localiser) == network_to_bytes(packaged_network())
+    assert store.read_beside(store.manifest.localiser) == Path(packaged_localiser()).read_bytes()
     write_finder_files(store, str(tmp_path / "bundle"))
     assert load_network(tmp_path / "bundle" / LOCALISER_FILE).about == packaged_network().about
     assert all("localisation" not in note for case in store.cases() for note in store.entry(case).notes)
@@ -97,7 +97,7 @@ def test_painted_scans_are_on_the_coarse_grid(part: str | None) -> None:
 def test_a_network_is_trained_once(tmp_path: Path) -> None:
     key = localiser_key(FIRST, ["a", "b"])
     content = localiser_of(LocaliserJob((a_scan(),), FIRST, key))
-    assert content != network_to_bytes(packaged_network())
+    assert content != Path(packaged_localiser()).read_bytes()
     assert trained_before(str(tmp_path), key) is None
     (tmp_path / f"localiser-{'0' * 16}.safetensors").write_bytes(b"half written")
     (tmp_path / f"localiser-{'1' * 16}.safetensors").write_bytes(content)
@@ -107,4 +107,4 @@ def test_a_network_is_trained_once(tmp_path: Path) -> None:
 
 
 def test_without_scans_the_packaged_network_is_taken() -> None:
-    assert localiser_of(LocaliserJob((), CONFIG, "")) == network_to_bytes(packaged_network())
+    assert localiser_of(LocaliserJob((), CONFIG, "")) == Path(packaged_localiser()).read_bytes()
