@@ -132,7 +132,7 @@ def _fast_name(device: Device) -> str:
 def _taken(jobs: Sequence[StepJob], num_rounds: int, stack: ExitStack) -> dict[str, Turns]:
     """Return the measurements of all installed implementations, which are warmed up and measured in turn."""
     _write_weights(jobs[0])
-    turns = [_start(job, stack) for job in jobs if is_installed(_LIBRARIES.get(job.network, "torch"))]
+    turns = [_start(job, stack) for job in jobs if _can_run(job)]
     for turn in turns:
         turn.loss = turn.ask("check")["loss"]
     for _ in range(num_rounds):
@@ -141,6 +141,10 @@ def _taken(jobs: Sequence[StepJob], num_rounds: int, stack: ExitStack) -> dict[s
                 if task in turn.tasks:
                     turn.seconds[task].append(turn.ask(task)["s"])
     return {turn.job.name: turn for turn in turns}
+
+
+def _can_run(job: StepJob) -> bool:
+    return job.network not in _LIBRARIES or is_installed(_LIBRARIES[job.network])
 
 
 def _start(job: StepJob, stack: ExitStack) -> Turns:
