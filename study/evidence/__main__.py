@@ -7,7 +7,8 @@ import typer
 from rich.console import Console
 
 from renalnet.commands.line import run
-from study.evidence.plan import DATA_VARIABLE, PRESETS, Work, evidence_config, find_maps, plan_lines
+from renalnet.data.phantom.label_maps import MAPS_VARIABLE, find_maps
+from study.evidence.plan import PRESETS, Work, evidence_config, plan_lines
 from study.execution.connection import check_address
 from study.execution.init_bundle import pin_init
 from study.report.analysis.added import parse_added
@@ -22,7 +23,7 @@ def evidence(
         list[Path] | None,
         typer.Option(
             help="Folder of label maps with the folders train and test. Can be repeated. The default are all such "
-            f"folders in {DATA_VARIABLE}."
+            f"folders in {MAPS_VARIABLE}."
         ),
     ] = None,
     out: Annotated[
@@ -51,7 +52,7 @@ def evidence(
     After an interruption, the same command goes on. Given again with --add, it only makes the tables again.
     """
     settings = pin_init(evidence_config(preset, seed, set_ or [], config))
-    found = find_maps(maps or [])
+    found = find_maps(maps or [], "--maps")
     programs = [parse_added(one) for one in add or []]
     target = out or Path("results") / "evidence" / f"equal-{preset}"
     folder = Work((work or Path("results") / target.name).absolute())

@@ -8,6 +8,7 @@ from typing import Final
 from renalnet.config import KIDNEY_TUMOR, KITS23
 from renalnet.data.images.mask_files import read_source_mask
 from renalnet.data.phantom import write_cohort
+from renalnet.data.phantom.label_maps import MAP_ENDING, MAP_SPLITS
 from renalnet.data.phantom.painter import paint_labels
 from renalnet.data.prepare.preparation import local_pool, prepare
 from renalnet.data.prepare.request import Request
@@ -15,7 +16,7 @@ from renalnet.errors import InputError
 from renalnet.runtime.machine import num_cores
 from renalnet.types import Split
 from study.config.sections import StudyConfig
-from study.evidence.plan import MAP_ENDING, MAP_SPLITS, Work, painter
+from study.evidence.plan import Work, painter
 
 _CYST_AS_KIDNEY: Final = {KITS23["cyst"].value: KIDNEY_TUMOR.kidney.value}
 """Labels of a store with the default label set: cysts are painted as cysts, and labelled as kidney as in KiTS19."""

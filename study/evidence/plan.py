@@ -1,6 +1,5 @@
 """The plan of the evidence: a study with equal searches for all networks, its folders, and what is done of it."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,9 @@ from renalnet.config import (
     read_file,
 )
 from renalnet.data.phantom import COHORT_FILE
+from renalnet.data.phantom.label_maps import MAP_SPLITS, painter_seed
 from renalnet.data.store.reader import MANIFEST
-from renalnet.errors import ConfigError, InputError, nearest
+from renalnet.errors import ConfigError, nearest
 from renalnet.runtime import storage
 from renalnet.types import Split
 from study.config.presets import study_preset
@@ -45,9 +45,6 @@ PRESETS: Final[dict[str, tuple[str, ...]]] = {
 _SEEDS: Final = "final.seeds=3"
 _SET_HERE: Final = {"search.baseline_trials": "it equals search.num_trials", "seed": "--seed sets it"}
 """Keys that the command sets itself, and why they cannot be set."""
-DATA_VARIABLE: Final = "RENALNET_TEST_DATA"
-MAP_ENDING: Final = ".nii.gz"
-MAP_SPLITS: Final[tuple[Split, Split]] = ("train", "test")
 
 
 def evidence_config(preset: str, seed: int, assignments: Sequence[str], config: str | None = None) -> StudyConfig:
@@ -82,47 +79,9 @@ def _states(values: Any, key: str) -> bool:
     return not rest or _states(values[first], rest)
 
 
-def find_maps(folders: Sequence[Path]) -> dict[Split, dict[str, Path]]:
-    """Return the label maps of all collections by split and case. A test map stays a test case.
-
-    Args:
-        folders: collections, each with the folders `train` and `test`. Empty: those in the folder that the
-            environment variable RENALNET_TEST_DATA names.
-
-    Raises:
-        InputError: there is no collection, one has no map in a split, or two maps have one name.
-    """
-    maps: dict[Split, dict[str, Path]] = {split: {} for split in MAP_SPLITS}
-    known: dict[str, Path] = {}
-    for folder in folders or _given_folders():
-        for split in MAP_SPLITS:
-            files = sorted((folder / split).glob(f"*{MAP_ENDING}"))
-            if not files:
-                raise InputError(f"{folder / split}: holds no *{MAP_ENDING} map; name a folder with train and test")
-            for file in files:
-                case = file.name.removesuffix(MAP_ENDING)
-                if case in known:
-                    raise InputError(f"{file}: another map has this name, {known[case]}; rename one of them")
-                known[case] = maps[split][case] = file.absolute()
-    return maps
-
-
-def _given_folders() -> list[Path]:
-    data = os.environ.get(DATA_VARIABLE)
-    if not data:
-        raise InputError(f"no label maps: name their folders with --maps, or the folder above them in {DATA_VARIABLE}")
-    found = [path for path in sorted(Path(data).glob("*")) if all((path / split).is_dir() for split in MAP_SPLITS)]
-    if not found:
-        raise InputError(f"{data}: holds no folder with train and test; name the folders of label maps with --maps")
-    return found
-
-
 def painter(config: StudyConfig, split: Split) -> PhantomConfig:
-    """Return the configuration by which the scans of a split are painted.
-
-    Each split has a seed of its own, because scans of one seed and number share contrast phase, patient and noise.
-    """
-    seed = len(MAP_SPLITS) * config.seed + MAP_SPLITS.index(split)
+    """Return the configuration by which the scans of a split are painted."""
+    seed = painter_seed(config.seed, split)
     return config.phantom.model_copy(update={"labels": painted_labels(config.labels), "seed": seed})
 
 

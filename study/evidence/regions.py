@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from renalnet.config import LabelSet
+from renalnet.data.images.grid import voxel_ml
 from renalnet.data.phantom.kidney_painting import SINUS_MM
 from renalnet.evaluation.pieces import pieces_of
 from renalnet.planning.extent import longest_axis, polar_lines_mm, voxel_centres_mm
@@ -28,7 +29,6 @@ MARGIN_MM: Final = 3.0
 NEAR_MM: Final = 3.0
 _FILLED_MM: Final = 1.0
 """Depth in the closing from which a voxel is in a hollow; rounding to voxels leaves small depths everywhere."""
-_MM3_PER_ML: Final = 1000.0
 REGIONS: Final = ("tumor_margin", "hilum", "upper_pole", "lower_pole", "elsewhere")
 _ELSEWHERE: Final = REGIONS.index("elsewhere")
 
@@ -57,11 +57,10 @@ def regions_of(truth: LabelArray, spacing_mm: Triple, labels: LabelSet) -> NDArr
     body = labels.body_mask(truth)
     regions = np.full(truth.shape, _ELSEWHERE, np.uint8)
     # From the last region of the list to the first, so that the first one wins.
-    along = voxel_centres_mm(np.ones_like(body), spacing_mm) @ (
-        axis := longest_axis(voxel_centres_mm(body, spacing_mm))
-    )
-    lower, upper = polar_lines_mm(voxel_centres_mm(body, spacing_mm) @ axis)
-    places = along.reshape(truth.shape)
+    points_mm = voxel_centres_mm(body, spacing_mm)
+    axis = longest_axis(points_mm)
+    lower, upper = polar_lines_mm(points_mm @ axis)
+    places = (voxel_centres_mm(np.ones_like(body), spacing_mm) @ axis).reshape(truth.shape)
     regions[places < lower] = REGIONS.index("lower_pole")
     regions[places > upper] = REGIONS.index("upper_pole")
     regions[_near(hollow_of(body, spacing_mm), spacing_mm, NEAR_MM)] = REGIONS.index("hilum")
@@ -107,12 +106,11 @@ def region_errors(
         labels: meaning of the values.
     """
     regions = regions_of(truth, spacing_mm, labels)
-    voxel_ml = float(np.prod(spacing_mm)) / _MM3_PER_ML
-    body_ml = _counts(regions, labels.body_mask(truth)) * voxel_ml
+    body_ml = _counts(regions, labels.body_mask(truth)) * voxel_ml(spacing_mm)
     return {
         (method, name): RegionErrors(float(body_ml[place]), float(wrong_ml[place]))
         for method, prediction in predictions.items()
-        for wrong_ml in [_counts(regions, prediction != truth) * voxel_ml]
+        for wrong_ml in [_counts(regions, prediction != truth) * voxel_ml(spacing_mm)]
         for place, name in enumerate(REGIONS)
     }
 

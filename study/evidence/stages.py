@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from renalnet.config import fingerprint
+from renalnet.data.phantom.label_maps import MAP_SPLITS
 from renalnet.data.store.reader import Store, open_store
 from renalnet.runtime.durations import duration_words
 from renalnet.runtime.lease import Lease
@@ -15,7 +16,7 @@ from renalnet.types import Split
 from study.config.sections import StudyConfig
 from study.evidence.analysis import evidence_of
 from study.evidence.cohort import link_maps, paint, painting_seconds, prepare_store
-from study.evidence.plan import MAP_SPLITS, Work, collection_of, painter
+from study.evidence.plan import Work, collection_of, painter
 from study.evidence.work_log import WorkLog
 from study.evidence.writing import write_evidence
 from study.execution.cohort import check_store
@@ -79,7 +80,8 @@ def run_stages(config: StudyConfig, work: Work, maps: Maps, programs: Sequence[t
                 _run_study(config, work)
         with log.timed("tables"):
             report = write_report(work.results, programs=Programs(programs, work.store))
-            found = evidence_of(report, store := open_store(work.store), _collections(maps))
+            store = open_store(work.store)
+            found = evidence_of(report, store, _collections(maps))
         write_evidence(found, manifest_of(config, report, store, maps, log), out)
     return report
 

@@ -84,8 +84,8 @@ class Size(Section):
     seed: NonNegativeInt = 0
     """Seed of the faults."""
     parts_maps: tuple[str, ...] = ()
-    """Folders with the label maps of the ablation in `train/` and `test/`; none for `kits19_rois` and `kits23_rois` in
-    the folder that RENALNET_TEST_DATA names."""
+    """Folders with the label maps of the ablation in `train/` and `test/`; none for all such folders
+    in the one that RENALNET_TEST_DATA names."""
     parts_work: str | None = None
     """Folder in which the ablation keeps its cases and runs, and from which it goes on; null for a temporary one."""
     parts_preset: Literal["anatomy", "paper"] = "anatomy"
@@ -97,7 +97,7 @@ class Size(Section):
     parts_test: NonNegativeInt = 0
     """Number of label maps for the test; 0 means all."""
     parts_painter_seed: NonNegativeInt = 24
-    """Seed of the painter."""
+    """Seed of the painter, from which training and test maps get one each."""
     parts_seeds: PositiveInt = 3
     """Number of runs of each part."""
     parts_first_seed: NonNegativeInt = 0

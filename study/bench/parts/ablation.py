@@ -20,7 +20,7 @@ from renalnet.runtime.machine import num_cores
 from renalnet.train.epochs import LOG_FILE, EpochRecord
 from study.bench.measuring.size import Size
 from study.bench.measuring.table import TABLE, Row
-from study.bench.parts.cases import Maps, find_maps, make_stores
+from study.bench.parts.cases import Maps, find_cases, make_stores
 from study.bench.parts.catalogue import REFERENCE, Part, all_parts, chosen_parts, config_of, readings_of
 from study.bench.parts.effects import Cost, Table, choose, effects
 from study.bench.parts.runs import Run, finish, new_pool, scores
@@ -37,11 +37,12 @@ def rows(size: Size, folder: Path) -> Iterator[Row]:
     Everything that takes long is kept in `size.parts_work`, if it is set, and a killed ablation goes on from there.
 
     Raises:
-        ConfigError: a part is unknown, or there are no label maps.
+        ConfigError: a part is unknown.
+        InputError: there are no label maps.
         ResultsError: the work folder holds another ablation, or a run failed.
     """
     parts = chosen_parts(size)
-    maps = find_maps(size)
+    maps = find_cases(size)
     work = Path(size.parts_work or folder / "parts")
     with Lease(str(work / ".lease")):
         _claim(work, _identity(size, maps))

@@ -1,8 +1,7 @@
 """The cases of the ablation: a fixed subset of given label maps, painted, and prepared as a store for each grid."""
 
 import hashlib
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,18 +14,14 @@ from renalnet.config.section import Spacing
 from renalnet.data.images.mask_files import read_source_mask
 from renalnet.data.images.volume import Volume, write_volume
 from renalnet.data.phantom import write_cohort
+from renalnet.data.phantom.label_maps import MAP_ENDING, MAP_SPLITS, find_maps, painter_seed
 from renalnet.data.prepare.preparation import local_pool, prepare
 from renalnet.data.prepare.request import Request
 from renalnet.data.store.reader import MANIFEST, Store, open_store
-from renalnet.errors import ConfigError
 from renalnet.runtime import storage
 from renalnet.types import Split
 from study.bench.measuring.size import Size
 
-DATA_VARIABLE: Final = "RENALNET_TEST_DATA"
-"""Environment variable that names the folder of `_DEFAULT_MAPS`."""
-_DEFAULT_MAPS: Final = ("kits19_rois", "kits23_rois")
-_ENDING: Final = ".nii.gz"
 _DRAWN: Final[tuple[Split, ...]] = ("train", "validation")
 
 
@@ -38,37 +33,14 @@ class Maps:
     test: Mapping[str, Path]
 
 
-def find_maps(size: Size) -> Maps:
+def find_cases(size: Size) -> Maps:
     """Return the label maps of the ablation, the same for every seed and every part.
 
     Raises:
-        ConfigError: no folder is named, a folder lacks label maps, or two folders have a case of the same name.
+        InputError: there are no label maps, or two of them have one name.
     """
-    folders = [Path(folder) for folder in size.parts_maps] or _default_folders()
-    return Maps(_subset(_found(folders, "train"), size.parts_train), _subset(_found(folders, "test"), size.parts_test))
-
-
-def _default_folders() -> list[Path]:
-    data = os.environ.get(DATA_VARIABLE)
-    if not data:
-        raise ConfigError(
-            f"parts_maps: no folder of label maps is named; name folders with train/ and test/, or set {DATA_VARIABLE}"
-        )
-    return [Path(data) / name for name in _DEFAULT_MAPS]
-
-
-def _found(folders: Iterable[Path], split: str) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for folder in folders:
-        files = sorted((folder / split).glob(f"*{_ENDING}"))
-        if not files:
-            raise ConfigError(f"parts_maps: {folder / split} holds no *{_ENDING} label map; name a folder that does")
-        for file in files:
-            case = file.name.removesuffix(_ENDING)
-            if case in found:
-                raise ConfigError(f"parts_maps: '{case}' is in {found[case].parent} and in {file.parent}; rename one")
-            found[case] = file
-    return found
+    found = find_maps([Path(folder) for folder in size.parts_maps], "--set parts_maps=[FOLDER,…]")
+    return Maps(_subset(found["train"], size.parts_train), _subset(found["test"], size.parts_test))
 
 
 def _subset(files: Mapping[str, Path], most: int) -> dict[str, Path]:
@@ -91,8 +63,8 @@ def make_stores(
         spacings: voxel spacing of each store; None for that of the preset. The first one draws the validation cases.
         workers: number of processes.
     """
-    for split, files in (("train", maps.train), ("test", maps.test)):
-        _paint(work, split, files, PhantomConfig(seed=size.parts_painter_seed), workers)
+    for split, files in zip(MAP_SPLITS, (maps.train, maps.test), strict=True):
+        _paint(work, split, files, PhantomConfig(seed=painter_seed(size.parts_painter_seed, split)), workers)
     first, *others = dict.fromkeys(spacings)
     store = _prepared(work, _grid(size.parts_preset, first), None, workers)
     splits: dict[str, Split] = {case: split for split in _DRAWN for case in store.cases(split)}
@@ -103,7 +75,7 @@ def make_stores(
 def _paint(work: Path, split: str, files: Mapping[str, Path], config: PhantomConfig, workers: int) -> None:
     maps = work / "maps" / split
     for case, file in files.items():
-        target = maps / f"{case}{_ENDING}"
+        target = maps / f"{case}{MAP_ENDING}"
         if not target.exists():
             maps.mkdir(parents=True, exist_ok=True)
             write_volume(target, _without_cysts(file))

@@ -8,14 +8,16 @@ import pytest
 
 from renalnet.config import KIDNEY_TUMOR
 from renalnet.data.images.volume import Grid, Volume, read_volume, write_volume
-from renalnet.errors import ConfigError, ResultsError
+from renalnet.data.phantom import COHORT_FILE
+from renalnet.data.phantom.label_maps import MAPS_VARIABLE
+from renalnet.errors import ConfigError, InputError, ResultsError
 from renalnet.evaluation.part_effects import ALL_CASES, read_effects
 from renalnet.nets.describe import meta_net
 from renalnet.runtime import storage
 from study.bench.measuring.size import Size
 from study.bench.measuring.table import TABLE
-from study.bench.parts import ablation, cases, runs
-from study.bench.parts.cases import find_maps
+from study.bench.parts import ablation, runs
+from study.bench.parts.cases import find_cases
 from study.bench.parts.catalogue import (
     FULL,
     REFERENCE,
@@ -214,23 +216,20 @@ def test_tumors_are_divided_by_size_and_place() -> None:
 
 def test_the_subset_of_maps_is_fixed(maps: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     size = Size(parts_maps=(str(maps),), parts_train=3)
-    first = find_maps(size)
+    first = find_cases(size)
     assert (len(first.train), list(first.test)) == (3, ["test_0", "test_1"])
     (maps / "train" / "another.txt").touch()
-    assert find_maps(size) == first
-    with pytest.raises(ConfigError, match="'train_0' is in "):
-        find_maps(Size(parts_maps=(str(maps), str(maps)), parts_train=0))
-    monkeypatch.delenv(cases.DATA_VARIABLE, raising=False)
-    with pytest.raises(ConfigError, match=r"parts_maps: no folder .* or set RENALNET_TEST_DATA"):
-        find_maps(Size())
-    monkeypatch.setenv(cases.DATA_VARIABLE, str(maps))
-    with pytest.raises(ConfigError, match=r"kits19_rois/train holds no \*\.nii\.gz label map"):
-        find_maps(Size())
+    assert find_cases(size) == first
+    monkeypatch.delenv(MAPS_VARIABLE, raising=False)
+    with pytest.raises(InputError, match=r"--set parts_maps=.* in RENALNET_TEST_DATA"):
+        find_cases(Size())
+    monkeypatch.setenv(MAPS_VARIABLE, str(maps.parent))
+    assert find_cases(Size(parts_train=3)) == first
 
 
 def test_a_work_folder_belongs_to_one_ablation(maps: Path, tmp_path: Path) -> None:
     size = Size(parts_maps=(str(maps),), parts_work=str(tmp_path / "work"))
-    found = find_maps(size)
+    found = find_cases(size)
     storage.write_json(tmp_path / "work" / ablation.IDENTITY_FILE, ablation._identity(size, found))
     for change, name in (({"parts_steps": 1}, "parts_steps"), ({"parts_train": 2}, "train")):
         with pytest.raises(ResultsError, match=f"another {name}; set another parts_work"):
@@ -260,6 +259,8 @@ def test_a_tiny_ablation_goes_on_where_it_stopped(maps: Path, tmp_path: Path, mo
     assert set(storage.read_json(work / ablation.CHOICE_FILE)) == {"distance of slices", "dense CRF"}
     # The cyst of the first case has become kidney.
     assert set(np.unique(read_volume(work / "maps" / "train" / "train_0.nii.gz").array)) == {0, 1, 2}
+    seeds = [storage.read_json(work / "cohort" / split / COHORT_FILE)["config"]["seed"] for split in ("train", "test")]
+    assert seeds == [48, 49]
     table = read_effects(tmp_path / TABLE)
     assert {effect.split for effect in table} == {"validation", "test"}
     assert {effect.cases for effect in table if effect.split == "validation"} == {ALL_CASES}

@@ -9,18 +9,17 @@ from support.documents import read
 from typer.main import get_command
 
 from renalnet.config import KIDNEY_TUMOR, KITS23, fingerprint
+from renalnet.data.phantom.label_maps import MAP_SPLITS, find_maps
 from renalnet.errors import ConfigError, InputError
 from renalnet.runtime.storage import write_json
 from renalnet.types import Split
 from study.evidence.__main__ import app
 from study.evidence.cohort import link_maps
 from study.evidence.plan import (
-    MAP_SPLITS,
     PRESETS,
     Work,
     collection_of,
     evidence_config,
-    find_maps,
     painter,
     plan_lines,
 )
@@ -91,7 +90,7 @@ def test_cysts_are_painted_also_where_the_study_does_not_distinguish_them() -> N
 
 def test_maps_keep_their_split_and_their_collection(tmp_path: Path) -> None:
     folders = [collection(tmp_path / "one", ["a", "b"], ["c"]), collection(tmp_path / "two", ["d"], ["e"])]
-    maps = find_maps(folders)
+    maps = find_maps(folders, "--maps")
     assert {split: list(files) for split, files in maps.items()} == {"train": ["a", "b", "d"], "test": ["c", "e"]}
     assert [collection_of(path) for path in maps["test"].values()] == ["one", "two"]
 
@@ -100,25 +99,25 @@ def test_maps_are_found_below_the_folder_of_the_environment(tmp_path: Path, monk
     collection(tmp_path / "one", ["a"], ["b"])
     (tmp_path / "scans").mkdir()
     monkeypatch.setenv("RENALNET_TEST_DATA", str(tmp_path))
-    assert list(find_maps([])["train"]) == ["a"]
+    assert list(find_maps([], "--maps")["train"]) == ["a"]
     monkeypatch.delenv("RENALNET_TEST_DATA")
     with pytest.raises(InputError, match="--maps"):
-        find_maps([])
+        find_maps([], "--maps")
 
 
 def test_two_maps_of_one_name_are_refused(tmp_path: Path) -> None:
     folders = [collection(tmp_path / "one", ["a"], ["b"]), collection(tmp_path / "two", ["c"], ["a"])]
     with pytest.raises(InputError, match="another map has this name"):
-        find_maps(folders)
+        find_maps(folders, "--maps")
 
 
 def test_a_collection_without_test_maps_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="train and test"):
-        find_maps([collection(tmp_path / "one", ["a"], [])])
+        find_maps([collection(tmp_path / "one", ["a"], [])], "--maps")
 
 
 def test_links_are_made_once_and_only_for_the_same_maps(tmp_path: Path) -> None:
-    maps = find_maps([collection(tmp_path / "one", ["a"], ["b"])])
+    maps = find_maps([collection(tmp_path / "one", ["a"], ["b"])], "--maps")
     work = Work(tmp_path / "work")
     link_maps(maps, work)
     link_maps(maps, work)
@@ -129,7 +128,7 @@ def test_links_are_made_once_and_only_for_the_same_maps(tmp_path: Path) -> None:
 
 
 def test_the_plan_says_what_is_left(tmp_path: Path) -> None:
-    maps = find_maps([collection(tmp_path / "one", ["a"], ["b", "c"])])
+    maps = find_maps([collection(tmp_path / "one", ["a"], ["b", "c"])], "--maps")
     lines = dict(line.split(maxsplit=1) for line in plan_lines(evidence_config("quick", 3, []), Work(tmp_path), maps))
     assert lines["maps"] == "1 train, 2 test of one"
     assert lines["painter"] == "wide, 15% healthy, seed 3"

@@ -11,12 +11,13 @@ from support.study_command import copy_study
 
 from renalnet.config import fingerprint, parse
 from renalnet.data.images.volume import Volume, to_source, write_volume
+from renalnet.data.phantom.label_maps import MAP_SPLITS
 from renalnet.data.store.reader import Store
 from renalnet.runtime.storage import write_json
 from renalnet.types import Split
 from study.config.sections import StudyConfig
 from study.evidence.figures import MAX_BYTES
-from study.evidence.plan import MAP_SPLITS, Work, painter
+from study.evidence.plan import Work, painter
 from study.evidence.stages import run_stages
 from study.evidence.work_log import WorkLog
 from study.records.content import load_results, load_view
